@@ -1,0 +1,49 @@
+# make demo   install, then run Table 2 at smoke scale on embedded data and print the table
+# make test   install with the development tools, then lint, types, all tests
+# make lint   ruff and mypy alone;  make clean  removes .venv
+# Another interpreter: make demo PYTHON=/path/to/python3.12   Another environment: VENV=/path
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\
+	$(shell $(p) -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
+
+.PHONY: demo test lint clean
+.DEFAULT_GOAL := demo
+
+demo: $(VENV)/.installed
+	@echo "== demo: configs/table2.yaml at smoke scale (16 rows, scikit-learn's digits)"
+	$(BIN)/python -m nos_repro run configs/table2.yaml --scale smoke
+
+test: lint
+	@echo "== test 4/4: pytest (warnings are errors; slow ones: $(BIN)/pytest -m slow)"
+	$(BIN)/pytest -q -m "not slow"
+
+lint: $(VENV)/.installed-dev
+	@echo "== test 1/4: ruff check"
+	$(BIN)/ruff check .
+	@echo "== test 2/4: ruff format --check"
+	$(BIN)/ruff format --check .
+	@echo "== test 3/4: mypy --strict"
+	$(BIN)/mypy
+
+$(VENV)/.created:
+	@test -n "$(PYTHON)" || { echo "error: no Python >= 3.11 with venv on the PATH" \
+		"(on Debian: apt install python3-venv), or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "== making $(VENV) with $(PYTHON)"
+	"$(PYTHON)" -m venv $(VENV)
+	@touch $@
+
+# A finished environment is re-used until pyproject.toml changes.
+$(VENV)/.installed: pyproject.toml | $(VENV)/.created
+	@echo "== installing into $(VENV) (PyTorch is large: minutes, 2 to 6 GB)"
+	$(BIN)/python -m pip install --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "== installing the development tools into $(VENV)"
+	$(BIN)/python -m pip install --editable ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,26 @@
+"""What every test shares: one thread a process, and no trace left in the user's cache."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository's root, wherever pytest was started."""
+    return ROOT
+
+
+@pytest.fixture(autouse=True)
+def no_user_data(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests see no data set of the user's and write none: each brings its own folder."""
+    folder = tmp_path_factory.getbasetemp() / "data"
+    monkeypatch.setenv("NOS_REPRO_DATA", str(folder))
