@@ -68,7 +68,7 @@ def test_the_data_room_imports_no_other_room() -> None:
 
 
 # fmt: off
-@pytest.mark.parametrize(("source", "rooms"), [
+IMPORTS = [
     ("import nos_repro.optim.factory",               ["optim"]),
     ("from nos_repro import report",                 ["report"]),
     ("from nos_repro.tasks import base",             ["tasks"]),
@@ -77,8 +77,11 @@ def test_the_data_room_imports_no_other_room() -> None:
     ("from .compile import program",                 ["optim"]),
     ("import importlib\nimportlib.import_module('nos_repro.bench.runner')", ["bench"]),
     ("import torch\nfrom nos_repro.errors import NosError", []),
-])
+]
 # fmt: on
+
+
+@pytest.mark.parametrize(("source", "rooms"), IMPORTS)
 def test_every_spelling_of_an_import_is_seen(source: str, rooms: list[str]) -> None:
     seen = [room for _, room in imported_rooms(source, "nos_repro.optim.optimizer")]
     assert seen == rooms

@@ -1,0 +1,22 @@
+"""The repository's own benchmarks: ratios within one process, against the budgets of DESIGN.md.
+
+One file a benchmark; `run_benchmarks` finds every module of this package by itself.
+"""
+
+from nos_repro.bench.runner import (
+    Ratio,
+    Row,
+    interleave,
+    list_benchmarks,
+    register_benchmark,
+    run_benchmarks,
+)
+
+__all__ = [
+    "Ratio",
+    "Row",
+    "interleave",
+    "list_benchmarks",
+    "register_benchmark",
+    "run_benchmarks",
+]

@@ -1,0 +1,191 @@
+"""Times things side by side, and says whether they keep to their budget.
+
+A time in seconds says little on a shared machine; the ratio of two things timed in turns says a
+lot. So every benchmark runs its subjects *interleaved*, round by round, and reports the median of
+the per-round ratios with their spread.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pkgutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from nos_repro.errors import ConfigError, unknown
+from nos_repro.experiments.provenance import provenance
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A quotient measured over several rounds; `unit` is "x" for a plain ratio."""
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+    unit: str = "x"
+
+    @classmethod
+    def of(cls, values: Sequence[float], unit: str = "x") -> Ratio:
+        return cls(median(values), min(values), max(values), len(values), unit)
+
+    @classmethod
+    def between(cls, times: Mapping[str, Sequence[float]], ours: str, theirs: str) -> Ratio:
+        """Seconds of `ours` over seconds of `theirs`, round by round."""
+        return cls.of([a / b for a, b in zip(times[ours], times[theirs], strict=True)])
+
+    @classmethod
+    def rate(cls, seconds: Sequence[float], items: float, unit: str) -> Ratio:
+        """Items a second: `Ratio.rate(times["augment"], 5000, "images/s")`."""
+        return cls.of([items / s for s in seconds], unit)
+
+    def __str__(self) -> str:
+        return f"{_number(self.median)} [{_number(self.low)}, {_number(self.high)}] {self.unit}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a benchmark: what was measured, and its budget in DESIGN.md where it has one."""
+
+    what: str
+    value: Ratio
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the median keeps to the budget; None without a budget."""
+        if self.at_most is not None:
+            return self.value.median <= self.at_most
+        if self.at_least is not None:
+            return self.value.median >= self.at_least
+        return None
+
+    @property
+    def budget(self) -> str:
+        bound = self.at_most if self.at_most is not None else self.at_least
+        if bound is None:
+            return "-"
+        verdict = "met" if self.met else "MISSED"
+        return f"{'<=' if self.at_most is not None else '>='} {_number(bound)}: {verdict}"
+
+
+Benchmark = Callable[[], Iterable[Row]]
+_BENCHMARKS: dict[str, Benchmark] = {}
+
+
+def register_benchmark(name: str) -> Callable[[Benchmark], Benchmark]:
+    """Decorator: puts a function that returns rows under `nos-repro bench NAME`."""
+
+    def add(function: Benchmark) -> Benchmark:
+        if name in _BENCHMARKS:
+            raise ValueError(f"two benchmarks are called {name!r}")
+        _BENCHMARKS[name] = function
+        return function
+
+    return add
+
+
+def interleave(
+    functions: Mapping[str, Callable[[], object]], rounds: int = 10, warmup: int = 1
+) -> dict[str, list[float]]:
+    """Seconds of every function in every round, all of them in turns.
+
+    The order is reversed every other round, so that whoever follows a cache-hungry neighbour is
+    not always the same one. Warm-up rounds are not kept.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for i in range(warmup + rounds):
+        for name in functions if i % 2 == 0 else reversed(list(functions)):
+            start = time.perf_counter()
+            functions[name]()
+            taken = time.perf_counter() - start
+            if i >= warmup:
+                seconds[name].append(taken)
+    return seconds
+
+
+def list_benchmarks() -> list[str]:
+    """The names of all benchmarks: every module of this package is imported."""
+    package = sys.modules[__package__]
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{__package__}.{module.name}")
+    return sorted(_BENCHMARKS)
+
+
+def run_benchmarks(names: Sequence[str], results_dir: Path) -> int:
+    """Runs the named benchmarks (all, if none is named), prints and stores each as it ends.
+
+    Returns 0, or 1 where a budget was missed. Raises ConfigError for an unknown name.
+    """
+    known = list_benchmarks()
+    for name in names:
+        if name not in known:
+            raise ConfigError(unknown("benchmark", name, known))
+    missed = 0
+    for name in names or known:
+        print(f"{name}: running ...", flush=True)
+        start = time.perf_counter()
+        rows = list(_BENCHMARKS[name]())
+        print(table(name, rows), flush=True)
+        path = results_dir / "bench" / f"{name}.json"
+        store(path, name, rows, seconds=time.perf_counter() - start)
+        print(f"  -> {path}\n", flush=True)
+        missed += sum(row.met is False for row in rows)
+    if missed:
+        print(f"{missed} budget{'s' if missed > 1 else ''} missed")
+    return 1 if missed else 0
+
+
+def table(name: str, rows: Sequence[Row]) -> str:
+    """The rows as aligned text: what, median [low, high] unit, budget."""
+    cells = [(row.what, str(row.value), row.budget) for row in rows]
+    heads = (name, "median [low, high]", "budget")
+    widths = [max(len(line[i]) for line in [heads, *cells]) for i in range(3)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in [heads, *cells]
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def store(path: Path, name: str, rows: Sequence[Row], *, seconds: float) -> None:
+    """Writes rows and provenance as JSON: a whole file or the old one, never half of it."""
+    record = {
+        "benchmark": name,
+        "rows": [asdict(row) | {"met": row.met} for row in rows],
+        "seconds": round(seconds, 1),
+        **where_and_when(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        new.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def where_and_when() -> dict[str, object]:
+    """The provenance of every number: processor, cores, versions, commit, date."""
+    linux = hasattr(os, "sched_getaffinity")
+    return {
+        **provenance("cuda" if torch.cuda.is_available() else "cpu"),
+        "cores": len(os.sched_getaffinity(0)) if linux else os.cpu_count(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _number(x: float) -> str:
+    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
