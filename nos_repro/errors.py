@@ -1,0 +1,36 @@
+"""The errors that a user can cause: printed without a traceback, exit code 2.
+
+Each says what is wrong, where, the nearest fix and the full choice. `assert` is for our own bugs.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class NosError(Exception):
+    """A mistake that the user can mend."""
+
+
+class RuleError(NosError):
+    """An update rule that is not in the language."""
+
+
+class ConfigError(NosError):
+    """A setting that is unknown, of the wrong type, or impossible."""
+
+
+class DataError(NosError):
+    """A data set that is missing, incomplete or damaged."""
+
+
+class LaunchError(NosError):
+    """Trials that cannot be started where they were asked to run."""
+
+
+def unknown(what: str, given: str, choice: Iterable[str]) -> str:
+    """Two lines: `unknown unary 'sgn'`, then the nearest spelling (if any) and the full choice."""
+    names = sorted(choice)
+    folded = {name.lower(): name for name in names}
+    near = get_close_matches(given.lower()[:100], folded, n=1, cutoff=0.6)
+    guess = f"did you mean '{folded[near[0]]}'?  " if near else ""
+    return f"unknown {what} '{given}'\n  {guess}one of: {' '.join(names)}"

@@ -1,0 +1,72 @@
+"""The plain meaning of a tree on tensors: what every faster execution is tested against.
+
+*Readings of the paper*: equal subtrees are one value, so `noise - noise` is 0 and a drop that
+stands twice in a rule drops the same elements.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from nos_repro.rules.primitives import BINARY, DELTA, UNARY, find_operand
+from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
+
+Drop = Callable[[Tensor, float], Tensor]
+
+
+def evaluate(
+    expr: Expr,
+    operands: Mapping[str, Tensor | float],
+    drop: Drop | None = None,
+    delta: float = DELTA,
+) -> Tensor:
+    """The update (before the learning rate), shaped and typed like `operands["g"]`.
+
+    operands: g and what else the tree reads; g2, g3, adam and rmsprop follow from their
+    definitions where they are not given. Decays may be floats.
+    drop: takes a tensor and the probability; called once per distinct drop, arguments first, left
+    to right.
+    """
+    like = operands["g"]
+    assert isinstance(like, Tensor)
+    seen: dict[Expr, Tensor | float] = {}
+
+    def tensor(value: Tensor | float) -> Tensor:
+        return value if isinstance(value, Tensor) else torch.full_like(like, value)
+
+    def compute(node: Expr) -> Tensor | float:
+        match node:
+            case Number(value):
+                return value
+            case Operand(name):
+                if name in operands:
+                    return operands[name]
+                row = find_operand(name)
+                assert row is not None, name
+                assert row.definition is not None, f"no value for {name}"
+                return visit(row.definition)
+            case Unary(function, x, parameter):
+                argument = tensor(visit(x))
+                if UNARY[function].random:
+                    assert drop is not None, "a rule that drops needs the random numbers for it"
+                    assert parameter is not None
+                    return drop(argument, parameter)
+                apply = UNARY[function].function
+                assert apply is not None
+                return apply(argument) if parameter is None else apply(argument, parameter)
+            case Binary(function, x, y):
+                binary = BINARY[function]
+                left, right = visit(x), visit(y)
+                if binary.adds_delta:
+                    right = right + delta
+                if not isinstance(left, Tensor) and not isinstance(right, Tensor):
+                    left = tensor(left)
+                return binary.function(left, right)
+
+    def visit(node: Expr) -> Tensor | float:
+        if node not in seen:
+            seen[node] = compute(node)
+        return seen[node]
+
+    return tensor(visit(expr))
