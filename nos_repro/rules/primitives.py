@@ -63,7 +63,7 @@ class BinaryRow:
     name: str
     latex: str
     precedence: int
-    function: Callable[[Tensor, Tensor], Tensor]
+    function: Callable[..., Tensor]
     edge: str
     adds_delta: bool = False
 
@@ -108,7 +108,7 @@ _UNARY = (
     UnaryRow("log",     r"\log|{x}|",                   _log,          "log|x|; -inf at 0"),
     UnaryRow("sqrt",    r"\sqrt{{|{x}|}}",              _sqrt,         "sqrt|x|"),
     UnaryRow("clip",    r"\mathrm{{clip}}({x}, {p})",   _clip,         "to [-p, p]",    "bound"),
-    UnaryRow("drop",    r"\mathrm{{drop}}({x}, {p})",   None,          "no rescaling",  "probability"),
+    UnaryRow("drop",    r"\mathrm{{drop}}({x}, {p})",   None,        "no rescaling", "probability"),
     UnaryRow("sign",    r"\mathrm{{sign}}({x})",        torch.sign,    "0 at 0, -0.0 and NaN"),
     UnaryRow("sigmoid", r"\mathrm{{sigmoid}}({x})",     torch.sigmoid, "text only"),
 )
@@ -137,7 +137,6 @@ def find_operand(name: str) -> OperandRow | None:
     if match := PERIODIC_DECAY.fullmatch(name):
         kind, n = match.groups()
         if name == f"{kind}{n}":
-            return OperandRow(
-                name, f"{kind}_{{{n}}}", _PERIODIC_MEANING[kind].format(n=n), decay=True
-            )
+            meaning = _PERIODIC_MEANING[kind].format(n=n)
+            return OperandRow(name, f"{kind}_{{{n}}}", meaning, needs_total_steps=True)
     return None

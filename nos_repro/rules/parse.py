@@ -1,0 +1,196 @@
+"""Text to tree, by a whitelist over Python's own grammar (`ast`); nothing is ever evaluated.
+
+`^` is read as `**` with the precedence of a power, `[...]` as brackets, `e**x` as `exp(x)`.
+Every error shows the text with a caret under what is wrong.
+"""
+
+import ast
+import math
+import re
+from dataclasses import dataclass
+from typing import NoReturn
+
+from nos_repro.errors import RuleError, unknown
+from nos_repro.rules.primitives import BINARY, OPERANDS, PERIODIC_DECAY, UNARY, find_operand
+from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
+
+LONGEST_TEXT = 4000
+DEEPEST = 100
+SHOWN = 80  # characters of the text that an error shows
+
+# fmt: off
+OPERAND_ALIASES = {
+    "m_hat":     "m",         "Adam":    "adam",           "eps":       "noise",
+    "v_hat":     "v",         "ADAM":    "adam",           "epsilon":   "noise",
+    "gamma_hat": "gamma",     "RMSProp": "rmsprop",        "eps_t":     "annealed_noise",
+                              "RMSprop": "rmsprop",        "epsilon_t": "annealed_noise",
+}
+OPERATORS: dict[type[ast.operator], str] = {
+    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**",
+}
+# The open interval in which the constant of a function must lie.
+PARAMETER_RANGE = {"clip": (0.0, math.inf), "drop": (0.0, 1.0)}
+# fmt: on
+SQUEEZES_SIGN = ("sqrt", "log")  # they take |x| anyway, so abs may stand inside them
+FOREIGN = re.compile(r"[^A-Za-z0-9_ .,+\-*/^%@()\[\]]")
+GLUED = re.compile(r"(?<![\w.])(?>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)[A-Za-z_]")
+
+
+def parse(text: str) -> Expr:
+    """The tree of a rule in text. Raises RuleError."""
+    return _Reader(re.sub(r"\s", " ", text)).read()
+
+
+@dataclass
+class _Reader:
+    """Reads one text; knows it so as to point into it."""
+
+    text: str
+
+    def read(self) -> Expr:
+        if not self.text.strip():
+            raise RuleError("the rule is empty; say for example: exp(sign(g) * sign(m)) * g")
+        if len(self.text) > LONGEST_TEXT:
+            self.fail(f"a rule has at most {LONGEST_TEXT} characters", LONGEST_TEXT)
+        if odd := FOREIGN.search(self.text):
+            self.fail(f"{ascii(odd[0])} is no character of the language", odd.start())
+        if glued := GLUED.search(self.text):
+            self.fail("a number runs into a word; write a * between them", glued.end() - 1)
+        # `^` becomes `**`: remember where each character of the longer text came from.
+        self.columns = [at for at, sign in enumerate(self.text) for _ in sign.replace("^", "**")]
+        self.columns.append(len(self.text))
+        source = self.text.replace("^", "**")
+        self.indent = len(source) - len(source.lstrip())
+        try:
+            root = ast.parse(source.strip(), mode="eval").body
+        except SyntaxError as error:
+            # Also what Python says of 200 brackets in each other, with no place.
+            if error.offset is None or "too many nested" in str(error.msg):
+                raise RuleError("the brackets are nested too deep") from None
+            self.fail("this is no formula", self.column(error.offset - 1))
+        except (RecursionError, MemoryError):
+            raise RuleError(f"the rule is nested deeper than {DEEPEST} levels") from None
+        return self.expr(root, 0)
+
+    def column(self, offset: int) -> int:
+        return self.columns[max(0, min(offset + self.indent, len(self.columns) - 1))]
+
+    def fail(self, message: str, start: int, end: int | None = None) -> NoReturn:
+        """RuleError: the first line of the message, the text with carets, the rest."""
+        first, _, rest = message.partition("\n")
+        end = max(start + 1, start + 1 if end is None else end)
+        left = max(0, start - SHOWN // 2)
+        shown = re.sub(r"[^ -~]", "?", self.text[left : left + SHOWN])
+        carets = "^" * max(1, min(end, left + SHOWN) - start)
+        lines = [first, "    " + shown, "    " + " " * (start - left) + carets]
+        raise RuleError("\n".join([*lines, rest] if rest else lines))
+
+    def fail_at(self, node: ast.expr, message: str) -> NoReturn:
+        assert node.end_col_offset is not None
+        self.fail(message, self.column(node.col_offset), self.column(node.end_col_offset))
+
+    def expr(self, node: ast.expr, depth: int) -> Expr:
+        if depth > DEEPEST:
+            self.fail_at(node, f"the rule is nested deeper than {DEEPEST} levels")
+        match node:
+            case ast.Constant():
+                return Number(self.number(node))
+            case ast.Name():
+                return self.operand(node)
+            case ast.Call(func=ast.Name()):
+                return self.call(node, depth)
+            case ast.BinOp():
+                return self.binary(node, depth)
+            case ast.UnaryOp(op=ast.UAdd(), operand=x):
+                return self.expr(x, depth + 1)
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant() as x) if self.number(x):
+                return Number(-self.number(x))
+            case ast.UnaryOp(op=ast.USub(), operand=x):
+                return Unary("neg", self.expr(x, depth + 1))
+            case ast.List(elts=[x]):
+                return self.expr(x, depth + 1)
+            case _:
+                self.fail_at(node, "this is not in the language of update rules")
+
+    def number(self, node: ast.expr) -> float:
+        """A literal, or the paper's 10^-4 where only a constant can stand."""
+        match node:
+            case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+                if abs(value) < 1e300:
+                    return float(value)
+                self.fail_at(node, "this number is too large")
+            case ast.UnaryOp(op=ast.USub(), operand=x):
+                return -self.number(x)
+            case ast.BinOp(op=ast.Pow(), left=ast.Constant(value=10), right=x):
+                power = self.number(x)
+                return 10.0**power if abs(power) < 300 else math.nan
+            case _:
+                self.fail_at(node, "here stands a plain number, such as 1e-4")
+
+    def operand(self, node: ast.Name) -> Expr:
+        name = OPERAND_ALIASES.get(node.id, node.id)
+        if match := PERIODIC_DECAY.fullmatch(name):
+            name = match[1] + match[2]  # rd_10 is rd10
+        if find_operand(name):
+            return Operand(name)
+        if name == "e":
+            return Number(math.e)
+        if name in UNARY:
+            self.fail_at(node, f"unary '{name}' needs its argument: {_usage(name)}")
+        if name == "rd":
+            self.fail_at(node, "restart decay needs its number of periods: rd10, rd20")
+        self.fail_at(node, unknown("operand", name, [*OPERANDS, "cd2", "rd10", "rd20"]))
+
+    def call(self, node: ast.Call, depth: int) -> Expr:
+        assert isinstance(node.func, ast.Name)
+        name = node.func.id
+        if name in ("identity", "abs"):
+            parameters = 0
+        elif name in UNARY:
+            parameters = int(UNARY[name].parameter is not None)
+        else:
+            self.fail_at(node.func, unknown("unary", name, UNARY))
+        if len(node.args) != 1 + parameters or node.keywords:
+            self.fail_at(node.func, f"{name} is written {_usage(name)}")
+        if name == "abs":
+            self.fail_at(node.func, "abs stands only inside sqrt and log, which take |x| anyway")
+        argument = node.args[0]
+        if name in SQUEEZES_SIGN:
+            argument = _without_abs(argument)
+        x = self.expr(argument, depth + 1)
+        if name == "identity":
+            return x
+        return Unary(name, x, self.parameter(name, node.args[1]) if parameters else None)
+
+    def parameter(self, function: str, node: ast.expr) -> float:
+        value = self.number(node)
+        low, high = PARAMETER_RANGE[function]
+        if not low < value < high:
+            limit = f"between {low:g} and {high:g}" if high < math.inf else f"above {low:g}"
+            self.fail_at(node, f"the {UNARY[function].parameter} of {function} lies {limit}")
+        return value
+
+    def binary(self, node: ast.BinOp, depth: int) -> Expr:
+        function = OPERATORS.get(type(node.op))
+        if function is None:
+            assert node.left.end_col_offset is not None
+            between = self.text[self.column(node.left.end_col_offset) :]
+            sign = re.search(r"//|%|@", between)
+            assert sign is not None
+            start = self.column(node.left.end_col_offset) + sign.start()
+            self.fail(unknown("binary", sign[0], BINARY), start, start + len(sign[0]))
+        if function == "**" and isinstance(node.left, ast.Name) and node.left.id == "e":
+            return Unary("exp", self.expr(node.right, depth + 1))
+        return Binary(function, self.expr(node.left, depth + 1), self.expr(node.right, depth + 1))
+
+
+def _usage(name: str) -> str:
+    return f"{name}(x, {UNARY[name].parameter})" if name in PARAMETER_RANGE else f"{name}(x)"
+
+
+def _without_abs(node: ast.expr) -> ast.expr:
+    match node:
+        case ast.Call(func=ast.Name(id="abs"), args=[x], keywords=[]):
+            return x
+        case _:
+            return node

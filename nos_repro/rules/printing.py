@@ -1,0 +1,62 @@
+"""A tree as text. What is printed parses back to the same tree."""
+
+import math
+
+from nos_repro.rules.primitives import BINARY
+from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
+
+NEGATION = 3  # binds tighter than `*`, looser than `**`, as in Python
+ATOM = 5
+# How tightly the left and the right argument must bind to stand without brackets.
+ARGUMENTS = {"+": (1, 2), "-": (1, 2), "*": (2, 3), "/": (2, 3), "**": (ATOM, NEGATION)}
+
+
+def print_number(value: float) -> str:
+    """The shortest text that reads back as the same float: 2, 0.5, 1e-4."""
+    if value == round(value, 0) and abs(value) < 1e6:
+        return str(int(value))
+    text = repr(value)
+    if value and text.strip("-0.") == "1":
+        power = f"1e{round(math.log10(abs(value)))}"
+        text = f"-{power}" if value < 0 else power
+    if abs(value) < 0.1 or "e" in text:
+        text = text.replace("e-0", "e-").replace("e+", "e")
+    return text if float(text) == value else repr(value)
+
+
+def precedence(expr: Expr) -> int:
+    """How tightly the outermost sign of the printed text binds."""
+    match expr:
+        case Binary(function):
+            return BINARY[function].precedence
+        case Unary("neg", x) if not isinstance(x, Number):
+            return NEGATION
+        case Number(value) if value < 0:
+            return NEGATION
+        case _:
+            return ATOM
+
+
+def print_expr(expr: Expr) -> str:
+    """`exp(sign(g) * sign(m)) * g`. -2 is a number; its neg is `neg(2)`."""
+    match expr:
+        case Operand(name):
+            return name
+        case Number(value):
+            return print_number(value)
+        case Unary("neg", x) if not isinstance(x, Number):
+            return "-" + _bracketed(x, NEGATION)
+        case Unary(function, x, None):
+            return f"{function}({print_expr(x)})"
+        case Unary(function, x, parameter):
+            assert parameter is not None
+            return f"{function}({print_expr(x)}, {print_number(parameter)})"
+        case Binary(function, x, y):
+            left, right = ARGUMENTS[function]
+            sign = function if function == "**" else f" {function} "
+            return _bracketed(x, left) + sign + _bracketed(y, right)
+
+
+def _bracketed(expr: Expr, least: int) -> str:
+    text = print_expr(expr)
+    return text if precedence(expr) >= least else f"({text})"

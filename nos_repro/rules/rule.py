@@ -1,0 +1,56 @@
+"""An update rule: an immutable tree with its text, and what follows from it (sec. 3.1)."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from nos_repro.rules.parse import parse
+from nos_repro.rules.primitives import UNARY, OperandRow, find_operand
+from nos_repro.rules.printing import print_expr
+from nos_repro.rules.tree import Expr, Operand, Unary, walk
+
+
+@dataclass(frozen=True)
+class Rule:
+    """w changes by -lr * expr. Rules are equal when their trees are; `normal()` groups more."""
+
+    expr: Expr
+
+    @classmethod
+    def parse(cls, text: str) -> "Rule":
+        """The rule of a text such as `exp(sign(g) * sign(m)) * g`. Raises RuleError."""
+        return cls(parse(text))
+
+    def __str__(self) -> str:
+        """Text that parses back to this very rule."""
+        return print_expr(self.expr)
+
+    @cached_property
+    def operands(self) -> tuple[OperandRow, ...]:
+        """The rows of the distinct operands, in the order in which they are first read."""
+        names = dict.fromkeys(node.name for node in walk(self.expr) if isinstance(node, Operand))
+        rows = [find_operand(name) for name in names]
+        assert all(rows), names
+        return tuple(row for row in rows if row is not None)
+
+    @cached_property
+    def averages(self) -> frozenset[str]:
+        """Which of "m", "v", "gamma" an optimizer must keep."""
+        return frozenset[str]().union(*(row.averages for row in self.operands))
+
+    @cached_property
+    def needs_total_steps(self) -> bool:
+        """Whether it reads a decay that ends with the training."""
+        return any(row.needs_total_steps for row in self.operands)
+
+    @cached_property
+    def reads_weights(self) -> bool:
+        """Whether it reads w."""
+        return any(row.reads_weights for row in self.operands)
+
+    @cached_property
+    def random(self) -> bool:
+        """Whether it reads noise or drops."""
+        drops = (
+            isinstance(node, Unary) and UNARY[node.function].random for node in walk(self.expr)
+        )
+        return any(row.random for row in self.operands) or any(drops)
