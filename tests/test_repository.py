@@ -1,0 +1,153 @@
+"""Promises of the repository as a whole: studies, README, layout, the installed package."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+import venv
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+MODULES = sorted((ROOT / "nos_repro").rglob("*.py"))
+SCALES = {"paper", "small", "smoke"}
+LINES_A_FILE = 400
+
+
+def read(path: Path) -> DictConfig:
+    config = OmegaConf.load(path)
+    assert isinstance(config, DictConfig)
+    return config
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_a_config_says_what_it_is_and_has_every_scale(path: Path) -> None:
+    config = read(path)
+    assert config.study == path.stem
+    assert set(config.scales) == SCALES
+    assert len(config.claim.split(". ")) == 1, "a claim is one sentence"
+    heading = re.match(r"(#[^\n]*\n)+", path.read_text(encoding="utf-8"))
+    assert heading, "a config begins with a comment"
+    assert "python -m nos_repro run configs/" in heading.group()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_a_config_has_no_empty_keys(path: Path) -> None:
+    def empty(node: object, where: str) -> Iterator[str]:
+        if node is None:
+            yield where
+        elif isinstance(node, dict):
+            for key, value in node.items():
+                yield from empty(value, f"{where}.{key}")
+
+    assert list(empty(OmegaConf.to_container(read(path)), path.stem)) == []
+
+
+# Column sums over the rows as the paper prints them: a digit that slips in a config shows.
+# fmt: off
+PAPER_SUMS = [
+    ("table1", 14, {"best_test": 1308.5, "final_test": 1297.2}),
+    ("table2", 16, {"best_test": 1522.4, "final_test": 1520.3}),
+    ("table6", 32, {"final_val": 2949.8, "final_test": 2936.9, "best_val": 2975.4, "best_test": 2948.4}),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("name", "rows", "sums"), PAPER_SUMS)
+def test_a_table_has_every_row_and_value_of_the_paper(
+    name: str, rows: int, sums: dict[str, float]
+) -> None:
+    table = read(ROOT / "configs" / f"{name}.yaml").rows
+    assert len(table) == rows
+    for column, total in sums.items():
+        assert sum(row.paper[column] for row in table.values()) == pytest.approx(total)
+
+
+def test_table6_prints_one_rule_twice_as_two_draws() -> None:
+    rows = read(ROOT / "configs" / "table6.yaml").rows
+    counts = Counter(row.optimizer for row in rows.values())
+    assert [text for text, n in counts.items() if n > 1] == ["rule: sign(m) * sqrt(g)"]
+    assert {row.get("seed", 0) for row in rows.values() if "sqrt(g)" in row.optimizer} == {0, 1}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_module_is_short_and_says_what_it_is(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= LINES_A_FILE
+    assert ast.get_docstring(ast.parse(source)), "a module begins with a docstring"
+
+
+def test_no_todo_lands() -> None:
+    marks = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X")))
+    for path in [*MODULES, *CONFIGS, ROOT / "README.md", ROOT / "Makefile"]:
+        assert not marks.search(path.read_text(encoding="utf-8")), path
+
+
+def readme_commands() -> list[str]:
+    """Every `python -m nos_repro ...` or `nos-repro ...` line in the README's blocks."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = "\n".join(re.findall(r"```(?:sh|console)\n(.*?)```", text, re.DOTALL))
+    return re.findall(r"(?:python -m nos_repro|nos-repro) +(\S[^\n#]*)", blocks)
+
+
+def test_the_readme_names_only_verbs_and_files_that_exist() -> None:
+    commands = readme_commands()
+    assert commands
+    listed = subprocess.run(
+        [sys.executable, "-m", "nos_repro", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert listed.returncode == 0, listed.stderr
+    for command in commands:
+        verb, *rest = command.split()
+        assert re.search(rf"\b{verb}\b", listed.stdout), f"{verb} is not a verb of --help"
+        for word in rest:
+            if word.startswith("configs/"):
+                assert (ROOT / word).is_file(), word
+
+
+def test_the_readmes_make_targets_exist() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = re.findall(r"\bmake (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert {"demo", "test"} <= set(named) <= targets
+
+
+def test_the_readmes_links_into_the_repository_lead_somewhere() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+        assert (ROOT / target).exists(), target
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_carries_its_configs_and_its_command(tmp_path: Path) -> None:
+    """Built and installed away from the checkout; the dependencies are this environment's."""
+    home = tmp_path / "venv"
+    pip = [sys.executable, "-m", "pip", "--quiet"]
+    wheel = ["wheel", str(ROOT), "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path)]
+    subprocess.run([*pip, *wheel], check=True)
+    venv.create(home, with_pip=False)
+    site = next((home / "lib").glob("python3*")) / "site-packages"
+    (site / "environment.pth").write_text("\n".join(p for p in sys.path if "site-packages" in p))
+    built = next(tmp_path.glob("*.whl"))
+    subprocess.run(
+        [*pip, "--python", str(home / "bin" / "python"), "install", "--no-deps", str(built)],
+        check=True,
+    )
+    assert {p.name for p in (site / "nos_repro" / "configs").iterdir()} == {p.name for p in CONFIGS}
+    done = subprocess.run(
+        [home / "bin" / "nos-repro", "run", "figure5_rosenbrock", "--scale", "smoke", "--dry-run"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "PowerSign" in done.stdout
+
+
+def test_the_build_reads_the_files_it_names() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for name in (project["readme"], *project["license-files"]):
+        assert (ROOT / name).is_file()
