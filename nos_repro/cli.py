@@ -1,0 +1,201 @@
+"""The command line: one verb a function. Imports come late, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+from nos_repro.errors import NosError
+
+if TYPE_CHECKING:
+    from nos_repro.experiments.schema import Study
+    from nos_repro.experiments.store import Store
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb; returns the exit status (2: the user's mistake, 130: interrupted)."""
+    parser = _parser()
+    options, words = parser.parse_known_args(arguments)
+    if not hasattr(options, "verb"):
+        parser.print_help()
+        return USER_ERROR
+    unknown_flags = [word for word in words if word.startswith("-")]
+    if unknown_flags or (words and not hasattr(options, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(unknown_flags or words)}")
+    if hasattr(options, "overrides"):
+        options.overrides = [*options.overrides, *words]
+    verb: Callable[[argparse.Namespace], int] = options.verb
+    try:
+        return verb(options)
+    except NosError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nos-repro",
+        description="Reproduce, use and search the optimizers of 'Neural Optimizer Search with"
+        " Reinforcement Learning' (Bello et al., 2017).",
+        epilog="example: python -m nos_repro run configs/table2.yaml --scale smoke",
+    )
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
+
+    run = _verb(
+        verbs, "run", _run, "train the trials of a study that have no record, print its table"
+    )
+    _study_arguments(run)
+    run.add_argument("--data", type=Path, metavar="DIR", help="where the data sets lie (default:"
+                     " $NOS_REPRO_DATA, else a folder in the user's cache)")  # fmt: skip
+    run.add_argument("--workers", type=int, metavar="N", help="trials at a time (default: one a"
+                     " core, or one a GPU; 0: in this process)")  # fmt: skip
+    run.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="cores a trial (default: 1)"
+    )
+    run.add_argument("--retry", action="store_true", help="try the trials that failed again")
+    run.add_argument("--dry-run", action="store_true", help="list the trials, estimate the hours")
+    run.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S",
+                     help="time between checkpoints of a trial (default 60)")  # fmt: skip
+
+    report = _verb(verbs, "report", _report, "print a study's table from the records so far")
+    _study_arguments(report)
+    report.add_argument("--format", choices=("text", "markdown", "latex"), default="text")
+    report.add_argument("--write", action="store_true",
+                        help="also write the tables and the figure beside the records")  # fmt: skip
+
+    status = _verb(verbs, "status", _status, "what has ended, what runs, what is missing")
+    _study_arguments(status)
+
+    rule = _verb(verbs, "rule", _rule, "explain an update rule, by its text or its name")
+    rule.add_argument("rule", metavar="RULE", help="e.g. 'exp(sign(g)*sign(m)) * g', or powersign")
+
+    bench = _verb(verbs, "bench", _bench, "run the repository's benchmarks (ratios, interleaved)")
+    bench.add_argument("names", nargs="*", metavar="NAME", help="which (default: all)")
+    bench.add_argument("--list", action="store_true", help="only say which there are")
+    _results_argument(bench)
+    return parser
+
+
+def _verb(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    function: Callable[[argparse.Namespace], int],
+    help_text: str,
+) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=help_text, description=help_text)
+    parser.set_defaults(verb=function)
+    return parser
+
+
+def _study_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="a study file, e.g. configs/table2.yaml")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE",
+                        help="settings laid over the file's, e.g. task.width=2")  # fmt: skip
+    parser.add_argument("--scale", default="paper", help="paper (default), small or smoke")
+    parser.add_argument("--rows", nargs="+", default=[], metavar="ROW",
+                        help="only these rows; patterns such as 'PowerSign*' are fine")  # fmt: skip
+    _results_argument(parser)
+
+
+def _results_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
+                        help="where records are kept (default: results)")  # fmt: skip
+
+
+def _open(options: argparse.Namespace) -> tuple[Study, Store]:
+    from nos_repro.experiments.load import find_config, load_study
+    from nos_repro.experiments.store import Store
+
+    study = load_study(
+        find_config(options.config),
+        scale=options.scale,
+        overrides=options.overrides,
+        rows=options.rows,
+    )
+    return study, Store(options.results, study.study, study.scale)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from nos_repro.report.table import study_table
+
+    from nos_repro.experiments.selection import outcomes
+    from nos_repro.launch.run import conditions_of, dry_run, launcher_of, run_study
+
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    study, store = _open(options)
+    conditions = conditions_of(options.data, options.checkpoint_seconds)
+    if options.dry_run:
+        print(dry_run(study, store, conditions, options.workers, options.threads))
+        return 0
+    launcher = launcher_of(conditions, options.workers, options.threads)
+    failed = run_study(study, store, launcher, conditions, retry=options.retry)
+    print(study_table(study, outcomes(study, store)).text())
+    _say_problems(store)
+    return 1 if failed else 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from nos_repro.report.table import study_table
+    from nos_repro.report.write import write_report
+
+    from nos_repro.experiments.selection import outcomes
+
+    study, store = _open(options)
+    rows = outcomes(study, store)
+    table = study_table(study, rows)
+    print(getattr(table, options.format)())
+    if options.write:
+        for path in write_report(study, rows, store.root):
+            print(f"wrote {path}", file=sys.stderr)
+    _say_problems(store)
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from nos_repro.report.status import study_status
+
+    study, store = _open(options)
+    print(study_status(study, store))
+    _say_problems(store)
+    return 0
+
+
+def _rule(options: argparse.Namespace) -> int:
+    from nos_repro.rules.explain import explain
+
+    print(explain(options.rule))
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from nos_repro.bench import list_benchmarks, run_benchmarks
+
+    if options.list:
+        print("\n".join(list_benchmarks()))
+        return 0
+    return run_benchmarks(options.names, options.results)
+
+
+def _say_problems(store: Store) -> None:
+    for problem in store.problems:
+        print(f"warning: {problem}", file=sys.stderr)
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """SIGTERM stops a run the way Ctrl-C does: every running trial saves its state."""
+    raise KeyboardInterrupt

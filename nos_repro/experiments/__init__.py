@@ -1,0 +1,1 @@
+"""Studies, trials and records: from a YAML file to rows of results."""

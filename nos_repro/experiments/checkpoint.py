@@ -1,0 +1,77 @@
+"""A trial's checkpoint: everything that the rest of the run depends on, in one file."""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nos_repro.experiments.files import write_atomically
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+
+
+class Checkpoints:
+    """Saves the state of a run at most every ``every_seconds``, and finds it again."""
+
+    def __init__(self, folder: Path, every_seconds: float = 60.0) -> None:
+        self.path = folder / "checkpoint.pt"
+        self.every_seconds = every_seconds
+        self._last = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        return time.monotonic() - self._last >= self.every_seconds
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Writes ``state`` by one rename. Raises StoreError where the disk refuses."""
+        buffer = io.BytesIO()
+        torch.save({"version": VERSION, **state}, buffer)
+        write_atomically(self.path, buffer.getvalue())
+        self._last = time.monotonic()
+
+    def load(self, warn: Callable[[str], None]) -> dict[str, Any] | None:
+        """The saved state; None where there is none.
+
+        A checkpoint that cannot be read (its checksums are compared) is set aside as
+        `checkpoint.corrupt.pt`, ``warn`` is told, and the trial starts over: its numbers depend
+        on its settings alone, so only time is lost.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                torn = archive.testzip()
+            if torn is not None:
+                raise ValueError(f"checksum of {torn} is wrong")
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+            if state.get("version") != VERSION:
+                raise ValueError(f"version {state.get('version')}, this code reads {VERSION}")
+        except (ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+            aside = self.path.with_name("checkpoint.corrupt.pt")
+            self.path.replace(aside)
+            warn(f"{self.path} is corrupt ({error}); kept as {aside.name}, the trial starts over")
+            return None
+        return state
+
+
+def random_state() -> dict[str, Any]:
+    """The global generators that a model's dropout draws from."""
+    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if torch.cuda.is_available() and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"])

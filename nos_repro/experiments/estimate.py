@@ -1,0 +1,91 @@
+"""How long a study would take on this machine, from a few timed steps per distinct model."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+import time
+from dataclasses import dataclass
+
+from nos_repro.experiments.grid import points, repeat_trials, sweep_trial
+from nos_repro.experiments.runner import Conditions, build
+from nos_repro.experiments.schema import Study
+from nos_repro.experiments.store import Store
+from nos_repro.experiments.training import Run
+from nos_repro.experiments.trial import Trial
+
+WARM_STEPS = 2
+TIMED_STEPS = 5
+TIMED_BATCHES = 3
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that one model takes here: an update, and a whole evaluation."""
+
+    step: float
+    evaluation: float
+    steps_per_epoch: int
+
+    def of(self, trial: Trial) -> float:
+        """Seconds of the whole trial on one worker."""
+        evaluations = -(-trial.training.epochs // trial.training.evaluate_every)
+        steps = trial.training.epochs * self.steps_per_epoch
+        return steps * self.step + evaluations * self.evaluation
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A trial that the study asks for. The repeats of a row that has no winner yet are counted
+    at its first point: which one wins does not change the cost."""
+
+    row: str
+    stage: str
+    trial: Trial
+    done: bool
+
+
+def plan(study: Study, store: Store) -> list[Planned]:
+    """Every trial of the study, in the order of its rows, and whether it has a record."""
+    planned = []
+    for name, row in study.rows.items():
+        grid = points(study, row)
+        sweep = [sweep_trial(study, row, point) for point in grid]
+        planned += [Planned(name, "sweep", t, store.record(t) is not None) for t in sweep]
+        repeats = [repeat_trials(study, row, point) for point in grid]
+        recorded = [sum(store.record(t) is not None for t in trials) for trials in repeats]
+        chosen = repeats[recorded.index(max(recorded))]
+        planned += [Planned(name, "repeat", t, store.record(t) is not None) for t in chosen]
+    return planned
+
+
+def model_key(trial: Trial) -> str:
+    """Trials with the same key cost the same per step, but for the optimizer."""
+    return json.dumps([trial.task, trial.task_settings], sort_keys=True)
+
+
+def measure(trial: Trial, conditions: Conditions) -> Cost:
+    """Times a few steps of the trial's model. Raises whatever building it raises."""
+    run = build(trial, conditions)
+    run.task.train()
+    timed = []
+    for batch in itertools.islice(run.data.train_batches(0), WARM_STEPS + TIMED_STEPS):
+        started = time.perf_counter()
+        run.train_step(run.fabric.to_device(batch))
+        run.bad_step()
+        timed.append(time.perf_counter() - started)
+    step = statistics.median(timed[WARM_STEPS:] or timed)
+    evaluation = sum(_evaluation_seconds(run, part) for part in ("val", "test"))
+    return Cost(step, evaluation, run.data.steps_per_epoch)
+
+
+def _evaluation_seconds(run: Run, part: str) -> float:
+    """The cost of all batches of a part, from the first few."""
+    batches = list(run.data.val_batches() if part == "val" else run.data.test_batches())
+    seconds = []
+    for batch in batches[: 1 + TIMED_BATCHES]:
+        started = time.perf_counter()
+        run.evaluate(iter([batch]), part)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[1:] or seconds or [0.0]) * len(batches)

@@ -1,0 +1,49 @@
+"""Files that are whole or not there: what survives `kill -9`, a full disk and a second writer."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from nos_repro.errors import NosError
+
+
+class StoreError(NosError):
+    """The results folder cannot be written or read; nothing half-written is left behind."""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes ``path`` so that a reader sees the old content or the new one, never a mixture.
+
+    Raises StoreError where the file system refuses (full, read-only, no permission).
+    """
+    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with scratch.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO):
+            raise
+        raise StoreError(
+            f"cannot write {path}: {os.strerror(error.errno)}\n"
+            "  nothing is lost: mend that and run the same command again, it goes on from its"
+            " checkpoints"
+        ) from None
+
+
+def write_json(path: Path, values: Any) -> None:
+    write_atomically(path, (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
+
+
+def json_line(values: Any) -> str:
+    """One line of a `.jsonl` file, the same bytes for the same values."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n"

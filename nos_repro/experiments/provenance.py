@@ -1,0 +1,143 @@
+"""Where a number comes from: machine, versions, commit, and a digest of the code that made it."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nos_repro.tasks import find_task
+
+PACKAGE = "nos_repro"
+LIBRARIES = ("torch", "torchvision", "pytorch-lightning", "numpy")
+ENGINE = (f"{PACKAGE}.experiments.training", f"{PACKAGE}.optim.factory")
+
+
+def provenance(device: str) -> dict[str, object]:
+    """Host, device, versions and commit, for a record. No environment, no user name, no path."""
+    return {
+        "host": platform.node(),
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "commit": commit(),
+    }
+
+
+@functools.cache
+def commit() -> str:
+    """The commit of the checkout this package runs from, `+` where it has changes; else "" ."""
+    here = Path(__file__).parent
+    try:
+        head = _git(here, "rev-parse", "--short=12", "HEAD")
+        changed = _git(here, "status", "--porcelain", "--", str(here.parent))
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head + ("+" if changed else "")
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()
+
+
+@functools.cache
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.split(':', 1)[1].strip()} ({os.cpu_count()} cores)"
+    return platform.processor() or platform.machine()
+
+
+@functools.cache
+def code_digest(modules: tuple[str, ...]) -> str:
+    """A digest of the code that decides a trial's numbers.
+
+    It covers the modules of this package that the training loop, the optimizer factory and
+    ``modules`` (what the task names as its own, `Task.code`) reach by import. Packages'
+    `__init__` only point at others and are left out, so that a new task leaves the old ones'
+    digests alone. Syntax trees are hashed: comments, docstrings and layout do not count.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(_reached([*ENGINE, *modules])):
+        digest.update(name.encode())
+        digest.update(_logic(name).encode())
+    return digest.hexdigest()[:12]
+
+
+def trial_code(task: str, task_settings: dict[str, Any]) -> str:
+    """The digest for a trial of ``task`` with these settings, as the code stands now."""
+    cls = find_task(task)
+    return code_digest(cls.code(cls.Settings(**task_settings)))
+
+
+def _reached(roots: list[str]) -> set[str]:
+    seen: set[str] = set()
+    ahead = list(roots)
+    while ahead:
+        name = ahead.pop()
+        source = _source(name)
+        if name in seen or source is None or source.name == "__init__.py":
+            continue
+        seen.add(name)
+        ahead += [imported for imported in _imports(name) if imported.split(".")[0] == PACKAGE]
+    return seen
+
+
+@functools.cache
+def _source(name: str) -> Path | None:
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    origin = spec.origin if spec is not None else None
+    return Path(origin) if origin is not None and origin.endswith(".py") else None
+
+
+def _parse(name: str) -> ast.Module:
+    source = _source(name)
+    assert source is not None
+    return ast.parse(source.read_text())
+
+
+def _imports(name: str) -> Iterator[str]:
+    for node in ast.walk(_parse(name)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@functools.cache
+def _logic(name: str) -> str:
+    """The module's syntax tree as text, without its docstrings."""
+    tree = _parse(name)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_docstring(body[0]):
+            node.body = body[1:]  # type: ignore[attr-defined]
+    return ast.unparse(tree)
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

@@ -1,0 +1,204 @@
+"""One trial from its settings to its record. This is what every launcher runs, wherever it runs."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning_fabric import Fabric
+from nos_repro.optim.factory import make_optimizer, make_schedule
+
+from nos_repro.errors import NosError
+from nos_repro.experiments.checkpoint import Checkpoints
+from nos_repro.experiments.claim import Heartbeat
+from nos_repro.experiments.files import StoreError, json_line, write_atomically, write_json
+from nos_repro.experiments.provenance import provenance, trial_code
+from nos_repro.experiments.record import Record
+from nos_repro.experiments.training import Ending, Run, Stopped, train
+from nos_repro.experiments.trial import Trial
+from nos_repro.tasks import find_task
+
+log = logging.getLogger(__name__)
+
+Outcome = Literal["recorded", "held"]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a trial runs under, none of which may change its numbers."""
+
+    data_dir: Path
+    checkpoint_seconds: float = 60.0
+    device: str = "auto"
+
+
+def build(trial: Trial, conditions: Conditions) -> Run:
+    """The run of a trial at its first step. Raises DataError, ConfigError, RuleError."""
+    cls = find_task(trial.task)
+    settings = cls.Settings(**trial.task_settings)
+    data = cls.make_data(settings, data_dir=conditions.data_dir, seed=trial.seed)
+    data.prepare()
+    total_steps = trial.training.epochs * data.steps_per_epoch
+
+    def make(params: Iterable[Any]) -> tuple[torch.optim.Optimizer, Any]:
+        optimizer = make_optimizer(
+            trial.optimizer,
+            params,
+            lr=trial.lr,
+            weight_decay=trial.weight_decay,
+            total_steps=total_steps,
+            seed=trial.seed,
+            **trial.options,
+        )
+        schedule = make_schedule(
+            trial.schedule,
+            optimizer,
+            total_steps=total_steps,
+            seed=trial.seed,
+            **trial.schedule_options,
+        )
+        return optimizer, schedule
+
+    torch.manual_seed(trial.seed)
+    task = cls(settings, make)
+    fabric = Fabric(accelerator=conditions.device, devices=1)
+    return Run(task, data, trial.training, fabric)
+
+
+def run_trial(
+    trial: Trial,
+    folder: Path,
+    conditions: Conditions,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[Outcome, list[str]]:
+    """Trains ``trial`` in ``folder``, from its checkpoint if it has one, and writes its record.
+
+    Returns what came of it, "held" where another live process has the trial, and what the user
+    should know (a checkpoint that was corrupt, say). `log.txt` keeps what was logged. Whatever
+    goes wrong inside the training is a `failed` record with its traceback; StoreError (the disk)
+    and Stopped go to the caller, for a record could not be written or must not be.
+    """
+    heartbeat = Heartbeat(folder)
+    if not heartbeat.take():
+        return "held", []
+    notes: list[str] = []
+    try:
+        for scratch in folder.glob(".*.tmp"):
+            scratch.unlink(missing_ok=True)
+        with _logging_to(folder / "log.txt"):
+            record = _attempt(trial, folder, conditions, heartbeat, stop, notes)
+        write_json(folder / "record.json", record.to_json())
+    finally:
+        heartbeat.release()
+    return "recorded", notes
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Appends what is logged or warned meanwhile to ``path``."""
+    handler = logging.FileHandler(path, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def _attempt(
+    trial: Trial,
+    folder: Path,
+    conditions: Conditions,
+    heartbeat: Heartbeat,
+    stop: Callable[[], bool],
+    notes: list[str],
+) -> Record:
+    _reset_peak_memory()
+    cls = find_task(trial.task)
+    run: Run | None = None
+    try:
+        run = build(trial, conditions)
+        checkpoints = Checkpoints(folder, conditions.checkpoint_seconds)
+        state = checkpoints.load(notes.append)
+        if state is not None:
+            run.restore(state)
+        heartbeat.steps = run.steps
+        write_metrics(folder, run.history)
+        ending = train(
+            run,
+            checkpoints,
+            on_step=lambda r: heartbeat.beat(r.step, r.history[-1] if r.history else None),
+            on_metrics=lambda r: write_metrics(folder, r.history),
+            stop=stop,
+        )
+        return _record(trial, cls, ending.status, run, ending)
+    except (StoreError, Stopped, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        log.exception("trial %s failed", trial.id)
+        reason = str(error) if isinstance(error, NosError) else f"{type(error).__name__}: {error}"
+        ending = Ending("finished", run.step if run is not None else 0, reason)
+        return _record(trial, cls, "failed", run, ending, traceback.format_exc())
+
+
+def write_metrics(folder: Path, history: list[dict[str, float]]) -> None:
+    """The curve so far, whole: it depends on the settings alone, so a resumed run repeats it."""
+    write_atomically(folder / "metrics.jsonl", "".join(map(json_line, history)).encode())
+
+
+def _record(
+    trial: Trial,
+    cls: Any,
+    status: Literal["finished", "diverged", "failed"],
+    run: Run | None,
+    ending: Ending,
+    trace: str = "",
+) -> Record:
+    seconds = run.seconds if run is not None else 0.0
+    examples = ending.step * trial.task_settings.get("batch_size", 1)
+    device = str(run.fabric.device) if run is not None else "cpu"
+    return Record(
+        id=trial.id,
+        status=status,
+        trial=trial.to_json(),
+        metric=cls.metric,
+        direction=cls.direction,
+        metrics=run.history if run is not None else [],
+        steps=ending.step,
+        seconds=round(seconds, 3),
+        examples_per_second=round(examples / seconds, 1) if seconds else 0.0,
+        memory_gb=round(_peak_memory_gb(device), 3),
+        code=trial_code(trial.task, trial.task_settings),
+        provenance=provenance(device),
+        reason=ending.reason,
+        traceback=trace,
+    )
+
+
+def _reset_peak_memory() -> None:
+    """A worker runs many trials; each record is to say its own peak (Linux only)."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    if sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_memory_gb(device: str) -> float:
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() / 2**30
+    if sys.platform == "linux":
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

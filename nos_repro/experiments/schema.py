@@ -1,0 +1,147 @@
+"""What a study file may say: frozen dataclasses that OmegaConf checks keys and types against."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from nos_repro.errors import ConfigError, unknown
+
+SCALES = ("paper", "small", "smoke")
+
+# fmt: off
+COLUMNS = {
+    "final_val":  "validation metric after the last epoch",
+    "final_test": "test metric after the last epoch",
+    "best_val":   "best validation metric over the epochs",
+    "best_test":  "test metric at the epoch of the best validation metric (002 Table 6)",
+}
+# fmt: on
+SELECTABLE = ("best_val", "final_val")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long a trial trains and how often it is evaluated."""
+
+    epochs: int = 1
+    evaluate_every: int = 1
+    gradient_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("epochs", "evaluate_every"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"training.{key} must be at least 1, got {getattr(self, key)}")
+        if self.gradient_norm is not None and not self.gradient_norm > 0:
+            raise ConfigError(f"training.gradient_norm must be positive, got {self.gradient_norm}")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How a row gets its number: sweep, choose on a validation column, repeat over fresh seeds.
+
+    ``by`` names the column that chooses; ``sweep_epochs`` shortens the sweep's trials (None: full
+    length); ``repeats`` is the number of fresh seeds of the chosen point, 0 meaning that the
+    sweep's best trial is itself the number (002 Table 6); ``seed`` starts the count of seeds.
+    """
+
+    by: str = "best_val"
+    sweep_epochs: int | None = None
+    repeats: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.by not in SELECTABLE:
+            raise ConfigError(unknown("selection.by", self.by, SELECTABLE))
+        if self.repeats < 0:
+            raise ConfigError(f"selection.repeats must not be negative, got {self.repeats}")
+        if self.sweep_epochs is not None and self.sweep_epochs < 1:
+            raise ConfigError(f"selection.sweep_epochs must be at least 1, got {self.sweep_epochs}")
+        if self.sweep_epochs is not None and self.repeats == 0:
+            raise ConfigError(
+                "selection.sweep_epochs shortens the sweep, so selection.repeats must be at least 1"
+            )
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The figure that a study draws beside its table: ``curves`` of a metric, or ``rosenbrock``."""
+
+    kind: str = "curves"
+    metric: str = "test_accuracy"
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("curves", "rosenbrock"):
+            raise ConfigError(unknown("figure.kind", self.kind, ("curves", "rosenbrock")))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: an optimizer, its schedule, the grid it is tuned over, the paper's cells.
+
+    ``sweep`` maps ``lr``, ``weight_decay`` or any option of the optimizer to the values tried;
+    ``options`` and ``schedule_options`` are fixed. ``seed`` moves the row to other draws.
+    """
+
+    optimizer: str = ""
+    schedule: str | None = None
+    sweep: dict[str, list[Any]] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    schedule_options: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    paper: dict[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """An experiment of the paper: rows that share a task, a training length and a protocol."""
+
+    study: str
+    source: str
+    claim: str
+    task: dict[str, Any]
+    rows: dict[str, Row]
+    columns: dict[str, str]
+    training: Training = field(default_factory=Training)
+    schedule: str = "constant"
+    sweep: dict[str, list[Any]] = field(default_factory=dict)
+    selection: Selection = field(default_factory=Selection)
+    figure: Figure | None = None
+    note: str = ""
+    scale: str = "paper"
+
+    def __post_init__(self) -> None:
+        if not self.study.replace("_", "").replace("-", "").isalnum():
+            raise ConfigError(f"study must be a plain word usable as a folder, got {self.study!r}")
+        if not self.rows:
+            raise ConfigError("rows: a study needs at least one row")
+        for column in self.columns:
+            if column not in COLUMNS:
+                raise ConfigError(unknown("columns", column, COLUMNS))
+        for name, row in self.rows.items():
+            for column in row.paper:
+                if column not in self.columns:
+                    raise ConfigError(unknown(f"rows.{name}.paper", column, self.columns))
+            self._check_sweep(name, {**self.sweep, **row.sweep})
+
+    def _check_sweep(self, row: str, sweep: dict[str, list[Any]]) -> None:
+        if "lr" not in sweep:
+            raise ConfigError(f"rows.{row}: no learning rate; give sweep.lr a list of at least one")
+        for key, values in sweep.items():
+            if not values:
+                raise ConfigError(f"rows.{row}.sweep.{key} is empty; give at least one value")
+            if len(set(map(repr, values))) != len(values):
+                raise ConfigError(f"rows.{row}.sweep.{key} says a value twice: {values}")
+        for key, positive in (("lr", True), ("weight_decay", False)):
+            for value in sweep.get(key, ()):
+                _check_rate(f"rows.{row}.sweep.{key}", value, positive=positive)
+
+
+def _check_rate(where: str, value: object, *, positive: bool) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"{where} must be a number, got {value!r}")
+    if not math.isfinite(value) or value < 0 or (positive and value == 0):
+        wanted = "a positive" if positive else "a non-negative"
+        raise ConfigError(f"{where} must be {wanted} finite number, got {value}")

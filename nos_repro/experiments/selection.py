@@ -1,0 +1,148 @@
+"""What a study's records say, row by row, and which trials are still to run.
+
+A row's learning rate is chosen on a validation column of its sweep; its cells come from the
+repeats (or, without repeats, from the sweep's best trial). Only trials of exactly the settings
+asked for count. A divergence is a result: it loses every comparison, and among repeats it is
+counted and shown.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass, field
+from typing import Any
+
+from nos_repro.experiments.grid import Point, points, repeat_trials, sweep_trial
+from nos_repro.experiments.provenance import trial_code
+from nos_repro.experiments.record import Record
+from nos_repro.experiments.schema import Row, Study
+from nos_repro.experiments.store import Store
+from nos_repro.experiments.trial import Trial
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A point of the sweep, its trial, and what came of it (None: not run yet)."""
+
+    point: Point
+    trial: Trial
+    record: Record | None
+    score: float
+    """Higher is better whatever the metric; -inf for a divergence, NaN for none or a failure."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A cell: mean and sample standard deviation over ``n`` trials."""
+
+    mean: float
+    std: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything the records say of one row."""
+
+    name: str
+    row: Row
+    sweep: list[Scored]
+    chosen: Scored | None
+    repeats: list[tuple[Trial, Record | None]]
+    edges: list[str] = field(default_factory=list)
+    """Swept keys whose chosen value, if not 0, is the least or greatest of 3 or more tried."""
+
+    @property
+    def trials(self) -> list[Trial]:
+        return [scored.trial for scored in self.sweep] + [trial for trial, _ in self.repeats]
+
+    @property
+    def counting(self) -> list[Record]:
+        """The records that the row's cells are made of."""
+        if self.repeats:
+            return [record for _, record in self.repeats if record is not None]
+        if self.chosen is not None and self.chosen.record is not None:
+            return [self.chosen.record]
+        return []
+
+    @property
+    def records(self) -> list[Record]:
+        own = [s.record for s in self.sweep if s.record is not None]
+        return own + [record for _, record in self.repeats if record is not None]
+
+    @property
+    def missing(self) -> int:
+        """Trials of the current stage that have not ended."""
+        waiting = sum(scored.record is None for scored in self.sweep)
+        return waiting + sum(record is None for _, record in self.repeats)
+
+    @property
+    def diverged(self) -> int:
+        """Divergences among the trials that make the cells (of the sweep, when all diverged)."""
+        if self.chosen is None and not self.missing:
+            return sum(scored.score == -math.inf for scored in self.sweep)
+        return sum(record.status == "diverged" for record in self.counting)
+
+    @property
+    def failed(self) -> int:
+        return sum(record.status == "failed" for record in self.records)
+
+    @property
+    def stale(self) -> bool:
+        """Whether a record that makes the cells, or chose the point, was made by other code."""
+        return any(is_stale(record) for record in self.records)
+
+    def number(self, column: str) -> Number | None:
+        """The cell of ``column``; None where no trial of the row has it yet."""
+        values = [v for r in self.counting if math.isfinite(v := r.column(column))]
+        if not values:
+            return None
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        return Number(statistics.fmean(values), spread, len(values))
+
+
+def is_stale(record: Record) -> bool:
+    """Whether the code that decides a trial's numbers has changed since the record was made."""
+    return record.code != trial_code(record.trial["task"], record.trial["task_settings"])
+
+
+def outcome(study: Study, name: str, store: Store) -> Outcome:
+    """Reads one row's records. The repeats appear once the sweep has ended and has a winner."""
+    row = study.rows[name]
+    sweep = [_score(study, row, point, store) for point in points(study, row)]
+    running = any(scored.record is None for scored in sweep)
+    usable = [scored for scored in sweep if scored.score > -math.inf]
+    chosen = max(usable, key=lambda scored: scored.score) if usable and not running else None
+    repeats: list[tuple[Trial, Record | None]] = []
+    if chosen is not None:
+        trials = repeat_trials(study, row, chosen.point)
+        repeats = [(trial, store.record(trial)) for trial in trials]
+    return Outcome(name, row, sweep, chosen, repeats, _edges(sweep, chosen))
+
+
+def outcomes(study: Study, store: Store) -> list[Outcome]:
+    return [outcome(study, name, store) for name in study.rows]
+
+
+def _score(study: Study, row: Row, point: Point, store: Store) -> Scored:
+    trial = sweep_trial(study, row, point)
+    record = store.record(trial)
+    if record is None or record.status == "failed":
+        return Scored(point, trial, record, math.nan)
+    if record.status == "diverged":
+        return Scored(point, trial, record, -math.inf)
+    sign = 1.0 if record.direction == "max" else -1.0
+    return Scored(point, trial, record, sign * record.column(study.selection.by))
+
+
+def _edges(sweep: list[Scored], chosen: Scored | None) -> list[str]:
+    if chosen is None:
+        return []
+    edges = []
+    for key, value in chosen.point.values:
+        tried: list[Any] = [dict(scored.point.values)[key] for scored in sweep]
+        numbers = [v for v in tried if isinstance(v, int | float)]
+        if value and len(set(numbers)) >= 3 and value in (min(numbers), max(numbers)):
+            edges.append(f"{key}={value:g}")
+    return edges

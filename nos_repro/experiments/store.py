@@ -1,0 +1,118 @@
+"""Where a study's trials live: `results/<study>/<scale>/`, plain files, no database, no lock."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from nos_repro.experiments.claim import Claim, read_claim
+from nos_repro.experiments.files import json_line, write_atomically, write_json
+from nos_repro.experiments.record import Record, RecordError
+from nos_repro.experiments.trial import Trial
+
+
+class Store:
+    """The folder of one study at one scale.
+
+    `trials/<id>/` holds a trial's settings, `metrics.jsonl`, checkpoint, log and, written last,
+    `record.json`. `records.jsonl` is the compact form that is committed, a line a record.
+    ``problems`` collects what could not be read, a sentence each; nothing is skipped in silence.
+    """
+
+    def __init__(self, results: Path, study: str, scale: str) -> None:
+        self.root = results / study / scale
+        self.problems: list[str] = []
+        self._compact: dict[str, Record] | None = None
+        self._unreadable: list[bytes] = []
+
+    @property
+    def compact_path(self) -> Path:
+        return self.root / "records.jsonl"
+
+    def folder(self, trial: Trial | str) -> Path:
+        return self.root / "trials" / (trial if isinstance(trial, str) else trial.id)
+
+    def record(self, trial: Trial) -> Record | None:
+        """The record of exactly this trial; None where it has not ended (or changed meaning)."""
+        record = self._own(trial.id) or self._compacted().get(trial.id)
+        if record is None or not trial.same_settings(record.trial):
+            return None
+        return record
+
+    def claim(self, trial: Trial) -> Claim | None:
+        """The live claim on a trial, if some process works on it now."""
+        claim = read_claim(self.folder(trial))
+        return claim if claim is not None and claim.alive else None
+
+    def open(self, trial: Trial) -> Path:
+        """The trial's folder, made, with its settings written down."""
+        folder = self.folder(trial)
+        if not (folder / "settings.json").exists():
+            write_json(folder / "settings.json", trial.to_json())
+        return folder
+
+    def forget(self, trial: Trial) -> None:
+        """Sets a trial back to the start: its record, checkpoint and compact line go."""
+        record = self.folder(trial) / "record.json"
+        record.unlink(missing_ok=True)
+        shutil.rmtree(self.folder(trial), ignore_errors=True)
+        if self._compacted().pop(trial.id, None):
+            self._write_compact(self._compacted().values())
+
+    def compact(self, trials: Iterable[Trial]) -> None:
+        """Brings `records.jsonl` up to date with the records of ``trials``.
+
+        Lines of other trials stay: what a clone brought is never lost.
+        """
+        self._compact = None
+        records = dict(self._compacted())
+        fresh = {t.id: r for t in trials if (r := self._own(t.id)) is not None}
+        records.update({id_: record.thinned() for id_, record in fresh.items()})
+        self._write_compact(records.values())
+        self._compact = records
+
+    def _write_compact(self, records: Iterable[Record]) -> None:
+        ordered = sorted(records, key=lambda record: record.id)
+        text = "".join(json_line(record.to_json()) for record in ordered).encode()
+        text += b"".join(line + b"\n" for line in self._unreadable)
+        if not self.compact_path.exists() or self.compact_path.read_bytes() != text:
+            write_atomically(self.compact_path, text)
+
+    def _own(self, id_: str) -> Record | None:
+        path = self.folder(id_) / "record.json"
+        try:
+            return Record.from_json(json.loads(path.read_bytes()), str(path))
+        except FileNotFoundError:
+            return None
+        except (RecordError, ValueError) as error:
+            message = str(error) if isinstance(error, RecordError) else f"{path}: corrupt ({error})"
+            self._report(f"{message}; the trial counts as not run, and `run` goes on from its"
+                         " checkpoint")  # fmt: skip
+            return None
+
+    def _compacted(self) -> dict[str, Record]:
+        if self._compact is None:
+            self._compact, self._unreadable = {}, []
+            if self.compact_path.exists():
+                lines = self.compact_path.read_bytes().splitlines()
+                for number, line in enumerate(lines, 1):
+                    self._read_line(line, number)
+        return self._compact
+
+    def _read_line(self, line: bytes, number: int) -> None:
+        where = f"{self.compact_path}, line {number}"
+        try:
+            record = Record.from_json(json.loads(line), where)
+        except (RecordError, ValueError) as error:
+            message = str(error) if isinstance(error, RecordError) else f"{where}: corrupt"
+            self._unreadable.append(line)
+            self._report(f"{message}; left out, the line is kept as it is")
+        else:
+            assert self._compact is not None
+            self._compact[record.id] = record
+
+    def _report(self, problem: str) -> None:
+        if problem not in self.problems:
+            self.problems.append(problem)

@@ -1,0 +1,94 @@
+"""A trial: one training run, known by the hash of the settings that decide its numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from nos_repro.experiments.schema import Training
+from nos_repro.tasks import find_task
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Everything that decides a trial's numbers, and nothing else.
+
+    Neither the study's nor the row's name is in it: two rows that ask for the very same training
+    share one trial.
+    """
+
+    task: str
+    task_settings: dict[str, Any]
+    optimizer: str
+    lr: float
+    weight_decay: float = 0.0
+    options: dict[str, Any] = field(default_factory=dict)
+    schedule: str = "constant"
+    schedule_options: dict[str, Any] = field(default_factory=dict)
+    training: Training = field(default_factory=Training)
+    seed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @functools.cached_property
+    def id(self) -> str:
+        """Twelve hexadecimal digits of the settings' SHA-256.
+
+        Settings that stand at their default are left out, so that an option added next year
+        keeps the identity of the trials that never used it. `same_settings` guards the other
+        side: a default that *changed* makes the stored settings differ.
+        """
+        given = self.to_json()
+        given["task_settings"] = _without(
+            given["task_settings"], _defaults(find_task(self.task).Settings)
+        )
+        given["training"] = _without(given["training"], _defaults(Training))
+        given = _without(given, _defaults(Trial))
+        text = json.dumps(given, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def same_settings(self, stored: dict[str, Any]) -> bool:
+        """Whether a record's ``stored`` settings, today's defaults filled in, are this trial's."""
+        own = self.to_json()
+        filled = {**_defaults(Trial), **stored}
+        filled["task_settings"] = {
+            **_defaults(find_task(self.task).Settings),
+            **stored.get("task_settings", {}),
+        }
+        filled["training"] = {**_defaults(Training), **stored.get("training", {})}
+        return bool(filled == json.loads(json.dumps(own)))
+
+    def label(self) -> str:
+        """The trial in a few words, for progress and logs."""
+        parts = [self.optimizer, f"lr={self.lr:g}"]
+        if self.weight_decay:
+            parts.append(f"weight_decay={self.weight_decay:g}")
+        parts += [f"{key}={value}" for key, value in self.options.items()]
+        if self.schedule != "constant":
+            parts.append(self.schedule)
+        return " ".join([*parts, f"seed={self.seed}"])
+
+
+def _defaults(cls: type) -> dict[str, Any]:
+    """The JSON form of a dataclass's defaults."""
+    values: dict[str, Any] = {}
+    for entry in dataclasses.fields(cls):
+        if entry.default is not dataclasses.MISSING:
+            values[entry.name] = entry.default
+        elif entry.default_factory is not dataclasses.MISSING:
+            made = entry.default_factory()
+            values[entry.name] = (
+                dataclasses.asdict(made) if dataclasses.is_dataclass(made) else made
+            )  # type: ignore[arg-type]
+    return json.loads(json.dumps(values))  # type: ignore[no-any-return]
+
+
+def _without(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """``values`` less the entries that stand at their default (a nested empty entry goes too)."""
+    plain: dict[str, Any] = json.loads(json.dumps(values))
+    return {k: v for k, v in plain.items() if v != {} and (k not in defaults or defaults[k] != v)}

@@ -1,0 +1,151 @@
+"""Runs a study: hands out what has no record, until every row has its number."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from nos_repro.errors import LaunchError
+from nos_repro.experiments.files import StoreError
+from nos_repro.experiments.schema import Study
+from nos_repro.experiments.selection import Outcome, outcome
+from nos_repro.experiments.store import Store
+from nos_repro.experiments.trial import Trial
+from nos_repro.launch.base import Job, Launcher, Report
+
+MAX_LOST = 3
+"""Times in a row that a trial's worker may vanish before the run goes on without it."""
+
+TICK_SECONDS = 1.0
+HELD_SECONDS = 5.0
+
+
+class Display(Protocol):
+    """What is told of a run while it goes on."""
+
+    def update(self, state: Drive) -> None: ...
+
+    def note(self, message: str) -> None: ...
+
+
+@dataclass
+class Drive:
+    """A run of a study in progress: which trials run, which have ended, what waits."""
+
+    study: Study
+    store: Store
+    launcher: Launcher
+    display: Display
+    retry: bool = False
+    running: dict[str, Job] = field(default_factory=dict)
+    rows: dict[str, Outcome] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+    lost: Counter[str] = field(default_factory=Counter)
+    held: dict[str, float] = field(default_factory=dict)
+
+    def run(self) -> list[Outcome]:
+        """Drives the study to its end and returns its rows.
+
+        Raises StoreError where the disk refuses; KeyboardInterrupt leaves every running trial
+        saved. Either way the next call goes on from there.
+        """
+        if self.retry:
+            self._forget_failures()
+        self._refresh(self.study.rows)
+        try:
+            while self.running or self._ready():
+                self._submit()
+                self.display.update(self)
+                for report in self.launcher.wait(TICK_SECONDS):
+                    self._take(report)
+                if not self.running:
+                    self._rest()
+        finally:
+            for report in self.launcher.close():
+                self.running.pop(report.job.trial.id, None)
+            self.store.compact(self.trials())
+            self.display.update(self)
+        return list(self.rows.values())
+
+    def _rest(self) -> None:
+        """Nothing runs here: what is left may be held by another process. Looks again soon."""
+        if all(trial.id in self.held for trial in self._ready()):
+            time.sleep(TICK_SECONDS)
+            self._refresh(self.study.rows)
+
+    def trials(self) -> list[Trial]:
+        """Every trial known so far, each once."""
+        return list({t.id: t for row in self.rows.values() for t in row.trials}.values())
+
+    def _forget_failures(self) -> None:
+        for name in self.study.rows:
+            row = outcome(self.study, name, self.store)
+            for record in row.records:
+                if record.status == "failed":
+                    trial = next(t for t in row.trials if t.id == record.id)
+                    self.display.note(f"{trial.label()}: failed before, tried again")
+                    self.store.forget(trial)
+
+    def _refresh(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.rows[name] = outcome(self.study, name, self.store)
+
+    def _waiting(self) -> Iterator[Trial]:
+        for row in self.rows.values():
+            pending = [(s.trial, s.record) for s in row.sweep] + list(row.repeats)
+            yield from (trial for trial, record in pending if record is None)
+
+    def _ready(self) -> list[Trial]:
+        """Trials to start: no record, not running, not given up, each once."""
+        ready = {
+            trial.id: trial
+            for trial in self._waiting()
+            if trial.id not in self.running and self.lost[trial.id] < MAX_LOST
+        }
+        return list(ready.values())
+
+    def _submit(self) -> None:
+        now = time.monotonic()
+        for trial in self._ready():
+            if not self.launcher.free:
+                return
+            if self.held.get(trial.id, 0.0) > now:
+                continue
+            job = Job(trial, self.store.open(trial))
+            self.running[trial.id] = job
+            self.launcher.submit(job)
+
+    def _take(self, report: Report) -> None:
+        trial = report.job.trial
+        self.running.pop(trial.id, None)
+        if report.outcome == "blocked":
+            raise StoreError(report.message)
+        if report.outcome == "held":
+            if trial.id not in self.held:
+                self.display.note(f"{trial.label()}: another process trains it; waiting for that")
+            self.held[trial.id] = time.monotonic() + HELD_SECONDS
+        if report.outcome == "lost":
+            self.lost[trial.id] += 1
+            last = self.lost[trial.id] >= MAX_LOST
+            then = "given up for this run" if last else "tried again"
+            self.display.note(f"{trial.label()}: {report.message}; {then}")
+        if report.outcome == "recorded":
+            if report.message:
+                self.display.note(f"{trial.label()}: {report.message}")
+            self.held.pop(trial.id, None)
+            self.lost.pop(trial.id, None)
+            self._settle(trial)
+
+    def _settle(self, trial: Trial) -> None:
+        """A trial has ended: its rows are read again, the compact records brought up to date."""
+        record = self.store.record(trial)
+        if record is None:
+            raise LaunchError(f"{self.store.folder(trial)}: its worker wrote no readable record")
+        if record.status != "finished":
+            self.display.note(f"{trial.label()}: {record.status} ({record.reason})")
+        touched = [n for n, row in self.rows.items() if trial.id in {t.id for t in row.trials}]
+        self._refresh(touched)
+        self.store.compact([trial])

@@ -1,0 +1,133 @@
+"""What a user sees of a running study: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from nos_repro.experiments.claim import read_claim
+from nos_repro.launch.drive import Display, Drive
+
+PLAIN_SECONDS = 15.0
+
+
+def make_display() -> LiveDisplay | PlainDisplay:
+    """Live where the error stream is a terminal: standard output is kept for the table."""
+    return LiveDisplay() if sys.stderr.isatty() else PlainDisplay()
+
+
+class Counts:
+    """How far a study is, in trials and in seconds."""
+
+    def __init__(self, drive: Drive) -> None:
+        self.ended = Counter[str]()
+        self.todo = 0
+        for row in drive.rows.values():
+            self.ended.update(record.status for record in row.records)
+            self.todo += row.missing
+            if row.chosen is None and row.missing:
+                self.todo += drive.study.selection.repeats
+        self.total = self.todo + sum(self.ended.values())
+        self.elapsed = time.monotonic() - drive.started
+
+    def summary(self) -> str:
+        """`12/40 trials: 10 finished, 1 diverged, 1 failed`."""
+        parts = [
+            f"{self.ended[s]} {s}" for s in ("finished", "diverged", "failed") if self.ended[s]
+        ]
+        return f"{sum(self.ended.values())}/{self.total} trials" + (
+            f": {', '.join(parts)}" if parts else ""
+        )
+
+    def eta(self, drive: Drive, before: int) -> str:
+        """Time left, at the pace since the start of this run; "" before the first trial ended."""
+        fresh = sum(self.ended.values()) - before
+        partly = sum(progress(drive, id_) for id_ in drive.running)
+        if fresh + partly < 0.5 or not self.todo:
+            return ""
+        return duration(self.elapsed / (fresh + partly) * max(0.0, self.todo - partly))
+
+
+def progress(drive: Drive, id_: str) -> float:
+    """The share of a running trial's steps that are done, by its heartbeat."""
+    claim = read_claim(drive.running[id_].folder)
+    return claim.step / claim.steps if claim is not None and claim.steps else 0.0
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 05 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{round(seconds)} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class PlainDisplay:
+    """A line when something ended, and one now and then while nothing does."""
+
+    def __init__(self) -> None:
+        self._last: str | None = None
+        self._when = 0.0
+        self._before: int | None = None
+
+    def update(self, state: Drive) -> None:
+        counts = Counts(state)
+        if self._before is None:
+            self._before = sum(counts.ended.values())
+        summary = counts.summary()
+        quiet = time.monotonic() - self._when
+        if (summary == self._last and quiet < PLAIN_SECONDS) or (quiet < 1 and state.running):
+            return
+        self._last, self._when = summary, time.monotonic()
+        eta = counts.eta(state, self._before)
+        left = f", about {eta} left" if eta else ""
+        self.note(f"{summary}, {len(state.running)} running{left}")
+
+    def note(self, message: str) -> None:
+        print(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+class LiveDisplay:
+    """What runs, with bars; what has ended, by kind; the time left."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+        self._live.start()
+        self._before: int | None = None
+
+    def update(self, state: Drive) -> None:
+        counts = Counts(state)
+        if self._before is None:
+            self._before = sum(counts.ended.values())
+        table = Table.grid(padding=(0, 1))
+        for id_, job in state.running.items():
+            claim = read_claim(job.folder)
+            latest = (claim.latest or {}) if claim is not None else {}
+            words = " ".join(f"{k}={v:.4g}" for k, v in latest.items() if k.startswith("val_"))
+            bar = ProgressBar(total=1.0, completed=progress(state, id_), width=24)
+            table.add_row(Text(job.trial.label()), bar, Text(words, style="dim"))
+        eta = counts.eta(state, self._before)
+        head = f"{state.study.study} ({state.study.scale})  {counts.summary()}"
+        self._live.update(
+            Group(Text(head + (f", about {eta} left" if eta else ""), style="bold"), table)
+        )
+
+    def note(self, message: str) -> None:
+        self._console.print(Text(message))
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+__all__ = ["Display", "LiveDisplay", "PlainDisplay", "duration", "make_display"]
