@@ -1,0 +1,93 @@
+"""Decoded once: arrays on disk that every process on the machine maps into its memory.
+
+`<place>/<name>-<key>/<array>.npy`, where the key is a digest of the source files (names, sizes,
+times of change), so a changed source is a new folder. A folder appears whole, by one rename: two
+processes that decode at once both do the work, and the second finds the first one's result. Old
+folders are left to the user, who may remove `.decoded` at any time.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nos_repro.data.places import decoded_folders
+from nos_repro.errors import DataError
+
+FORMAT = "1"
+"""Part of every key: changed when decoding changes."""
+
+
+def source_key(root: Path, files: Iterable[str]) -> str:
+    """A digest of the files' names, sizes and times of change."""
+    digest = hashlib.sha256(FORMAT.encode())
+    for name in files:
+        state = os.stat(root / name)
+        digest.update(f"\n{name} {state.st_size} {state.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
+
+
+def decoded(
+    data_dir: Path, name: str, decode: Callable[[], Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """The arrays kept under `name`, memory-mapped; `decode` makes them the first time.
+
+    The maps are copy-on-write: whoever writes into one changes nobody else's.
+
+    Raises DataError where no place can be written, the disk is full, or an array is damaged.
+    """
+    places = [place / name for place in decoded_folders(data_dir)]
+    for place in places:
+        if place.is_dir():
+            return _open(place)
+    arrays = decode()
+    refusals = []
+    for place in places:
+        try:
+            _write(place, arrays)
+        except OSError as error:
+            refusals.append(f"{place.parent}: {error.strerror}")
+        else:
+            return _open(place)
+    gigabytes = sum(array.nbytes for array in arrays.values()) / 1e9
+    raise DataError(
+        f"no place for the {gigabytes:.2f} GB of decoded images of '{name}'\n"
+        f"  {'; '.join(refusals)}\n  make one of these writable, or set XDG_CACHE_HOME"
+    )
+
+
+def _open(place: Path) -> dict[str, Tensor]:
+    try:
+        return {
+            path.stem: torch.from_numpy(np.load(path, mmap_mode="c"))
+            for path in place.glob("*.npy")
+        }
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"{place} is damaged ({error})\n  remove that folder: it is decoded again"
+        ) from error
+
+
+def _write(place: Path, arrays: Mapping[str, Tensor]) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    try:
+        for name, array in arrays.items():
+            np.save(new / f"{name}.npy", array.numpy())
+        new.chmod(0o755)
+        try:
+            new.rename(place)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)

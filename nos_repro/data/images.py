@@ -1,0 +1,127 @@
+"""Image sets in memory form, and the registry of them by name."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from nos_repro.data.plugins import import_plugin
+from nos_repro.errors import ConfigError, unknown
+
+SPLIT_SEED = 2017
+"""Seed of every fixed split. It is no setting: all trials of all studies hold out the same."""
+
+
+class Labelled(NamedTuple):
+    """Images and their classes, as they were decoded."""
+
+    images: UInt8[Tensor, "images height width 3"]
+    labels: Int64[Tensor, " images"]
+
+
+class ImageSet(NamedTuple):
+    """A whole data set; `mean` and `std` are per channel, of pixels in [0, 255]."""
+
+    train: Labelled
+    test: Labelled
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is known of a data set before it is read: square RGB images of so many classes."""
+
+    name: str
+    classes: int
+    size: int
+    validation_images: int
+    """Held out of the training images unless a study says otherwise."""
+    read: Callable[[Path], ImageSet]
+    """Reads the set from the folder of all data sets. Raises DataError."""
+    module: str
+
+
+_DATASETS: dict[str, Dataset] = {}
+Reader = Callable[[Path], ImageSet]
+
+
+def register_dataset(
+    name: str, *, classes: int, size: int = 32, validation_images: int
+) -> Callable[[Reader], Reader]:
+    """Decorator: makes `data: NAME` mean the image set that the function reads.
+
+    The function is called once a process for each data folder; what it returns is kept.
+    """
+
+    def add(read: Reader) -> Reader:
+        once = functools.cache(read)
+        _DATASETS[name] = Dataset(name, classes, size, validation_images, once, read.__module__)
+        return read
+
+    return add
+
+
+def list_datasets() -> list[str]:
+    """The names of all registered data sets: every module of this package is imported."""
+    package = importlib.import_module("nos_repro.data")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"nos_repro.data.{module.name}")
+    return sorted(_DATASETS)
+
+
+def find_dataset(name: str) -> Dataset:
+    """The data set of that name; `my_package.my_data` is the one that this module registers.
+
+    Raises ConfigError for a name that nobody registered.
+    """
+    if "." in name:
+        import_plugin("task.data", name)
+        own = [dataset for dataset in _DATASETS.values() if dataset.module == name]
+        if len(own) != 1:
+            raise ConfigError(f"task.data: {name} must register one data set, not {len(own)}")
+        return own[0]
+    names = list_datasets()
+    if name not in names:
+        raise ConfigError(unknown("data set", name, names))
+    return _DATASETS[name]
+
+
+def balanced_order(labels: Int64[Tensor, " images"]) -> Int64[Tensor, " images"]:
+    """A fixed shuffle in which every beginning holds the classes in their overall proportions.
+
+    Each class is shuffled by itself, and its i-th of n images takes the place (i + 1/2) / n. So
+    "the first 5,000" is a stratified split, and the images after it a class-balanced subset.
+    """
+    classes = labels.numpy()
+    generator = np.random.default_rng(SPLIT_SEED)
+    place = np.empty(len(classes))
+    for label in np.unique(classes):
+        members = generator.permutation(np.flatnonzero(classes == label))
+        place[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return torch.from_numpy(np.argsort(place, kind="stable"))
+
+
+def channel_statistics(
+    images: UInt8[Tensor, "images height width 3"],
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation of each channel, exact, from the counts of the 256 values."""
+    values = torch.arange(256, dtype=torch.float64)
+    means, stds = [], []
+    for channel in range(3):
+        counts = torch.bincount(images[..., channel].flatten(), minlength=256).double()
+        mean = (counts * values).sum() / counts.sum()
+        variance = (counts * (values - mean) ** 2).sum() / counts.sum()
+        means.append(float(mean))
+        stds.append(float(variance.sqrt()))
+    return (means[0], means[1], means[2]), (stds[0], stds[1], stds[2])

@@ -1,0 +1,161 @@
+"""The contract between what is trained and whoever trains it.
+
+A Task is a Lightning module and its TaskData a Lightning data module, so both run under a plain
+`pl.Trainer`; the suite's own loop (`experiments/training.py`) calls the same methods. A task knows
+no update rule: it is handed a maker of optimizers.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import pytorch_lightning as pl
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from nos_repro.errors import ConfigError
+
+OptimizerMaker: TypeAlias = Callable[[Iterable[Parameter]], tuple[Optimizer, LRScheduler]]
+
+
+def require(holds: bool, key: str, rule: str, given: object) -> None:
+    """Raises ConfigError `task.KEY must be RULE, got GIVEN` unless the condition holds."""
+    if not holds:
+        raise ConfigError(f"task.{key} must be {rule}, got {given}")
+
+
+class TaskData(pl.LightningDataModule):
+    """Batches in a reproducible order.
+
+    `train_batches` is a pure function of (seed, epoch), and batch k, its augmentation included,
+    of (seed, epoch, k): a run that resumes inside an epoch asks for `start=k`.
+    """
+
+    @property
+    @abstractmethod
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch of training."""
+
+    @abstractmethod
+    def train_batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        """The batches of one epoch, from batch `start` on."""
+
+    @abstractmethod
+    def val_batches(self) -> Iterator[Any]:
+        """The held-out examples in a fixed order; the last batch may be short."""
+
+    @abstractmethod
+    def test_batches(self) -> Iterator[Any]:
+        """The test examples in a fixed order; the last batch may be short."""
+
+    def prepare(self) -> None:
+        """Does the heavy work once (downloads, decodes). Raises DataError and ConfigError."""
+
+    def prepare_data(self) -> None:
+        self.prepare()
+
+    def train_dataloader(self) -> Iterable[Any]:
+        return _Loader(self._trainer_batches, self.steps_per_epoch)
+
+    def val_dataloader(self) -> Iterable[Any]:
+        return _Loader(self.val_batches)
+
+    def test_dataloader(self) -> Iterable[Any]:
+        return _Loader(self.test_batches)
+
+    def _trainer_batches(self) -> Iterator[Any]:
+        return self.train_batches(self.trainer.current_epoch if self.trainer else 0)
+
+
+class _Loader:
+    """What Lightning needs of a loader: an iterator a pass, and the length where it is known."""
+
+    def __init__(self, batches: Callable[[], Iterator[Any]], length: int | None = None) -> None:
+        self.batches = batches
+        self.length = length
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.batches()
+
+    def __len__(self) -> int:
+        if self.length is None:
+            raise TypeError("the number of batches is not known beforehand")
+        return self.length
+
+
+class Task(pl.LightningModule):
+    """A model, its loss and its measure.
+
+    `Settings` is the frozen dataclass of the task's YAML section (OmegaConf's structured form);
+    impossible values raise ConfigError in its `__post_init__`. `chance` is the metric's level
+    for a model that learned nothing.
+    """
+
+    Settings: ClassVar[type[Any]]
+    metric: ClassVar[str]
+    direction: ClassVar[Literal["max", "min"]]
+    chance: float
+
+    def __init__(self, settings: Any, make_optimizer: OptimizerMaker | None = None) -> None:
+        super().__init__()
+        self.settings = settings
+        self.make_optimizer = make_optimizer
+        self._sums: dict[str, float] = {}
+
+    @classmethod
+    @abstractmethod
+    def make_data(cls, settings: Any, *, data_dir: Path, seed: int) -> TaskData:
+        """The data of a trial; nothing heavy happens before `prepare` or the first batch."""
+
+    @classmethod
+    def code(cls, settings: Any) -> tuple[str, ...]:
+        """The modules that decide a trial's numbers, beside those that the engine imports."""
+        return (cls.__module__,)
+
+    @abstractmethod
+    def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
+        """The loss of a batch."""
+
+    @abstractmethod
+    def evaluation_sums(self, batch: Any) -> dict[str, Tensor]:
+        """Sums over a batch, "count" among them; sums of batches add up to the whole set's."""
+
+    @staticmethod
+    @abstractmethod
+    def metrics(sums: dict[str, float]) -> dict[str, float]:
+        """The metrics of a whole set from its sums."""
+
+    def configure_optimizers(self) -> Any:
+        if self.make_optimizer is None:
+            raise ConfigError(f"{type(self).__name__} was built without a maker of optimizers")
+        optimizer, schedule = self.make_optimizer(self.parameters())
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def validation_step(self, batch: Any, batch_idx: int = 0) -> None:
+        self._add(self.evaluation_sums(batch))
+
+    def test_step(self, batch: Any, batch_idx: int = 0) -> None:
+        self._add(self.evaluation_sums(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_metrics("test")
+
+    def _add(self, sums: dict[str, Tensor]) -> None:
+        for key, value in sums.items():
+            self._sums[key] = self._sums.get(key, 0.0) + float(value)
+
+    def _log_metrics(self, part: str) -> None:
+        measured = self.metrics(self._sums)
+        self._sums = {}
+        self.log_dict({f"{part}_{key}": value for key, value in measured.items()})

@@ -1,0 +1,213 @@
+"""Image classification: what the small ConvNet and the Wide ResNet share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from nos_repro.data.batches import Crops, Normalise, cut, draw_crops, epoch_order
+from nos_repro.data.images import ImageSet, Labelled, balanced_order, find_dataset
+from nos_repro.errors import ConfigError
+from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
+
+Batch = tuple[Float[Tensor, "batch 3 height width"], Int64[Tensor, " batch"]]
+
+PRECISIONS = ("32", "bf16")
+EVALUATION_BATCH = 500
+"""Images a batch of an evaluation. It is no setting: no number depends on it but the speed."""
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """The part of an image task's YAML section that is not about its model."""
+
+    data: str = "cifar10"
+    train_images: int | None = None
+    """A fixed class-balanced subset of what validation leaves; None: all of it."""
+    validation_images: int | None = None
+    """None: the data set's own number, 5,000 of CIFAR-10, 300 of the digits."""
+    augment: bool = False
+    """Mirror, and crop from the image padded by 4 reflected pixels."""
+    batch_size: int = 100
+    channels_last: bool = False
+    precision: str = "32"
+    """"32", or "bf16": bfloat16 autocast of the forward pass."""
+
+    def __post_init__(self) -> None:
+        find_dataset(self.data)
+        require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
+        require(
+            self.train_images is None or self.train_images >= self.batch_size,
+            "train_images",
+            f"at least one batch of {self.batch_size}",
+            self.train_images,
+        )
+        require(
+            self.validation_images is None or self.validation_images >= 1,
+            "validation_images",
+            "at least 1",
+            self.validation_images,
+        )
+        require(
+            self.precision in PRECISIONS,
+            "precision",
+            f"one of: {' '.join(PRECISIONS)}",
+            f"'{self.precision}'",
+        )
+
+
+class ImageData(TaskData):
+    """Training, validation and test batches of an image set.
+
+    `train_batches` visits a fresh permutation each epoch and leaves out what does not fill a
+    batch. *Departure*: the papers do not say what happens to the rest (72 of 45,000 images at
+    batch 128, other ones each epoch).
+    """
+
+    def __init__(self, settings: ImageSettings, *, data_dir: Path, seed: int) -> None:
+        super().__init__()
+        require(seed >= 0, "seed", "at least 0", seed)
+        self.settings = settings
+        self.data_dir = data_dir
+        self.seed = seed
+
+    def prepare(self) -> None:
+        self._split  # noqa: B018  (the images are read by being asked for)
+
+    @cached_property
+    def _images(self) -> ImageSet:
+        return find_dataset(self.settings.data).read(self.data_dir)
+
+    @cached_property
+    def _split(self) -> tuple[Int64[Tensor, " validation"], Int64[Tensor, " train"]]:
+        """The places of the validation and the training images within the set's training part."""
+        dataset, settings = find_dataset(self.settings.data), self.settings
+        order = balanced_order(self._images.train.labels)
+        held_out = settings.validation_images
+        if held_out is None:
+            held_out = dataset.validation_images
+        left = len(order) - held_out
+        if left < settings.batch_size:
+            raise ConfigError(
+                f"task.validation_images must be at most {len(order) - settings.batch_size:,} for "
+                f"'{settings.data}' ({len(order):,} images, one batch of {settings.batch_size} to "
+                f"train on), got {held_out:,}"
+            )
+        wanted = left if settings.train_images is None else settings.train_images
+        require(
+            wanted <= left,
+            "train_images",
+            f"at most {left:,} for '{settings.data}' ({len(order):,} less {held_out:,} held out)",
+            f"{wanted:,}",
+        )
+        return order[:held_out], order[held_out : held_out + wanted]
+
+    @cached_property
+    def _normalise(self) -> Normalise:
+        size = self._images.train.images.shape[1]
+        return Normalise(self._images.mean, self._images.std, size)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self._split[1]) // self.settings.batch_size
+
+    def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        size, train = self.settings.batch_size, self._split[1]
+        order = train[epoch_order(len(train), self.seed, epoch)]
+        for k in range(start, self.steps_per_epoch):
+            crops = draw_crops(size, self.seed, epoch, k) if self.settings.augment else None
+            yield self._batch(self._images.train, order[k * size : (k + 1) * size], crops)
+
+    def val_batches(self) -> Iterator[Batch]:
+        return self._in_order(self._images.train, self._split[0])
+
+    def test_batches(self) -> Iterator[Batch]:
+        return self._in_order(self._images.test, torch.arange(len(self._images.test.labels)))
+
+    def _in_order(self, part: Labelled, places: Int64[Tensor, " places"]) -> Iterator[Batch]:
+        for chosen in torch.split(places, EVALUATION_BATCH):
+            yield self._batch(part, chosen, None)
+
+    def _batch(self, part: Labelled, chosen: Int64[Tensor, " batch"], crops: Crops | None) -> Batch:
+        images = part.images[chosen] if crops is None else cut(part.images, chosen, crops)
+        return self._normalise(images), part.labels[chosen]
+
+
+class ImageTask(Task):
+    """A classifier of images trained on cross entropy; a subclass sets `self.model`.
+
+    Memory format and precision are the task's business, declared in its settings: any loop that
+    calls the task gets them.
+    """
+
+    Settings: ClassVar[type[Any]] = ImageSettings
+    metric: ClassVar[str] = "accuracy"
+    direction: ClassVar[Literal["max", "min"]] = "max"
+    model: torch.nn.Module
+
+    def __init__(
+        self, settings: ImageSettings, make_optimizer: OptimizerMaker | None = None
+    ) -> None:
+        super().__init__(settings, make_optimizer)
+        self.dataset = find_dataset(settings.data)
+        self.chance = 100 / self.dataset.classes
+        self.model = self.make_model(self.dataset.classes, self.dataset.size)
+        self.memory_format = (
+            torch.channels_last if settings.channels_last else torch.contiguous_format
+        )
+        self.model.to(memory_format=self.memory_format)
+
+    def make_model(self, classes: int, size: int) -> torch.nn.Module:
+        """The network for square images of `size` pixels; its weights come of torch's seed."""
+        raise NotImplementedError
+
+    @classmethod
+    def make_data(cls, settings: ImageSettings, *, data_dir: Path, seed: int) -> TaskData:
+        return ImageData(settings, data_dir=data_dir, seed=seed)
+
+    @classmethod
+    def code(cls, settings: ImageSettings) -> tuple[str, ...]:
+        return (cls.__module__, find_dataset(settings.data).module)
+
+    @property
+    def channels_last(self) -> bool:
+        return bool(self.settings.channels_last)
+
+    @property
+    def precision(self) -> str:
+        return str(self.settings.precision)
+
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch classes"]:
+        images = images.contiguous(memory_format=self.memory_format)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            logits: Tensor = self.model(images)
+        return logits.float()
+
+    def training_step(self, batch: Batch, batch_idx: int = 0) -> Float[Tensor, ""]:
+        images, labels = batch
+        return F.cross_entropy(self(images), labels)
+
+    def evaluation_sums(self, batch: Batch) -> dict[str, Tensor]:
+        images, labels = batch
+        logits = self(images)
+        return {
+            "loss": F.cross_entropy(logits, labels, reduction="sum").detach(),
+            "correct": (logits.argmax(dim=1) == labels).sum(),
+            "count": torch.tensor(len(labels)),
+        }
+
+    @staticmethod
+    def metrics(sums: dict[str, float]) -> dict[str, float]:
+        """Mean loss in nats, accuracy in percent."""
+        count = sums["count"]
+        return {"loss": sums["loss"] / count, "accuracy": 100 * sums["correct"] / count}

@@ -1,0 +1,87 @@
+"""The small ConvNet that the search trains (sec. 4.2): two 3x3 convolutions of 32 filters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from torch import nn
+
+from nos_repro.tasks.base import require
+from nos_repro.tasks.classification import ImageSettings, ImageTask
+from nos_repro.tasks.registry import register_task
+
+FILTERS = 32
+
+
+class Head(NamedTuple):
+    """What each of the two layers does to the image's side, and what is left of it at the end."""
+
+    stride: int
+    pool: int
+    left: Callable[[int], int]
+
+
+# fmt: off
+HEADS = {
+    "pool":   Head(1, 2, lambda size: size // 4),
+    "flat":   Head(1, 1, lambda size: size),
+    "stride": Head(2, 1, lambda size: (size + 3) // 4),
+    "global": Head(1, 1, lambda size: 1),
+}
+# fmt: on
+
+
+@dataclass(frozen=True)
+class ConvNetSettings(ImageSettings):
+    """Sec. 4.2: batch 100. No augmentation is spoken of."""
+
+    head: str = "pool"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.head in HEADS, "head", f"one of: {' '.join(HEADS)}", f"'{self.head}'")
+
+
+@register_task("convnet")
+class ConvNet(ImageTask):
+    """Two times (convolution, ReLU, batch norm), then a linear layer (sec. 4.2).
+
+    *Departures*, where the paper is silent:
+
+    - Order: "ReLU activations and batch normalization applied after each convolutional layer" is
+      read as it is written, ReLU first.
+    - Padding 1, no bias in the convolutions (batch norm brings its own).
+    - `head`: what lies between the convolutions and the linear layer. Parameters for CIFAR-10, and
+      validation accuracy after 5 epochs of SGD on 10,000 and on 45,000 images:
+
+      | head     | between                               | parameters | 10k  | 45k  |
+      | -------- | ------------------------------------- | ---------- | ---- | ---- |
+      | `flat`   | nothing                               | 337,898    | 0.54 | 0.64 |
+      | `pool`   | a 2x2 max pool after each batch norm  | 30,698     | 0.56 | 0.64 |
+      | `stride` | both convolutions have stride 2       | 30,698     | 0.53 | 0.63 |
+      | `global` | the mean over all pixels              | 10,538     | 0.34 | 0.45 |
+
+      The papers show rewards up to about 0.55 and 0.58 to 0.68 after 300 epochs, which rules
+      `global` out and cannot tell the others apart. `pool` is the default: it is as accurate as
+      any, and the fastest to train but for `stride`, whose accuracy is lower.
+    """
+
+    Settings: ClassVar[type[Any]] = ConvNetSettings
+
+    def make_model(self, classes: int, size: int) -> nn.Module:
+        head = HEADS[self.settings.head]
+        layers: list[nn.Module] = []
+        for channels in (3, FILTERS):
+            layers += [
+                nn.Conv2d(channels, FILTERS, 3, stride=head.stride, padding=1, bias=False),
+                nn.ReLU(inplace=True),
+                nn.BatchNorm2d(FILTERS),
+                nn.MaxPool2d(head.pool) if head.pool > 1 else nn.Identity(),
+            ]
+        if self.settings.head == "global":
+            layers.append(nn.AdaptiveAvgPool2d(1))
+        return nn.Sequential(
+            *layers, nn.Flatten(), nn.Linear(FILTERS * head.left(size) ** 2, classes)
+        )

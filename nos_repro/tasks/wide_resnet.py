@@ -1,0 +1,91 @@
+"""Wide ResNet (Zagoruyko & Komodakis 2016), which the papers train to compare rules (sec. 5.1)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nos_repro.tasks.base import require
+from nos_repro.tasks.classification import ImageSettings, ImageTask
+from nos_repro.tasks.registry import register_task
+
+
+@dataclass(frozen=True)
+class WideResNetSettings(ImageSettings):
+    """WRN-40-4, batch 128, mirrored and cropped: Zagoruyko & Komodakis' recipe."""
+
+    depth: int = 40
+    width: int = 4
+    augment: bool = True
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fits = self.depth >= 10 and self.depth % 6 == 4
+        require(fits, "depth", "6n+4 (10, 16, 22, 28, 34, 40 ...)", self.depth)
+        require(self.width >= 1, "width", "at least 1", self.width)
+
+
+class Block(nn.Module):
+    """BN-ReLU-conv3x3(stride)-BN-ReLU-conv3x3, plus a shortcut.
+
+    Where the widths differ the shortcut is a 1x1 strided convolution of the first BN-ReLU's
+    output, else the raw input.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(inputs)
+        self.conv1 = _convolution(inputs, outputs, 3, stride)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.conv2 = _convolution(outputs, outputs, 3, 1)
+        self.shortcut = None if inputs == outputs else _convolution(inputs, outputs, 1, stride)
+
+    def forward(
+        self, x: Float[Tensor, "batch inputs height width"]
+    ) -> Float[Tensor, "batch outputs height_out width_out"]:
+        active = F.relu(self.norm1(x), inplace=True)
+        kept = x if self.shortcut is None else self.shortcut(active)
+        inner = F.relu(self.norm2(self.conv1(active)), inplace=True)
+        total: Tensor = kept + self.conv2(inner)
+        return total
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv2d:
+    """Without bias; weights from N(0, sqrt(2 / fan_in))."""
+    layer = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+    nn.init.normal_(layer.weight, std=math.sqrt(2 / (inputs * kernel * kernel)))
+    return layer
+
+
+@register_task("wide_resnet")
+class WideResNet(ImageTask):
+    """WRN-depth-width: conv3x3(3->16), three stages of (depth-4)/6 blocks, BN-ReLU-pool-linear.
+
+    *Departures*: the linear layer keeps torch's initialisation, about which neither paper speaks.
+    """
+
+    Settings: ClassVar[type[Any]] = WideResNetSettings
+
+    def make_model(self, classes: int, size: int) -> nn.Module:
+        settings = self.settings
+        layers: list[nn.Module] = [_convolution(3, 16, 3, 1)]
+        channels = 16
+        for base, stride in ((16, 1), (32, 2), (64, 2)):
+            for block in range((settings.depth - 4) // 6):
+                outputs = base * settings.width
+                layers.append(Block(channels, outputs, stride if block == 0 else 1))
+                channels = outputs
+        return nn.Sequential(
+            *layers,
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(channels, classes),
+        )
