@@ -53,7 +53,7 @@ class _Reader:
         if len(self.text) > LONGEST_TEXT:
             self.fail(f"a rule has at most {LONGEST_TEXT} characters", LONGEST_TEXT)
         if odd := FOREIGN.search(self.text):
-            self.fail(f"{ascii(odd[0])} is no character of the language", odd.start())
+            self.fail(f"{odd[0]!a} is no character of the language", odd.start())
         if glued := GLUED.search(self.text):
             self.fail("a number runs into a word; write a * between them", glued.end() - 1)
         # `^` becomes `**`: remember where each character of the longer text came from.

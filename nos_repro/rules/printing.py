@@ -16,7 +16,7 @@ def print_number(value: float) -> str:
     if value == round(value, 0) and abs(value) < 1e6:
         return str(int(value))
     text = repr(value)
-    if value and text.strip("-0.") == "1":
+    if 0 < abs(value) < 0.1 and text.strip("-0.") == "1":
         power = f"1e{round(math.log10(abs(value)))}"
         text = f"-{power}" if value < 0 else power
     if abs(value) < 0.1 or "e" in text:

@@ -1,12 +1,21 @@
 """An update rule: an immutable tree with its text, and what follows from it (sec. 3.1)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
+from nos_repro.rules.fingerprint import fingerprint
+from nos_repro.rules.latex import print_latex
+from nos_repro.rules.normal import normal_form
 from nos_repro.rules.parse import parse
 from nos_repro.rules.primitives import UNARY, OperandRow, find_operand
 from nos_repro.rules.printing import print_expr
+from nos_repro.rules.tokens import from_tokens, to_tokens
 from nos_repro.rules.tree import Expr, Operand, Unary, walk
+
+if TYPE_CHECKING:
+    from nos_repro.rules.space import Space
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,29 @@ class Rule:
     def __str__(self) -> str:
         """Text that parses back to this very rule."""
         return print_expr(self.expr)
+
+    @classmethod
+    def from_tokens(cls, tokens: Sequence[str], space: "Space | None" = None) -> "Rule":
+        """The rule of 5n tokens. With a space, only its words and lengths. Raises RuleError."""
+        if space is not None:
+            space.check(tokens)
+        return cls(from_tokens(tokens))
+
+    def tokens(self) -> list[str] | None:
+        """Tokens that read back to this very rule; None where no 1 to 4 iterations say it."""
+        return to_tokens(self.expr)
+
+    def latex(self) -> str:
+        """The papers' notation, without dollars."""
+        return print_latex(self.expr)
+
+    def normal(self) -> "Rule":
+        """The rule in algebraic normal form (`normal`): for grouping and display, never run."""
+        return Rule(normal_form(self.expr))
+
+    def fingerprint(self) -> str:
+        """A short hash of what the rule does in a fixed probe (`fingerprint`)."""
+        return fingerprint(self.expr)
 
     @cached_property
     def operands(self) -> tuple[OperandRow, ...]:

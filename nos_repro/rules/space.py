@@ -1,0 +1,157 @@
+"""Search spaces (sec. 4.1): subsets of the words, a number of iterations, sampling constraints.
+
+The constraints are masks: for every position, which words may follow a prefix. A controller sets
+the logits of the others to -infinity.
+
+*Readings of the paper*: "force the controller to reuse one of the previously computed operands in
+the subsequent iterations": from the second iteration on, at least one of the two operands is a
+computed one. A space's size is the number of its strings, for one length.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nos_repro.errors import ConfigError, RuleError, unknown
+from nos_repro.rules.tokens import (
+    BINARY_TOKENS,
+    GROUP,
+    MOST_ITERATIONS,
+    OPERAND_TOKENS,
+    UNARY_TOKENS,
+    computed,
+)
+
+
+@dataclass(frozen=True)
+class Space:
+    """The strings of 5 * iterations tokens over some words. Raises ConfigError where there are none."""
+
+    operands: tuple[str, ...]
+    unary: tuple[str, ...]
+    binary: tuple[str, ...]
+    iterations: int
+    distinct_operands: bool = True
+    no_final_addition: bool = True
+    reuse_computed: bool = True
+
+    def __post_init__(self) -> None:
+        known = {"operands": OPERAND_TOKENS, "unary": UNARY_TOKENS, "binary": BINARY_TOKENS}
+        for field, words in known.items():
+            given = getattr(self, field)
+            for word in given:
+                if word not in words:
+                    raise ConfigError(unknown(f"word in the space's {field}", word, words))
+            if len(set(given)) < len(given):
+                raise ConfigError(f"the space's {field} name a word twice: {' '.join(given)}")
+        if not 1 <= self.iterations <= MOST_ITERATIONS:
+            raise ConfigError(
+                f"a space has 1 to {MOST_ITERATIONS} iterations, got {self.iterations}"
+            )
+        if self.size == 0:
+            raise ConfigError(
+                "no string satisfies the constraints of this space: give it more words"
+            )
+
+    @property
+    def length(self) -> int:
+        """Tokens in a string."""
+        return self.iterations * len(GROUP)
+
+    def choices(self, position: int) -> tuple[str, ...]:
+        """The words of a position, in the order of its softmax; the operand bank grows."""
+        iteration, slot = divmod(position, len(GROUP))
+        if slot < 2:
+            return self.operands + tuple(computed(earlier + 1) for earlier in range(iteration))
+        return self.unary if slot < 4 else self.binary
+
+    def allowed(self, prefix: Sequence[str]) -> list[bool]:
+        """Which of `choices(len(prefix))` may follow the prefix; at least one may."""
+        position = len(prefix)
+        choices = self.choices(position)
+        iteration, slot = divmod(position, len(GROUP))
+        if slot == 0:
+            return [self._pairs_with(word, iteration) > 0 for word in choices]
+        if slot == 1:
+            return [self._is_pair(prefix[-1], word, iteration) for word in choices]
+        if slot == 4 and position == self.length - 1 and self.no_final_addition:
+            return [word != "+" for word in choices]
+        return [True] * len(choices)
+
+    def _is_pair(self, first: str, second: str, iteration: int) -> bool:
+        reused = iteration == 0 or first.startswith("#") or second.startswith("#")
+        return (first != second or not self.distinct_operands) and (
+            reused or not self.reuse_computed
+        )
+
+    def _pairs_with(self, first: str, iteration: int) -> int:
+        """How many second operands may stand beside a first one."""
+        given = len(self.operands)
+        bank = given + iteration
+        if iteration and self.reuse_computed and not first.startswith("#"):
+            return iteration
+        return bank - self.distinct_operands
+
+    @property
+    def size(self) -> int:
+        """The number of strings."""
+        groups = []
+        for iteration in range(self.iterations):
+            last = iteration == self.iterations - 1
+            firsts = self.choices(iteration * len(GROUP))
+            pairs = sum(self._pairs_with(first, iteration) for first in firsts)
+            binary = len(self.binary) - (last and self.no_final_addition and "+" in self.binary)
+            groups.append(pairs * len(self.unary) ** 2 * binary)
+        return math.prod(groups)
+
+    def sample(self, source: random.Random) -> list[str]:
+        """A string, every one as likely as any other."""
+        tokens: list[str] = []
+        for position in range(self.length):
+            iteration, slot = divmod(position, len(GROUP))
+            choices = self.choices(position)
+            weights: list[float] = [float(may) for may in self.allowed(tokens)]
+            if slot == 0:  # in proportion to the second operands that go with it
+                weights = [float(self._pairs_with(word, iteration)) for word in choices]
+            tokens += source.choices(choices, weights)
+        return tokens
+
+    def check(self, tokens: Sequence[str]) -> None:
+        """Raises RuleError unless the string belongs to the space."""
+        if len(tokens) != self.length:
+            raise RuleError(f"this space has strings of {self.length} tokens, got {len(tokens)}")
+        for position, token in enumerate(tokens):
+            choices, mask = self.choices(position), self.allowed(tokens[:position])
+            words = [word for word, may in zip(choices, mask, strict=True) if may]
+            if token not in words:
+                what = f"token at position {position + 1} of this space"
+                raise RuleError(unknown(what, token, words))
+
+
+_ICML_OPERANDS = tuple(
+    "g g2 g3 m v gamma sign(g) sign(m) 1 noise 1e-4*w 1e-3*w 1e-2*w 1e-1*w adam rmsprop".split()
+)
+_ICML_UNARY = tuple(word for word in UNARY_TOKENS if word != "sqrt")
+_ICML_BINARY = tuple(word for word in BINARY_TOKENS if word != "**")
+
+
+def _space(operands: str, unary: str, binary: str, iterations: int) -> Space:
+    return Space(tuple(operands.split()), tuple(unary.split()), tuple(binary.split()), iterations)
+
+
+# The papers work with subsets but do not print them; these are ours, of sizes in their ranges:
+# 002 10^6 to 10^11, 000 10^6 to 10^10. At depth 1 even all words make fewer than 10^6 strings.
+# fmt: off
+SPACES: dict[str, Space] = {
+    "arxiv-1": Space(tuple(OPERAND_TOKENS), tuple(UNARY_TOKENS), BINARY_TOKENS, 1),
+    "arxiv-2": Space(tuple(OPERAND_TOKENS), tuple(UNARY_TOKENS), BINARY_TOKENS, 2),
+    "arxiv-3": _space("g g2 m v sign(g) sign(m) 1 1e-3*w adam ld cd",
+                      "identity exp sqrt clip1e-4 drop0.3", "+ - * /", 3),
+    "arxiv-4": _space("g m adam sign(g) sign(m) 1 ld cd", "identity exp", "+ - * /", 4),
+    "icml-1":  Space(_ICML_OPERANDS, _ICML_UNARY, _ICML_BINARY, 1),
+    "icml-2":  Space(_ICML_OPERANDS, _ICML_UNARY, _ICML_BINARY, 2),
+    "icml-3":  _space("g g2 m v sign(g) sign(m) 1 1e-3*w adam",
+                      "identity exp clip1e-4 drop0.3", "+ - * /", 3),
+}
+# fmt: on

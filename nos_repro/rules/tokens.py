@@ -1,0 +1,145 @@
+"""The token form (sec. 3.1): strings of 5n words `op1 op2 u1 u2 b`, one group an iteration.
+
+Iteration k computes b(u1(op1), u2(op2)) and adds it to the operand bank as `#k`; the last one is
+the update. The order of the vocabulary is frozen: a controller's softmax rows are numbered by it.
+New words may only be added at the end.
+"""
+
+from collections.abc import Collection, Sequence
+
+from nos_repro.errors import RuleError, unknown
+from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
+
+MOST_ITERATIONS = 4
+GROUP = ("op1", "op2", "u1", "u2", "b")
+
+
+def _scaled_w(scale: float) -> Expr:
+    return Binary("*", Number(scale), Operand("w"))
+
+
+# fmt: off
+OPERAND_TOKENS: dict[str, Expr] = {
+    "g":       Operand("g"),                 "g2":      Operand("g2"),
+    "g3":      Operand("g3"),                "m":       Operand("m"),
+    "v":       Operand("v"),                 "gamma":   Operand("gamma"),
+    "sign(g)": Unary("sign", Operand("g")),  "sign(m)": Unary("sign", Operand("m")),
+    "1":       Number(1.0),                  "2":       Number(2.0),
+    "noise":   Operand("noise"),
+    "1e-4*w":  _scaled_w(1e-4),              "1e-3*w":  _scaled_w(1e-3),
+    "1e-2*w":  _scaled_w(1e-2),              "1e-1*w":  _scaled_w(1e-1),
+    "adam":    Operand("adam"),              "rmsprop": Operand("rmsprop"),
+    "ld":      Operand("ld"),                "cd":      Operand("cd"),
+    "rd10":    Operand("rd10"),              "rd20":    Operand("rd20"),
+    "annealed_noise": Operand("annealed_noise"),
+}
+# The function and its constant; identity leaves no node.
+UNARY_TOKENS: dict[str, tuple[str, float | None]] = {
+    "identity": ("identity", None),
+    "neg":      ("neg",  None),
+    "exp":      ("exp",  None),
+    "log":      ("log",  None),
+    "sqrt":     ("sqrt", None),
+    "clip1e-5": ("clip", 1e-5),
+    "clip1e-4": ("clip", 1e-4),
+    "clip1e-3": ("clip", 1e-3),
+    "drop0.1":  ("drop", 0.1),
+    "drop0.3":  ("drop", 0.3),
+    "drop0.5":  ("drop", 0.5),
+    "sign":     ("sign", None),
+}
+BINARY_TOKENS: tuple[str, ...] = ("+", "-", "*", "/", "**", "keep_left")
+# fmt: on
+_OPERAND_OF = {expr: token for token, expr in OPERAND_TOKENS.items()}
+_UNARY_OF = {function: token for token, function in UNARY_TOKENS.items()}
+
+
+def computed(iteration: int) -> str:
+    """The token of what an iteration computed: `#1`, `#2`, `#3`."""
+    return f"#{iteration}"
+
+
+def from_tokens(tokens: Sequence[str]) -> Expr:
+    """The tree of 5n tokens, n = 1 to 4. Raises RuleError with the place of the wrong one."""
+    iterations, rest = divmod(len(tokens), len(GROUP))
+    if rest or not 1 <= iterations <= MOST_ITERATIONS:
+        raise RuleError(f"a rule has 5, 10, 15 or 20 tokens (op1 op2 u1 u2 b), got {len(tokens)}")
+    bank = dict(OPERAND_TOKENS)
+    expr: Expr = Number(0.0)
+    for iteration in range(iterations):
+        start = iteration * len(GROUP)
+        choices: list[Collection[str]] = [bank, bank, UNARY_TOKENS, UNARY_TOKENS, BINARY_TOKENS]
+        for at, choice in enumerate(choices, start):
+            if tokens[at] not in choice:
+                raise RuleError(_wrong(tokens, at, choice))
+        op1, op2, u1, u2, b = tokens[start : start + len(GROUP)]
+        expr = _apply(u1, bank[op1])
+        if b != "keep_left":
+            expr = Binary(b, expr, _apply(u2, bank[op2]))
+        bank[computed(iteration + 1)] = expr
+    return expr
+
+
+def _apply(token: str, x: Expr) -> Expr:
+    function, parameter = UNARY_TOKENS[token]
+    return x if function == "identity" else Unary(function, x, parameter)
+
+
+def _wrong(tokens: Sequence[str], at: int, choice: Collection[str]) -> str:
+    """The error for one token, with a caret under it."""
+    kind = ("operand", "operand", "unary", "unary", "binary")[at % len(GROUP)]
+    first, _, rest = unknown(f"{kind} token", str(tokens[at]), choice).partition("\n")
+    before = " ".join(map(str, tokens[:at]))
+    margin = "    " + " " * (len(before) + bool(before))
+    carets = "^" * max(1, len(str(tokens[at])))
+    return "\n".join([first, "    " + " ".join(map(str, tokens)), margin + carets, rest])
+
+
+def to_tokens(expr: Expr) -> list[str] | None:
+    """Tokens that read back to this very tree, or None where 1 to 4 iterations cannot say it."""
+    writer = _Writer()
+    fits = writer.compute(expr) is not None
+    return writer.tokens if fits else None
+
+
+class _Writer:
+    """Writes iterations, arguments first; what is computed once is used again."""
+
+    def __init__(self) -> None:
+        self.tokens: list[str] = []
+        self.bank = dict(_OPERAND_OF)
+
+    def compute(self, expr: Expr) -> str | None:
+        """Writes the iteration that computes expr, and names its result."""
+        match expr:
+            case Binary(function, x, y) if expr not in _OPERAND_OF:
+                left, right = self.argument(x), self.argument(y)
+                if left is None or right is None or function not in BINARY_TOKENS:
+                    return None
+                group = [left[0], right[0], left[1], right[1], function]
+            case _:
+                left = self.argument(expr)
+                if left is None:
+                    return None
+                other = next(token for token in OPERAND_TOKENS if token != left[0])
+                group = [left[0], other, left[1], "identity", "keep_left"]
+        self.tokens += group
+        iteration = len(self.tokens) // len(GROUP)
+        if iteration > MOST_ITERATIONS:
+            return None
+        return self.bank.setdefault(expr, computed(iteration))
+
+    def argument(self, expr: Expr) -> tuple[str, str] | None:
+        """The operand and the unary function that give expr, computing what is not at hand."""
+        if expr in self.bank:
+            return self.bank[expr], "identity"
+        if isinstance(expr, Unary):
+            token = _UNARY_OF.get((expr.function, expr.parameter))
+            if token is None:
+                return None
+            operand = self.bank.get(expr.x) or self.compute(expr.x)
+            return None if operand is None else (operand, token)
+        if isinstance(expr, Binary):
+            operand = self.compute(expr)
+            return None if operand is None else (operand, "identity")
+        return None
