@@ -1,0 +1,220 @@
+"""The papers' baselines: torch's own classes where they are the thing, TensorFlow's RMSProp here.
+
+*Readings of the paper*: momentum 0.9, Adam 0.9 / 0.999 / 1e-8. The authors trained with
+TensorFlow, so `rmsprop-tf` is their RMSProp; `rmsprop` is torch's.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, overload
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, Optimizer, RMSprop
+from torch.optim.optimizer import ParamsT
+
+from nos_repro.errors import ConfigError
+
+Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
+
+
+def sgd(params: ParamsT, *, lr: float, weight_decay: float = 0.0) -> Optimizer:
+    """w <- w - lr * g."""
+    params, fused = _listed(params)
+    return SGD(params, lr=lr, weight_decay=weight_decay, fused=fused)
+
+
+def momentum(
+    params: ParamsT,
+    *,
+    lr: float,
+    weight_decay: float = 0.0,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+) -> Optimizer:
+    """SGD with momentum: the rate stands outside the buffer, in torch as in TensorFlow."""
+    params, fused = _listed(params)
+    return SGD(
+        params,
+        lr=lr,
+        momentum=momentum,
+        nesterov=nesterov,
+        weight_decay=weight_decay,
+        fused=fused,
+    )
+
+
+def adam(
+    params: ParamsT,
+    *,
+    lr: float,
+    weight_decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    decoupled_weight_decay: bool = False,
+) -> Optimizer:
+    """Adam; TensorFlow's epsilon stands before the bias correction of v, torch's after it."""
+    params, fused = _listed(params)
+    return Adam(
+        params,
+        lr=lr,
+        betas=(betas[0], betas[1]),
+        eps=eps,
+        weight_decay=weight_decay,
+        decoupled_weight_decay=decoupled_weight_decay,
+        fused=fused,
+    )
+
+
+def rmsprop(
+    params: ParamsT,
+    *,
+    lr: float,
+    weight_decay: float = 0.0,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    momentum: float = 0.0,
+    centered: bool = False,
+) -> Optimizer:
+    """torch's RMSProp: the average of squares starts at 0, epsilon stands outside the root."""
+    return RMSprop(
+        params,
+        lr=lr,
+        alpha=alpha,
+        eps=eps,
+        momentum=momentum,
+        centered=centered,
+        weight_decay=weight_decay,
+        foreach=True,
+    )
+
+
+def rmsprop_tf(
+    params: ParamsT,
+    *,
+    lr: float,
+    weight_decay: float = 0.0,
+    decay: float = 0.9,
+    momentum: float = 0.0,
+    eps: float = 1e-10,
+    centered: bool = False,
+) -> Optimizer:
+    """TensorFlow's RMSProp (`tf.train.RMSPropOptimizer`, its defaults)."""
+    return TensorFlowRMSprop(params, lr, decay, momentum, eps, weight_decay, centered)
+
+
+class TensorFlowRMSprop(Optimizer):
+    """`tf.train.RMSPropOptimizer` (TensorFlow 1.x).
+
+    Unlike torch's: epsilon stands inside the square root, the average of squares starts at 1, and
+    the learning rate goes into the momentum buffer.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor,
+        decay: float = 0.9,
+        momentum: float = 0.0,
+        eps: float = 1e-10,
+        weight_decay: float = 0.0,
+        centered: bool = False,
+    ) -> None:
+        for name, value in [("decay", decay), ("momentum", momentum)]:
+            if not 0 <= value < 1:
+                raise ConfigError(f"{name} must be in [0, 1), got {value!r}")
+        for name, value in [("eps", eps), ("weight_decay", weight_decay)]:
+            if not value >= 0:
+                raise ConfigError(f"{name} must be >= 0, got {value!r}")
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "decay": decay,
+                "momentum": momentum,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "centered": centered,
+            },
+        )
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update; returns the closure's loss."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            for p in params:
+                if p.grad.layout != torch.strided:
+                    raise ConfigError("RMSProp needs dense gradients, got a sparse one")
+                self._start(p, group)
+            if params:
+                self._update(params, group)
+        return loss
+
+    def _start(self, p: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[p]
+        if not state:
+            state["step"] = 0
+            state["square"] = torch.ones_like(p, memory_format=torch.preserve_format)
+            if group["momentum"] > 0:
+                state["buffer"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            if group["centered"]:
+                state["mean"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+        state["step"] += 1
+
+    def _update(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        def average(name: str) -> list[Tensor]:
+            return [self.state[p][name] for p in params]
+
+        gradients: Tensors = [p.grad for p in params if p.grad is not None]
+        decay, square = group["decay"], average("square")
+        if group["weight_decay"] != 0:
+            gradients = torch._foreach_add(gradients, params, alpha=group["weight_decay"])
+        torch._foreach_mul_(square, decay)
+        torch._foreach_addcmul_(square, gradients, gradients, value=1 - decay)
+        variance: Tensors = square
+        if group["centered"]:
+            mean = average("mean")
+            torch._foreach_lerp_(mean, gradients, 1 - decay)
+            variance = torch._foreach_addcmul(square, mean, mean, value=-1)
+        root = torch._foreach_add(variance, group["eps"])
+        torch._foreach_sqrt_(root)
+        change: Tensors = torch._foreach_div(gradients, root)
+        torch._foreach_mul_(change, group["lr"])
+        if group["momentum"] > 0:
+            buffer = average("buffer")
+            torch._foreach_mul_(buffer, group["momentum"])
+            torch._foreach_add_(buffer, change)
+            change = buffer
+        torch._foreach_sub_(params, change)
+
+
+def _listed(params: ParamsT) -> tuple[list[Any], bool | None]:
+    """The parameters or groups, and True if torch's fused kernel takes them all (else None)."""
+    items: list[Any] = [
+        {**item, "params": _tensors(item["params"])} if isinstance(item, dict) else item
+        for item in params
+    ]
+    tensors = [p for item in items for p in _tensors(item)]
+    ready = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in tensors)
+    return items, True if ready else None
+
+
+def _tensors(item: Any) -> list[Tensor]:
+    """Of a group, a named or a plain parameter, or several."""
+    match item:
+        case Tensor():
+            return [item]
+        case {"params": members}:
+            return _tensors(members)
+        case (str(), Tensor() as p):
+            return [p]
+        case _:
+            return [p for member in item for p in _tensors(member)]

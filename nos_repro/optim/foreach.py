@@ -1,0 +1,99 @@
+"""The foreach execution: every line of the program on all tensors at once (`torch._foreach_*`)."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from nos_repro.optim.batch import Batch, Step, arithmetic_dtype
+from nos_repro.optim.draws import make_key
+from nos_repro.optim.program import Argument, Instruction
+from nos_repro.optim.reference import apply, draw
+
+Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
+Value: TypeAlias = Tensors | float
+
+# fmt: off
+UNARY: dict[str, Callable[[Tensors], Tensors]] = {
+    "neg":     lambda x: torch._foreach_neg(x),
+    "exp":     lambda x: torch._foreach_exp(x),
+    "log":     lambda x: torch._foreach_log(torch._foreach_abs(x)),
+    "sqrt":    lambda x: torch._foreach_sqrt(torch._foreach_abs(x)),
+    "sign":    lambda x: torch._foreach_sign(x),
+    "sigmoid": lambda x: torch._foreach_sigmoid(x),
+}
+BINARY: dict[str, Callable[[Tensors, Value], Tensors]] = {
+    "+":  lambda x, y: torch._foreach_add(x, y),
+    "-":  lambda x, y: torch._foreach_sub(x, y),
+    "*":  lambda x, y: torch._foreach_mul(x, y),
+    "/":  lambda x, y: torch._foreach_div(x, y),
+    "**": lambda x, y: torch._foreach_pow(x, y),
+}
+# fmt: on
+
+
+def update_foreach(batch: Batch, step: Step) -> None:
+    """One update of every tensor of the batch, in place; equal to `update_reference`."""
+    dtype = arithmetic_dtype(batch.weights[0].dtype)
+    w: Tensors = [x.to(dtype) for x in batch.weights]
+    g: Tensors = [x.to(dtype) for x in batch.gradients]
+    if step.maximize:
+        g = torch._foreach_neg(g)
+    if step.weight_decay != 0 and not step.decoupled:
+        g = torch._foreach_add(g, torch._foreach_mul(w, step.weight_decay))
+    update_averages(batch.averages, g, step)
+    update = run_body(batch, step, w, g)
+    if step.weight_decay != 0 and step.decoupled:
+        w = torch._foreach_mul(w, 1 - step.lr * step.weight_decay)
+    new = torch._foreach_sub(w, torch._foreach_mul(update, step.lr))
+    torch._foreach_copy_(batch.weights, new)
+
+
+def update_averages(averages: dict[str, list[Tensor]], g: Tensors, step: Step) -> None:
+    """Each average moves towards its power of g."""
+    power = g
+    for name in ("m", "v", "gamma"):
+        if name in averages:
+            beta = step.beta(name)
+            torch._foreach_mul_(averages[name], beta)
+            torch._foreach_add_(averages[name], torch._foreach_mul(power, 1 - beta))
+        if name != "gamma" and {"v", "gamma"} & averages.keys():
+            power = torch._foreach_mul(power, g)
+
+
+def run_body(batch: Batch, step: Step, w: Tensors, g: Tensors) -> Tensors:
+    """The rule's values; what no later line reads is freed at once."""
+    values: dict[str, Value] = {**step.scalars, **batch.averages, "w": w, "g": g}
+
+    def value(a: Argument) -> Value:
+        return values[a] if isinstance(a, str) else a
+
+    for line, dead in zip(step.program.body, step.program.last_uses, strict=True):
+        arguments = [value(a) for a in line.arguments]
+        values[line.result] = _line(line, arguments, batch, step, g)
+        for name in dead:
+            del values[name]
+    update = values[step.program.update]
+    assert not isinstance(update, float)
+    return update
+
+
+def _line(
+    line: Instruction, arguments: list[Value], batch: Batch, step: Step, g: Tensors
+) -> Tensors:
+    """A row of the tables above where there is one, else the reference, tensor by tensor."""
+    if arguments and not isinstance(arguments[0], float):
+        if line.function in UNARY:
+            return UNARY[line.function](arguments[0])
+        if line.function in BINARY:
+            return BINARY[line.function](arguments[0], arguments[1])
+    results = []
+    for i, like in enumerate(g):
+        own = [a if isinstance(a, float) else a[i] for a in arguments]
+        if line.site is None:
+            results.append(apply(line, own, like))
+        else:
+            key = make_key(step.seed, step.t, batch.numbers[i], line.site)
+            results.append(draw(line, own, like, key))
+    return results

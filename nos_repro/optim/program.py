@@ -1,0 +1,245 @@
+"""A rule as a straight-line program: what the three executions run.
+
+Common subexpressions are computed once. What does not depend on an element (numbers, decays, bias
+corrections) is computed once a step, as Python floats. Only the averages that the rule reads are
+kept, and a bias correction is left out where it changes nothing: under sign.
+
+*Readings of the paper*: equal subtrees are one value, also where they draw: a drop that stands
+twice drops the same elements, and `noise - noise` is 0. Different subtrees draw independently.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import TypeAlias
+
+import torch
+
+from nos_repro.rules.decays import annealed_noise_std, decay
+from nos_repro.rules.primitives import BINARY, NOISE_STD, UNARY, find_operand
+from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
+
+AVERAGES = ("m", "v", "gamma")
+TENSOR_INPUTS = frozenset({"g", "w", *AVERAGES})
+
+Argument: TypeAlias = str | float
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """`result = function(arguments)`; an argument is the name of a value, or a number.
+
+    function: a unary or binary of the language, or one of
+    `fill` (a tensor full of a scalar), `normal` (draws N(0, 1)), `drop`, `select` (see ternary.py).
+    site: which of the program's draws this is, for `normal` and `drop`.
+    """
+
+    result: str
+    function: str
+    arguments: tuple[Argument, ...]
+    parameter: float | None = None
+    site: int | None = None
+
+    def __str__(self) -> str:
+        extra = () if self.parameter is None else (self.parameter,)
+        return f"{self.result} = {self.function}({', '.join(map(str, self.arguments + extra))})"
+
+
+@dataclass(frozen=True)
+class Program:
+    """`once` runs on floats once a step, `body` on every tensor; `update` is the body's result.
+
+    Inputs of the body: g, w, the averages after their update (not corrected), and scalars.
+    Inputs of `once`: `eps`, `annealed_std`, `correction_{average}`, and the decays by name.
+    """
+
+    once: tuple[Instruction, ...]
+    body: tuple[Instruction, ...]
+    update: str
+    averages: tuple[str, ...]
+    sites: int
+
+    @cached_property
+    def scalars(self) -> tuple[str, ...]:
+        """The names of the scalars that the body reads."""
+        made = {line.result for line in self.body} | TENSOR_INPUTS
+        names = [a for line in self.body for a in line.arguments if isinstance(a, str)]
+        return tuple(dict.fromkeys(name for name in names if name not in made))
+
+    @cached_property
+    def scalar_inputs(self) -> tuple[str, ...]:
+        """The names of the scalars that come from outside."""
+        made = {line.result for line in self.once}
+        read = [a for line in self.once for a in line.arguments if isinstance(a, str)]
+        return tuple(n for n in dict.fromkeys([*read, *self.scalars]) if n not in made)
+
+    @cached_property
+    def corrections(self) -> tuple[str, ...]:
+        """The averages whose bias correction is needed somewhere."""
+        return tuple(a for a in AVERAGES if f"correction_{a}" in self.scalar_inputs)
+
+    @cached_property
+    def last_uses(self) -> tuple[tuple[str, ...], ...]:
+        """For every line of the body, the intermediate values that nothing reads after it."""
+        made = {line.result for line in self.body}
+        seen = {self.update}
+        dead: list[tuple[str, ...]] = []
+        for line in reversed(self.body):
+            names = [a for a in line.arguments if isinstance(a, str)]
+            dead.append(tuple(n for n in dict.fromkeys(names) if n in made and n not in seen))
+            seen.update(names)
+        return tuple(reversed(dead))
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, [*self.once, *self.body, f"update = {self.update}"]))
+
+
+@cache
+def lower(expr: Expr) -> Program:
+    """The program of a tree."""
+    builder = _Builder()
+    value = builder.visit(expr)
+    if builder.is_scalar(value):
+        value = builder.emit("fill", value)
+    assert isinstance(value, str)
+    read = {a for line in builder.body for a in line.arguments} | {value}
+    return Program(
+        once=tuple(builder.once),
+        body=tuple(builder.body),
+        update=value,
+        averages=tuple(a for a in AVERAGES if a in read),
+        sites=builder.sites,
+    )
+
+
+class _Builder:
+    """Collects lines; the same function of the same arguments is one line."""
+
+    def __init__(self) -> None:
+        self.once: list[Instruction] = []
+        self.body: list[Instruction] = []
+        self.sites = 0
+        self._values: dict[tuple[object, ...], str] = {}
+        self._draws: dict[Expr, str] = {}
+        self._tensors = set(TENSOR_INPUTS)
+
+    def is_scalar(self, value: Argument) -> bool:
+        return isinstance(value, float) or value not in self._tensors
+
+    def emit(
+        self,
+        function: str,
+        *arguments: Argument,
+        parameter: float | None = None,
+        site: int | None = None,
+    ) -> str:
+        key = (function, arguments, parameter, site)
+        if key in self._values:
+            return self._values[key]
+        once = function not in ("fill", "normal", "drop") and all(map(self.is_scalar, arguments))
+        lines, letter = (self.once, "s") if once else (self.body, "t")
+        result = f"{letter}{len(lines)}"
+        lines.append(Instruction(result, function, arguments, parameter, site))
+        self._values[key] = result
+        if not once:
+            self._tensors.add(result)
+        return result
+
+    def visit(self, expr: Expr) -> Argument:
+        match expr:
+            case Number(value):
+                return float(value)
+            case Operand(name):
+                return self._operand(expr, name)
+            case Unary("sign", x):
+                return self.emit("sign", self._up_to_scale(x))
+            case Unary(function, x, parameter):
+                argument = self.visit(x)
+                if UNARY[function].random:
+                    if self.is_scalar(argument):
+                        argument = self.emit("fill", argument)
+                    return self._draw(expr, "drop", argument, parameter=parameter)
+                return self.emit(function, argument, parameter=parameter)
+            case Binary(function, x, y):
+                left, right = self.visit(x), self.visit(y)
+                if BINARY[function].adds_delta:
+                    right = self.emit("+", right, "eps")
+                return self.emit(function, left, right)
+
+    def _operand(self, expr: Expr, name: str) -> Argument:
+        row = find_operand(name)
+        assert row is not None, name
+        if row.definition is not None:
+            return self.visit(row.definition)
+        if name in AVERAGES:
+            return self.emit("/", name, f"correction_{name}")
+        if row.random:
+            std = "annealed_std" if name == "annealed_noise" else NOISE_STD
+            return self.emit("*", self._draw(expr, "normal"), std)
+        return name
+
+    def _up_to_scale(self, expr: Expr) -> Argument:
+        """A value of the same sign: an average needs no correction, which is positive."""
+        match expr:
+            case Operand(name) if name in AVERAGES:
+                return name
+            case Unary("neg", x):
+                return self.emit("neg", self._up_to_scale(x))
+            case _:
+                return self.visit(expr)
+
+    def _draw(
+        self, expr: Expr, function: str, *arguments: Argument, parameter: float | None = None
+    ) -> str:
+        if expr not in self._draws:
+            site, self.sites = self.sites, self.sites + 1
+            self._draws[expr] = self.emit(function, *arguments, parameter=parameter, site=site)
+        return self._draws[expr]
+
+
+def scalar_inputs(
+    program: Program,
+    *,
+    betas: Sequence[float],
+    eps: float,
+    t: int,
+    total_steps: int | None,
+    updates: int,
+) -> dict[str, float]:
+    """The values of `program.scalar_inputs` at step t (the first update is step 0).
+
+    updates: how many updates the averages have seen, this one included.
+    """
+    values: dict[str, float] = {}
+    for name in program.scalar_inputs:
+        if name == "eps":
+            values[name] = eps
+        elif name == "annealed_std":
+            values[name] = annealed_noise_std(t)
+        elif name.startswith("correction_"):
+            beta = betas[AVERAGES.index(name.removeprefix("correction_"))]
+            values[name] = 1 - beta**updates
+        else:
+            assert total_steps is not None, name
+            values[name] = decay(name, t, total_steps)
+    return values
+
+
+def run_once(program: Program, inputs: Mapping[str, float]) -> dict[str, float]:
+    """The scalars that the body reads, as floats; computed in double precision."""
+    values = {name: torch.tensor(x, dtype=torch.float64) for name, x in inputs.items()}
+
+    def value(a: Argument) -> torch.Tensor:
+        return values[a] if isinstance(a, str) else torch.tensor(a, dtype=torch.float64)
+
+    for line in program.once:
+        arguments = [value(a) for a in line.arguments]
+        if line.function in BINARY:
+            result = BINARY[line.function].function(*arguments)
+        else:
+            function = UNARY[line.function].function
+            assert function is not None
+            extra = () if line.parameter is None else (line.parameter,)
+            result = function(*arguments, *extra)
+        values[line.result] = result
+    return {name: float(values[name]) for name in program.scalars}

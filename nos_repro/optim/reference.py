@@ -1,0 +1,77 @@
+"""The reference execution: a plain loop over tensors. It is the specification of the others."""
+
+import torch
+from torch import Tensor
+
+from nos_repro.optim.batch import Batch, Step, arithmetic_dtype
+from nos_repro.optim.draws import counter, keep, make_key, normal
+from nos_repro.optim.program import Argument, Instruction
+from nos_repro.rules.primitives import BINARY, UNARY
+
+Value = Tensor | float
+
+
+def update_reference(batch: Batch, step: Step) -> None:
+    """One update of every tensor of the batch, in place."""
+    for i, w in enumerate(batch.weights):
+        averages = {name: tensors[i] for name, tensors in batch.averages.items()}
+        update_tensor(w, batch.gradients[i], averages, batch.numbers[i], step)
+
+
+def update_tensor(
+    weights: Tensor, gradient: Tensor, averages: dict[str, Tensor], number: int, step: Step
+) -> None:
+    """One update of one flat tensor: weight decay, averages, the rule, the weights."""
+    dtype = arithmetic_dtype(weights.dtype)
+    w, g = weights.to(dtype), gradient.to(dtype)
+    if step.maximize:
+        g = -g
+    if step.weight_decay != 0 and not step.decoupled:
+        g = g + w * step.weight_decay
+    for name, average in averages.items():
+        beta = step.beta(name)
+        power = {"m": g, "v": g * g, "gamma": g * g * g}[name]
+        average.copy_(average * beta + power * (1 - beta))
+    update = run_body(step, {"g": g, "w": w, **averages}, number)
+    if step.weight_decay != 0 and step.decoupled:
+        w = w * (1 - step.lr * step.weight_decay)
+    weights.copy_(w - update * step.lr)
+
+
+def run_body(step: Step, inputs: dict[str, Tensor], number: int) -> Tensor:
+    """The rule's value: the lines of the program, one after the other."""
+    values: dict[str, Value] = {**step.scalars, **inputs}
+
+    def value(a: Argument) -> Value:
+        return values[a] if isinstance(a, str) else a
+
+    for line in step.program.body:
+        arguments = [value(a) for a in line.arguments]
+        if line.site is not None:
+            key = make_key(step.seed, step.t, number, line.site)
+            values[line.result] = draw(line, arguments, inputs["g"], key)
+        else:
+            values[line.result] = apply(line, arguments, inputs["g"])
+    update = values[step.program.update]
+    assert isinstance(update, Tensor)
+    return update
+
+
+def apply(line: Instruction, arguments: list[Value], like: Tensor) -> Tensor:
+    """A function of the language's own tables."""
+    if line.function == "fill":
+        return torch.full_like(like, float(arguments[0]))
+    if line.function in BINARY:
+        return BINARY[line.function].function(*arguments)
+    function = UNARY[line.function].function
+    assert function is not None, line.function
+    return function(*arguments) if line.parameter is None else function(*arguments, line.parameter)
+
+
+def draw(line: Instruction, arguments: list[Value], like: Tensor, key: tuple[int, int]) -> Tensor:
+    """Noise or a drop."""
+    if line.function == "normal":
+        return normal(counter(like), key, like.dtype)
+    assert line.parameter is not None
+    (x,) = arguments
+    return torch.where(keep(counter(like), key, line.parameter), x, 0.0)

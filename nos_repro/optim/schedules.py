@@ -1,0 +1,160 @@
+"""Learning-rate schedules, stepped once per update (sec. 5.2).
+
+A schedule is a factor f(t) on the initial rate; the first update has t = 0, T is the number of
+updates, and past T the factor stays where it was. The paper's forms are the defaults;
+TensorFlow's (`learning_rate_decay.py`, `sign_decay.py`) are reached by the options.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from nos_repro.errors import ConfigError
+from nos_repro.optim.draws import make_key
+
+Factor = Callable[[int], float]
+
+_UNIFORM = 2.0**-32
+
+
+class Schedule(LRScheduler):
+    """lr(t) = initial lr * factor(t). Its state is the step alone; the factor is made anew."""
+
+    def __init__(self, optimizer: Optimizer, factor: Factor) -> None:
+        self.factor = factor
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The rate of every parameter group."""
+        factor = self.factor(self.last_epoch)
+        return [base * factor for base in self.base_lrs]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Without the factor, which is code."""
+        return {k: v for k, v in super().state_dict().items() if k != "factor"}
+
+
+def constant(*, total_steps: int, seed: int) -> Factor:
+    """No decay."""
+    return lambda t: 1.0
+
+
+def cosine(*, total_steps: int, seed: int, alpha: float = 0.0) -> Factor:
+    """cd = 0.5 * (1 + cos(pi * t / T)), down to the fraction alpha."""
+    _check(alpha=alpha)
+
+    def factor(t: int) -> float:
+        return (1 - alpha) * _cd(min(t, total_steps) / total_steps, 0.5) + alpha
+
+    return factor
+
+
+def cosine_restarts(
+    *,
+    total_steps: int,
+    seed: int,
+    periods: int = 4,
+    t_mul: float = 2.0,
+    m_mul: float = 1.0,
+    alpha: float = 0.0,
+) -> Factor:
+    """Cosine with warm restarts (Loshchilov & Hutter, 2017).
+
+    Each period is t_mul as long as the one before and starts at m_mul times its rate; `periods`
+    of them fill the training. *Departure*: they and TensorFlow give the first period's length.
+    """
+    _check(t_mul=t_mul, m_mul=m_mul, alpha=alpha)
+    if periods < 1 or t_mul <= 0:
+        raise ConfigError(f"periods and t_mul must be positive, got {periods} and {t_mul}")
+    lengths = [t_mul**i for i in range(periods)]
+    scale = total_steps / sum(lengths)
+
+    def factor(t: int) -> float:
+        left = min(t, total_steps) / scale
+        for i, length in enumerate(lengths):
+            if left < length * (1 - 1e-12) or i == periods - 1:
+                height = m_mul**i * _cd(min(max(left, 0.0) / length, 1.0), 0.5)
+                return (1 - alpha) * height + alpha
+            left -= length
+        raise AssertionError
+
+    return factor
+
+
+def stepwise(
+    *,
+    total_steps: int,
+    seed: int,
+    milestones: Sequence[float] = (0.3, 0.6, 0.8),
+    gamma: float = 0.2,
+) -> Factor:
+    """Times gamma at each milestone, a fraction of the training (Zagoruyko & Komodakis, 2016)."""
+    _check(gamma=gamma)
+    if list(milestones) != sorted(milestones) or not all(0 < m < 1 for m in milestones):
+        raise ConfigError(f"milestones must rise between 0 and 1, got {list(milestones)}")
+    steps = [round(m * total_steps, 6) for m in milestones]
+    return lambda t: float(gamma ** sum(t >= step for step in steps))
+
+
+def linear_cosine(
+    *,
+    total_steps: int,
+    seed: int,
+    alpha: float = 0.0,
+    beta: float = 0.0,
+    num_periods: float = 0.5,
+) -> Factor:
+    """(alpha + ld) * cd + beta: the paper's is ld * cd; TensorFlow's has beta = 0.001."""
+    _check(alpha=alpha, beta=beta, num_periods=num_periods)
+
+    def factor(t: int) -> float:
+        part = min(t, total_steps) / total_steps
+        return (alpha + 1 - part) * _cd(part, num_periods) + beta
+
+    return factor
+
+
+def noisy_linear_cosine(
+    *,
+    total_steps: int,
+    seed: int,
+    alpha: float = 0.0,
+    beta: float = 0.001,
+    num_periods: float = 0.5,
+    initial_variance: float = 1.0,
+    variance_decay: float = 0.55,
+) -> Factor:
+    """(alpha + ld + eps_t) * cd + beta, eps_t ~ N(0, initial_variance / (1 + t)^variance_decay).
+
+    The rate may go below zero. The noise of step t depends on (seed, t) alone.
+    """
+    _check(alpha=alpha, beta=beta, num_periods=num_periods)
+    _check(initial_variance=initial_variance, variance_decay=variance_decay)
+
+    def factor(t: int) -> float:
+        s = min(t, total_steps)
+        part = s / total_steps
+        noise = _normal(seed, s) * math.sqrt(initial_variance / (1 + s) ** variance_decay)
+        return (alpha + 1 - part + noise) * _cd(part, num_periods) + beta
+
+    return factor
+
+
+def _cd(part: float, periods: float) -> float:
+    return 0.5 * (1 + math.cos(2 * math.pi * periods * part))
+
+
+def _normal(seed: int, t: int) -> float:
+    """N(0, 1), by Box and Muller."""
+    u1, u2 = (((x & 0xFFFFFFFF) + 0.5) * _UNIFORM for x in make_key(seed, t, -1, 0))
+    return math.sqrt(-2 * math.log(u1)) * math.cos(2 * math.pi * u2)
+
+
+def _check(**options: float) -> None:
+    for name, value in options.items():
+        if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+            raise ConfigError(f"{name} must be a finite number >= 0, got {value!r}")
