@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from nos_repro.experiments.load import load_study
+
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 MODULES = sorted((ROOT / "nos_repro").rglob("*.py"))
@@ -35,6 +37,17 @@ def test_a_config_says_what_it_is_and_has_every_scale(path: Path) -> None:
     heading = re.match(r"(#[^\n]*\n)+", path.read_text(encoding="utf-8"))
     assert heading, "a config begins with a comment"
     assert "python -m nos_repro run configs/" in heading.group()
+
+
+@pytest.mark.parametrize("scale", sorted(SCALES))
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_a_config_is_accepted_at_every_scale(path: Path, scale: str) -> None:
+    study = load_study(path, scale=scale)
+    assert study.study == path.stem
+    assert study.rows.keys() == {str(name) for name in read(path).rows}
+    assert (study.task.get("data") == "digits") == (
+        scale == "smoke" and study.task["name"] != "rosenbrock"
+    )
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
