@@ -3,7 +3,8 @@ compiler and the tests all read these rows.
 
 *Readings of the paper*: N(0, 0.01) gives a variance (std 0.1); clip(x, l) clips to [-l, l];
 drop(x, p) zeroes with probability p and does not rescale the rest; `x**y` of a negative x and a
-broken y is NaN, as in torch. m, v, gamma are the bias-corrected m_hat, v_hat, gamma_hat.
+broken y is NaN, as in torch. m, v, gamma are the bias-corrected m_hat, v_hat, gamma_hat; Table 6
+writes a plain m in signs, where the correction, a positive factor, makes no difference.
 """
 
 import re

@@ -10,7 +10,7 @@ computed one. A space's size is the number of its strings, for one length.
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from nos_repro.errors import ConfigError, RuleError, unknown
@@ -26,7 +26,7 @@ from nos_repro.rules.tokens import (
 
 @dataclass(frozen=True)
 class Space:
-    """The strings of 5 * iterations tokens over some words. Raises ConfigError where there are none."""
+    """The strings of 5 * iterations tokens over some words. ConfigError where there are none."""
 
     operands: tuple[str, ...]
     unary: tuple[str, ...]
@@ -37,7 +37,11 @@ class Space:
     reuse_computed: bool = True
 
     def __post_init__(self) -> None:
-        known = {"operands": OPERAND_TOKENS, "unary": UNARY_TOKENS, "binary": BINARY_TOKENS}
+        known: dict[str, Collection[str]] = {
+            "operands": OPERAND_TOKENS,
+            "unary": UNARY_TOKENS,
+            "binary": BINARY_TOKENS,
+        }
         for field, words in known.items():
             given = getattr(self, field)
             for word in given:
@@ -129,9 +133,8 @@ class Space:
                 raise RuleError(unknown(what, token, words))
 
 
-_ICML_OPERANDS = tuple(
-    "g g2 g3 m v gamma sign(g) sign(m) 1 noise 1e-4*w 1e-3*w 1e-2*w 1e-1*w adam rmsprop".split()
-)
+_ARXIV_ALONE = ("2", "ld", "cd", "rd10", "rd20", "annealed_noise")
+_ICML_OPERANDS = tuple(word for word in OPERAND_TOKENS if word not in _ARXIV_ALONE)
 _ICML_UNARY = tuple(word for word in UNARY_TOKENS if word != "sqrt")
 _ICML_BINARY = tuple(word for word in BINARY_TOKENS if word != "**")
 

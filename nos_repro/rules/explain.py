@@ -1,0 +1,86 @@
+"""Everything about one rule, for `python -m nos_repro rule "TEXT or name"`."""
+
+from collections.abc import Iterator
+
+from nos_repro.rules.catalog import CATALOG, lookup, printed_at
+from nos_repro.rules.primitives import OPERANDS
+from nos_repro.rules.printing import print_number
+from nos_repro.rules.rule import Rule
+from nos_repro.rules.tree import Expr, Number, Operand, Unary, children
+
+BYTES_PER_AVERAGE = 4  # float32
+ADAM_AVERAGES = 2
+
+
+def explain(name_or_text: str) -> str:
+    """Lines for people: text, tree, tokens, normal form, state, place in the papers. RuleError."""
+    rule = lookup(name_or_text)
+    rows = [
+        ("rule", str(rule)),
+        ("LaTeX", rule.latex()),
+        ("tree", "\n".join(draw(rule.expr))),
+        ("tokens", _tokens(rule)),
+        ("normal form", str(rule.normal())),
+        ("fingerprint", rule.fingerprint()),
+        ("reads", "; ".join(f"{row.name}: {row.meaning}" for row in rule.operands) or "nothing"),
+        ("keeps", _state(rule)),
+        ("total_steps", "needed, it reads a decay" if rule.needs_total_steps else "not needed"),
+        ("random", "yes" if rule.random else "no"),
+        ("in the papers", "\n".join(_places(rule))),
+    ]
+    width = max(len(title) for title, _ in rows) + 2
+    indent = "\n" + " " * width
+    return "\n".join(f"{title:<{width}}{text.replace(chr(10), indent)}" for title, text in rows)
+
+
+def draw(expr: Expr) -> Iterator[str]:
+    """The tree, a node a line."""
+    match expr:
+        case Operand(name):
+            yield name
+        case Number(value):
+            yield print_number(value)
+        case Unary(function, _, parameter):
+            yield function if parameter is None else f"{function} {print_number(parameter)}"
+        case _:
+            yield expr.function
+    arguments = children(expr)
+    for at, argument in enumerate(arguments, 1):
+        last = at == len(arguments)
+        first, *rest = draw(argument)
+        yield ("└─ " if last else "├─ ") + first
+        yield from (("   " if last else "│  ") + line for line in rest)
+
+
+def _tokens(rule: Rule) -> str:
+    tokens = rule.tokens()
+    if tokens is not None:
+        return _by_iteration(tokens)
+    tokens = rule.normal().tokens()
+    if tokens is not None:
+        return "none for this form; of its normal form:\n" + _by_iteration(tokens)
+    return "none: 1 to 4 iterations over the vocabulary do not say it"
+
+
+def _by_iteration(tokens: list[str]) -> str:
+    return "\n".join(" ".join(tokens[at : at + 5]) for at in range(0, len(tokens), 5))
+
+
+def _state(rule: Rule) -> str:
+    names = [name for name in OPERANDS if name in rule.averages]
+    kept = f"{len(names)} average{'s' * (len(names) != 1)}"
+    kept += f" ({', '.join(names)})" if names else ""
+    adam = BYTES_PER_AVERAGE * ADAM_AVERAGES
+    return f"{kept}: {BYTES_PER_AVERAGE * len(names)} bytes a parameter in float32, Adam {adam}"
+
+
+def _places(rule: Rule) -> Iterator[str]:
+    """Where the papers print it; else what they print that does the same in the probe."""
+    entries = printed_at(rule)
+    if not entries:
+        fingerprint = rule.fingerprint()
+        entries = [each for each in CATALOG.values() if each.rule.fingerprint() == fingerprint]
+        yield "not printed" + (", but these do the same:" if entries else "")
+    for entry in entries:
+        values = ", ".join(f"{name} {value:g}" for name, value in entry.values.items())
+        yield f"{entry.place} ({entry.name})" + (f": {values}" if values else "")
