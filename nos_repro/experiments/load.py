@@ -17,7 +17,7 @@ from yaml import YAMLError
 
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.grid import points
-from nos_repro.experiments.schema import SCALES, Study
+from nos_repro.experiments.schema import SCALES, Selection, Study, Training
 from nos_repro.tasks import find_task
 
 
@@ -45,9 +45,11 @@ def load_study(
     to keep. Raises ConfigError (RuleError for a rule's text) naming file, key and choice.
     """
     try:
-        merged = _merge(_read(path), scale, overrides)
-        study = _build(merged, scale)
-        study = dataclasses.replace(study, task=_task(study.task))
+        values = _read(path)
+        study = _build(_merge(values, scale, overrides), scale)
+        study = dataclasses.replace(
+            study, task=_task(study.task), paper_protocol=_paper_protocol(values)
+        )
         study = dataclasses.replace(study, rows={n: study.rows[n] for n in _chosen(study, rows)})
         _check_optimizers(study)
     except NosError as error:
@@ -68,7 +70,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _merge(values: dict[str, Any], scale: str, overrides: Sequence[str]) -> DictConfig:
-    scales = values.pop("scales", {})
+    scales = values.get("scales", {})
     if not isinstance(scales, dict):
         raise ConfigError("scales: expected one mapping per scale")
     for name in scales:
@@ -76,7 +78,8 @@ def _merge(values: dict[str, Any], scale: str, overrides: Sequence[str]) -> Dict
             raise ConfigError(unknown("scale", str(name), SCALES))
     if scale not in scales:
         raise ConfigError(unknown("scale", scale, scales))
-    merged = _merge_dicts(values, scales[scale] or {}, f"scales.{scale}")
+    base = {key: value for key, value in values.items() if key != "scales"}
+    merged = _merge_dicts(base, scales[scale] or {}, f"scales.{scale}")
     for word in overrides:
         merged = _merge_dicts(merged, _override(word), word)
     return OmegaConf.create(merged)
@@ -111,6 +114,8 @@ def _merge_dicts(base: dict[str, Any], above: Any, where: str) -> dict[str, Any]
 def _build(merged: DictConfig, scale: str) -> Study:
     if "scale" in merged:
         raise ConfigError("scale: is chosen with --scale, not in the file")
+    if "paper_protocol" in merged:
+        raise ConfigError("paper_protocol: is what the file's scale 'paper' says, not a key")
     missing = [
         entry.name
         for entry in dataclasses.fields(Study)
@@ -120,6 +125,9 @@ def _build(merged: DictConfig, scale: str) -> Study:
     ]
     if missing:
         raise ConfigError(f"missing: {', '.join(missing)}")
+    for key in ("task", "rows", "columns", "training", "selection", "sweep"):
+        if key in merged and not isinstance(merged[key], DictConfig):
+            raise ConfigError(f"{key}: expected a mapping of names to values, got {merged[key]!r}")
     merged["scale"] = scale
     return _structured(Study, merged, "")  # type: ignore[no-any-return]
 
@@ -147,6 +155,26 @@ def _task(section: dict[str, Any]) -> dict[str, Any]:
     settings = _structured(find_task(name).Settings, values, "task")
     filled: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
     return {"name": name, **filled}
+
+
+def _paper_protocol(values: dict[str, Any]) -> dict[str, Any]:
+    """What the file says the paper did, whatever scale and overrides are asked for; {} if nothing.
+
+    A table prints the paper's numbers beside ours, and has to say under which protocol each is.
+    """
+    if "paper" not in values.get("scales", {}):
+        return {}
+    merged = _merge(values, "paper", ())
+    if "task" not in merged:
+        return {}
+    parts = {"training": Training, "selection": Selection}
+    built = {key: _structured(cls, merged.get(key, {}), key) for key, cls in parts.items()}
+    task = OmegaConf.to_container(merged.task)
+    assert isinstance(task, dict)
+    return {
+        "task": _task({str(key): value for key, value in task.items()}),
+        **{key: dataclasses.asdict(value) for key, value in built.items()},
+    }
 
 
 def _chosen(study: Study, patterns: Iterable[str]) -> list[str]:

@@ -111,6 +111,8 @@ class Study:
     figure: Figure | None = None
     note: str = ""
     scale: str = "paper"
+    paper_protocol: dict[str, Any] = field(default_factory=dict)
+    """`task`, `training` and `selection` of the scale `paper`, for the label of its numbers."""
 
     def __post_init__(self) -> None:
         if not self.study.replace("_", "").replace("-", "").isalnum():

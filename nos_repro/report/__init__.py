@@ -1,0 +1,1 @@
+"""Tables, figures and status, made of records alone."""

@@ -1,0 +1,85 @@
+"""A scale's protocol in words: what was trained, on what, for how long, and how it was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from nos_repro.experiments.schema import Study
+
+Settings = dict[str, Any]
+
+# fmt: off
+MODELS: dict[str, str] = {
+    "wide_resnet": "WRN-{depth}-{width}",
+    "convnet":     "small ConvNet",
+    "rosenbrock":  "Rosenbrock's function",
+}
+WORDS: dict[str, Callable[[Any], str]] = {
+    "data":              lambda value: f"on {value}",
+    "train_images":      lambda value: f"{value:,} training images" if value else "",
+    "validation_images": lambda value: f"{value:,} for validation" if value else "",
+    "batch_size":        lambda value: f"batch {value}",
+    "augment":           lambda value: "augmented" if value else "not augmented",
+    "channels_last":     lambda value: "",    # a memory layout, no part of the protocol
+    "precision":         lambda value: "float32" if value == "32" else str(value),
+    "steps_per_epoch":   lambda value: f"{value} steps an epoch",
+}
+# fmt: on
+
+
+def settings_of(study: Study) -> Settings:
+    """The study's own protocol, in the form of `Study.paper_protocol`."""
+    training, selection = asdict(study.training), asdict(study.selection)
+    return {"task": dict(study.task), "training": training, "selection": selection}
+
+
+def is_the_papers(study: Study) -> bool:
+    """Whether the study runs what its file says the paper ran: overrides count, names do not."""
+    if not study.paper_protocol:
+        return study.scale == "paper"
+    return settings_of(study) == study.paper_protocol
+
+
+def model(protocol: Settings) -> str:
+    task: Settings = protocol["task"]
+    return MODELS.get(task["name"], str(task["name"])).format(**task)
+
+
+def epochs(protocol: Settings) -> str:
+    count = protocol["training"]["epochs"]
+    return f"{count} epoch{'s' if count > 1 else ''}"
+
+
+def short(protocol: Settings) -> str:
+    """`WRN-40-4, 300 epochs`: enough to tell two scales apart in a column's heading."""
+    return f"{model(protocol)}, {epochs(protocol)}"
+
+
+def long(protocol: Settings, other: Settings | None = None) -> str:
+    """The whole protocol. Settings without words of their own are shown where ``other`` differs."""
+    task = dict(protocol["task"])
+    against = (other or {}).get("task", {})
+    name = task.pop("name")
+    in_model = [key for key in task if f"{{{key}}}" in MODELS.get(name, "")]
+    parts = []
+    for key in sorted(task, key=lambda key: key not in WORDS):
+        if key in in_model:
+            continue
+        if key in WORDS:
+            parts.append(WORDS[key](task[key]))
+        elif against.get(key, task[key]) != task[key]:
+            parts.append(f"{key}={task[key]}")
+    return ", ".join([model(protocol), *filter(None, parts), epochs(protocol)])
+
+
+def selection_words(protocol: Settings) -> str:
+    """How a row's point was chosen and over what its cells are taken."""
+    chosen = protocol["selection"]
+    by = chosen["by"].replace("_", " ").replace("val", "validation value")
+    length = chosen["sweep_epochs"]
+    after = f" after {length} epochs" if length else ""
+    repeats = chosen["repeats"]
+    runs = f"{repeats} fresh seed{'s' if repeats > 1 else ''}" if repeats else "that very run"
+    return f"point chosen by {by}{after}, cells over {runs}"
