@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from nos_repro.optim.factory import make_optimizer, make_schedule
 
 from nos_repro.errors import NosError
@@ -69,7 +70,8 @@ def build(trial: Trial, conditions: Conditions) -> Run:
 
     torch.manual_seed(trial.seed)
     task = cls(settings, make)
-    fabric = Fabric(accelerator=conditions.device, devices=1)
+    alone = LightningEnvironment()
+    fabric = Fabric(accelerator=conditions.device, devices=1, plugins=[alone])
     return Run(task, data, trial.training, fabric)
 
 

@@ -81,11 +81,9 @@ def _defaults(cls: type) -> dict[str, Any]:
         if entry.default is not dataclasses.MISSING:
             values[entry.name] = entry.default
         elif entry.default_factory is not dataclasses.MISSING:
-            made = entry.default_factory()
-            values[entry.name] = (
-                dataclasses.asdict(made) if dataclasses.is_dataclass(made) else made
-            )  # type: ignore[arg-type]
-    return json.loads(json.dumps(values))  # type: ignore[no-any-return]
+            values[entry.name] = entry.default_factory()
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=dataclasses.asdict))
+    return plain
 
 
 def _without(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,122 @@
+"""What a study file, a scale or an override that is wrong gets: one error that says where."""
+
+import pytest
+import yaml
+
+from nos_repro.errors import ConfigError, NosError
+from nos_repro.experiments.load import find_config, load_study
+
+STUDY = """
+study: tiny
+source: 002 Table 0
+claim: small enough for a test
+task: {name: convnet, data: digits, batch_size: 50}
+training: {epochs: 2}
+sweep: {lr: [0.01, 1e-1]}
+columns: {best_test: Best Test}
+rows:
+  SGD (a): {optimizer: sgd, paper: {best_test: 95.4}}
+  SGD (b): {optimizer: sgd, schedule: cosine}
+  sign(m)*sqrt|g|: {optimizer: "rule: sign(m)*sqrt(g)"}
+scales:
+  paper: {}
+  smoke: {training: {epochs: 1}, rows: {SGD (b): {sweep: {lr: [1.0]}}}}
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text=STUDY, **changes):
+        path = tmp_path / "tiny.yaml"
+        values = {**yaml.safe_load(text), **changes}
+        path.write_text(yaml.safe_dump(values) if changes else text)
+        return path
+
+    return write
+
+
+def test_a_study_is_read_with_its_scale_laid_over_it(write):
+    study = load_study(write(), scale="smoke")
+    assert (study.scale, study.training.epochs) == ("smoke", 1)
+    assert study.rows["SGD (b)"].sweep == {"lr": [1.0]}
+    assert study.rows["SGD (b)"].schedule == "cosine"
+    assert study.task["head"] == "pool"
+    assert load_study(write()).training.epochs == 2
+
+
+def test_exponents_without_a_dot_are_numbers(write):
+    assert load_study(write()).sweep["lr"] == [0.01, 0.1]
+
+
+def test_overrides_are_laid_over_the_scale(write):
+    study = load_study(write(), scale="smoke", overrides=["training.epochs=7", "task.head=flat"])
+    assert study.training.epochs == 7
+    assert study.task["head"] == "flat"
+
+
+def test_rows_are_chosen_by_name_or_pattern_and_a_name_with_a_star_means_itself(write):
+    assert list(load_study(write(), rows=["SGD*"]).rows) == ["SGD (a)", "SGD (b)"]
+    assert list(load_study(write(), rows=["sign(m)*sqrt|g|"]).rows) == ["sign(m)*sqrt|g|"]
+
+
+WRONG = {
+    "a misspelt key": ({"trainig": {}}, [], "trainig", "did you mean 'training'"),
+    "a misspelt key inside": ({"training": {"epohcs": 1}}, [], "training.epohcs", "epochs"),
+    "a misspelt task": ({"task": {"name": "convet"}}, [], "convet", "convnet"),
+    "a misspelt task key": ({"task": {"name": "convnet", "haed": 1}}, [], "task.haed", "head"),
+    "a wrong type": ({"training": {"epochs": "many"}}, [], "training.epochs", "many"),
+    "no epochs": ({"training": {"epochs": 0}}, [], "training.epochs", "at least 1"),
+    "a rate of zero": ({"sweep": {"lr": [0.0]}}, [], "sweep.lr", "positive"),
+    "a rate of NaN": ({"sweep": {"lr": [float("nan")]}}, [], "sweep.lr", "positive"),
+    "a rate in words": ({"sweep": {"lr": ["fast"]}}, [], "sweep.lr", "number"),
+    "no rate": ({"sweep": {}}, [], "rows.SGD (a)", "lr"),
+    "an empty sweep": ({"sweep": {"lr": []}}, [], "sweep.lr", "empty"),
+    "a rule misspelt": ({"rows": {"x": {"optimizer": "rule: sgn(g)"}}}, [], "rows.x", "sign"),
+    "an optimizer misspelt": ({"rows": {"x": {"optimizer": "adm"}}}, [], "rows.x", "adam"),
+    "an option misspelt": (
+        {"rows": {"x": {"optimizer": "adam", "options": {"esp": 1}}}},
+        [],
+        "rows.x",
+        "eps",
+    ),
+    "a schedule misspelt": ({"schedule": "cosin"}, [], "cosin", "cosine"),
+    "a column misspelt": ({"columns": {"best_tset": "B"}}, [], "best_tset", "best_test"),
+    "an override without a value": ({}, ["training.epochs"], "training.epochs", "key.path=value"),
+    "an override of nothing known": ({}, ["task.depht=3"], "task.depht", "head"),
+    "a folder for a name": ({"study": "../up"}, [], "study", "folder"),
+    "no rows": ({"rows": {}}, [], "rows", "at least one"),
+    "rows of the wrong kind": ({"rows": [1]}, [], "rows", ""),
+}
+
+
+@pytest.mark.parametrize(("changes", "overrides", "where", "fix"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_named_with_its_place_and_the_nearest_fix(
+    write, changes, overrides, where, fix
+):
+    with pytest.raises(NosError) as caught:
+        load_study(write(**changes), overrides=overrides)
+    message = str(caught.value)
+    assert "tiny.yaml (scale paper)" in message
+    assert where in message
+    assert fix in message
+
+
+def test_a_scale_or_a_row_that_is_not_there_lists_the_choice(write):
+    with pytest.raises(ConfigError, match=r"unknown scale 'smal'(.|\n)*smoke"):
+        load_study(write(), scale="smal")
+    with pytest.raises(ConfigError, match=r"unknown row 'PowerSign\*'(.|\n)*SGD \(a\)"):
+        load_study(write(), rows=["PowerSign*"])
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", "", "study: a\nstudy: b", "\x00", "a: ${b}"])
+def test_a_file_that_is_no_study_is_one_error(tmp_path, text):
+    (tmp_path / "tiny.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="tiny"):
+        load_study(tmp_path / "tiny.yaml")
+
+
+def test_a_study_is_found_by_its_name_and_a_wrong_name_lists_the_shipped_ones():
+    assert find_config("table2").name == "table2.yaml"
+    assert find_config("configs/table2.yaml").name == "table2.yaml"
+    with pytest.raises(ConfigError, match=r"(?s)did you mean 'table2'.*one of: .*table1"):
+        find_config("configs/tabel2.yaml")

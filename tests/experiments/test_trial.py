@@ -1,0 +1,51 @@
+"""A trial's identity."""
+
+import dataclasses
+
+import pytest
+
+from nos_repro.experiments.schema import Training
+from tests.experiments.helpers import digits_trial, filled
+
+
+def test_equal_settings_are_one_trial():
+    assert digits_trial().id == digits_trial().id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lr": 0.1},
+        {"seed": 1},
+        {"optimizer": "addsign"},
+        {"weight_decay": 1e-4},
+        {"options": {"beta": 0.5}},
+        {"schedule": "cosine"},
+        {"training": Training(epochs=3)},
+        {"task_settings": filled(head="flat")},
+    ],
+)
+def test_whatever_decides_a_number_decides_the_identity(change):
+    assert digits_trial(**change).id != digits_trial().id
+
+
+def test_an_option_added_next_year_keeps_the_identity_of_trials_that_never_used_it():
+    today = digits_trial()
+    older = {k: v for k, v in today.task_settings.items() if k != "channels_last"}
+    assert today.task_settings["channels_last"] is False
+    assert dataclasses.replace(today, task_settings=older).id == today.id
+    assert today.same_settings({**today.to_json(), "task_settings": older})
+
+
+def test_a_default_that_changed_makes_the_stored_settings_differ():
+    today = digits_trial()
+    stored = today.to_json()
+    stored["task_settings"]["head"] = "global"
+    assert not today.same_settings(stored)
+
+
+def test_the_identity_is_the_same_in_every_process():
+    assert digits_trial().id == PINNED
+
+
+PINNED = "e148f8e5c344"

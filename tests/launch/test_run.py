@@ -1,0 +1,283 @@
+"""A whole study through worker processes: nothing lost, nothing twice, whatever is killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from nos_repro.experiments.load import load_study
+from nos_repro.experiments.runner import Conditions
+from nos_repro.experiments.selection import outcomes
+from nos_repro.experiments.store import Store
+from nos_repro.launch.local import LocalWorkers
+from nos_repro.launch.run import dry_run, run_study
+from tests.conftest import ROOT
+
+STUDY = {
+    "study": "tiny",
+    "source": "002 Table 0",
+    "claim": "small enough for a test",
+    "task": {
+        "name": "convnet",
+        "data": "digits",
+        "batch_size": 20,
+        "train_images": 400,
+        "validation_images": 100,
+        "augment": True,
+    },
+    "training": {"epochs": 3},
+    "schedule": "noisy_linear_cosine",
+    "sweep": {"lr": [0.02, 0.05]},
+    "selection": {"repeats": 1},
+    "columns": {"best_test": "Best Test"},
+    "rows": {
+        "PowerSign": {"optimizer": "powersign-ld"},
+        "drops": {"optimizer": "rule: drop(g, 0.3) + noise*g"},
+    },
+    "scales": {"smoke": {}},
+}
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(STUDY))
+    return path
+
+
+def command(config, results, *words):
+    return [
+        sys.executable, "-m", "nos_repro", "run", str(config), "--scale", "smoke",
+        "--results", str(results), *words,
+    ]  # fmt: skip
+
+
+def run(config, results, *words, **options):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command(config, results, *words),
+        capture_output=True, text=True, env=environment, timeout=300, **options,
+    )  # fmt: skip
+
+
+def metrics(results):
+    files = sorted((results / "tiny/smoke/trials").glob("*/metrics.jsonl"))
+    return {file.parent.name: file.read_bytes() for file in files}
+
+
+def records(results):
+    lines = (results / "tiny/smoke/records.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The study's metrics, by trial, as a run that nothing disturbed writes them."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(STUDY))
+    done = run(folder / "tiny.yaml", folder / "results", "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    return metrics(folder / "results")
+
+
+def test_killing_a_run_again_and_again_changes_no_byte_of_its_metrics(
+    config, tmp_path, undisturbed
+):
+    results = tmp_path / "results"
+    moments = random.Random(1)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = ("--workers", "2", "--checkpoint-seconds", "0.05")
+    kills = 0
+    for _ in range(6):
+        process = subprocess.Popen(
+            command(config, results, *words),
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            process.wait(moments.uniform(4.0, 9.0))
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+    done = run(config, results, *words)
+    assert done.returncode == 0, done.stderr
+    assert kills > 0
+    assert metrics(results) == undisturbed
+    assert {record["status"] for record in records(results)} == {"finished"}
+    assert len(records(results)) == len(undisturbed) == 6
+
+
+def test_a_second_run_does_nothing_twice_and_prints_the_same_table(config, tmp_path):
+    results = tmp_path / "results"
+    first = run(config, results)
+    before = {p: p.stat().st_mtime_ns for p in results.rglob("record*.json*")}
+    second = run(config, results)
+    assert first.returncode == second.returncode == 0
+    assert first.stdout == second.stdout
+    assert {p: p.stat().st_mtime_ns for p in results.rglob("record*.json*")} == before
+
+
+def test_two_runs_of_the_same_study_at_once_share_the_work(config, tmp_path, undisturbed):
+    results = tmp_path / "results"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    both = [
+        subprocess.Popen(
+            command(config, results, "--workers", "1"),
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    out = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], out
+    assert out[0][0] == out[1][0]
+    assert metrics(results) == undisturbed
+
+
+def test_interrupting_a_run_saves_what_runs_and_says_so(config, tmp_path, undisturbed):
+    results = tmp_path / "results"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command(config, results, "--workers", "2", "--checkpoint-seconds", "1000"),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(results.glob("tiny/smoke/trials/*/metrics.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "goes on from here" in errors
+    assert "Traceback" not in errors
+    assert run(config, results).returncode == 0
+    assert metrics(results) == undisturbed
+
+
+def test_a_worker_that_is_killed_loses_only_time(config, tmp_path, undisturbed):
+    study = load_study(config, scale="smoke")
+    store = Store(tmp_path / "results", study.study, study.scale)
+    conditions = Conditions(tmp_path, checkpoint_seconds=0.05)
+    launcher = KillsOneWorker(conditions, workers=2)
+    assert run_study(study, store, launcher, conditions) == 0
+    assert launcher.killed
+    assert metrics(tmp_path / "results") == undisturbed
+    assert all(row.missing == 0 for row in outcomes(study, store))
+
+
+class KillsOneWorker(LocalWorkers):
+    """Kills a worker with SIGKILL once it has written its first metrics."""
+
+    killed = False
+
+    def wait(self, seconds):
+        busy = [slot for slot in self._slots if slot.job is not None]
+        if not self.killed and any((s.job.folder / "metrics.jsonl").exists() for s in busy):
+            (process,) = busy[0].pool._processes.values()
+            os.kill(process.pid, signal.SIGKILL)
+            self.killed = True
+        return super().wait(min(seconds, 0.05))
+
+
+def test_one_bad_trial_never_stops_the_others_and_is_tried_again_when_asked(
+    config, tmp_path, monkeypatch
+):
+    plugin = tmp_path / "plugin"
+    plugin.mkdir()
+    (plugin / "fragile.py").write_text(FRAGILE)
+    monkeypatch.syspath_prepend(str(plugin))
+    values = {**STUDY, "task": {**STUDY["task"], "name": "fragile"}}
+    config.write_text(yaml.safe_dump(values))
+    results = tmp_path / "results"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{plugin}", "FRAGILE": "1"}
+    done = subprocess.run(
+        command(config, results), capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert done.returncode == 1
+    statuses = [record["status"] for record in records(results)]
+    assert statuses.count("failed") == 2
+    failed = next(record for record in records(results) if record["status"] == "failed")
+    assert "broke on purpose" in failed["reason"]
+    assert "Traceback" in failed["traceback"]
+    environment.pop("FRAGILE")
+    again = subprocess.run(
+        command(config, results, "--retry"),
+        capture_output=True, text=True, env=environment, timeout=300,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert {record["status"] for record in records(results)} == {"finished"}
+
+
+FRAGILE = """
+import os
+from nos_repro.tasks.convnet import ConvNet
+from nos_repro.tasks.registry import register_task
+
+
+@register_task("fragile")
+class Fragile(ConvNet):
+    def configure_optimizers(self):
+        made = super().configure_optimizers()
+        if "FRAGILE" in os.environ and made["optimizer"].param_groups[0]["initial_lr"] == 0.05:
+            raise RuntimeError("broke on purpose")
+        return made
+"""
+
+
+def test_a_corrupt_checkpoint_is_named_kept_and_the_trial_starts_over(
+    config, tmp_path, undisturbed
+):
+    study = load_study(config, scale="smoke")
+    store = Store(tmp_path / "results", study.study, study.scale)
+    trial = outcomes(study, store)[0].sweep[0].trial
+    folder = store.open(trial)
+    (folder / "checkpoint.pt").write_bytes(b"PK torn")
+    done = run(config, tmp_path / "results")
+    assert done.returncode == 0
+    assert "checkpoint.pt is corrupt" in done.stderr
+    assert (folder / "checkpoint.corrupt.pt").read_bytes() == b"PK torn"
+    assert metrics(tmp_path / "results") == undisturbed
+
+
+def test_a_dry_run_lists_every_trial_and_writes_nothing(config, tmp_path):
+    study = load_study(config, scale="smoke")
+    store = Store(tmp_path / "results", study.study, study.scale)
+    text = dry_run(study, store, Conditions(tmp_path), workers=2, threads=1)
+    assert text.count(" sweep ") == 4
+    assert text.count(" repeat ") == 2
+    assert "6 to run" in text
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--scale", "huge"], "unknown scale"),
+        (["--rows", "nothing"], "unknown row"),
+        (["training.epochs=0"], "training.epochs"),
+        (["--workers", "-1"], "--workers"),
+        (["task.data=cifar10"], "cifar"),
+    ],
+)
+def test_a_users_mistake_is_one_error_with_status_2_before_anything_runs(
+    config, tmp_path, words, complaint
+):
+    done = run(config, tmp_path / "results", *words, "--data", str(tmp_path / "nothing"))
+    assert done.returncode == 2
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "results").exists()
