@@ -1,0 +1,97 @@
+"""Splits, statistics and the registry of data sets."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nos_repro.data import data_folder, find_dataset, list_datasets
+from nos_repro.data.images import balanced_order, channel_statistics
+from nos_repro.errors import ConfigError
+
+PLUGIN = """
+import torch
+from nos_repro.data.images import ImageSet, Labelled, register_dataset
+
+@register_dataset("stripes", classes=2, size=8, validation_images=4)
+def read(data_dir):
+    part = Labelled(torch.zeros(20, 8, 8, 3, dtype=torch.uint8), torch.arange(20) % 2)
+    return ImageSet(part, part, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+"""
+
+
+def test_every_beginning_of_the_balanced_order_is_balanced() -> None:
+    labels = torch.arange(10).repeat_interleave(5000)
+    order = balanced_order(labels)
+    assert torch.equal(order.sort().values, torch.arange(50_000))
+    for part in (order[:5000], order[5000:15_000], order[5000:]):
+        assert torch.equal(labels[part].bincount(), torch.full((10,), len(part) // 10))
+
+
+def test_unequal_classes_keep_their_proportions() -> None:
+    labels = torch.cat([torch.zeros(600), torch.ones(300), torch.full((100,), 2)]).long()
+    assert labels[balanced_order(labels)[:200]].bincount().tolist() == [120, 60, 20]
+
+
+def test_the_validation_split_never_changes() -> None:
+    order = balanced_order(torch.arange(10).repeat_interleave(5000))
+    assert order[:6].tolist() == [2192, 9263, 14798, 18787, 22031, 26610]
+
+
+def test_channel_statistics_are_numpys() -> None:
+    images = torch.randint(0, 256, (9, 4, 4, 3), dtype=torch.uint8)
+    mean, std = channel_statistics(images)
+    np.testing.assert_allclose(mean, images.numpy().mean(axis=(0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(std, images.numpy().std(axis=(0, 1, 2)), rtol=1e-12)
+
+
+def test_digits_are_1797_real_images_without_any_download(tmp_path: Path) -> None:
+    digits = find_dataset("digits").read(tmp_path / "nowhere")
+    assert digits.train.images.shape == (1500, 32, 32, 3)
+    assert digits.test.images.shape == (297, 32, 32, 3)
+    assert digits.train.images.max() == 255
+    assert len(digits.test.labels.bincount()) == 10
+    blocks = digits.train.images.view(1500, 8, 4, 8, 4, 3)
+    assert (blocks == blocks[:, :, :1, :, :1, :1]).all()
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("name", list_datasets())
+def test_a_data_set_says_what_it_is_before_it_is_read(name: str) -> None:
+    dataset = find_dataset(name)
+    assert dataset.name == name
+    assert dataset.classes >= 2
+    assert dataset.validation_images >= 1
+
+
+def test_an_unknown_data_set_gets_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match=r"unknown data set 'cifar'\n  did you mean 'cifar10'"):
+        find_dataset("cifar")
+
+
+def test_a_third_partys_data_set_registers_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "their_package").mkdir()
+    (tmp_path / "their_package" / "their_images.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    dataset = find_dataset("their_package.their_images")
+    assert (dataset.name, dataset.classes, dataset.size) == ("stripes", 2, 8)
+    assert "their_package.their_images" in sys.modules
+    with pytest.raises(ConfigError, match=r"task\.data: no Python module 'their_package\.other'"):
+        find_dataset("their_package.other")
+
+
+def test_the_data_folder_is_the_argument_then_the_variable_then_the_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    monkeypatch.setenv("NOS_REPRO_DATA", "/else")
+    assert data_folder("/given") == Path("/given")
+    assert data_folder() == Path("/else")
+    monkeypatch.delenv("NOS_REPRO_DATA")
+    assert data_folder() == Path("/somewhere/nos_repro/data")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert data_folder() == Path.home() / ".cache/nos_repro/data"
