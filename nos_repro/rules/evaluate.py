@@ -51,7 +51,7 @@ def evaluate(
                 if UNARY[function].random:
                     assert drop is not None, "a rule that drops needs the random numbers for it"
                     assert parameter is not None
-                    return drop(argument, parameter)
+                    return drop(argument.expand(like.shape), parameter)
                 apply = UNARY[function].function
                 assert apply is not None
                 return apply(argument) if parameter is None else apply(argument, parameter)
@@ -69,4 +69,4 @@ def evaluate(
             seen[node] = compute(node)
         return seen[node]
 
-    return tensor(visit(expr))
+    return tensor(visit(expr)).to(like.dtype).expand(like.shape)

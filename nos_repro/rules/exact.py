@@ -1,7 +1,8 @@
 """Exact rewriting: every value stays, NaN, infinities and signed zeros included, so it may run.
 
 Small on purpose. What looks exact and is not: x + 0 (of -0.0), x / 1 (the divisor is 1 + 1e-8),
-neg(x - y) = y - x (of 0), sign(neg(x)) = neg(sign(x)) (of 0), sign(c * x) for c < 1 (underflow).
+neg(x - y) = y - x (of 0), sign(neg(x)) = neg(sign(x)) (of 0), sign(c * x) for c < 1 (underflow),
+neg(2) = -2 (a number alone is rounded to bfloat16, a number beside a tensor is not).
 The bit pattern of a NaN is not a value. Nothing changes inside a drop, and no two arguments trade
 places: the random numbers are drawn in the same order, as many as before.
 """
@@ -16,8 +17,6 @@ def _neg(node: Unary) -> Expr | None:
     match node.x:
         case Unary("neg", x):  # neg(neg(x)) = x
             return x
-        case Number(value) if value:  # neg(2) = -2
-            return Number(-value)
         case _:
             return None
 

@@ -1,0 +1,261 @@
+"""The two rewritings: algebraic (normal form) and exact."""
+
+import random
+
+import pytest
+import sympy
+import torch
+
+from nos_repro.rules.evaluate import evaluate
+from nos_repro.rules.exact import simplify_exactly
+from nos_repro.rules.normal import INNER, normal_form
+from nos_repro.rules.parse import parse
+from nos_repro.rules.primitives import BINARY, UNARY
+from nos_repro.rules.printing import print_expr
+from nos_repro.rules.tree import Binary, Number, Operand, Unary, walk
+
+# fmt: off
+EXTRA = ("noise", "annealed_noise", "ld", "cd", "cd2", "rd10")
+EQUAL = [
+    ("adam",                           "m / sqrt(v)"),
+    ("adam",                           "m * (1 / sqrt(v))"),
+    ("adam * exp(m)",                  "exp(m) * m / sqrt(v)"),
+    ("rmsprop",                        "g / sqrt(v)"),
+    ("g * exp(sign(g) * sign(m))",     "exp(sign(m) * sign(g)) * g"),
+    ("g + m + v",                      "v + (m + g)"),
+    ("g * m * v",                      "v * (g * m)"),
+    ("--g",                            "g"),
+    ("g - m",                          "-(m - g)"),
+    ("g - m",                          "g + neg(m)"),
+    ("g * 1 + 0",                      "g"),
+    ("g / 1",                          "g"),
+    ("g / 2",                          "0.5 * g"),
+    ("g - g",                          "0"),
+    ("g + g",                          "2 * g"),
+    ("g * g",                          "g2"),
+    ("g^2",                            "g2"),
+    ("g2 * g",                         "g3"),
+    ("log(exp(g))",                    "g"),
+    ("exp(log(v))",                    "v"),
+    ("exp(2 * log(g))",                "g2"),
+    ("exp(0.5 * log(g))",              "sqrt(g)"),
+    ("exp(g) * exp(m)",                "exp(m + g)"),
+    ("exp(g)**m",                      "exp(g * m)"),
+    ("exp(log(2) * g)",                "2**g"),
+    ("2**g * 2**m",                    "2**(g + m)"),
+    ("exp(1 + g)",                     "e * exp(g)"),
+    ("log(g * m)",                     "log(m) + log(g)"),
+    ("log(g2)",                        "2 * log(g)"),
+    ("sqrt(g * v)",                    "sqrt(v) * sqrt(g)"),
+    ("sqrt(4 * g)",                    "2 * sqrt(g)"),
+    ("sqrt(v)**2",                     "v"),
+    ("sqrt(-g)",                       "sqrt(g)"),
+    ("v**0.5",                         "sqrt(v)"),
+    ("sign(3 * g)",                    "sign(g)"),
+    ("sign(-g)",                       "-sign(g)"),
+    ("sign(g * m)",                    "sign(g) * sign(m)"),
+    ("sign(g3)",                       "sign(g)"),
+    ("sign(sign(g))",                  "sign(g)"),
+    ("sign(adam)",                     "sign(m)"),
+    ("sign(clip(g, 1e-4))",            "sign(g)"),
+    ("clip(clip(g, 1e-3), 1e-4)",      "clip(g, 1e-4)"),
+    ("clip(-g, 1e-3)",                 "-clip(g, 1e-3)"),
+    ("clip(sign(g), 1e-3)",            "1e-3 * sign(g)"),
+    ("2 * (g + m)",                    "2 * m + 2 * g"),
+    ("(2 + 2 * sign(g)) * m",          "2 * m * (sign(g) + 1)"),
+    ("0 * g",                          "0"),
+    ("1**g + g**0",                    "2"),
+    ("drop(m + g, 0.1)",               "drop(g + m, 0.1)"),
+]
+DIFFERENT = [
+    ("g * m / m",        "g"),             # delta: v, or m, is often smaller than it
+    ("sign(g) / sign(g)", "1"),            # of 0
+    ("sign(g) * sign(g)", "1"),            # of 0
+    ("exp(log(g))",      "g"),             # |g|
+    ("sqrt(g) * sqrt(g)", "g"),            # |g|
+    ("sqrt(g2)",         "g"),             # |g|
+    ("g**0.5",           "sqrt(g)"),       # NaN below 0
+    ("g**-1",            "1 / g"),         # at 0
+    ("g / m",            "m / g"),
+    ("g - m",            "m - g"),
+    ("g**m",             "m**g"),
+    ("drop(g, 0.1)",     "drop(g, 0.3)"),
+    ("clip(g, 1e-4)",    "clip(g, 1e-3)"),
+    ("noise",            "annealed_noise"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("one", "other"), EQUAL)
+def test_algebra_makes_them_one(one, other):
+    assert print_expr(normal_form(parse(one))) == print_expr(normal_form(parse(other)))
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_what_differs_stays_apart(one, other):
+    assert normal_form(parse(one)) != normal_form(parse(other))
+
+
+def test_the_normal_form_is_idempotent(random_tree):
+    source = random.Random(3)
+    for _ in range(1500):
+        tree = random_tree(source, source.randint(0, 5))
+        normal = normal_form(tree)
+        assert print_expr(normal_form(normal)) == print_expr(normal), print_expr(tree)
+
+
+def test_the_normal_form_is_the_same_function(random_tree, operands):
+    """By values, where no part overflows, is NaN or loses its digits."""
+    source = random.Random(4)
+    compared = 0
+    for _ in range(2000):
+        tree = random_tree(source, source.randint(1, 4), exclude=("drop",))
+        normal = normal_form(tree)
+        tame = _tame(tree, operands) & _tame(normal, operands)
+        before, after = evaluate(tree, operands)[tame], evaluate(normal, operands)[tame]
+        wrong = (after - before).abs() > 1e-5 * (1e-3 + before.abs())
+        assert not wrong.any(), f"{print_expr(tree)} became {print_expr(normal)}"
+        compared += int(tame.sum() > 10 and normal != tree)
+    assert compared > 500
+
+
+def _tame(tree, operands):
+    """Where every part is finite, below 1e6 and little changed by operands 1e-9 apart."""
+    moved = {name: value * (1 + 1e-9) for name, value in operands.items()}
+    tame = torch.ones_like(operands["g"], dtype=torch.bool)
+    for part in walk(tree):
+        a, b = evaluate(part, operands), evaluate(part, moved)
+        tame &= a.isfinite() & (a.abs() < 1e6) & ((a - b).abs() <= 1e-6 * a.abs())
+    return tame
+
+
+def test_shuffled_sums_and_products_have_one_normal_form(random_tree):
+    source = random.Random(5)
+
+    def shuffled(tree):
+        match tree:
+            case Unary(function, x, parameter):
+                return Unary(function, shuffled(x), parameter)
+            case Binary("+" | "*" as function, x, y) if source.random() < 0.5:
+                return Binary(function, shuffled(y), shuffled(x))
+            case Binary("-", x, y) if source.random() < 0.5:
+                return Binary("+", Unary("neg", shuffled(y)), shuffled(x))
+            case Binary(function, x, y):
+                return Binary(function, shuffled(x), shuffled(y))
+            case _:
+                return Unary("neg", Unary("neg", tree)) if source.random() < 0.2 else tree
+
+    for _ in range(1000):
+        tree = random_tree(source, 4)
+        assert normal_form(shuffled(tree)) == normal_form(tree), print_expr(tree)
+
+
+def test_sympy_agrees_that_equal_normal_forms_are_equal():
+    """Polynomials in three words with exponentials: an oracle that knows algebra."""
+    source = random.Random(6)
+    symbols = {name: sympy.Symbol(name, real=True) for name in "gmv"}
+
+    def make(depth):
+        if depth == 0:
+            return Operand(source.choice("gmv")) if source.random() < 0.8 else Number(2.0)
+        if source.random() < 0.25:
+            return Unary(source.choice(["neg", "exp"]), make(depth - 1))
+        return Binary(source.choice("+-*"), make(depth - 1), make(depth - 1))
+
+    def to_sympy(tree):
+        match tree:
+            case Operand(name):
+                if name in ("g2", "g3"):
+                    return symbols["g"] ** int(name[1])
+                return symbols[name]
+            case Number(value):
+                return sympy.nsimplify(value, [sympy.E], tolerance=1e-10, rational=False)
+            case Unary("neg", x):
+                return -to_sympy(x)
+            case Unary(_, x):
+                return sympy.exp(to_sympy(x))
+            case Binary(function, x, y):
+                a, b = to_sympy(x), to_sympy(y)
+                return {"+": a + b, "-": a - b, "*": a * b, "**": a**b}[function]
+
+    for _ in range(40):
+        tree = make(3)
+        difference = to_sympy(tree) - to_sympy(normal_form(tree))
+        at = {symbols["g"]: 0.31, symbols["m"]: -0.72, symbols["v"]: 0.53}
+        size = abs(float(to_sympy(tree).subs(at)))
+        assert abs(float(difference.subs(at))) <= 1e-8 * (1 + size), print_expr(tree)
+
+
+@pytest.mark.parametrize(("outer", "inner"), INNER)
+def test_each_row_of_the_table_of_inner_functions_holds(outer, inner, operands):
+    parameter = 0.5 if inner == "clip" else None
+    x = Operand("g")
+    composed = evaluate(Unary(outer, Unary(inner, x, parameter)), operands)
+    torch.testing.assert_close(evaluate(INNER[outer, inner](x), operands), composed)
+
+
+def test_overflowing_numbers_stay_as_they_are():
+    for text in ("exp(1000) * g", "1e200 * 1e200 * g", "log(0) * g", "(1e-200)**2 * g", "1e299**9"):
+        normal = normal_form(parse(text))
+        assert normal_form(normal) == normal
+
+
+def test_deep_rules_have_a_normal_form():
+    for layer in ("exp({})", "-({})", "({}) * g", "g / ({})", "sqrt({}) + 1", "({})**m", "log({})"):
+        text = "m"
+        while len(text) + len(layer) < 700 and text.count("(") < 40:
+            text = layer.format(text)
+        normal = normal_form(parse(text))
+        assert parse(print_expr(normal)) == normal
+
+
+@pytest.mark.parametrize(("before", "after"), [
+    ("--g",                            "g"),
+    ("neg(2) * g",                     "neg(2) * g"),
+    ("sqrt(-g)",                       "sqrt(g)"),
+    ("log(-g)",                        "log(g)"),
+    ("sign(sign(g))",                  "sign(g)"),
+    ("sign(clip(2 * g, 1e-3))",        "sign(g)"),
+    ("sign(1e-3 * g)",                 "sign(1e-3 * g)"),
+    ("clip(clip(g, 1e-3), 1e-4)",      "clip(g, 1e-4)"),
+    ("g + -m",                         "g - m"),
+    ("-g + m",                         "-g + m"),
+    ("g - -m",                         "g + m"),
+    ("g - 0",                          "g"),
+    ("g + 0",                          "g + 0"),
+    ("g * 1",                          "g"),
+    ("g / 1",                          "g / 1"),
+    ("-g * -m",                        "g * m"),
+    ("g**1",                           "g"),
+    ("drop(--g, 0.1)",                 "drop(--g, 0.1)"),
+])  # fmt: skip
+def test_exact_rewriting_does_little(before, after):
+    assert print_expr(simplify_exactly(parse(before))) == after
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_exact_rewriting_keeps_every_bit(random_tree, dtype):
+    source = random.Random(7)
+    edges = [0.0, -0.0, 1.0, -1.0, float("nan"), float("inf"), float("-inf"), 1e-38, -1e-45, 3e38]
+    edges += [source.gauss(0, 1) for _ in range(30)]
+    given = {
+        name: torch.tensor(source.sample(edges, len(edges)), dtype=dtype)
+        for name in ("g", "m", "v", "gamma", "w", *EXTRA)
+    }
+    changed = 0
+    for _ in range(3000):
+        tree = random_tree(source, source.randint(1, 5), exclude=("drop",))
+        short = simplify_exactly(tree)
+        changed += short != tree
+        one, other = evaluate(tree, given), evaluate(short, given)
+        assert torch.equal(one.isnan(), other.isnan()), print_expr(tree)
+        assert torch.equal(one.nan_to_num(), other.nan_to_num()), print_expr(tree)
+        known = ~one.isnan()
+        assert torch.equal(one.signbit()[known], other.signbit()[known]), print_expr(tree)
+    assert changed > 100
+
+
+def test_random_trees_use_every_word(random_tree):
+    source = random.Random(8)
+    text = " ".join(print_expr(random_tree(source, 5)) for _ in range(300))
+    assert all(name in text for name in [*UNARY, *BINARY] if name != "neg")
