@@ -1,0 +1,72 @@
+"""The numeric fingerprint groups what algebra cannot."""
+
+import random
+
+import pytest
+
+from nos_repro.rules.catalog import CATALOG
+from nos_repro.rules.fingerprint import fingerprint
+from nos_repro.rules.parse import parse
+from nos_repro.rules.rule import Rule
+from nos_repro.rules.space import SPACES
+
+
+@pytest.mark.parametrize(("one", "other"), [
+    ("(1 + sign(g) * sign(m)) * g",     "g + sign(g) * sign(m) * g"),
+    ("(g + m) * (g - m)",               "g2 - m * m"),
+    ("sqrt(g2)",                        "g * sign(g)"),
+    ("adam",                            "m / sqrt(v)"),
+    ("exp(log(g))",                     "sqrt(g) * sqrt(g)"),
+    ("(g + m)^2",                       "g2 + 2 * g * m + m * m"),
+    ("sigmoid(g)",                      "0.5 + 0.5 * (2 * sigmoid(g) - 1)"),
+    ("cd",                              "2 * cd - cd"),
+    ("cd1",                             "cd^2 * 4 - 4 * cd + 1"),
+    ("drop(g + m, 0.3)",                "drop(m + g, 0.3)"),
+    ("drop(g, 0.1) + drop(m, 0.1)",     "drop(m, 0.1) + drop(g, 0.1)"),
+    ("noise * g",                       "g * noise"),
+    ("log(0) * g2",                     "-exp(1000) * g2"),
+])  # fmt: skip
+def test_equal_functions_have_one_fingerprint(one, other):
+    assert fingerprint(parse(one)) == fingerprint(parse(other))
+
+
+@pytest.mark.parametrize(("one", "other"), [
+    ("g",                   "m"),
+    ("g",                   "-g"),
+    ("g",                   "g * 1.00001"),
+    ("noise",               "annealed_noise"),
+    ("ld * g",              "cd * g"),
+    ("rd10 * g",            "rd20 * g"),
+    ("cd2 * g",             "cd * g"),
+    ("drop(g, 0.1)",        "drop(g, 0.3)"),
+    ("drop(g, 0.1) + drop(m, 0.1)", "drop(g + m, 0.1)"),
+    ("clip(g, 1e-4)",       "clip(g, 1e-5)"),
+    ("sign(g) * sign(g)",   "1"),
+    ("sign(g) / sign(g)",   "1"),
+    ("m",                   "gamma"),
+    ("g**0.5",              "sqrt(g)"),
+    ("log(g)",              "log(m)"),
+    ("exp(1000)",           "-exp(1000)"),
+])  # fmt: skip
+def test_different_functions_have_different_ones(one, other):
+    assert fingerprint(parse(one)) != fingerprint(parse(other))
+
+
+def test_it_is_the_same_on_every_machine_and_in_every_process():
+    assert fingerprint(parse("g")) == "c9fb2243aaa768a7"
+    assert fingerprint(parse("exp(ld * sign(g) * sign(m)) * drop(g, 0.3)")) == "a0537d9fcde7aa47"
+
+
+def test_equal_normal_forms_have_equal_fingerprints():
+    source = random.Random(1)
+    groups: dict[Rule, set[str]] = {}
+    for _ in range(3000):
+        rule = Rule.from_tokens(SPACES["icml-1"].sample(source))
+        if not any(word in str(rule) for word in ("log", "drop")):
+            groups.setdefault(rule.normal(), set()).add(rule.fingerprint())
+    assert max(len(group) for group in groups.values()) == 1
+
+
+def test_the_catalogue_has_as_many_functions_as_normal_forms():
+    normals = {entry.rule.normal() for entry in CATALOG.values()}
+    assert len({normal.fingerprint() for normal in normals}) == len(normals)
