@@ -52,7 +52,6 @@ NamedTable: TypeAlias = tuple[str, str, str, tuple[str, ...], tuple[tuple[str | 
 
 AGREE = "sign(g) * sign(m)"
 POWERSIGN = f"exp({AGREE}) * g"
-ADDSIGN = f"(1 + {AGREE}) * g"
 FAMILY = re.compile(r"(powersign|addsign)(?:-(ld|(?:cd|rd)[0-9]*))?")
 
 

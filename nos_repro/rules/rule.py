@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nos_repro.rules.space import Space
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Rule:
     """w changes by -lr * expr. Rules are equal when their trees are; `normal()` groups more."""
 
@@ -53,8 +53,14 @@ class Rule:
         return Rule(normal_form(self.expr))
 
     def fingerprint(self) -> str:
-        """A short hash of what the rule does in a fixed probe (`fingerprint`)."""
-        return fingerprint(self.expr)
+        """A short hash of what the normal form does in a fixed probe (`fingerprint`).
+
+        Of the normal form, so that rules which algebra groups are never parted by rounding.
+        """
+        return fingerprint(normal_form(self.expr))
+
+    def __repr__(self) -> str:
+        return f"Rule({str(self)!r})"
 
     @cached_property
     def operands(self) -> tuple[OperandRow, ...]:
