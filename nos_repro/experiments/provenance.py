@@ -7,6 +7,7 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import subprocess
@@ -82,8 +83,13 @@ def code_digest(modules: tuple[str, ...]) -> str:
 
 def trial_code(task: str, task_settings: dict[str, Any]) -> str:
     """The digest for a trial of ``task`` with these settings, as the code stands now."""
+    return _trial_code(task, json.dumps(task_settings, sort_keys=True))
+
+
+@functools.cache
+def _trial_code(task: str, task_settings: str) -> str:
     cls = find_task(task)
-    return code_digest(cls.code(cls.Settings(**task_settings)))
+    return code_digest(cls.code(cls.Settings(**json.loads(task_settings))))
 
 
 def _reached(roots: list[str]) -> set[str]:
@@ -126,13 +132,27 @@ def _imports(name: str) -> Iterator[str]:
 
 @functools.cache
 def _logic(name: str) -> str:
-    """The module's syntax tree as text, without its docstrings."""
+    """The module's syntax tree as text, without its docstrings.
+
+    Neither `ast.unparse` nor `ast.dump` will do: they write one tree differently from one version
+    of Python to the next, and a record would be stale wherever another Python reads it.
+    """
     tree = _parse(name)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_docstring(body[0]):
             node.body = body[1:]  # type: ignore[attr-defined]
-    return ast.unparse(tree)
+    return _written(tree)
+
+
+def _written(node: object) -> str:
+    """A syntax tree as text. Empty fields are left out: new versions of Python add some."""
+    if isinstance(node, ast.AST):
+        fields = [(k, v) for k, v in ast.iter_fields(node) if v is not None and v != []]
+        return f"{type(node).__name__}({','.join(f'{k}={_written(v)}' for k, v in fields)})"
+    if isinstance(node, list):
+        return f"[{','.join(map(_written, node))}]"
+    return repr(node)
 
 
 def _is_docstring(node: ast.stmt) -> bool:

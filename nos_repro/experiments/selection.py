@@ -8,6 +8,7 @@ counted and shown.
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from dataclasses import dataclass, field
@@ -88,7 +89,7 @@ class Outcome:
     def failed(self) -> int:
         return sum(record.status == "failed" for record in self.records)
 
-    @property
+    @functools.cached_property
     def stale(self) -> bool:
         """Whether a record that makes the cells, or chose the point, was made by other code."""
         return any(is_stale(record) for record in self.records)

@@ -33,7 +33,10 @@ class Trial:
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """The settings as they come back from a JSON file."""
+        values = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
+        plain: dict[str, Any] = json.loads(json.dumps(values, default=dataclasses.asdict))
+        return plain
 
     @functools.cached_property
     def id(self) -> str:
@@ -43,10 +46,8 @@ class Trial:
         keeps the identity of the trials that never used it. `same_settings` guards the other
         side: a default that *changed* makes the stored settings differ.
         """
-        given = self.to_json()
-        given["task_settings"] = _without(
-            given["task_settings"], _defaults(find_task(self.task).Settings)
-        )
+        given = dict(self._plain)
+        given["task_settings"] = _without(given["task_settings"], self._task_defaults())
         given["training"] = _without(given["training"], _defaults(Training))
         given = _without(given, _defaults(Trial))
         text = json.dumps(given, sort_keys=True, separators=(",", ":"))
@@ -54,14 +55,18 @@ class Trial:
 
     def same_settings(self, stored: dict[str, Any]) -> bool:
         """Whether a record's ``stored`` settings, today's defaults filled in, are this trial's."""
-        own = self.to_json()
         filled = {**_defaults(Trial), **stored}
-        filled["task_settings"] = {
-            **_defaults(find_task(self.task).Settings),
-            **stored.get("task_settings", {}),
-        }
+        filled["task_settings"] = {**self._task_defaults(), **stored.get("task_settings", {})}
         filled["training"] = {**_defaults(Training), **stored.get("training", {})}
-        return bool(filled == json.loads(json.dumps(own)))
+        return filled == self._plain
+
+    @functools.cached_property
+    def _plain(self) -> dict[str, Any]:
+        return self.to_json()
+
+    def _task_defaults(self) -> dict[str, Any]:
+        settings: Any = find_task(self.task).Settings
+        return _defaults(settings)
 
     def label(self) -> str:
         """The trial in a few words, for progress and logs."""
@@ -74,6 +79,7 @@ class Trial:
         return " ".join([*parts, f"seed={self.seed}"])
 
 
+@functools.cache
 def _defaults(cls: type) -> dict[str, Any]:
     """The JSON form of a dataclass's defaults."""
     values: dict[str, Any] = {}
@@ -88,5 +94,4 @@ def _defaults(cls: type) -> dict[str, Any]:
 
 def _without(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     """``values`` less the entries that stand at their default (a nested empty entry goes too)."""
-    plain: dict[str, Any] = json.loads(json.dumps(values))
-    return {k: v for k, v in plain.items() if v != {} and (k not in defaults or defaults[k] != v)}
+    return {k: v for k, v in values.items() if v != {} and (k not in defaults or defaults[k] != v)}
