@@ -3,15 +3,10 @@
 import numpy as np
 import torch
 import torchvision.transforms.v2.functional as tv
-from beartype import beartype
-from jaxtyping import jaxtyped
 from torch import Tensor
 from torchvision.transforms import v2
 
-from nos_repro.data import batches
-from nos_repro.data.batches import Crops, Normalise, draw_crops, epoch_order
-
-cut = jaxtyped(typechecker=beartype)(batches.cut)
+from nos_repro.data.batches import Crops, Normalise, cut, draw_crops, epoch_order
 
 
 def pictures(count: int, size: int = 32) -> Tensor:

@@ -1,0 +1,89 @@
+"""Wide ResNet against the published parameter counts and the definition written out flat."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nos_repro.errors import ConfigError
+from nos_repro.tasks.wide_resnet import Block, WideResNet, WideResNetSettings
+
+# fmt: off
+PUBLISHED = [
+    (40, 4,  8_949_210),
+    (16, 8, 10_961_370),
+    (28, 10, 36_479_194),
+    (40, 2,  2_243_546),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("depth", "width", "parameters"), PUBLISHED)
+def test_published_parameter_counts(depth: int, width: int, parameters: int) -> None:
+    with torch.device("meta"):
+        task = WideResNet(WideResNetSettings(depth=depth, width=width))
+    assert sum(p.numel() for p in task.parameters()) == parameters
+
+
+def flat_wide_resnet(layers: list[nn.Module], x: Tensor, depth: int, width: int) -> Tensor:
+    """Zagoruyko & Komodakis' network in training, from its convolutions in order of use."""
+    convolutions = iter([layer for layer in layers if isinstance(layer, nn.Conv2d)])
+
+    def active(x: Tensor) -> Tensor:
+        return F.relu(F.batch_norm(x, None, None, training=True))
+
+    def convolve(x: Tensor, stride: int = 1) -> Tensor:
+        weight = next(convolutions).weight
+        return F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
+
+    x = convolve(x)
+    for channels, stride in ((16, 1), (32, 2), (64, 2)):
+        for block in range((depth - 4) // 6):
+            stride = stride if block == 0 else 1
+            inner = active(x)
+            widens = x.shape[1] != channels * width
+            y = convolve(active(convolve(inner, stride)))
+            x = y + (convolve(inner, stride) if widens else x)
+    pooled = active(x).mean((2, 3))
+    (linear,) = (layer for layer in layers if isinstance(layer, nn.Linear))
+    return F.linear(pooled, linear.weight, linear.bias)
+
+
+@pytest.mark.parametrize(("depth", "width"), [(10, 1), (16, 2)])
+def test_the_network_is_the_definition(depth: int, width: int) -> None:
+    torch.manual_seed(0)
+    task = WideResNet(WideResNetSettings(depth=depth, width=width)).double()
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    expected = flat_wide_resnet(list(task.modules()), images, depth, width)
+    torch.testing.assert_close(task.model(images), expected)
+
+
+def test_only_where_widths_differ_is_the_shortcut_a_convolution() -> None:
+    blocks = [
+        m for m in WideResNet(WideResNetSettings(depth=16, width=1)).model if isinstance(m, Block)
+    ]
+    kernels = [b.shortcut.kernel_size if b.shortcut is not None else None for b in blocks]
+    assert kernels == [None, None, (1, 1), None, (1, 1), None]
+
+
+def test_convolutions_start_normal_with_variance_two_over_fan_in() -> None:
+    torch.manual_seed(0)
+    task = WideResNet(WideResNetSettings(depth=16, width=4))
+    for layer in task.modules():
+        if isinstance(layer, nn.Conv2d) and layer.weight.numel() > 10_000:
+            expected = math.sqrt(2 / layer.weight[0].numel())
+            assert layer.weight.std().item() == pytest.approx(expected, rel=0.03)
+            assert layer.bias is None
+
+
+@pytest.mark.parametrize("depth", [4, 41, -2])
+def test_a_depth_that_is_no_6n_plus_4_is_refused(depth: int) -> None:
+    with pytest.raises(ConfigError, match=rf"task\.depth must be 6n\+4 .*, got {depth}"):
+        WideResNetSettings(depth=depth)
+
+
+def test_a_width_of_zero_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"task\.width must be at least 1, got 0"):
+        WideResNetSettings(width=0)
