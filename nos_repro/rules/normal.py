@@ -5,7 +5,7 @@ rounding, overflow, NaN and the sign of a zero may differ. The delta of a divisi
 for 0 (v is often smaller than it): x * y / y stays. A division by a number is the exception.
 
 The tree becomes a sum of terms, a term a coefficient times factors; sums and products lose their
-order and nesting there. What functions do to factors stands in the table `INNER`. Sums are not
+order and nesting there. What functions do to factors stands in tables, in `rewrites`. Sums are not
 multiplied out: (1 + x) * g and g + x * g are told to be equal by the fingerprint alone.
 """
 
@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TypeAlias
 
-from nos_repro.rules.primitives import DELTA, PERIODIC_DECAY, find_operand
+from nos_repro.rules.primitives import DELTA, find_operand
 from nos_repro.rules.printing import print_expr
+from nos_repro.rules.rewrites import CONSTANT, INNER, is_nonnegative
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
 
 # (base, n, k) is the factor base**n / (base + delta)**k.
@@ -26,30 +27,6 @@ Sum: TypeAlias = dict[Term, float]  # never changed once made
 SMALLEST_PLAIN_DIVISOR = 0.01  # delta changes the quotient by less than 1e-6 above it
 LARGEST_POWER = 64
 LARGEST_BASE = 1000
-NONNEGATIVE_OPERANDS = ("v", "g2", "ld", "cd")
-NONNEGATIVE_FUNCTIONS = ("exp", "sqrt", "sigmoid")
-
-# What an outer function makes of an inner one: log(exp(x)) = x.
-# fmt: off
-INNER: dict[tuple[str, str], Callable[[Expr], Expr]] = {
-    ("log",  "exp"):     lambda x: x,
-    ("log",  "sqrt"):    lambda x: Binary("*", Number(0.5), Unary("log", x)),
-    ("sqrt", "exp"):     lambda x: Unary("exp", Binary("*", Number(0.5), x)),
-    ("sqrt", "sign"):    lambda x: Binary("**", Unary("sign", x), Number(2.0)),
-    ("sign", "exp"):     lambda _: Number(1.0),
-    ("sign", "sigmoid"): lambda _: Number(1.0),
-    ("sign", "sqrt"):    lambda x: Binary("**", Unary("sign", x), Number(2.0)),
-    ("sign", "sign"):    lambda x: Unary("sign", x),
-    ("sign", "clip"):    lambda x: Unary("sign", x),
-}
-CONSTANT: dict[str, Callable[[float], float]] = {
-    "exp":     lambda c: math.exp(c) if c < 700 else math.inf,
-    "log":     lambda c: math.log(abs(c)) if c else -math.inf,
-    "sqrt":    lambda c: math.sqrt(abs(c)),
-    "sign":    lambda c: math.copysign(1.0, c) if c else 0.0,
-    "sigmoid": lambda c: 1 / (1 + math.exp(-c)) if abs(c) < 700 else math.nan,
-}
-# fmt: on
 
 
 def normal_form(expr: Expr) -> Expr:
@@ -160,8 +137,9 @@ def _product(coefficient: float, factors: Iterable[Factor]) -> Sum:
         if base.function == "sqrt":
             # sqrt|x|**2 is |x|, which is x only where x is not negative; **4 always is x**2.
             whole = 2 if is_nonnegative(base.x) else 4
-            for factor, times, _ in _single(_sum_of(base.x))[1] if n >= whole else ():
-                add(factor, times * (n // whole) * whole // 2)
+            cut = n // whole * whole // 2
+            for factor, above, below in _single(_sum_of(base.x))[1] if cut else ():
+                add(factor, cut * above, cut * below)
             n %= whole
         elif base.function == "sign" and n > 2:
             n = 2 - n % 2
@@ -272,26 +250,6 @@ def _clip(x: Sum, bound: float) -> Sum:
             return _atom(Unary("clip", inner, min(narrow, bound)))
         case _:
             return _atom(Unary("clip", _rebuild(x), bound))
-
-
-@lru_cache(maxsize=1 << 14)
-def is_nonnegative(expr: Expr) -> bool:
-    """Whether a normal form is never below 0, as far as a glance tells."""
-    match expr:
-        case Operand(name):
-            return name in NONNEGATIVE_OPERANDS or PERIODIC_DECAY.fullmatch(name) is not None
-        case Number(value):
-            return value >= 0
-        case Unary("clip" | "drop", x):
-            return is_nonnegative(x)
-        case Unary(function):
-            return function in NONNEGATIVE_FUNCTIONS
-        case Binary("+" | "*" | "/", x, y):
-            return is_nonnegative(x) and is_nonnegative(y)
-        case Binary("**", _, Number(power)):
-            return power % 2 == 0
-        case _:
-            return False
 
 
 def _rebuild(x: Sum) -> Expr:

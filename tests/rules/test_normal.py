@@ -8,10 +8,11 @@ import torch
 
 from nos_repro.rules.evaluate import evaluate
 from nos_repro.rules.exact import simplify_exactly
-from nos_repro.rules.normal import INNER, normal_form
+from nos_repro.rules.normal import normal_form
 from nos_repro.rules.parse import parse
 from nos_repro.rules.primitives import BINARY, UNARY
 from nos_repro.rules.printing import print_expr
+from nos_repro.rules.rewrites import INNER
 from nos_repro.rules.tree import Binary, Number, Operand, Unary, walk
 
 # fmt: off
@@ -49,6 +50,8 @@ EQUAL = [
     ("sqrt(g * v)",                    "sqrt(v) * sqrt(g)"),
     ("sqrt(4 * g)",                    "2 * sqrt(g)"),
     ("sqrt(v)**2",                     "v"),
+    ("sqrt(1 / v)**2",                 "1 / v"),
+    ("sqrt(g / v)**4",                 "(g / v)^2"),
     ("sqrt(-g)",                       "sqrt(g)"),
     ("v**0.5",                         "sqrt(v)"),
     ("sign(3 * g)",                    "sign(g)"),
@@ -117,6 +120,32 @@ def test_the_normal_form_is_the_same_function(random_tree, operands):
         assert not wrong.any(), f"{print_expr(tree)} became {print_expr(normal)}"
         compared += int(tame.sum() > 10 and normal != tree)
     assert compared > 500
+
+
+def test_powers_of_functions_keep_the_function(operands):
+    """Few words, so that equal factors meet."""
+    source = random.Random(9)
+
+    def make(depth):
+        if depth == 0:
+            return source.choice([Operand("g"), Operand("v"), Number(2.0), Number(-0.5)])
+        if source.random() < 0.4:
+            return Unary(source.choice(["sqrt", "sign", "exp", "log", "neg"]), make(depth - 1))
+        if source.random() < 0.2:
+            return Binary("**", make(depth - 1), Number(source.choice([2.0, 3.0, 4.0, 0.5])))
+        function, x, y = source.choice("**/+"), make(depth - 1), make(depth - 1)
+        if function == "/" and not any(isinstance(part, Operand) for part in walk(y)):
+            y = Operand("v")  # a division by a number forgets delta
+        return Binary(function, x, y)
+
+    for _ in range(2500):
+        tree = make(source.randint(2, 4))
+        normal = normal_form(tree)
+        assert normal_form(normal) == normal
+        tame = _tame(tree, operands) & _tame(normal, operands)
+        before, after = evaluate(tree, operands)[tame], evaluate(normal, operands)[tame]
+        wrong = (after - before).abs() > 1e-5 * (1e-3 + before.abs())
+        assert not wrong.any(), f"{print_expr(tree)} became {print_expr(normal)}"
 
 
 def _tame(tree, operands):
