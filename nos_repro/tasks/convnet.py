@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from nos_repro.tasks.base import require
 from nos_repro.tasks.classification import ImageSettings, ImageTask
@@ -42,6 +45,24 @@ class ConvNetSettings(ImageSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.head in HEADS, "head", f"one of: {' '.join(HEADS)}", f"'{self.head}'")
+
+
+class FlatLinear(nn.Linear):
+    """`nn.Flatten` and `nn.Linear` in one, its gradient in the memory format of its input.
+
+    After a plain flatten, the gradient of a channels-last input comes back contiguous, and batch
+    norm's backward is 10x slower on such a mixture (half of the speed of the flat head). So the
+    small matrix is reordered instead of the images.
+    """
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch classes"]:
+        weight = self.weight
+        if x.is_contiguous(memory_format=torch.channels_last):
+            weight = weight.view(-1, *x.shape[1:]).permute(0, 2, 3, 1).flatten(1)
+            x = x.permute(0, 2, 3, 1)
+        return F.linear(x.flatten(1), weight, self.bias)
 
 
 @register_task("convnet")
@@ -85,6 +106,4 @@ class ConvNet(ImageTask):
             ]
         if self.settings.head == "global":
             layers.append(nn.AdaptiveAvgPool2d(1))
-        return nn.Sequential(
-            *layers, nn.Flatten(), nn.Linear(FILTERS * head.left(size) ** 2, classes)
-        )
+        return nn.Sequential(*layers, FlatLinear(FILTERS * head.left(size) ** 2, classes))
