@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from nos_repro.optim.program import AVERAGES, Program
+from nos_repro.optim.program import AVERAGES, Program, run_once
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,12 @@ class Step:
     maximize: bool
     seed: int
     t: int
-    scalars: Mapping[str, float]
+    inputs: Mapping[str, float]
+
+    @property
+    def scalars(self) -> Mapping[str, float]:
+        """The scalars that the program's body reads."""
+        return run_once(self.program, self.inputs)
 
     def beta(self, average: str) -> float:
         """The decay rate of an average."""
@@ -35,12 +40,17 @@ class Step:
 
 @dataclass
 class Batch:
-    """Flat tensors, parameter by parameter; `numbers` are their places in the optimizer."""
+    """Flat tensors, parameter by parameter.
+
+    numbers: the parameters' places in the optimizer. starts: where in its parameter a tensor
+    begins, which is 0 but for the remainders that the fused execution leaves.
+    """
 
     weights: list[Tensor] = field(default_factory=list)
     gradients: list[Tensor] = field(default_factory=list)
     averages: dict[str, list[Tensor]] = field(default_factory=dict)
     numbers: list[int] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
     copied_out: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def add(self, p: Tensor, state: Mapping[str, Tensor], number: int) -> None:
@@ -59,6 +69,7 @@ class Batch:
         for name, average in state.items():
             self.averages.setdefault(name, []).append(average.permute(order).view(-1))
         self.numbers.append(number)
+        self.starts.append(0)
 
     def copy_back(self) -> None:
         """Writes the parameters that are no flat memory."""

@@ -28,9 +28,10 @@ def make_key(seed: int, step: int, tensor: int, site: int) -> Key:
     return low, high
 
 
-def counter(like: Tensor) -> Tensor:
-    """The number of every element of a flat tensor."""
-    return torch.arange(like.numel(), dtype=torch.int32, device=like.device)
+def counter(like: Tensor, start: int = 0) -> Tensor:
+    """The number of every element, in the order of memory."""
+    end = start + like.numel()
+    return torch.arange(start, end, dtype=torch.int32, device=like.device).view(like.shape)
 
 
 def keep(elements: Tensor, key: Key | tuple[Tensor, Tensor], probability: float) -> Tensor:

@@ -95,5 +95,5 @@ def _line(
             results.append(apply(line, own, like))
         else:
             key = make_key(step.seed, step.t, batch.numbers[i], line.site)
-            results.append(draw(line, own, like, key))
+            results.append(draw(line, own, like, key, batch.starts[i]))
     return results

@@ -1,10 +1,168 @@
-"""The fused execution: one compiled pass over memory."""
+"""The fused execution: one pass over memory, compiled once for all shapes of a device and dtype.
 
+A kernel updates a fixed number of tensors at a time. It sees each as rows of `LANES` elements, so
+that the compiler needs no remainder loop; the few elements left over, and tensors of less than two
+rows, go through the foreach execution, which gives the same numbers.
+"""
+
+import warnings
 from collections.abc import Callable
 
-from nos_repro.optim.batch import Batch, Step
+import torch
+from torch import Tensor
+
+from nos_repro.errors import ConfigError
+from nos_repro.optim.batch import Batch, Step, arithmetic_dtype
+from nos_repro.optim.compiler import COMPILER_ERRORS, compile_kernel
+from nos_repro.optim.draws import make_key
+from nos_repro.optim.foreach import update_foreach
+from nos_repro.optim.kernel import Kernel, Kind, build, kind_of, scalar_names, slots
+from nos_repro.optim.program import run_once
+
+LANES = 16
+PAYS_FROM = 1_000_000  # elements: below, seconds of compiling save too little a step
+DEVICES = ("cpu", "cuda", "xpu")
+
+_COMPILED: dict[Kind, Kernel] = {}
+_FAILED: dict[str, str] = {}
 
 
-def use_fused(wish: bool | None, batch: Batch) -> Callable[[Batch, Step], None] | None:
-    """The fused execution where it is wished and pays, else None."""
+def use_fused(wish: bool | None, batch: Batch, step: Step) -> Callable[[Batch, Step], None] | None:
+    """The fused execution where it is wished for, or possible and worth it; else None.
+
+    Raises ConfigError if it is wished for and there is no way.
+    """
+    if wish is False:
+        return None
+    like = batch.weights[0]
+    if wish is None and sum(w.numel() for w in batch.weights) < PAYS_FROM:
+        return None
+    kind = kind_of(step, like)
+    if _ready(kind):
+        return update_fused
+    if wish:
+        raise ConfigError(f"fused=True is not possible here: {_FAILED[kind.device.type]}")
     return None
+
+
+def update_fused(batch: Batch, step: Step) -> None:
+    """One update of every tensor of the batch, in place; equal to `update_reference`."""
+    kind = kind_of(step, batch.weights[0])
+    kernel, scalars = _COMPILED[kind], _scalars(kind, step)
+    rows, rest = _split(batch)
+    names, size = kind.program.averages, slots(kind)
+    for first in range(0, len(rows.weights), size):
+        chunk = slice(first, first + size)
+        missing = size - len(rows.weights[chunk])
+        kernel(
+            rows.weights[chunk] + _padding(kind.dtype, kind.device, missing),
+            rows.gradients[chunk] + _padding(kind.dtype, kind.device, missing),
+            [
+                rows.averages[name][chunk]
+                + _padding(arithmetic_dtype(kind.dtype), kind.device, missing)
+                for name in names
+            ],
+            scalars,
+            _keys(kind, step, rows.numbers[chunk]),
+        )
+    if rest.weights:
+        update_foreach(rest, step)
+
+
+def _split(batch: Batch) -> tuple[Batch, Batch]:
+    """The tensors as whole rows, and what is left of them, flat."""
+    rows, rest = Batch(), Batch()
+    for i, w in enumerate(batch.weights):
+        n = w.numel()
+        whole = n - n % LANES if n >= 2 * LANES else 0
+        if whole:
+            _take(rows, batch, i, 0, whole, (-1, LANES))
+        if whole < n:
+            _take(rest, batch, i, whole, n, (-1,))
+    return rows, rest
+
+
+def _take(into: Batch, batch: Batch, i: int, start: int, end: int, shape: tuple[int, ...]) -> None:
+    def part(x: Tensor) -> Tensor:
+        return (x if end - start == x.numel() else x[start:end]).view(shape)
+
+    into.weights.append(part(batch.weights[i]))
+    into.gradients.append(part(batch.gradients[i]))
+    for name, tensors in batch.averages.items():
+        into.averages.setdefault(name, []).append(part(tensors[i]))
+    into.numbers.append(batch.numbers[i])
+    into.starts.append(start)
+
+
+def _padding(dtype: torch.dtype, device: torch.device, missing: int) -> list[Tensor]:
+    """Two rows for every slot that the last call leaves empty."""
+    return [torch.zeros(2, LANES, dtype=dtype, device=device) for _ in range(missing)]
+
+
+def _scalars(kind: Kind, step: Step) -> Tensor:
+    """The kernel's scalars as one tensor, rounded as an eager operation rounds them."""
+    values: dict[str, float | Tensor] = {
+        **run_once(kind.program, step.inputs),
+        "lr": step.lr,
+        "l2": step.weight_decay,
+        "shrink": 1 - step.lr * step.weight_decay,
+    }
+    for name in kind.program.averages:
+        values |= {f"beta_{name}": step.beta(name), f"rest_{name}": 1 - step.beta(name)}
+    row = [values[name] for name in scalar_names(kind)]
+    scalars = torch.tensor(
+        [0.0 if isinstance(x, Tensor) else x for x in row],
+        dtype=arithmetic_dtype(kind.dtype),
+        device=kind.device,
+    )
+    for i, x in enumerate(row):
+        if isinstance(x, Tensor):
+            scalars[i] = x
+    return scalars
+
+
+def _keys(kind: Kind, step: Step, numbers: list[int]) -> Tensor:
+    """[slot, site, 2]: the keys of every draw."""
+    sites = range(kind.program.sites)
+    keys = [[make_key(step.seed, step.t, number, site) for site in sites] for number in numbers]
+    keys += [[(0, 0) for _ in sites]] * (slots(kind) - len(numbers))
+    shape = slots(kind), len(sites), 2
+    return torch.tensor(keys, dtype=torch.int32, device=kind.device).view(shape)
+
+
+def _ready(kind: Kind) -> bool:
+    """Compiles the kernel on tensors of its own, once; says so once if that fails."""
+    if kind in _COMPILED:
+        return True
+    where = kind.device.type
+    if where not in _FAILED:
+        try:
+            if where not in DEVICES:
+                raise RuntimeError(f"no compiler for device '{where}'")
+            _COMPILED[kind] = compile_kernel(build(kind), _example(kind))
+        except COMPILER_ERRORS as error:
+            _FAILED[where] = " ".join(str(error).split())[:300]
+            warnings.warn(
+                f"nos_repro: the fused update could not be compiled for '{where}' and the foreach "
+                f"one goes on in its place (several times slower): {_FAILED[where]}",
+                stacklevel=2,
+            )
+    return kind in _COMPILED
+
+
+def _example(kind: Kind) -> tuple[object, ...]:
+    """Inputs of different sizes, large enough for the compiler to use every thread."""
+
+    def tensors(dtype: torch.dtype) -> list[Tensor]:
+        made = []
+        for i in range(slots(kind)):
+            x = torch.zeros(4096 + i, LANES, dtype=dtype, device=kind.device)
+            torch._dynamo.mark_dynamic(x, 0)
+            made.append(x)
+        return made
+
+    dtype = arithmetic_dtype(kind.dtype)
+    scalars = torch.ones(len(scalar_names(kind)), dtype=dtype, device=kind.device)
+    keys = torch.zeros(slots(kind), kind.program.sites, 2, dtype=torch.int32, device=kind.device)
+    averages = [tensors(dtype) for _ in kind.program.averages]
+    return tensors(kind.dtype), tensors(kind.dtype), averages, scalars, keys

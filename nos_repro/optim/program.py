@@ -10,7 +10,7 @@ twice drops the same elements, and `noise - noise` is 0. Different subtrees draw
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import TypeAlias
 
 import torch
@@ -45,7 +45,7 @@ class Instruction:
         return f"{self.result} = {self.function}({', '.join(map(str, self.arguments + extra))})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
     """`once` runs on floats once a step, `body` on every tensor; `update` is the body's result.
 
@@ -227,7 +227,12 @@ def scalar_inputs(
 
 def run_once(program: Program, inputs: Mapping[str, float]) -> dict[str, float]:
     """The scalars that the body reads, as floats; computed in double precision."""
-    values = {name: torch.tensor(x, dtype=torch.float64) for name, x in inputs.items()}
+    return _run_once(program, tuple(inputs.items()))
+
+
+@lru_cache(maxsize=64)
+def _run_once(program: Program, inputs: tuple[tuple[str, float], ...]) -> dict[str, float]:
+    values = {name: torch.tensor(x, dtype=torch.float64) for name, x in inputs}
 
     def value(a: Argument) -> torch.Tensor:
         return values[a] if isinstance(a, str) else torch.tensor(a, dtype=torch.float64)

@@ -68,10 +68,13 @@ def apply(line: Instruction, arguments: list[Value], like: Tensor) -> Tensor:
     return function(*arguments) if line.parameter is None else function(*arguments, line.parameter)
 
 
-def draw(line: Instruction, arguments: list[Value], like: Tensor, key: tuple[int, int]) -> Tensor:
-    """Noise or a drop."""
+def draw(
+    line: Instruction, arguments: list[Value], like: Tensor, key: tuple[int, int], start: int = 0
+) -> Tensor:
+    """Noise or a drop; `start` is the number of the first element in its parameter."""
+    elements = counter(like, start)
     if line.function == "normal":
-        return normal(counter(like), key, like.dtype)
+        return normal(elements, key, like.dtype)
     assert line.parameter is not None
     (x,) = arguments
-    return torch.where(keep(counter(like), key, line.parameter), x, 0.0)
+    return torch.where(keep(elements, key, line.parameter), x, 0.0)

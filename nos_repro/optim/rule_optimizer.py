@@ -24,7 +24,7 @@ from nos_repro.errors import ConfigError, RuleError
 from nos_repro.optim.batch import Batch, Step, memory_order, new_average
 from nos_repro.optim.foreach import update_foreach
 from nos_repro.optim.fused import use_fused
-from nos_repro.optim.program import Program, lower, run_once, scalar_inputs
+from nos_repro.optim.program import Program, lower, scalar_inputs
 from nos_repro.optim.reference import update_reference
 from nos_repro.rules.rule import Rule
 
@@ -118,7 +118,7 @@ class RuleOptimizer(Optimizer):
         batches = self._batches(group, program, first)
         for (_, _, updates), batch in batches.items():
             step = _step(group, program, updates)
-            _choose(group, batch)(batch, step)
+            _choose(group, batch, step)(batch, step)
             batch.copy_back()
         group["t"] += 1
 
@@ -219,7 +219,7 @@ def _laid_out_like(p: Tensor, state: dict[str, Any], name: str) -> Tensor:
 
 def _step(group: dict[str, Any], program: Program, updates: int) -> Step:
     lr = group["lr"]
-    scalars = scalar_inputs(
+    inputs = scalar_inputs(
         program,
         betas=group["betas"],
         eps=group["eps"],
@@ -236,13 +236,14 @@ def _step(group: dict[str, Any], program: Program, updates: int) -> Step:
         maximize=group["maximize"],
         seed=group["seed"],
         t=group["t"],
-        scalars=run_once(program, scalars),
+        inputs=inputs,
     )
 
 
-def _choose(group: dict[str, Any], batch: Batch) -> Execution:
+def _choose(group: dict[str, Any], batch: Batch, step: Step) -> Execution:
     fused = None if group["foreach"] is None else False
-    execution = use_fused(group["fused"] if group["fused"] is not None else fused, batch)
+    wish = group["fused"] if group["fused"] is not None else fused
+    execution = use_fused(wish, batch, step)
     if execution is not None:
         return execution
     return update_reference if group["foreach"] is False else update_foreach

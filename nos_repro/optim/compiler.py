@@ -1,0 +1,46 @@
+"""`torch.compile` for a kernel: quick to start, and leaving the user's own settings alone."""
+
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+Kernel = Callable[..., None]
+
+# What a missing or broken compiler raises; torch's own compiler errors are RuntimeErrors.
+COMPILER_ERRORS = (RuntimeError, OSError, ImportError, subprocess.SubprocessError)
+
+
+def compile_kernel(kernel: Kernel, example: tuple[Any, ...]) -> Kernel:
+    """The compiled kernel, after a call on the example. Kept in inductor's cache on disk.
+
+    Raises one of COMPILER_ERRORS. On its first use inductor compiles and loads a program for every
+    instruction set of the processor, 13 seconds in all. The first attempt trusts the
+    processor's word instead; should its kernel not build or load, the second one probes.
+    """
+    try:
+        return _compile(kernel, example, {"cpp.dynamic_threads": True, "cpp.vec_isa_ok": True})
+    except COMPILER_ERRORS:
+        if example[0][0].device.type != "cpu":
+            raise
+        _forget_instruction_sets()
+        return _compile(kernel, example, {"cpp.dynamic_threads": True})
+    finally:
+        _forget_instruction_sets()
+
+
+def _compile(kernel: Kernel, example: tuple[Any, ...], options: dict[str, Any]) -> Kernel:
+    compiled: Kernel = torch.compile(kernel, fullgraph=True, options=options)
+    with torch.no_grad():
+        compiled(*example)
+    return compiled
+
+
+def _forget_instruction_sets() -> None:
+    """So that what was taken on trust here is not taken for probed elsewhere."""
+    from torch._inductor import cpu_vec_isa
+
+    forget = getattr(cpu_vec_isa.valid_vec_isa_list, "cache_clear", None)
+    if forget is not None:
+        forget()

@@ -1,0 +1,135 @@
+"""A program as the source of one Python function over a fixed number of tensors.
+
+`torch.compile` reads it. Sizes, rates and keys are inputs, so that one compilation serves all.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nos_repro.optim.batch import Step, arithmetic_dtype
+from nos_repro.optim.draws import counter, keep, normal
+from nos_repro.optim.program import Argument, Instruction, Program
+from nos_repro.optim.ternary import select_signs
+from nos_repro.rules.primitives import BINARY, UNARY
+
+Kernel = Callable[..., None]
+
+_OPERATORS = {name: f"binary_{i}" for i, name in enumerate(BINARY)}
+_POWERS = {"m": "g", "v": "g * g", "gamma": "g * g * g"}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """All that a compilation depends on."""
+
+    program: Program
+    dtype: torch.dtype
+    device: torch.device
+    l2: bool
+    decoupled: bool
+    maximize: bool
+
+
+def kind_of(step: Step, like: Tensor) -> Kind:
+    """The kind of the kernel that does this step on such tensors."""
+    decays = step.weight_decay != 0
+    return Kind(
+        program=_fast(step.program),
+        dtype=like.dtype,
+        device=like.device,
+        l2=decays and not step.decoupled,
+        decoupled=decays and step.decoupled,
+        maximize=step.maximize,
+    )
+
+
+_fast = cache(select_signs)
+
+
+def slots(kind: Kind) -> int:
+    """Tensors a call: fewer cost more calls, more cost more to compile."""
+    if kind.program.sites:
+        return 2
+    return 8 if len(kind.program.body) <= 6 else 4
+
+
+def scalar_names(kind: Kind) -> list[str]:
+    """The names of the kernel's scalars, in the order of its input."""
+    names = ["lr"]
+    names += ["l2"] * kind.l2 + ["shrink"] * kind.decoupled
+    for average in kind.program.averages:
+        names += [f"beta_{average}", f"rest_{average}"]
+    return names + list(kind.program.scalars)
+
+
+def source(kind: Kind) -> str:
+    """def update(weights, gradients, averages, scalars, keys)."""
+    program, names = kind.program, scalar_names(kind)
+    body = ["w = weights[i].to(dtype)", "g = gradients[i].to(dtype)"]
+    if kind.maximize:
+        body += ["g = -g"]
+    if kind.l2:
+        body += ["g = g + w * l2"]
+    for place, name in enumerate(program.averages):
+        body += [
+            f"{name} = averages[{place}][i] * beta_{name} + ({_POWERS[name]}) * rest_{name}",
+            f"averages[{place}][i].copy_({name})",
+        ]
+    body += [_line(line) for line in program.body]
+    if kind.decoupled:
+        body += ["w = w * shrink"]
+    body += [f"weights[i].copy_(w - {program.update} * lr)"]
+    return "\n".join(
+        [
+            "def update(weights, gradients, averages, scalars, keys):",
+            f"    {', '.join(names)}, = scalars.unbind()",
+            f"    for i in range({slots(kind)}):",
+            *(f"        {line}" for line in body),
+        ]
+    )
+
+
+def build(kind: Kind) -> Kernel:
+    """The function of the source, not compiled yet."""
+    scope: dict[str, Any] = {
+        "dtype": arithmetic_dtype(kind.dtype),
+        "torch": torch,
+        "counter": counter,
+        "keep": keep,
+        "normal": normal,
+        **{name: row.function for name, row in UNARY.items()},
+        **{_OPERATORS[name]: row.function for name, row in BINARY.items()},
+    }
+    exec(compile(source(kind), f"<fused: {kind.program.update}>", "exec"), scope)
+    kernel: Kernel = scope["update"]
+    return kernel
+
+
+def _line(line: Instruction) -> str:
+    def word(a: Argument) -> str:
+        return a if isinstance(a, str) else repr(a)
+
+    arguments = [word(a) for a in line.arguments]
+    key = f"(keys[i, {line.site}, 0], keys[i, {line.site}, 1])"
+    match line.function:
+        case "fill":
+            value = f"torch.zeros_like(g) + {arguments[0]}"
+        case "normal":
+            value = f"normal(counter(g), {key}, dtype)"
+        case "drop":
+            value = f"torch.where(keep(counter(g), {key}, {line.parameter}), {arguments[0]}, 0.0)"
+        case "carry":
+            x, y = arguments
+            value = f"torch.where({y} > 0, {x}, torch.where({y} < 0, -{x}, 0.0))"
+        case "select":
+            x, above, below, between = arguments
+            value = f"torch.where({x} > 0, {above}, torch.where({x} < 0, {below}, {between}))"
+        case name:
+            extra = [] if line.parameter is None else [repr(line.parameter)]
+            value = f"{_OPERATORS.get(name, name)}({', '.join(arguments + extra)})"
+    return f"{line.result} = {value}"

@@ -1,0 +1,114 @@
+"""A rewriting for speed, used by the fused execution only: functions of an agreement of signs.
+
+f(c * sign(x) * sign(y)) takes three values, f(c), f(-c) and f(0), which are scalars: they are
+computed once a step, and an element only selects one. Instead of signs it multiplies a carrier:
+x where y > 0, -x where y < 0, else 0 has the sign of sign(x) * sign(y), and 0 for a NaN as well.
+Exact: the value is the same, up to the last bit of f on a scalar and on a vector.
+"""
+
+from dataclasses import dataclass
+
+from nos_repro.optim.program import Argument, Instruction, Program
+
+
+@dataclass(frozen=True)
+class _Form:
+    """scale * sign(carriers[0]) * sign(carriers[1]) * ..."""
+
+    scale: Argument
+    carriers: tuple[str, ...]
+
+
+def select_signs(program: Program) -> Program:
+    """The same program, with `carry` and `select` where a function sees only signs."""
+    rewriter = _Rewriter(program)
+    for line in program.body:
+        rewriter.add(line)
+    return Program(
+        once=tuple(rewriter.once),
+        body=_needed(rewriter.body, program.update),
+        update=program.update,
+        averages=program.averages,
+        sites=program.sites,
+    )
+
+
+class _Rewriter:
+    def __init__(self, program: Program) -> None:
+        self.once = list(program.once)
+        self.body: list[Instruction] = []
+        self._forms: dict[str, _Form] = {}
+        self._scalars = {line.result for line in program.once} | set(program.scalar_inputs)
+
+    def add(self, line: Instruction) -> None:
+        form = self._form(line)
+        if form is not None:
+            self._forms[line.result] = form
+        if not self._select(line):
+            self.body.append(line)
+
+    def _form(self, line: Instruction) -> _Form | None:
+        forms = [self._forms.get(a) if isinstance(a, str) else None for a in line.arguments]
+        match line.function, forms:
+            case "sign", _:
+                (x,) = line.arguments
+                assert isinstance(x, str)
+                return _Form(1.0, (x,))
+            case "neg", [_Form(scale, carriers)]:
+                return _Form(self._scalar("neg", scale), carriers)
+            case "*", [_Form(a, x), _Form(b, y)]:
+                return _Form(self._product(a, b), x + y)
+            case "*", [_Form(scale, carriers), None] if self._is_scalar(line.arguments[1]):
+                return _Form(self._product(scale, line.arguments[1]), carriers)
+            case "*", [None, _Form(scale, carriers)] if self._is_scalar(line.arguments[0]):
+                return _Form(self._product(line.arguments[0], scale), carriers)
+        return None
+
+    def _select(self, line: Instruction) -> bool:
+        """Writes `select` for a function of a form; False if the line is none."""
+        last = line.arguments[-1] if line.arguments else 0.0
+        form = self._forms.get(last) if isinstance(last, str) else None
+        if form is None:
+            return False
+        base: tuple[Argument, ...] = line.arguments[:-1]
+        if line.function not in ("exp", "sigmoid", "**") or not all(map(self._is_scalar, base)):
+            return False
+        above = self._scalar(line.function, *base, form.scale)
+        below = self._scalar(line.function, *base, self._scalar("neg", form.scale))
+        between = self._scalar(line.function, *base, 0.0)
+        carrier = self._carrier(form.carriers, line.result)
+        self.body.append(Instruction(line.result, "select", (carrier, above, below, between)))
+        return True
+
+    def _carrier(self, carriers: tuple[str, ...], result: str) -> str:
+        x = carriers[0]
+        for i, y in enumerate(carriers[1:]):
+            name = f"{result}_{i}"
+            self.body.append(Instruction(name, "carry", (x, y)))
+            x = name
+        return x
+
+    def _scalar(self, function: str, *arguments: Argument) -> str:
+        name = f"s{len(self.once)}"
+        self.once.append(Instruction(name, function, arguments))
+        self._scalars.add(name)
+        return name
+
+    def _product(self, x: Argument, y: Argument) -> Argument:
+        if x == 1.0:
+            return y
+        return x if y == 1.0 else self._scalar("*", x, y)
+
+    def _is_scalar(self, value: Argument) -> bool:
+        return isinstance(value, float) or value in self._scalars
+
+
+def _needed(body: list[Instruction], update: str) -> tuple[Instruction, ...]:
+    """Without the lines that nothing reads any more."""
+    wanted = {update}
+    kept: list[Instruction] = []
+    for line in reversed(body):
+        if line.result in wanted:
+            kept.append(line)
+            wanted.update(a for a in line.arguments if isinstance(a, str))
+    return tuple(reversed(kept))
