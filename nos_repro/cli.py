@@ -60,13 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         verbs, "run", _run, "train the trials of a study that have no record, print its table"
     )
     _study_arguments(run)
-    run.add_argument("--data", type=Path, metavar="DIR", help="where the data sets lie (default:"
-                     " $NOS_REPRO_DATA, else a folder in the user's cache)")  # fmt: skip
-    run.add_argument("--workers", type=int, metavar="N", help="trials at a time (default: one a"
-                     " core, or one a GPU; 0: in this process)")  # fmt: skip
-    run.add_argument(
-        "--threads", type=int, default=1, metavar="N", help="cores a trial (default: 1)"
-    )
+    _machine_arguments(run)
     run.add_argument("--retry", action="store_true", help="try the trials that failed again")
     run.add_argument("--dry-run", action="store_true", help="list the trials, estimate the hours")
     run.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S",
@@ -80,6 +74,13 @@ def _parser() -> argparse.ArgumentParser:
 
     status = _verb(verbs, "status", _status, "what has ended, what runs, what is missing")
     _study_arguments(status)
+
+    verify = _verb(
+        verbs, "verify", _verify, "train stale records' trials again up to their first evaluation"
+    )
+    _study_arguments(verify)
+    _machine_arguments(verify)
+    verify.add_argument("--whole", action="store_true", help="train them to their end")
 
     rule = _verb(verbs, "rule", _rule, "explain an update rule, by its text or its name")
     rule.add_argument("rule", metavar="RULE", help="e.g. 'exp(sign(g)*sign(m)) * g', or powersign")
@@ -107,9 +108,19 @@ def _study_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE",
                         help="settings laid over the file's, e.g. task.width=2")  # fmt: skip
     parser.add_argument("--scale", default="paper", help="paper (default), small or smoke")
-    parser.add_argument("--rows", nargs="+", default=[], metavar="ROW",
-                        help="only these rows; patterns such as 'PowerSign*' are fine")  # fmt: skip
+    parser.add_argument("--rows", action="append", default=[], metavar="ROW",
+                        help="only this row, or these: 'PowerSign*'; repeatable")  # fmt: skip
     _results_argument(parser)
+
+
+def _machine_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, metavar="DIR", help="where the data sets lie (default:"
+                     " $NOS_REPRO_DATA, else a folder in the user's cache)")  # fmt: skip
+    parser.add_argument("--workers", type=int, metavar="N", help="trials at a time (default: one a"
+                     " core, or one a GPU; 0: in this process)")  # fmt: skip
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="cores a trial (default: 1)"
+    )
 
 
 def _results_argument(parser: argparse.ArgumentParser) -> None:
@@ -131,10 +142,9 @@ def _open(options: argparse.Namespace) -> tuple[Study, Store]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from nos_repro.report.table import study_table
-
     from nos_repro.experiments.selection import outcomes
     from nos_repro.launch.run import conditions_of, dry_run, launcher_of, run_study
+    from nos_repro.report.table import study_table
 
     signal.signal(signal.SIGTERM, _as_interrupt)
     study, store = _open(options)
@@ -150,10 +160,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from nos_repro.experiments.selection import outcomes
     from nos_repro.report.table import study_table
     from nos_repro.report.write import write_report
-
-    from nos_repro.experiments.selection import outcomes
 
     study, store = _open(options)
     rows = outcomes(study, store)
@@ -173,6 +182,23 @@ def _status(options: argparse.Namespace) -> int:
     print(study_status(study, store))
     _say_problems(store)
     return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from nos_repro.launch.run import conditions_of, worker_count
+    from nos_repro.launch.verify import verify
+
+    study, store = _open(options)
+    conditions = conditions_of(options.data, 60.0)
+    workers = worker_count(options.workers, options.threads)
+    differing = seen = 0
+    for trial, agreed in verify(study, store, conditions, workers, whole=options.whole):
+        seen += 1
+        differing += not agreed
+        print(f"{'agrees' if agreed else 'DIFFERS'}  {trial.id}  {trial.label()}", flush=True)
+    print(f"{seen} stale records trained again: {seen - differing} agree, {differing} differ")
+    _say_problems(store)
+    return 1 if differing else 0
 
 
 def _rule(options: argparse.Namespace) -> int:

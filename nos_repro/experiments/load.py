@@ -10,7 +10,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from nos_repro.optim.factory import check_optimizer, check_schedule
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -18,6 +17,7 @@ from yaml import YAMLError
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.grid import points
 from nos_repro.experiments.schema import SCALES, Selection, Study, Training
+from nos_repro.optim.factory import check_optimizer, check_schedule
 from nos_repro.tasks import find_task
 
 

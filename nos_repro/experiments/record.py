@@ -44,6 +44,8 @@ class Record:
     provenance: dict[str, Any] = field(default_factory=dict)
     reason: str = ""
     traceback: str = ""
+    verified: list[str] = field(default_factory=list)
+    """Digests of the older code that made the record and that `verify` found to agree."""
 
     def column(self, name: str) -> float:
         """The value of a table's column (`schema.COLUMNS`); NaN where the trial has none."""

@@ -14,8 +14,7 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
-from nos_repro.optim.factory import make_optimizer, make_schedule
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from nos_repro.errors import NosError
 from nos_repro.experiments.checkpoint import Checkpoints
@@ -25,7 +24,9 @@ from nos_repro.experiments.provenance import provenance, trial_code
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.training import Ending, Run, Stopped, train
 from nos_repro.experiments.trial import Trial
+from nos_repro.optim.factory import make_optimizer, make_schedule
 from nos_repro.tasks import find_task
+from nos_repro.tasks.base import Task, TaskData
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +42,8 @@ class Conditions:
     device: str = "auto"
 
 
-def build(trial: Trial, conditions: Conditions) -> Run:
-    """The run of a trial at its first step. Raises DataError, ConfigError, RuleError."""
+def build_task(trial: Trial, conditions: Conditions) -> tuple[Task, TaskData]:
+    """A trial's task and data, plain Lightning modules. Raises the errors of either."""
     cls = find_task(trial.task)
     settings = cls.Settings(**trial.task_settings)
     data = cls.make_data(settings, data_dir=conditions.data_dir, seed=trial.seed)
@@ -69,7 +70,12 @@ def build(trial: Trial, conditions: Conditions) -> Run:
         return optimizer, schedule
 
     torch.manual_seed(trial.seed)
-    task = cls(settings, make)
+    return cls(settings, make), data
+
+
+def build(trial: Trial, conditions: Conditions) -> Run:
+    """The run of a trial at its first step, on its device. Raises what `build_task` raises."""
+    task, data = build_task(trial, conditions)
     alone = LightningEnvironment()
     fabric = Fabric(accelerator=conditions.device, devices=1, plugins=[alone])
     return Run(task, data, trial.training, fabric)

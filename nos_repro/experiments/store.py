@@ -61,6 +61,15 @@ class Store:
         if self._compacted().pop(trial.id, None):
             self._write_compact(self._compacted().values())
 
+    def replace(self, record: Record) -> None:
+        """Puts ``record`` where the older one of the same trial lies, whole and compact."""
+        path = self.folder(record.id) / "record.json"
+        if path.exists():
+            write_json(path, record.to_json())
+        self._compact = None
+        records = {**self._compacted(), record.id: record.thinned()}
+        self._write_compact(records.values())
+
     def compact(self, trials: Iterable[Trial]) -> None:
         """Brings `records.jsonl` up to date with the records of ``trials``.
 

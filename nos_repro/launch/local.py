@@ -67,7 +67,7 @@ class LocalWorkers:
     def __init__(self, conditions: Conditions, workers: int, threads: int = 1) -> None:
         self.conditions = conditions
         self.threads = threads
-        self._context = _context()
+        self._context = worker_context()
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         self._slots = []
         for number in range(workers):
@@ -79,7 +79,7 @@ class LocalWorkers:
         return ProcessPoolExecutor(
             1,
             mp_context=self._context,
-            initializer=_start_worker,
+            initializer=start_worker,
             initargs=(number, cores, self.threads),
         )
 
@@ -132,7 +132,7 @@ class LocalWorkers:
         return reports
 
 
-def _context() -> BaseContext:
+def worker_context() -> BaseContext:
     """A fork server that has imported torch once, so that a worker starts in milliseconds."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
@@ -141,7 +141,7 @@ def _context() -> BaseContext:
     return context
 
 
-def _start_worker(number: int, cores: list[int], threads: int) -> None:
+def start_worker(number: int, cores: list[int], threads: int) -> None:
     """Runs once in each worker: pinning, allocator, signals, and the watch on the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: _stopping.set())

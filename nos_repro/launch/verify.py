@@ -1,0 +1,76 @@
+"""`verify`: whether the code of today still makes the numbers that older code made.
+
+A record is stale when the code that decides its numbers has changed. Most changes mean nothing:
+a renamed variable, a faster path. Training the trial up to its first evaluation again, and
+comparing that line to the last bit, settles it at a small share of the cost. (A change that only
+later epochs would feel goes unseen: `--whole` trains everything.) Floating point differs between
+machines, so a record of another machine mostly cannot be verified; it stays stale.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from nos_repro.experiments.checkpoint import Checkpoints
+from nos_repro.experiments.provenance import trial_code
+from nos_repro.experiments.record import Record
+from nos_repro.experiments.runner import Conditions, build
+from nos_repro.experiments.schema import Study
+from nos_repro.experiments.selection import is_stale, outcomes
+from nos_repro.experiments.store import Store
+from nos_repro.experiments.training import Stopped, train
+from nos_repro.experiments.trial import Trial
+from nos_repro.launch.local import start_worker, worker_context
+
+
+def verify(
+    study: Study, store: Store, conditions: Conditions, workers: int, *, whole: bool = False
+) -> Iterator[tuple[Trial, bool]]:
+    """Trains every stale record's trial again and says, as they end, which agree.
+
+    A record that agrees is signed with today's code; one that does not is left as it is.
+    """
+    trials = {trial.id: trial for row in outcomes(study, store) for trial in row.trials}
+    stale = []
+    for trial in trials.values():
+        record = store.record(trial)
+        if record is not None and record.status != "failed" and is_stale(record):
+            stale.append((trial, record))
+    if not stale:
+        return
+    with ProcessPoolExecutor(
+        max(1, workers), mp_context=worker_context(), initializer=start_worker, initargs=(0, [], 1)
+    ) as pool:
+        asked = {pool.submit(agrees, t, r, conditions, whole): (t, r) for t, r in stale}
+        for future in as_completed(asked):
+            trial, record = asked[future]
+            agreed = future.result()
+            if agreed:
+                store.replace(_signed(trial, record))
+            yield trial, agreed
+
+
+def agrees(trial: Trial, record: Record, conditions: Conditions, whole: bool) -> bool:
+    """Whether training ``trial`` again repeats the record: its first evaluation, or everything."""
+    run = build(trial, conditions)
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            ending = train(
+                run,
+                Checkpoints(Path(scratch), every_seconds=float("inf")),
+                stop=lambda: bool(run.history) and not whole,
+            )
+        except Stopped:
+            return run.history == record.metrics[:1]
+    same_end = (ending.status, ending.step) == (record.status, record.steps)
+    measured = {line["epoch"]: line for line in run.history}
+    return same_end and all(measured.get(line["epoch"]) == line for line in record.metrics)
+
+
+def _signed(trial: Trial, record: Record) -> Record:
+    now = trial_code(trial.task, trial.task_settings)
+    return dataclasses.replace(record, code=now, verified=[*record.verified, record.code])

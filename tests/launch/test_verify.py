@@ -1,0 +1,47 @@
+"""Records of older code: signed when training repeats them, left alone when it does not."""
+
+import dataclasses
+
+import pytest
+
+from nos_repro.experiments.runner import Conditions
+from nos_repro.experiments.schema import Row, Selection
+from nos_repro.experiments.selection import is_stale, outcome
+from nos_repro.experiments.store import Store
+from nos_repro.launch.local import InProcess
+from nos_repro.launch.run import run_study
+from nos_repro.launch.verify import verify
+from tests.experiments.helpers import digits_study
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """A study of two trials, run, whose records then claim to be of older code."""
+    study = digits_study({"SGD": Row("sgd")}, selection=Selection())
+    store = Store(tmp_path, study.study, study.scale)
+    conditions = Conditions(tmp_path)
+    assert run_study(study, store, InProcess(conditions), conditions) == 0
+    for record in outcome(study, "SGD", store).records:
+        store.replace(dataclasses.replace(record, code="0" * 12))
+    return study, store, conditions
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_stale_record_that_training_repeats_is_signed_with_todays_code(recorded, whole):
+    study, store, conditions = recorded
+    assert outcome(study, "SGD", store).stale
+    assert {agreed for _, agreed in verify(study, store, conditions, 1, whole=whole)} == {True}
+    row = outcome(study, "SGD", store)
+    assert not row.stale
+    assert {tuple(record.verified) for record in row.records} == {("0" * 12,)}
+    assert list(verify(study, store, conditions, 1)) == []
+
+
+def test_a_stale_record_that_training_does_not_repeat_stays_stale(recorded):
+    study, store, conditions = recorded
+    first, second = outcome(study, "SGD", store).records
+    metrics = [{**first.metrics[0], "train_loss": first.metrics[0]["train_loss"] + 1e-12}]
+    store.replace(dataclasses.replace(first, metrics=metrics))
+    agreed = {trial.id: good for trial, good in verify(study, store, conditions, 1)}
+    assert agreed == {first.id: False, second.id: True}
+    assert [is_stale(r) for r in outcome(study, "SGD", store).records] == [True, False]
