@@ -64,8 +64,11 @@ class Record:
         return dataclasses.asdict(self)
 
     def thinned(self, points: int = CURVE_POINTS) -> Record:
-        """The record with about ``points`` evaluations: evenly spaced, best and last kept."""
-        if len(self.metrics) <= points:
+        """The record with about ``points`` evaluations: evenly spaced, best and last kept.
+
+        A thinned record is its own thinned form, so that a clone draws what the original drew.
+        """
+        if len(self.metrics) <= points + 2:
             return self
         stride = math.ceil(len(self.metrics) / points)
         keep = set(range(0, len(self.metrics), stride)) | {len(self.metrics) - 1}

@@ -155,8 +155,8 @@ def _notes(study: Study, outcomes: Sequence[Outcome], printed: list[str]) -> lis
         notes.append("The paper prints no numbers for this.")
     if any(outcome.stale for outcome in outcomes):
         notes.append(
-            f"{STALE} stale: made, or chosen, by code that has changed since; `run` does not"
-            " repeat it by itself"
+            f"{STALE} stale: made, or chosen, by code that has changed since; `verify` finds out"
+            " whether the numbers still stand"
         )
     edges = [f"{o.name} ({', '.join(o.edges)})" for o in outcomes if o.edges]
     if edges:
