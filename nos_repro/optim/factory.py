@@ -66,7 +66,7 @@ def register_schedule(name: str) -> Callable[[F], F]:
 def optimizer_names() -> list[str]:
     """What `make_optimizer` takes beside rule text and the suffixes cd{n}, rd{n}."""
     families = [f"{name}{suffix}" for name in FAMILIES for suffix in ("", "-ld", "-cd", "-rd10")]
-    return [*_OPTIMIZERS, *families, *_catalogue()]
+    return list(dict.fromkeys([*_OPTIMIZERS, *families, *_catalogue()]))
 
 
 def schedule_names() -> list[str]:
@@ -133,6 +133,8 @@ def _find_optimizer(name: str) -> tuple[OptimizerMaker, set[str], dict[str, Any]
         try:
             agreement(decay)
         except RuleError as error:
+            if name in _catalogue():
+                return RuleOptimizer, options, {"rule": _rule(name)}
             raise ConfigError(f"optimizer '{name}': {error}") from None
         accepted = (options | _keywords(cls)) - {"betas"}
         return cls, accepted, {} if decay is None else {"decay": decay}

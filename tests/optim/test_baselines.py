@@ -82,7 +82,9 @@ def test_tensorflows_rmsprop_resumes_bit_for_bit() -> None:
 def test_tensorflows_rmsprop_refuses_sparse_gradients() -> None:
     p = torch.nn.Parameter(torch.zeros(3))
     optimizer = TensorFlowRMSprop([p], 0.1)
-    p.grad = torch.sparse_coo_tensor(torch.tensor([[1]]), torch.tensor([1.0]), (3,), check_invariants=True)
+    p.grad = torch.sparse_coo_tensor(
+        torch.tensor([[1]]), torch.tensor([1.0]), (3,), check_invariants=True
+    )
     with pytest.raises(ConfigError, match="sparse"):
         optimizer.step()
 

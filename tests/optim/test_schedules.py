@@ -167,7 +167,7 @@ def test_an_unknown_schedule_is_named_with_the_choice() -> None:
 
 
 def test_an_unknown_option_is_named_with_the_choice() -> None:
-    with pytest.raises(ConfigError, match="(?s)'alhpa'.*did you mean 'alpha'"):
+    with pytest.raises(ConfigError, match=r"(?s)'alhpa'.*did you mean 'alpha'"):
         check_schedule("cosine", alhpa=0.1)
 
 

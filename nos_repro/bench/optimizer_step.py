@@ -1,0 +1,110 @@
+"""The optimizer's step against `torch.optim.Adam(fused=True)`, and against streaming its bytes."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import torch
+from torch.nn import Parameter
+
+from nos_repro.bench.runner import Ratio, Row, interleave, register_benchmark
+from nos_repro.optim.rule_optimizer import RuleOptimizer
+from nos_repro.rules.catalog import CATALOG
+
+Shape: TypeAlias = tuple[int, ...]
+
+POWERSIGN = "exp(sign(g) * sign(m)) * g"
+BIG: list[Shape] = [(2048, 2048)] * 8  # 33,554,432 parameters
+
+
+def wide_resnet_shapes(depth: int = 40, width: int = 4) -> list[Shape]:
+    """The parameters of WRN-40-4 (8,949,210 in 116 tensors), as facts/models describes it."""
+    shapes: list[Shape] = [(16, 3, 3, 3)]
+    channels = 16
+    for out in (16 * width, 32 * width, 64 * width):
+        for _ in range((depth - 4) // 6):
+            shapes += [(channels,)] * 2 + [(out, channels, 3, 3)] + [(out,)] * 2
+            shapes += [(out, out, 3, 3)]
+            shapes += [(out, channels, 1, 1)] if channels != out else []
+            channels = out
+    return [*shapes, (channels,), (channels,), (10, channels), (10,)]
+
+
+@register_benchmark("optimizer-step")
+def optimizer_step() -> Iterator[Row]:
+    """Ratios of one process: 33 M parameters, WRN-40-4, and rules of Table 6."""
+    start = time.perf_counter()
+    rule_step(POWERSIGN, [(4096, 16)])()
+    yield Row(
+        "first PowerSign step in this process, s", Ratio.of([time.perf_counter() - start], "s"), 10
+    )
+    for threads in sorted({torch.get_num_threads(), 1}, reverse=True):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        yield from _against_adam(threads)
+        torch.set_num_threads(before)
+    yield from _against_streaming()
+
+
+def _against_adam(threads: int) -> Iterator[Row]:
+    for what, shapes, rounds, budget in (
+        ("33 M parameters", BIG, 15, 0.8),
+        ("WRN-40-4", wide_resnet_shapes(), 60, 1.0),
+    ):
+        steps = {
+            "adam": adam_step(shapes),
+            "powersign": rule_step(POWERSIGN, shapes),
+            "foreach": rule_step(POWERSIGN, shapes, fused=False),
+        }
+        times = interleave(steps, rounds, warmup=3)
+        title = f"{what}, {threads} thread{'s' if threads > 1 else ''}: PowerSign"
+        yield Row(f"{title} fused / Adam fused", Ratio.between(times, "powersign", "adam"), budget)
+        yield Row(f"{title} foreach / Adam fused", Ratio.between(times, "foreach", "adam"))
+
+
+def _against_streaming() -> Iterator[Row]:
+    rules = {str(e.rule): e for name, e in CATALOG.items() if name.startswith("table6-")}
+    for name, rule in ((entry.name, entry.rule) for entry in rules.values()):
+        tensors = 2 + len(rule.averages)
+        steps = {
+            "rule": rule_step(str(rule), BIG[:4]),
+            "stream": stream(tensors, sum(map(math.prod, BIG[:4]))),
+        }
+        times = interleave(steps, rounds=11, warmup=2)
+        yield Row(f"{name}, {rule} / its bytes", Ratio.between(times, "rule", "stream"), 1.5)
+
+
+def adam_step(shapes: list[Shape]) -> Callable[[], object]:
+    """A step of torch's fused Adam."""
+    return torch.optim.Adam(_parameters(shapes), lr=1e-4, fused=True).step
+
+
+def rule_step(rule: str, shapes: list[Shape], *, fused: bool = True) -> Callable[[], object]:
+    """A step of a rule."""
+    parameters = _parameters(shapes)
+    return RuleOptimizer(parameters, rule, 1e-4, total_steps=10**6, fused=fused).step
+
+
+def stream(tensors: int, elements: int) -> Callable[[], object]:
+    """Reads what a step reads and writes what it writes, once, and does next to nothing else.
+
+    The gradient is read; the weights and the averages are read and written. torch's own
+    `add_(x, y)` reads two tensors and writes one; `mul_` reads one and writes one.
+    """
+    gradient = torch.randn(elements)
+    others = [torch.zeros(elements) for _ in range(tensors - 1)]
+
+    def run() -> None:
+        others[0].add_(gradient)
+        for x in others[1:]:
+            x.mul_(0.9)
+
+    return run
+
+
+def _parameters(shapes: list[Shape]) -> list[Parameter]:
+    parameters = [Parameter(0.1 * torch.randn(shape)) for shape in shapes]
+    for p in parameters:
+        p.grad = 0.1 * torch.randn_like(p)
+    return parameters

@@ -1,0 +1,126 @@
+"""Names to optimizers: what is found, what is refused and how."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import Parameter
+
+from nos_repro.errors import ConfigError, RuleError
+from nos_repro.optim.factory import (
+    check_optimizer,
+    make_optimizer,
+    optimizer_names,
+    register_optimizer,
+)
+from nos_repro.optim.families import AddSign, PowerSign
+from nos_repro.optim.rule_optimizer import RuleOptimizer
+from nos_repro.rules.catalog import CATALOG
+
+
+def make(name: str, **options: Any) -> torch.optim.Optimizer:
+    return make_optimizer(name, [Parameter(torch.ones(3))], lr=0.1, total_steps=10, **options)
+
+
+@pytest.mark.parametrize("name", optimizer_names())
+def test_every_name_makes_an_optimizer_that_steps(name: str) -> None:
+    p = Parameter(torch.ones(3))
+    optimizer = make_optimizer(name, [p], lr=0.1, total_steps=10)
+    p.grad = torch.full((3,), 0.5)
+    optimizer.step()
+
+
+def test_a_family_with_a_suffix_is_the_family_with_the_decay() -> None:
+    optimizer = make("powersign-rd20")
+    assert isinstance(optimizer, PowerSign)
+    assert optimizer.param_groups[0]["rule"] == str(
+        PowerSign([Parameter(torch.ones(1))], decay="rd20", total_steps=3).param_groups[0]["rule"]
+    )
+    assert isinstance(make("addsign-cd3", alpha=2.0), AddSign)
+
+
+@pytest.mark.parametrize("name", ["rule: g * exp(m)", "rule:g*exp(m)", "g * exp(m)"])
+def test_any_text_is_a_rule(name: str) -> None:
+    optimizer = make(name, betas=[0.8, 0.99, 0.99], weight_decay=0.1, seed=3)
+    assert isinstance(optimizer, RuleOptimizer)
+    group = optimizer.param_groups[0]
+    assert (group["rule"], group["weight_decay"], group["seed"]) == ("g * exp(m)", 0.1, 3)
+
+
+def test_a_baselines_name_is_torchs_class_and_its_rule_is_asked_for_by_rule() -> None:
+    assert isinstance(make("adam"), torch.optim.Adam)
+    assert isinstance(make("rule: adam"), RuleOptimizer)
+
+
+def test_a_catalogue_name_is_its_rule() -> None:
+    name = next(name for name in CATALOG if name.startswith("table6-1"))
+    assert make(name).param_groups[0]["rule"] == str(CATALOG[name].rule)
+
+
+@pytest.mark.parametrize(
+    ("name", "guess"), [("adma", "adam"), ("powersgn", "powersign"), ("Momentun", "momentum")]
+)
+def test_an_unknown_name_is_answered_with_the_nearest(name: str, guess: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s){name}.*did you mean '{guess}'.*rule:"):
+        check_optimizer(name)
+
+
+def test_an_unknown_decay_is_answered_with_the_choice() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)powersign-xd.*unknown decay 'xd'.*cd\{n\}"):
+        check_optimizer("powersign-xd")
+
+
+@pytest.mark.parametrize("name", ["sgn(g)", "rule: sgn(g) * m", "rule: g +"])
+def test_an_error_in_a_rule_passes_through(name: str) -> None:
+    with pytest.raises(RuleError):
+        check_optimizer(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("sgd", "momentum"), ("powersign", "bas"), ("powersign-ld", "decay"), ("g * m", "base")],
+)
+def test_an_unknown_option_is_answered_with_the_choice(name: str, option: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s)unknown option.*'{option}'.*one of:"):
+        check_optimizer(name, **{option: 0.5})
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("adam", {"betas": "x"}),
+        ("adam", {"betas": [2.0, 3.0]}),
+        ("adam", {"eps": -1.0}),
+        ("powersign", {"beta": "x"}),
+        ("powersign", {"base": "x"}),
+        ("addsign", {"alpha": [1]}),
+        ("g * m", {"betas": 0.9}),
+    ],
+)
+def test_an_impossible_value_is_refused(name: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        check_optimizer(name, **options)
+
+
+@pytest.mark.parametrize("lr", [0.0, -1.0, math.nan, math.inf, "0.1"])
+def test_an_impossible_rate_is_refused(lr: Any) -> None:
+    with pytest.raises(ConfigError, match="lr"):
+        make_optimizer("sgd", [Parameter(torch.ones(3))], lr=lr)
+
+
+def test_a_decay_needs_total_steps() -> None:
+    with pytest.raises(RuleError, match="total_steps"):
+        make_optimizer("powersign-ld", [Parameter(torch.ones(3))], lr=0.1)
+
+
+def test_a_third_party_optimizer_is_found_with_its_options() -> None:
+    def plain(params: Any, *, lr: float, nudge: float = 0.0) -> torch.optim.Optimizer:
+        return torch.optim.SGD(params, lr=lr + nudge)
+
+    register_optimizer("test-plain")(plain)
+    assert make("test-plain", nudge=0.5).param_groups[0]["lr"] == 0.6
+    with pytest.raises(ConfigError, match="weight_decay"):
+        make("test-plain", weight_decay=0.1)
+    with pytest.raises(ConfigError, match="already"):
+        register_optimizer("test-plain")(plain)
