@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from nos_repro.experiments.trial import make_settings
 from nos_repro.tasks import find_task
 
 PACKAGE = "nos_repro"
@@ -88,8 +89,8 @@ def trial_code(task: str, task_settings: dict[str, Any]) -> str:
 
 @functools.cache
 def _trial_code(task: str, task_settings: str) -> str:
-    cls = find_task(task)
-    return code_digest(cls.code(cls.Settings(**json.loads(task_settings))))
+    settings = make_settings(task, json.loads(task_settings))
+    return code_digest(find_task(task).code(settings))
 
 
 def _reached(roots: list[str]) -> set[str]:

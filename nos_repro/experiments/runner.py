@@ -23,7 +23,7 @@ from nos_repro.experiments.files import StoreError, json_line, write_atomically,
 from nos_repro.experiments.provenance import provenance, trial_code
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.training import Ending, Run, Stopped, train
-from nos_repro.experiments.trial import Trial
+from nos_repro.experiments.trial import Trial, make_settings
 from nos_repro.optim.factory import make_optimizer, make_schedule
 from nos_repro.tasks import find_task
 from nos_repro.tasks.base import Task, TaskData
@@ -45,7 +45,7 @@ class Conditions:
 def build_task(trial: Trial, conditions: Conditions) -> tuple[Task, TaskData]:
     """A trial's task and data, plain Lightning modules. Raises the errors of either."""
     cls = find_task(trial.task)
-    settings = cls.Settings(**trial.task_settings)
+    settings = make_settings(trial.task, trial.task_settings)
     data = cls.make_data(settings, data_dir=conditions.data_dir, seed=trial.seed)
     data.prepare()
     total_steps = trial.training.epochs * data.steps_per_epoch

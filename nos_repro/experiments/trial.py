@@ -79,6 +79,12 @@ class Trial:
         return " ".join([*parts, f"seed={self.seed}"])
 
 
+def make_settings(task: str, values: dict[str, Any]) -> Any:
+    """The task's own settings from what a study or a record says: JSON knows no tuples."""
+    exact = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return find_task(task).Settings(**exact)
+
+
 @functools.cache
 def _defaults(cls: type) -> dict[str, Any]:
     """The JSON form of a dataclass's defaults."""

@@ -13,7 +13,7 @@ from nos_repro.experiments.estimate import Cost, Planned, measure, model_key, pl
 from nos_repro.experiments.runner import Conditions
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.store import Store
-from nos_repro.experiments.trial import Trial
+from nos_repro.experiments.trial import Trial, make_settings
 from nos_repro.launch.base import Launcher
 from nos_repro.launch.drive import Drive
 from nos_repro.launch.local import InProcess, LocalWorkers, keep_freed_memory
@@ -66,9 +66,10 @@ def run_study(
 
 def prepare_data(study: Study, conditions: Conditions) -> None:
     """Reads the study's data once, so that a missing set is one error before any trial starts."""
-    cls = find_task(study.task["name"])
-    settings = cls.Settings(**{k: v for k, v in study.task.items() if k != "name"})
-    cls.make_data(settings, data_dir=conditions.data_dir, seed=0).prepare()
+    values = dict(study.task)
+    name = values.pop("name")
+    settings = make_settings(name, values)
+    find_task(name).make_data(settings, data_dir=conditions.data_dir, seed=0).prepare()
 
 
 def dry_run(

@@ -1,0 +1,67 @@
+"""Every committed table and figure is what its committed records say today."""
+
+import re
+import shutil
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+from nos_repro.experiments.load import load_study
+from nos_repro.experiments.schema import Study
+from nos_repro.experiments.selection import Outcome, outcomes
+from nos_repro.experiments.store import Store
+from nos_repro.report.write import figures, tables
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMITTED = sorted(ROOT.glob("results/*/*/records.jsonl"))
+
+pytestmark = pytest.mark.parametrize(
+    "records",
+    COMMITTED,
+    ids=[f"{path.parent.parent.name}-{path.parent.name}" for path in COMMITTED],
+)
+
+
+def read(records: Path, scratch: Path) -> tuple[Study, list[Outcome]]:
+    """The study and its rows by the committed records alone, as a clone sees them."""
+    name, scale = records.parent.parent.name, records.parent.name
+    study = load_study(ROOT / "configs" / f"{name}.yaml", scale=scale)
+    store = Store(scratch, name, scale)
+    store.root.mkdir(parents=True)
+    shutil.copy(records, store.compact_path)
+    rows = outcomes(study, store)
+    assert not store.problems
+    return study, rows
+
+
+def command(records: Path) -> str:
+    name, scale = records.parent.parent.name, records.parent.name
+    return f"python -m nos_repro report configs/{name}.yaml --scale {scale} --write"
+
+
+@pytest.mark.parametrize("name", ["table.md", "table.tex"])
+def test_a_committed_table_is_what_its_records_say(
+    name: str, records: Path, tmp_path: Path
+) -> None:
+    now = tables(*read(records, tmp_path))[name].decode()
+    committed = records.with_name(name)
+    assert committed.exists(), f"write it:  {command(records)}"
+    assert committed.read_text() == now, (
+        f"{committed} is not what its records say (or what they say now that code has changed"
+        f" since: stale numbers carry a sign). Write it anew, look at it, commit it:\n"
+        f"  {command(records)}"
+    )
+
+
+def test_a_committed_figure_is_what_its_records_say(records: Path, tmp_path: Path) -> None:
+    now = figures(*read(records, tmp_path)).get("figure.svg")
+    committed = records.with_name("figure.svg")
+    assert committed.exists() == (now is not None), f"write it:  {command(records)}"
+    if now is None:
+        return
+    drawn_by = re.search(r"Matplotlib v([\w.+]+)", committed.read_text())
+    assert drawn_by is not None
+    if drawn_by[1].rstrip(".,") != matplotlib.__version__:
+        pytest.skip(f"drawn by matplotlib {drawn_by[1]}, here is {matplotlib.__version__}")
+    assert committed.read_bytes() == now, f"write it anew:  {command(records)}"
