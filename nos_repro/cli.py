@@ -22,7 +22,7 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit status (2: the user's mistake, 130: interrupted)."""
+    """Runs one verb; returns the exit status (1: failed, 2: user mistake, 130: interrupted)."""
     parser = _parser()
     options, words = parser.parse_known_args(arguments)
     if not hasattr(options, "verb"):
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return verb(options)
     except NosError as error:
         print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
+        return error.status
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED

@@ -8,7 +8,9 @@ from difflib import get_close_matches
 
 
 class NosError(Exception):
-    """A mistake that the user can mend."""
+    """A mistake that the user can mend. ``status`` is the exit status of a command meeting it."""
+
+    status = 2
 
 
 class RuleError(NosError):

@@ -13,7 +13,9 @@ from nos_repro.errors import NosError
 
 
 class StoreError(NosError):
-    """The results folder cannot be written or read; nothing half-written is left behind."""
+    """The results folder cannot be written: the machine's doing, nothing half-written is left."""
+
+    status = 1
 
 
 def write_atomically(path: Path, data: bytes) -> None:

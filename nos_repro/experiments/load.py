@@ -142,7 +142,8 @@ def _structured(cls: Any, values: Any, where: str) -> Any:
         if type(error).__name__ == "ConfigKeyError":
             owner = error.object_type if dataclasses.is_dataclass(error.object_type) else cls
             choice = [entry.name for entry in dataclasses.fields(owner)]
-            raise ConfigError(unknown("key", key, choice)) from None
+            wrong = unknown("key", key.rpartition(".")[2], choice)
+            raise ConfigError(f"{key}: {wrong}") from None
         raise ConfigError(f"{key}: {first}") from None
 
 

@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from nos_repro.experiments.claim import read_claim
+from nos_repro.experiments.record import STATUSES, Record
+from nos_repro.experiments.trial import Trial
 from nos_repro.launch.drive import Display, Drive
 
 PLAIN_SECONDS = 15.0
@@ -24,40 +26,47 @@ def make_display() -> LiveDisplay | PlainDisplay:
 
 
 class Counts:
-    """How far a study is, in trials and in seconds."""
+    """How far a study is: trials ended by kind, and epochs of training done and left."""
 
     def __init__(self, drive: Drive) -> None:
-        self.ended = Counter[str]()
-        self.todo = 0
+        trials: dict[str, tuple[Trial, Record | None]] = {}
+        expected = expected_epochs = 0
         for row in drive.rows.values():
-            self.ended.update(record.status for record in row.records)
-            self.todo += row.missing
+            trials |= {s.trial.id: (s.trial, s.record) for s in row.sweep}
+            trials |= {trial.id: (trial, record) for trial, record in row.repeats}
             if row.chosen is None and row.missing:
-                self.todo += drive.study.selection.repeats
-        self.total = self.todo + sum(self.ended.values())
+                expected += drive.study.selection.repeats
+                expected_epochs += drive.study.selection.repeats * drive.study.training.epochs
+        self.ended = Counter(r.status for _, r in trials.values() if r is not None)
+        self.total = len(trials) + expected
+        self.done = sum(r.metrics[-1]["epoch"] for _, r in trials.values() if r and r.metrics)
+        self.left = expected_epochs + sum(
+            trial.training.epochs * (1 - progress(drive, trial.id))
+            for trial, record in trials.values()
+            if record is None
+        )
+        self.running = sum(
+            trials[id_][0].training.epochs * progress(drive, id_) for id_ in drive.running
+        )
         self.elapsed = time.monotonic() - drive.started
 
     def summary(self) -> str:
         """`12/40 trials: 10 finished, 1 diverged, 1 failed`."""
-        parts = [
-            f"{self.ended[s]} {s}" for s in ("finished", "diverged", "failed") if self.ended[s]
-        ]
-        return f"{sum(self.ended.values())}/{self.total} trials" + (
-            f": {', '.join(parts)}" if parts else ""
-        )
+        kinds = ", ".join(f"{self.ended[kind]} {kind}" for kind in STATUSES if self.ended[kind])
+        return f"{sum(self.ended.values())}/{self.total} trials" + (f": {kinds}" if kinds else "")
 
-    def eta(self, drive: Drive, before: int) -> str:
-        """Time left, at the pace since the start of this run; "" before the first trial ended."""
-        fresh = sum(self.ended.values()) - before
-        partly = sum(progress(drive, id_) for id_ in drive.running)
-        if fresh + partly < 0.5 or not self.todo:
+    def eta(self, before: float) -> str:
+        """Time left, at the pace since the run began with ``before`` epochs done; "" at first."""
+        fresh = self.done + self.running - before
+        if fresh <= 0 or not self.left or self.elapsed < 5:
             return ""
-        return duration(self.elapsed / (fresh + partly) * max(0.0, self.todo - partly))
+        return duration(self.elapsed / fresh * self.left)
 
 
 def progress(drive: Drive, id_: str) -> float:
-    """The share of a running trial's steps that are done, by its heartbeat."""
-    claim = read_claim(drive.running[id_].folder)
+    """The share of a trial's steps that are done, by its heartbeat; 0 where it does not run."""
+    job = drive.running.get(id_)
+    claim = read_claim(job.folder) if job is not None else None
     return claim.step / claim.steps if claim is not None and claim.steps else 0.0
 
 
@@ -75,18 +84,18 @@ class PlainDisplay:
     def __init__(self) -> None:
         self._last: str | None = None
         self._when = 0.0
-        self._before: int | None = None
+        self._before: float | None = None
 
     def update(self, state: Drive) -> None:
         counts = Counts(state)
         if self._before is None:
-            self._before = sum(counts.ended.values())
+            self._before = counts.done
         summary = counts.summary()
         quiet = time.monotonic() - self._when
         if (summary == self._last and quiet < PLAIN_SECONDS) or (quiet < 1 and state.running):
             return
         self._last, self._when = summary, time.monotonic()
-        eta = counts.eta(state, self._before)
+        eta = counts.eta(self._before)
         left = f", about {eta} left" if eta else ""
         self.note(f"{summary}, {len(state.running)} running{left}")
 
@@ -104,12 +113,12 @@ class LiveDisplay:
         self._console = Console(stderr=True)
         self._live = Live(console=self._console, refresh_per_second=4, transient=True)
         self._live.start()
-        self._before: int | None = None
+        self._before: float | None = None
 
     def update(self, state: Drive) -> None:
         counts = Counts(state)
         if self._before is None:
-            self._before = sum(counts.ended.values())
+            self._before = counts.done
         table = Table.grid(padding=(0, 1))
         for id_, job in state.running.items():
             claim = read_claim(job.folder)
@@ -117,7 +126,7 @@ class LiveDisplay:
             words = " ".join(f"{k}={v:.4g}" for k, v in latest.items() if k.startswith("val_"))
             bar = ProgressBar(total=1.0, completed=progress(state, id_), width=24)
             table.add_row(Text(job.trial.label()), bar, Text(words, style="dim"))
-        eta = counts.eta(state, self._before)
+        eta = counts.eta(self._before)
         head = f"{state.study.study} ({state.study.scale})  {counts.summary()}"
         self._live.update(
             Group(Text(head + (f", about {eta} left" if eta else ""), style="bold"), table)

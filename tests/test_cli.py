@@ -1,0 +1,66 @@
+"""The command line: help, statuses, and what a slip of the hand gets."""
+
+import subprocess
+import sys
+
+import pytest
+
+from nos_repro.cli import main
+from tests.conftest import ROOT
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys, nos_repro.cli as cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'numpy', 'omegaconf', 'rich') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    for verb in ("run", "report", "status", "verify", "rule", "bench"):
+        assert verb in done.stdout
+
+
+def test_no_verb_prints_the_help_and_is_a_mistake(capsys):
+    assert main([]) == 2
+    assert "run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["run", "configs/tabel2.yaml"], "did you mean 'table2'"),
+        (["report", "table2", "--scale", "smal"], "did you mean 'small'"),
+        (["status", "table2", "--rows", "Powersine (cosine)"], "did you mean 'PowerSign (cosine)'"),
+        (["rule", "exp(sgn(g))"], "did you mean 'sign'"),
+        (["bench", "optimiser-step"], "did you mean"),
+        (["report", "table2", "task.widht=2"], "did you mean 'width'"),
+    ],
+)
+def test_a_mistake_is_status_2_with_the_nearest_fix_and_no_traceback(words, complaint, capsys):
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert complaint in printed.err
+    assert printed.out == ""
+
+
+def test_overrides_may_stand_before_or_after_flags(tmp_path, capsys):
+    flags = ["--scale", "smoke", "--results", str(tmp_path)]
+    assert main(["report", "table2", "task.width=2", *flags, "training.epochs=3"]) == 0
+    text = capsys.readouterr().out
+    assert "WRN-10-2" in text
+    assert "3 epochs" in text
+
+
+def test_a_report_of_nothing_says_not_run_yet(tmp_path, capsys):
+    assert main(["report", "table2", "--results", str(tmp_path)]) == 0
+    assert "not run yet" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rule_is_explained(capsys):
+    assert main(["rule", "exp(sign(g) * sign(m)) * g"]) == 0
+    text = capsys.readouterr().out
+    assert "powersign" in text
+    assert "4 bytes" in text
