@@ -8,7 +8,6 @@ the per-round ratios with their spread.
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import pkgutil
 import sys
@@ -22,6 +21,7 @@ from statistics import median
 import torch
 
 from nos_repro.errors import ConfigError, unknown
+from nos_repro.experiments.files import write_json
 from nos_repro.experiments.provenance import provenance
 
 
@@ -168,13 +168,7 @@ def store(path: Path, name: str, rows: Sequence[Row], *, seconds: float) -> None
         "seconds": round(seconds, 1),
         **where_and_when(),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        new.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+    write_json(path, record)
 
 
 def where_and_when() -> dict[str, object]:

@@ -8,6 +8,7 @@ import pytest
 from nos_repro.bench import runner
 from nos_repro.bench.runner import Ratio, Row, interleave, register_benchmark, run_benchmarks
 from nos_repro.errors import ConfigError
+from nos_repro.experiments.files import StoreError
 
 
 @pytest.fixture
@@ -97,11 +98,11 @@ def test_an_interrupted_write_leaves_the_old_file(
     path = tmp_path / "old.json"
     path.write_text("old")
 
-    def full(self: Path, *args: object, **kwargs: object) -> int:
+    def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StoreError, match="No space"):
         runner.store(path, "old", [], seconds=0.0)
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
