@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from nos_repro.errors import NosError
+from nos_repro.errors import ConfigError, NosError
 
 if TYPE_CHECKING:
     from nos_repro.experiments.schema import Study
@@ -164,6 +164,8 @@ def _report(options: argparse.Namespace) -> int:
     from nos_repro.report.table import study_table
     from nos_repro.report.write import write_report
 
+    if options.write and (options.overrides or options.rows):
+        raise ConfigError("--write is for the whole study's table; leave out --rows and overrides")
     study, store = _open(options)
     rows = outcomes(study, store)
     table = study_table(study, rows)
@@ -180,7 +182,6 @@ def _status(options: argparse.Namespace) -> int:
 
     study, store = _open(options)
     print(study_status(study, store))
-    _say_problems(store)
     return 0
 
 

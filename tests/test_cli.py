@@ -36,6 +36,7 @@ def test_no_verb_prints_the_help_and_is_a_mistake(capsys):
         (["rule", "exp(sgn(g))"], "did you mean 'sign'"),
         (["bench", "optimiser-step"], "did you mean"),
         (["report", "table2", "task.widht=2"], "did you mean 'width'"),
+        (["report", "table2", "--write", "--rows", "SGD*"], "leave out --rows"),
     ],
 )
 def test_a_mistake_is_status_2_with_the_nearest_fix_and_no_traceback(words, complaint, capsys):
