@@ -7,11 +7,14 @@ elements is copied out and back.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from nos_repro.optim.program import AVERAGES, Program, run_once
+
+LANES = 16  # the fused kernel's rows: so many elements that vector code needs no remainder
 
 
 @dataclass(frozen=True)
@@ -53,21 +56,21 @@ class Batch:
     starts: list[int] = field(default_factory=list)
     copied_out: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
-    def add(self, p: Tensor, state: Mapping[str, Tensor], number: int) -> None:
-        """Takes a parameter with its gradient; `state` holds its averages, laid out like it."""
-        g = p.grad
-        assert g is not None
-        order = memory_order(p)
-        if order is None:
-            flat = p.detach().clone(memory_format=torch.contiguous_format).view(-1)
-            self.copied_out.append((p, flat))
-            order = tuple(range(p.dim()))
-            self.weights.append(flat)
+    def add(self, laid: "Laid", g: Tensor, number: int) -> None:
+        """Takes a parameter with its gradient."""
+        p, weight = laid.parameter, laid.weight
+        if g.requires_grad:
+            g = g.detach()
+        if weight is None:
+            weight = p.clone(memory_format=torch.contiguous_format).view(laid.shape)
+            self.copied_out.append((p, weight))
+        if laid.plain and g.is_contiguous():
+            self.gradients.append(g.view(laid.shape))
         else:
-            self.weights.append(p.detach().permute(order).view(-1))
-        self.gradients.append(g.detach().permute(order).reshape(-1))
-        for name, average in state.items():
-            self.averages.setdefault(name, []).append(average.permute(order).view(-1))
+            self.gradients.append(g.permute(laid.order).reshape(laid.shape))
+        self.weights.append(weight)
+        for name, average in laid.averages.items():
+            self.averages.setdefault(name, []).append(average)
         self.numbers.append(number)
         self.starts.append(0)
 
@@ -75,6 +78,41 @@ class Batch:
         """Writes the parameters that are no flat memory."""
         for p, flat in self.copied_out:
             p.copy_(flat.view(p.shape))
+
+
+class Laid:
+    """A parameter and its averages laid flat: views that hold until one of them moves.
+
+    The flat shape is [n], or [n / LANES, LANES] where that leaves nothing over.
+    """
+
+    def __init__(self, p: Tensor, state: dict[str, Any], averages: tuple[str, ...]) -> None:
+        self.parameter = p
+        self.stride = p.stride()
+        self.pointer = p.data_ptr()
+        self.shape = flat_shape(p.numel())
+        order = memory_order(p)
+        self.order = order if order is not None else tuple(range(p.dim()))
+        self.plain = p.is_contiguous()
+        self.weight = None if order is None else p.detach().permute(order).view(self.shape)
+        self.sources: list[tuple[str, Tensor]] = []
+        self.averages: dict[str, Tensor] = {}
+        for name in averages:
+            if order is not None and state[name].stride() != p.stride():
+                state[name] = new_average(p).copy_(state[name])
+            self.sources.append((name, state[name]))
+            self.averages[name] = state[name].permute(self.order).view(self.shape)
+
+    def holds(self, p: Tensor, state: Mapping[str, Any]) -> bool:
+        """Whether parameter and averages are still where they were."""
+        if p.data_ptr() != self.pointer or p.stride() != self.stride:
+            return False
+        return all(state[name] is source for name, source in self.sources)
+
+
+def flat_shape(n: int) -> tuple[int, ...]:
+    """Rows of LANES from two rows on, if they come out even."""
+    return (n // LANES, LANES) if n >= 2 * LANES and n % LANES == 0 else (n,)
 
 
 def memory_order(p: Tensor) -> tuple[int, ...] | None:

@@ -7,19 +7,19 @@ rows, go through the foreach execution, which gives the same numbers.
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from nos_repro.errors import ConfigError
-from nos_repro.optim.batch import Batch, Step, arithmetic_dtype
+from nos_repro.optim.batch import LANES, Batch, Step, arithmetic_dtype, flat_shape
 from nos_repro.optim.compiler import COMPILER_ERRORS, compile_kernel
 from nos_repro.optim.draws import make_key
 from nos_repro.optim.foreach import update_foreach
 from nos_repro.optim.kernel import Kernel, Kind, build, kind_of, scalar_names, slots
 from nos_repro.optim.program import run_once
 
-LANES = 16
 PAYS_FROM = 1_000_000  # elements: below, seconds of compiling save too little a step
 DEVICES = ("cpu", "cuda", "xpu")
 
@@ -50,41 +50,42 @@ def update_fused(batch: Batch, step: Step) -> None:
     kind = kind_of(step, batch.weights[0])
     kernel, scalars = _COMPILED[kind], _scalars(kind, step)
     rows, rest = _split(batch)
-    names, size = kind.program.averages, slots(kind)
+    averages = [rows.averages[name] for name in kind.program.averages] if rows.weights else []
+    size = slots(kind)
     for first in range(0, len(rows.weights), size):
-        chunk = slice(first, first + size)
-        missing = size - len(rows.weights[chunk])
-        kernel(
-            rows.weights[chunk] + _padding(kind.dtype, kind.device, missing),
-            rows.gradients[chunk] + _padding(kind.dtype, kind.device, missing),
-            [
-                rows.averages[name][chunk]
-                + _padding(arithmetic_dtype(kind.dtype), kind.device, missing)
-                for name in names
-            ],
-            scalars,
-            _keys(kind, step, rows.numbers[chunk]),
-        )
+        columns = [rows.weights, rows.gradients, *averages]
+        chunk = [column[first : first + size] for column in columns]
+        missing = size - len(chunk[0])
+        if missing:
+            padding = _padding(kind)
+            chunk = [part + pad[:missing] for part, pad in zip(chunk, padding, strict=True)]
+        keys = _keys(kind, step, tuple(rows.numbers[first : first + size]))
+        kernel(chunk[0], chunk[1], chunk[2:], scalars, keys)
     if rest.weights:
         update_foreach(rest, step)
 
 
 def _split(batch: Batch) -> tuple[Batch, Batch]:
     """The tensors as whole rows, and what is left of them, flat."""
+    if all(w.dim() == 2 for w in batch.weights):
+        return batch, Batch()
     rows, rest = Batch(), Batch()
     for i, w in enumerate(batch.weights):
         n = w.numel()
-        whole = n - n % LANES if n >= 2 * LANES else 0
-        if whole:
-            _take(rows, batch, i, 0, whole, (-1, LANES))
-        if whole < n:
-            _take(rest, batch, i, whole, n, (-1,))
+        if w.dim() == 2:
+            _take(rows, batch, i, 0, n)
+        elif n < 2 * LANES:
+            _take(rest, batch, i, 0, n)
+        else:
+            _take(rows, batch, i, 0, n - n % LANES)
+            _take(rest, batch, i, n - n % LANES, n)
     return rows, rest
 
 
-def _take(into: Batch, batch: Batch, i: int, start: int, end: int, shape: tuple[int, ...]) -> None:
+def _take(into: Batch, batch: Batch, i: int, start: int, end: int) -> None:
     def part(x: Tensor) -> Tensor:
-        return (x if end - start == x.numel() else x[start:end]).view(shape)
+        whole = end - start == x.numel()
+        return x if whole else x[start:end].view(flat_shape(end - start))
 
     into.weights.append(part(batch.weights[i]))
     into.gradients.append(part(batch.gradients[i]))
@@ -94,9 +95,15 @@ def _take(into: Batch, batch: Batch, i: int, start: int, end: int, shape: tuple[
     into.starts.append(start)
 
 
-def _padding(dtype: torch.dtype, device: torch.device, missing: int) -> list[Tensor]:
-    """Two rows for every slot that the last call leaves empty."""
-    return [torch.zeros(2, LANES, dtype=dtype, device=device) for _ in range(missing)]
+@cache
+def _padding(kind: Kind) -> list[list[Tensor]]:
+    """Two rows for every slot that a last call may leave empty; what they hold means nothing."""
+
+    def tensors(dtype: torch.dtype) -> list[Tensor]:
+        return [torch.zeros(2, LANES, dtype=dtype, device=kind.device) for _ in range(slots(kind))]
+
+    averages = [tensors(arithmetic_dtype(kind.dtype)) for _ in kind.program.averages]
+    return [tensors(kind.dtype), tensors(kind.dtype), *averages]
 
 
 def _scalars(kind: Kind, step: Step) -> Tensor:
@@ -121,13 +128,19 @@ def _scalars(kind: Kind, step: Step) -> Tensor:
     return scalars
 
 
-def _keys(kind: Kind, step: Step, numbers: list[int]) -> Tensor:
+def _keys(kind: Kind, step: Step, numbers: tuple[int, ...]) -> Tensor:
     """[slot, site, 2]: the keys of every draw."""
+    if kind.program.sites == 0:
+        return _no_keys(kind)
     sites = range(kind.program.sites)
     keys = [[make_key(step.seed, step.t, number, site) for site in sites] for number in numbers]
     keys += [[(0, 0) for _ in sites]] * (slots(kind) - len(numbers))
-    shape = slots(kind), len(sites), 2
-    return torch.tensor(keys, dtype=torch.int32, device=kind.device).view(shape)
+    return torch.tensor(keys, dtype=torch.int32, device=kind.device)
+
+
+@cache
+def _no_keys(kind: Kind) -> Tensor:
+    return torch.zeros(slots(kind), 0, 2, dtype=torch.int32, device=kind.device)
 
 
 def _ready(kind: Kind) -> bool:

@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT, StateDict
 
 from nos_repro.errors import ConfigError, RuleError
-from nos_repro.optim.batch import Batch, Step, memory_order, new_average
+from nos_repro.optim.batch import Batch, Laid, Step, new_average
 from nos_repro.optim.foreach import update_foreach
 from nos_repro.optim.fused import use_fused
 from nos_repro.optim.program import Program, lower, scalar_inputs
@@ -128,9 +128,10 @@ class RuleOptimizer(Optimizer):
         """The group's parameters by what one call can update at once."""
         batches: dict[tuple[torch.device, torch.dtype, int], Batch] = {}
         for number, p in enumerate(group["params"], start=first):
-            if p.grad is None:
+            g = p.grad
+            if g is None:
                 continue
-            if p.grad.layout != torch.strided:
+            if g.layout != torch.strided:
                 raise ConfigError(
                     f"a rule needs dense gradients; parameter {number} has a sparse one\n"
                     "  use torch.optim.SparseAdam for it, or sparse=False in its embedding"
@@ -140,10 +141,19 @@ class RuleOptimizer(Optimizer):
                 state["step"] = 0
                 state.update({name: new_average(p) for name in program.averages})
             state["step"] += 1
-            averages = {name: _laid_out_like(p, state, name) for name in program.averages}
             key = p.device, p.dtype, state["step"] if program.corrections else 0
-            batches.setdefault(key, Batch()).add(p, averages, number)
+            if key not in batches:
+                batches[key] = Batch()
+            batches[key].add(self._laid(p, state, program), g, number)
         return batches
+
+    def _laid(self, p: Tensor, state: dict[str, Any], program: Program) -> Laid:
+        """The flat views of a parameter and its averages, made again when they have moved."""
+        known: dict[Tensor, Laid] = self.__dict__.setdefault("_laid_parameters", {})
+        laid = known.get(p)
+        if laid is None or not laid.holds(p, state):
+            laid = known[p] = Laid(p, state, program.averages)
+        return laid
 
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Takes over a saved state, bit for bit; how it is executed stays this optimizer's own.
@@ -207,14 +217,6 @@ def _saved_keys(optimizer: Optimizer, state_dict: StateDict) -> Iterable[tuple[i
     """The saved name of every parameter."""
     for own, saved in zip(optimizer.param_groups, state_dict["param_groups"], strict=False):
         yield from zip(saved["params"], own["params"], strict=False)
-
-
-def _laid_out_like(p: Tensor, state: dict[str, Any], name: str) -> Tensor:
-    """An average, moved to the parameter's present layout if that has changed."""
-    average: Tensor = state[name]
-    if average.stride() != p.stride() and memory_order(p) is not None:
-        average = state[name] = new_average(p).copy_(average)
-    return average
 
 
 def _step(group: dict[str, Any], program: Program, updates: int) -> Step:
