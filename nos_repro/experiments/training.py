@@ -189,11 +189,12 @@ def _train_epoch(
         run.train_step(run.fabric.to_device(batch))
         on_step(run)
         leaving = stop()
-        if leaving or checkpoints.due or run.batch % CHECK_EVERY == 0:
+        saving = leaving or checkpoints.due  # asked once: a state is saved with its losses summed
+        if saving or run.batch % CHECK_EVERY == 0:
             bad = run.bad_step()
             if bad is not None:
                 return bad
-        if leaving or checkpoints.due:
+        if saving:
             run.seconds += time.perf_counter() - started
             started = time.perf_counter()
             checkpoints.save(run.state())

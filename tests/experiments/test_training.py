@@ -51,6 +51,32 @@ def test_a_run_stopped_after_any_step_and_resumed_is_the_run_that_never_stopped(
         assert torch.equal(own, other)
 
 
+class DueLate(Checkpoints):
+    """Falls due between two looks at the clock, once in the middle of an epoch."""
+
+    looks = 0
+
+    @property
+    def due(self):
+        self.looks += 1
+        return self.looks == 4
+
+
+def test_a_checkpoint_that_falls_due_between_two_looks_at_the_clock_loses_no_loss(tmp_path):
+    trial = digits_trial(task_settings=filled(batch_size=20))
+    whole, _ = trained(trial, tmp_path / "whole")
+    run, checkpoints = build(trial, HERE), DueLate(tmp_path / "parts")
+    asked = itertools.count(1)
+    with pytest.raises(KeyboardInterrupt):
+        train(run, checkpoints, stop=lambda: next(asked) == 6 and _killed())
+    resumed, _ = trained(trial, tmp_path / "parts")
+    assert resumed.history == whole.history
+
+
+def _killed():
+    raise KeyboardInterrupt
+
+
 def test_the_loop_walks_the_way_of_lightnings_trainer(tmp_path):
     trial = digits_trial(schedule="cosine")
     ours, _ = trained(trial, tmp_path)
