@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import time
 import uuid
 from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import NosError
+
+SCRATCH_SECONDS = 3600.0
+"""Older than this, a scratch file has lost its writer."""
 
 
 class StoreError(NosError):
@@ -40,6 +45,14 @@ def write_atomically(path: Path, data: bytes) -> None:
             "  nothing is lost: mend that and run the same command again, it goes on from its"
             " checkpoints"
         ) from None
+
+
+def remove_scratch(folder: Path) -> None:
+    """Removes what writers that were killed have left; a younger scratch file may be in use."""
+    for scratch in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - scratch.stat().st_mtime > SCRATCH_SECONDS:
+                scratch.unlink()
 
 
 def write_json(path: Path, values: Any) -> None:

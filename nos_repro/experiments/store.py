@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nos_repro.experiments.claim import Claim, read_claim
-from nos_repro.experiments.files import json_line, write_atomically, write_json
+from nos_repro.experiments.files import json_line, remove_scratch, write_atomically, write_json
 from nos_repro.experiments.record import Record, RecordError
 from nos_repro.experiments.trial import Trial
 
@@ -87,6 +87,7 @@ class Store:
         text = "".join(json_line(record.to_json()) for record in ordered).encode()
         text += b"".join(line + b"\n" for line in self._unreadable)
         if not self.compact_path.exists() or self.compact_path.read_bytes() != text:
+            remove_scratch(self.root)
             write_atomically(self.compact_path, text)
 
     def _own(self, id_: str) -> Record | None:

@@ -3,11 +3,12 @@
 import errno
 import json
 import os
+import time
 
 import pytest
 
 from nos_repro.experiments.claim import Heartbeat, read_claim
-from nos_repro.experiments.files import StoreError, write_atomically
+from nos_repro.experiments.files import StoreError, remove_scratch, write_atomically
 from nos_repro.experiments.store import Store
 from tests.experiments.helpers import digits_trial, write_record
 
@@ -83,24 +84,61 @@ def test_a_full_disk_is_one_clear_error_and_leaves_no_scrap(tmp_path, monkeypatc
     assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
 
 
+def test_scratch_of_a_killed_writer_goes_and_of_a_live_one_stays(tmp_path):
+    for name in (".record.json.old.tmp", ".record.json.new.tmp", "record.json"):
+        (tmp_path / name).write_bytes(b"")
+    os.utime(tmp_path / ".record.json.old.tmp", (1e9, 1e9))
+    os.utime(tmp_path / "record.json", (1e9, 1e9))
+    remove_scratch(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {".record.json.new.tmp", "record.json"}
+
+
 def test_a_claim_of_a_live_process_is_respected_and_of_a_dead_one_taken_over(tmp_path):
     parent = os.getppid()
-    Heartbeat(tmp_path).beat(3, None, force=True)
+    Heartbeat(tmp_path).write()
     values = json.loads((tmp_path / "claim.json").read_text())
     (tmp_path / "claim.json").write_text(json.dumps({**values, "pid": parent}))
     assert not Heartbeat(tmp_path).take()
     (tmp_path / "claim.json").write_text(json.dumps({**values, "pid": 2**22 + 1}))
-    assert Heartbeat(tmp_path).take()
+    heartbeat = Heartbeat(tmp_path)
+    assert heartbeat.take()
     claim = read_claim(tmp_path)
     assert claim is not None
     assert claim.ours
+    heartbeat.release()
+    assert read_claim(tmp_path) is None
 
 
 def test_a_claim_of_another_host_dies_with_its_heartbeat(tmp_path):
-    Heartbeat(tmp_path).beat(3, None, force=True)
+    Heartbeat(tmp_path).write()
     values = json.loads((tmp_path / "claim.json").read_text())
     far = {**values, "host": "elsewhere"}
     (tmp_path / "claim.json").write_text(json.dumps(far))
     assert not Heartbeat(tmp_path).take()
     (tmp_path / "claim.json").write_text(json.dumps({**far, "updated": values["updated"] - 1000}))
-    assert Heartbeat(tmp_path).take()
+    heartbeat = Heartbeat(tmp_path)
+    assert heartbeat.take()
+    heartbeat.release()
+
+
+def test_a_claim_stays_fresh_while_a_step_or_an_evaluation_takes_its_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("nos_repro.experiments.claim.BEAT_SECONDS", 0.001)
+    heartbeat = Heartbeat(tmp_path, steps=9)
+    assert heartbeat.take()
+    heartbeat.beat(7, {"val_accuracy": 50.0})
+    first = read_claim(tmp_path)
+    deadline = time.monotonic() + 60
+    while (claim := read_claim(tmp_path)) == first or claim.step != 7:
+        assert time.monotonic() < deadline
+    assert (claim.steps, claim.latest) == (9, {"val_accuracy": 50.0})
+    heartbeat.release()
+
+
+def test_a_claim_that_another_process_took_over_is_left_to_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("nos_repro.experiments.claim.BEAT_SECONDS", 1e6)
+    heartbeat = Heartbeat(tmp_path)
+    assert heartbeat.take()
+    values = json.loads((tmp_path / "claim.json").read_text())
+    (tmp_path / "claim.json").write_text(json.dumps({**values, "pid": os.getppid()}))
+    heartbeat.release()
+    assert (tmp_path / "claim.json").exists()
