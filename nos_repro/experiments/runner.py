@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import resource
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +19,15 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from nos_repro.errors import NosError
 from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.claim import Heartbeat
-from nos_repro.experiments.files import StoreError, json_line, write_atomically, write_json
+from nos_repro.experiments.files import (
+    StoreError,
+    json_line,
+    remove_scratch,
+    write_atomically,
+    write_json,
+)
 from nos_repro.experiments.provenance import provenance, trial_code
-from nos_repro.experiments.record import Record
+from nos_repro.experiments.record import Record, RecordError
 from nos_repro.experiments.training import Ending, Run, Stopped, train
 from nos_repro.experiments.trial import Trial, make_settings
 from nos_repro.optim.factory import make_optimizer, make_schedule
@@ -76,9 +82,17 @@ def build_task(trial: Trial, conditions: Conditions) -> tuple[Task, TaskData]:
 def build(trial: Trial, conditions: Conditions) -> Run:
     """The run of a trial at its first step, on its device. Raises what `build_task` raises."""
     task, data = build_task(trial, conditions)
-    alone = LightningEnvironment()
-    fabric = Fabric(accelerator=conditions.device, devices=1, plugins=[alone])
-    return Run(task, data, trial.training, fabric)
+    return Run(task, data, trial.training, make_fabric(conditions.device))
+
+
+def make_fabric(device: str) -> Fabric:
+    """One device. CUDA: the one that this process was given by `torch.cuda.set_device`, which
+    Fabric by itself would overrule by the first. "auto" passes over Apple's: it has no float64.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    devices = [torch.cuda.current_device()] if device == "cuda" else 1
+    return Fabric(accelerator=device, devices=devices, plugins=[LightningEnvironment()])
 
 
 def run_trial(
@@ -91,7 +105,8 @@ def run_trial(
     """Trains ``trial`` in ``folder``, from its checkpoint if it has one, and writes its record.
 
     Returns what came of it, "held" where another live process has the trial, and what the user
-    should know (a checkpoint that was corrupt, say). `log.txt` keeps what was logged. Whatever
+    should know (a checkpoint that was corrupt, say). A trial that another process has ended
+    meanwhile is not trained again. `log.txt` keeps what was logged. Whatever
     goes wrong inside the training is a `failed` record with its traceback; StoreError (the disk)
     and Stopped go to the caller, for a record could not be written or must not be.
     """
@@ -100,8 +115,9 @@ def run_trial(
         return "held", []
     notes: list[str] = []
     try:
-        for scratch in folder.glob(".*.tmp"):
-            scratch.unlink(missing_ok=True)
+        if _ended(trial, folder):
+            return "recorded", notes
+        remove_scratch(folder)
         with _logging_to(folder / "log.txt"):
             record = _attempt(trial, folder, conditions, heartbeat, stop, notes)
         write_json(folder / "record.json", record.to_json())
@@ -110,9 +126,19 @@ def run_trial(
     return "recorded", notes
 
 
+def _ended(trial: Trial, folder: Path) -> bool:
+    """Whether the trial's record is there, of these settings; an unreadable one is none."""
+    path = folder / "record.json"
+    try:
+        record = Record.from_json(json.loads(path.read_bytes()), str(path))
+    except (OSError, ValueError, RecordError):
+        return False
+    return trial.same_settings(record.trial)
+
+
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
-    """Appends what is logged or warned meanwhile to ``path``."""
+    """Appends what is logged meanwhile to ``path``."""
     handler = logging.FileHandler(path, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
@@ -134,13 +160,16 @@ def _attempt(
 ) -> Record:
     _reset_peak_memory()
     cls = find_task(trial.task)
+    code = trial_code(trial.task, trial.task_settings)
     run: Run | None = None
     try:
         run = build(trial, conditions)
+        _set_aside_other_settings(trial, folder, notes)
         checkpoints = Checkpoints(folder, conditions.checkpoint_seconds)
         state = checkpoints.load(notes.append)
         if state is not None:
             run.restore(state)
+        code = _sign(folder, code, resumed=state is not None)
         heartbeat.steps = run.steps
         write_metrics(folder, run.history)
         ending = train(
@@ -150,14 +179,41 @@ def _attempt(
             on_metrics=lambda r: write_metrics(folder, r.history),
             stop=stop,
         )
-        return _record(trial, cls, ending.status, run, ending)
+        return _record(trial, cls, ending.status, run, ending, code)
     except (StoreError, Stopped, KeyboardInterrupt):
         raise
     except Exception as error:
         log.exception("trial %s failed", trial.id)
         reason = str(error) if isinstance(error, NosError) else f"{type(error).__name__}: {error}"
         ending = Ending("finished", run.step if run is not None else 0, reason)
-        return _record(trial, cls, "failed", run, ending, traceback.format_exc())
+        return _record(trial, cls, "failed", run, ending, code, traceback.format_exc())
+
+
+def _set_aside_other_settings(trial: Trial, folder: Path, notes: list[str]) -> None:
+    """Keeps a trial off a checkpoint of other settings under its identity: a default that has
+    changed since is in no identity (`Trial.id`)."""
+    settings, checkpoint = folder / "settings.json", folder / "checkpoint.pt"
+    if not settings.exists() or trial.same_settings(json.loads(settings.read_bytes())):
+        return
+    write_json(settings, trial.to_json())
+    if checkpoint.exists():
+        checkpoint.replace(folder / "checkpoint.other.pt")
+        notes.append(
+            f"{checkpoint} is of other settings (a default has changed since); kept as"
+            " checkpoint.other.pt, the trial starts over"
+        )
+
+
+def _sign(folder: Path, now: str, *, resumed: bool) -> str:
+    """Notes in `code.txt` that the code ``now`` trains the trial; the digest for its record.
+
+    A trial that two versions of the code have trained counts as the older one's: it is stale.
+    """
+    path = folder / "code.txt"
+    before = path.read_text().split() if resumed and path.exists() else []
+    digests = list(dict.fromkeys([*before, now]))
+    write_atomically(path, "".join(f"{digest}\n" for digest in digests).encode())
+    return digests[0] if digests[0] != now else digests[-1]
 
 
 def write_metrics(folder: Path, history: list[dict[str, float]]) -> None:
@@ -171,6 +227,7 @@ def _record(
     status: Literal["finished", "diverged", "failed"],
     run: Run | None,
     ending: Ending,
+    code: str,
     trace: str = "",
 ) -> Record:
     seconds = run.seconds if run is not None else 0.0
@@ -187,7 +244,7 @@ def _record(
         seconds=round(seconds, 3),
         examples_per_second=round(examples / seconds, 1) if seconds else 0.0,
         memory_gb=round(_peak_memory_gb(device), 3),
-        code=trial_code(trial.task, trial.task_settings),
+        code=code,
         provenance=provenance(device),
         reason=ending.reason,
         traceback=trace,
@@ -195,10 +252,10 @@ def _record(
 
 
 def _reset_peak_memory() -> None:
-    """A worker runs many trials; each record is to say its own peak (Linux only)."""
+    """A worker runs many trials; each record is to say its own peak (Linux, where allowed)."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    if sys.platform == "linux":
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -209,4 +266,8 @@ def _peak_memory_gb(device: str) -> float:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    if sys.platform == "darwin":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
+    return 0.0

@@ -1,0 +1,78 @@
+"""One trial from settings to record: what is there already, what another process left, devices."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from nos_repro.experiments import runner
+from nos_repro.experiments.runner import Conditions, make_fabric, run_trial
+from nos_repro.experiments.training import Stopped
+from tests.experiments.helpers import digits_trial, write_record
+
+HERE = Conditions(Path("unused"))
+
+
+def record_of(folder):
+    return json.loads((folder / "record.json").read_text())
+
+
+def stopped_after_one_step(trial, folder):
+    with pytest.raises(Stopped):
+        run_trial(trial, folder, HERE, stop=lambda: True)
+
+
+def test_a_trial_that_another_process_has_ended_is_not_trained_again(tmp_path):
+    trial = digits_trial()
+    write_record(tmp_path, trial, seconds=123.0)
+    assert run_trial(trial, tmp_path, HERE) == ("recorded", [])
+    assert record_of(tmp_path)["seconds"] == 123.0
+
+
+def test_an_unreadable_record_or_one_of_other_settings_is_trained_again(tmp_path):
+    trial = digits_trial()
+    for name in ("torn", "other"):
+        write_record(tmp_path / name, trial, trial=digits_trial(lr=1.0).to_json())
+    (tmp_path / "torn" / "record.json").write_text("{")
+    for name in ("torn", "other"):
+        run_trial(trial, tmp_path / name, HERE)
+        assert record_of(tmp_path / name)["trial"] == trial.to_json()
+
+
+def test_a_checkpoint_of_other_settings_under_the_same_identity_is_never_gone_on_from(tmp_path):
+    """A default that changed is in no identity, so both trainings share a folder."""
+    trial = digits_trial()
+    stopped_after_one_step(trial, tmp_path)
+    yesterday = {**trial.to_json(), "task_settings": {**trial.task_settings, "augment": True}}
+    (tmp_path / "settings.json").write_text(json.dumps(yesterday))
+    _, notes = run_trial(trial, tmp_path, HERE)
+    assert "of other settings" in notes[0]
+    assert (tmp_path / "checkpoint.other.pt").exists()
+    assert json.loads((tmp_path / "settings.json").read_text()) == trial.to_json()
+    run_trial(trial, tmp_path / "fresh", HERE)
+    assert record_of(tmp_path)["metrics"] == record_of(tmp_path / "fresh")["metrics"]
+
+
+def test_a_trial_that_two_versions_of_the_code_have_trained_is_the_older_ones(
+    tmp_path, monkeypatch
+):
+    trial = digits_trial()
+    for code in ("one", "two", "one"):
+        monkeypatch.setattr(runner, "trial_code", lambda *_, code=code: code)
+        stopped_after_one_step(trial, tmp_path)
+    run_trial(trial, tmp_path, HERE)
+    assert record_of(tmp_path)["code"] == "two"
+    run_trial(trial, tmp_path / "fresh", HERE)
+    assert record_of(tmp_path / "fresh")["code"] == "one"
+
+
+def test_a_worker_trains_on_the_device_that_it_was_given(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(runner, "Fabric", lambda **words: asked.update(words))
+    make_fabric("auto")
+    assert (asked["accelerator"], asked["devices"]) == ("cuda", [3])
+    make_fabric("cpu")
+    assert (asked["accelerator"], asked["devices"]) == ("cpu", 1)
