@@ -39,12 +39,16 @@ def provenance(device: str) -> dict[str, object]:
 
 @functools.cache
 def commit() -> str:
-    """The commit of the checkout this package runs from, `+` where it has changes; else "" ."""
+    """The commit of the checkout this package runs from, `+` where it has changes; else "".
+
+    A package installed inside another project's checkout (its `.venv`) is no part of that.
+    """
     here = Path(__file__).parent
     try:
+        _git(here, "ls-files", "--error-unmatch", "--", __file__)
         head = _git(here, "rev-parse", "--short=12", "HEAD")
         changed = _git(here, "status", "--porcelain", "--", str(here.parent))
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return ""
     return head + ("+" if changed else "")
 
