@@ -12,6 +12,14 @@ from nos_repro.errors import NosError
 Status = Literal["finished", "diverged", "failed"]
 STATUSES: tuple[Status, ...] = ("finished", "diverged", "failed")
 
+# fmt: off
+KINDS: dict[str, Any] = {
+    "id": str, "trial": dict, "metric": str, "direction": str, "metrics": list,
+    "seconds": int | float, "code": str, "provenance": dict, "verified": list,
+}
+"""What the fields of a record that somebody reads must be."""
+# fmt: on
+
 CURVE_POINTS = 100
 """Evaluations kept in the compact form of a record; the full curve stays in `metrics.jsonl`."""
 
@@ -89,6 +97,18 @@ class Record:
             problem = f"no {', '.join(sorted(missing))}" if missing else "an unknown status"
             raise RecordError(f"{where}: not a record ({problem})")
         try:
-            return cls(**{key: value for key, value in values.items() if key in names})
+            record = cls(**{key: value for key, value in values.items() if key in names})
         except TypeError as error:
             raise RecordError(f"{where}: not a record ({error})") from None
+        if odd := record._odd():
+            raise RecordError(f"{where}: not a record ({odd} is not what it should be)")
+        return record
+
+    def _odd(self) -> str:
+        """The first field that would break a reader; "" for a sound record."""
+        for key, kind in KINDS.items():
+            if not isinstance(getattr(self, key), kind):
+                return key
+        if not all(isinstance(self.trial.get(k, {}), dict) for k in ("task_settings", "training")):
+            return "trial"
+        return "" if all(isinstance(p, dict) and "epoch" in p for p in self.metrics) else "metrics"

@@ -96,7 +96,7 @@ class Store:
             return Record.from_json(json.loads(path.read_bytes()), str(path))
         except FileNotFoundError:
             return None
-        except (RecordError, ValueError) as error:
+        except (RecordError, OSError, ValueError) as error:
             message = str(error) if isinstance(error, RecordError) else f"{path}: corrupt ({error})"
             self._report(f"{message}; the trial counts as not run, and `run` goes on from its"
                          " checkpoint")  # fmt: skip

@@ -59,6 +59,35 @@ def test_a_corrupt_record_is_named_and_counts_as_not_run(store, content):
     assert "record.json" in problem
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("trial", None),
+        ("trial", {"task_settings": 3}),
+        ("metrics", {"epoch": 1}),
+        ("metrics", [1]),
+        ("metrics", [{"val_accuracy": 1.0}]),
+        ("metric", 5),
+        ("seconds", "long"),
+        ("provenance", []),
+    ],
+)
+def test_a_record_with_a_field_of_the_wrong_kind_is_named_and_counts_as_not_run(store, key, value):
+    trial = digits_trial()
+    record = write_record(store.folder(trial), trial).to_json()
+    (store.folder(trial) / "record.json").write_text(json.dumps({**record, key: value}))
+    assert store.record(trial) is None
+    (problem,) = store.problems
+    assert f"{key} is not" in problem
+
+
+def test_a_record_that_cannot_be_opened_is_named_and_stops_nothing(store):
+    trial = digits_trial()
+    (store.folder(trial) / "record.json").mkdir(parents=True)
+    assert store.record(trial) is None
+    assert "record.json" in store.problems[0]
+
+
 def test_curves_are_thinned_in_the_compact_form_but_keep_best_and_last(store, tmp_path):
     trial = digits_trial()
     curve = [{"epoch": i, "val_accuracy": -abs(i - 777)} for i in range(1000)]
