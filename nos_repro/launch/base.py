@@ -22,8 +22,9 @@ class Report:
     """What became of a job.
 
     ``recorded``: its record is on disk. ``held``: another live process has the trial. ``lost``:
-    the worker vanished; the trial goes on from its checkpoint when tried again. ``stopped``: it
-    was asked to stop and saved its state. ``blocked``: the disk refused, the message says how.
+    the worker vanished, or broke outside the training; the trial goes on from its checkpoint when
+    tried again. ``stopped``: it was asked to stop and saved its state. ``blocked``: the disk
+    refused, the message says how.
     """
 
     job: Job

@@ -72,7 +72,8 @@ class Drive:
 
     def _rest(self) -> None:
         """Nothing runs here: what is left may be held by another process. Looks again soon."""
-        if all(trial.id in self.held for trial in self._ready()):
+        ready = self._ready()
+        if ready and all(trial.id in self.held for trial in ready):
             time.sleep(TICK_SECONDS)
             self._refresh(self.study.rows)
 

@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 
 import torch
 
@@ -23,17 +24,22 @@ from nos_repro.launch.base import Job, Report
 
 log = logging.getLogger(__name__)
 
+SAVE_SECONDS = 60.0
+"""Time that a stopping worker has for its step and for saving, before it is killed."""
+
 _stopping = threading.Event()
 
 
 class InProcess:
     """Runs each job at once, in this process: for debugging, and for a single short trial."""
 
-    free = 1
-
     def __init__(self, conditions: Conditions) -> None:
         self.conditions = conditions
         self._reports: list[Report] = []
+
+    @property
+    def free(self) -> int:
+        return 0 if self._reports else 1
 
     def submit(self, job: Job) -> None:
         self._reports.append(_run(job, self.conditions))
@@ -118,18 +124,24 @@ class LocalWorkers:
             return Report(job, "lost", "the worker process vanished (killed, or out of memory)")
 
     def close(self) -> list[Report]:
-        for slot in self._slots:
-            for process in list(slot.pool._processes.values()):
-                if slot.job is not None and process.pid is not None:
-                    os.kill(process.pid, signal.SIGTERM)
+        busy = [slot for slot in self._slots if slot.job is not None]
+        for process in _processes(busy):
+            process.terminate()
+        wait([slot.future for slot in busy if slot.future is not None], timeout=SAVE_SECONDS)
+        hanging = [slot for slot in busy if slot.future is None or not slot.future.done()]
+        for process in _processes(hanging):
+            process.kill()
+        wait([slot.future for slot in hanging if slot.future is not None], timeout=SAVE_SECONDS)
         reports = []
         for slot in self._slots:
-            if slot.future is not None:
-                wait([slot.future], timeout=60)
-                if slot.future.done():
-                    reports.append(self._collect(slot))
+            if slot.future is not None and slot.future.done():
+                reports.append(self._collect(slot))
             slot.pool.shutdown(wait=False, cancel_futures=True)
         return reports
+
+
+def _processes(slots: list[_Slot]) -> list[BaseProcess]:
+    return [process for slot in slots for process in (slot.pool._processes or {}).values()]
 
 
 def worker_context() -> BaseContext:
@@ -185,3 +197,6 @@ def _run(job: Job, conditions: Conditions) -> Report:
         return Report(job, "stopped")
     except StoreError as error:
         return Report(job, "blocked", str(error))
+    except Exception as error:
+        log.exception("trial %s", job.trial.id)
+        return Report(job, "lost", f"{type(error).__name__}: {error}")

@@ -1,0 +1,67 @@
+"""Launchers of this machine: what a worker that hangs or breaks costs."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from nos_repro.experiments.runner import Conditions
+from nos_repro.experiments.schema import Training
+from nos_repro.launch import local
+from nos_repro.launch.base import Job
+from nos_repro.launch.local import InProcess, LocalWorkers
+from tests.experiments.helpers import digits_trial
+
+
+@pytest.fixture
+def job(tmp_path):
+    return Job(digits_trial(training=Training(epochs=10**6)), tmp_path / "trial")
+
+
+def test_a_worker_that_hangs_does_not_hold_up_the_end_of_a_run(job, tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "SAVE_SECONDS", 1.0)
+    launcher = LocalWorkers(Conditions(tmp_path), workers=1)
+    launcher.submit(job)
+    (process,) = launcher._slots[0].pool._processes.values()
+    deadline = time.monotonic() + 120
+    while not (job.folder / "metrics.jsonl").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGSTOP)
+    reports = launcher.close()
+    assert [report.outcome for report in reports] == ["lost"]
+    assert not process.is_alive()
+
+
+def test_closing_asks_what_runs_to_save_and_starts_nothing_else(job, tmp_path):
+    launcher = LocalWorkers(Conditions(tmp_path), workers=2)
+    launcher.submit(job)
+    deadline = time.monotonic() + 120
+    while not (job.folder / "metrics.jsonl").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert [report.outcome for report in launcher.close()] == ["stopped"]
+    assert (job.folder / "checkpoint.pt").exists()
+
+
+def test_this_process_takes_one_job_at_a_time(tmp_path):
+    job = Job(digits_trial(training=Training(epochs=1)), tmp_path / "trial")
+    launcher = InProcess(Conditions(tmp_path))
+    launcher.submit(job)
+    assert launcher.free == 0
+    assert [report.outcome for report in launcher.wait(0)] == ["recorded"]
+    assert launcher.free == 1
+
+
+def test_what_breaks_outside_the_training_loses_its_trial_and_no_other(job, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise FileNotFoundError("somebody removed the folder")
+
+    monkeypatch.setattr(local, "run_trial", broken)
+    launcher = InProcess(Conditions(tmp_path))
+    launcher.submit(job)
+    (report,) = launcher.wait(0)
+    assert (report.outcome, report.message) == (
+        "lost", "FileNotFoundError: somebody removed the folder",
+    )  # fmt: skip
