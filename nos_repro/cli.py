@@ -189,11 +189,13 @@ def _verify(options: argparse.Namespace) -> int:
     from nos_repro.launch.run import conditions_of, worker_count
     from nos_repro.launch.verify import verify
 
+    signal.signal(signal.SIGTERM, _as_interrupt)
     study, store = _open(options)
     conditions = conditions_of(options.data, 60.0)
     workers = worker_count(options.workers, options.threads)
     differing = seen = 0
-    for trial, agreed in verify(study, store, conditions, workers, whole=options.whole):
+    threads, whole = options.threads, options.whole
+    for trial, agreed in verify(study, store, conditions, workers, threads=threads, whole=whole):
         seen += 1
         differing += not agreed
         print(f"{'agrees' if agreed else 'DIFFERS'}  {trial.id}  {trial.label()}", flush=True)

@@ -10,11 +10,14 @@ machines, so a record of another machine mostly cannot be verified; it stays sta
 from __future__ import annotations
 
 import dataclasses
+import logging
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from nos_repro.errors import LaunchError
 from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.provenance import trial_code
 from nos_repro.experiments.record import Record
@@ -26,9 +29,17 @@ from nos_repro.experiments.training import Stopped, train
 from nos_repro.experiments.trial import Trial
 from nos_repro.launch.local import start_worker, worker_context
 
+log = logging.getLogger(__name__)
+
 
 def verify(
-    study: Study, store: Store, conditions: Conditions, workers: int, *, whole: bool = False
+    study: Study,
+    store: Store,
+    conditions: Conditions,
+    workers: int,
+    *,
+    threads: int = 1,
+    whole: bool = False,
 ) -> Iterator[tuple[Trial, bool]]:
     """Trains every stale record's trial again and says, as they end, which agree.
 
@@ -42,16 +53,37 @@ def verify(
             stale.append((trial, record))
     if not stale:
         return
-    with ProcessPoolExecutor(
-        max(1, workers), mp_context=worker_context(), initializer=start_worker, initargs=(0, [], 1)
-    ) as pool:
+    pool = ProcessPoolExecutor(
+        max(1, workers),
+        mp_context=worker_context(),
+        initializer=start_worker,
+        initargs=(0, [], threads),
+    )
+    try:
         asked = {pool.submit(agrees, t, r, conditions, whole): (t, r) for t, r in stale}
         for future in as_completed(asked):
             trial, record = asked[future]
-            agreed = future.result()
+            agreed = _result(future, trial)
             if agreed:
                 store.replace(_signed(trial, record))
             yield trial, agreed
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _result(future: Future[bool], trial: Trial) -> bool:
+    """A trial that today's code cannot even train does not agree."""
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise LaunchError("a worker process vanished (killed, or out of memory)") from None
+    except Exception:
+        log.exception("trial %s cannot be trained again", trial.id)
+        return False
 
 
 def agrees(trial: Trial, record: Record, conditions: Conditions, whole: bool) -> bool:

@@ -1,6 +1,7 @@
 """Records of older code: signed when training repeats them, left alone when it does not."""
 
 import dataclasses
+import multiprocessing
 
 import pytest
 
@@ -45,3 +46,17 @@ def test_a_stale_record_that_training_does_not_repeat_stays_stale(recorded):
     agreed = {trial.id: good for trial, good in verify(study, store, conditions, 1)}
     assert agreed == {first.id: False, second.id: True}
     assert [is_stale(r) for r in outcome(study, "SGD", store).records] == [True, False]
+
+
+def test_leaving_a_verification_early_leaves_no_worker_behind(recorded):
+    study, store, conditions = recorded
+    verification = verify(study, store, conditions, 1)
+    next(verification)
+    verification.close()
+    assert not multiprocessing.active_children()
+
+
+def test_a_trial_that_todays_code_cannot_train_does_not_agree_and_stops_no_other(recorded):
+    study, store, conditions = recorded
+    nowhere = dataclasses.replace(conditions, device="no such device")
+    assert {agreed for _, agreed in verify(study, store, nowhere, 1)} == {False}
