@@ -142,11 +142,11 @@ def _open(options: argparse.Namespace) -> tuple[Study, Store]:
 
 
 def _run(options: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, _as_interrupt)
     from nos_repro.experiments.selection import outcomes
     from nos_repro.launch.run import conditions_of, dry_run, launcher_of, run_study
     from nos_repro.report.table import study_table
 
-    signal.signal(signal.SIGTERM, _as_interrupt)
     study, store = _open(options)
     conditions = conditions_of(options.data, options.checkpoint_seconds)
     if options.dry_run:
@@ -186,10 +186,10 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, _as_interrupt)
     from nos_repro.launch.run import conditions_of, worker_count
     from nos_repro.launch.verify import verify
 
-    signal.signal(signal.SIGTERM, _as_interrupt)
     study, store = _open(options)
     conditions = conditions_of(options.data, 60.0)
     workers = worker_count(options.workers, options.threads)

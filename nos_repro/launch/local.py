@@ -12,6 +12,7 @@ import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 
@@ -74,6 +75,7 @@ class LocalWorkers:
         self.conditions = conditions
         self.threads = threads
         self._context = worker_context()
+        self._awaited = False
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         self._slots = []
         for number in range(workers):
@@ -94,6 +96,9 @@ class LocalWorkers:
         return sum(slot.job is None for slot in self._slots)
 
     def submit(self, job: Job) -> None:
+        if not self._awaited:
+            await_workers(self._context)
+            self._awaited = True
         slot = next(slot for slot in self._slots if slot.job is None)
         slot.job = job
         try:
@@ -145,12 +150,28 @@ def _processes(slots: list[_Slot]) -> list[BaseProcess]:
 
 
 def worker_context() -> BaseContext:
-    """A fork server that has imported torch once, so that a worker starts in milliseconds."""
+    """A fork server that has imported torch once, so that a worker starts in milliseconds.
+
+    It is started with SIGINT ignored, which the workers inherit: Ctrl-C is the parent's to answer.
+    """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
+    if threading.current_thread() is threading.main_thread():
+        answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.signal(signal.SIGINT, answer)
     return context
+
+
+def await_workers(context: BaseContext) -> None:
+    """Returns when workers can start. To be interrupted here leaves nothing half-started."""
+    first = context.Process(target=int, daemon=True)  # type: ignore[attr-defined]
+    first.start()
+    first.join()
 
 
 def start_worker(number: int, cores: list[int], threads: int) -> None:

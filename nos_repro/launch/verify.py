@@ -27,7 +27,7 @@ from nos_repro.experiments.selection import is_stale, outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.training import Stopped, train
 from nos_repro.experiments.trial import Trial
-from nos_repro.launch.local import start_worker, worker_context
+from nos_repro.launch.local import await_workers, start_worker, worker_context
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +53,11 @@ def verify(
             stale.append((trial, record))
     if not stale:
         return
+    context = worker_context()
+    await_workers(context)
     pool = ProcessPoolExecutor(
         max(1, workers),
-        mp_context=worker_context(),
+        mp_context=context,
         initializer=start_worker,
         initargs=(0, [], threads),
     )

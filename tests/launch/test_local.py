@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
@@ -10,7 +12,7 @@ from nos_repro.experiments.runner import Conditions
 from nos_repro.experiments.schema import Training
 from nos_repro.launch import local
 from nos_repro.launch.base import Job
-from nos_repro.launch.local import InProcess, LocalWorkers
+from nos_repro.launch.local import InProcess, LocalWorkers, await_workers, worker_context
 from tests.experiments.helpers import digits_trial
 
 
@@ -43,6 +45,14 @@ def test_closing_asks_what_runs_to_save_and_starts_nothing_else(job, tmp_path):
         time.sleep(0.05)
     assert [report.outcome for report in launcher.close()] == ["stopped"]
     assert (job.folder / "checkpoint.pt").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is a fork server on Linux only")
+def test_from_their_first_moment_workers_leave_ctrl_c_to_the_parent():
+    context = worker_context()
+    await_workers(context)
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        assert pool.submit(signal.getsignal, signal.SIGINT).result() == signal.SIG_IGN
 
 
 def test_this_process_takes_one_job_at_a_time(tmp_path):
