@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 
 from nos_repro.bench.runner import Ratio, Row, interleave, register_benchmark
+from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.claim import Heartbeat
-from nos_repro.experiments.runner import Conditions, build, write_metrics
-from nos_repro.experiments.schema import Training
+from nos_repro.experiments.runner import write_metrics
 from nos_repro.experiments.training import Run, train
-from nos_repro.experiments.trial import Trial
+from nos_repro.experiments.trial import Training, Trial
 from nos_repro.tasks.convnet import ConvNetSettings
 
 EPOCHS, ROUNDS = 3, 10

@@ -8,8 +8,8 @@ import statistics
 import time
 from dataclasses import dataclass
 
+from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.grid import points, repeat_trials, sweep_trial
-from nos_repro.experiments.runner import Conditions, build
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.training import Run

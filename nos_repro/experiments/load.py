@@ -16,7 +16,8 @@ from yaml import YAMLError
 
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.grid import points
-from nos_repro.experiments.schema import SCALES, Selection, Study, Training
+from nos_repro.experiments.schema import SCALES, Selection, Study
+from nos_repro.experiments.trial import Training
 from nos_repro.optim.factory import check_optimizer, check_schedule
 from nos_repro.tasks import find_task
 

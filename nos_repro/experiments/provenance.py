@@ -22,7 +22,7 @@ from nos_repro.tasks import find_task
 
 PACKAGE = "nos_repro"
 LIBRARIES = ("torch", "torchvision", "pytorch-lightning", "numpy")
-ENGINE = (f"{PACKAGE}.experiments.training", f"{PACKAGE}.optim.factory")
+ENGINE = (f"{PACKAGE}.experiments.build",)
 
 
 def provenance(device: str) -> dict[str, object]:
@@ -74,7 +74,7 @@ def _cpu_name() -> str:
 def code_digest(modules: tuple[str, ...]) -> str:
     """A digest of the code that decides a trial's numbers.
 
-    It covers the modules of this package that the training loop, the optimizer factory and
+    It covers the modules of this package that the building of a run (loop, factory) and
     ``modules`` (what the task names as its own, `Task.code`) reach by import. Packages'
     `__init__` only point at others and are left out, so that a new task leaves the old ones'
     digests alone. Syntax trees are hashed: comments, docstrings and layout do not count.

@@ -69,7 +69,8 @@ class Record:
         return max(points, key=lambda point: sign * point[f"val_{self.metric}"])
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """The fields as they are: `asdict` would copy every number of the curve."""
+        return {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
 
     def thinned(self, points: int = CURVE_POINTS) -> Record:
         """The record with about ``points`` evaluations: evenly spaced, best and last kept.

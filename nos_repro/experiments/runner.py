@@ -6,17 +6,15 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from nos_repro.errors import NosError
+from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.claim import Heartbeat
 from nos_repro.experiments.files import (
@@ -29,70 +27,12 @@ from nos_repro.experiments.files import (
 from nos_repro.experiments.provenance import provenance, trial_code
 from nos_repro.experiments.record import Record, RecordError
 from nos_repro.experiments.training import Ending, Run, Stopped, train
-from nos_repro.experiments.trial import Trial, make_settings
-from nos_repro.optim.factory import make_optimizer, make_schedule
+from nos_repro.experiments.trial import Trial
 from nos_repro.tasks import find_task
-from nos_repro.tasks.base import Task, TaskData
 
 log = logging.getLogger(__name__)
 
 Outcome = Literal["recorded", "held"]
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What a trial runs under, none of which may change its numbers."""
-
-    data_dir: Path
-    checkpoint_seconds: float = 60.0
-    device: str = "auto"
-
-
-def build_task(trial: Trial, conditions: Conditions) -> tuple[Task, TaskData]:
-    """A trial's task and data, plain Lightning modules. Raises the errors of either."""
-    cls = find_task(trial.task)
-    settings = make_settings(trial.task, trial.task_settings)
-    data = cls.make_data(settings, data_dir=conditions.data_dir, seed=trial.seed)
-    data.prepare()
-    total_steps = trial.training.epochs * data.steps_per_epoch
-
-    def make(params: Iterable[Any]) -> tuple[torch.optim.Optimizer, Any]:
-        optimizer = make_optimizer(
-            trial.optimizer,
-            params,
-            lr=trial.lr,
-            weight_decay=trial.weight_decay,
-            total_steps=total_steps,
-            seed=trial.seed,
-            **trial.options,
-        )
-        schedule = make_schedule(
-            trial.schedule,
-            optimizer,
-            total_steps=total_steps,
-            seed=trial.seed,
-            **trial.schedule_options,
-        )
-        return optimizer, schedule
-
-    torch.manual_seed(trial.seed)
-    return cls(settings, make), data
-
-
-def build(trial: Trial, conditions: Conditions) -> Run:
-    """The run of a trial at its first step, on its device. Raises what `build_task` raises."""
-    task, data = build_task(trial, conditions)
-    return Run(task, data, trial.training, make_fabric(conditions.device))
-
-
-def make_fabric(device: str) -> Fabric:
-    """One device. CUDA: the one that this process was given by `torch.cuda.set_device`, which
-    Fabric by itself would overrule by the first. "auto" passes over Apple's: it has no float64.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    devices = [torch.cuda.current_device()] if device == "cuda" else 1
-    return Fabric(accelerator=device, devices=devices, plugins=[LightningEnvironment()])
 
 
 def run_trial(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nos_repro.errors import ConfigError, unknown
+from nos_repro.experiments.trial import Training
 
 SCALES = ("paper", "small", "smoke")
 
@@ -19,22 +20,6 @@ COLUMNS = {
 }
 # fmt: on
 SELECTABLE = ("best_val", "final_val")
-
-
-@dataclass(frozen=True)
-class Training:
-    """How long a trial trains and how often it is evaluated."""
-
-    epochs: int = 1
-    evaluate_every: int = 1
-    gradient_norm: float | None = None
-
-    def __post_init__(self) -> None:
-        for key in ("epochs", "evaluate_every"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"training.{key} must be at least 1, got {getattr(self, key)}")
-        if self.gradient_norm is not None and not self.gradient_norm > 0:
-            raise ConfigError(f"training.gradient_norm must be positive, got {self.gradient_norm}")
 
 
 @dataclass(frozen=True)

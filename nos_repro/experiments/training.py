@@ -17,7 +17,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from nos_repro.experiments.checkpoint import Checkpoints, random_state, restore_random_state
-from nos_repro.experiments.schema import Training
+from nos_repro.experiments.trial import Training
 from nos_repro.tasks.base import Task, TaskData
 
 CHECK_EVERY = 25

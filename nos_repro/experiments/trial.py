@@ -9,8 +9,24 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from nos_repro.experiments.schema import Training
+from nos_repro.errors import ConfigError
 from nos_repro.tasks import find_task
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long a trial trains and how often it is evaluated."""
+
+    epochs: int = 1
+    evaluate_every: int = 1
+    gradient_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("epochs", "evaluate_every"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"training.{key} must be at least 1, got {getattr(self, key)}")
+        if self.gradient_norm is not None and not self.gradient_norm > 0:
+            raise ConfigError(f"training.gradient_norm must be positive, got {self.gradient_norm}")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ from nos_repro.launch.base import Job, Launcher, Report
 MAX_LOST = 3
 """Times in a row that a trial's worker may vanish before the run goes on without it."""
 
+COMPACT_SECONDS, COMPACT_SHARE = 10.0, 0.05
+"""`records.jsonl` is written anew at most this often, and in at most this share of the time."""
+
 TICK_SECONDS = 1.0
 HELD_SECONDS = 5.0
 
@@ -45,6 +48,8 @@ class Drive:
     started: float = field(default_factory=time.monotonic)
     lost: Counter[str] = field(default_factory=Counter)
     held: dict[str, float] = field(default_factory=dict)
+    fresh: list[Trial] = field(default_factory=list)
+    compact_at: float = 0.0
 
     def run(self) -> list[Outcome]:
         """Drives the study to its end and returns its rows.
@@ -141,7 +146,7 @@ class Drive:
             self._settle(trial)
 
     def _settle(self, trial: Trial) -> None:
-        """A trial has ended: its rows are read again, the compact records brought up to date."""
+        """A trial has ended: its rows are read again, now and then the compact records too."""
         record = self.store.record(trial)
         if record is None:
             raise LaunchError(f"{self.store.folder(trial)}: its worker wrote no readable record")
@@ -149,4 +154,13 @@ class Drive:
             self.display.note(f"{trial.label()}: {record.status} ({record.reason})")
         touched = [n for n, row in self.rows.items() if trial.id in {t.id for t in row.trials}]
         self._refresh(touched)
-        self.store.compact([trial])
+        self.fresh.append(trial)
+        if time.monotonic() >= self.compact_at:
+            self._compact()
+
+    def _compact(self) -> None:
+        started = time.monotonic()
+        self.store.compact(self.fresh)
+        self.fresh.clear()
+        now = time.monotonic()
+        self.compact_at = now + max(COMPACT_SECONDS, (now - started) / COMPACT_SHARE)

@@ -18,8 +18,9 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
+from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.files import StoreError
-from nos_repro.experiments.runner import Conditions, run_trial
+from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.training import Stopped
 from nos_repro.launch.base import Job, Report
 

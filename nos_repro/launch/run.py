@@ -9,8 +9,8 @@ import torch
 
 from nos_repro.data import data_folder
 from nos_repro.errors import ConfigError
+from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.estimate import Cost, Planned, measure, model_key, plan
-from nos_repro.experiments.runner import Conditions
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial, make_settings

@@ -18,10 +18,10 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from nos_repro.errors import LaunchError
+from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.provenance import trial_code
 from nos_repro.experiments.record import Record
-from nos_repro.experiments.runner import Conditions, build
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import is_stale, outcomes
 from nos_repro.experiments.store import Store

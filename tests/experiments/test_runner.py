@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from nos_repro.experiments import runner
-from nos_repro.experiments.runner import Conditions, make_fabric, run_trial
+from nos_repro.experiments import build, runner
+from nos_repro.experiments.build import Conditions, make_fabric
+from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.training import Stopped
 from tests.experiments.helpers import digits_trial, write_record
 
@@ -71,7 +72,7 @@ def test_a_worker_trains_on_the_device_that_it_was_given(monkeypatch):
     asked = {}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
-    monkeypatch.setattr(runner, "Fabric", lambda **words: asked.update(words))
+    monkeypatch.setattr(build, "Fabric", lambda **words: asked.update(words))
     make_fabric("auto")
     assert (asked["accelerator"], asked["devices"]) == ("cuda", [3])
     make_fabric("cpu")

@@ -9,10 +9,11 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments import LightningEnvironment
 
+from nos_repro.experiments.build import Conditions, build, build_task
 from nos_repro.experiments.checkpoint import Checkpoints
-from nos_repro.experiments.runner import Conditions, build, build_task, run_trial
-from nos_repro.experiments.schema import Training
+from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.training import Stopped, train
+from nos_repro.experiments.trial import Training
 from tests.experiments.helpers import digits_trial, filled
 
 HERE = Conditions(Path("unused"))

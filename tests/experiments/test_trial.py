@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from nos_repro.experiments.schema import Training
+from nos_repro.experiments.trial import Training
 from tests.experiments.helpers import digits_trial, filled
 
 

@@ -8,8 +8,8 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
-from nos_repro.experiments.runner import Conditions
-from nos_repro.experiments.schema import Training
+from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.trial import Training
 from nos_repro.launch import local
 from nos_repro.launch.base import Job
 from nos_repro.launch.local import InProcess, LocalWorkers, await_workers, worker_context

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from nos_repro.cli import main
+from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.load import load_study
-from nos_repro.experiments.runner import Conditions
 from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.launch.local import LocalWorkers

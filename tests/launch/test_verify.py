@@ -5,7 +5,7 @@ import multiprocessing
 
 import pytest
 
-from nos_repro.experiments.runner import Conditions
+from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.schema import Row, Selection
 from nos_repro.experiments.selection import is_stale, outcome
 from nos_repro.experiments.store import Store
