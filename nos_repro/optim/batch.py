@@ -74,6 +74,16 @@ class Batch:
         self.numbers.append(number)
         self.starts.append(0)
 
+    def chosen(self, places: list[int]) -> "Batch":
+        """The tensors at these places."""
+        return Batch(
+            weights=[self.weights[i] for i in places],
+            gradients=[self.gradients[i] for i in places],
+            averages={name: [x[i] for i in places] for name, x in self.averages.items()},
+            numbers=[self.numbers[i] for i in places],
+            starts=[self.starts[i] for i in places],
+        )
+
     def copy_back(self) -> None:
         """Writes the parameters that are no flat memory."""
         for p, flat in self.copied_out:

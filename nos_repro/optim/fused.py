@@ -20,6 +20,7 @@ from nos_repro.optim.foreach import update_foreach
 from nos_repro.optim.kernel import Kernel, Kind, build, kind_of, scalar_names, slots
 from nos_repro.optim.program import run_once
 
+SMALL, JOINED_FROM = 4096, 8  # elements, tensors
 PAYS_FROM = 1_000_000  # elements: below, seconds of compiling save too little a step
 DEVICES = ("cpu", "cuda", "xpu")
 
@@ -50,6 +51,9 @@ def update_fused(batch: Batch, step: Step) -> None:
     kind = kind_of(step, batch.weights[0])
     kernel, scalars = _COMPILED[kind], _scalars(kind, step)
     rows, rest = _split(batch)
+    small: Batch | None = None
+    if kind.program.sites == 0:
+        rows, small = _joined(rows)
     averages = [rows.averages[name] for name in kind.program.averages] if rows.weights else []
     size = slots(kind)
     for first in range(0, len(rows.weights), size):
@@ -61,25 +65,54 @@ def update_fused(batch: Batch, step: Step) -> None:
             chunk = [part + pad[:missing] for part, pad in zip(chunk, padding, strict=True)]
         keys = _keys(kind, step, tuple(rows.numbers[first : first + size]))
         kernel(chunk[0], chunk[1], chunk[2:], scalars, keys)
+    if small is not None:
+        _part(small, rows)
     if rest.weights:
         update_foreach(rest, step)
 
 
 def _split(batch: Batch) -> tuple[Batch, Batch]:
     """The tensors as whole rows, and what is left of them, flat."""
-    if all(w.dim() == 2 for w in batch.weights):
+    whole = [i for i, w in enumerate(batch.weights) if w.dim() == 2]
+    if len(whole) == len(batch.weights):
         return batch, Batch()
-    rows, rest = Batch(), Batch()
+    rows, rest = batch.chosen(whole), Batch()
     for i, w in enumerate(batch.weights):
         n = w.numel()
         if w.dim() == 2:
-            _take(rows, batch, i, 0, n)
-        elif n < 2 * LANES:
+            continue
+        if n < 2 * LANES:
             _take(rest, batch, i, 0, n)
         else:
             _take(rows, batch, i, 0, n - n % LANES)
             _take(rest, batch, i, n - n % LANES, n)
     return rows, rest
+
+
+def _joined(rows: Batch) -> tuple[Batch, Batch | None]:
+    """Small tensors as one, in the last place, and those tensors: they cost calls, not bytes.
+
+    (Not for a rule that draws: its numbers depend on the tensor.)
+    """
+    small = [i for i, w in enumerate(rows.weights) if w.numel() <= SMALL]
+    if len(small) < JOINED_FROM:
+        return rows, None
+    alone = rows.chosen([i for i, w in enumerate(rows.weights) if w.numel() > SMALL])
+    together = rows.chosen(small)
+    alone.weights.append(torch.cat(together.weights))
+    alone.gradients.append(torch.cat(together.gradients))
+    for name, tensors in together.averages.items():
+        alone.averages[name].append(torch.cat(tensors))
+    alone.numbers.append(-1)
+    return alone, together
+
+
+def _part(small: Batch, rows: Batch) -> None:
+    """Copies what `_joined` put together back to where it came from."""
+    lengths = [len(w) for w in small.weights]
+    torch._foreach_copy_(small.weights, torch.split(rows.weights[-1], lengths))
+    for name, tensors in small.averages.items():
+        torch._foreach_copy_(tensors, torch.split(rows.averages[name][-1], lengths))
 
 
 def _take(into: Batch, batch: Batch, i: int, start: int, end: int) -> None:
