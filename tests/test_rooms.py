@@ -1,4 +1,4 @@
-"""DESIGN.md's one way through the rooms: a room imports only what lies upstream of it."""
+"""The one way through the rooms (README): a room imports only what lies upstream of it."""
 
 import ast
 from collections.abc import Iterator
@@ -51,7 +51,9 @@ def test_a_room_imports_only_upstream_rooms(path: Path) -> None:
     if own in EVERYBODYS:
         assert not rooms, f"{path.name} is everybody's and imports nobody: {rooms}"
         return
-    assert own in ROOMS, f"{path.name}: new room {own!r}: give it its place in ROOMS and DESIGN.md"
+    assert own in ROOMS, (
+        f"{path.name}: new room {own!r}: give it its place in ROOMS and in the README"
+    )
     for line, room in rooms:
         if room in ROOMS:
             assert ROOMS.index(room) <= ROOMS.index(own), f"line {line}: {own} imports {room}"

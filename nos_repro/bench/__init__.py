@@ -1,4 +1,4 @@
-"""The repository's own benchmarks: ratios within one process, against the budgets of DESIGN.md.
+"""The repository's own benchmarks: ratios within one process, against the budgets they must keep.
 
 One file a benchmark; `run_benchmarks` finds every module of this package by itself.
 """

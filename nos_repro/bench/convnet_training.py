@@ -1,6 +1,6 @@
 """Training steps of the small ConvNet on one core, against a plain fp32 loop in the same process.
 
-The budget is DESIGN.md's for a child of the search: 3x with the pooling head, 2.3x with the flat
+The budget is a child's of the search: 3x with the pooling head, 2.3x with the flat
 one. The plain loop is the same network as it comes (fp32, contiguous) behind PyTorch's own
 `DataLoader`; the update is SGD in both. The images are the digits: of CIFAR-10's size, and here.
 """

@@ -19,7 +19,7 @@ BIG: list[Shape] = [(2048, 2048)] * 8  # 33,554,432 parameters
 
 
 def wide_resnet_shapes(depth: int = 40, width: int = 4) -> list[Shape]:
-    """The parameters of WRN-40-4 (8,949,210 in 116 tensors), as facts/models describes it."""
+    """The parameters of WRN-40-4 (8,949,210 in 116 tensors)."""
     shapes: list[Shape] = [(16, 3, 3, 3)]
     channels = 16
     for out in (16 * width, 32 * width, 64 * width):

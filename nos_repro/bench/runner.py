@@ -55,7 +55,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a benchmark: what was measured, and its budget in DESIGN.md where it has one."""
+    """One line of a benchmark: what was measured, and its budget where it has one."""
 
     what: str
     value: Ratio

@@ -42,7 +42,7 @@ def parameters(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> 
 
 
 def decay(name: str | None, t: int, total: int) -> float:
-    """f(t) of facts/optimizers.md, written again."""
+    """f(t) of sec. 4.1, written again."""
     match name:
         case None:
             return 1.0
