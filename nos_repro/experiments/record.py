@@ -20,7 +20,7 @@ KINDS: dict[str, Any] = {
 """What the fields of a record that somebody reads must be."""
 # fmt: on
 
-CURVE_POINTS = 100
+FIRST_POINTS, CURVE_POINTS = 30, 100
 """Evaluations kept in the compact form of a record; the full curve stays in `metrics.jsonl`."""
 
 
@@ -73,14 +73,14 @@ class Record:
         return {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
 
     def thinned(self, points: int = CURVE_POINTS) -> Record:
-        """The record with about ``points`` evaluations: evenly spaced, best and last kept.
+        """The record with about ``points`` evaluations: the first, evenly spaced, best and last.
 
         A thinned record is its own thinned form, so that a clone draws what the original drew.
         """
-        if len(self.metrics) <= points + 2:
+        if len(self.metrics) <= FIRST_POINTS + points + 2:
             return self
         stride = math.ceil(len(self.metrics) / points)
-        keep = set(range(0, len(self.metrics), stride)) | {len(self.metrics) - 1}
+        keep = {*range(FIRST_POINTS), *range(0, len(self.metrics), stride), len(self.metrics) - 1}
         scored = [i for i, p in enumerate(self.metrics) if f"val_{self.metric}" in p]
         if scored:
             best = self._best([self.metrics[i] for i in scored])
