@@ -15,26 +15,40 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from nos_repro.errors import ConfigError, NosError, unknown
-from nos_repro.experiments.grid import points
-from nos_repro.experiments.schema import SCALES, Selection, Study
+from nos_repro.experiments.grid import Point, points, repeat_trials, sweep_trial
+from nos_repro.experiments.schema import SCALES, Row, Selection, Study
 from nos_repro.experiments.trial import Training
 from nos_repro.optim.factory import check_optimizer, check_schedule
 from nos_repro.tasks import find_task
+
+# fmt: off
+OURS = {
+    "lr":           "sweep it, e.g. sweep: {lr: [0.1]}",
+    "weight_decay": "sweep it, e.g. sweep: {weight_decay: [5.0e-4]}",
+    "seed":         "a row has one of its own, e.g. seed: 1",
+    "total_steps":  "it follows from training.epochs",
+    "params":       "the task brings them",
+    "name":         "it is the row's optimizer or schedule",
+}
+# fmt: on
 
 
 def find_config(given: str) -> Path:
     """The study file ``given`` names: a path, or the name of one that ships with the package."""
     path = Path(given)
-    if path.is_file():
-        return path
+    try:
+        if path.is_file():
+            return path
+    except OSError as error:
+        raise ConfigError(f"{given[:100]}: {error.strerror}") from None
     package = Path(str(resources.files("nos_repro")))
     folders = [package / "configs", package.parent / "configs"]
     for folder in folders:
-        shipped = folder / path.with_suffix(".yaml").name
-        if shipped.is_file() and path.parent in (Path(), Path("configs")):
+        shipped = folder / f"{path.stem}.yaml"
+        if path.stem and shipped.is_file() and path.parent in (Path(), Path("configs")):
             return shipped
     names = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
-    raise ConfigError(f"{given}: no such file; " + unknown("study", path.stem, names))
+    raise ConfigError(f"{given or '(empty)'}: no such file; " + unknown("study", path.stem, names))
 
 
 def load_study(
@@ -65,6 +79,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot be read: {error}") from None
     except (YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"not valid YAML: {error}") from None
+    except RecursionError:
+        raise ConfigError("not valid YAML: nested too deep") from None
     if not isinstance(values, dict):
         raise ConfigError("not a study: expected keys such as study, task, rows")
     return {str(key): value for key, value in values.items()}
@@ -80,10 +96,22 @@ def _merge(values: dict[str, Any], scale: str, overrides: Sequence[str]) -> Dict
     if scale not in scales:
         raise ConfigError(unknown("scale", scale, scales))
     base = {key: value for key, value in values.items() if key != "scales"}
-    merged = _merge_dicts(base, scales[scale] or {}, f"scales.{scale}")
-    for word in overrides:
-        merged = _merge_dicts(merged, _override(word), word)
+    above = [(f"scales.{scale}", {} if scales[scale] is None else scales[scale])]
+    above += [(f"override {word!r}", _override(word)) for word in overrides]
+    merged = base
+    for where, changes in above:
+        _check_rows(base.get("rows"), changes, where)
+        merged = _merge_dicts(merged, changes, where)
     return OmegaConf.create(merged)
+
+
+def _check_rows(rows: Any, changes: Any, where: str) -> None:
+    """A scale and an override change rows of the file; what they misspell is no new row."""
+    named = changes.get("rows") if isinstance(changes, dict) else None
+    if isinstance(rows, dict) and isinstance(named, dict):
+        for name in named:
+            if name not in rows:
+                raise ConfigError(f"{where}: {unknown('row', str(name), map(str, rows))}")
 
 
 def _override(word: str) -> dict[str, Any]:
@@ -137,6 +165,9 @@ def _structured(cls: Any, values: Any, where: str) -> Any:
     """``values`` as a ``cls``, by OmegaConf's structured configs, errors in our words."""
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), values))
+    except (TypeError, OverflowError) as error:
+        problem = "a number is too large" if isinstance(error, OverflowError) else str(error)
+        raise ConfigError(f"{where or 'rows or another section'}: {problem}") from None
     except OmegaConfBaseException as error:
         key = ".".join(part for part in (where, str(getattr(error, "full_key", "") or "")) if part)
         first = str(error.msg or error).splitlines()[0]
@@ -145,14 +176,16 @@ def _structured(cls: Any, values: Any, where: str) -> Any:
             choice = [entry.name for entry in dataclasses.fields(owner)]
             wrong = unknown("key", key.rpartition(".")[2], choice)
             raise ConfigError(f"{key}: {wrong}") from None
-        raise ConfigError(f"{key}: {first}") from None
+        if "List[" in first:
+            first = f"expected a list, e.g. [0.1, 1.0]; {first}"
+        raise ConfigError(f"{key}: {first}" if key else first) from None
 
 
 def _task(section: dict[str, Any]) -> dict[str, Any]:
     """The task's section, checked by the task's own settings, all defaults filled in."""
     values = dict(section)
     name = values.pop("name", None)
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError("task.name: say which task is trained, e.g. name: wide_resnet")
     settings = _structured(find_task(name).Settings, values, "task")
     filled: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
@@ -196,9 +229,33 @@ def _chosen(study: Study, patterns: Iterable[str]) -> list[str]:
 def _check_optimizers(study: Study) -> None:
     for name, row in study.rows.items():
         try:
-            check_schedule(row.schedule or study.schedule, **row.schedule_options)
+            check_schedule(row.schedule or study.schedule, **_named(row.schedule_options))
             for point in points(study, row):
                 values = {k: v for k, v in point.values if k not in ("lr", "weight_decay")}
-                check_optimizer(row.optimizer, **{**row.options, **values})
+                check_optimizer(row.optimizer, **_named({**row.options, **values}))
+                _check_trial(study, row, point)
         except NosError as error:
             raise type(error)(f"rows.{name}: {error}") from None
+        except OverflowError:
+            raise ConfigError(f"rows.{name}: a number is too large") from None
+
+
+def _named(options: dict[str, Any]) -> dict[str, Any]:
+    """``options``, none of which is what the suite itself hands to an optimizer or a schedule."""
+    for option, instead in OURS.items():
+        if option in options:
+            raise ConfigError(f"'{option}' is no option: {instead}")
+    return options
+
+
+def _check_trial(study: Study, row: Row, point: Point) -> None:
+    trials = [sweep_trial(study, row, point), *repeat_trials(study, row, point)]
+    for trial in (trials[0], trials[-1]):
+        if not 0 <= trial.seed < 2**63:
+            raise ConfigError(
+                f"seed must be between 0 and 2^63, got {trial.seed} (selection.seed and the row's)"
+            )
+    try:
+        json.dumps(trials[0].to_json(), allow_nan=False)
+    except ValueError:
+        raise ConfigError(f"{point}: a setting is infinite or NaN") from None

@@ -59,6 +59,7 @@ def test_rows_are_chosen_by_name_or_pattern_and_a_name_with_a_star_means_itself(
     assert list(load_study(write(), rows=["sign(m)*sqrt|g|"]).rows) == ["sign(m)*sqrt|g|"]
 
 
+# fmt: off
 WRONG = {
     "a misspelt key": ({"trainig": {}}, [], "trainig", "did you mean 'training'"),
     "a misspelt key inside": ({"training": {"epohcs": 1}}, [], "training.epohcs", "epochs"),
@@ -84,9 +85,42 @@ WRONG = {
     "an override without a value": ({}, ["training.epochs"], "training.epochs", "key.path=value"),
     "an override of nothing known": ({}, ["task.depht=3"], "task.depht", "head"),
     "a folder for a name": ({"study": "../up"}, [], "study", "folder"),
+    "a rate too large": ({"sweep": {"lr": [10**400]}}, [], "", "too large"),
+    "a rate for a list": ({}, ["sweep.lr=0.1"], "sweep.lr", "expected a list"),
+    "a rate among the options": (
+        {"rows": {"x": {"optimizer": "sgd", "options": {"lr": 1.0}}}}, [], "rows.x", "sweep it",
+    ),
+    "a swept seed": (
+        {"rows": {"x": {"optimizer": "sgd", "sweep": {"seed": [1, 2]}}}}, [], "rows.x", "seed: 1",
+    ),
+    "an option that is our own": (
+        {"rows": {"x": {"optimizer": "sgd", "options": {"params": 1}}}}, [], "rows.x", "task",
+    ),
+    "an infinite option": (
+        {"rows": {"x": {"optimizer": "adam", "options": {"eps": float("inf")}}}},
+        [], "rows.x", "infinite",
+    ),
+    "an infinite norm": ({"training": {"gradient_norm": float("inf")}}, [], "rows", "infinite"),
+    "a schedule too large": (
+        {"rows": {"x": {"optimizer": "sgd", "schedule": "cosine_restarts",
+                        "schedule_options": {"t_mul": 1e300}}}},
+        [], "rows.x", "too large",
+    ),
+    "a negative seed": ({"selection": {"seed": -1}}, [], "seed", "between 0"),
+    "a seed too large": ({"selection": {"seed": 2**64}}, [], "seed", "between 0"),
+    "a row misspelt in an override": ({}, ["rows.SGD (c).seed=1"], "SGD (c)", "SGD (a)"),
+    "a row misspelt in a scale": (
+        {"scales": {"paper": {"rows": {"SGD (c)": {"seed": 1}}}}}, [], "scales.paper", "SGD (a)",
+    ),
+    "a row that is a list": ({"rows": {"x": [1]}}, [], "", "rows"),
+    "options that are a list": (
+        {"rows": {"x": {"optimizer": "sgd", "options": [1]}}}, [], "", "rows",
+    ),
+    "a task's name with a slip": ({"task": {"name": "..x"}}, [], "task.name", "wide_resnet"),
     "no rows": ({"rows": {}}, [], "rows", "at least one"),
     "rows of the wrong kind": ({"rows": [1]}, [], "rows", ""),
 }
+# fmt: on
 
 
 @pytest.mark.parametrize(("changes", "overrides", "where", "fix"), WRONG.values(), ids=WRONG)
@@ -108,7 +142,9 @@ def test_a_scale_or_a_row_that_is_not_there_lists_the_choice(write):
         load_study(write(), rows=["PowerSign*"])
 
 
-@pytest.mark.parametrize("text", ["a: [", "- 1", "", "study: a\nstudy: b", "\x00", "a: ${b}"])
+@pytest.mark.parametrize(
+    "text", ["a: " + "[" * 3000, "a: [", "- 1", "", "study: a\nstudy: b", "\x00", "a: ${b}"]
+)
 def test_a_file_that_is_no_study_is_one_error(tmp_path, text):
     (tmp_path / "tiny.yaml").write_text(text)
     with pytest.raises(ConfigError, match="tiny"):
@@ -118,5 +154,8 @@ def test_a_file_that_is_no_study_is_one_error(tmp_path, text):
 def test_a_study_is_found_by_its_name_and_a_wrong_name_lists_the_shipped_ones():
     assert find_config("table2").name == "table2.yaml"
     assert find_config("configs/table2.yaml").name == "table2.yaml"
+    for nothing in ("", ".", "/", "x" * 300):
+        with pytest.raises(ConfigError):
+            find_config(nothing)
     with pytest.raises(ConfigError, match=r"(?s)did you mean 'table2'.*one of: .*table1"):
         find_config("configs/tabel2.yaml")
