@@ -35,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.overrides = [*options.overrides, *words]
     verb: Callable[[argparse.Namespace], int] = options.verb
     try:
-        return verb(options)
+        status = verb(options)
+        sys.stdout.flush()  # here a closed pipe is answered; at the interpreter's exit it is noise
+        return status
     except NosError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.status
@@ -132,6 +134,8 @@ def _open(options: argparse.Namespace) -> tuple[Study, Store]:
     from nos_repro.experiments.load import find_config, load_study
     from nos_repro.experiments.store import Store
 
+    if options.results.exists() and not options.results.is_dir():
+        raise ConfigError(f"--results {options.results}: is a file, not a folder")
     study = load_study(
         find_config(options.config),
         scale=options.scale,

@@ -36,6 +36,7 @@ def test_no_verb_prints_the_help_and_is_a_mistake(capsys):
         (["rule", "exp(sgn(g))"], "did you mean 'sign'"),
         (["bench", "optimiser-step"], "did you mean"),
         (["report", "table2", "task.widht=2"], "did you mean 'width'"),
+        (["report", "table2", "--results", __file__], "is a file, not a folder"),
         (["report", "table2", "--write", "--rows", "SGD*"], "leave out --rows"),
     ],
 )
@@ -58,6 +59,17 @@ def test_a_report_of_nothing_says_not_run_yet(tmp_path, capsys):
     assert main(["report", "table2", "--results", str(tmp_path)]) == 0
     assert "not run yet" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_leaves_early_gets_no_complaint():
+    words = [sys.executable, "-m", "nos_repro", "bench", "--list"]
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 1
+    process.stderr.close()
 
 
 def test_a_rule_is_explained(capsys):
