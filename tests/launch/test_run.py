@@ -198,10 +198,10 @@ def test_one_bad_trial_never_stops_the_others_and_is_tried_again_when_asked(
     config, tmp_path, monkeypatch
 ):
     plugin = tmp_path / "plugin"
-    plugin.mkdir()
-    (plugin / "fragile.py").write_text(FRAGILE)
+    (plugin / "mine").mkdir(parents=True)
+    (plugin / "mine" / "fragile.py").write_text(FRAGILE)
     monkeypatch.syspath_prepend(str(plugin))
-    values = {**STUDY, "task": {**STUDY["task"], "name": "fragile"}}
+    values = {**STUDY, "task": {**STUDY["task"], "name": "mine.fragile"}}
     config.write_text(yaml.safe_dump(values))
     results = tmp_path / "results"
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{plugin}", "FRAGILE": "1"}
