@@ -76,16 +76,18 @@ class Record:
         """The record with about ``points`` evaluations: the first, evenly spaced, best and last.
 
         A thinned record is its own thinned form, so that a clone draws what the original drew.
+        The traceback of a failure stays in the trial's folder: it names this machine's paths.
         """
         if len(self.metrics) <= FIRST_POINTS + points + 2:
-            return self
+            return dataclasses.replace(self, traceback="")
         stride = math.ceil(len(self.metrics) / points)
         keep = {*range(FIRST_POINTS), *range(0, len(self.metrics), stride), len(self.metrics) - 1}
         scored = [i for i, p in enumerate(self.metrics) if f"val_{self.metric}" in p]
         if scored:
             best = self._best([self.metrics[i] for i in scored])
             keep.add(next(i for i in scored if self.metrics[i] is best))
-        return dataclasses.replace(self, metrics=[self.metrics[i] for i in sorted(keep)])
+        kept = [self.metrics[i] for i in sorted(keep)]
+        return dataclasses.replace(self, metrics=kept, traceback="")
 
     @classmethod
     def from_json(cls, values: Any, where: str) -> Record:

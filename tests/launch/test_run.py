@@ -213,7 +213,9 @@ def test_one_bad_trial_never_stops_the_others_and_is_tried_again_when_asked(
     assert statuses.count("failed") == 2
     failed = next(record for record in records(results) if record["status"] == "failed")
     assert "broke on purpose" in failed["reason"]
-    assert "Traceback" in failed["traceback"]
+    folder = results / "tiny/smoke/trials" / failed["id"]
+    assert "Traceback" in json.loads((folder / "record.json").read_text())["traceback"]
+    assert failed["traceback"] == "", "a machine's paths do not go into what is committed"
     environment.pop("FRAGILE")
     again = subprocess.run(
         command(config, results, "--retry"),
