@@ -157,6 +157,11 @@ def _build(merged: DictConfig, scale: str) -> Study:
     for key in ("task", "rows", "columns", "training", "selection", "sweep"):
         if key in merged and not isinstance(merged[key], DictConfig):
             raise ConfigError(f"{key}: expected a mapping of names to values, got {merged[key]!r}")
+    for key in OmegaConf.missing_keys(merged):
+        raise ConfigError(f"{key}: '???' is no value")
+    for name, title in merged.get("columns", {}).items():
+        if not isinstance(title, str):
+            raise ConfigError(f"columns.{name}: expected the column's title, got {title!r}")
     merged["scale"] = scale
     return _structured(Study, merged, "")  # type: ignore[no-any-return]
 

@@ -117,6 +117,8 @@ WRONG = {
         {"rows": {"x": {"optimizer": "sgd", "options": [1]}}}, [], "", "rows",
     ),
     "a task's name with a slip": ({"task": {"name": "..x"}}, [], "task.name", "wide_resnet"),
+    "a value left open": ({"training": {"epochs": "???"}}, [], "training.epochs", "no value"),
+    "a title that is no text": ({"columns": {"best_test": [1]}}, [], "columns.best_test", "title"),
     "no rows": ({"rows": {}}, [], "rows", "at least one"),
     "rows of the wrong kind": ({"rows": [1]}, [], "rows", ""),
 }
