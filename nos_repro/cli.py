@@ -156,7 +156,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.dry_run:
         print(dry_run(study, store, conditions, options.workers, options.threads))
         return 0
-    launcher = launcher_of(conditions, options.workers, options.threads)
+    launcher = launcher_of(options.workers, options.threads)
     failed = run_study(study, store, launcher, conditions, retry=options.retry)
     print(study_table(study, outcomes(study, store)).text())
     _say_problems(store)

@@ -1,48 +1,67 @@
-"""The contract of a launcher: it is handed trials and says, in time, what became of each."""
+"""The contract of a launcher: it is handed jobs and says, in time, what became of each."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Generic, Literal, Protocol, TypeVar
 
-from nos_repro.experiments.trial import Trial
+Outcome = Literal["recorded", "held"]
+
+
+class Job(Protocol):
+    """Something to run, in a folder of its own. It travels to other processes by pickle."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it writes what it found, each file whole or not at all."""
+
+    @property
+    def label(self) -> str:
+        """What it is, in a few words, for progress and logs."""
+
+    @property
+    def limit_seconds(self) -> float | None:
+        """Longer than this it may not run: its process is killed. None: as long as it takes."""
+
+    def run(self, stop: Callable[[], bool]) -> tuple[Outcome, str]:
+        """Does the work; what came of it, and what the user should know.
+
+        Asked to ``stop`` it saves its state and raises Stopped. Raises StoreError where the disk
+        refuses.
+        """
+
+
+J = TypeVar("J", bound=Job)
 
 
 @dataclass(frozen=True)
-class Job:
-    """A trial and the folder it runs in."""
-
-    trial: Trial
-    folder: Path
-
-
-@dataclass(frozen=True)
-class Report:
+class Report(Generic[J]):
     """What became of a job.
 
-    ``recorded``: its record is on disk. ``held``: another live process has the trial. ``lost``:
-    the worker vanished, or broke outside the training; the trial goes on from its checkpoint when
-    tried again. ``stopped``: it was asked to stop and saved its state. ``blocked``: the disk
-    refused, the message says how.
+    ``recorded``: its result is on disk. ``held``: another live process has it. ``lost``: the
+    worker vanished, or broke outside the work; the job goes on from its checkpoint when tried
+    again. ``overran``: it was killed at its time limit. ``stopped``: it was asked to stop and
+    saved its state. ``blocked``: the disk refused, the message says how.
     """
 
-    job: Job
-    outcome: Literal["recorded", "held", "lost", "stopped", "blocked"]
+    job: J
+    outcome: Literal["recorded", "held", "lost", "overran", "stopped", "blocked"]
     message: str = ""
 
 
-class Launcher(Protocol):
+class Launcher(Protocol[J]):
     """Runs jobs somewhere. Not thread-safe; one driver uses one launcher."""
 
     @property
     def free(self) -> int:
         """How many more jobs may be submitted now."""
 
-    def submit(self, job: Job) -> None: ...
+    def submit(self, job: J) -> None: ...
 
-    def wait(self, seconds: float) -> list[Report]:
+    def wait(self, seconds: float) -> list[Report[J]]:
         """The jobs that ended; waits at most ``seconds`` for the first of them."""
 
-    def close(self) -> list[Report]:
+    def close(self) -> list[Report[J]]:
         """Asks what runs to save its state, waits for it, and frees everything."""

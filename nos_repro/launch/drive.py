@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from nos_repro.errors import LaunchError
+from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.files import StoreError
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, outcome
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
-from nos_repro.launch.base import Job, Launcher, Report
+from nos_repro.launch.base import Launcher, Report
+from nos_repro.launch.trial_job import TrialJob
 
 MAX_LOST = 3
 """Times in a row that a trial's worker may vanish before the run goes on without it."""
@@ -40,10 +42,11 @@ class Drive:
 
     study: Study
     store: Store
-    launcher: Launcher
+    launcher: Launcher[TrialJob]
+    conditions: Conditions
     display: Display
     retry: bool = False
-    running: dict[str, Job] = field(default_factory=dict)
+    running: dict[str, TrialJob] = field(default_factory=dict)
     rows: dict[str, Outcome] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     lost: Counter[str] = field(default_factory=Counter)
@@ -120,11 +123,11 @@ class Drive:
                 return
             if self.held.get(trial.id, 0.0) > now:
                 continue
-            job = Job(trial, self.store.open(trial))
+            job = TrialJob(trial, self.store.open(trial), self.conditions)
             self.running[trial.id] = job
             self.launcher.submit(job)
 
-    def _take(self, report: Report) -> None:
+    def _take(self, report: Report[TrialJob]) -> None:
         trial = report.job.trial
         self.running.pop(trial.id, None)
         if report.outcome == "blocked":

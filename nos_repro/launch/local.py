@@ -1,4 +1,4 @@
-"""Trials on this machine: worker processes with pinned threads, or this process itself."""
+"""Jobs on this machine: worker processes with pinned threads, or this process itself."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ import os
 import signal
 import sys
 import threading
+import time
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
+from typing import Generic
 
 import torch
 
-from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.files import StoreError
-from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.training import Stopped
-from nos_repro.launch.base import Job, Report
+from nos_repro.launch.base import J, Report
 
 log = logging.getLogger(__name__)
 
@@ -32,53 +33,63 @@ SAVE_SECONDS = 60.0
 _stopping = threading.Event()
 
 
-class InProcess:
-    """Runs each job at once, in this process: for debugging, and for a single short trial."""
+class InProcess(Generic[J]):
+    """Runs each job at once, in this process: for debugging, and for a single short trial.
 
-    def __init__(self, conditions: Conditions) -> None:
-        self.conditions = conditions
-        self._reports: list[Report] = []
+    Nobody stands beside it, so that a job's time limit binds only where the job itself looks.
+    """
+
+    def __init__(self) -> None:
+        self._reports: list[Report[J]] = []
 
     @property
     def free(self) -> int:
         return 0 if self._reports else 1
 
-    def submit(self, job: Job) -> None:
-        self._reports.append(_run(job, self.conditions))
+    def submit(self, job: J) -> None:
+        self._reports.append(_run(job))
 
-    def wait(self, seconds: float) -> list[Report]:
+    def wait(self, seconds: float) -> list[Report[J]]:
         done, self._reports = self._reports, []
         return done
 
-    def close(self) -> list[Report]:
+    def close(self) -> list[Report[J]]:
         return self.wait(0)
 
 
 @dataclass
-class _Slot:
-    """A worker process's place: its cores, its device, and what it runs."""
+class _Slot(Generic[J]):
+    """A worker process's place: its cores, its device, and what it runs, since when."""
 
     number: int
     cores: list[int]
     pool: ProcessPoolExecutor
-    job: Job | None = None
-    future: Future[Report] | None = None
+    job: J | None = None
+    future: Future[Report[J]] | None = None
+    started: float = 0.0
+    overran: bool = False
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the time limit of its job."""
+        if self.job is None or self.job.limit_seconds is None or self.overran:
+            return float("inf")
+        return self.started + self.job.limit_seconds - time.monotonic()
 
 
-class LocalWorkers:
-    """``workers`` processes of ``threads`` pinned cores each, one trial at a time.
+class LocalWorkers(Generic[J]):
+    """``workers`` processes of ``threads`` pinned cores each, one job at a time.
 
-    Each slot is a pool of one, so that a worker that is killed takes its own trial with it and
+    Each slot is a pool of one, so that a worker that is killed takes its own job with it and
     no other. Where CUDA is there, slot i sees device i modulo their number.
     """
 
-    def __init__(self, conditions: Conditions, workers: int, threads: int = 1) -> None:
-        self.conditions = conditions
+    def __init__(self, workers: int, threads: int = 1) -> None:
         self.threads = threads
         self._context = worker_context()
         self._awaited = False
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        self._slots = []
+        self._slots: list[_Slot[J]] = []
         for number in range(workers):
             start = number * threads
             own = cores[start : start + threads] if start + threads <= len(cores) else []
@@ -96,28 +107,35 @@ class LocalWorkers:
     def free(self) -> int:
         return sum(slot.job is None for slot in self._slots)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: J) -> None:
         if not self._awaited:
             await_workers(self._context)
             self._awaited = True
         slot = next(slot for slot in self._slots if slot.job is None)
-        slot.job = job
+        slot.job, slot.started, slot.overran = job, time.monotonic(), False
         try:
-            slot.future = slot.pool.submit(_run, job, self.conditions)
+            slot.future = slot.pool.submit(_run, job)
         except BrokenProcessPool:
             slot.pool = self._pool(slot.number, slot.cores)
-            slot.future = slot.pool.submit(_run, job, self.conditions)
+            slot.future = slot.pool.submit(_run, job)
 
-    def wait(self, seconds: float) -> list[Report]:
+    def wait(self, seconds: float) -> list[Report[J]]:
         running = [slot.future for slot in self._slots if slot.future is not None]
-        wait(running, timeout=seconds, return_when=FIRST_COMPLETED)
+        left = min((slot.seconds_left for slot in self._slots), default=seconds)
+        wait(running, timeout=max(0.0, min(seconds, left)), return_when=FIRST_COMPLETED)
+        for slot in self._slots:
+            if slot.seconds_left <= 0 and slot.future is not None and not slot.future.done():
+                slot.overran = True
+                for process in _processes([slot]):
+                    process.kill()
+                wait([slot.future], timeout=SAVE_SECONDS)
         return [
             self._collect(slot)
             for slot in self._slots
             if slot.future is not None and slot.future.done()
         ]
 
-    def _collect(self, slot: _Slot) -> Report:
+    def _collect(self, slot: _Slot[J]) -> Report[J]:
         assert slot.future is not None
         assert slot.job is not None
         job, future = slot.job, slot.future
@@ -127,9 +145,11 @@ class LocalWorkers:
         except BrokenProcessPool:
             slot.pool.shutdown(wait=False)
             slot.pool = self._pool(slot.number, slot.cores)
+            if slot.overran:
+                return Report(job, "overran", f"killed after {job.limit_seconds:g} s")
             return Report(job, "lost", "the worker process vanished (killed, or out of memory)")
 
-    def close(self) -> list[Report]:
+    def close(self) -> list[Report[J]]:
         busy = [slot for slot in self._slots if slot.job is not None]
         for process in _processes(busy):
             process.terminate()
@@ -146,7 +166,7 @@ class LocalWorkers:
         return reports
 
 
-def _processes(slots: list[_Slot]) -> list[BaseProcess]:
+def _processes(slots: Sequence[_Slot[J]]) -> list[BaseProcess]:
     return [process for slot in slots for process in (slot.pool._processes or {}).values()]
 
 
@@ -158,7 +178,7 @@ def worker_context() -> BaseContext:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([__name__, "nos_repro.launch.trial_job"])
     if threading.current_thread() is threading.main_thread():
         answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
@@ -211,14 +231,13 @@ def keep_freed_memory() -> None:
     mallopt(m_trim_threshold, 2**31 - 1)
 
 
-def _run(job: Job, conditions: Conditions) -> Report:
+def _run(job: J) -> Report[J]:
     try:
-        outcome, notes = run_trial(job.trial, job.folder, conditions, stop=_stopping.is_set)
-        return Report(job, outcome, "; ".join(notes))
+        return Report(job, *job.run(_stopping.is_set))
     except Stopped:
         return Report(job, "stopped")
     except StoreError as error:
         return Report(job, "blocked", str(error))
     except Exception as error:
-        log.exception("trial %s", job.trial.id)
+        log.exception("%s", job.label)
         return Report(job, "lost", f"{type(error).__name__}: {error}")

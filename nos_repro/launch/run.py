@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,6 +19,7 @@ from nos_repro.launch.base import Launcher
 from nos_repro.launch.drive import Drive
 from nos_repro.launch.local import InProcess, LocalWorkers, keep_freed_memory
 from nos_repro.launch.progress import duration, make_display
+from nos_repro.launch.trial_job import TrialJob
 from nos_repro.tasks import find_task
 
 
@@ -42,23 +44,28 @@ def worker_count(workers: int | None, threads: int) -> int:
     return max(1, (cores or 1) // threads)
 
 
-def launcher_of(conditions: Conditions, workers: int | None, threads: int) -> Launcher:
+def launcher_of(workers: int | None, threads: int) -> Launcher[Any]:
     """Worker processes of this machine; 0 workers: this process."""
     count = worker_count(workers, threads)
     if count == 0:
         torch.set_num_threads(threads)
-        return InProcess(conditions)
-    return LocalWorkers(conditions, count, threads)
+        return InProcess()
+    return LocalWorkers(count, threads)
 
 
 def run_study(
-    study: Study, store: Store, launcher: Launcher, conditions: Conditions, *, retry: bool = False
+    study: Study,
+    store: Store,
+    launcher: Launcher[TrialJob],
+    conditions: Conditions,
+    *,
+    retry: bool = False,
 ) -> int:
     """Runs what has no record; returns how many trials have no result (failed, or lost)."""
     prepare_data(study, conditions)
     display = make_display()
     try:
-        rows = Drive(study, store, launcher, display, retry=retry).run()
+        rows = Drive(study, store, launcher, conditions, display, retry=retry).run()
     finally:
         display.close()
     return sum(row.failed + row.missing for row in rows)

@@ -1,5 +1,6 @@
 """Launchers of this machine: what a worker that hangs or breaks costs."""
 
+import dataclasses
 import os
 import signal
 import sys
@@ -10,20 +11,21 @@ import pytest
 
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.trial import Training
-from nos_repro.launch import local
-from nos_repro.launch.base import Job
+from nos_repro.launch import local, trial_job
 from nos_repro.launch.local import InProcess, LocalWorkers, await_workers, worker_context
+from nos_repro.launch.trial_job import TrialJob
 from tests.experiments.helpers import digits_trial
 
 
 @pytest.fixture
 def job(tmp_path):
-    return Job(digits_trial(training=Training(epochs=10**6)), tmp_path / "trial")
+    trial = digits_trial(training=Training(epochs=10**6))
+    return TrialJob(trial, tmp_path / "trial", Conditions(tmp_path))
 
 
 def test_a_worker_that_hangs_does_not_hold_up_the_end_of_a_run(job, tmp_path, monkeypatch):
     monkeypatch.setattr(local, "SAVE_SECONDS", 1.0)
-    launcher = LocalWorkers(Conditions(tmp_path), workers=1)
+    launcher = LocalWorkers(workers=1)
     launcher.submit(job)
     (process,) = launcher._slots[0].pool._processes.values()
     deadline = time.monotonic() + 120
@@ -36,8 +38,23 @@ def test_a_worker_that_hangs_does_not_hold_up_the_end_of_a_run(job, tmp_path, mo
     assert not process.is_alive()
 
 
+def test_a_job_that_overruns_its_time_limit_is_killed_and_its_slot_is_free_again(job, tmp_path):
+    launcher = LocalWorkers(workers=1)
+    launcher.submit(dataclasses.replace(job, limit_seconds=0.5))
+    reports = []
+    deadline = time.monotonic() + 120
+    while not reports:
+        assert time.monotonic() < deadline
+        reports = launcher.wait(60)
+    assert [report.outcome for report in reports] == ["overran"]
+    assert launcher.free == 1
+    launcher.submit(dataclasses.replace(job, trial=digits_trial(training=Training(epochs=1))))
+    assert [report.outcome for report in launcher.wait(120)] == ["recorded"]
+    launcher.close()
+
+
 def test_closing_asks_what_runs_to_save_and_starts_nothing_else(job, tmp_path):
-    launcher = LocalWorkers(Conditions(tmp_path), workers=2)
+    launcher = LocalWorkers(workers=2)
     launcher.submit(job)
     deadline = time.monotonic() + 120
     while not (job.folder / "metrics.jsonl").exists():
@@ -56,8 +73,9 @@ def test_from_their_first_moment_workers_leave_ctrl_c_to_the_parent():
 
 
 def test_this_process_takes_one_job_at_a_time(tmp_path):
-    job = Job(digits_trial(training=Training(epochs=1)), tmp_path / "trial")
-    launcher = InProcess(Conditions(tmp_path))
+    trial = digits_trial(training=Training(epochs=1))
+    job = TrialJob(trial, tmp_path / "trial", Conditions(tmp_path))
+    launcher = InProcess()
     launcher.submit(job)
     assert launcher.free == 0
     assert [report.outcome for report in launcher.wait(0)] == ["recorded"]
@@ -68,8 +86,8 @@ def test_what_breaks_outside_the_training_loses_its_trial_and_no_other(job, tmp_
     def broken(*_, **__):
         raise FileNotFoundError("somebody removed the folder")
 
-    monkeypatch.setattr(local, "run_trial", broken)
-    launcher = InProcess(Conditions(tmp_path))
+    monkeypatch.setattr(trial_job, "run_trial", broken)
+    launcher = InProcess()
     launcher.submit(job)
     (report,) = launcher.wait(0)
     assert (report.outcome, report.message) == (

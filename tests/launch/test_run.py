@@ -173,7 +173,7 @@ def test_a_worker_that_is_killed_loses_only_time(config, tmp_path, undisturbed):
     study = load_study(config, scale="smoke")
     store = Store(tmp_path / "results", study.study, study.scale)
     conditions = Conditions(tmp_path, checkpoint_seconds=0.05)
-    launcher = KillsOneWorker(conditions, workers=2)
+    launcher = KillsOneWorker(workers=2)
     assert run_study(study, store, launcher, conditions) == 0
     assert launcher.killed
     assert metrics(tmp_path / "results") == undisturbed

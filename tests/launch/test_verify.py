@@ -21,7 +21,7 @@ def recorded(tmp_path):
     study = digits_study({"SGD": Row("sgd")}, selection=Selection())
     store = Store(tmp_path, study.study, study.scale)
     conditions = Conditions(tmp_path)
-    assert run_study(study, store, InProcess(conditions), conditions) == 0
+    assert run_study(study, store, InProcess(), conditions) == 0
     for record in outcome(study, "SGD", store).records:
         store.replace(dataclasses.replace(record, code="0" * 12))
     return study, store, conditions
