@@ -131,7 +131,8 @@ def _results_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _open(options: argparse.Namespace) -> tuple[Study, Store]:
-    from nos_repro.experiments.load import find_config, load_study
+    from nos_repro.experiments.load import load_study
+    from nos_repro.experiments.settings_file import find_config
     from nos_repro.experiments.store import Store
 
     if options.results.exists() and not options.results.is_dir():

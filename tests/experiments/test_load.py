@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from nos_repro.errors import ConfigError, NosError
-from nos_repro.experiments.load import find_config, load_study
+from nos_repro.experiments.load import load_study
+from nos_repro.experiments.settings_file import find_config
 
 STUDY = """
 study: tiny

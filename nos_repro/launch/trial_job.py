@@ -1,0 +1,31 @@
+"""A trial as a job: what a study hands to a launcher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.runner import run_trial
+from nos_repro.experiments.trial import Trial
+from nos_repro.launch.base import Outcome
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """A trial, the folder it runs in, and what it runs under."""
+
+    trial: Trial
+    folder: Path
+    conditions: Conditions
+    limit_seconds: float | None = None
+
+    @property
+    def label(self) -> str:
+        return self.trial.label()
+
+    def run(self, stop: Callable[[], bool]) -> tuple[Outcome, str]:
+        """Trains it to its record, from its checkpoint if it has one (`run_trial`)."""
+        outcome, notes = run_trial(self.trial, self.folder, self.conditions, stop=stop)
+        return outcome, "; ".join(notes)
