@@ -1,0 +1,160 @@
+"""The contract of a search algorithm: it is handed samples with their rewards, and learns.
+
+It registers itself; one of your own is named by its module: `algorithm: {name: my_package.mine}`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from nos_repro.data.plugins import import_plugin
+from nos_repro.errors import ConfigError, unknown
+from nos_repro.search.controller import Controller, Scores
+
+
+class Batch(NamedTuple):
+    """Samples and what came of them.
+
+    ``behaviour`` are the log-probabilities at the time of the draw: asynchronous workers bring
+    rewards for strings that an older policy wrote.
+    """
+
+    tokens: Int64[Tensor, "strings length"]
+    behaviour: Float[Tensor, "strings length"]
+    rewards: Float[Tensor, " strings"]
+
+
+@dataclass(frozen=True)
+class AlgorithmSettings:
+    """What every algorithm is told (sec. 4.2), whether it heeds it or not."""
+
+    batch: int = 5
+    """Rewards an update."""
+    entropy: float = 0.0015
+    """Weight of the policy's entropy (nats, summed over the string) in what is maximised."""
+    baseline_decay: float = 0.95
+    """Of the moving average of rewards. *Departure*: the papers do not print it."""
+
+    def __post_init__(self) -> None:
+        require(self.batch >= 1, "batch", "at least 1", self.batch)
+        require(self.entropy >= 0, "entropy", "at least 0", self.entropy)
+        require(0 <= self.baseline_decay < 1, "baseline_decay", "in [0, 1)", self.baseline_decay)
+
+
+def require(holds: bool, key: str, rule: str, given: object) -> None:
+    """Raises ConfigError `algorithm.KEY must be RULE, got GIVEN` unless the condition holds."""
+    if not holds:
+        raise ConfigError(f"algorithm.{key} must be {rule}, got {given}")
+
+
+class Baseline:
+    """An exponential moving average of earlier rewards (sec. 3.2).
+
+    *Reading of the paper*: the first batch, which nothing precedes, is compared to its own mean.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self.value: float | None = None
+
+    def advantages(self, rewards: Float[Tensor, " strings"]) -> Float[Tensor, " strings"]:
+        """Rewards less the baseline, which then takes them in."""
+        mean = float(rewards.mean())
+        before = mean if self.value is None else self.value
+        self.value = self.decay * before + (1 - self.decay) * mean
+        return rewards - before
+
+
+class Algorithm(ABC):
+    """Turns batches into better policies. ``Settings`` is the dataclass of its YAML section."""
+
+    Settings: ClassVar[type[Any]] = AlgorithmSettings
+
+    def __init__(self, controller: Controller, settings: Any) -> None:
+        self.controller = controller
+        self.settings = settings
+        self.baseline = Baseline(settings.baseline_decay)
+
+    @abstractmethod
+    def update(self, batch: Batch) -> dict[str, float]:
+        """Learns from a batch; figures about the update, by name."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next update depends on, beside the controller's weights."""
+        return {"baseline": self.baseline.value}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.baseline.value = state["baseline"]
+
+
+class AdamAlgorithm(Algorithm):
+    """One whose steps Adam takes: it keeps Adam's state too."""
+
+    def __init__(self, controller: Controller, settings: Any) -> None:
+        super().__init__(controller, settings)
+        self.optimizer = torch.optim.Adam(controller.parameters(), lr=settings.lr)
+
+    def ascend(self, objective: Tensor) -> None:
+        """One step of Adam uphill."""
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(-objective)
+        self.optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def mean_entropy(scores: Scores) -> Float[Tensor, ""]:
+    """Nats a string."""
+    return scores.entropy.sum(1).mean()
+
+
+ALGORITHMS: dict[str, type[Algorithm]] = {}
+T = TypeVar("T", bound="type[Algorithm]")
+
+
+def register_algorithm(name: str) -> Callable[[T], T]:
+    """Class decorator: makes `algorithm: {name: NAME}` mean this Algorithm."""
+
+    def add(cls: T) -> T:
+        ALGORITHMS[name] = cls
+        return cls
+
+    return add
+
+
+def list_algorithms() -> list[str]:
+    """The names of all registered algorithms: every module of this package is imported."""
+    package = importlib.import_module("nos_repro.search.algorithms")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"nos_repro.search.algorithms.{module.name}")
+    return sorted(ALGORITHMS)
+
+
+def find_algorithm(name: str) -> type[Algorithm]:
+    """The Algorithm of that name; `my_package.mine` is the one that this module registers.
+
+    Raises ConfigError for a name that nobody registered.
+    """
+    if "." in name:
+        import_plugin("algorithm.name", name)
+        own = [cls for cls in ALGORITHMS.values() if cls.__module__ == name]
+        if len(own) != 1:
+            raise ConfigError(f"algorithm.name: {name} must register one Algorithm, not {len(own)}")
+        return own[0]
+    if name not in list_algorithms():
+        raise ConfigError(unknown("algorithm", name, ALGORITHMS))
+    return ALGORITHMS[name]

@@ -1,0 +1,64 @@
+"""Proximal Policy Optimization (Schulman et al. 2017), which 002 trains its controller by.
+
+*Readings of the paper*: every token is an action, its ratio clipped by itself; the reward of the
+string is the reward of each of its tokens, without discount. How often a minibatch is used and how
+far a ratio may go is not printed: 4 passes and 0.2 are Schulman et al.'s usual values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from nos_repro.search.algorithms.base import (
+    AdamAlgorithm,
+    AlgorithmSettings,
+    Batch,
+    mean_entropy,
+    register_algorithm,
+    require,
+)
+
+
+@dataclass(frozen=True)
+class PPOSettings(AlgorithmSettings):
+    """002 sec. 4.2: Adam at 1e-5."""
+
+    lr: float = 1e-5
+    clip: float = 0.2
+    passes: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.lr > 0, "lr", "positive", self.lr)
+        require(self.clip > 0, "clip", "positive", self.clip)
+        require(self.passes >= 1, "passes", "at least 1", self.passes)
+
+
+@register_algorithm("ppo")
+class PPO(AdamAlgorithm):
+    """Maximises mean over strings of sum over tokens of min(r A, clip(r, 1 - c, 1 + c) A).
+
+    r is the token's probability now over that at its draw: what a stale sample may still move is
+    bounded by the same clip that bounds the passes.
+    """
+
+    Settings: ClassVar[type[Any]] = PPOSettings
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        advantages = self.baseline.advantages(batch.rewards)[:, None]
+        c = self.settings.clip
+        figures: dict[str, float] = {}
+        for _ in range(self.settings.passes):
+            scores = self.controller.score(batch.tokens)
+            ratio = (scores.log_probs - batch.behaviour).exp()
+            gain = torch.minimum(ratio * advantages, ratio.clamp(1 - c, 1 + c) * advantages)
+            self.ascend(gain.sum(1).mean() + self.settings.entropy * mean_entropy(scores))
+            outside = (ratio - 1).abs() > c
+            figures = {
+                "entropy": figures.get("entropy", float(mean_entropy(scores).detach())),
+                "clipped": float(outside.float().mean()),
+            }
+        return figures

@@ -1,0 +1,20 @@
+"""No learning at all: strings of the controller's first, nearly uniform policy.
+
+What every algorithm has to beat. The baseline moves on, so that progress reads alike.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from nos_repro.search.algorithms.base import Algorithm, Batch, mean_entropy, register_algorithm
+
+
+@register_algorithm("random")
+class RandomSearch(Algorithm):
+    """Leaves the controller as it is."""
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        self.baseline.advantages(batch.rewards)
+        with torch.no_grad():
+            return {"entropy": float(mean_entropy(self.controller.score(batch.tokens)))}

@@ -1,0 +1,55 @@
+"""REINFORCE with a moving-average baseline (Williams 1992), as Zoph & Le (2017) used it.
+
+The papers' point of comparison: "known to exhibit poor sample efficiency" (sec. 3.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from nos_repro.search.algorithms.base import (
+    AdamAlgorithm,
+    AlgorithmSettings,
+    Batch,
+    mean_entropy,
+    register_algorithm,
+    require,
+)
+
+
+@dataclass(frozen=True)
+class ReinforceSettings(AlgorithmSettings):
+    """The same Adam as PPO's, so that the two differ in the algorithm alone.
+
+    ``most_weight`` truncates the importance weight of a stale string.
+    """
+
+    lr: float = 1e-5
+    most_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.lr > 0, "lr", "positive", self.lr)
+        require(self.most_weight > 0, "most_weight", "positive", self.most_weight)
+
+
+@register_algorithm("reinforce")
+class Reinforce(AdamAlgorithm):
+    """Maximises the mean over strings of A log p(string), once a batch.
+
+    *Departure*: a string that an older policy wrote counts by p / p_then, at most ``most_weight``;
+    Zoph & Le's replicas did not correct for that. Where the policy wrote it itself the weight is 1.
+    """
+
+    Settings: ClassVar[type[Any]] = ReinforceSettings
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        advantages = self.baseline.advantages(batch.rewards)
+        scores = self.controller.score(batch.tokens)
+        log_probs = scores.log_probs.sum(1)
+        weight = (log_probs.detach() - batch.behaviour.sum(1)).exp()
+        weight = weight.clamp(max=self.settings.most_weight)
+        gain = (weight * advantages * log_probs).mean()
+        self.ascend(gain + self.settings.entropy * mean_entropy(scores))
+        return {"entropy": float(mean_entropy(scores).detach()), "weight": float(weight.mean())}

@@ -1,0 +1,125 @@
+"""Trust Region Policy Optimization (Schulman et al. 2015), which 000 trains its controller by.
+
+A natural-gradient step, as long as the trust region allows, then shortened until it holds what it
+promised. *Readings of the paper*: nothing of its constants is printed; the region is the mean KL
+divergence of whole strings, the usual 10 iterations of conjugate gradients with damping 0.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from nos_repro.search.algorithms.base import (
+    Algorithm,
+    AlgorithmSettings,
+    Batch,
+    mean_entropy,
+    register_algorithm,
+    require,
+)
+from nos_repro.search.controller import Scores
+
+
+@dataclass(frozen=True)
+class TRPOSettings(AlgorithmSettings):
+    """``max_kl`` in nats a string: the radius of the trust region, and so the step."""
+
+    max_kl: float = 0.01
+    damping: float = 0.1
+    conjugate_steps: int = 10
+    halvings: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("max_kl", "damping"):
+            require(getattr(self, key) > 0, key, "positive", getattr(self, key))
+        for key in ("conjugate_steps", "halvings"):
+            require(getattr(self, key) >= 1, key, "at least 1", getattr(self, key))
+
+
+@register_algorithm("trpo")
+class TRPO(Algorithm):
+    """Maximises the mean of r A (r: a string's probability now over that at its draw) plus the
+    entropy term, within ``max_kl`` of the policy before the update."""
+
+    Settings: ClassVar[type[Any]] = TRPOSettings
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        advantages = self.baseline.advantages(batch.rewards)
+        parameters = list(self.controller.parameters())
+        start = parameters_to_vector(parameters).detach().clone()
+
+        def surrogate(scores: Scores) -> Float[Tensor, ""]:
+            ratio = (scores.log_probs.sum(1) - batch.behaviour.sum(1)).exp()
+            return (ratio * advantages).mean() + self.settings.entropy * mean_entropy(scores)
+
+        scores = self.controller.score(batch.tokens)
+        before = [choices.detach() for choices in scores.choices]
+        gain = surrogate(scores)
+        gradient = _flat(torch.autograd.grad(gain, parameters, retain_graph=True))
+        slope = _flat(torch.autograd.grad(_kl(before, scores), parameters, create_graph=True))
+
+        def fisher(vector: Tensor) -> Tensor:
+            product = torch.autograd.grad(slope @ vector, parameters, retain_graph=True)
+            return _flat(product) + self.settings.damping * vector
+
+        direction = conjugate_gradient(fisher, gradient, self.settings.conjugate_steps)
+        length = float(direction @ fisher(direction).detach())
+        figures = {"entropy": float(mean_entropy(scores).detach()), "kl": 0.0, "halvings": 0.0}
+        if not length > 0:
+            return figures
+        step = direction * (2 * self.settings.max_kl / length) ** 0.5
+        for halving in range(self.settings.halvings):
+            vector_to_parameters(start + step * 0.5**halving, parameters)
+            with torch.no_grad():
+                after = self.controller.score(batch.tokens)
+                kl = float(_kl(before, after))
+                if float(surrogate(after)) > float(gain.detach()) and kl <= self.settings.max_kl:
+                    return {**figures, "kl": kl, "halvings": float(halving)}
+        vector_to_parameters(start, parameters)
+        return {**figures, "halvings": float(self.settings.halvings)}
+
+
+def conjugate_gradient(
+    product: Callable[[Tensor], Tensor],
+    b: Float[Tensor, " n"],
+    steps: int,
+    tolerance: float = 1e-10,
+) -> Float[Tensor, " n"]:
+    """x with product(x) = b, nearly, for a symmetric positive definite matrix."""
+    x = torch.zeros_like(b)
+    residual = b.clone()
+    direction = b.clone()
+    squared = residual @ residual
+    for _ in range(steps):
+        if float(squared) < tolerance:
+            break
+        image = product(direction)
+        alpha = squared / (direction @ image)
+        x = x + alpha * direction
+        residual = residual - alpha * image
+        following = residual @ residual
+        direction = residual + following / squared * direction
+        squared = following
+    return x
+
+
+def _kl(before: list[Tensor], scores: Scores) -> Float[Tensor, ""]:
+    """KL(before || now) of whole strings along the batch's prefixes, in nats; its mean."""
+    total = torch.zeros(len(before[0]))
+    for old, new in zip(before, scores.choices, strict=True):
+        allowed = old > -torch.inf
+        gap = torch.where(allowed, old, 0.0) - torch.where(allowed, new, 0.0)
+        total = total + (old.exp() * gap).sum(1)
+    return total.mean()
+
+
+def _flat(tensors: tuple[Tensor, ...]) -> Float[Tensor, " n"]:
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
