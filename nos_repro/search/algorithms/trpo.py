@@ -58,7 +58,8 @@ class TRPO(Algorithm):
 
         def surrogate(scores: Scores) -> Float[Tensor, ""]:
             ratio = (scores.log_probs.sum(1) - batch.behaviour.sum(1)).exp()
-            return (ratio * advantages).mean() + self.settings.entropy * mean_entropy(scores)
+            weight: float = self.settings.entropy
+            return (ratio * advantages).mean() + weight * mean_entropy(scores)
 
         scores = self.controller.score(batch.tokens)
         before = [choices.detach() for choices in scores.choices]
@@ -68,7 +69,8 @@ class TRPO(Algorithm):
 
         def fisher(vector: Tensor) -> Tensor:
             product = torch.autograd.grad(slope @ vector, parameters, retain_graph=True)
-            return _flat(product) + self.settings.damping * vector
+            damping: float = self.settings.damping
+            return _flat(product) + damping * vector
 
         direction = conjugate_gradient(fisher, gradient, self.settings.conjugate_steps)
         length = float(direction @ fisher(direction).detach())
