@@ -87,6 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     rule = _verb(verbs, "rule", _rule, "explain an update rule, by its text or its name")
     rule.add_argument("rule", metavar="RULE", help="e.g. 'exp(sign(g)*sign(m)) * g', or powersign")
 
+    export = _verb(
+        verbs, "export", _export, "write an update rule as one file that needs torch alone"
+    )
+    export.add_argument("rule", metavar="RULE", help="as for the verb rule, or 'rule: TEXT'")
+    export.add_argument("--name", metavar="NAME", help="of the class (default: by the rule)")
+
     bench = _verb(verbs, "bench", _bench, "run the repository's benchmarks (ratios, interleaved)")
     bench.add_argument("names", nargs="*", metavar="NAME", help="which (default: all)")
     bench.add_argument("--list", action="store_true", help="only say which there are")
@@ -213,6 +219,13 @@ def _rule(options: argparse.Namespace) -> int:
     from nos_repro.rules.explain import explain
 
     print(explain(options.rule))
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from nos_repro.optim.export import export
+
+    print(export(options.rule, options.name), end="")
     return 0
 
 

@@ -1,5 +1,6 @@
 """The command line: help, statuses, and what a slip of the hand gets."""
 
+import ast
 import subprocess
 import sys
 
@@ -18,7 +19,7 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
-    for verb in ("run", "report", "status", "verify", "rule", "bench"):
+    for verb in ("run", "report", "status", "verify", "rule", "export", "bench"):
         assert verb in done.stdout
 
 
@@ -34,6 +35,10 @@ def test_no_verb_prints_the_help_and_is_a_mistake(capsys):
         (["report", "table2", "--scale", "smal"], "did you mean 'small'"),
         (["status", "table2", "--rows", "Powersine (cosine)"], "did you mean 'PowerSign (cosine)'"),
         (["rule", "exp(sgn(g))"], "did you mean 'sign'"),
+        (["export", "exp(sgn(g))"], "did you mean 'sign'"),
+        (["export", "powersing"], "did you mean the catalogue's 'powersign'"),
+        (["export", "sgd"], "use torch.optim.SGD"),
+        (["export", "powersign", "--name", "my optimizer"], "must be a Python identifier"),
         (["bench", "optimiser-step"], "did you mean"),
         (["report", "table2", "task.widht=2"], "did you mean 'width'"),
         (["report", "table2", "--results", __file__], "is a file, not a folder"),
@@ -77,3 +82,10 @@ def test_a_rule_is_explained(capsys):
     text = capsys.readouterr().out
     assert "powersign" in text
     assert "4 bytes" in text
+
+
+def test_an_exported_file_is_all_that_is_printed(capsys):
+    assert main(["export", "powersign-cd", "--name", "Mine"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert [n.name for n in ast.parse(printed.out).body if isinstance(n, ast.ClassDef)] == ["Mine"]

@@ -1,0 +1,175 @@
+"""A rule as one file that needs torch alone: `python -m nos_repro export RULE > my_optimizer.py`.
+
+The written class does what `RuleOptimizer` does in its plain loop: the same state, the same draws,
+the same numbers. It leaves out the faster executions, decoupled weight decay and `maximize`.
+"""
+
+import ast
+import inspect
+import keyword
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+
+from nos_repro.errors import ConfigError
+from nos_repro.optim import draws
+from nos_repro.optim.export_class import class_source, wrapped
+from nos_repro.optim.export_update import update_statements
+from nos_repro.optim.program import lower
+from nos_repro.rules.catalog import CATALOG, FAMILY, lookup, printed_at
+from nos_repro.rules.primitives import OPERANDS
+from nos_repro.rules.rule import Rule
+from nos_repro.rules.tree import Binary
+
+DEFAULT_NAME = "ExportedOptimizer"
+FAMILY_NAMES = {"powersign": "PowerSign", "addsign": "AddSign"}
+PAPERS = {"000": "the ICML version", "002": "the arXiv version"}
+
+# fmt: off
+BASELINES = {
+    "sgd":        "torch.optim.SGD",
+    "momentum":   "torch.optim.SGD with momentum=0.9",
+    "adam":       "torch.optim.Adam",
+    "rmsprop":    "torch.optim.RMSprop",
+    "rmsprop-tf": "torch.optim.RMSprop, or here nos_repro.optim.baselines.TensorFlowRMSprop",
+}
+# a name that the file may read, the line that imports it
+IMPORTS = (
+    ("math",     "import math"),
+    ("struct",   "import struct"),
+    ("Callable", "from collections.abc import Callable"),
+    ("blake2b",  "from hashlib import blake2b"),
+    ("Any",      "from typing import Any, overload"),
+)
+TORCH = (
+    ("torch",     "import torch"),
+    ("Tensor",    "from torch import Tensor"),
+    ("Optimizer", "from torch.optim import Optimizer"),
+)
+TYPES = ("ParamsT", "StateDict")
+# fmt: on
+
+DTYPE = '''\
+def arithmetic_dtype(p: Tensor) -> torch.dtype:
+    """float32 for half precision, where averages would stand still at a decay rate of 0.999."""
+    return torch.float32 if p.dtype in (torch.bfloat16, torch.float16) else p.dtype
+'''
+DOUBLE = '''\
+def double(x: float) -> Tensor:
+    """A scalar in double precision that becomes inf or nan where Python's math would raise."""
+    return torch.tensor(x, dtype=torch.float64)
+'''
+ELEMENTS = '''\
+def element_numbers(w: Tensor) -> Tensor:
+    """The number of every element, in the order of memory: layouts draw the same numbers."""
+    numbers = torch.arange(w.numel(), dtype=torch.int32, device=w.device)
+    return numbers.as_strided(w.shape, torch.empty_like(w).stride())
+'''
+HELPERS = {"arithmetic_dtype": DTYPE, "double": DOUBLE, "element_numbers": ELEMENTS}
+
+
+def export(name_or_text: str, class_name: str | None = None) -> str:
+    """The source of the file. Raises RuleError (text) and ConfigError (baseline, class name)."""
+    rule = find_rule(name_or_text)
+    name = default_name(name_or_text, rule) if class_name is None else class_name
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise ConfigError(f"--name must be a Python identifier such as MyOptimizer, got {name!r}")
+    program = lower(rule.expr)
+    statements = update_statements(program)
+    written = class_source(name, _formula(rule), program, statements)
+    read = _names(written)
+    helpers = [source.rstrip() for word, source in HELPERS.items() if word in read]
+    code = "\n\n\n".join([written, *helpers, *_generator(read)])
+    read = _names(code)
+    if name in read:
+        raise ConfigError(f"--name {name}: the file needs this name itself, choose another")
+    return "\n".join([_docstring(name, rule), "", *_imports(read), "", code, ""])
+
+
+def find_rule(name_or_text: str) -> Rule:
+    """The rule of a name, of `rule: TEXT` or of a text. RuleError; ConfigError for a baseline."""
+    name = name_or_text.strip()
+    if name.startswith("rule:"):
+        return Rule.parse(name.removeprefix("rule:").strip())
+    if name in BASELINES:
+        text = CATALOG[name.removesuffix("-tf")].text
+        raise ConfigError(
+            f"'{name}' is a baseline, not a rule: use {BASELINES[name]}\n"
+            f"  the paper's rule of that name is a text: export 'rule: {text}'"
+        )
+    return lookup(name)
+
+
+def default_name(name_or_text: str, rule: Rule) -> str:
+    """`PowerSignCd` for the families, by name or in any form of their rules."""
+    for name in (name_or_text.strip(), *(entry.name for entry in printed_at(rule))):
+        if match := FAMILY.fullmatch(name):
+            return FAMILY_NAMES[match[1]] + (match[2] or "").capitalize()
+    return DEFAULT_NAME
+
+
+def _names(code: str) -> set[str]:
+    return {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
+
+
+def _generator(read: Iterable[str]) -> list[str]:
+    """What the file needs of draws.py, as it stands there: constants, then functions."""
+    source = inspect.getsource(draws)
+    definitions: dict[str, ast.stmt] = {}
+    for node in ast.parse(source).body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.Assign(targets=[ast.Name(id=name)]):
+                definitions[name] = node
+    wanted, ahead = set[str](), [name for name in definitions if name in read]
+    while ahead:
+        name = ahead.pop()
+        wanted.add(name)
+        inside = {n.id for n in ast.walk(definitions[name]) if isinstance(n, ast.Name)}
+        ahead += [n for n in definitions if n in inside - wanted]
+    lines = source.splitlines()
+    texts = {
+        name: "\n".join(lines[node.lineno - 1 : node.end_lineno])
+        for name, node in definitions.items()
+        if name in wanted
+    }
+    constants = [text for name, text in texts.items() if isinstance(definitions[name], ast.Assign)]
+    functions = [text for text in texts.values() if text not in constants]
+    return ["\n".join(constants), *functions] if texts else []
+
+
+def _imports(read: set[str]) -> list[str]:
+    standard = [line for word, line in IMPORTS if word in read]
+    types = ", ".join(word for word in TYPES if word in read)
+    torch = [line for word, line in TORCH if word in read]
+    return [*standard, "", *torch, f"from torch.optim.optimizer import {types}", ""]
+
+
+def _formula(rule: Rule) -> str:
+    """`w <- w - lr * ...`."""
+    text = str(rule)
+    sum_like = isinstance(rule.expr, Binary) and rule.expr.function in ("+", "-")
+    return f"w <- w - lr * ({text})" if sum_like else f"w <- w - lr * {text}"
+
+
+def _docstring(name: str, rule: Rule) -> str:
+    entry = min(printed_at(rule), key=lambda entry: not entry.values, default=None)  # a table first
+    place = f"; for this rule see {entry.place[4:]}, of {PAPERS[entry.paper]}" if entry else ""
+    paper = "Neural Optimizer Search with Reinforcement Learning"
+    total = ", total_steps=10_000" if rule.needs_total_steps else ""
+    try:
+        made_by = f"nos_repro {version('nos-repro')}"
+    except PackageNotFoundError:
+        made_by = "nos_repro, not installed"
+    rows = dict.fromkeys([*rule.operands, *(OPERANDS[a] for a in sorted(rule.averages))])
+    meanings = [f"    {row.name}: {row.meaning}" for row in rows]
+    blocks = [
+        f'"""{name}, an update rule in the language of Bello et al. (2017), for torch.optim.',
+        wrapped(_formula(rule), "    "),
+        "\n".join(meanings),
+        wrapped(f'The paper: I. Bello, B. Zoph, V. Vasudevan, Q. Le, "{paper}", 2017{place}.'),
+        "Usage, in the training loop:",
+        f"    optimizer = {name}(model.parameters(), lr=0.1{total})\n"
+        "    loss.backward()\n"
+        "    optimizer.step()",
+        f"Written by `python -m nos_repro export` ({made_by}); it needs torch alone.",
+    ]
+    return "\n\n".join(block for block in blocks if block) + '\n"""'

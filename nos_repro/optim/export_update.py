@@ -1,0 +1,288 @@
+"""A program as statements that a person can read: the arithmetic of what `export` writes.
+
+A value that is read once stands where it is read; one that is read more often gets a name, and so
+does a part of what would not fit on a line. Every operation of the reference execution stays as
+it is, scalars in double precision included, so that the numbers are the same, bit for bit.
+"""
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from nos_repro.optim.program import AVERAGES, Argument, Instruction, Program
+from nos_repro.rules.primitives import ANNEALED_NOISE_POWER, BINARY, PERIODIC_DECAY
+from nos_repro.rules.printing import ARGUMENTS, ATOM, NEGATION, print_number
+
+WIDTH = 72  # of an expression, so that a statement stays within 100 columns
+
+# fmt: off
+CALLS = {
+    "exp":     "torch.exp({x})",
+    "log":     "torch.log(torch.abs({x}))",
+    "sqrt":    "torch.sqrt(torch.abs({x}))",
+    "clip":    "torch.clamp({x}, -{p}, {p})",
+    "sign":    "torch.sign({x})",
+    "sigmoid": "torch.sigmoid({x})",
+}
+# What a value is called where it needs a name.
+WORDS = {
+    "+": "total", "-": "difference", "*": "product", "/": "ratio", "**": "power",
+    "neg": "minus", "exp": "exp", "log": "log", "sqrt": "root", "clip": "clipped",
+    "sign": "sign", "sigmoid": "sigmoid", "drop": "dropped", "fill": "constant", "normal": "gauss",
+}
+POWERS = {"m": "g", "v": "g2", "gamma": "g3"}
+KNOWN = {"g * g": "g2", "g2 * g": "g3"}
+# fmt: on
+NEVER_NEGATIVE = ("g2", "v", "v_hat")
+AGREEMENT = ("sign_g", "sign_m")
+
+
+@dataclass(frozen=True)
+class _Value:
+    """An expression: how tightly it binds (see rules/printing.py), and what it may be called."""
+
+    source: str
+    binds: int
+    word: str
+
+    @property
+    def named(self) -> bool:
+        return self.source.isidentifier()
+
+    def within(self, least: int) -> str:
+        return self.source if self.binds >= least else f"({self.source})"
+
+
+def update_statements(program: Program) -> list[str]:
+    """From g, w and the averages, by name, to `update`.
+
+    They read the `state`, the `group` and, where the rule draws, `dtype` and the parameter's
+    `number`.
+    """
+    writer = _Writer(program)
+    writer.averages()
+    writer.scalars()
+    for line in program.once:
+        writer.add(line, scalar=True)
+    if program.sites:
+        writer.lines += ['seed, elements = group["seed"], element_numbers(w)']
+    if _uncorrected(program):
+        writer.lines += ["# a sign needs no bias correction, which is a positive factor"]
+    for line in program.body:
+        writer.add(line, scalar=False)
+    return [*writer.lines, f"update = {writer.values[program.update].source}"]
+
+
+def reads_step(program: Program) -> bool:
+    """Whether it depends on the number of the optimizer's step: draws and decays do."""
+    return bool(program.sites or decays(program))
+
+
+def decays(program: Program) -> list[str]:
+    """The decay operands that it reads."""
+    others = {"eps", "annealed_std", *(f"correction_{name}" for name in AVERAGES)}
+    return [name for name in program.scalar_inputs if name not in others]
+
+
+def _uncorrected(program: Program) -> bool:
+    """Whether an average is read as it is kept: the program does so under signs."""
+    return any(
+        a in program.averages and line.arguments[1:] != (f"correction_{a}",)
+        for line in program.body
+        for a in line.arguments
+    )
+
+
+def _decay(name: str) -> str:
+    """The formula of a decay; `elapsed` is the step, held at the last one."""
+    if name == "ld":
+        return "1 - elapsed / total_steps"
+    angle = "math.pi * elapsed"
+    if match := PERIODIC_DECAY.fullmatch(name):
+        n = match[2]
+        restart = f"math.pi * (elapsed * {n} % total_steps)"
+        angle = restart if match[1] == "rd" else f"2 * math.pi * {n} * elapsed"
+    return f"0.5 * (1 + math.cos({angle} / total_steps))"
+
+
+class _Writer:
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.lines: list[str] = []
+        inputs = ["g", "w", *program.averages, *program.scalar_inputs]
+        self.values = {name: _Value(name, ATOM, name) for name in inputs}
+        self._simple = {*inputs, *KNOWN.values(), "noise", "annealed_noise"}
+        self._simple |= {f"{name}_hat" for name in AVERAGES}
+        self._taken: set[str] = set()
+        self._kept: dict[Instruction, str] = {}
+        lines = (*program.once, *program.body)
+        self._uses = Counter(a for line in lines for a in line.arguments)
+        one = len(program.averages) == 1
+        self._betas = {name: "beta" if one else f"beta_{name}" for name in program.averages}
+
+    def averages(self) -> None:
+        """The moving averages, of this step's gradient already."""
+        program = self.program
+        if program.averages:
+            option = "beta" if len(self._betas) == 1 else "betas"
+            self.lines += [f'{", ".join(self._betas.values())} = group["{option}"]']
+            kept = ", ".join(f'state["{name}"]' for name in program.averages)
+            self.lines += [f"{', '.join(program.averages)} = {kept}"]
+        for name, beta in self._betas.items():
+            if name != "m":
+                self._define("g2", "g * g")
+            if name == "gamma":
+                self._define("g3", "g2 * g")
+            self.lines += [f"{name}.copy_({beta} * {name} + (1 - {beta}) * {POWERS[name]})"]
+        if program.corrections:
+            self.lines += ['state["step"] = steps = state["step"] + 1']
+
+    def scalars(self) -> None:
+        """What does not depend on an element."""
+        program = self.program
+        if "eps" in program.scalar_inputs:
+            self.lines += ['eps = group["eps"]']
+        if names := decays(program):
+            self.lines += ['t, total_steps = group["t"], group["total_steps"]']
+            self.lines += ["elapsed = min(t, total_steps)"]
+            self.lines += [f"{name} = {_decay(name)}" for name in names]
+        elif reads_step(program):
+            self.lines += ['t = group["t"]']
+        if "annealed_std" in program.scalar_inputs:
+            self.lines += [f"annealed_std = (1 + t) ** -{ANNEALED_NOISE_POWER / 2}"]
+
+    def add(self, line: Instruction, *, scalar: bool) -> None:
+        """One instruction: kept for where it is read, or written down under a name."""
+        if line.function == "drop":
+            self._keep(line)
+        render = self._scalar if scalar else self._tensor
+        value = render(line)
+        while (len(value.source) > WIDTH or value.source.startswith("-(-")) and self._shorten(line):
+            value = render(line)
+        if value.source in KNOWN:
+            self._define(KNOWN[value.source], value.source)
+            value = _Value(KNOWN[value.source], ATOM, KNOWN[value.source])
+        self.values[line.result] = value
+        own_line = value.word in self._simple or (scalar and value.source.startswith("float("))
+        if self._uses[line.result] > 1 or own_line:
+            self._name(line.result)
+
+    def _tensor(self, line: Instruction) -> _Value:
+        word = self._word(line)
+        arguments = [self._value(a) for a in line.arguments]
+        match line.function, arguments:
+            case "fill", [x]:
+                return _Value(f"torch.full_like(g, {x.source})", ATOM, word)
+            case "normal", _:
+                return _Value(f"normal(elements, {_key(line)}, dtype)", ATOM, word)
+            case "drop", [x]:
+                return _Value(f"torch.where({self._kept[line]}, {x.source}, 0.0)", ATOM, word)
+            case "/", [average, divisor] if divisor.source.startswith("correction_"):
+                source = f"{average.source} / (1 - {self._betas[average.source]}**steps)"
+                return _Value(source, BINARY["/"].precedence, word)
+            case "/", [x, y] if self._is_scalar(line.arguments[0]) and x.source != "1":
+                # `2 / tensor` is 2 * tensor.reciprocal(), rounded twice
+                return _Value(f"torch.div({x.source}, {y.source})", ATOM, word)
+            case _:
+                return _Value(*_expression(line, arguments), word)
+
+    def _scalar(self, line: Instruction) -> _Value:
+        """Python's floats do for + - *; other functions must not raise at an edge, as math does."""
+        word = self._word(line)
+        arguments = [self._float(a) for a in line.arguments]
+        if line.function == "neg" and isinstance(line.arguments[0], float):
+            return self._float(-line.arguments[0])
+        if line.function in ("+", "-", "*", "neg"):
+            return _Value(*_expression(line, arguments), word)
+        doubles = [_Value(f"double({x.source})", ATOM, x.word) for x in arguments]
+        return _Value(f"float({_expression(line, doubles)[0]})", ATOM, word)
+
+    def _value(self, a: Argument) -> _Value:
+        if isinstance(a, str):
+            return self.values[a]
+        return _Value(print_number(a), ATOM if a >= 0 else NEGATION, "constant")
+
+    def _float(self, a: Argument) -> _Value:
+        """Among scalars 0 is written 0.0: Python's integers have no negative zero."""
+        if isinstance(a, str):
+            return self.values[a]
+        return _Value(repr(a), ATOM if math.copysign(1, a) > 0 else NEGATION, "constant")
+
+    def _is_scalar(self, a: Argument) -> bool:
+        return isinstance(a, float) or a in self.program.scalars
+
+    def _word(self, line: Instruction) -> str:
+        words = tuple(self._value(a).word for a in line.arguments)
+        match line.function, line.arguments:
+            case "*", (_, "annealed_std") if words[0] == WORDS["normal"]:
+                return "annealed_noise"
+            case "*", _ if words[0] == WORDS["normal"]:
+                return "noise"
+            case "/", (str(average), str(divisor)) if divisor == f"correction_{average}":
+                return f"{average}_hat"
+            case "+", (_, "eps"):
+                return "divisor"
+            case "*", _ if words == AGREEMENT:
+                return "agreement"
+            case function, (_,) if words[0] in self._simple and function != "fill":
+                return f"{WORDS[function]}_{words[0]}"
+            case function, _:
+                return WORDS[function]
+
+    def _shorten(self, line: Instruction) -> bool:
+        """Gives the longest argument a name; False if all have one."""
+        names = [a for a in line.arguments if isinstance(a, str) and not self.values[a].named]
+        if names:
+            self._name(max(names, key=lambda a: len(self.values[a].source)))
+        return bool(names)
+
+    def _name(self, result: str) -> None:
+        value = self.values[result]
+        if not value.named:
+            name = self._free(value.word)
+            self._define(name, value.source)
+            self.values[result] = _Value(name, ATOM, name)
+
+    def _keep(self, line: Instruction) -> None:
+        assert line.parameter is not None
+        name = self._free("kept")
+        probability = print_number(line.parameter)
+        self._define(name, f"keep(elements, {_key(line)}, {probability})")
+        self._kept[line] = name
+
+    def _define(self, name: str, source: str) -> None:
+        if name not in self._taken:
+            self._taken.add(name)
+            self.lines.append(f"{name} = {source}")
+
+    def _free(self, word: str) -> str:
+        name, n = word, 2
+        while name in self._taken:
+            name, n = f"{word}_{n}", n + 1
+        return name
+
+
+def _key(line: Instruction) -> str:
+    return f"make_key(seed, t, number, {line.site})"
+
+
+def _expression(line: Instruction, arguments: list[_Value]) -> tuple[str, int]:
+    """A function of the language in Python, and how tightly it binds."""
+    match line.function, arguments:
+        case "neg", [x]:
+            return "-" + x.within(ATOM), NEGATION
+        case "sqrt" | "log", [x] if x.source in NEVER_NEGATIVE:
+            return f"torch.{line.function}({x.source})", ATOM
+        case "**", [x, y]:
+            if all(re.fullmatch(r"\w+", each.source) for each in arguments):
+                return f"{x.source}**{y.source}", BINARY["**"].precedence
+            return f"torch.pow({x.source}, {y.source})", ATOM
+        case function, [x, y]:
+            left, right = ARGUMENTS[function]
+            source = f"{x.within(left)} {function} {y.within(right)}"
+            return source, BINARY[function].precedence
+        case function, [x]:
+            p = "" if line.parameter is None else print_number(line.parameter)
+            return CALLS[function].format(x=x.source, p=p), ATOM
+    raise AssertionError(line)
