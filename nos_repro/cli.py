@@ -84,6 +84,19 @@ def _parser() -> argparse.ArgumentParser:
     _machine_arguments(verify)
     verify.add_argument("--whole", action="store_true", help="train them to their end")
 
+    search = _verb(verbs, "search", _search, "search for update rules, or go on with a search")
+    _file_arguments(search, "a search's file, e.g. configs/search.yaml", "samples=100")
+    _machine_arguments(search)
+    search.add_argument("--dry-run", action="store_true", help="the space, and about how long")
+    search.add_argument("--export-best", type=int, metavar="N",
+                        help="write the N best rules as a study that filters them")  # fmt: skip
+    search.add_argument("--output", type=Path, metavar="FILE",
+                        help="of --export-best (default: filter.yaml beside the log)")  # fmt: skip
+    search.add_argument("--confirm", action="store_true",
+                        help="train the best rules and the baselines by fresh seeds")  # fmt: skip
+    search.add_argument("--train-refused", type=int, metavar="N",
+                        help="train N of the rules that the probes refused")  # fmt: skip
+
     rule = _verb(verbs, "rule", _rule, "explain an update rule, by its text or its name")
     rule.add_argument("rule", metavar="RULE", help="e.g. 'exp(sign(g)*sign(m)) * g', or powersign")
 
@@ -111,14 +124,18 @@ def _verb(
     return parser
 
 
-def _study_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="a study file, e.g. configs/table2.yaml")
+def _file_arguments(parser: argparse.ArgumentParser, what: str, override: str) -> None:
+    parser.add_argument("config", metavar="CONFIG", help=what)
     parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE",
-                        help="settings laid over the file's, e.g. task.width=2")  # fmt: skip
+                        help=f"settings laid over the file's, e.g. {override}")  # fmt: skip
     parser.add_argument("--scale", default="paper", help="paper (default), small or smoke")
+    _results_argument(parser)
+
+
+def _study_arguments(parser: argparse.ArgumentParser) -> None:
+    _file_arguments(parser, "a study file, e.g. configs/table2.yaml", "task.width=2")
     parser.add_argument("--rows", action="append", default=[], metavar="ROW",
                         help="only this row, or these: 'PowerSign*'; repeatable")  # fmt: skip
-    _results_argument(parser)
 
 
 def _machine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -141,8 +158,7 @@ def _open(options: argparse.Namespace) -> tuple[Study, Store]:
     from nos_repro.experiments.settings_file import find_config
     from nos_repro.experiments.store import Store
 
-    if options.results.exists() and not options.results.is_dir():
-        raise ConfigError(f"--results {options.results}: is a file, not a folder")
+    _check_results(options.results)
     study = load_study(
         find_config(options.config),
         scale=options.scale,
@@ -150,6 +166,11 @@ def _open(options: argparse.Namespace) -> tuple[Study, Store]:
         rows=options.rows,
     )
     return study, Store(options.results, study.study, study.scale)
+
+
+def _check_results(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--results {folder}: is a file, not a folder")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -213,6 +234,46 @@ def _verify(options: argparse.Namespace) -> int:
     print(f"{seen} stale records trained again: {seen - differing} agree, {differing} differ")
     _say_problems(store)
     return 1 if differing else 0
+
+
+def _search(options: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    import torch
+
+    from nos_repro.experiments.settings_file import find_config
+    from nos_repro.launch.run import conditions_of, launcher_of, worker_count
+    from nos_repro.search.hall import export_study
+    from nos_repro.search.run import confirm, dry_run, folder_of, run_search, train_refused
+    from nos_repro.search.settings import load_search
+
+    _check_results(options.results)
+    for flag, number in (("export-best", options.export_best),
+                         ("train-refused", options.train_refused)):  # fmt: skip
+        if number is not None and number < 1:
+            raise ConfigError(f"--{flag} must be at least 1, got {number}")
+    search = load_search(
+        find_config(options.config), scale=options.scale, overrides=options.overrides
+    )
+    if options.export_best is not None:
+        folder = folder_of(search, options.results)
+        path = options.output or folder / "filter.yaml"
+        rules = export_study(folder, options.export_best, path)
+        print(f"wrote {path}: {rules} rules; next: python -m nos_repro run {path} --scale small")
+        return 0
+    conditions = conditions_of(options.data, 60.0)
+    workers = max(1, worker_count(options.workers, options.threads))
+    torch.set_num_threads(1)  # the controller's; a replay repeats its sums bit for bit
+    if options.dry_run:
+        print(dry_run(search, conditions, workers))
+        return 0
+    launcher = launcher_of(options.workers, options.threads)
+    if options.confirm:
+        confirm(search, options.results, launcher, conditions)
+    elif options.train_refused is not None:
+        train_refused(search, options.results, options.train_refused, launcher, conditions)
+    else:
+        run_search(search, options.results, launcher, conditions, workers)
+    return 0
 
 
 def _rule(options: argparse.Namespace) -> int:

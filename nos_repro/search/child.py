@@ -1,0 +1,242 @@
+"""The reward of an update rule: a child network trained by it (sec. 3.3 and 4.2).
+
+"10^i with i ranging from -5 to 1, with each learning rate being tried for 1 epoch on 10,000
+CIFAR-10 training examples. The best learning rate after 1 epoch is then used to train our child
+network for 5 epochs and the final validation accuracy is reported as a reward".
+
+*Readings of the paper*: the 5 epochs begin anew, and go over all training images (only the sweep
+is said to be on 10,000); every child starts from the same weights and sees the same batches; the
+best rate is the best on the held-out images, the smaller one of two equals.
+
+It is fast without measuring anything else. A rate whose loss is no longer finite is left at once.
+The rates of a sweep go in step, so that each batch is cut out once for all of them, and the loop
+does nothing but the update, the check and a look at the clock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from nos_repro.errors import ConfigError, NosError
+from nos_repro.experiments.build import Conditions, build
+from nos_repro.experiments.training import CHECK_EVERY, Run, Stopped
+from nos_repro.experiments.trial import Training, Trial
+from nos_repro.tasks import find_task
+from nos_repro.tasks.base import Task, TaskData
+
+log = logging.getLogger(__name__)
+
+Status = Literal["healthy", "diverged", "overran", "failed", "refused", "reused"]
+
+PAPER_RATES = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0]
+
+
+@dataclass(frozen=True)
+class Child:
+    """What is trained to score a rule, and for how long.
+
+    ``task`` is a study's section of that name. ``sweep`` overrides some of its settings during the
+    sweep of the rates. ``seconds`` is the most that a child may take, as one that crawls would
+    block its worker.
+    """
+
+    task: dict[str, Any]
+    sweep: dict[str, Any] = field(default_factory=dict)
+    rates: list[float] = field(default_factory=lambda: list(PAPER_RATES))
+    sweep_epochs: int = 1
+    epochs: int = 5
+    seconds: float = 3600.0
+
+    def __post_init__(self) -> None:
+        for key in ("sweep_epochs", "epochs"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"child.{key} must be at least 1, got {getattr(self, key)}")
+        if not self.seconds > 0:
+            raise ConfigError(f"child.seconds must be positive, got {self.seconds}")
+        if not self.rates or len(set(self.rates)) < len(self.rates):
+            raise ConfigError(f"child.rates must be different numbers, got {self.rates}")
+        for rate in self.rates:
+            if not (math.isfinite(rate) and rate > 0):
+                raise ConfigError(f"child.rates must be positive finite numbers, got {rate}")
+
+    def trial(self, optimizer: str, lr: float, seed: int, *, sweep: bool) -> Trial:
+        """The training of the child by ``optimizer`` at one rate, as a trial."""
+        settings = {**self.task, **(self.sweep if sweep else {})}
+        name = settings.pop("name")
+        return Trial(
+            task=name,
+            task_settings=settings,
+            optimizer=optimizer,
+            lr=float(lr),
+            training=Training(epochs=self.sweep_epochs if sweep else self.epochs),
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of a rule's reward. A child says ``healthy``, or a reward of 0 with a reason:
+    ``diverged``, ``overran`` its time, ``failed`` with an exception. Without a child, a rule is
+    ``refused``, or an equal one's reward is ``reused``.
+
+    ``sweep`` has the validation metric of every rate, None where it diverged; ``metrics`` those of
+    the final training.
+    """
+
+    status: Status
+    reward: float
+    lr: float | None = None
+    sweep: list[tuple[float, float | None]] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    examples: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Evaluation:
+        """Raises TypeError for what is no evaluation."""
+        sweep = [(rate, metric) for rate, metric in values.get("sweep", [])]
+        return cls(**{**values, "sweep": sweep})
+
+
+class _Overran(Exception):
+    """The child's time is up."""
+
+
+def evaluate(
+    optimizer: str,
+    child: Child,
+    conditions: Conditions,
+    *,
+    seed: int = 0,
+    test: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> Evaluation:
+    """Trains the child by ``optimizer``, a rule's text or any name of the factory's.
+
+    A rule that diverges, breaks or overruns is a result. Asked to ``stop``, it raises Stopped. The
+    machine's failures and the user's mistakes (NosError) are raised. ``test``: the test metric is
+    measured too; it is no part of the reward.
+    """
+    started = time.perf_counter()
+    watch = _Watch(started + child.seconds, stop)
+    try:
+        found = _score(optimizer, child, conditions, seed, test, watch)
+    except _Overran:
+        found = Evaluation("overran", 0.0, reason=f"took more than {child.seconds:g} s")
+    except (NosError, Stopped, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        log.exception("the child of %s broke", optimizer)
+        found = Evaluation("failed", 0.0, reason=f"{type(error).__name__}: {error}")
+    seconds = round(time.perf_counter() - started, 3)
+    return dataclasses.replace(found, examples=watch.examples, seconds=seconds)
+
+
+def _score(
+    optimizer: str, child: Child, conditions: Conditions, seed: int, test: bool, watch: _Watch
+) -> Evaluation:
+    sweep = _sweep(optimizer, child, conditions, seed, watch)
+    lr = best_rate(sweep, find_task(child.task["name"]).direction)
+    if lr is None:
+        return Evaluation("diverged", 0.0, sweep=sweep, reason="every rate diverged")
+    run = build(child.trial(optimizer, lr, seed, sweep=False), conditions)
+    if not _train([run], watch):
+        reason = f"rate {lr:g} diverged at step {run.step} of {run.steps}"
+        return Evaluation("diverged", 0.0, lr, sweep, reason=reason)
+    metrics = run.evaluate(run.data.val_batches(), "val")
+    if test:
+        metrics |= run.evaluate(run.data.test_batches(), "test")
+    reward = reward_of(run.task, metrics)
+    if reward is None:
+        reason = "the final evaluation is not finite"
+        return Evaluation("diverged", 0.0, lr, sweep, reason=reason)
+    return Evaluation("healthy", reward, lr, sweep, metrics)
+
+
+def best_rate(sweep: list[tuple[float, float | None]], direction: str) -> float | None:
+    """The rate with the best metric; None where none has one."""
+    sign = 1.0 if direction == "max" else -1.0
+    scored = [(sign * metric, -rate) for rate, metric in sweep if metric is not None]
+    return -max(scored)[1] if scored else None
+
+
+def reward_of(task: Task, metrics: dict[str, float]) -> float | None:
+    """The reward, in [0, 1]; None where the metric is not finite.
+
+    Accuracy in percent becomes a fraction. *Departure*: a metric that is to be small (a perplexity
+    or a loss), which the papers' search never had, gives 1 / (1 + metric).
+    """
+    value = metrics[f"val_{task.metric}"]
+    if not all(math.isfinite(metric) for metric in metrics.values()):
+        return None
+    return value / 100 if task.direction == "max" else 1 / (1 + max(value, 0.0))
+
+
+@dataclass
+class _Watch:
+    """Looks at the clock and at the wish to stop, between two steps."""
+
+    deadline: float
+    stop: Callable[[], bool]
+    examples: int = 0
+
+    def look(self, examples: int) -> None:
+        self.examples += examples
+        if time.perf_counter() > self.deadline:
+            raise _Overran
+        if self.stop():
+            raise Stopped
+
+
+def _sweep(
+    optimizer: str, child: Child, conditions: Conditions, seed: int, watch: _Watch
+) -> list[tuple[float, float | None]]:
+    """The validation metric of every rate, None where it diverged."""
+    runs = [build(child.trial(optimizer, lr, seed, sweep=True), conditions) for lr in child.rates]
+    alive = _train(runs, watch)
+    found: dict[int, float] = {}
+    for run in alive:
+        metric = run.evaluate(runs[0].data.val_batches(), "val")
+        watch.look(0)
+        if reward_of(run.task, metric) is not None:
+            found[id(run)] = metric[f"val_{run.task.metric}"]
+    return [(lr, found.get(id(run))) for lr, run in zip(child.rates, runs, strict=True)]
+
+
+def _train(runs: list[Run], watch: _Watch) -> list[Run]:
+    """Trains runs of the same data in step, to their end; those whose losses stayed finite.
+
+    What a step draws at random (dropout) is seeded by its place alone, the same for all.
+    """
+    data: TaskData = runs[0].data
+    every = 1 if runs[0].fabric.device.type == "cpu" else CHECK_EVERY
+    alive = list(runs)
+    for run in runs:
+        run.task.train()
+    for epoch in range(runs[0].training.epochs):
+        for k, batch in enumerate(data.train_batches(epoch), start=1):
+            batch = runs[0].fabric.to_device(batch)
+            look = k % every == 0 or k == data.steps_per_epoch
+            for run in alive:
+                torch.manual_seed(epoch * data.steps_per_epoch + k)
+                run.train_step(batch)
+                watch.look(len(batch[0]))
+            if look:
+                alive = [run for run in alive if run.bad_step() is None]
+            if not alive:
+                return []
+        for run in alive:
+            run.epoch, run.batch = run.epoch + 1, 0
+    return alive

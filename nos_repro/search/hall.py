@@ -1,0 +1,94 @@
+"""The hall of fame: the best rules of a search, and the study that filters them (sec. 5.1)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from nos_repro.errors import ConfigError
+from nos_repro.experiments.files import write_atomically
+from nos_repro.experiments.settings_file import find_config, read_values
+from nos_repro.rules.rule import Rule
+from nos_repro.search.log import Event, Log
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A scored rule: its normal form, the ``text`` that was trained, and what the child said.
+
+    ``drawn``: how often the controller wrote it. Normal forms are for reading; only ``text`` runs.
+    """
+
+    rule: str
+    text: str
+    reward: float
+    lr: float
+    sample: int
+    drawn: int
+
+
+def best_rules(folder: Path, number: int) -> list[Entry]:
+    """The ``number`` best different rules; of equal rewards, the one that was found first."""
+    scored: dict[str, Event] = {}
+    tokens: dict[int, list[str]] = {}
+    drawn: Counter[str] = Counter()
+    for event in Log(folder / "log.jsonl").read():
+        if event["event"] == "proposed":
+            tokens[event["sample"]] = event["tokens"]
+        if event["event"] == "evaluated":
+            drawn[event["key"]] += 1
+            if event["status"] == "healthy":
+                scored.setdefault(event["key"], event)
+    best = sorted(scored.values(), key=lambda event: (-event["reward"], event["sample"]))
+    return [
+        Entry(
+            rule=event["rule"],
+            text=str(Rule.from_tokens(tokens[event["sample"]])),
+            reward=event["reward"],
+            lr=event["lr"],
+            sample=event["sample"],
+            drawn=drawn[event["key"]],
+        )
+        for event in best[:number]
+    ]
+
+
+def export_study(folder: Path, number: int, path: Path) -> int:
+    """Writes the study `filter` with the ``number`` best rules as its rows; how many there were.
+
+    The rates are three in half decades around the search's best, as in sec. 6.2; the baselines'
+    rows stay. Raises ConfigError where no rule was found.
+    """
+    best = best_rules(folder, number)
+    if not best:
+        raise ConfigError(f"{folder}: no rule was found yet; search first")
+    values = read_values(find_config("filter"))
+    rows = {
+        name: row
+        for name, row in values["rows"].items()
+        if not row["optimizer"].startswith("rule:")
+    }
+    found = {
+        entry.rule: {
+            "optimizer": f"rule: {entry.text}",
+            "sweep": {"lr": [_rounded(entry.lr * factor) for factor in (10**-0.5, 1, 10**0.5)]},
+            "note": f"reward {entry.reward:.4f} at rate {entry.lr:g} (sample {entry.sample})",
+        }
+        for entry in best
+    }
+    values["rows"] = {**found, **rows}
+    heading = (
+        f"# The {len(best)} best rules of {folder.parent.name} at scale {folder.name}, to be run"
+        f" long (002 sec. 5.1).\n#   python -m nos_repro run {path.as_posix()} --scale small\n"
+    )
+    text = yaml.safe_dump(values, sort_keys=False, width=100, allow_unicode=True)
+    write_atomically(path, (heading + text).encode())
+    return len(best)
+
+
+def _rounded(rate: float) -> float:
+    """To two digits: 0.0316 is 0.032."""
+    return float(f"{rate:.2g}")

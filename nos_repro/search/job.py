@@ -1,0 +1,76 @@
+"""An evaluation as a job: what a search hands to a launcher, and how its answer is read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.files import write_json
+from nos_repro.launch.base import Outcome, Report
+from nos_repro.search.child import Child, Evaluation, evaluate
+
+GRACE_SECONDS = 60.0
+"""The child looks at the clock between two steps; this much later its process is killed."""
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """The child of one optimizer by one seed. Its answer is the file `<name>.json` of the folder.
+
+    ``key`` tells what is scored: an answer to another question under the same name is none.
+    """
+
+    name: str
+    key: str
+    optimizer: str
+    child: Child
+    conditions: Conditions
+    folder: Path
+    seed: int = 0
+    test: bool = False
+
+    @property
+    def label(self) -> str:
+        return self.optimizer
+
+    @property
+    def limit_seconds(self) -> float | None:
+        return self.child.seconds + GRACE_SECONDS
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f"{self.name}.json"
+
+    def run(self, stop: Callable[[], bool]) -> tuple[Outcome, str]:
+        """Scores the optimizer and writes the answer."""
+        found = evaluate(
+            self.optimizer, self.child, self.conditions, seed=self.seed, test=self.test, stop=stop
+        )
+        write_json(self.path, {"key": self.key, "evaluation": found.to_json()})
+        return "recorded", ""
+
+    def answer(self) -> Evaluation | None:
+        """The answer on disk; None where there is none that can be read."""
+        try:
+            values = json.loads(self.path.read_bytes())
+            if values["key"] == self.key:
+                return Evaluation.from_json(values["evaluation"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        return None
+
+    def forget(self) -> None:
+        """Removes the answer: what it said stands in a log by now."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+
+
+def answer_of(report: Report[EvaluationJob]) -> Evaluation | None:
+    """What a report says of its job; None where the job has to be run again."""
+    if report.outcome == "overran":
+        return Evaluation("overran", 0.0, reason=f"hung: {report.message}")
+    return report.job.answer() if report.outcome == "recorded" else None

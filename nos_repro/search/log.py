@@ -1,0 +1,114 @@
+"""The log of a search: an append-only file of JSON lines, each on disk before it counts.
+
+A process killed while it writes leaves half a line: that one is dropped, and said. Anything else
+that cannot be read stops the search, for what was learned from it cannot be told any more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from nos_repro.errors import NosError
+from nos_repro.experiments.files import StoreError, json_line
+
+Event = dict[str, Any]
+
+# fmt: off
+FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "session":   {"workers": int, "code": str},
+    "proposed":  {"sample": int, "policy": int, "tokens": list, "log_probs": list},
+    "evaluated": {"sample": int, "reward": (int, float), "status": str, "rule": str, "key": str},
+    "withdrawn": {"sample": int, "reason": str},
+    "updated":   {"policy": int, "samples": list},
+    "named":     {"purpose": str, "name": str, "optimizer": str, "seed": int, "evaluation": dict},
+}
+"""What each kind of event must hold; more may stand beside it."""
+# fmt: on
+
+
+class LogError(NosError):
+    """A log that is damaged where no crash can have damaged it."""
+
+
+class Log:
+    """The events of one file. One process writes; any number may read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = 0
+
+    def open(self) -> str | None:
+        """Makes the file ready to be appended to. Where its last line is torn, the line is cut
+        off, and what was done is returned."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        data = self.path.read_bytes() if self.path.exists() else b""
+        whole = len(data) if _is_whole(data) else data.rfind(b"\n", 0, len(data) - 1) + 1
+        self.size = whole
+        if whole == len(data):
+            return None
+        os.truncate(self.path, whole)
+        return (
+            f"{self.path}: the last line is torn ({len(data) - whole} bytes, of a process that was"
+            " killed while it wrote); dropped, that event is made again"
+        )
+
+    def read(self, start: int = 0) -> Iterator[Event]:
+        """The events from byte ``start`` on. Raises LogError for a line that is none."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            number = file.read(start).count(b"\n")
+            for number, line in enumerate(file, start=number + 1):  # noqa: B020
+                yield self._parse(line, number)
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Writes the events and has them on disk. Raises StoreError, and leaves nothing half."""
+        data = "".join(map(json_line, events)).encode()
+        try:
+            with self.path.open("ab") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            if self.path.exists():
+                os.truncate(self.path, self.size)
+            raise StoreError(
+                f"cannot write {self.path}: {os.strerror(error.errno or 0)}\n"
+                "  nothing is lost: mend that and run the same command again"
+            ) from None
+        self.size += len(data)
+
+    def _parse(self, line: bytes, number: int) -> Event:
+        try:
+            event = json.loads(line)
+            fields = FIELDS[event["event"]]
+        except (ValueError, KeyError, TypeError):
+            raise self._damaged(number, "is no event of a search") from None
+        for key, kind in fields.items():
+            if not isinstance(event.get(key), kind):
+                raise self._damaged(number, f"has no sound '{key}'")
+        checked: Event = event
+        return checked
+
+    def _damaged(self, number: int, how: str) -> LogError:
+        return LogError(
+            f"{self.path}, line {number}: {how}; no crash of a search does that\n"
+            "  mend the line from a copy, or search anew under another --results"
+        )
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether the last line is a whole JSON value: a disk may keep its end and lose its middle."""
+    if not data:
+        return True
+    if not data.endswith(b"\n"):
+        return False
+    try:
+        json.loads(data[data.rfind(b"\n", 0, -1) + 1 :])
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,300 @@
+"""The search loop (sec. 3.3): keeps every worker busy, and learns from each batch of rewards.
+
+What happens is an event of `log.jsonl` before it counts: a draw, a reward, an update. Killed at
+any moment, a search goes on from its checkpoint and relives what the log holds beyond it.
+Evaluations that were under way are taken up again, with the answers that workers have left.
+
+Equal rules are trained once: by normal form, then by numeric fingerprint. What a probe refuses is
+not trained at all. The controller learns from every sample, also from those.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections import Counter, deque
+from pathlib import Path
+from typing import Any, Protocol
+
+from nos_repro.errors import ConfigError
+from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.checkpoint import Checkpoints
+from nos_repro.experiments.claim import Heartbeat, read_claim
+from nos_repro.experiments.files import StoreError, remove_scratch, write_json
+from nos_repro.experiments.provenance import code_digest, provenance
+from nos_repro.experiments.trial import make_settings
+from nos_repro.launch.base import Launcher, Report
+from nos_repro.rules.rule import Rule
+from nos_repro.search.child import Evaluation
+from nos_repro.search.job import EvaluationJob, answer_of
+from nos_repro.search.log import Event, Log
+from nos_repro.search.probe import REASONS, probe
+from nos_repro.search.settings import Search
+from nos_repro.search.state import Sample, State, Tally, proposed, replay
+from nos_repro.tasks import find_task
+
+CHECKPOINT_SECONDS = 10.0
+TICK_SECONDS = 1.0
+MAX_LOST = 3
+"""Times in a row that a sample's worker may vanish before the sample is withdrawn."""
+WAITING = 32
+"""Samples that may wait for the evaluation of an equal rule: a controller that has converged
+would else draw them without end."""
+
+
+class Display(Protocol):
+    """What is told of a search while it goes on."""
+
+    def update(self, loop: SearchLoop) -> None: ...
+
+    def note(self, message: str) -> None: ...
+
+
+class SearchLoop:
+    """A search in its folder, `results/<search>/<scale>/`, over any launcher of evaluations."""
+
+    def __init__(
+        self,
+        search: Search,
+        folder: Path,
+        launcher: Launcher[EvaluationJob],
+        conditions: Conditions,
+        display: Display,
+        workers: int = 1,
+    ) -> None:
+        self.search = search
+        self.folder = folder
+        self.launcher = launcher
+        self.conditions = conditions
+        self.display = display
+        self.workers = workers
+        self.log = Log(folder / "log.jsonl")
+        self.checkpoints = Checkpoints(folder, CHECKPOINT_SECONDS)
+        self.state = State(search)
+        self.tally = Tally()
+        self.tallied_before = 0
+        self.started = time.monotonic()
+        self.rewards: dict[str, tuple[float, int]] = {}
+        """Of every rule that was scored, by key: the reward, and for which sample it was."""
+        self.running: dict[str, Sample] = {}
+        self.waiting: dict[str, list[Sample]] = {}
+        self.queue: deque[EvaluationJob] = deque()
+        self.lost: Counter[int] = Counter()
+
+    def run(self) -> None:
+        """Searches until ``samples`` rules have their rewards.
+
+        Raises ConfigError where the folder holds a search of other settings or another process
+        has it, LogError where its log is damaged, StoreError where the disk refuses. Interrupted,
+        it goes on the next time it is called.
+        """
+        heartbeat = Heartbeat(self.folder, self.search.samples)
+        check_settings(self.search, self.folder)
+        if not heartbeat.take():
+            raise ConfigError(_held(self.folder))
+        try:
+            self._resume()
+            while self._busy():
+                self._fill()
+                self.display.update(self)
+                heartbeat.beat(self.tally.evaluated, None)
+                for report in self.launcher.wait(TICK_SECONDS):
+                    self._take(report)
+                if self.checkpoints.due:
+                    self._save()
+        finally:
+            self.launcher.close()
+            heartbeat.release()
+            self.display.update(self)
+        self._save()
+
+    def _busy(self) -> bool:
+        return bool(self.state.open) or self.state.next_number < self.search.samples
+
+    def _resume(self) -> None:
+        """From what is on disk to where the search stood when it was last heard of."""
+        remove_scratch(self.folder)
+        note = self.log.open()
+        if note is not None:
+            self.display.note(note)
+        offset = 0
+        saved = self.checkpoints.load(self._note_rebuilt)
+        if saved is not None and saved["offset"] <= self.log.size:
+            self.state.load_state_dict(saved["state"])
+            offset = saved["offset"]
+        elif saved is not None:
+            self.display.note(
+                "the log is shorter than the checkpoint says: replayed from its start"
+            )
+        for event in self.log.read():
+            self._remember(event)
+        unlogged = replay(self.state, self.log.read(offset))
+        trial = self.search.child.trial("sgd", 1.0, 0, sweep=False)
+        task = find_task(trial.task)
+        modules = task.code(make_settings(trial.task, trial.task_settings))
+        session = {
+            "event": "session",
+            "workers": self.workers,
+            "code": code_digest((*modules, __name__)),
+            **provenance("cpu"),
+        }
+        self._append([*([unlogged] if unlogged else []), session])
+        self.tallied_before = self.tally.evaluated
+        for sample in list(self.state.open.values()):
+            self._judge(sample)
+
+    def _note_rebuilt(self, problem: str) -> None:
+        self.display.note(f"{problem.split(';')[0]}; the controller is rebuilt from the log")
+
+    def _remember(self, event: Event) -> None:
+        self.tally.take(event)
+        if event["event"] == "evaluated":
+            self.rewards.setdefault(event["key"], (event["reward"], event["sample"]))
+
+    def _append(self, events: list[Event]) -> None:
+        self.log.append(events)
+        for event in events:
+            self._remember(event)
+
+    def _fill(self) -> None:
+        """Draws rules until no worker is idle."""
+        while self.launcher.free:
+            if self.queue:
+                self.launcher.submit(self.queue.popleft())
+                continue
+            waiting = sum(map(len, self.waiting.values()))
+            if self.state.next_number >= self.search.samples or waiting >= WAITING:
+                return
+            sample = self.state.draw()
+            self._append([proposed(sample)])
+            self.state.propose(sample)
+            self._judge(sample)
+
+    def _judge(self, sample: Sample) -> None:
+        """Settles a sample from what is known, or has it evaluated."""
+        rule = sample.rule
+        key, text = key_of(rule)
+        if key in self.rewards:
+            reward, source = self.rewards[key]
+            self._settle(sample, key, text, Evaluation("reused", reward, reason=f"of {source}"))
+        elif key in self.running:
+            self.waiting.setdefault(key, []).append(sample)
+        elif (reason := probe(rule)) is not None and self.search.refuse.refuse(reason):
+            self._settle(sample, key, text, Evaluation("refused", 0.0, reason=REASONS[reason]))
+        else:
+            self.running[key] = sample
+            job = self.job(sample, key)
+            answer = job.answer()
+            if answer is not None:
+                self._answer(job, answer)
+            else:
+                self.queue.append(job)
+
+    def job(self, sample: Sample, key: str) -> EvaluationJob:
+        """The evaluation of a sample. Every child has the same seed: rules alone differ."""
+        return EvaluationJob(
+            name=str(sample.number),
+            key=key,
+            optimizer=f"rule: {sample.rule}",
+            child=self.search.child,
+            conditions=self.conditions,
+            folder=self.folder / "work",
+            seed=self.search.seed,
+        )
+
+    def _take(self, report: Report[EvaluationJob]) -> None:
+        if report.outcome == "blocked":
+            raise StoreError(report.message)
+        answer = answer_of(report)
+        if answer is not None:
+            self._answer(report.job, answer)
+        elif report.outcome != "stopped":
+            self._lose(report)
+
+    def _answer(self, job: EvaluationJob, found: Evaluation) -> None:
+        """A rule has its reward: for the sample it was trained for, and for those that waited."""
+        sample = self.running.pop(job.key)
+        self.lost.pop(sample.number, None)
+        if found.status in ("failed", "overran"):
+            self.display.note(f"{sample.rule}: {found.status} ({found.reason})")
+        self._settle(sample, job.key, str(sample.rule.normal()), found)
+        job.forget()
+        for other in self.waiting.pop(job.key, []):
+            self._judge(other)
+
+    def _lose(self, report: Report[EvaluationJob]) -> None:
+        """A worker vanished: nobody's fault but the machine's, so the sample is tried again."""
+        sample = self.running[report.job.key]
+        self.lost[sample.number] += 1
+        if self.lost[sample.number] < MAX_LOST:
+            self.display.note(f"{sample.rule}: {report.message or report.outcome}; tried again")
+            self.queue.appendleft(report.job)
+            return
+        reason = f"its worker vanished {MAX_LOST} times ({report.message or report.outcome})"
+        self.display.note(f"{sample.rule}: {reason}; withdrawn, nothing is learned from it")
+        del self.running[report.job.key]
+        self._append([{"event": "withdrawn", "sample": sample.number, "reason": reason}])
+        self.state.withdraw(sample.number)
+        for other in self.waiting.pop(report.job.key, []):
+            self._judge(other)
+
+    def _settle(self, sample: Sample, key: str, text: str, found: Evaluation) -> None:
+        """Logs a reward and learns from it."""
+        said = {k: v for k, v in found.to_json().items() if v or k in ("status", "reward")}
+        event = {"event": "evaluated", "sample": sample.number, "rule": text, "key": key, **said}
+        self._append([event])
+        update = self.state.reward(sample.number, found.reward)
+        if update is not None:
+            self._append([update])
+
+    def _save(self) -> None:
+        """The checkpoint: everything, and how much of the log it has taken in."""
+        self.checkpoints.save({"state": self.state.state_dict(), "offset": self.log.size})
+
+
+def key_of(rule: Rule) -> tuple[str, str]:
+    """What equal rules share, and the text of their normal form."""
+    return _key_of_text(str(rule.normal()))
+
+
+@functools.lru_cache(maxsize=2**16)
+def _key_of_text(text: str) -> tuple[str, str]:
+    return Rule.parse(text).fingerprint(), text
+
+
+def check_settings(search: Search, folder: Path) -> None:
+    """Notes the settings of a new search; raises ConfigError where an old one had others."""
+    path = folder / "settings.json"
+    now = search.identity()
+    try:
+        before = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        write_json(path, now)
+        return
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}): mend it from a copy") from None
+    changes = list(differences(before, now))
+    if changes:
+        raise ConfigError(
+            f"{folder} holds a search of other settings:\n  "
+            + "\n  ".join(changes)
+            + "\n  set them back, or search under another --results or search: name"
+        )
+
+
+def differences(before: Any, now: Any, where: str = "") -> list[str]:
+    """`key.path: was A, is B` for every setting that is not the same."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted({*before, *now})
+        parts = ((f"{where}.{key}" if where else key, key) for key in keys)
+        return [
+            line for path, key in parts for line in differences(before.get(key), now.get(key), path)
+        ]
+    return [] if before == now else [f"{where}: was {json.dumps(before)}, is {json.dumps(now)}"]
+
+
+def _held(folder: Path) -> str:
+    claim = read_claim(folder)
+    who = f"process {claim.pid} on {claim.host}" if claim is not None else "another process"
+    return f"{folder}: {who} runs this search now; `report` shows how far it is"

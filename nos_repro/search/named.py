@@ -1,0 +1,118 @@
+"""Children beside the search: baselines, the best rules by fresh seeds, what the probes refused.
+
+They stand in a log of their own, `named.jsonl`, and teach the controller nothing. What has its
+line there is not trained again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from nos_repro.errors import LaunchError
+from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.files import StoreError
+from nos_repro.launch.base import Launcher
+from nos_repro.search.child import Child, Evaluation
+from nos_repro.search.job import EvaluationJob, answer_of
+from nos_repro.search.log import Event, Log
+
+Purpose = Literal["baseline", "confirm", "refused"]
+MAX_LOST = 3
+
+
+@dataclass(frozen=True)
+class Named:
+    """A child to train: why, by which optimizer, from which seed; ``test``: on test images too."""
+
+    purpose: Purpose
+    name: str
+    optimizer: str
+    seed: int = 0
+    test: bool = False
+
+    @property
+    def key(self) -> str:
+        return f"{self.purpose} {self.optimizer} {self.seed}"
+
+
+class Note(Protocol):
+    """Where to say how far it is."""
+
+    def note(self, message: str) -> None: ...
+
+
+def read_named(folder: Path) -> list[tuple[Named, Evaluation]]:
+    """What stands in the log, in its order. Raises LogError."""
+    found = []
+    for event in Log(folder / "named.jsonl").read():
+        named = Named(event["purpose"], event["name"], event["optimizer"], event["seed"])
+        found.append((named, Evaluation.from_json(event["evaluation"])))
+    return found
+
+
+def evaluate_named(
+    wanted: Iterable[Named],
+    child: Child,
+    folder: Path,
+    launcher: Launcher[EvaluationJob],
+    conditions: Conditions,
+    display: Note,
+) -> None:
+    """Trains what has no line in the log yet. The launcher stays open.
+
+    Raises LaunchError where a worker vanishes again and again, StoreError where the disk refuses.
+    """
+    log = Log(folder / "named.jsonl")
+    torn = log.open()
+    if torn is not None:
+        display.note(torn)
+    done = {named.key for named, _ in read_named(folder)}
+    todo = {named.key: named for named in wanted if named.key not in done}
+    queue = deque(
+        _job(n, named, child, folder, conditions) for n, named in enumerate(todo.values())
+    )
+    lost: Counter[str] = Counter()
+    ended = 0
+    while ended < len(todo):
+        while queue and launcher.free:
+            launcher.submit(queue.popleft())
+        for report in launcher.wait(1.0):
+            if report.outcome == "blocked":
+                raise StoreError(report.message)
+            job, answer = report.job, answer_of(report)
+            if answer is None:
+                lost[job.key] += 1
+                if lost[job.key] >= MAX_LOST:
+                    raise LaunchError(f"{job.label}: its worker vanished {MAX_LOST} times")
+                queue.append(job)
+                continue
+            named = todo[job.key]
+            log.append([_event(named, answer)])
+            job.forget()
+            ended += 1
+            said = f"{answer.reward:.4f} at rate {answer.lr:g}" if answer.lr else answer.reason
+            display.note(f"{named.purpose} {ended}/{len(todo)}: {named.name}: {said}")
+
+
+def _job(
+    number: int, named: Named, child: Child, folder: Path, conditions: Conditions
+) -> EvaluationJob:
+    name = f"{named.purpose}-{number}"
+    return EvaluationJob(
+        name, named.key, named.optimizer, child, conditions, folder / "work", named.seed, named.test
+    )
+
+
+def _event(named: Named, found: Evaluation) -> Event:
+    return {
+        "event": "named",
+        "purpose": named.purpose,
+        "name": named.name,
+        "optimizer": named.optimizer,
+        "seed": named.seed,
+        "evaluation": found.to_json(),
+    }

@@ -1,0 +1,169 @@
+"""Cheap probes that tell, before any training, that a rule cannot train (milliseconds a rule).
+
+Three quadratics, whose gradients and weights along a path of plain gradient descent are laid out
+as [steps, elements], so that a rule is evaluated once on each. Every element has a mirror image
+with all signs turned: what is even in the gradient (`g2`, `sqrt(g)`, `v`) is no direction at all
+there, and weights start near 0 with the optimum elsewhere, as a network's do, so that mere weight
+decay does not pass for descent.
+
+A probe never speaks against a rule whose values are not finite: training finds that in a step.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from nos_repro.rules.decays import annealed_noise_std, decay
+from nos_repro.rules.evaluate import evaluate
+from nos_repro.rules.primitives import NOISE_STD
+from nos_repro.rules.rule import Rule
+
+Reason = Literal["constant", "gradient-free", "no descent"]
+
+# fmt: off
+REASONS: dict[Reason, str] = {
+    "constant":      "the update is the same for every weight and step",
+    "gradient-free": "the update does not depend on the gradient",
+    "no descent":    "on no probe did the update ever point downhill",
+}
+# fmt: on
+
+SEED = 2017
+PAIRS, STEPS, TOTAL_STEPS = 16, 24, 1000
+LEAST_COSINE = 1e-9
+"""Of the angle between update and gradient: below this it is rounding."""
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """Which findings keep a rule from being trained; each can be switched off."""
+
+    constant: bool = True
+    gradient_free: bool = True
+    no_descent: bool = True
+
+    def refuse(self, reason: Reason | None) -> bool:
+        return reason is not None and bool(
+            getattr(self, reason.replace(" ", "_").replace("-", "_"))
+        )
+
+
+@dataclass(frozen=True)
+class _Path:
+    """What a rule reads along a path, and the exact gradient: float32 [steps, elements]."""
+
+    operands: dict[str, Tensor]
+    slope: Float32[Tensor, "steps elements"]
+
+
+def probe(rule: Rule) -> Reason | None:
+    """Why the rule cannot train, as far as the probes can tell; None where nothing is wrong."""
+    paths = _paths()
+    updates = [_update(rule, path) for path in paths]
+    finite = torch.cat([update[update.isfinite()] for update in updates])
+    if not len(finite):
+        return None
+    if all(update.isfinite().all() for update in updates) and bool((finite == finite[0]).all()):
+        return "constant"
+    if all(
+        _same(update, _update(rule, _other(path)))
+        for update, path in zip(updates, paths, strict=True)
+    ):
+        return "gradient-free"
+    if not any(_descends(update, path.slope) for update, path in zip(updates, paths, strict=True)):
+        return "no descent"
+    return None
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return bool(torch.equal(a.nan_to_num(nan=1e30), b.nan_to_num(nan=1e30)))
+
+
+def _descends(update: Tensor, slope: Tensor) -> bool:
+    """Whether at some step a small step against the update would lower the loss."""
+    products = update.double() * slope.double()
+    half = products.shape[1] // 2
+    along = (products[:, :half] + products[:, half:]).sum(1)  # mirrored pairs cancel exactly
+    sizes = update.double().norm(dim=1) * slope.double().norm(dim=1)
+    known = along.isfinite() & sizes.isfinite()
+    return bool((along[known] > LEAST_COSINE * sizes[known]).any()) or not bool(known.any())
+
+
+def _update(rule: Rule, path: _Path) -> Tensor:
+    return evaluate(rule.expr, {**path.operands, **_decays(rule)}, _drop)
+
+
+def _drop(x: Tensor, probability: float) -> Tensor:
+    """The same places are dropped whatever the values are, and a pair's mirror with it."""
+    source = random.Random(f"{SEED} {probability}")
+    half = torch.tensor(
+        [[source.random() >= probability for _ in range(PAIRS)] for _ in range(STEPS)]
+    )
+    return torch.where(half.repeat(1, 2), x, 0.0)
+
+
+@functools.cache
+def _paths() -> list[_Path]:
+    """Exact gradients, then noisy ones, slow and fast."""
+    source = torch.Generator().manual_seed(SEED)
+    return [_path(source, *kind) for kind in ((0.1, 0.0), (0.1, 0.9), (0.4, 0.9))]
+
+
+def _path(source: torch.Generator, rate: float, noise: float) -> _Path:
+    """Gradients span 1e-6 to 1 from element to element; their noise is a share of them."""
+    size = torch.logspace(-6, 0, PAIRS).repeat(2)
+    side = torch.randn(PAIRS, generator=source)
+    optimum = torch.cat([side, -side])
+    weights = 0.01 * optimum
+    slopes, gradients, path = [], [], []
+    for _ in range(STEPS):
+        share = noise * (2 * torch.rand(PAIRS, generator=source) - 1).repeat(2)
+        slopes.append(size * (weights - optimum))
+        gradients.append(slopes[-1] * (1 + share))
+        path.append(weights)
+        weights = weights - rate * (weights - optimum)
+    annealed = torch.tensor([[annealed_noise_std(step)] for step in range(STEPS)])
+    operands = {
+        **_averages(torch.stack(gradients)),
+        "w": torch.stack(path),
+        "noise": NOISE_STD * _normals(source),
+        "annealed_noise": annealed * _normals(source),
+    }
+    return _Path(operands, torch.stack(slopes))
+
+
+def _normals(source: torch.Generator) -> Tensor:
+    half = torch.randn(STEPS, PAIRS, generator=source)
+    return half.repeat(1, 2)
+
+
+def _averages(g: Tensor) -> dict[str, Tensor]:
+    """The gradient and the bias-corrected averages that follow from it."""
+    found = {"g": g}
+    for name, beta, power in (("m", 0.9, 1), ("v", 0.999, 2), ("gamma", 0.999, 3)):
+        average, rows = torch.zeros_like(g[0]), []
+        for step, gradient in enumerate(g, 1):
+            average = beta * average + (1 - beta) * gradient**power
+            rows.append(average / (1 - beta**step))
+        found[name] = torch.stack(rows)
+    return found
+
+
+def _decays(rule: Rule) -> dict[str, Tensor]:
+    """The decays that a rule reads, at steps spread over the training."""
+    steps = [step * TOTAL_STEPS // STEPS for step in range(STEPS)]
+    names = [row.name for row in rule.operands if row.needs_total_steps]
+    return {n: torch.tensor([[decay(n, s, TOTAL_STEPS)] for s in steps]) for n in names}
+
+
+def _other(path: _Path) -> _Path:
+    """The same weights, decays and draws under other gradients."""
+    g = path.operands["g"].flip(0) * 1.7 + 0.01
+    return _Path({**path.operands, **_averages(g)}, path.slope)

@@ -1,0 +1,89 @@
+"""What a user sees of a running search: a live panel on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.text import Text
+
+from nos_repro.launch.progress import duration
+from nos_repro.search.loop import SearchLoop
+
+PLAIN_SECONDS = 15.0
+FEW_SECONDS = 5.0
+"""Before this, a rate says nothing."""
+
+
+def make_display() -> LiveDisplay | PlainDisplay:
+    """Live where the error stream is a terminal."""
+    return LiveDisplay() if sys.stderr.isatty() else PlainDisplay()
+
+
+def lines(loop: SearchLoop) -> list[str]:
+    """How far a search is, in three lines."""
+    tally, wanted = loop.tally, loop.search.samples
+    kinds = ("healthy", "refused", "diverged", "reused", "overran", "failed")
+    counts = ", ".join(f"{tally.statuses[kind]} {kind}" for kind in kinds if tally.statuses[kind])
+    elapsed = time.monotonic() - loop.started
+    fresh = tally.evaluated - loop.tallied_before
+    pace = ""
+    if fresh and elapsed > FEW_SECONDS:
+        left = (wanted - tally.evaluated) * elapsed / fresh
+        pace = f"; {fresh / elapsed * 3600:.0f} rules/h, about {duration(left)} left"
+    return [
+        f"{tally.evaluated}/{wanted} rules, {len(loop.rewards)} unique:"
+        f" {counts or 'none yet'}{pace}",
+        f"reward: best {tally.best:.4f}, mean {tally.mean:.4f}, lately {tally.recent:.4f};"
+        f" entropy {tally.entropy:.1f} nats, staleness {tally.staleness:.1f} updates",
+        f"best: {tally.best_rule or '-'}",
+    ]
+
+
+class PlainDisplay:
+    """Three lines now and then."""
+
+    def __init__(self) -> None:
+        self._last: int | None = None
+        self._when = 0.0
+
+    def update(self, loop: SearchLoop) -> None:
+        over = loop.tally.evaluated >= loop.search.samples
+        quiet = time.monotonic() - self._when
+        if loop.tally.evaluated == self._last or (quiet < PLAIN_SECONDS and not over):
+            return
+        self._last, self._when = loop.tally.evaluated, time.monotonic()
+        first, *others = lines(loop)
+        self.note(first)
+        for line in others:
+            print(f"           {line}", file=sys.stderr, flush=True)
+
+    def note(self, message: str) -> None:
+        print(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+class LiveDisplay:
+    """A bar, the figures, and what is trained at the moment."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+        self._live.start()
+
+    def update(self, loop: SearchLoop) -> None:
+        head = Text(f"{loop.search.search} ({loop.search.scale})", style="bold")
+        bar = ProgressBar(total=loop.search.samples, completed=loop.tally.evaluated, width=60)
+        trained = [Text(f"  {sample.rule}", style="dim") for sample in loop.running.values()]
+        self._live.update(Group(head, bar, *map(Text, lines(loop)), *trained[:8]))
+
+    def note(self, message: str) -> None:
+        self._console.print(Text(message))
+
+    def close(self) -> None:
+        self._live.stop()

@@ -1,0 +1,157 @@
+"""`search`: a search on this machine, its baselines first; what the other flags of the verb do."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from pathlib import Path
+
+from nos_repro.errors import ConfigError
+from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.estimate import measure
+from nos_repro.experiments.trial import make_settings
+from nos_repro.launch.base import Launcher
+from nos_repro.launch.local import keep_freed_memory
+from nos_repro.launch.progress import duration
+from nos_repro.rules.rule import Rule
+from nos_repro.search.child import Child
+from nos_repro.search.hall import best_rules
+from nos_repro.search.job import EvaluationJob
+from nos_repro.search.log import Event, Log
+from nos_repro.search.loop import SearchLoop, check_settings
+from nos_repro.search.named import Named, evaluate_named
+from nos_repro.search.progress import make_display
+from nos_repro.search.settings import Search
+from nos_repro.tasks import find_task
+
+
+def folder_of(search: Search, results: Path) -> Path:
+    return results / search.search / search.scale
+
+
+def run_search(
+    search: Search,
+    results: Path,
+    launcher: Launcher[EvaluationJob],
+    conditions: Conditions,
+    workers: int,
+) -> None:
+    """Scores the baselines, then searches, each from wherever it stands."""
+    prepare(search.child, conditions)
+    folder = folder_of(search, results)
+    check_settings(search, folder)
+    display = make_display()
+    try:
+        baselines = [
+            Named("baseline", name, optimizer, search.seed)
+            for name, optimizer in search.baselines.items()
+        ]
+        evaluate_named(baselines, search.child, folder, launcher, conditions, display)
+        SearchLoop(search, folder, launcher, conditions, display, workers).run()
+    finally:
+        display.close()
+        launcher.close()
+
+
+def confirm(
+    search: Search, results: Path, launcher: Launcher[EvaluationJob], conditions: Conditions
+) -> None:
+    """Trains the best rules and the baselines again by fresh seeds, on the test images too.
+
+    The best of many is best by luck too: only seeds that did not choose it tell what it is worth.
+    """
+    folder = folder_of(search, results)
+    best = best_rules(folder, search.confirm.best)
+    if not best:
+        raise ConfigError(f"{folder}: no rule was found yet; search first")
+    candidates = {**search.baselines, **{entry.rule: f"rule: {entry.text}" for entry in best}}
+    seeds = range(search.seed + 1, search.seed + 1 + search.confirm.seeds)
+    wanted = [
+        Named("confirm", name, optimizer, seed, test=True)
+        for seed in seeds
+        for name, optimizer in candidates.items()
+    ]
+    _evaluate(search, folder, wanted, launcher, conditions)
+
+
+def train_refused(
+    search: Search,
+    results: Path,
+    number: int,
+    launcher: Launcher[EvaluationJob],
+    conditions: Conditions,
+) -> None:
+    """Trains ``number`` of the rules that the probes refused, to see what was missed."""
+    folder = folder_of(search, results)
+    tokens: dict[int, list[str]] = {}
+    refused: dict[str, Event] = {}
+    for event in Log(folder / "log.jsonl").read():
+        if event["event"] == "proposed":
+            tokens[event["sample"]] = event["tokens"]
+        elif event["event"] == "evaluated" and event["status"] == "refused":
+            refused.setdefault(event["key"], event)
+    if not refused:
+        raise ConfigError(f"{folder}: no rule was refused; search first")
+    chosen = random.Random(search.seed).sample(sorted(refused), min(number, len(refused)))
+    wanted = [
+        Named(
+            "refused",
+            refused[key]["reason"],
+            f"rule: {Rule.from_tokens(tokens[refused[key]['sample']])}",
+            search.seed,
+        )
+        for key in chosen
+    ]
+    _evaluate(search, folder, wanted, launcher, conditions)
+
+
+def _evaluate(
+    search: Search,
+    folder: Path,
+    wanted: list[Named],
+    launcher: Launcher[EvaluationJob],
+    conditions: Conditions,
+) -> None:
+    prepare(search.child, conditions)
+    display = make_display()
+    try:
+        evaluate_named(wanted, search.child, folder, launcher, conditions, display)
+    finally:
+        display.close()
+        launcher.close()
+
+
+def prepare(child: Child, conditions: Conditions) -> None:
+    """Reads the children's data once, so that a missing set is one error before any child."""
+    for sweep in (True, False):
+        trial = child.trial("sgd", 0.1, 0, sweep=sweep)
+        settings = make_settings(trial.task, trial.task_settings)
+        find_task(trial.task).make_data(settings, data_dir=conditions.data_dir, seed=0).prepare()
+
+
+def dry_run(search: Search, conditions: Conditions, workers: int) -> str:
+    """The space, what a child would take, and the hours in all on this machine."""
+    prepare(search.child, conditions)
+    keep_freed_memory()
+    space, child = search.make_space(), search.child
+    sweep = child.trial("sgd", 0.1, 0, sweep=True)
+    final = child.trial("sgd", 0.1, 0, sweep=False)
+    once = {"evaluate_every": max(child.epochs, child.sweep_epochs)}
+    seconds = [
+        measure(trial, conditions).of(
+            dataclasses.replace(trial, training=dataclasses.replace(trial.training, **once))
+        )
+        for trial in (sweep, final)
+    ]
+    one = len(child.rates) * seconds[0] + seconds[1]
+    hours = search.samples * one / max(1, workers)
+    return "\n".join(
+        [
+            f"{search.search} at scale {search.scale}: {search.samples:,} rules of a space of"
+            f" {space.size:.3g} strings of {space.length} tokens, by {search.algorithm['name']}",
+            f"  a healthy child: {len(child.rates)} rates x {child.sweep_epochs} epochs, then"
+            f" {child.epochs} epochs: about {duration(one)} on one worker here",
+            f"  all of them healthy and different: {duration(hours)} with {workers} workers here;"
+            " refused, repeated and diverging rules, often most of them, cost nearly nothing",
+        ]
+    )

@@ -1,0 +1,174 @@
+"""What a search's file may say, and how it is read: all that is wrong is said at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nos_repro.errors import ConfigError, NosError, unknown
+from nos_repro.experiments.load import task_section
+from nos_repro.experiments.settings_file import check_shape, merge, read_values, structured
+from nos_repro.optim.factory import check_optimizer
+from nos_repro.rules.space import SPACES, Space
+from nos_repro.search.algorithms import find_algorithm
+from nos_repro.search.child import Child
+from nos_repro.search.controller import Controller
+from nos_repro.search.probe import Refusals
+
+FREE = ("samples", "source", "claim", "note", "baselines", "confirm")
+"""Settings that may change while a search is under way: no number depends on them."""
+
+
+@dataclass(frozen=True)
+class ControllerSettings:
+    """Sec. 4.2: hidden size 150, weights from U(-0.08, 0.08)."""
+
+    hidden: int = 150
+    init: float = 0.08
+
+    def __post_init__(self) -> None:
+        if self.hidden < 1:
+            raise ConfigError(f"controller.hidden must be at least 1, got {self.hidden}")
+        if not self.init > 0:
+            raise ConfigError(f"controller.init must be positive, got {self.init}")
+
+
+@dataclass(frozen=True)
+class Confirm:
+    """What `--confirm` trains again: the best rules and the baselines, each by fresh seeds."""
+
+    best: int = 10
+    seeds: int = 5
+
+    def __post_init__(self) -> None:
+        for key in ("best", "seeds"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"confirm.{key} must be at least 1, got {getattr(self, key)}")
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search: a space of rules, a controller that learns, and the child that scores a rule.
+
+    ``space`` names one of `rules.space.SPACES`, whose fields it may replace, or gives all of them.
+    ``baselines`` are optimizers of the factory's, scored by the same child for comparison.
+    """
+
+    search: str
+    source: str
+    claim: str
+    space: dict[str, Any]
+    algorithm: dict[str, Any]
+    child: Child
+    controller: ControllerSettings = field(default_factory=ControllerSettings)
+    refuse: Refusals = field(default_factory=Refusals)
+    samples: int = 45_000
+    baselines: dict[str, str] = field(default_factory=dict)
+    confirm: Confirm = field(default_factory=Confirm)
+    seed: int = 0
+    note: str = ""
+    scale: str = "paper"
+
+    def __post_init__(self) -> None:
+        if not self.search.replace("_", "").replace("-", "").isalnum():
+            raise ConfigError(
+                f"search must be a plain word usable as a folder, got {self.search!r}"
+            )
+        if self.samples < 1:
+            raise ConfigError(f"samples must be at least 1, got {self.samples}")
+        if not 0 <= self.seed < 2**31:
+            raise ConfigError(f"seed must be between 0 and 2^31, got {self.seed}")
+
+    def make_space(self) -> Space:
+        """The space, its constraints checked. Raises ConfigError."""
+        given: dict[str, Any] = {
+            key: tuple(map(str, value)) if isinstance(value, list) else value
+            for key, value in self.space.items()
+        }
+        name = given.pop("name", None)
+        fields = [entry.name for entry in dataclasses.fields(Space)]
+        for key in given:
+            if key not in fields:
+                raise ConfigError(unknown("key of space:", key, ["name", *fields]))
+        if name is not None:
+            if name not in SPACES:
+                raise ConfigError(unknown("space", str(name), SPACES))
+            given = {**{f: getattr(SPACES[name], f) for f in fields}, **given}
+        missing = [f for f in ("operands", "unary", "binary", "iterations") if f not in given]
+        if missing:
+            raise ConfigError(f"space: no {', '.join(missing)}; give them, or a name: of "
+                              f"{' '.join(sorted(SPACES))}")  # fmt: skip
+        return Space(**given)
+
+    def make_controller(self) -> Controller:
+        settings = self.controller
+        return Controller(self.make_space(), settings.hidden, settings.init, seed=self.seed)
+
+    def algorithm_settings(self) -> Any:
+        """The algorithm's own settings, from its section."""
+        values = {key: value for key, value in self.algorithm.items() if key != "name"}
+        return find_algorithm(self.algorithm["name"]).Settings(**values)
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide what the search finds, as they come back from JSON."""
+        values = {k: v for k, v in dataclasses.asdict(self).items() if k not in FREE}
+        plain: dict[str, Any] = json.loads(json.dumps(values))
+        return plain
+
+
+def load_search(path: Path, *, scale: str = "paper", overrides: Sequence[str] = ()) -> Search:
+    """Reads, merges and checks a search's file; ``overrides`` are `key.path=value` words.
+
+    Raises ConfigError (RuleError for a baseline's text) naming file, key and choice.
+    """
+    try:
+        return _load(path, scale, overrides)
+    except NosError as error:
+        raise type(error)(f"{path} (scale {scale}): {error}") from None
+
+
+def _load(path: Path, scale: str, overrides: Sequence[str]) -> Search:
+    values = read_values(path)
+    if "study" in values:
+        raise ConfigError("a study, not a search: use `run`")
+    merged = merge(values, scale, overrides)
+    if "scale" in merged:
+        raise ConfigError("scale: is chosen with --scale, not in the file")
+    check_shape(
+        Search, merged, ("space", "algorithm", "child", "controller", "refuse", "baselines")
+    )
+    merged["scale"] = scale
+    search: Search = structured(Search, merged, "")
+    search = dataclasses.replace(
+        search, child=_child(search.child), algorithm=_algorithm(search.algorithm)
+    )
+    search.make_space()
+    for name, optimizer in search.baselines.items():
+        try:
+            check_optimizer(optimizer)
+        except NosError as error:
+            raise type(error)(f"baselines.{name}: {error}") from None
+    return search
+
+
+def _child(child: Child) -> Child:
+    """Its task's settings checked by the task, all defaults filled in; those of the sweep too."""
+    task = task_section(child.task)
+    if "name" in child.sweep:
+        raise ConfigError("child.sweep: changes settings of the task, not which one it is")
+    task_section({**task, **child.sweep})
+    return dataclasses.replace(child, task=task)
+
+
+def _algorithm(section: dict[str, Any]) -> dict[str, Any]:
+    """The algorithm's section, checked by its own settings, all defaults filled in."""
+    values = dict(section)
+    name = values.pop("name", None)
+    if not isinstance(name, str):
+        raise ConfigError("algorithm.name: say how the controller learns, e.g. name: ppo")
+    settings = structured(find_algorithm(name).Settings, values, "algorithm")
+    return {"name": name, **dataclasses.asdict(settings)}
