@@ -130,7 +130,7 @@ def evaluate(
     measured too; it is no part of the reward.
     """
     started = time.perf_counter()
-    watch = _Watch(started + child.seconds, stop)
+    watch = Watch(started + child.seconds, stop)
     try:
         found = _score(optimizer, child, conditions, seed, test, watch)
     except _Overran:
@@ -145,14 +145,14 @@ def evaluate(
 
 
 def _score(
-    optimizer: str, child: Child, conditions: Conditions, seed: int, test: bool, watch: _Watch
+    optimizer: str, child: Child, conditions: Conditions, seed: int, test: bool, watch: Watch
 ) -> Evaluation:
     sweep = _sweep(optimizer, child, conditions, seed, watch)
     lr = best_rate(sweep, find_task(child.task["name"]).direction)
     if lr is None:
         return Evaluation("diverged", 0.0, sweep=sweep, reason="every rate diverged")
     run = build(child.trial(optimizer, lr, seed, sweep=False), conditions)
-    if not _train([run], watch):
+    if not train_in_step([run], watch):
         reason = f"rate {lr:g} diverged at step {run.step} of {run.steps}"
         return Evaluation("diverged", 0.0, lr, sweep, reason=reason)
     metrics = run.evaluate(run.data.val_batches(), "val")
@@ -185,7 +185,7 @@ def reward_of(task: Task, metrics: dict[str, float]) -> float | None:
 
 
 @dataclass
-class _Watch:
+class Watch:
     """Looks at the clock and at the wish to stop, between two steps."""
 
     deadline: float
@@ -201,11 +201,11 @@ class _Watch:
 
 
 def _sweep(
-    optimizer: str, child: Child, conditions: Conditions, seed: int, watch: _Watch
+    optimizer: str, child: Child, conditions: Conditions, seed: int, watch: Watch
 ) -> list[tuple[float, float | None]]:
     """The validation metric of every rate, None where it diverged."""
     runs = [build(child.trial(optimizer, lr, seed, sweep=True), conditions) for lr in child.rates]
-    alive = _train(runs, watch)
+    alive = train_in_step(runs, watch)
     found: dict[int, float] = {}
     for run in alive:
         metric = run.evaluate(runs[0].data.val_batches(), "val")
@@ -215,7 +215,7 @@ def _sweep(
     return [(lr, found.get(id(run))) for lr, run in zip(child.rates, runs, strict=True)]
 
 
-def _train(runs: list[Run], watch: _Watch) -> list[Run]:
+def train_in_step(runs: list[Run], watch: Watch) -> list[Run]:
     """Trains runs of the same data in step, to their end; those whose losses stayed finite.
 
     What a step draws at random (dropout) is seeded by its place alone, the same for all.

@@ -1,0 +1,178 @@
+"""The search's children: how fast they train, whether they are as accurate, how many an hour.
+
+Needs CIFAR-10. Three questions, in one run:
+
+- Images a second on one core against a plain fp32 loop (contiguous images, PyTorch's `DataLoader`,
+  `torch.optim`), and the accuracy after 5 epochs on 5,000 images: ten seeds, in turns, each with
+  the same weights at its start. Equal means that the two means lie within one standard error of
+  their difference.
+- What two workers on two cores do, against one.
+- How many healthy rules two workers score in an hour by the papers' child protocol, in full: 7
+  rates for an epoch on 10,000 images, the best for 5 epochs on 45,000.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from nos_repro.bench.runner import Ratio, Row, register_benchmark
+from nos_repro.data import data_folder
+from nos_repro.experiments.build import Conditions, build
+from nos_repro.experiments.load import task_section
+from nos_repro.launch.local import LocalWorkers, keep_freed_memory
+from nos_repro.search.child import Child, Watch, train_in_step
+from nos_repro.search.job import EvaluationJob
+from nos_repro.tasks.base import TaskData
+from nos_repro.tasks.convnet import ConvNet, ConvNetSettings
+
+FASTER = {"pool": 3.0, "flat": 2.3}
+RULES_AN_HOUR = {"pool": 100.0, "flat": 55.0}
+SEEDS, EPOCHS, IMAGES, RATE = 10, 5, 5000, 0.03
+RULES = ("exp(sign(g) * sign(m)) * g", "adam", "m * exp(v)", "sign(m) * sqrt(g)")
+
+
+@register_benchmark("child-training")
+def child_training() -> Iterator[Row]:
+    """Speed and accuracy against a plain loop; two workers; rules an hour."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    conditions = Conditions(data_folder(None), device="cpu")
+    try:
+        for head in FASTER:
+            yield from _against_plain(head, conditions)
+        yield _two_workers(conditions)
+        for head in RULES_AN_HOUR:
+            yield _rules_an_hour(head, conditions)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _task(head: str, **changes: Any) -> dict[str, Any]:
+    """The task of `configs/search.yaml`."""
+    fast = {"channels_last": True, "precision": "bf16"}
+    return task_section({"name": "convnet", "head": head, **fast, **changes})
+
+
+def _against_plain(head: str, conditions: Conditions) -> Iterator[Row]:
+    seconds: dict[str, list[float]] = {"ours": [], "plain": []}
+    accuracy: dict[str, list[float]] = {"ours": [], "plain": []}
+    for seed in range(SEEDS):
+        turns = {"ours": _ours, "plain": _plain}
+        for name in turns if seed % 2 == 0 else reversed(list(turns)):
+            taken, right = turns[name](head, seed, conditions)
+            seconds[name].append(taken)
+            accuracy[name].append(right)
+    faster = [b / a for a, b in zip(seconds["ours"], seconds["plain"], strict=True)]
+    for name in seconds:
+        yield Row(f"{head} head, {name}", Ratio.rate(seconds[name], EPOCHS * IMAGES, "images/s"))
+        yield Row(f"{head} head, {name}: accuracy of {SEEDS} seeds", Ratio.of(accuracy[name], "%"))
+    yield Row(f"{head} head, ours over plain", Ratio.of(faster), at_least=FASTER[head])
+    apart = _standard_errors(accuracy["ours"], accuracy["plain"])
+    yield Row(
+        f"{head} head, means apart, in standard errors", Ratio(apart, apart, apart, SEEDS, "s.e."),
+        at_most=1.0,
+    )  # fmt: skip
+
+
+def _standard_errors(ours: Sequence[float], plain: Sequence[float]) -> float:
+    """How far the means are apart, over the standard error of their difference."""
+    variance = statistics.variance(ours) + statistics.variance(plain)
+    return abs(statistics.fmean(ours) - statistics.fmean(plain)) / math.sqrt(variance / len(ours))
+
+
+def _ours(head: str, seed: int, conditions: Conditions) -> tuple[float, float]:
+    """Seconds of the child's own loop, and its accuracy."""
+    child = Child(_task(head, train_images=IMAGES), epochs=EPOCHS)
+    run = build(child.trial("sgd", RATE, seed, sweep=False), conditions)
+    started = time.perf_counter()
+    assert train_in_step([run], Watch(float("inf"), lambda: False))
+    taken = time.perf_counter() - started
+    return taken, run.evaluate(run.data.val_batches(), "val")["val_accuracy"]
+
+
+def _plain(head: str, seed: int, conditions: Conditions) -> tuple[float, float]:
+    """The same network as one would train it by hand."""
+    settings = ConvNetSettings(head=head, train_images=IMAGES)
+    data = ConvNet.make_data(settings, data_dir=conditions.data_dir, seed=seed)
+    torch.manual_seed(seed)
+    model = ConvNet(settings)
+    loader = _loader(data, seed)
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    started = time.perf_counter()
+    for _ in range(EPOCHS):
+        for images, labels in loader:
+            optimizer.zero_grad()
+            F.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    taken = time.perf_counter() - started
+    model.eval()
+    with torch.no_grad():
+        right = [(model(x).argmax(1) == y).double() for x, y in data.val_batches()]
+    return taken, 100 * float(torch.cat(right).mean())
+
+
+def _loader(data: TaskData, seed: int) -> Iterable[Any]:
+    images, labels = zip(*data.train_batches(0), strict=True)
+    examples = TensorDataset(torch.cat(images).contiguous(), torch.cat(labels))
+    generator = torch.Generator().manual_seed(seed)
+    return DataLoader(examples, batch_size=100, shuffle=True, generator=generator)
+
+
+def _two_workers(conditions: Conditions) -> Row:
+    """Children an hour of two workers over those of one, in turns."""
+    child = Child(_task("pool", train_images=2000), rates=[0.01, 0.1], epochs=2)
+    ratios = []
+    for _ in range(5):
+        one = _seconds_a_child(1, 3, child, conditions)
+        two = _seconds_a_child(2, 6, child, conditions)
+        ratios.append(one / two)
+    return Row("two workers over one", Ratio.of(ratios), at_least=1.9)
+
+
+def _rules_an_hour(head: str, conditions: Conditions) -> Row:
+    """Healthy rules an hour of two workers, the papers' protocol in full."""
+    child = Child(_task(head), sweep={"train_images": 10_000})
+    rates = [3600 / _seconds_a_child(2, len(RULES), child, conditions)]
+    what = f"{head} head, the papers' protocol: healthy rules, 2 workers"
+    return Row(what, Ratio.of(rates, "an hour"), at_least=RULES_AN_HOUR[head])
+
+
+def _seconds_a_child(workers: int, children: int, child: Child, conditions: Conditions) -> float:
+    """Wall-clock seconds a child; the workers have started and hold the data before it counts."""
+    launcher: LocalWorkers[EvaluationJob] = LocalWorkers(workers)
+    with tempfile.TemporaryDirectory() as folder:
+
+        def job(number: int, rule: str, what: Child) -> EvaluationJob:
+            path = Path(folder)
+            return EvaluationJob(str(number), rule, f"rule: {rule}", what, conditions, path)
+
+        def train(jobs: list[EvaluationJob]) -> None:
+            ended = 0
+            left = list(jobs)
+            while ended < len(jobs):
+                while left and launcher.free:
+                    launcher.submit(left.pop(0))
+                for report in launcher.wait(60.0):
+                    answer = report.job.answer()
+                    assert answer is not None, report.message
+                    assert answer.status == "healthy", answer.reason
+                    ended += 1
+
+        short = Child({**child.task, "train_images": 200}, rates=[0.01], epochs=1)
+        train([job(-1 - n, "g", short) for n in range(workers)])
+        started = time.perf_counter()
+        train([job(n, RULES[n % len(RULES)], child) for n in range(children)])
+        taken = time.perf_counter() - started
+    launcher.close()
+    return taken / children

@@ -1,0 +1,154 @@
+"""A hundred workers and 45,000 rules (sec. 3.3 and 4.2): does one controller keep them all busy?
+
+The search's own loop, on disk as ever, over children that only sleep: log-normal times, as long on
+average as a hundredth of a child of the papers (whose take minutes), so that the controller has a
+hundred times less time than it would. A rule's reward is a number made of its text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import math
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from nos_repro.bench.runner import Ratio, Row, register_benchmark
+from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.files import write_json
+from nos_repro.experiments.settings_file import find_config
+from nos_repro.launch.base import Report
+from nos_repro.search.child import Evaluation
+from nos_repro.search.job import EvaluationJob
+from nos_repro.search.loop import SearchLoop
+from nos_repro.search.settings import load_search
+
+WORKERS, SAMPLES = 100, 45_000
+MEAN_SECONDS, SPREAD = 6.0, 1.0
+"""Of a child's time, which is MEAN_SECONDS exp(SPREAD z - SPREAD^2 / 2) with z ~ N(0, 1)."""
+SETTLED = 5_000
+"""Samples after which memory is first read: what grows from there on grows for ever."""
+
+
+@register_benchmark("search-workers")
+def search_workers() -> Iterator[Row]:
+    """The share of the workers' time in which they work; memory; the loop's time a rule."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield from simulate(WORKERS, SAMPLES, MEAN_SECONDS)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def simulate(workers: int, samples: int, mean_seconds: float) -> Iterator[Row]:
+    """The rows of the benchmark, at any size."""
+    search = dataclasses.replace(load_search(find_config("search")), samples=samples, baselines={})
+    sleepers = Sleepers(workers, mean_seconds)
+    memory = _Memory(min(SETTLED, samples // 3))
+    with tempfile.TemporaryDirectory() as folder:
+        loop = SearchLoop(search, Path(folder), sleepers, Conditions(Path(folder)), memory, workers)
+        cpu = time.process_time()
+        loop.run()
+        cpu = time.process_time() - cpu
+    busy, growth = sleepers.busy_share, memory.last / memory.first
+    yield Row(f"{workers} workers, {samples:,} rules: busy", _single(busy), at_least=0.95)
+    yield Row("memory at the end over that at the start", _single(growth), at_most=1.1)
+    yield Row("memory", _single(memory.last, "MB"))
+    yield Row("the controller's own time a rule", _single(1000 * cpu / samples, "ms"))
+    yield Row("mean time of a child", _single(sleepers.mean, "s"))
+    trained = loop.tally.statuses["healthy"]
+    yield Row("trained (the others were refused or known)", _single(float(trained), "rules"))
+
+
+def _single(value: float, unit: str = "x") -> Ratio:
+    return Ratio(value, value, value, 1, unit)
+
+
+class Sleepers:
+    """Workers whose children sleep. One is busy from the submission to the end of its sleep, not
+    until somebody hears of that."""
+
+    def __init__(self, workers: int, mean_seconds: float, seed: int = 0) -> None:
+        self.workers = workers
+        self.mean_seconds = mean_seconds
+        self._random = random.Random(seed)
+        self._asleep: list[tuple[float, int, EvaluationJob]] = []
+        self._started: float | None = None
+        self._ended = 0.0
+        self._slept = 0.0
+        self._children = 0
+
+    @property
+    def free(self) -> int:
+        return self.workers - len(self._asleep)
+
+    def submit(self, job: EvaluationJob) -> None:
+        now = time.monotonic()
+        if self._started is None:
+            self._started = now
+        shape = math.exp(SPREAD * self._random.gauss(0, 1) - SPREAD**2 / 2)
+        seconds = self.mean_seconds * shape
+        self._slept += seconds
+        self._children += 1
+        heapq.heappush(self._asleep, (now + seconds, self._children, job))
+
+    def wait(self, seconds: float) -> list[Report[EvaluationJob]]:
+        if not self._asleep:
+            return []
+        self._ended = self._asleep[0][0] if self.free == 0 else self._ended
+        time.sleep(max(0.0, min(seconds, self._asleep[0][0] - time.monotonic())))
+        reports = []
+        while self._asleep and self._asleep[0][0] <= time.monotonic():
+            _, _, job = heapq.heappop(self._asleep)
+            reward = random.Random(job.optimizer).random()
+            found = Evaluation("healthy", reward, 0.1)
+            write_json(job.path, {"key": job.key, "evaluation": found.to_json()})
+            reports.append(Report(job, "recorded"))
+        return reports
+
+    def close(self) -> list[Report[EvaluationJob]]:
+        return []
+
+    @property
+    def mean(self) -> float:
+        """Seconds of a child."""
+        return self._slept / max(1, self._children)
+
+    @property
+    def busy_share(self) -> float:
+        """Of all workers' time, from the first child to the last moment at which rules were left
+        to hand out."""
+        assert self._started is not None
+        span = self._ended - self._started
+        return min(1.0, self._slept / (self.workers * span)) if span > 0 else 0.0
+
+
+class _Memory:
+    """A display that looks at the process's memory instead."""
+
+    def __init__(self, settled: int) -> None:
+        self.settled = settled
+        self.first = 0.0
+        self.last = 0.0
+
+    def update(self, loop: SearchLoop) -> None:
+        if loop.tally.evaluated < self.settled:
+            return
+        self.last = _resident_mb()
+        self.first = self.first or self.last
+
+    def note(self, message: str) -> None:
+        pass
+
+
+def _resident_mb() -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("no VmRSS in /proc/self/status")

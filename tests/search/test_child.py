@@ -1,0 +1,174 @@
+"""The child's reward: the papers' protocol, against a plain loop written out here."""
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nos_repro.errors import ConfigError
+from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.training import Stopped
+from nos_repro.optim.factory import make_optimizer
+from nos_repro.search import child as child_module
+from nos_repro.search.child import PAPER_RATES, Child, Evaluation, best_rate, evaluate, reward_of
+from nos_repro.tasks import find_task
+from tests.search.helpers import tiny_child
+
+CONDITIONS = Conditions(Path("unused"), device="cpu")
+POWERSIGN = "rule: exp(sign(g) * sign(m)) * g"
+
+
+def plainly(optimizer: str, child: Child, seed: int) -> tuple[float, float]:
+    """(best rate, accuracy): sec. 4.2 as one would write it down."""
+
+    def train(lr: float, epochs: int, changes: dict) -> float:
+        cls = find_task("convnet")
+        settings = cls.Settings(
+            **{k: v for k, v in {**child.task, **changes}.items() if k != "name"}
+        )
+        data = cls.make_data(settings, data_dir=Path("unused"), seed=seed)
+        torch.manual_seed(seed)
+        task = cls(settings)
+        total = epochs * data.steps_per_epoch
+        made = make_optimizer(optimizer, task.parameters(), lr=lr, total_steps=total, seed=seed)
+        for epoch in range(epochs):
+            for images, labels in data.train_batches(epoch):
+                made.zero_grad()
+                F.cross_entropy(task(images), labels).backward()
+                made.step()
+        task.eval()
+        right = [(task(x).argmax(1) == y).double() for x, y in data.val_batches()]
+        return 100 * float(torch.cat(right).mean())
+
+    scored = [(train(lr, child.sweep_epochs, child.sweep), -lr) for lr in child.rates]
+    best = -max(scored)[1]
+    return best, train(best, child.epochs, {})
+
+
+@pytest.mark.parametrize("optimizer", [POWERSIGN, "adam", "rule: drop(g, 0.3) * ld"])
+def test_the_reward_is_that_of_the_protocol_written_plainly(optimizer):
+    child = tiny_child(rates=[0.001, 0.01, 0.1], epochs=2)
+    found = evaluate(optimizer, child, CONDITIONS, seed=3)
+    lr, accuracy = plainly(optimizer, child, seed=3)
+    assert found.status == "healthy"
+    assert found.lr == lr
+    assert found.reward == pytest.approx(accuracy / 100, abs=1e-12)
+
+
+def test_the_same_child_says_the_same_twice():
+    one, two = (evaluate(POWERSIGN, tiny_child(), CONDITIONS) for _ in range(2))
+    assert dataclasses.replace(one, seconds=0) == dataclasses.replace(two, seconds=0)
+
+
+def test_the_default_rates_are_the_papers():
+    assert pytest.approx([10.0**i for i in range(-5, 2)]) == PAPER_RATES
+    assert Child(task={}).rates == PAPER_RATES
+    assert (Child(task={}).sweep_epochs, Child(task={}).epochs) == (1, 5)
+
+
+def test_a_rate_that_diverges_is_left_at_once_and_changes_nothing_for_the_others():
+    """Of 2 rates over 2 steps of 50 images and 4 final ones, the wild one makes one step or two."""
+    with_wild = evaluate("rule: exp(g * 1e4)", tiny_child(rates=[1e-30, 10.0]), CONDITIONS)
+    assert dict(with_wild.sweep)[10.0] is None
+    calm = evaluate(POWERSIGN, tiny_child(rates=[0.01]), CONDITIONS)
+    beside = evaluate(POWERSIGN, tiny_child(rates=[0.01, 1e30]), CONDITIONS)
+    assert dict(beside.sweep)[1e30] is None
+    assert dict(beside.sweep)[0.01] == dict(calm.sweep)[0.01]
+    assert beside.reward == calm.reward
+    assert beside.examples - calm.examples <= 100
+
+
+@pytest.mark.parametrize("rule", ["g / (g - g) * 1e38", "log(g - g)", "g ** 0.5", "exp(1e30 * g)"])
+def test_infinities_and_nan_are_a_reward_of_0_with_a_reason(rule):
+    found = evaluate(f"rule: {rule}", tiny_child(), CONDITIONS)
+    assert (found.status, found.reward) == ("diverged", 0.0)
+    assert "every rate diverged" in found.reason
+    assert found.examples < 100 * 2 * 2, "it was not trained to the end"
+
+
+def test_an_exception_is_a_reward_of_0_with_a_reason(monkeypatch):
+    def broken(*_, **__):
+        raise ZeroDivisionError("in the rule")
+
+    monkeypatch.setattr(child_module.Run, "train_step", broken)
+    found = evaluate(POWERSIGN, tiny_child(), CONDITIONS)
+    assert (found.status, found.reward) == ("failed", 0.0)
+    assert found.reason == "ZeroDivisionError: in the rule"
+
+
+def test_a_child_that_crawls_is_stopped_at_its_time(monkeypatch):
+    step = child_module.Run.train_step
+
+    def slow(run, batch):
+        time.sleep(0.05)
+        step(run, batch)
+
+    monkeypatch.setattr(child_module.Run, "train_step", slow)
+    found = evaluate(POWERSIGN, tiny_child(epochs=1000, seconds=0.2), CONDITIONS)
+    assert (found.status, found.reward) == ("overran", 0.0)
+    assert "0.2 s" in found.reason
+
+
+def test_the_machine_s_failures_are_nobody_s_reward(monkeypatch):
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(child_module.Run, "train_step", full)
+    with pytest.raises(MemoryError):
+        evaluate(POWERSIGN, tiny_child(), CONDITIONS)
+
+
+def test_asked_to_stop_it_stops_between_two_steps():
+    with pytest.raises(Stopped):
+        evaluate(POWERSIGN, tiny_child(), CONDITIONS, stop=lambda: True)
+
+
+def test_the_best_rate_is_the_smaller_of_two_equals_and_of_the_right_direction():
+    sweep = [(0.01, 50.0), (0.1, 50.0), (1.0, None)]
+    assert best_rate(sweep, "max") == 0.01
+    assert best_rate([(0.01, 9.0), (0.1, 2.0)], "min") == 0.1
+    assert best_rate([(0.01, None)], "max") is None
+
+
+def test_a_metric_that_is_to_be_small_gives_the_larger_reward_the_smaller_it_is():
+    class Perplexity:
+        metric, direction = "perplexity", "min"
+
+    rewards = [reward_of(Perplexity, {"val_perplexity": x}) for x in (1.0, 10.0, 1e6)]
+    assert rewards == sorted(rewards, reverse=True)
+    assert all(0 < reward <= 1 for reward in rewards)
+    assert reward_of(Perplexity, {"val_perplexity": math.inf}) is None
+
+
+def test_the_test_images_are_measured_only_when_asked_for():
+    child = tiny_child()
+    assert "test_accuracy" not in evaluate(POWERSIGN, child, CONDITIONS).metrics
+    tested = evaluate(POWERSIGN, child, CONDITIONS, test=True)
+    assert "test_accuracy" in tested.metrics
+    assert tested.reward == evaluate(POWERSIGN, child, CONDITIONS).reward
+
+
+def test_an_evaluation_comes_back_from_json():
+    found = Evaluation("healthy", 0.5, 0.1, [(0.1, 50.0), (1.0, None)], {"val_loss": 1.0}, 3, 0.2)
+    assert Evaluation.from_json(found.to_json()) == found
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rates": []}, "child.rates"),
+        ({"rates": [0.1, 0.1]}, "different"),
+        ({"rates": [-1.0]}, "positive"),
+        ({"rates": [math.inf]}, "finite"),
+        ({"epochs": 0}, "child.epochs"),
+        ({"sweep_epochs": 0}, "child.sweep_epochs"),
+        ({"seconds": 0.0}, "child.seconds"),
+    ],
+)
+def test_impossible_children_are_refused(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        tiny_child(**changes)

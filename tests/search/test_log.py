@@ -1,0 +1,73 @@
+"""The log: appended, on disk before it counts, and read for what it is."""
+
+import json
+
+import pytest
+
+from nos_repro.experiments.files import json_line
+from nos_repro.search.log import FIELDS, Log, LogError
+
+EVENT = {"event": "withdrawn", "sample": 3, "reason": "gone"}
+
+
+def test_what_is_appended_is_read_back_in_order(tmp_path):
+    log = Log(tmp_path / "log.jsonl")
+    log.append([{**EVENT, "sample": n} for n in range(3)])
+    start = log.size
+    log.append([{**EVENT, "sample": 3}])
+    assert [event["sample"] for event in log.read()] == [0, 1, 2, 3]
+    assert [event["sample"] for event in log.read(start)] == [3]
+    assert log.size == log.path.stat().st_size
+
+
+def test_a_log_that_is_not_there_is_empty(tmp_path):
+    log = Log(tmp_path / "nowhere" / "log.jsonl")
+    assert list(log.read()) == []
+    assert log.open() is None
+
+
+@pytest.mark.parametrize("cut", range(1, len(json_line(EVENT)), 7))
+def test_a_line_torn_at_any_byte_is_cut_off_and_said(tmp_path, cut):
+    log = Log(tmp_path / "log.jsonl")
+    log.append([EVENT])
+    whole = log.path.read_bytes()
+    log.path.write_bytes(whole + whole[:cut])
+    again = Log(log.path)
+    assert "torn" in again.open()
+    assert log.path.read_bytes() == whole
+    assert again.size == len(whole)
+
+
+def test_a_last_line_with_a_hole_in_it_is_torn_too(tmp_path):
+    """A machine that loses power may keep a file's length and lose a block of it."""
+    log = Log(tmp_path / "log.jsonl")
+    log.append([EVENT, EVENT])
+    whole = log.path.read_bytes()
+    log.path.write_bytes(whole[: len(whole) - 20] + b"\0" * 19 + b"\n")
+    assert "torn" in Log(log.path).open()
+    assert list(Log(log.path).read()) == [EVENT]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "no JSON", "[]", "{}", '{"event": "unheard of"}', '{"event": "withdrawn", "sample": "x"}'],
+)
+def test_a_damaged_line_in_the_middle_is_named(tmp_path, line):
+    log = Log(tmp_path / "log.jsonl")
+    good = json.dumps(EVENT)
+    log.path.write_text(f"{good}\n{line}\n{good}\n")
+    with pytest.raises(LogError, match=r"log\.jsonl, line 2"):
+        list(log.read())
+
+
+def test_lines_are_counted_from_the_file_s_beginning_wherever_reading_starts(tmp_path):
+    log = Log(tmp_path / "log.jsonl")
+    log.append([EVENT])
+    with log.path.open("a") as file:
+        file.write("damaged\n")
+    with pytest.raises(LogError, match="line 2"):
+        list(log.read(log.size))
+
+
+def test_every_kind_of_event_says_what_it_must_hold():
+    assert {"session", "proposed", "evaluated", "withdrawn", "updated", "named"} == set(FIELDS)

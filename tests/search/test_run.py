@@ -1,0 +1,237 @@
+"""The verb `search`, in processes of its own: kills, Ctrl-C, and what stands beside the search."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+
+from nos_repro.cli import main
+from nos_repro.errors import ConfigError
+from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.load import load_study
+from nos_repro.launch.local import LocalWorkers
+from nos_repro.search.hall import best_rules
+from nos_repro.search.log import Log
+from nos_repro.search.named import read_named
+from nos_repro.search.run import confirm, run_search, train_refused
+from nos_repro.search.settings import load_search
+from tests.conftest import ROOT
+from tests.search.helpers import Instant, loop, tiny_search
+
+SMOKE = ROOT / "configs" / "search.yaml"
+
+
+def command(results, *words):
+    return [
+        *(sys.executable, "-m", "nos_repro", "search", str(SMOKE), "--scale", "smoke"),
+        *("--results", str(results), *words),
+    ]
+
+
+def history(results):
+    return [
+        (event["sample"], event["key"], event["reward"])
+        for event in Log(results / "search" / "smoke" / "log.jsonl").read()
+        if event["event"] == "evaluated"
+    ]
+
+
+def weights(results):
+    path = results / "search" / "smoke" / "checkpoint.pt"
+    return torch.load(path, weights_only=True)["state"]["controller"]
+
+
+@pytest.mark.slow
+def test_killed_20_times_a_search_ends_as_if_it_had_never_been(tmp_path):
+    """SIGKILL to the controller at 20 moments; one worker, real children on the digits."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    words = ("--workers", "1", "samples=60")
+    subprocess.run(command(whole, *words), cwd=ROOT, check=True, capture_output=True)
+    source = random.Random(0)
+    log = killed / "search" / "smoke" / "log.jsonl"
+    for kill in range(20):
+        process = subprocess.Popen(
+            command(killed, *words), cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        before = log.stat().st_size if log.exists() else 0
+        deadline = time.monotonic() + 120
+        while process.poll() is None and (log.stat().st_size if log.exists() else 0) <= before + (
+            400 if kill else 0
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(source.random() * 0.3)
+        process.kill()
+        process.wait()
+    subprocess.run(command(killed, *words), cwd=ROOT, check=True, capture_output=True)
+    assert history(killed) == history(whole)
+    ours, theirs = weights(killed), weights(whole)
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_workers_that_are_killed_lose_nothing_and_nothing_is_counted_twice(tmp_path):
+    """A child's process is killed with SIGKILL again and again while two of them work."""
+    search = load_search(SMOKE, scale="smoke", overrides=["samples=12", "baselines={SGD: sgd}"])
+    launcher = KillsWorkers(workers=2)
+    run_search(search, tmp_path, launcher, Conditions(tmp_path, device="cpu"), 2)
+    assert launcher.kills >= 3
+    assert sorted(sample for sample, _, _ in history(tmp_path)) == list(range(12))
+    statuses = {e["status"] for e in _events(tmp_path, "evaluated")}
+    assert statuses <= {"healthy", "refused", "reused", "diverged"}
+
+
+class KillsWorkers(LocalWorkers):
+    """Kills one busy worker in every third look, a few times."""
+
+    kills = 0
+    looks = 0
+
+    def wait(self, seconds):
+        self.looks += 1
+        busy = [slot for slot in self._slots if slot.job is not None]
+        if self.kills < 4 and self.looks % 3 == 0 and busy:
+            for process in (busy[0].pool._processes or {}).values():
+                os.kill(process.pid, signal.SIGKILL)
+                self.kills += 1
+        return super().wait(seconds)
+
+
+def _events(results, kind):
+    log = Log(results / "search" / "smoke" / "log.jsonl")
+    return [event for event in log.read() if event["event"] == kind]
+
+
+def test_ctrl_c_ends_a_search_at_once_and_the_same_command_goes_on(tmp_path):
+    process = subprocess.Popen(
+        command(tmp_path, "--workers", "1", "samples=500"),
+        cwd=ROOT, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    log = tmp_path / "search" / "smoke" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not log.exists() or log.stat().st_size < 2000:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "goes on from here" in errors
+    assert "Traceback" not in errors
+    before = history(tmp_path)
+    done = subprocess.run(
+        command(tmp_path, "--workers", "1", f"samples={len(before) + 3}"),
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert history(tmp_path)[: len(before)] == before
+    assert len(history(tmp_path)) == len(before) + 3
+    assert "best:" in done.stderr
+    assert "rules" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A whole smoke search with its baselines, confirmed, some refused rules trained."""
+    results = tmp_path_factory.mktemp("searched")
+    search = load_search(SMOKE, scale="smoke", overrides=["samples=25"])
+    conditions = Conditions(results, device="cpu")
+    for work in (
+        lambda launcher: run_search(search, results, launcher, conditions, 1),
+        lambda launcher: confirm(search, results, launcher, conditions),
+        lambda launcher: train_refused(search, results, 3, launcher, conditions),
+    ):
+        work(Instant())
+    return search, results
+
+
+def test_baselines_the_best_and_the_refused_are_trained_beside_the_search(searched):
+    search, results = searched
+    named = read_named(results / "search" / "smoke")
+    of = {purpose: [n for n, _ in named if n.purpose == purpose] for purpose in
+          ("baseline", "confirm", "refused")}  # fmt: skip
+    assert {n.name for n in of["baseline"]} == set(search.baselines)
+    assert {n.seed for n in of["confirm"]} == {1, 2}
+    assert len(of["confirm"]) == 2 * (2 + len(search.baselines))
+    refused = {e["reason"] for e in _events(results, "evaluated") if e["status"] == "refused"}
+    assert 1 <= len(of["refused"]) <= 3
+    assert {n.name for n in of["refused"]} <= refused
+
+
+def test_what_was_trained_beside_the_search_is_not_trained_again(searched):
+    search, results = searched
+    before = read_named(results / "search" / "smoke")
+    launcher = Instant()
+    confirm(search, results, launcher, Conditions(results))
+    assert launcher.trained == []
+    assert read_named(results / "search" / "smoke") == before
+
+
+def test_the_best_rules_are_the_log_s(searched):
+    _, results = searched
+    entries = best_rules(results / "search" / "smoke", 3)
+    healthy = [e for e in _events(results, "evaluated") if e["status"] == "healthy"]
+    rewards = sorted((e["reward"] for e in healthy), reverse=True)
+    assert [entry.reward for entry in entries] == rewards[:3]
+    for entry in entries:
+        drawn = [e for e in _events(results, "evaluated") if e["rule"] == entry.rule]
+        assert len(drawn) == entry.drawn
+
+
+def test_the_best_rules_are_exported_as_a_study_that_loads(searched, capsys):
+    _, results = searched
+    words = ["search", str(SMOKE), "--scale", "smoke", "--results", str(results), "samples=25"]
+    assert main([*words, "--export-best", "3"]) == 0
+    path = results / "search" / "smoke" / "filter.yaml"
+    assert str(path) in capsys.readouterr().out
+    study = load_study(path, scale="smoke")
+    shipped = yaml.safe_load((ROOT / "configs" / "filter.yaml").read_text())
+    assert study.study == shipped["study"]
+    best = best_rules(results / "search" / "smoke", 3)
+    assert [row.optimizer for row in study.rows.values()][:3] == [f"rule: {e.text}" for e in best]
+    baselines = {n for n, row in shipped["rows"].items() if not row["optimizer"].startswith("rule")}
+    assert set(list(study.rows)[3:]) == baselines
+
+
+def test_nothing_found_yet_is_one_clear_error(tmp_path):
+    search = tiny_search()
+    with pytest.raises(ConfigError, match="search first"):
+        confirm(search, tmp_path, Instant(), Conditions(tmp_path))
+    with pytest.raises(ConfigError, match="search first"):
+        train_refused(search, tmp_path, 3, Instant(), Conditions(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--export-best", "0"], "--export-best must be at least 1"),
+        (["--train-refused", "0"], "--train-refused must be at least 1"),
+        (["--workers", "-1"], "--workers must not be negative"),
+        (["algorithm.name=pp"], "did you mean 'ppo'"),
+    ],
+)
+def test_a_slip_of_the_hand_is_one_error(words, complaint, tmp_path, capsys):
+    given = ["search", str(SMOKE), "--scale", "smoke", "--results", str(tmp_path), *words]
+    assert main(given) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_a_dry_run_says_the_space_and_the_time_and_writes_nothing(tmp_path, capsys):
+    given = ["search", str(SMOKE), "--scale", "smoke", "--results", str(tmp_path / "r")]
+    assert main([*given, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "240 strings" in said
+    assert "healthy child" in said
+    assert not (tmp_path / "r").exists()
+
+
+def test_settings_are_kept_beside_the_log(tmp_path):
+    loop(tmp_path, search=tiny_search(samples=2)).run()
+    kept = json.loads((tmp_path / "settings.json").read_text())
+    assert kept["algorithm"]["name"] == "ppo"
+    assert "samples" not in kept
