@@ -88,7 +88,7 @@ class Evaluation:
     ``refused``, or an equal one's reward is ``reused``.
 
     ``sweep`` has the validation metric of every rate, None where it diverged; ``metrics`` those of
-    the final training.
+    the final training. ``examples`` were trained on in all.
     """
 
     status: Status
@@ -140,8 +140,11 @@ def evaluate(
     except Exception as error:
         log.exception("the child of %s broke", optimizer)
         found = Evaluation("failed", 0.0, reason=f"{type(error).__name__}: {error}")
-    seconds = round(time.perf_counter() - started, 3)
-    return dataclasses.replace(found, examples=watch.examples, seconds=seconds)
+    return dataclasses.replace(
+        found,
+        examples=watch.steps * child.task.get("batch_size", 1),
+        seconds=round(time.perf_counter() - started, 3),
+    )
 
 
 def _score(
@@ -190,10 +193,9 @@ class Watch:
 
     deadline: float
     stop: Callable[[], bool]
-    examples: int = 0
+    steps: int = 0
 
-    def look(self, examples: int) -> None:
-        self.examples += examples
+    def look(self) -> None:
         if time.perf_counter() > self.deadline:
             raise _Overran
         if self.stop():
@@ -206,10 +208,11 @@ def _sweep(
     """The validation metric of every rate, None where it diverged."""
     runs = [build(child.trial(optimizer, lr, seed, sweep=True), conditions) for lr in child.rates]
     alive = train_in_step(runs, watch)
+    held_out = list(runs[0].data.val_batches())
     found: dict[int, float] = {}
     for run in alive:
-        metric = run.evaluate(runs[0].data.val_batches(), "val")
-        watch.look(0)
+        metric = run.evaluate(iter(held_out), "val")
+        watch.look()
         if reward_of(run.task, metric) is not None:
             found[id(run)] = metric[f"val_{run.task.metric}"]
     return [(lr, found.get(id(run))) for lr, run in zip(child.rates, runs, strict=True)]
@@ -232,7 +235,8 @@ def train_in_step(runs: list[Run], watch: Watch) -> list[Run]:
             for run in alive:
                 torch.manual_seed(epoch * data.steps_per_epoch + k)
                 run.train_step(batch)
-                watch.look(len(batch[0]))
+                watch.steps += 1
+                watch.look()
             if look:
                 alive = [run for run in alive if run.bad_step() is None]
             if not alive:

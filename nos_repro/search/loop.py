@@ -17,16 +17,19 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.checkpoint import Checkpoints
-from nos_repro.experiments.claim import Heartbeat, read_claim
+from nos_repro.experiments.claim import Heartbeat
 from nos_repro.experiments.files import StoreError, remove_scratch, write_json
 from nos_repro.experiments.provenance import code_digest, provenance
 from nos_repro.experiments.trial import make_settings
 from nos_repro.launch.base import Launcher, Report
 from nos_repro.rules.rule import Rule
 from nos_repro.search.child import Evaluation
+from nos_repro.search.hold import hold
 from nos_repro.search.job import EvaluationJob, answer_of
 from nos_repro.search.log import Event, Log
 from nos_repro.search.probe import REASONS, probe
@@ -69,6 +72,7 @@ class SearchLoop:
         self.conditions = conditions
         self.display = display
         self.workers = workers
+        self.work = folder / "work"
         self.log = Log(folder / "log.jsonl")
         self.checkpoints = Checkpoints(folder, CHECKPOINT_SECONDS)
         self.state = State(search)
@@ -89,32 +93,32 @@ class SearchLoop:
         has it, LogError where its log is damaged, StoreError where the disk refuses. Interrupted,
         it goes on the next time it is called.
         """
-        heartbeat = Heartbeat(self.folder, self.search.samples)
         check_settings(self.search, self.folder)
-        if not heartbeat.take():
-            raise ConfigError(_held(self.folder))
-        try:
-            self._resume()
-            while self._busy():
-                self._fill()
+        with hold(self.folder, self.search.samples) as heartbeat:
+            try:
+                self._resume()
+                self._search(heartbeat)
+            finally:
+                self.launcher.close()
                 self.display.update(self)
-                heartbeat.beat(self.tally.evaluated, None)
-                for report in self.launcher.wait(TICK_SECONDS):
-                    self._take(report)
-                if self.checkpoints.due:
-                    self._save()
-        finally:
-            self.launcher.close()
-            heartbeat.release()
-            self.display.update(self)
-        self._save()
+            self._save()
+            for answer in self.work.glob("[0-9]*.json"):
+                answer.unlink()
 
-    def _busy(self) -> bool:
-        return bool(self.state.open) or self.state.next_number < self.search.samples
+    def _search(self, heartbeat: Heartbeat) -> None:
+        while self.state.open or self.state.next_number < self.search.samples:
+            self._fill()
+            self.display.update(self)
+            heartbeat.beat(self.tally.evaluated, None)
+            for report in self.launcher.wait(TICK_SECONDS):
+                self._take(report)
+            if self.checkpoints.due:
+                self._save()
 
     def _resume(self) -> None:
         """From what is on disk to where the search stood when it was last heard of."""
         remove_scratch(self.folder)
+        remove_scratch(self.work)
         note = self.log.open()
         if note is not None:
             self.display.note(note)
@@ -137,7 +141,7 @@ class SearchLoop:
             "event": "session",
             "workers": self.workers,
             "code": code_digest((*modules, __name__)),
-            **provenance("cpu"),
+            **provenance("cuda" if torch.cuda.is_available() else "cpu"),
         }
         self._append([*([unlogged] if unlogged else []), session])
         self.tallied_before = self.tally.evaluated
@@ -199,7 +203,7 @@ class SearchLoop:
             optimizer=f"rule: {sample.rule}",
             child=self.search.child,
             conditions=self.conditions,
-            folder=self.folder / "work",
+            folder=self.work,
             seed=self.search.seed,
         )
 
@@ -292,9 +296,3 @@ def differences(before: Any, now: Any, where: str = "") -> list[str]:
             line for path, key in parts for line in differences(before.get(key), now.get(key), path)
         ]
     return [] if before == now else [f"{where}: was {json.dumps(before)}, is {json.dumps(now)}"]
-
-
-def _held(folder: Path) -> str:
-    claim = read_claim(folder)
-    who = f"process {claim.pid} on {claim.host}" if claim is not None else "another process"
-    return f"{folder}: {who} runs this search now; `report` shows how far it is"

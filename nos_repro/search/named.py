@@ -17,6 +17,7 @@ from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.files import StoreError
 from nos_repro.launch.base import Launcher
 from nos_repro.search.child import Child, Evaluation
+from nos_repro.search.hold import hold
 from nos_repro.search.job import EvaluationJob, answer_of
 from nos_repro.search.log import Event, Log
 
@@ -64,8 +65,21 @@ def evaluate_named(
 ) -> None:
     """Trains what has no line in the log yet. The launcher stays open.
 
-    Raises LaunchError where a worker vanishes again and again, StoreError where the disk refuses.
+    Raises ConfigError where another process does so, LaunchError where a worker vanishes again
+    and again, StoreError where the disk refuses.
     """
+    with hold(folder / "work"):
+        _evaluate(list(wanted), child, folder, launcher, conditions, display)
+
+
+def _evaluate(
+    wanted: list[Named],
+    child: Child,
+    folder: Path,
+    launcher: Launcher[EvaluationJob],
+    conditions: Conditions,
+    display: Note,
+) -> None:
     log = Log(folder / "named.jsonl")
     torn = log.open()
     if torn is not None:

@@ -112,6 +112,7 @@ def _evaluate(
     launcher: Launcher[EvaluationJob],
     conditions: Conditions,
 ) -> None:
+    check_settings(search, folder)
     prepare(search.child, conditions)
     display = make_display()
     try:

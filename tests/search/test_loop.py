@@ -275,7 +275,7 @@ def test_two_people_cannot_run_one_search_at_once(tmp_path):
             claim = json.loads((tmp_path / "claim.json").read_text())
             claim["pid"] = os.getppid()
             (tmp_path / "claim.json").write_text(json.dumps(claim))
-            with pytest.raises(ConfigError, match="runs this search now"):
+            with pytest.raises(ConfigError, match="works there now"):
                 loop(tmp_path).run()
             raise Crash
 
