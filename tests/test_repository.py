@@ -16,9 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 from nos_repro.experiments.load import load_study
 from nos_repro.rules.catalog import CATALOG
 from nos_repro.rules.rule import Rule
+from nos_repro.search.settings import load_search
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+SEARCHES = [path for path in CONFIGS if re.search("^search:", path.read_text(), re.MULTILINE)]
+STUDIES = [path for path in CONFIGS if path not in SEARCHES]
 MODULES = sorted((ROOT / "nos_repro").rglob("*.py"))
 SCALES = {"paper", "small", "smoke"}
 LINES_A_FILE = 400
@@ -33,17 +36,26 @@ def read(path: Path) -> DictConfig:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_a_config_says_what_it_is_and_has_every_scale(path: Path) -> None:
     config = read(path)
-    assert config.study == path.stem
+    kind, verb = ("search", "search") if path in SEARCHES else ("study", "run")
+    assert config[kind] == path.stem
     assert set(config.scales) == SCALES
     assert len(config.claim.split(". ")) == 1, "a claim is one sentence"
     heading = re.match(r"(#[^\n]*\n)+", path.read_text(encoding="utf-8"))
     assert heading, "a config begins with a comment"
-    assert "python -m nos_repro run configs/" in heading.group()
+    assert f"python -m nos_repro {verb} configs/" in heading.group()
 
 
 @pytest.mark.parametrize("scale", sorted(SCALES))
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
-def test_a_config_is_accepted_at_every_scale(path: Path, scale: str) -> None:
+@pytest.mark.parametrize("path", SEARCHES, ids=lambda p: p.stem)
+def test_a_search_is_accepted_at_every_scale(path: Path, scale: str) -> None:
+    search = load_search(path, scale=scale)
+    assert search.search == path.stem
+    assert (search.child.task["data"] == "digits") == (scale == "smoke")
+
+
+@pytest.mark.parametrize("scale", sorted(SCALES))
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
+def test_a_study_is_accepted_at_every_scale(path: Path, scale: str) -> None:
     study = load_study(path, scale=scale)
     assert study.study == path.stem
     assert study.rows.keys() == {str(name) for name in read(path).rows}
