@@ -14,13 +14,14 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from nos_repro.experiments.load import load_study
+from nos_repro.experiments.settings_file import is_search
 from nos_repro.rules.catalog import CATALOG
 from nos_repro.rules.rule import Rule
 from nos_repro.search.settings import load_search
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-SEARCHES = [path for path in CONFIGS if re.search("^search:", path.read_text(), re.MULTILINE)]
+SEARCHES = [path for path in CONFIGS if is_search(path)]
 STUDIES = [path for path in CONFIGS if path not in SEARCHES]
 MODULES = sorted((ROOT / "nos_repro").rglob("*.py"))
 SCALES = {"paper", "small", "smoke"}

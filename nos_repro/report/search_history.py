@@ -28,6 +28,8 @@ class Reward:
     sample: int
     status: str
     reward: float
+    key: str
+    """What equal rules share."""
 
 
 @dataclass
@@ -51,6 +53,8 @@ class History:
     hall: Hall = field(default_factory=Hall)
     rewards: list[Reward] = field(default_factory=list)
     """In the order of the samples' numbers."""
+    rules: dict[str, str] = field(default_factory=dict)
+    """Normal forms by key, of whatever has its reward."""
     refused: Counter[str] = field(default_factory=Counter)
     withdrawn: int = 0
     updates: list[tuple[float, float]] = field(default_factory=list)
@@ -66,10 +70,12 @@ class History:
         self.hall.take(event)
         match event["event"]:
             case "evaluated":
-                self.rewards.append(Reward(event["sample"], event["status"], event["reward"]))
-                if event["status"] == "refused":
+                key, status = event["key"], event["status"]
+                self.rewards.append(Reward(event["sample"], status, event["reward"], key))
+                self.rules.setdefault(key, event["rule"])
+                if status == "refused":
                     self.refused[event.get("reason", "")] += 1
-                self.children += event["status"] not in ("refused", "reused")
+                self.children += status not in ("refused", "reused")
                 self.seconds += event.get("seconds", 0.0)
             case "withdrawn":
                 self.withdrawn += 1
@@ -81,7 +87,7 @@ class History:
     @property
     def unique(self) -> int:
         """Different rules among those that have their reward."""
-        return len(self.hall.drawn)
+        return len(self.rules)
 
     def of(self, purpose: Purpose) -> list[tuple[Named, Evaluation]]:
         """The children beside the search that were trained for ``purpose``."""

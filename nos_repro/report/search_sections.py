@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 
 from nos_repro.experiments.trial import make_settings
@@ -22,6 +23,8 @@ FEW_RULES = 20
 """Below this many healthy rules, shares say nothing."""
 LEARNED = 1.5
 """A reward that is so many times that of chance counts as having learned something."""
+SETTLED = 0.5
+"""A controller that draws one rule more often than this has settled on it."""
 STATUSES = ("healthy", "reused", "refused", "diverged", "overran", "failed")
 NONE = "-"
 
@@ -41,6 +44,7 @@ def course(history: History) -> Table:
     columns = [Column(title) for title in ("", "all", "first quarter", "last quarter")]
     rows = [
         ["rules with a reward", *(f"{len(part):,}" if part else NONE for part in parts)],
+        ["different rules", *(f"{len({r.key for r in p}):,}" if p else NONE for p in parts)],
         ["mean reward (± its standard error)", *map(_mean_words, parts)],
         ["best reward", *(f"{max(r.reward for r in p):.4f}" if p else NONE for p in parts)],
     ]
@@ -88,6 +92,7 @@ def _course_notes(history: History, parts: Sequence[Sequence[Reward]]) -> list[s
         notes.append(
             f"The mean reward {word}: last quarter less first {change:+.4f} ± {half:.4f} (95 %)."
         )
+        notes.append(_most_drawn(history, parts[2]))
     if history.updates:
         entropies, ages = zip(*history.updates, strict=True)
         notes.append(
@@ -103,6 +108,20 @@ def _course_notes(history: History, parts: Sequence[Sequence[Reward]]) -> list[s
             " and worker."
         )
     return notes
+
+
+def _most_drawn(history: History, last: Sequence[Reward]) -> str:
+    """Whether the controller still looks around, or has settled on something."""
+    (key, count), *_ = Counter(reward.key for reward in last).most_common(1)
+    share = count / len(last)
+    settled = (
+        "; the controller has settled on it, and a mean that rises for that says nothing of new"
+        " rules"
+    )
+    return (
+        f"Drawn most in the last quarter: {history.rules[key]}, {share:.0%} of it"
+        f" ({history.hall.drawn[key]:,} times in all){settled if share > SETTLED else ''}."
+    )
 
 
 def hall_of_fame(history: History) -> Table:

@@ -57,6 +57,7 @@ def test_the_course_of_a_search_is_counted(folder: Folder) -> None:
     table = course(folder.history())
     found = {row[0]: row[1:] for row in rows(table)}
     assert found["rules with a reward"] == ["8", "2", "2"]
+    assert found["different rules"] == ["7", "1", "2"]
     assert found["mean reward (± its standard error)"][0].startswith("0.3000 ± ")
     assert found["mean reward (± its standard error)"][1] == "0.5000 ± 0.0000"
     assert found["best reward"] == ["0.8000", "0.5000", "0.6000"]
@@ -70,6 +71,7 @@ def test_the_course_of_a_search_is_counted(folder: Folder) -> None:
     assert f"1: {CONSTANT}" in text
     assert "shows no clear trend" in text
     assert "2 updates of the controller; entropy 12.50 nats at the first, 11.50 at the last" in text
+    assert "Drawn most in the last quarter: exp(sign(g)) * m, 50% of it (1 times in all)" in text
     assert "on average 1.5 updates old" in text
     assert "5 children in 0.03 worker-hours: 165 children, 264 rules an hour" in text
 
