@@ -16,6 +16,7 @@ from nos_repro.errors import ConfigError, NosError
 if TYPE_CHECKING:
     from nos_repro.experiments.schema import Study
     from nos_repro.experiments.store import Store
+    from nos_repro.report.search_history import History
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -68,11 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S",
                      help="time between checkpoints of a trial (default 60)")  # fmt: skip
 
-    report = _verb(verbs, "report", _report, "print a study's table from the records so far")
+    report = _verb(
+        verbs, "report", _report, "print the table of a study, or the report of a search, so far"
+    )
     _study_arguments(report)
     report.add_argument("--format", choices=("text", "markdown", "latex"), default="text")
     report.add_argument("--write", action="store_true",
-                        help="also write the tables and the figure beside the records")  # fmt: skip
+                        help="also write tables and figure beside the records")  # fmt: skip
 
     status = _verb(verbs, "status", _status, "what has ended, what runs, what is missing")
     _study_arguments(status)
@@ -168,6 +171,24 @@ def _open(options: argparse.Namespace) -> tuple[Study, Store]:
     return study, Store(options.results, study.study, study.scale)
 
 
+def _history(options: argparse.Namespace) -> History | None:
+    """The search that the verb's file states; None where it states a study."""
+    from nos_repro.experiments.settings_file import find_config, is_search
+
+    path = find_config(options.config)
+    if not is_search(path):
+        return None
+    from nos_repro.report.search_history import read_history
+
+    _check_results(options.results)
+    if options.rows:
+        raise ConfigError(f"{path}: --rows chooses among a study's rows; a search has none")
+    history = read_history(path, options.results, scale=options.scale, overrides=options.overrides)
+    for problem in history.problems:
+        print(f"warning: {problem}", file=sys.stderr)
+    return history
+
+
 def _check_results(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--results {folder}: is a file, not a folder")
@@ -198,6 +219,9 @@ def _report(options: argparse.Namespace) -> int:
 
     if options.write and (options.overrides or options.rows):
         raise ConfigError("--write is for the whole study's table; leave out --rows and overrides")
+    history = _history(options)
+    if history is not None:
+        return _report_search(history, options)
     study, store = _open(options)
     rows = outcomes(study, store)
     table = study_table(study, rows)
@@ -209,9 +233,25 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _report_search(history: History, options: argparse.Namespace) -> int:
+    from nos_repro.report.search_report import print_report, write_search_report
+
+    print(print_report(history, options.format))
+    if options.write:
+        for path in write_search_report(history):
+            print(f"wrote {path}", file=sys.stderr)
+    return 0
+
+
 def _status(options: argparse.Namespace) -> int:
     from nos_repro.report.status import study_status
 
+    history = _history(options)
+    if history is not None:
+        from nos_repro.report.search_status import search_status
+
+        print(search_status(history))
+        return 0
     study, store = _open(options)
     print(study_status(study, store))
     return 0

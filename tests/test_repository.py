@@ -14,15 +14,16 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from nos_repro.experiments.load import load_study
+from nos_repro.experiments.settings_file import is_search
 from nos_repro.rules.catalog import CATALOG
 from nos_repro.rules.rule import Rule
 from nos_repro.search.settings import load_search
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-MODULES = sorted((ROOT / "nos_repro").rglob("*.py"))
-SEARCHES = [path for path in CONFIGS if "search" in path.stem]
+SEARCHES = [path for path in CONFIGS if is_search(path)]
 STUDIES = [path for path in CONFIGS if path not in SEARCHES]
+MODULES = sorted((ROOT / "nos_repro").rglob("*.py"))
 SCALES = {"paper", "small", "smoke"}
 LINES_A_FILE = 400
 
@@ -36,8 +37,8 @@ def read(path: Path) -> DictConfig:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_a_config_says_what_it_is_and_has_every_scale(path: Path) -> None:
     config = read(path)
-    verb, key = ("search", "search") if path in SEARCHES else ("run", "study")
-    assert config[key] == path.stem
+    kind, verb = ("search", "search") if path in SEARCHES else ("study", "run")
+    assert config[kind] == path.stem
     assert set(config.scales) == SCALES
     assert len(config.claim.split(". ")) == 1, "a claim is one sentence"
     heading = re.match(r"(#[^\n]*\n)+", path.read_text(encoding="utf-8"))
@@ -55,7 +56,7 @@ def test_a_search_is_accepted_at_every_scale(path: Path, scale: str) -> None:
 
 @pytest.mark.parametrize("scale", sorted(SCALES))
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
-def test_a_config_is_accepted_at_every_scale(path: Path, scale: str) -> None:
+def test_a_study_is_accepted_at_every_scale(path: Path, scale: str) -> None:
     study = load_study(path, scale=scale)
     assert study.study == path.stem
     assert study.rows.keys() == {str(name) for name in read(path).rows}

@@ -41,6 +41,8 @@ def load_study(
     """
     try:
         values = read_values(path)
+        if "search" in values:
+            raise ConfigError("a search, not a study: use `search`")
         study = _build(merge(values, scale, overrides), scale)
         study = dataclasses.replace(
             study, task=task_section(study.task), paper_protocol=_paper_protocol(values)

@@ -49,6 +49,15 @@ def read_values(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
+def is_search(path: Path) -> bool:
+    """Whether the file states a search and no study. One that cannot be read is neither: whoever
+    loads it says what is wrong."""
+    try:
+        return "search" in read_values(path)
+    except ConfigError:
+        return False
+
+
 def merge(values: dict[str, Any], scale: str, overrides: Sequence[str]) -> DictConfig:
     """The file's values with its ``scale`` laid over them, then each `key.path=value` word."""
     scales = values.get("scales", {})

@@ -81,7 +81,7 @@ def curves(study: Study, outcomes: Sequence[Outcome], metric: str) -> Figure:
 
     The legend's order is that of the lines' ends, and it names the rows that have no line.
     """
-    figure = _figure(9.6, 5.4)
+    figure = canvas(9.6, 5.4)
     axes = figure.add_subplot()
     styles = itertools.cycle([(colour, dash) for dash in DASHES for colour in COLOURS])
     drawn: list[tuple[float, Any, str]] = []
@@ -106,7 +106,7 @@ def curves(study: Study, outcomes: Sequence[Outcome], metric: str) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25, linewidth=0.6)
     _show_the_ends(axes, seen)
-    names = [_plain(name) for _, _, name in drawn] + [_plain(name) for name in absent]
+    names = [plain(name) for _, _, name in drawn] + [plain(name) for name in absent]
     blank = matplotlib.lines.Line2D([], [], linestyle="none")
     handles = [artist for _, artist, _ in drawn] + [blank for _ in absent]
     axes.legend(
@@ -152,7 +152,7 @@ def rosenbrock(study: Study, outcomes: Sequence[Outcome]) -> Figure:
     """The paths of the optimizers, a panel each, on the contours; 002 Figure 5, 000 Figure 6."""
     columns = 3 if len(outcomes) > 4 else max(1, len(outcomes))
     rows = -(-len(outcomes) // columns)
-    figure = _figure(3.2 * columns, 2.95 * rows + 0.9)
+    figure = canvas(3.2 * columns, 2.95 * rows + 0.9)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     panels = [axes for line in grid for axes in line]
     start = tuple(study.task.get("start", START))
@@ -183,31 +183,36 @@ def _panel(axes: Axes, outcome: Outcome, start: tuple[float, ...], colour: str) 
     axes.plot(*OPTIMUM, marker="o", color="black", markersize=5, zorder=5)
     axes.set(xlim=(-2, 2), ylim=(-1, 3), aspect="equal")
     chosen = f", {outcome.chosen.point}" if outcome.chosen is not None else ""
-    axes.set_title(_plain(f"{lines[0]}\n{lines[1]}{chosen}"), fontsize=9)
+    axes.set_title(plain(f"{lines[0]}\n{lines[1]}{chosen}"), fontsize=9)
 
 
-def _figure(width: float, height: float) -> Figure:
+def canvas(width: float, height: float) -> Figure:
+    """A figure of so many inches, with nothing on it."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def _finished(figure: Figure, study: Study, outcomes: Sequence[Outcome], words: str) -> Figure:
-    """Study, source and scale above; below, what is drawn and where it comes from.
-
-    The layout is settled once: left on, it would move with every file that is made.
-    """
+    """Study, source and scale above; below, what is drawn and where it comes from."""
     own = protocol.settings_of(study)
     label = "the paper's protocol" if protocol.is_the_papers(study) else "not the paper's protocol"
     title = f"{study.study} ({study.source}), scale {study.scale}: {protocol.short(own)} ({label})"
-    figure.suptitle(_plain(title), fontsize=11)
-    below = "\n".join([words, *origin(study, outcomes)])
-    figure.supxlabel(_plain(below), fontsize=6, color="0.35")
+    return finished(figure, title, [words, *origin(study, outcomes)])
+
+
+def finished(figure: Figure, title: str, below: Sequence[str]) -> Figure:
+    """The figure with its title and the lines below.
+
+    The layout is settled once: left on, it would move with every file that is made.
+    """
+    figure.suptitle(plain(title), fontsize=11)
+    figure.supxlabel(plain("\n".join(below)), fontsize=6, color="0.35")
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """``text`` with no sign that matplotlib would read as mathematics."""
     return text.replace("$", r"\$")

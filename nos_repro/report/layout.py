@@ -34,7 +34,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A finished table. ``heading`` and ``notes`` are lines above and below it.
+    """A finished table. ``heading`` and ``notes`` are lines above and below it; without columns,
+    they are all there is.
 
     ``best`` says what the mark of a best cell means; "" where no cell has one.
     """
@@ -47,15 +48,19 @@ class Table:
 
     def text(self) -> str:
         """Aligned plain text of about WIDTH columns: names wrap, a number stays in one piece."""
+        heading = [line for text in self.heading for line in _wrap(text, WIDTH)]
+        notes = [line for text in self._notes("*") for line in _wrap(text, WIDTH)]
+        return "\n".join([*heading, *self._text_grid(), *notes]).replace(GLUE, " ")
+
+    def _text_grid(self) -> list[str]:
+        if not self.columns:
+            return []
         titles = [column.short or column.title for column in self.columns]
         body = [[_plain(cell) for cell in row] for row in self.rows]
         widths = _widths(titles, body)
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-        lines = [line for text in self.heading for line in _wrap(text, WIDTH)]
-        lines += ["", *self._text_row(titles, widths), rule]
-        lines += [line for row in body for line in self._text_row(row, widths)]
-        lines += [rule, *(line for text in self._notes("*") for line in _wrap(text, WIDTH))]
-        return "\n".join(lines).replace(GLUE, " ")
+        lines = [line for row in body for line in self._text_row(row, widths)]
+        return ["", *self._text_row(titles, widths), rule, *lines, rule]
 
     def _notes(self, mark: str) -> list[str]:
         return [*([f"{mark} {self.best}"] if self.best else []), *self.notes]
@@ -75,21 +80,27 @@ class Table:
         ruler = ["---" for _ in titles]
         body = [[_markdown_cell(cell) for cell in row] for row in self.rows]
         grid = [f"| {' | '.join(cells)} |" for cells in (titles, ruler, *body)]
+        grid = [*grid, ""] if titles else []
         notes = [f"- {escape_markdown(note)}" for note in self._notes("Bold:")]
         title = f"**{heading[0]}**"
         return "\n".join(
-            [title, *("\n" + line for line in heading[1:]), "", *grid, "", *notes]
+            [title, *("\n" + line for line in heading[1:]), "", *grid, *notes]
         ).rstrip()
 
     def latex(self) -> str:
         r"""A `tabular` for `\usepackage{booktabs}`, heading above and notes below it."""
-        lines = [escape_latex(line) + r"\par" for line in self.heading]
-        lines += [r"\begin{tabular}{" + "l" * len(self.columns) + "}", r"\toprule"]
+        heading = [escape_latex(line) + r"\par" for line in self.heading]
+        notes = [escape_latex(line) + r"\par" for line in self._notes("Bold:")]
+        return "\n".join([*heading, *self._latex_grid(), *notes])
+
+    def _latex_grid(self) -> list[str]:
+        if not self.columns:
+            return []
+        lines = [r"\begin{tabular}{" + "l" * len(self.columns) + "}", r"\toprule"]
         lines += [" & ".join(escape_latex(column.title) for column in self.columns) + r" \\"]
         lines += [r"\midrule"]
         lines += [" & ".join(map(_latex_cell, row)) + r" \\" for row in self.rows]
-        lines += [r"\bottomrule", r"\end{tabular}\par"]
-        return "\n".join(lines + [escape_latex(line) + r"\par" for line in self._notes("Bold:")])
+        return [*lines, r"\bottomrule", r"\end{tabular}\par"]
 
 
 def _plain(cell: Cell) -> str:

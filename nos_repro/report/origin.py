@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from nos_repro.experiments.record import STATUSES, Record
 from nos_repro.experiments.schema import Study
@@ -19,11 +20,17 @@ def origin(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
         hours = sum(record.seconds for record in records) / 3600
         lines += [
             f"Seeds {seeds}; {hours:.2f} hours of compute in all.",
-            f"Commit {_said(records, 'commit')}; {_versions(records)}; Python"
-            f" {_said(records, 'python')}.",
-            f"Hardware: {_said(records, 'device')}; threads a trial: {_said(records, 'threads')}.",
+            *machines([record.provenance for record in records], "trial"),
         ]
     return lines
+
+
+def machines(found: Sequence[Mapping[str, Any]], what: str) -> list[str]:
+    """Commits, versions and hardware of some provenances, each value once."""
+    return [
+        f"Commit {_said(found, 'commit')}; {_versions(found)}; Python {_said(found, 'python')}.",
+        f"Hardware: {_said(found, 'device')}; threads a {what}: {_said(found, 'threads')}.",
+    ]
 
 
 def _counted(records: Sequence[Record]) -> str:
@@ -32,15 +39,14 @@ def _counted(records: Sequence[Record]) -> str:
     return f"{len(kinds)} trials" + (f" ({', '.join(parts)})" if parts else "")
 
 
-def _said(records: Sequence[Record], key: str) -> str:
-    """What the records say under a key of their provenance: each value once."""
-    return ", ".join(sorted({str(r.provenance.get(key) or "unknown") for r in records}))
+def _said(found: Sequence[Mapping[str, Any]], key: str) -> str:
+    return ", ".join(sorted({str(provenance.get(key) or "unknown") for provenance in found}))
 
 
-def _versions(records: Sequence[Record]) -> str:
+def _versions(found: Sequence[Mapping[str, Any]]) -> str:
     named = {
         f"{name} {version}"
-        for record in records
-        for name, version in record.provenance.get("libraries", {}).items()
+        for provenance in found
+        for name, version in provenance.get("libraries", {}).items()
     }
     return ", ".join(sorted(named)) or "versions unknown"

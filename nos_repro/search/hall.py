@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -13,6 +14,8 @@ from nos_repro.experiments.files import write_atomically
 from nos_repro.experiments.settings_file import find_config, read_values
 from nos_repro.rules.rule import Rule
 from nos_repro.search.log import Event, Log
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,30 +33,50 @@ class Entry:
     drawn: int
 
 
+@dataclass
+class Hall:
+    """The healthy rules of a log whose events it is shown, each different one once."""
+
+    drawn: Counter[str] = field(default_factory=Counter)
+    _scored: dict[str, Event] = field(default_factory=dict)
+    _tokens: dict[int, list[str]] = field(default_factory=dict)
+
+    def take(self, event: Event) -> None:
+        """Looks at an event; of equal rules, the one that was found first counts."""
+        if event["event"] == "proposed":
+            self._tokens[event["sample"]] = event["tokens"]
+        elif event["event"] == "evaluated":
+            self.drawn[event["key"]] += 1
+            if event["status"] == "healthy" and event["key"] not in self._scored:
+                self._scored[event["key"]] = event
+            else:
+                self._tokens.pop(event["sample"], None)
+
+    def ranked(self) -> list[Event]:
+        """The evaluation of every rule, best first; of equal rewards, what was found first."""
+        return sorted(self._scored.values(), key=lambda event: (-event["reward"], event["sample"]))
+
+    def best(self, number: int) -> list[Entry]:
+        """The ``number`` best different rules."""
+        return [
+            Entry(
+                rule=event["rule"],
+                text=str(Rule.from_tokens(self._tokens[event["sample"]])),
+                reward=event["reward"],
+                lr=event["lr"],
+                sample=event["sample"],
+                drawn=self.drawn[event["key"]],
+            )
+            for event in self.ranked()[:number]
+        ]
+
+
 def best_rules(folder: Path, number: int) -> list[Entry]:
     """The ``number`` best different rules; of equal rewards, the one that was found first."""
-    scored: dict[str, Event] = {}
-    tokens: dict[int, list[str]] = {}
-    drawn: Counter[str] = Counter()
-    for event in Log(folder / "log.jsonl").read():
-        if event["event"] == "proposed":
-            tokens[event["sample"]] = event["tokens"]
-        if event["event"] == "evaluated":
-            drawn[event["key"]] += 1
-            if event["status"] == "healthy":
-                scored.setdefault(event["key"], event)
-    best = sorted(scored.values(), key=lambda event: (-event["reward"], event["sample"]))
-    return [
-        Entry(
-            rule=event["rule"],
-            text=str(Rule.from_tokens(tokens[event["sample"]])),
-            reward=event["reward"],
-            lr=event["lr"],
-            sample=event["sample"],
-            drawn=drawn[event["key"]],
-        )
-        for event in best[:number]
-    ]
+    hall = Hall()
+    for event in Log(folder / "log.jsonl").read(note=log.warning):
+        hall.take(event)
+    return hall.best(number)
 
 
 def export_study(folder: Path, number: int, path: Path) -> int:

@@ -6,9 +6,10 @@ that cannot be read stops the search, for what was learned from it cannot be tol
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,21 @@ class Log:
             " killed while it wrote); dropped, that event is made again"
         )
 
-    def read(self, start: int = 0) -> Iterator[Event]:
-        """The events from byte ``start`` on. Raises LogError for a line that is none."""
+    def read(self, start: int = 0, note: Callable[[str], None] | None = None) -> Iterator[Event]:
+        """The events from byte ``start`` on. Raises LogError for a line that is none.
+
+        Whoever reads while another process may write gives ``note``: a last line that is torn, as
+        it is while it is written, is left out, and that is noted.
+        """
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
-            number = file.read(start).count(b"\n")
-            for number, line in enumerate(file, start=number + 1):  # noqa: B020
+            before = file.read(start).count(b"\n")
+            lines = itertools.pairwise(itertools.chain(file, [b""]))
+            for number, (line, following) in enumerate(lines, start=before + 1):
+                if note is not None and not following and not _is_whole(line):
+                    note(f"{self.path}, line {number}: not whole yet, or torn; left out")
+                    return
                 yield self._parse(line, number)
 
     def append(self, events: Sequence[Event]) -> None:

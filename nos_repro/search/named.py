@@ -7,7 +7,7 @@ line there is not trained again.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -46,10 +46,12 @@ class Note(Protocol):
     def note(self, message: str) -> None: ...
 
 
-def read_named(folder: Path) -> list[tuple[Named, Evaluation]]:
-    """What stands in the log, in its order. Raises LogError."""
+def read_named(
+    folder: Path, note: Callable[[str], None] | None = None
+) -> list[tuple[Named, Evaluation]]:
+    """What stands in the log, in its order; ``note`` as in `Log.read`. Raises LogError."""
     found = []
-    for event in Log(folder / "named.jsonl").read():
+    for event in Log(folder / "named.jsonl").read(note=note):
         named = Named(event["purpose"], event["name"], event["optimizer"], event["seed"])
         found.append((named, Evaluation.from_json(event["evaluation"])))
     return found

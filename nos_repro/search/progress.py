@@ -12,6 +12,7 @@ from rich.text import Text
 
 from nos_repro.launch.progress import duration
 from nos_repro.search.loop import SearchLoop
+from nos_repro.search.state import Tally
 
 PLAIN_SECONDS = 15.0
 FEW_SECONDS = 5.0
@@ -24,19 +25,23 @@ def make_display() -> LiveDisplay | PlainDisplay:
 
 
 def lines(loop: SearchLoop) -> list[str]:
-    """How far a search is, in three lines."""
+    """How far a search is, in three lines, and how fast."""
     tally, wanted = loop.tally, loop.search.samples
-    kinds = ("healthy", "refused", "diverged", "reused", "overran", "failed")
-    counts = ", ".join(f"{tally.statuses[kind]} {kind}" for kind in kinds if tally.statuses[kind])
     elapsed = time.monotonic() - loop.started
     fresh = tally.evaluated - loop.tallied_before
     pace = ""
     if fresh and elapsed > FEW_SECONDS:
         left = (wanted - tally.evaluated) * elapsed / fresh
         pace = f"; {fresh / elapsed * 3600:.0f} rules/h, about {duration(left)} left"
+    return figures(tally, wanted, len(loop.rewards), pace)
+
+
+def figures(tally: Tally, wanted: int, unique: int, pace: str = "") -> list[str]:
+    """The three lines, of whatever was tallied."""
+    kinds = ("healthy", "refused", "diverged", "reused", "overran", "failed")
+    counts = ", ".join(f"{tally.statuses[kind]} {kind}" for kind in kinds if tally.statuses[kind])
     return [
-        f"{tally.evaluated}/{wanted} rules, {len(loop.rewards)} unique:"
-        f" {counts or 'none yet'}{pace}",
+        f"{tally.evaluated}/{wanted} rules, {unique} unique: {counts or 'none yet'}{pace}",
         f"reward: best {tally.best:.4f}, mean {tally.mean:.4f}, lately {tally.recent:.4f};"
         f" entropy {tally.entropy:.1f} nats, staleness {tally.staleness:.1f} updates",
         f"best: {tally.best_rule or '-'}",

@@ -11,16 +11,21 @@ from nos_repro.experiments.load import load_study
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, outcomes
 from nos_repro.experiments.store import Store
+from nos_repro.report.search_history import read_history
+from nos_repro.report.search_report import search_files
 from nos_repro.report.write import figures, tables
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMITTED = sorted(ROOT.glob("results/*/*/records.jsonl"))
 
-pytestmark = pytest.mark.parametrize(
-    "records",
-    COMMITTED,
-    ids=[f"{path.parent.parent.name}-{path.parent.name}" for path in COMMITTED],
-)
+SEARCHED = sorted(ROOT.glob("results/*/*/log.jsonl"))
+
+
+def named(paths: list[Path]) -> list[str]:
+    return [f"{path.parent.parent.name}-{path.parent.name}" for path in paths]
+
+
+every_study = pytest.mark.parametrize("records", COMMITTED, ids=named(COMMITTED))
 
 
 def read(records: Path, scratch: Path) -> tuple[Study, list[Outcome]]:
@@ -41,6 +46,7 @@ def command(records: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["table.md", "table.tex"])
+@every_study
 def test_a_committed_table_is_what_its_records_say(
     name: str, records: Path, tmp_path: Path
 ) -> None:
@@ -54,14 +60,41 @@ def test_a_committed_table_is_what_its_records_say(
     )
 
 
+@every_study
 def test_a_committed_figure_is_what_its_records_say(records: Path, tmp_path: Path) -> None:
     now = figures(*read(records, tmp_path)).get("figure.svg")
     committed = records.with_name("figure.svg")
     assert committed.exists() == (now is not None), f"write it:  {command(records)}"
     if now is None:
         return
+    assert same_drawing(committed, now), f"write it anew:  {command(records)}"
+
+
+def same_drawing(committed: Path, now: bytes) -> bool:
+    """Whether the figure is the committed one; skips where another matplotlib drew that."""
     drawn_by = re.search(r"Matplotlib v([\w.+]+)", committed.read_text())
     assert drawn_by is not None
     if drawn_by[1].rstrip(".,") != matplotlib.__version__:
         pytest.skip(f"drawn by matplotlib {drawn_by[1]}, here is {matplotlib.__version__}")
-    assert committed.read_bytes() == now, f"write it anew:  {command(records)}"
+    return committed.read_bytes() == now
+
+
+@pytest.mark.parametrize("log", SEARCHED, ids=named(SEARCHED))
+def test_a_committed_search_report_is_what_its_logs_say(log: Path, tmp_path: Path) -> None:
+    if (log.parent / "claim.json").exists():
+        pytest.skip("this search is under way")
+    name, scale = log.parent.parent.name, log.parent.name
+    copy = tmp_path / name / scale
+    copy.mkdir(parents=True)
+    for file in ("settings.json", "log.jsonl", "named.jsonl"):
+        if (log.parent / file).exists():
+            shutil.copy(log.parent / file, copy / file)
+    config = ROOT / "configs" / f"{name}.yaml"
+    now = search_files(read_history(config, tmp_path, scale=scale))
+    for file in ("hall_of_fame.md", "hall_of_fame.tex", "figure4.svg"):
+        committed = log.parent / file
+        assert committed.exists() == (file in now), f"write it:  {command(log)}"
+        if file.endswith(".svg") and file in now:
+            assert same_drawing(committed, now[file]), f"write it anew:  {command(log)}"
+        elif file in now:
+            assert committed.read_bytes() == now[file], f"write it anew:  {command(log)}"
