@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.grid import points, repeat_trials, sweep_trial
 from nos_repro.experiments.schema import Study
+from nos_repro.experiments.selection import Leg, ended, outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.training import Run
-from nos_repro.experiments.trial import Trial
+from nos_repro.experiments.trial import Training, Trial
 
 WARM_STEPS = 2
 TIMED_STEPS = 5
@@ -28,35 +29,46 @@ class Cost:
     evaluation: float
     steps_per_epoch: int
 
-    def of(self, trial: Trial) -> float:
-        """Seconds of the whole trial on one worker."""
-        evaluations = -(-trial.training.epochs // trial.training.evaluate_every)
-        steps = trial.training.epochs * self.steps_per_epoch
+    def of(self, training: Training, start: int, end: int) -> float:
+        """Seconds of training from epoch ``start`` to ``end`` on one worker."""
+        every = training.evaluate_every
+        evaluations = -(-end // every) - -(-start // every)
+        steps = (end - start) * self.steps_per_epoch
         return steps * self.step + evaluations * self.evaluation
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A trial that the study asks for. The repeats of a row that has no winner yet are counted
-    at its first point: which one wins does not change the cost."""
+    """A trial that the study asks for, and what is to be trained of it now (None: nothing). The
+    repeats of a row that has no winner yet are counted at its first point: which one wins does
+    not change the cost."""
 
     row: str
     stage: str
     trial: Trial
-    done: bool
+    leg: Leg | None
 
 
 def plan(study: Study, store: Store) -> list[Planned]:
-    """Every trial of the study, in the order of its rows, and whether it has a record."""
+    """Every trial of the study, in the order of its rows. Of a study that halves them only what
+    leads to the next rung is planned; `halving.stages` says what comes then."""
+    if study.halving is not None:
+        rows = outcomes(study, store)
+        return [Planned(row.name, "sweep", s.trial, s.leg) for row in rows for s in row.sweep]
+
+    def planned_of(name: str, stage: str, trial: Trial) -> Planned:
+        whole = Leg(trial, 0, trial.training.epochs)
+        return Planned(name, stage, trial, None if ended(store, trial) else whole)
+
     planned = []
     for name, row in study.rows.items():
         grid = points(study, row)
         sweep = [sweep_trial(study, row, point) for point in grid]
-        planned += [Planned(name, "sweep", t, store.record(t) is not None) for t in sweep]
+        planned += [planned_of(name, "sweep", trial) for trial in sweep]
         repeats = [repeat_trials(study, row, point) for point in grid]
-        recorded = [sum(store.record(t) is not None for t in trials) for trials in repeats]
+        recorded = [sum(ended(store, t) is not None for t in trials) for trials in repeats]
         chosen = repeats[recorded.index(max(recorded))]
-        planned += [Planned(name, "repeat", t, store.record(t) is not None) for t in chosen]
+        planned += [planned_of(name, "repeat", trial) for trial in chosen]
     return planned
 
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.grid import Point, points, repeat_trials, sweep_trial
-from nos_repro.experiments.schema import Row, Selection, Study
+from nos_repro.experiments.schema import Halving, Row, Selection, Study
 from nos_repro.experiments.settings_file import check_shape, merge, read_values, structured
 from nos_repro.experiments.trial import Training
 from nos_repro.optim.factory import check_optimizer, check_schedule
@@ -89,7 +89,9 @@ def _paper_protocol(values: dict[str, Any]) -> dict[str, Any]:
     merged = merge(values, "paper", ())
     if "task" not in merged:
         return {}
-    parts = {"training": Training, "selection": Selection}
+    parts: dict[str, Any] = {"training": Training, "selection": Selection}
+    if merged.get("halving"):
+        parts["halving"] = Halving
     built = {key: structured(cls, merged.get(key, {}), key) for key, cls in parts.items()}
     task = OmegaConf.to_container(merged.task)
     assert isinstance(task, dict)
@@ -103,6 +105,10 @@ def _chosen(study: Study, patterns: Iterable[str]) -> list[str]:
     wanted = list(patterns)
     if not wanted:
         return list(study.rows)
+    if study.halving is not None:
+        raise ConfigError(
+            "--rows: halving ranks all rows of a study against each other; leave it out"
+        )
     kept: set[str] = set()
     for pattern in wanted:
         exact = {pattern} & study.rows.keys()

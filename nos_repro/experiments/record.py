@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 from nos_repro.errors import NosError
 
-Status = Literal["finished", "diverged", "failed"]
-STATUSES: tuple[Status, ...] = ("finished", "diverged", "failed")
+Status = Literal["finished", "diverged", "stopped", "paused", "failed"]
+STATUSES: tuple[Status, ...] = ("finished", "diverged", "stopped", "paused", "failed")
 
 # fmt: off
 KINDS: dict[str, Any] = {
     "id": str, "trial": dict, "metric": str, "direction": str, "metrics": list,
-    "seconds": int | float, "code": str, "provenance": dict, "verified": list,
+    "seconds": int | float, "code": str, "provenance": dict, "verified": list, "rungs": list,
 }
 """What the fields of a record that somebody reads must be."""
 # fmt: on
@@ -34,6 +34,9 @@ class Record:
 
     ``finished`` and ``diverged`` are results; ``failed`` is a bug or the machine, kept with its
     traceback. A trial whose worker vanished has no record: it is `lost`, and tried again.
+    ``paused`` and ``stopped`` are a study's `halving`: trained up to a rung, where the first waits
+    for the other rows or goes on, and the second has lost to them. Whether a trial goes on is
+    decided from the curves, not from these words: where the study changes, it may.
     ``seconds`` counts training and evaluation over all attempts; ``memory_gb`` is the peak of the
     process (or of the CUDA device).
     """
@@ -54,12 +57,28 @@ class Record:
     traceback: str = ""
     verified: list[str] = field(default_factory=list)
     """Digests of the older code that made the record and that `verify` found to agree."""
+    rungs: list[int] = field(default_factory=list)
+    """Epochs at which the study looks at the curve: the compact form keeps what it sees there."""
+
+    @property
+    def epoch(self) -> float:
+        """The last epoch of the curve; 0 for none."""
+        return self.metrics[-1]["epoch"] if self.metrics else 0
+
+    @property
+    def partial(self) -> bool:
+        """Whether the trial could be trained further than this."""
+        return self.status in ("paused", "stopped")
 
     def column(self, name: str) -> float:
         """The value of a table's column (`schema.COLUMNS`); NaN where the trial has none."""
+        return self.column_at(name, math.inf) if self.status == "finished" else math.nan
+
+    def column_at(self, name: str, epoch: float) -> float:
+        """What the column would say had the trial ended at ``epoch``."""
         when, part = name.split("_")
-        points = [p for p in self.metrics if f"val_{self.metric}" in p]
-        if not points or self.status != "finished":
+        points = [p for p in self.metrics if f"val_{self.metric}" in p and p["epoch"] <= epoch]
+        if not points:
             return math.nan
         point = points[-1] if when == "final" else self._best(points)
         return point.get(f"{part}_{self.metric}", math.nan)
@@ -70,22 +89,28 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as they are: `asdict` would copy every number of the curve."""
-        return {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
+        values = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
+        if not self.rungs:
+            del values["rungs"]
+        return values
 
     def thinned(self, points: int = CURVE_POINTS) -> Record:
-        """The record with about ``points`` evaluations: the first, evenly spaced, best and last.
+        """The record with about ``points`` evaluations: the first, evenly spaced, best and last;
+        up to each of its rungs the best and last too.
 
         A thinned record is its own thinned form, so that a clone draws what the original drew.
         The traceback of a failure stays in the trial's folder: it names this machine's paths.
         """
-        if len(self.metrics) <= FIRST_POINTS + points + 2:
+        if len(self.metrics) <= FIRST_POINTS + points + 2 + 2 * len(self.rungs):
             return dataclasses.replace(self, traceback="")
         stride = math.ceil(len(self.metrics) / points)
         keep = {*range(FIRST_POINTS), *range(0, len(self.metrics), stride), len(self.metrics) - 1}
         scored = [i for i, p in enumerate(self.metrics) if f"val_{self.metric}" in p]
-        if scored:
-            best = self._best([self.metrics[i] for i in scored])
-            keep.add(next(i for i in scored if self.metrics[i] is best))
+        for end in (*self.rungs, math.inf):
+            before = [i for i in scored if self.metrics[i]["epoch"] <= end]
+            if before:
+                best = self._best([self.metrics[i] for i in before])
+                keep |= {before[-1], next(i for i in before if self.metrics[i] is best)}
         kept = [self.metrics[i] for i in sorted(keep)]
         return dataclasses.replace(self, metrics=kept, traceback="")
 
@@ -112,6 +137,8 @@ class Record:
         for key, kind in KINDS.items():
             if not isinstance(getattr(self, key), kind):
                 return key
+        if not all(isinstance(rung, int) for rung in self.rungs):
+            return "rungs"
         if not all(isinstance(self.trial.get(k, {}), dict) for k in ("task_settings", "training")):
             return "trial"
         return "" if all(isinstance(p, dict) and "epoch" in p for p in self.metrics) else "metrics"

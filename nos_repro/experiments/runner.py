@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +26,7 @@ from nos_repro.experiments.files import (
     write_json,
 )
 from nos_repro.experiments.provenance import provenance, trial_code
-from nos_repro.experiments.record import Record, RecordError
+from nos_repro.experiments.record import Record, RecordError, Status
 from nos_repro.experiments.training import Ending, Run, Stopped, train
 from nos_repro.experiments.trial import Trial
 from nos_repro.tasks import find_task
@@ -41,8 +42,13 @@ def run_trial(
     conditions: Conditions,
     *,
     stop: Callable[[], bool] = lambda: False,
+    until: int | None = None,
+    rungs: Sequence[int] = (),
 ) -> tuple[Outcome, list[str]]:
     """Trains ``trial`` in ``folder``, from its checkpoint if it has one, and writes its record.
+
+    ``until`` pauses it after that epoch, with a record that says so; the next call with a later
+    one goes on from there. ``rungs`` are the epochs that its record is to remember (`Record`).
 
     Returns what came of it, "held" where another live process has the trial, and what the user
     should know (a checkpoint that was corrupt, say). A trial that another process has ended
@@ -55,23 +61,27 @@ def run_trial(
         return "held", []
     notes: list[str] = []
     try:
-        if _ended(trial, folder):
+        if _ended(trial, folder, until):
             return "recorded", notes
         remove_scratch(folder)
         with _logging_to(folder / "log.txt"):
-            record = _attempt(trial, folder, conditions, heartbeat, stop, notes)
+            record = _attempt(trial, folder, conditions, heartbeat, stop, until, notes)
+        record = dataclasses.replace(record, rungs=list(rungs))
         write_json(folder / "record.json", record.to_json())
     finally:
         heartbeat.release()
     return "recorded", notes
 
 
-def _ended(trial: Trial, folder: Path) -> bool:
-    """Whether the trial's record is there, of these settings; an unreadable one is none."""
+def _ended(trial: Trial, folder: Path, until: int | None) -> bool:
+    """Whether the trial's record is there, of these settings; an unreadable one is none, and one
+    of a pause before ``until`` is not the end."""
     path = folder / "record.json"
     try:
         record = Record.from_json(json.loads(path.read_bytes()), str(path))
     except (OSError, ValueError, RecordError):
+        return False
+    if record.partial and (until is None or record.epoch < until):
         return False
     return trial.same_settings(record.trial)
 
@@ -96,6 +106,7 @@ def _attempt(
     conditions: Conditions,
     heartbeat: Heartbeat,
     stop: Callable[[], bool],
+    until: int | None,
     notes: list[str],
 ) -> Record:
     _reset_peak_memory()
@@ -112,21 +123,40 @@ def _attempt(
         code = _sign(folder, code, resumed=state is not None)
         heartbeat.steps = run.steps
         write_metrics(folder, run.history)
+        if _is_there(run, until):
+            return _paused(trial, cls, run, code)
         ending = train(
             run,
             checkpoints,
             on_step=lambda r: heartbeat.beat(r.step, r.history[-1] if r.history else None),
             on_metrics=lambda r: write_metrics(folder, r.history),
-            stop=stop,
+            stop=lambda: stop() or _is_there(run, until),
         )
         return _record(trial, cls, ending.status, run, ending, code)
-    except (StoreError, Stopped, KeyboardInterrupt):
+    except Stopped:
+        if run is None or not _is_there(run, until):
+            raise
+        return _paused(trial, cls, run, code)
+    except (StoreError, KeyboardInterrupt):
         raise
     except Exception as error:
         log.exception("trial %s failed", trial.id)
         reason = str(error) if isinstance(error, NosError) else f"{type(error).__name__}: {error}"
         ending = Ending("finished", run.step if run is not None else 0, reason)
         return _record(trial, cls, "failed", run, ending, code, traceback.format_exc())
+
+
+def _is_there(run: Run, until: int | None) -> bool:
+    """Whether the run has come to the epoch at which it is to pause."""
+    return until is not None and until <= run.epoch < run.training.epochs
+
+
+def _paused(trial: Trial, cls: Any, run: Run, code: str) -> Record:
+    """The record of a pause. The loop hears of it after a step: the checkpoint is one step into
+    the next epoch, and the record counts whole epochs, whatever interrupted the run."""
+    step = run.epoch * run.data.steps_per_epoch
+    ending = Ending("finished", step, f"paused at epoch {run.epoch}")
+    return _record(trial, cls, "paused", run, ending, code)
 
 
 def _set_aside_other_settings(trial: Trial, folder: Path, notes: list[str]) -> None:
@@ -164,7 +194,7 @@ def write_metrics(folder: Path, history: list[dict[str, float]]) -> None:
 def _record(
     trial: Trial,
     cls: Any,
-    status: Literal["finished", "diverged", "failed"],
+    status: Status,
     run: Run | None,
     ending: Ending,
     code: str,

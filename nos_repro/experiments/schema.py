@@ -50,6 +50,33 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class Halving:
+    """Rows that show less promise are stopped early (002 sec. 5.1): synchronous successive halving.
+
+    ``rungs`` are epochs. At each one the rows that are still in are ranked by the column ``by`` of
+    their best point so far; of n rows the best ceil(keep * n) go on, each with that point alone.
+    The paper does not print its "simple heuristics": this one is ours.
+    """
+
+    rungs: list[int] = field(default_factory=list)
+    keep: float = 0.5
+    by: str = "best_val"
+
+    def __post_init__(self) -> None:
+        if self.by not in SELECTABLE:
+            raise ConfigError(unknown("halving.by", self.by, SELECTABLE))
+        if not 0 < self.keep <= 1:
+            raise ConfigError(
+                "halving.keep is the share of the rows that go on: above 0 and at most 1,"
+                f" got {self.keep}"
+            )
+        if not self.rungs:
+            raise ConfigError("halving.rungs: give the epochs to halve at, e.g. [10, 30, 100]")
+        if self.rungs[0] < 1 or sorted(set(self.rungs)) != self.rungs:
+            raise ConfigError(f"halving.rungs must be increasing epochs, got {self.rungs}")
+
+
+@dataclass(frozen=True)
 class Figure:
     """The figure that a study draws beside its table: ``curves`` of a metric, or ``rosenbrock``."""
 
@@ -93,11 +120,12 @@ class Study:
     schedule: str = "constant"
     sweep: dict[str, list[Any]] = field(default_factory=dict)
     selection: Selection = field(default_factory=Selection)
+    halving: Halving | None = None
     figure: Figure | None = None
     note: str = ""
     scale: str = "paper"
     paper_protocol: dict[str, Any] = field(default_factory=dict)
-    """`task`, `training` and `selection` of the scale `paper`, for the label of its numbers."""
+    """`task`, `training`, `selection` (and `halving`) of the scale `paper`, for its label."""
 
     def __post_init__(self) -> None:
         if not self.study.replace("_", "").replace("-", "").isalnum():
@@ -112,6 +140,31 @@ class Study:
                 if column not in self.columns:
                     raise ConfigError(unknown(f"rows.{name}.paper", column, self.columns))
             self._check_sweep(name, {**self.sweep, **row.sweep})
+        if self.halving is not None:
+            self._check_halving(self.halving)
+
+    def _check_halving(self, halving: Halving) -> None:
+        epochs, every = self.training.epochs, self.training.evaluate_every
+        if halving.rungs[-1] >= epochs:
+            raise ConfigError(
+                f"halving.rungs must lie below training.epochs ({epochs}), got {halving.rungs}"
+            )
+        for rung in halving.rungs:
+            if rung % every:
+                raise ConfigError(
+                    f"halving.rungs: nothing is measured at epoch {rung}; take multiples of"
+                    f" training.evaluate_every ({every})"
+                )
+        if self.selection.repeats:
+            raise ConfigError(
+                "halving compares the sweep's own trials, so selection.repeats must be 0,"
+                f" got {self.selection.repeats}"
+            )
+        if self.selection.by != halving.by:
+            raise ConfigError(
+                "halving.by chooses the point of a row too, so selection.by must be the same,"
+                f" got {halving.by} and {self.selection.by}"
+            )
 
     def _check_sweep(self, row: str, sweep: dict[str, list[Any]]) -> None:
         if "lr" not in sweep:

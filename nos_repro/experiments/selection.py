@@ -3,34 +3,53 @@
 A row's learning rate is chosen on a validation column of its sweep; its cells come from the
 repeats (or, without repeats, from the sweep's best trial). Only trials of exactly the settings
 asked for count. A divergence is a result: it loses every comparison, and among repeats it is
-counted and shown.
+counted and shown. Where the study halves its rows (`halving.py`), the sweep's trials are the race.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import statistics
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from nos_repro.experiments.grid import Point, points, repeat_trials, sweep_trial
+from nos_repro.experiments.halving import Standing, score, standings, why_out
 from nos_repro.experiments.provenance import trial_code
 from nos_repro.experiments.record import Record
-from nos_repro.experiments.schema import Row, Study
+from nos_repro.experiments.schema import Halving, Row, Study
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
 
 
 @dataclass(frozen=True)
+class Leg:
+    """Training to be done now: a trial, from the epoch on record to the one it is to reach."""
+
+    trial: Trial
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
 class Scored:
-    """A point of the sweep, its trial, and what came of it (None: not run yet)."""
+    """A point of the sweep, its trial, and what came of it (None: it has not ended)."""
 
     point: Point
     trial: Trial
     record: Record | None
     score: float
     """Higher is better whatever the metric; -inf for a divergence, NaN for none or a failure."""
+    leg: Leg | None = None
+    """What is to be trained of it now; None also for a trial that waits for others at a rung."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it has come to a rung to which others are still on the way."""
+        return self.record is None and self.leg is None
 
 
 @dataclass(frozen=True)
@@ -53,6 +72,8 @@ class Outcome:
     repeats: list[tuple[Trial, Record | None]]
     edges: list[str] = field(default_factory=list)
     """Swept keys whose chosen value, if not 0, is the least or greatest of 3 or more tried."""
+    standing: Standing | None = None
+    """Where the row stands in the race; None where the study has no `halving`."""
 
     @property
     def trials(self) -> list[Trial]:
@@ -77,6 +98,12 @@ class Outcome:
         """Trials of the current stage that have not ended."""
         waiting = sum(scored.record is None for scored in self.sweep)
         return waiting + sum(record is None for _, record in self.repeats)
+
+    @property
+    def legs(self) -> list[Leg]:
+        """What of the row is to be trained now."""
+        sweep = [scored.leg for scored in self.sweep if scored.leg is not None]
+        return sweep + [Leg(t, 0, t.training.epochs) for t, r in self.repeats if r is None]
 
     @property
     def diverged(self) -> int:
@@ -110,6 +137,8 @@ def is_stale(record: Record) -> bool:
 
 def outcome(study: Study, name: str, store: Store) -> Outcome:
     """Reads one row's records. The repeats appear once the sweep has ended and has a winner."""
+    if study.halving is not None:
+        return next(row for row in _race(study, study.halving, store) if row.name == name)
     row = study.rows[name]
     sweep = [_score(study, row, point, store) for point in points(study, row)]
     running = any(scored.record is None for scored in sweep)
@@ -118,23 +147,89 @@ def outcome(study: Study, name: str, store: Store) -> Outcome:
     repeats: list[tuple[Trial, Record | None]] = []
     if chosen is not None:
         trials = repeat_trials(study, row, chosen.point)
-        repeats = [(trial, store.record(trial)) for trial in trials]
+        repeats = [(trial, ended(store, trial)) for trial in trials]
     return Outcome(name, row, sweep, chosen, repeats, _edges(sweep, chosen))
 
 
 def outcomes(study: Study, store: Store) -> list[Outcome]:
+    if study.halving is not None:
+        return _race(study, study.halving, store)
     return [outcome(study, name, store) for name in study.rows]
+
+
+def stops(rows: Iterable[Outcome]) -> Iterator[tuple[Outcome, Trial, Record]]:
+    """What the records of those that a rung has stopped are to say, each trial once: of rows that
+    share one the first speaks, and where it is still in for any of them nobody does."""
+    swept = [(row, scored.trial, scored.record) for row in rows for scored in row.sweep]
+    said = {trial.id for _, trial, record in swept if record is None}
+    for row, trial, record in swept:
+        if record is not None and record.status == "stopped" and trial.id not in said:
+            said.add(trial.id)
+            yield row, trial, record
+
+
+def ended(store: Store, trial: Trial) -> Record | None:
+    """The trial's record; one that a study with a `halving` has left half-way is none."""
+    record = store.record(trial)
+    return None if record is not None and record.partial else record
 
 
 def _score(study: Study, row: Row, point: Point, store: Store) -> Scored:
     trial = sweep_trial(study, row, point)
-    record = store.record(trial)
-    if record is None or record.status == "failed":
+    record = ended(store, trial)
+    if record is None:
+        return Scored(point, trial, None, math.nan, Leg(trial, 0, trial.training.epochs))
+    if record.status == "failed":
         return Scored(point, trial, record, math.nan)
     if record.status == "diverged":
         return Scored(point, trial, record, -math.inf)
     sign = 1.0 if record.direction == "max" else -1.0
     return Scored(point, trial, record, sign * record.column(study.selection.by))
+
+
+def _race(study: Study, halving: Halving, store: Store) -> list[Outcome]:
+    """The rows of a study that halves them: who is in depends on all."""
+    grids = {name: points(study, row) for name, row in study.rows.items()}
+    trials = {n: [sweep_trial(study, study.rows[n], p) for p in grid] for n, grid in grids.items()}
+    records = {name: [store.record(trial) for trial in own] for name, own in trials.items()}
+    rows = []
+    for name, standing in standings(halving, study.training.epochs, records).items():
+        sweep = [
+            _racer(halving, standing, n, grids[name], trials[name][n], record)
+            for n, record in enumerate(records[name])
+        ]
+        best = sweep[standing.best] if standing.best is not None else None
+        chosen = best if best is not None and best.score > -math.inf else None
+        edges = _edges(sweep, chosen)
+        rows.append(Outcome(name, study.rows[name], sweep, chosen, [], edges, standing))
+    return rows
+
+
+def _racer(
+    halving: Halving,
+    standing: Standing,
+    number: int,
+    grid: list[Point],
+    trial: Trial,
+    record: Record | None,
+) -> Scored:
+    """A point of a row in a race. What is on record of a trial that is out was stopped there,
+    whatever else has trained it since."""
+    first = halving.rungs[0]
+    failed = record is not None and record.status == "failed" and record.epoch < first
+    worth = math.nan if record is None or failed else score(record, halving.by, first)
+    point = grid[number]
+    if number in standing.points:
+        if record is not None and not record.partial:
+            return Scored(point, trial, record, worth)
+        reached = int(record.epoch) if record is not None else 0
+        leg = Leg(trial, reached, standing.until) if reached < standing.until else None
+        return Scored(point, trial, None, worth, leg)
+    assert record is not None
+    rung, reason = why_out(halving, standing, number, grid)
+    if record.epoch >= rung:
+        record = dataclasses.replace(record, status="stopped", reason=reason)
+    return Scored(point, trial, record, worth)
 
 
 def _edges(sweep: list[Scored], chosen: Scored | None) -> list[str]:

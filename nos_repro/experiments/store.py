@@ -35,8 +35,8 @@ class Store:
         return self.root / "trials" / (trial if isinstance(trial, str) else trial.id)
 
     def record(self, trial: Trial) -> Record | None:
-        """The record of exactly this trial; None where it has not ended (or changed meaning)."""
-        record = self._own(trial.id) or self._compacted().get(trial.id)
+        """The record of exactly this trial; None where it has none (or changed meaning)."""
+        record = self._known(trial)
         if record is None or not trial.same_settings(record.trial):
             return None
         return record
@@ -61,14 +61,17 @@ class Store:
         if self._compacted().pop(trial.id, None):
             self._write_compact(self._compacted().values())
 
-    def replace(self, record: Record) -> None:
-        """Puts ``record`` where the older one of the same trial lies, whole and compact."""
-        path = self.folder(record.id) / "record.json"
-        if path.exists():
-            write_json(path, record.to_json())
+    def replace(self, *records: Record) -> None:
+        """Puts each record where the older one of the same trial lies, whole and compact."""
+        for record in records:
+            path = self.folder(record.id) / "record.json"
+            if path.exists():
+                write_json(path, record.to_json())
         self._compact = None
-        records = {**self._compacted(), record.id: record.thinned()}
-        self._write_compact(records.values())
+        thinned = {record.id: record.thinned() for record in records}
+        known = {**self._compacted(), **thinned}
+        self._write_compact(known.values())
+        self._compact = known
 
     def compact(self, trials: Iterable[Trial]) -> None:
         """Brings `records.jsonl` up to date with the records of ``trials``.
@@ -77,8 +80,10 @@ class Store:
         """
         self._compact = None
         records = dict(self._compacted())
-        fresh = {t.id: r for t in trials if (r := self._own(t.id)) is not None}
-        records.update({id_: record.thinned() for id_, record in fresh.items()})
+        for trial in trials:
+            known = self._known(trial)
+            if known is not None and known is not records.get(trial.id):
+                records[trial.id] = known.thinned()
         self._write_compact(records.values())
         self._compact = records
 
@@ -89,6 +94,17 @@ class Store:
         if not self.compact_path.exists() or self.compact_path.read_bytes() != text:
             remove_scratch(self.root)
             write_atomically(self.compact_path, text)
+
+    def _known(self, trial: Trial) -> Record | None:
+        """The record of this machine, unless that is of a pause and the committed one came
+        further."""
+        own, committed = self._own(trial.id), self._compacted().get(trial.id)
+        if own is None or committed is None:
+            return own or committed
+        further = not committed.partial or committed.epoch > own.epoch
+        if own.partial and further and committed.status != "failed":
+            return committed if trial.same_settings(committed.trial) else own
+        return own
 
     def _own(self, id_: str) -> Record | None:
         path = self.folder(id_) / "record.json"

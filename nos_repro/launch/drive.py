@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.files import StoreError
 from nos_repro.experiments.schema import Study
-from nos_repro.experiments.selection import Outcome, outcome
+from nos_repro.experiments.selection import Leg, Outcome, outcome, outcomes, stops
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
 from nos_repro.launch.base import Launcher, Report
@@ -81,7 +81,7 @@ class Drive:
     def _rest(self) -> None:
         """Nothing runs here: what is left may be held by another process. Looks again soon."""
         ready = self._ready()
-        if ready and all(trial.id in self.held for trial in ready):
+        if ready and all(leg.trial.id in self.held for leg in ready):
             time.sleep(TICK_SECONDS)
             self._refresh(self.study.rows)
 
@@ -90,8 +90,7 @@ class Drive:
         return list({t.id: t for row in self.rows.values() for t in row.trials}.values())
 
     def _forget_failures(self) -> None:
-        for name in self.study.rows:
-            row = outcome(self.study, name, self.store)
+        for row in outcomes(self.study, self.store):
             for record in row.records:
                 if record.status == "failed":
                     trial = next(t for t in row.trials if t.id == record.id)
@@ -99,31 +98,47 @@ class Drive:
                     self.store.forget(trial)
 
     def _refresh(self, names: Iterable[str]) -> None:
+        if self.study.halving is not None:  # where a row stands depends on all
+            self.rows = {row.name: row for row in outcomes(self.study, self.store)}
+            self._write_stops()
+            return
         for name in names:
             self.rows[name] = outcome(self.study, name, self.store)
 
-    def _waiting(self) -> Iterator[Trial]:
-        for row in self.rows.values():
-            pending = [(s.trial, s.record) for s in row.sweep] + list(row.repeats)
-            yield from (trial for trial, record in pending if record is None)
+    def _write_stops(self) -> None:
+        """Has the records of those that a rung has stopped say so, and why."""
+        fresh = []
+        for row, trial, record in stops(self.rows.values()):
+            before = self.store.record(trial)
+            if before is None or not before.partial or before.reason == record.reason:
+                continue
+            fresh.append(record)
+            if row.chosen is not None and row.chosen.trial == trial:
+                self.display.note(f"{row.name}, {row.chosen.point}: {record.reason}")
+        if fresh:
+            self.store.replace(*fresh)
 
-    def _ready(self) -> list[Trial]:
-        """Trials to start: no record, not running, not given up, each once."""
+    def _ready(self) -> list[Leg]:
+        """What to start: no record of it, not running, not given up, each trial once."""
         ready = {
-            trial.id: trial
-            for trial in self._waiting()
-            if trial.id not in self.running and self.lost[trial.id] < MAX_LOST
+            leg.trial.id: leg
+            for row in self.rows.values()
+            for leg in row.legs
+            if leg.trial.id not in self.running and self.lost[leg.trial.id] < MAX_LOST
         }
         return list(ready.values())
 
     def _submit(self) -> None:
         now = time.monotonic()
-        for trial in self._ready():
+        rungs = tuple(self.study.halving.rungs) if self.study.halving is not None else ()
+        for leg in self._ready():
             if not self.launcher.free:
                 return
+            trial = leg.trial
             if self.held.get(trial.id, 0.0) > now:
                 continue
-            job = TrialJob(trial, self.store.open(trial), self.conditions)
+            folder = self.store.open(trial)
+            job = TrialJob(trial, folder, self.conditions, until=leg.end, rungs=rungs)
             self.running[trial.id] = job
             self.launcher.submit(job)
 
@@ -153,7 +168,7 @@ class Drive:
         record = self.store.record(trial)
         if record is None:
             raise LaunchError(f"{self.store.folder(trial)}: its worker wrote no readable record")
-        if record.status != "finished":
+        if record.status in ("diverged", "failed"):
             self.display.note(f"{trial.label()}: {record.status} ({record.reason})")
         touched = [n for n, row in self.rows.items() if trial.id in {t.id for t in row.trials}]
         self._refresh(touched)

@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from nos_repro.experiments.claim import read_claim
+from nos_repro.experiments.halving import stages
 from nos_repro.experiments.record import STATUSES, Record
-from nos_repro.experiments.trial import Trial
+from nos_repro.experiments.selection import Leg
 from nos_repro.launch.drive import Display, Drive
 
 PLAIN_SECONDS = 15.0
@@ -29,31 +30,33 @@ class Counts:
     """How far a study is: trials ended by kind, and epochs of training done and left."""
 
     def __init__(self, drive: Drive) -> None:
-        trials: dict[str, tuple[Trial, Record | None]] = {}
-        expected = expected_epochs = 0
+        trials: dict[str, Record | None] = {}
+        legs: dict[str, Leg] = {}
+        at_rung: dict[str, int] = {}
+        self.total, self.left = 0, _later_epochs(drive)
         for row in drive.rows.values():
-            trials |= {s.trial.id: (s.trial, s.record) for s in row.sweep}
-            trials |= {trial.id: (trial, record) for trial, record in row.repeats}
+            trials |= {s.trial.id: s.record for s in row.sweep}
+            trials |= {trial.id: record for trial, record in row.repeats}
+            legs |= {leg.trial.id: leg for leg in row.legs}
+            if row.standing is not None:
+                at_rung |= {s.trial.id: row.standing.until for s in row.sweep if s.waiting}
             if row.chosen is None and row.missing:
-                expected += drive.study.selection.repeats
-                expected_epochs += drive.study.selection.repeats * drive.study.training.epochs
-        self.ended = Counter(r.status for _, r in trials.values() if r is not None)
-        self.total = len(trials) + expected
-        self.done = sum(r.metrics[-1]["epoch"] for _, r in trials.values() if r and r.metrics)
-        self.left = expected_epochs + sum(
-            trial.training.epochs * (1 - progress(drive, trial.id))
-            for trial, record in trials.values()
-            if record is None
-        )
-        self.running = sum(
-            trials[id_][0].training.epochs * progress(drive, id_) for id_ in drive.running
-        )
+                self.total += drive.study.selection.repeats
+                self.left += drive.study.selection.repeats * drive.study.training.epochs
+        self.ended = Counter(record.status for record in trials.values() if record is not None)
+        self.ended["paused"] = len(at_rung)
+        self.total += len(trials)
+        self.running = sum(_epochs_done(drive, legs[id_]) for id_ in drive.running if id_ in legs)
+        self.done = sum(record.epoch for record in trials.values() if record is not None)
+        self.done += sum(leg.start for leg in legs.values()) + sum(at_rung.values())
+        self.left += sum(leg.end - leg.start for leg in legs.values()) - self.running
         self.elapsed = time.monotonic() - drive.started
 
     def summary(self) -> str:
         """`12/40 trials: 10 finished, 1 diverged, 1 failed`."""
         kinds = ", ".join(f"{self.ended[kind]} {kind}" for kind in STATUSES if self.ended[kind])
-        return f"{sum(self.ended.values())}/{self.total} trials" + (f": {kinds}" if kinds else "")
+        ended = self.ended.total() - self.ended["paused"]
+        return f"{ended}/{self.total} trials" + (f": {kinds}" if kinds else "")
 
     def eta(self, before: float) -> str:
         """Time left, at the pace since the run began with ``before`` epochs done; "" at first."""
@@ -61,6 +64,20 @@ class Counts:
         if fresh <= 0 or not self.left or self.elapsed < 5:
             return ""
         return duration(self.elapsed / fresh * self.left)
+
+
+def _later_epochs(drive: Drive) -> float:
+    """What a race still trains after the rung that it is on the way to."""
+    halving = drive.study.halving
+    if halving is None:
+        return 0
+    now = {n: row.standing for n, row in drive.rows.items() if row.standing is not None}
+    return sum(stage.epochs for stage in stages(halving, drive.study.training.epochs, now))
+
+
+def _epochs_done(drive: Drive, leg: Leg) -> float:
+    """Epochs of a running leg that are behind it."""
+    return max(0.0, leg.trial.training.epochs * progress(drive, leg.trial.id) - leg.start)
 
 
 def progress(drive: Drive, id_: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from nos_repro.data import data_folder
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.estimate import Cost, Planned, measure, model_key, plan
-from nos_repro.experiments.schema import Study
+from nos_repro.experiments.grid import points
+from nos_repro.experiments.halving import stages, whole
+from nos_repro.experiments.schema import Halving, Study
+from nos_repro.experiments.selection import Leg, outcomes
 from nos_repro.experiments.store import Store
-from nos_repro.experiments.trial import Trial, make_settings
+from nos_repro.experiments.trial import make_settings
 from nos_repro.launch.base import Launcher
 from nos_repro.launch.drive import Drive
 from nos_repro.launch.local import InProcess, LocalWorkers, keep_freed_memory
@@ -95,10 +99,15 @@ def dry_run(
             costs[key] = measure(entry.trial, conditions)
     lines = [f"{study.study} at scale {study.scale}: {len(planned)} trials"]
     lines += [_line(entry, costs) for entry in planned]
-    todo = {entry.trial.id: entry.trial for entry in planned if not entry.done}
-    seconds = sum(_seconds(trial, costs) for trial in todo.values())
+    legs = {entry.leg.trial.id: entry.leg for entry in planned if entry.leg is not None}
+    seconds = sum(_seconds(leg, costs) for leg in legs.values())
+    if study.halving is not None:
+        cost = costs[model_key(planned[0].trial)]
+        later = list(_later(study, study.halving, store, cost))
+        lines += [line for line, _ in later] + [_saved(study, study.halving)]
+        seconds += sum(more for _, more in later)
     lines.append(
-        f"{len(todo)} to run, {duration(seconds)} of work: about {duration(seconds / count)} with"
+        f"{len(legs)} to run, {duration(seconds)} of work: about {duration(seconds / count)} with"
         f" {count} workers of {threads} cores here (a few timed steps a model; the optimizer of"
         " the first row stands for all)"
     )
@@ -106,9 +115,33 @@ def dry_run(
 
 
 def _line(entry: Planned, costs: dict[str, Cost]) -> str:
-    what = "done" if entry.done else duration(_seconds(entry.trial, costs))
+    what = "done" if entry.leg is None else duration(_seconds(entry.leg, costs))
+    if entry.leg is not None and entry.leg.end < entry.trial.training.epochs:
+        what += f" to epoch {entry.leg.end}"
     return f"  {entry.row:<36} {entry.stage:<6} {entry.trial.id}  {entry.trial.label()}  [{what}]"
 
 
-def _seconds(trial: Trial, costs: dict[str, Cost]) -> float:
-    return costs[model_key(trial)].of(trial)
+def _seconds(leg: Leg, costs: dict[str, Cost]) -> float:
+    return costs[model_key(leg.trial)].of(leg.trial.training, leg.start, leg.end)
+
+
+def _later(study: Study, halving: Halving, store: Store, cost: Cost) -> Iterator[tuple[str, float]]:
+    """What comes after the rung that the rows are on the way to, and its seconds."""
+    now = {row.name: row.standing for row in outcomes(study, store) if row.standing is not None}
+    for stage in stages(halving, study.training.epochs, now):
+        seconds = stage.rows * cost.of(study.training, stage.start, stage.end)
+        line = (
+            f"  after epoch {stage.start} the best {stage.rows} of {stage.of} rows go on to"
+            f" epoch {stage.end}, a point each  [{duration(seconds)}]"
+        )
+        yield line, seconds
+
+
+def _saved(study: Study, halving: Halving) -> str:
+    trials = {name: len(points(study, row)) for name, row in study.rows.items()}
+    halved = whole(halving, study.training.epochs, trials)
+    full = sum(trials.values()) * study.training.epochs
+    return (
+        f"halving trains {halved} epochs in all, {1 - halved / full:.0%} less than the {full} of"
+        " every trial at full length"
+    )

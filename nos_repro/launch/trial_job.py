@@ -14,12 +14,14 @@ from nos_repro.launch.base import Outcome
 
 @dataclass(frozen=True)
 class TrialJob:
-    """A trial, the folder it runs in, and what it runs under."""
+    """A trial, the folder it runs in, what it runs under, and where it pauses (`run_trial`)."""
 
     trial: Trial
     folder: Path
     conditions: Conditions
     limit_seconds: float | None = None
+    until: int | None = None
+    rungs: tuple[int, ...] = ()
 
     @property
     def label(self) -> str:
@@ -27,5 +29,12 @@ class TrialJob:
 
     def run(self, stop: Callable[[], bool]) -> tuple[Outcome, str]:
         """Trains it to its record, from its checkpoint if it has one (`run_trial`)."""
-        outcome, notes = run_trial(self.trial, self.folder, self.conditions, stop=stop)
+        outcome, notes = run_trial(
+            self.trial,
+            self.folder,
+            self.conditions,
+            stop=stop,
+            until=self.until,
+            rungs=self.rungs,
+        )
         return outcome, "; ".join(notes)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -89,20 +90,26 @@ def _result(future: Future[bool], trial: Trial) -> bool:
 
 
 def agrees(trial: Trial, record: Record, conditions: Conditions, whole: bool) -> bool:
-    """Whether training ``trial`` again repeats the record: its first evaluation, or everything."""
+    """Whether training ``trial`` again repeats the record: its first evaluation, or everything
+    (of a trial that a rung has stopped, up to there)."""
     run = build(trial, conditions)
+    end = record.epoch if record.partial else math.inf
+    until = end if whole else 1
     with tempfile.TemporaryDirectory() as scratch:
         try:
             ending = train(
                 run,
                 Checkpoints(Path(scratch), every_seconds=float("inf")),
-                stop=lambda: bool(run.history) and not whole,
+                stop=lambda: bool(run.history) and run.epoch >= until,
             )
         except Stopped:
-            return run.history == record.metrics[:1]
-    same_end = (ending.status, ending.step) == (record.status, record.steps)
+            if not whole:
+                return run.history == record.metrics[:1]
+        else:
+            if (ending.status, ending.step) != (record.status, record.steps):
+                return False
     measured = {line["epoch"]: line for line in run.history}
-    return same_end and all(measured.get(line["epoch"]) == line for line in record.metrics)
+    return all(measured.get(line["epoch"]) == line for line in record.metrics)
 
 
 def _signed(trial: Trial, record: Record) -> Record:

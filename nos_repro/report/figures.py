@@ -21,6 +21,7 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report import protocol
 from nos_repro.report.origin import origin
+from nos_repro.report.race import how_far
 
 DPI = 150
 # Okabe and Ito's palette, which the colour-blind can tell apart; yellow is left out, for it does
@@ -58,7 +59,8 @@ def encode(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
 
 
 def curve(records: Sequence[Record], metric: str) -> Curve | None:
-    """The mean of the finished runs' ``metric`` over the epochs that all of them recorded.
+    """The mean of the finished runs' ``metric`` over the epochs that all of them recorded; of a
+    run that a rung has stopped, what there is.
 
     A committed record keeps some epochs of a long run only, and not every run the same ones.
     Only those are drawn, so that a clone draws the same.
@@ -66,7 +68,7 @@ def curve(records: Sequence[Record], metric: str) -> Curve | None:
     runs = [
         {point["epoch"]: point[metric] for point in record.thinned().metrics if metric in point}
         for record in records
-        if record.status == "finished"
+        if record.status in ("finished", "stopped")
     ]
     shared = sorted(set.intersection(*map(set, runs))) if runs else []
     if not shared:
@@ -119,10 +121,14 @@ def curves(study: Study, outcomes: Sequence[Outcome], metric: str) -> Figure:
 
 def _label(outcome: Outcome, line: Curve) -> str:
     asked = len(outcome.repeats) or 1
+    if outcome.standing is not None:
+        return f"{outcome.name}: {how_far(outcome)}"
     return outcome.name if line.n == asked else f"{outcome.name} ({line.n} of {asked} runs)"
 
 
 def _state(outcome: Outcome) -> str:
+    if outcome.standing is not None:
+        return how_far(outcome)
     if outcome.missing:
         return "not run yet"
     return "diverged" if outcome.diverged else "no run finished"

@@ -32,7 +32,8 @@ WORDS: dict[str, Callable[[Any], str]] = {
 def settings_of(study: Study) -> Settings:
     """The study's own protocol, in the form of `Study.paper_protocol`."""
     training, selection = asdict(study.training), asdict(study.selection)
-    return {"task": dict(study.task), "training": training, "selection": selection}
+    halving = {} if study.halving is None else {"halving": asdict(study.halving)}
+    return {"task": dict(study.task), "training": training, "selection": selection, **halving}
 
 
 def is_the_papers(study: Study) -> bool:
@@ -76,6 +77,8 @@ def long(protocol: Settings, other: Settings | None = None) -> str:
 
 def selection_words(protocol: Settings) -> str:
     """How a row's point was chosen and over what its cells are taken."""
+    if "halving" in protocol:
+        return _halving_words(protocol["halving"])
     chosen = protocol["selection"]
     by = chosen["by"].replace("_", " ").replace("val", "validation value")
     length = chosen["sweep_epochs"]
@@ -83,3 +86,13 @@ def selection_words(protocol: Settings) -> str:
     repeats = chosen["repeats"]
     runs = f"{repeats} fresh seed{'s' if repeats > 1 else ''}" if repeats else "that very run"
     return f"point chosen by {by}{after}, cells over {runs}"
+
+
+def _halving_words(halving: Settings) -> str:
+    by = halving["by"].replace("_", " ").replace("val", "validation value")
+    epochs = ", ".join(map(str, halving["rungs"]))
+    return (
+        f"point chosen by {by} at epoch {halving['rungs'][0]}; of the rows still in, the best"
+        f" {halving['keep']:.0%} by {by} so far go on after each of the epochs {epochs}, the others"
+        " are stopped (our heuristic, the paper prints none); cells over that very run"
+    )

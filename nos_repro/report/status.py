@@ -11,6 +11,7 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
+from nos_repro.report.race import how_far
 
 
 def study_status(study: Study, store: Store) -> str:
@@ -51,12 +52,17 @@ def _counts(
     undecided = sum(row.chosen is None and row.missing > 0 for row in rows)
     total = len(known) + undecided * study.selection.repeats
     begun = [trial for trial, record in known.values() if record is None]
-    halted = sum((store.folder(trial) / "checkpoint.pt").exists() for trial in begun) - running
+    idle = [trial for trial in begun if store.claim(trial) is None]
+    paused = [trial for trial in idle if study.halving is not None and store.record(trial)]
+    halted = sum((store.folder(t) / "checkpoint.pt").exists() for t in idle if t not in paused)
     parts = [f"{ended[kind]} {kind}" for kind in STATUSES if ended[kind]]
     parts.append(f"{running} running")
-    if halted > 0:
+    if paused:
+        parts.append(f"{len(paused)} paused at a rung")
+    if halted:
         parts.append(f"{halted} interrupted (`run` goes on from their checkpoints)")
-    parts.append(f"{max(0, total - ended.total() - running - max(0, halted))} not begun")
+    left = total - ended.total() - running - len(paused) - halted
+    parts.append(f"{max(0, left)} not begun")
     return f"{ended.total()} of {total} trials have ended: {', '.join(parts)}"
 
 
@@ -88,7 +94,8 @@ def _rows(study: Study, rows: Sequence[Outcome]) -> list[str]:
 
 def _remarks(row: Outcome) -> str:
     kinds = Counter(record.status for record in row.records)
-    words = [f"{kinds[kind]} {kind}" for kind in ("diverged", "failed") if kinds[kind]]
+    words = [far] if (far := how_far(row)) else []
+    words += [f"{kinds[kind]} {kind}" for kind in ("diverged", "failed") if kinds[kind]]
     words += ["stale"] if row.stale else []
     words += ["at the edge of its grid"] if row.edges else []
     return f"  ({', '.join(words)})" if words else ""

@@ -10,6 +10,7 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Number, Outcome
 from nos_repro.report import protocol
 from nos_repro.report.layout import GLUE, Cell, Column, Table
+from nos_repro.report.race import how_far
 from nos_repro.tasks import find_task
 
 STALE, EDGE, OTHER_SCALE = "†", "‡", "°"
@@ -24,6 +25,8 @@ def study_table(study: Study, outcomes: Sequence[Outcome]) -> Table:
     """
     printed = [c for c in study.columns if any(c in outcome.row.paper for outcome in outcomes)]
     columns = [Column("row"), Column("chosen")]
+    if study.halving is not None:
+        columns.append(Column("how far"))
     for column, title in study.columns.items():
         ours = title if protocol.is_the_papers(study) else f"{title} ({study.scale})"
         columns.append(Column(ours, title))
@@ -73,6 +76,9 @@ def _row(
     edge = EDGE if outcome.edges else ""
     chosen = Cell(str(outcome.chosen.point), signs=edge) if outcome.chosen else Cell(NONE)
     cells = [Cell(outcome.name), chosen]
+    if outcome.standing is not None:
+        words, _, rank = how_far(outcome).partition(" (")
+        cells.append(Cell(f"{words} ({rank.replace(' ', GLUE)}" if rank else words))
     for column in study.columns:
         number = outcome.number(column)
         signs = STALE if number is not None and outcome.stale else ""
@@ -87,6 +93,8 @@ def _row(
 def _cell(outcome: Outcome, number: Number | None) -> str:
     """The number, with whatever keeps it from being complete; or what there is instead of one."""
     asked = len(outcome.repeats) or 1
+    if outcome.standing is not None and number is None:
+        return NONE
     if outcome.chosen is None:
         return _sweep_state(outcome)
     waiting = sum(record is None for _, record in outcome.repeats)
@@ -165,9 +173,20 @@ def _notes(study: Study, outcomes: Sequence[Outcome], printed: list[str]) -> lis
             f" better: {'; '.join(edges)}"
         )
     notes += [note for outcome in outcomes for note in _failures(outcome)]
+    notes += _survivors(outcomes)
     if missing:
         notes.append(f"{missing} of {len(outcomes)} rows are not complete yet.")
     return notes
+
+
+def _survivors(outcomes: Sequence[Outcome]) -> list[str]:
+    """Of rows in a race, those that went all the way; the others have no number."""
+    if not any(outcome.standing for outcome in outcomes):
+        return []
+    names = [outcome.name for outcome in outcomes if _complete(outcome)]
+    if not names:
+        return ["No row has come to the end."]
+    return [f"{len(names)} of {len(outcomes)} rows went to the end: {'; '.join(names)}."]
 
 
 def _failures(outcome: Outcome) -> list[str]:

@@ -120,6 +120,31 @@ WRONG = {
     "a task's name with a slip": ({"task": {"name": "..x"}}, [], "task.name", "wide_resnet"),
     "a value left open": ({"training": {"epochs": "???"}}, [], "training.epochs", "no value"),
     "a title that is no text": ({"columns": {"best_test": [1]}}, [], "columns.best_test", "title"),
+    "no rungs": ({"halving": {"keep": 0.5}}, [], "halving.rungs", "[10, 30, 100]"),
+    "rungs that fall": ({"halving": {"rungs": [2, 1]}}, [], "halving.rungs", "increasing"),
+    "a rung twice": ({"halving": {"rungs": [1, 1]}}, [], "halving.rungs", "increasing"),
+    "a rung at the start": ({"halving": {"rungs": [0, 1]}}, [], "halving.rungs", "increasing"),
+    "a rung at the end": ({"halving": {"rungs": [1, 2]}}, [], "halving.rungs", "epochs (2)"),
+    "a rung between two evaluations": (
+        {"halving": {"rungs": [1]}, "training": {"epochs": 4, "evaluate_every": 2}},
+        [], "halving.rungs", "multiples of training.evaluate_every (2)",
+    ),
+    "a rung that is no list": ({"halving": {"rungs": 1}}, [], "halving.rungs", "list"),
+    "none that go on": ({"halving": {"rungs": [1], "keep": 0.0}}, [], "halving.keep", "above 0"),
+    "more that go on than are in": (
+        {"halving": {"rungs": [1], "keep": 2}}, [], "halving.keep", "at most 1",
+    ),
+    "a test column that halves": (
+        {"halving": {"rungs": [1], "by": "best_test"}}, [], "halving.by", "best_val final_val",
+    ),
+    "a key of halving misspelt": ({"halving": {"rung": [1]}}, [], "halving.rung", "'rungs'"),
+    "halving and repeats": (
+        {"halving": {"rungs": [1]}, "selection": {"repeats": 2}},
+        [], "selection.repeats must be 0", "got 2",
+    ),
+    "halving by another column than the choice": (
+        {"halving": {"rungs": [1], "by": "final_val"}}, [], "halving.by", "selection.by",
+    ),
     "no rows": ({"rows": {}}, [], "rows", "at least one"),
     "rows of the wrong kind": ({"rows": [1]}, [], "rows", ""),
 }
@@ -143,6 +168,14 @@ def test_a_scale_or_a_row_that_is_not_there_lists_the_choice(write):
         load_study(write(), scale="smal")
     with pytest.raises(ConfigError, match=r"unknown row 'PowerSign\*'(.|\n)*SGD \(a\)"):
         load_study(write(), rows=["PowerSign*"])
+
+
+def test_a_study_that_halves_its_rows_is_never_cut_to_some_of_them(write):
+    path = write(halving={"rungs": [1]})
+    assert load_study(path).halving.rungs == [1]
+    assert load_study(path, overrides=["halving=null"]).halving is None
+    with pytest.raises(ConfigError, match="--rows: halving ranks all rows"):
+        load_study(path, rows=["SGD (a)"])
 
 
 @pytest.mark.parametrize(
