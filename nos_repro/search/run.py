@@ -135,15 +135,11 @@ def dry_run(search: Search, conditions: Conditions, workers: int) -> str:
     prepare(search.child, conditions)
     keep_freed_memory()
     space, child = search.make_space(), search.child
-    sweep = child.trial("sgd", 0.1, 0, sweep=True)
-    final = child.trial("sgd", 0.1, 0, sweep=False)
-    once = {"evaluate_every": max(child.epochs, child.sweep_epochs)}
-    seconds = [
-        measure(trial, conditions).of(
-            dataclasses.replace(trial, training=dataclasses.replace(trial.training, **once))
-        )
-        for trial in (sweep, final)
-    ]
+    seconds = []
+    for trial in (child.trial("sgd", 0.1, 0, sweep=sweep) for sweep in (True, False)):
+        epochs = trial.training.epochs
+        training = dataclasses.replace(trial.training, evaluate_every=epochs)
+        seconds.append(measure(trial, conditions).of(training, 0, epochs))
     one = len(child.rates) * seconds[0] + seconds[1]
     hours = search.samples * one / max(1, workers)
     return "\n".join(
