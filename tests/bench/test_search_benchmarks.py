@@ -1,0 +1,36 @@
+"""The search's benchmarks where no clock is needed: sleepers that sleep for nothing."""
+
+import math
+
+import pytest
+
+from nos_repro.bench.child_training import _standard_errors
+from nos_repro.bench.search_workers import SPREAD, Sleepers, simulate
+
+
+def test_a_small_simulation_scores_every_rule_and_says_all_it_promises():
+    rows = {row.what: row for row in simulate(4, 30, 0.01)}
+    assert rows["4 workers, 30 rules: busy"].at_least == 0.95
+    assert 0 < rows["4 workers, 30 rules: busy"].value.median <= 1
+    assert rows["memory at the end over that at the start"].at_most == 1.1
+    assert rows["the controller's own time a rule"].value.median > 0
+
+
+def test_sleepers_sleep_log_normal_times_of_the_mean_that_was_asked_for():
+    sleepers = Sleepers(10**6, mean_seconds=2.0)
+
+    class Job:
+        optimizer = "rule: g"
+
+    for _ in range(20_000):
+        sleepers.submit(Job())
+    assert sleepers.mean == pytest.approx(2.0, rel=0.05)
+    ends = sorted(end for end, _, _ in sleepers._asleep)
+    start = sleepers._started
+    median = ends[len(ends) // 2] - start
+    assert median == pytest.approx(2.0 * math.exp(-(SPREAD**2) / 2), rel=0.2)
+
+
+def test_means_are_compared_in_standard_errors_of_their_difference():
+    assert _standard_errors([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]) == 0
+    assert _standard_errors([1.0, 2.0, 3.0], [2.0, 3.0, 4.0]) == pytest.approx(1 / math.sqrt(2 / 3))
