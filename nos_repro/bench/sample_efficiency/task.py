@@ -4,7 +4,8 @@ The best rule is PowerSign, in any of its writings. The grades below it are ours
 
 *Confession*: they are the gentlest of several that were tried with PPO and REINFORCE on seeds 0 and
 1, which no result here uses. Where parts of the best rule were graded wherever they stood, every
-learner settled, at every step size tried, on a rule from which no single token leads upwards.
+learner settled, at every step size tried, on a rule from which no single token leads upwards. The
+order of the learners is that of these grades; others may order them otherwise.
 """
 
 from __future__ import annotations
