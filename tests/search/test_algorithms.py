@@ -1,0 +1,387 @@
+"""The algorithms, against formulas worked out by hand, torch.linalg, and a bandit's best arm."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector
+
+from nos_repro.errors import ConfigError
+from nos_repro.rules.space import Space
+from nos_repro.search.algorithms import Algorithm, Batch, base, find_algorithm, list_algorithms
+from nos_repro.search.algorithms import trpo as trpo_module
+from nos_repro.search.algorithms.base import Baseline
+from nos_repro.search.algorithms.trpo import conjugate_gradient
+from nos_repro.search.controller import Controller, Scores
+
+BANDIT = Space(("g", "m", "v"), ("identity", "exp"), ("+", "-", "*"), 1)
+BEST_ARM = ["m", "g", "exp", "identity", "*"]
+LEARNERS = {"ppo": {"lr": 0.01}, "reinforce": {"lr": 0.01}, "trpo": {"max_kl": 0.05}}
+PLUGIN = """
+from nos_repro.search.algorithms.base import Algorithm, register_algorithm
+
+@register_algorithm("idle")
+class Idle(Algorithm):
+    def update(self, batch):
+        return {}
+"""
+
+
+def make(name: str, controller: Controller, **settings: Any) -> Algorithm:
+    kind = find_algorithm(name)
+    return kind(controller, kind.Settings(**settings))
+
+
+@pytest.fixture
+def controller() -> Controller:
+    return Controller(BANDIT, hidden=6, init=0.8)
+
+
+@pytest.fixture
+def exact(controller: Controller) -> Controller:
+    """The same in float64."""
+    return controller.double()
+
+
+def batch_of(controller: Controller, strings: int = 5, seed: int = 0) -> Batch:
+    """Fresh samples with rewards drawn beside them."""
+    generator = torch.Generator().manual_seed(seed)
+    samples = controller.sample(strings, generator)
+    return Batch(samples.tokens, samples.log_probs, torch.rand(strings, generator=generator))
+
+
+def stale(batch: Batch, factors: Tensor) -> Batch:
+    """The batch as if its tokens had been that much less likely when they were drawn."""
+    return batch._replace(behaviour=batch.behaviour - factors.log())
+
+
+def advantages_of(batch: Batch) -> Tensor:
+    """Of a first batch: its own mean is its baseline."""
+    return (batch.rewards - batch.rewards.mean()).double()
+
+
+def weights(controller: Controller) -> Tensor:
+    return parameters_to_vector(controller.parameters()).detach().clone()
+
+
+def gradient_of(objective: Tensor, controller: Controller) -> Tensor:
+    parameters = list(controller.parameters())
+    parts = torch.autograd.grad(
+        objective, parameters, retain_graph=True, materialize_grads=True, allow_unused=True
+    )
+    return torch.cat([part.reshape(-1) for part in parts])
+
+
+def scores_of(controller: Controller, batch: Batch) -> Scores:
+    with torch.no_grad():
+        return controller.score(batch.tokens)
+
+
+def objectives(algorithm: Any, batch: Batch) -> list[Tensor]:
+    """What the algorithm asks its optimizer to raise, the weights being left as they are."""
+    seen: list[Tensor] = []
+    algorithm.ascend = seen.append
+    algorithm.update(batch)
+    return seen
+
+
+def trpos_view(
+    controller: Controller, batch: Batch, monkeypatch: pytest.MonkeyPatch, **settings: Any
+) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """The Fisher product and the gradient that TRPO hands to its solver."""
+    seen: list[Any] = []
+
+    def solve(product: Callable[[Tensor], Tensor], b: Tensor, steps: int) -> Tensor:
+        seen.extend((product, b))
+        return torch.zeros_like(b)
+
+    monkeypatch.setattr(trpo_module, "conjugate_gradient", solve)
+    make("trpo", controller, **settings).update(batch)
+    return seen[0], seen[1]
+
+
+def test_the_packages_algorithms_are_found_by_name() -> None:
+    assert {"ppo", "trpo", "reinforce", "random"} <= set(list_algorithms())
+    for name in list_algorithms():
+        assert issubclass(find_algorithm(name), Algorithm)
+
+
+def test_the_papers_settings_are_the_defaults() -> None:
+    """002 sec. 4.2."""
+    settings = find_algorithm("ppo").Settings()
+    assert (settings.lr, settings.batch, settings.entropy) == (1e-5, 5, 0.0015)
+
+
+# fmt: off
+IMPOSSIBLE = [
+    ("ppo",       "lr",              0),   ("ppo",       "clip",        0),
+    ("ppo",       "passes",          0),   ("ppo",       "batch",       0),
+    ("ppo",       "entropy",        -1),   ("random",    "batch",       0),
+    ("reinforce", "lr",             -1),   ("reinforce", "most_weight", 0),
+    ("reinforce", "baseline_decay",  1),   ("trpo",      "max_kl",      0),
+    ("trpo",      "damping",         0),   ("trpo",      "halvings",    0),
+    ("trpo",      "conjugate_steps", 0),   ("trpo",      "entropy",    -1),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("name", "key", "value"), IMPOSSIBLE)
+def test_an_impossible_setting_is_refused_by_its_key(name: str, key: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=rf"^algorithm\.{key} must be .*, got {value}$"):
+        find_algorithm(name).Settings(**{key: value})
+
+
+def test_an_unknown_algorithm_gets_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match="unknown algorithm 'reinforced'\n  did you mean 'reinf"):
+        find_algorithm("reinforced")
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of third parties' modules; what they register is forgotten after the test."""
+    list_algorithms()
+    monkeypatch.setattr(base, "ALGORITHMS", dict(base.ALGORITHMS))
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_a_third_partys_module_brings_an_algorithm(package: Path, controller: Controller) -> None:
+    (package / "idle_search.py").write_text(PLUGIN)
+    (package / "their_search").mkdir()
+    (package / "their_search" / "idle.py").write_text(PLUGIN)
+    algorithm = make("their_search.idle", controller, batch=3)
+    assert type(algorithm).__module__ == "their_search.idle"
+    assert algorithm.update(batch_of(controller)) == {}
+
+
+def test_a_module_that_registers_none_is_an_error(package: Path) -> None:
+    (package / "empty_search").mkdir()
+    (package / "empty_search" / "nothing.py").write_text("")
+    with pytest.raises(ConfigError, match="must register one Algorithm, not 0"):
+        find_algorithm("empty_search.nothing")
+    with pytest.raises(ConfigError, match=r"algorithm\.name: no Python module 'no_such\.search'"):
+        find_algorithm("no_such.search")
+
+
+def test_a_baseline_is_the_moving_average_of_the_batches_before() -> None:
+    baseline = Baseline(0.9)
+    batches = torch.rand(6, 5, generator=torch.Generator().manual_seed(0))
+    average = float(batches[0].mean())  # nothing precedes the first batch
+    for rewards in batches:
+        torch.testing.assert_close(baseline.advantages(rewards), rewards - average)
+        average = 0.9 * average + 0.1 * float(rewards.mean())
+    assert baseline.value == pytest.approx(average)
+
+
+def test_reinforce_climbs_advantage_times_log_probability(exact: Controller) -> None:
+    batch = batch_of(exact)
+    (objective,) = objectives(make("reinforce", exact), batch)
+    scores = exact.score(batch.tokens)
+    by_hand = (advantages_of(batch) * scores.log_probs.sum(1)).mean()
+    by_hand = by_hand + 0.0015 * scores.entropy.sum() / 5
+    torch.testing.assert_close(gradient_of(objective, exact), gradient_of(by_hand, exact))
+
+
+@pytest.mark.parametrize("most_weight", [1.0, 3.0])
+def test_reinforce_weighs_a_stale_string_by_its_truncated_ratio(
+    exact: Controller, most_weight: float
+) -> None:
+    factors = torch.ones(5, 5, dtype=torch.float64)
+    factors[:, 0] = torch.tensor([0.25, 0.5, 1.0, 2.0, 4.0])
+    batch = stale(batch_of(exact), factors)
+    algorithm = make("reinforce", exact, entropy=0, most_weight=most_weight)
+    (objective,) = objectives(algorithm, batch)
+    scores = exact.score(batch.tokens)
+    weight = torch.tensor([min(ratio, most_weight) for ratio in (0.25, 0.5, 1.0, 2.0, 4.0)])
+    by_hand = (weight * advantages_of(batch) * scores.log_probs.sum(1)).mean()
+    torch.testing.assert_close(gradient_of(objective, exact), gradient_of(by_hand, exact))
+
+
+def test_ppos_first_pass_is_reinforce_on_fresh_samples(exact: Controller) -> None:
+    batch = batch_of(exact)
+    (reinforce,) = objectives(make("reinforce", exact), batch)
+    first, *others = objectives(make("ppo", exact), batch)
+    assert len(others) == 3
+    torch.testing.assert_close(gradient_of(first, exact), gradient_of(reinforce, exact))
+
+
+def test_ppos_objective_is_clipped_token_by_token(exact: Controller) -> None:
+    """Value and gradient by hand, of tokens on either side of the clip and within it."""
+    factors = torch.tensor([0.5, 0.85, 1.0, 1.15, 2.0], dtype=torch.float64).repeat(5, 1)
+    batch = stale(batch_of(exact), factors)
+    (objective,) = objectives(make("ppo", exact, entropy=0, clip=0.2, passes=1), batch)
+    log_probs = exact.score(batch.tokens).log_probs
+    value, by_hand = 0.0, torch.zeros((), dtype=torch.float64)
+    for string, advantage in enumerate(advantages_of(batch).tolist()):
+        for token, ratio in enumerate((0.5, 0.85, 1.0, 1.15, 2.0)):
+            bounded = min(max(ratio, 0.8), 1.2)
+            value += min(ratio * advantage, bounded * advantage) / 5
+            gone_too_far = ratio > 1.2 if advantage > 0 else ratio < 0.8
+            if not gone_too_far:
+                by_hand = by_hand + advantage * ratio * log_probs[string, token] / 5
+    assert float(objective.detach()) == pytest.approx(value, rel=1e-6)
+    torch.testing.assert_close(gradient_of(objective, exact), gradient_of(by_hand, exact))
+
+
+def test_ppo_counts_the_clipped_tokens(exact: Controller) -> None:
+    factors = torch.ones(5, 5, dtype=torch.float64)
+    factors[:2, 3] = 1.5
+    figures = make("ppo", exact, passes=1).update(stale(batch_of(exact), factors))
+    assert figures["clipped"] == pytest.approx(2 / 25)
+
+
+def test_conjugate_gradients_solve_what_torch_solves() -> None:
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(12, 12, generator=generator, dtype=torch.float64)
+    matrix = root @ root.T + torch.eye(12, dtype=torch.float64)
+    b = torch.randn(12, generator=generator, dtype=torch.float64)
+    x = conjugate_gradient(lambda vector: matrix @ vector, b, steps=30, tolerance=1e-24)
+    torch.testing.assert_close(x, torch.linalg.solve(matrix, b))
+    assert not conjugate_gradient(lambda vector: matrix @ vector, 0 * b, steps=30).any()
+
+
+def test_trpos_fisher_product_is_the_fisher_matrixs(
+    exact: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The matrix itself: E[score score'] over every word that could stand at every position."""
+    batch = batch_of(exact, strings=3)
+    product, _ = trpos_view(exact, batch, monkeypatch, damping=0.25)
+    count = len(weights(exact))
+    matrix = 0.25 * torch.eye(count, dtype=torch.float64)
+    for choices in exact.score(batch.tokens).choices:
+        for log_prob in choices[choices > -math.inf]:
+            slope = gradient_of(log_prob, exact)
+            matrix += float(log_prob.detach().exp()) * torch.outer(slope, slope) / 3
+    rows = [product(unit).detach() for unit in torch.eye(count, dtype=torch.float64)]
+    torch.testing.assert_close(torch.stack(rows), matrix, rtol=1e-6, atol=1e-9)
+
+
+def test_trpo_climbs_what_reinforce_climbs_and_weighs_stale_strings(
+    exact: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = batch_of(exact)
+    (reinforce,) = objectives(make("reinforce", exact), batch)
+    _, gradient = trpos_view(exact, batch, monkeypatch)
+    torch.testing.assert_close(gradient, gradient_of(reinforce, exact))
+
+    factors = torch.ones(5, 5, dtype=torch.float64)
+    factors[:, 0] = torch.tensor([0.25, 0.5, 1.0, 2.0, 4.0])
+    _, gradient = trpos_view(exact, stale(batch, factors), monkeypatch, entropy=0)
+    log_probs = exact.score(batch.tokens).log_probs.sum(1)
+    by_hand = (factors[:, 0] * advantages_of(batch) * log_probs).mean()
+    torch.testing.assert_close(gradient, gradient_of(by_hand, exact))
+
+
+@pytest.mark.parametrize("max_kl", [0.01, 0.3, 5.0])
+def test_trpo_stays_in_its_region_and_never_loses(exact: Controller, max_kl: float) -> None:
+    """The divergence and the gain, worked out anew after every update."""
+    algorithm = make("trpo", exact, max_kl=max_kl)
+    average, moved = None, 0
+    for seed in range(20):
+        batch = batch_of(exact, seed=seed)
+        mean = float(batch.rewards.mean())
+        average = mean if average is None else average
+        before = scores_of(exact, batch)
+        figures = algorithm.update(batch)
+        after = scores_of(exact, batch)
+        divergence = sum(
+            float(old[i, word].exp() * (old[i, word] - new[i, word])) / 5
+            for old, new in zip(before.choices, after.choices, strict=True)
+            for i, word in (old > -math.inf).nonzero().tolist()
+        )
+        assert divergence == pytest.approx(figures["kl"], abs=1e-9)
+        assert divergence <= max_kl
+        ratio = (after.log_probs - before.log_probs).sum(1).exp()
+        gain = ((ratio - 1) * (batch.rewards - average)).mean()
+        gain = gain + 0.0015 * (after.entropy - before.entropy).sum() / 5
+        assert float(gain) >= 0
+        moved += divergence > 0
+        average = 0.95 * average + 0.05 * mean
+    assert moved >= 5
+
+
+def test_trpo_that_finds_no_better_policy_keeps_the_one_it_has(
+    exact: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Led downhill, it takes no step at all."""
+    monkeypatch.setattr(trpo_module, "conjugate_gradient", lambda product, b, steps: -b)
+    before = weights(exact)
+    figures = make("trpo", exact).update(batch_of(exact))
+    assert (figures["kl"], figures["halvings"]) == (0, 10)
+    assert torch.equal(weights(exact), before)
+
+
+@pytest.mark.parametrize("name", sorted(LEARNERS))
+def test_where_rewards_are_equal_the_entropy_alone_is_climbed(
+    name: str, controller: Controller
+) -> None:
+    batch = batch_of(controller)._replace(rewards=torch.full((5,), 0.3))
+    before = scores_of(controller, batch).entropy.sum()
+    make(name, controller, **LEARNERS[name], entropy=1.0).update(batch)
+    assert scores_of(controller, batch).entropy.sum() > before
+
+    still = weights(controller)
+    fresh = batch._replace(behaviour=scores_of(controller, batch).log_probs)
+    make(name, controller, **LEARNERS[name], entropy=0.0).update(fresh)
+    assert torch.equal(weights(controller), still)
+
+
+def play(algorithm: Algorithm, generator: torch.Generator, updates: int) -> None:
+    """A bandit: an arm is a string, its reward the share of words that the best arm has too."""
+    for _ in range(updates):
+        samples = algorithm.controller.sample(5, generator)
+        strings = algorithm.controller.decode(samples.tokens)
+        rewards = [sum(a == b for a, b in zip(s, BEST_ARM, strict=True)) / 5 for s in strings]
+        algorithm.update(Batch(samples.tokens, samples.log_probs, torch.tensor(rewards)))
+
+
+def probability_of_the_best(controller: Controller) -> float:
+    with torch.no_grad():
+        return float(controller.score(controller.encode([BEST_ARM])).log_probs.sum().exp())
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", sorted(LEARNERS))
+def test_a_learner_finds_the_best_arm(name: str, seed: int) -> None:
+    controller = Controller(BANDIT, hidden=16, seed=seed)
+    assert probability_of_the_best(controller) < 0.05
+    play(make(name, controller, **LEARNERS[name]), torch.Generator().manual_seed(seed), 150)
+    assert probability_of_the_best(controller) > 0.9
+
+
+def test_random_search_changes_no_weight_but_keeps_its_baseline(controller: Controller) -> None:
+    before = weights(controller)
+    algorithm = make("random", controller)
+    play(algorithm, torch.Generator().manual_seed(0), 5)
+    assert torch.equal(weights(controller), before)
+    assert algorithm.baseline.value is not None
+
+
+@pytest.mark.parametrize("name", [*sorted(LEARNERS), "random"])
+def test_a_search_that_was_saved_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
+    def fresh(seed: int) -> tuple[Algorithm, torch.Generator]:
+        controller = Controller(BANDIT, hidden=6, seed=seed)
+        algorithm = make(name, controller, **LEARNERS.get(name, {}))
+        return algorithm, torch.Generator().manual_seed(seed)
+
+    whole, generator = fresh(1)
+    play(whole, generator, 6)
+
+    first, generator = fresh(1)
+    play(first, generator, 3)
+    states = [first.controller.state_dict(), first.state_dict(), generator.get_state()]
+    torch.save(states, tmp_path / "search.pt")
+
+    second, generator = fresh(2)
+    weights_then, state, draws = torch.load(tmp_path / "search.pt")
+    second.controller.load_state_dict(weights_then)
+    second.load_state_dict(state)
+    generator.set_state(draws)
+    play(second, generator, 3)
+
+    assert torch.equal(weights(second.controller), weights(whole.controller))
+    assert second.baseline.value == whole.baseline.value
