@@ -60,6 +60,8 @@ class History:
     updates: list[tuple[float, float]] = field(default_factory=list)
     """Entropy and staleness of every update."""
     sessions: list[Event] = field(default_factory=list)
+    beside: list[Event] = field(default_factory=list)
+    """The sessions of the children beside the search."""
     children: int = 0
     """How many children were trained for samples, in ``seconds`` of a worker's time."""
     seconds: float = 0.0
@@ -116,6 +118,11 @@ def read_history(
     settings, notes = _settings(search, folder)
     history = History(folder, search, settings, _paper(path), notes=notes)
     history.named = read_named(folder, history.problems.append)
+    history.beside = [
+        event
+        for event in Log(folder / "named.jsonl").read(note=lambda _: None)
+        if event["event"] == "session"
+    ]
     for event in Log(folder / "log.jsonl").read(note=history.problems.append):
         history.take(event)
     history.rewards.sort(key=lambda reward: reward.sample)

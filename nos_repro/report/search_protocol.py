@@ -110,10 +110,6 @@ def origin_lines(history: History) -> list[str]:
         lines += [
             f"{len(sessions)} session{'s' if len(sessions) > 1 else ''}, of"
             f" {' or '.join(map(str, workers))} workers.",
-            *machines(sessions, "child"),
+            *machines([*sessions, *history.beside], "child"),
         ]
-    if history.named:
-        lines.append(
-            "The log of the children beside the search says nothing of commit and machine."
-        )
     return lines

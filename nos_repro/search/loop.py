@@ -17,15 +17,11 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.claim import Heartbeat
 from nos_repro.experiments.files import StoreError, remove_scratch, write_json
-from nos_repro.experiments.provenance import code_digest, provenance
-from nos_repro.experiments.trial import make_settings
 from nos_repro.launch.base import Launcher, Report
 from nos_repro.rules.rule import Rule
 from nos_repro.search.child import Evaluation
@@ -33,9 +29,9 @@ from nos_repro.search.hold import hold
 from nos_repro.search.job import EvaluationJob, answer_of
 from nos_repro.search.log import Event, Log
 from nos_repro.search.probe import REASONS, probe
+from nos_repro.search.session import session
 from nos_repro.search.settings import Search
 from nos_repro.search.state import Sample, State, Tally, proposed, replay
-from nos_repro.tasks import find_task
 
 CHECKPOINT_SECONDS = 10.0
 TICK_SECONDS = 1.0
@@ -134,16 +130,8 @@ class SearchLoop:
         for event in self.log.read():
             self._remember(event)
         unlogged = replay(self.state, self.log.read(offset))
-        trial = self.search.child.trial("sgd", 1.0, 0, sweep=False)
-        task = find_task(trial.task)
-        modules = task.code(make_settings(trial.task, trial.task_settings))
-        session = {
-            "event": "session",
-            "workers": self.workers,
-            "code": code_digest((*modules, __name__)),
-            **provenance("cuda" if torch.cuda.is_available() else "cpu"),
-        }
-        self._append([*([unlogged] if unlogged else []), session])
+        begun = session(self.search.child, self.workers)
+        self._append([*([unlogged] if unlogged else []), begun])
         self.tallied_before = self.tally.evaluated
         for sample in list(self.state.open.values()):
             self._judge(sample)

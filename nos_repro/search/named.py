@@ -20,6 +20,7 @@ from nos_repro.search.child import Child, Evaluation
 from nos_repro.search.hold import hold
 from nos_repro.search.job import EvaluationJob, answer_of
 from nos_repro.search.log import Event, Log
+from nos_repro.search.session import session
 
 Purpose = Literal["baseline", "confirm", "refused"]
 MAX_LOST = 3
@@ -52,6 +53,8 @@ def read_named(
     """What stands in the log, in its order; ``note`` as in `Log.read`. Raises LogError."""
     found = []
     for event in Log(folder / "named.jsonl").read(note=note):
+        if event["event"] != "named":
+            continue
         named = Named(event["purpose"], event["name"], event["optimizer"], event["seed"])
         found.append((named, Evaluation.from_json(event["evaluation"])))
     return found
@@ -93,6 +96,8 @@ def _evaluate(
     )
     lost: Counter[str] = Counter()
     ended = 0
+    if todo:
+        log.append([session(child, launcher.free)])
     while ended < len(todo):
         while queue and launcher.free:
             launcher.submit(queue.popleft())
