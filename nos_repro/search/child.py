@@ -104,9 +104,11 @@ class Evaluation:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Evaluation:
+    def from_json(cls, values: Any) -> Evaluation:
         """Raises TypeError for what is no evaluation."""
-        sweep = [(rate, metric) for rate, metric in values.get("sweep", [])]
+        if not isinstance(values, dict):
+            raise TypeError(f"expected an object, got {values!r}")
+        sweep = [(float(rate), metric) for rate, metric in values.get("sweep", [])]
         return cls(**{**values, "sweep": sweep})
 
 

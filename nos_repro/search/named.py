@@ -19,7 +19,7 @@ from nos_repro.launch.base import Launcher
 from nos_repro.search.child import Child, Evaluation
 from nos_repro.search.hold import hold
 from nos_repro.search.job import EvaluationJob, answer_of
-from nos_repro.search.log import Event, Log
+from nos_repro.search.log import Event, Log, LogError
 from nos_repro.search.session import session
 
 Purpose = Literal["baseline", "confirm", "refused"]
@@ -56,7 +56,11 @@ def read_named(
         if event["event"] != "named":
             continue
         named = Named(event["purpose"], event["name"], event["optimizer"], event["seed"])
-        found.append((named, Evaluation.from_json(event["evaluation"])))
+        try:
+            found.append((named, Evaluation.from_json(event["evaluation"])))
+        except (TypeError, ValueError) as error:
+            where = f"{folder / 'named.jsonl'}: {named.key}"
+            raise LogError(f"{where}: no sound evaluation ({error})") from None
     return found
 
 

@@ -1,0 +1,17 @@
+"""A task whose step never ends: `task: {name: tests.search.hanging}`."""
+
+from __future__ import annotations
+
+import time
+
+from torch import Tensor
+
+from nos_repro.tasks.convnet import ConvNet
+
+
+class Hanging(ConvNet):
+    """Hangs where nobody looks at the clock."""
+
+    def training_step(self, batch, batch_idx: int = 0) -> Tensor:
+        time.sleep(3600)
+        raise AssertionError("an hour has passed")

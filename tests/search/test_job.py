@@ -1,0 +1,55 @@
+"""An evaluation as a job: its answer on disk, and a child that hangs."""
+
+import dataclasses
+import json
+
+import pytest
+
+from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.load import task_section
+from nos_repro.launch.local import InProcess, LocalWorkers
+from nos_repro.search import job as job_module
+from nos_repro.search.job import EvaluationJob, answer_of
+from tests.search.helpers import DIGITS, loop, tiny_child, tiny_search
+
+
+@pytest.fixture
+def job(tmp_path):
+    conditions = Conditions(tmp_path, device="cpu")
+    return EvaluationJob("3", "key", "rule: g", tiny_child(), conditions, tmp_path / "work")
+
+
+def test_the_answer_is_a_file_that_only_the_same_question_accepts(job):
+    assert job.answer() is None
+    launcher = InProcess()
+    launcher.submit(job)
+    (report,) = launcher.wait(0)
+    assert answer_of(report) == job.answer()
+    assert job.answer().status == "healthy"
+    assert dataclasses.replace(job, key="another").answer() is None
+    job.forget()
+    assert job.answer() is None
+    job.forget()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"key": "key"}', '{"key": "key", "evaluation": 3}']
+)
+def test_a_damaged_answer_is_none(job, text):
+    job.path.parent.mkdir()
+    job.path.write_text(text)
+    assert job.answer() is None
+
+
+def test_a_child_that_hangs_is_killed_scores_0_and_blocks_no_worker(tmp_path, monkeypatch):
+    """The step itself never ends, so that the child cannot look at the clock."""
+    monkeypatch.setattr(job_module, "GRACE_SECONDS", 1.0)
+    task = task_section({**DIGITS, "name": "tests.search.hanging"})
+    search = tiny_search(child=tiny_child(task=task, seconds=1.0), samples=3)
+    hanging = loop(tmp_path, LocalWorkers(workers=1), search)
+    hanging.run()
+    events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    overran = [event for event in events if event.get("status") == "overran"]
+    assert overran
+    assert all(event["reward"] == 0 and "hung" in event["reason"] for event in overran)
+    assert sum(event["event"] == "evaluated" for event in events) == 3
