@@ -11,6 +11,7 @@ import dataclasses
 import heapq
 import math
 import random
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ from nos_repro.search.loop import SearchLoop
 from nos_repro.search.settings import load_search
 
 WORKERS, SAMPLES = 100, 45_000
-MEAN_SECONDS, SPREAD = 6.0, 1.0
+MEAN_SECONDS, SPREAD = 4.0, 1.0
 """Of a child's time, which is MEAN_SECONDS exp(SPREAD z - SPREAD^2 / 2) with z ~ N(0, 1)."""
 SETTLED = 5_000
 """Samples after which memory is first read: what grows from there on grows for ever."""
@@ -79,10 +80,7 @@ class Sleepers:
         self.mean_seconds = mean_seconds
         self._random = random.Random(seed)
         self._asleep: list[tuple[float, int, EvaluationJob]] = []
-        self._started: float | None = None
-        self._ended = 0.0
-        self._slept = 0.0
-        self._children = 0
+        self._sleeps: list[tuple[float, float]] = []
 
     @property
     def free(self) -> int:
@@ -90,18 +88,14 @@ class Sleepers:
 
     def submit(self, job: EvaluationJob) -> None:
         now = time.monotonic()
-        if self._started is None:
-            self._started = now
         shape = math.exp(SPREAD * self._random.gauss(0, 1) - SPREAD**2 / 2)
-        seconds = self.mean_seconds * shape
-        self._slept += seconds
-        self._children += 1
-        heapq.heappush(self._asleep, (now + seconds, self._children, job))
+        end = now + self.mean_seconds * shape
+        self._sleeps.append((now, end))
+        heapq.heappush(self._asleep, (end, len(self._sleeps), job))
 
     def wait(self, seconds: float) -> list[Report[EvaluationJob]]:
         if not self._asleep:
             return []
-        self._ended = self._asleep[0][0] if self.free == 0 else self._ended
         time.sleep(max(0.0, min(seconds, self._asleep[0][0] - time.monotonic())))
         reports = []
         while self._asleep and self._asleep[0][0] <= time.monotonic():
@@ -118,15 +112,15 @@ class Sleepers:
     @property
     def mean(self) -> float:
         """Seconds of a child."""
-        return self._slept / max(1, self._children)
+        return statistics.fmean(end - start for start, end in self._sleeps)
 
     @property
     def busy_share(self) -> float:
-        """Of all workers' time, from the first child to the last moment at which rules were left
-        to hand out."""
-        assert self._started is not None
-        span = self._ended - self._started
-        return min(1.0, self._slept / (self.workers * span)) if span > 0 else 0.0
+        """Of all workers' time, from the first child's start to the last one's: after that there
+        was nothing left to hand out."""
+        first, last = self._sleeps[0][0], self._sleeps[-1][0]
+        slept = sum(min(end, last) - start for start, end in self._sleeps)
+        return slept / (self.workers * (last - first)) if last > first else 0.0
 
 
 class _Memory:

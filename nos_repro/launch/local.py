@@ -88,6 +88,7 @@ class LocalWorkers(Generic[J]):
         self.threads = threads
         self._context = worker_context()
         self._awaited = False
+        self._closing = False
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         self._slots: list[_Slot[J]] = []
         for number in range(workers):
@@ -141,15 +142,20 @@ class LocalWorkers(Generic[J]):
         job, future = slot.job, slot.future
         slot.job = slot.future = None
         try:
-            return future.result()
+            report = future.result()
         except BrokenProcessPool:
+            report = Report(job, "lost", "the worker process vanished (killed, or out of memory)")
+            if slot.overran:
+                report = Report(job, "overran", f"killed after {job.limit_seconds:g} s")
+        if report.outcome == "stopped" and not self._closing:
+            report = Report(job, "lost", "somebody told the worker to stop")
+        if report.outcome in ("lost", "overran"):  # whatever broke it stays behind in it
             slot.pool.shutdown(wait=False)
             slot.pool = self._pool(slot.number, slot.cores)
-            if slot.overran:
-                return Report(job, "overran", f"killed after {job.limit_seconds:g} s")
-            return Report(job, "lost", "the worker process vanished (killed, or out of memory)")
+        return report
 
     def close(self) -> list[Report[J]]:
+        self._closing = True
         busy = [slot for slot in self._slots if slot.job is not None]
         for process in _processes(busy):
             process.terminate()

@@ -137,9 +137,11 @@ def evaluate(
         found = _score(optimizer, child, conditions, seed, test, watch)
     except _Overran:
         found = Evaluation("overran", 0.0, reason=f"took more than {child.seconds:g} s")
-    except (NosError, Stopped, MemoryError, torch.OutOfMemoryError):
+    except (NosError, Stopped):
         raise
     except Exception as error:
+        if is_the_machines(error):
+            raise
         log.exception("the child of %s broke", optimizer)
         found = Evaluation("failed", 0.0, reason=f"{type(error).__name__}: {error}")
     return dataclasses.replace(
@@ -147,6 +149,14 @@ def evaluate(
         examples=watch.steps * child.task.get("batch_size", 1),
         seconds=round(time.perf_counter() - started, 3),
     )
+
+
+def is_the_machines(error: Exception) -> bool:
+    """Whether the machine failed, and not the rule: memory, disk, device."""
+    if isinstance(error, MemoryError | OSError | torch.OutOfMemoryError | torch.AcceleratorError):
+        return True
+    words = ("CUDA error", "CUBLAS", "cuDNN", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def _score(

@@ -80,10 +80,11 @@ def best_rules(folder: Path, number: int) -> list[Entry]:
 
 
 def export_study(folder: Path, number: int, path: Path) -> int:
-    """Writes the study `filter` with the ``number`` best rules as its rows; how many there were.
+    """Writes the study `filter_<search>`; returns how many rules there were, at most ``number``.
 
-    The rates are three in half decades around the search's best, as in sec. 6.2; the baselines'
-    rows stay. Raises ConfigError where no rule was found.
+    It is `configs/filter.yaml` with the best rules in place of its own, each at three rates in
+    half decades around the search's best, as in sec. 6.2; the baselines' rows stay. Raises
+    ConfigError where no rule was found.
     """
     best = best_rules(folder, number)
     if not best:
@@ -102,9 +103,12 @@ def export_study(folder: Path, number: int, path: Path) -> int:
         }
         for entry in best
     }
+    search, scale = folder.parent.name, folder.name
+    values["study"] = f"filter_{search}"
+    values["source"] = f"{values['source']}, the best rules of {search} at scale {scale}"
     values["rows"] = {**found, **rows}
     heading = (
-        f"# The {len(best)} best rules of {folder.parent.name} at scale {folder.name}, to be run"
+        f"# The {len(best)} best rules of {search} at scale {scale}, to be run"
         f" long (002 sec. 5.1).\n#   python -m nos_repro run {path.as_posix()} --scale small\n"
     )
     text = yaml.safe_dump(values, sort_keys=False, width=100, allow_unicode=True)

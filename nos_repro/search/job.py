@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from nos_repro.search.child import Child, Evaluation, evaluate
 
 GRACE_SECONDS = 60.0
 """The child looks at the clock between two steps; this much later its process is killed."""
+
+APPEARS_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,16 @@ class EvaluationJob:
 
 
 def answer_of(report: Report[EvaluationJob]) -> Evaluation | None:
-    """What a report says of its job; None where the job has to be run again."""
-    if report.outcome == "overran":
+    """What a report says of its job; None where the job has to be run again.
+
+    A worker that died with its answer on disk has answered. On a network file system a file that
+    another host has written may be a while in coming.
+    """
+    deadline = time.monotonic() + (APPEARS_SECONDS if report.outcome == "recorded" else 0.0)
+    answer = report.job.answer()
+    while answer is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+        answer = report.job.answer()
+    if answer is None and report.outcome == "overran":
         return Evaluation("overran", 0.0, reason=f"hung: {report.message}")
-    return report.job.answer() if report.outcome == "recorded" else None
+    return answer

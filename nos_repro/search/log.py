@@ -6,12 +6,14 @@ that cannot be read stops the search, for what was learned from it cannot be tol
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from nos_repro.errors import NosError
 from nos_repro.experiments.files import StoreError, json_line
@@ -29,6 +31,10 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
 }
 """What each kind of event must hold; more may stand beside it."""
 # fmt: on
+
+
+DIGESTED = 4096
+"""Bytes that tell one log from another: its last few events."""
 
 
 class LogError(NosError):
@@ -74,11 +80,20 @@ class Log:
                     return
                 yield self._parse(line, number)
 
+    def digest(self, size: int) -> str:
+        """Of the last of the file's first ``size`` bytes; "" where it has fewer."""
+        if not self.path.exists() or self.path.stat().st_size < size:
+            return ""
+        with self.path.open("rb") as file:
+            file.seek(max(0, size - DIGESTED))
+            return hashlib.sha256(file.read(min(size, DIGESTED))).hexdigest()[:16]
+
     def append(self, events: Sequence[Event]) -> None:
         """Writes the events and has them on disk. Raises StoreError, and leaves nothing half."""
         data = "".join(map(json_line, events)).encode()
         try:
             with self.path.open("ab") as file:
+                self._check_alone(file)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -90,6 +105,18 @@ class Log:
                 "  nothing is lost: mend that and run the same command again"
             ) from None
         self.size += len(data)
+
+    def _check_alone(self, file: BinaryIO) -> None:
+        """A claim on the folder is no lock: a process that was asleep for long may have lost it."""
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)  # freed as the file is closed
+        if os.fstat(file.fileno()).st_size != self.size:
+            raise StoreError(
+                f"{self.path}: another process has written here; this one stops\n"
+                "  nothing is lost: `status` tells who works there, the same command goes on"
+            )
 
     def _parse(self, line: bytes, number: int) -> Event:
         try:

@@ -17,7 +17,7 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import Any, Protocol
 
-from nos_repro.errors import ConfigError
+from nos_repro.errors import ConfigError, LaunchError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.claim import Heartbeat
@@ -37,6 +37,10 @@ CHECKPOINT_SECONDS = 10.0
 TICK_SECONDS = 1.0
 MAX_LOST = 3
 """Times in a row that a sample's worker may vanish before the sample is withdrawn."""
+MAX_WITHDRAWN = 3
+"""Samples in a row that would be withdrawn, before the machine is blamed and the search stops."""
+DRAWS = 20
+"""At most so many rules are drawn between two looks at what the workers have done."""
 WAITING = 32
 """Samples that may wait for the evaluation of an equal rule: a controller that has converged
 would else draw them without end."""
@@ -81,6 +85,11 @@ class SearchLoop:
         self.waiting: dict[str, list[Sample]] = {}
         self.queue: deque[EvaluationJob] = deque()
         self.lost: Counter[int] = Counter()
+        self.withdrawn = 0
+        """Samples in a row that were given up, and nothing answered in between."""
+        self.left: set[str] = set()
+        """Answers of an earlier process. Looked up once: a network file system remembers for long
+        that a file was not there."""
 
     def run(self) -> None:
         """Searches until ``samples`` rules have their rewards.
@@ -103,10 +112,10 @@ class SearchLoop:
 
     def _search(self, heartbeat: Heartbeat) -> None:
         while self.state.open or self.state.next_number < self.search.samples:
-            self._fill()
+            filled = self._fill()
             self.display.update(self)
             heartbeat.beat(self.tally.evaluated, None)
-            for report in self.launcher.wait(TICK_SECONDS):
+            for report in self.launcher.wait(TICK_SECONDS if filled else 0.0):
                 self._take(report)
             if self.checkpoints.due:
                 self._save()
@@ -120,19 +129,18 @@ class SearchLoop:
             self.display.note(note)
         offset = 0
         saved = self.checkpoints.load(self._note_rebuilt)
-        if saved is not None and saved["offset"] <= self.log.size:
+        if saved is not None and saved.get("digest") == self.log.digest(saved["offset"]):
             self.state.load_state_dict(saved["state"])
             offset = saved["offset"]
         elif saved is not None:
-            self.display.note(
-                "the log is shorter than the checkpoint says: replayed from its start"
-            )
+            self.display.note("the log is not the one of the checkpoint: replayed from its start")
         for event in self.log.read():
             self._remember(event)
         unlogged = replay(self.state, self.log.read(offset))
         begun = session(self.search.child, self.workers)
         self._append([*([unlogged] if unlogged else []), begun])
         self.tallied_before = self.tally.evaluated
+        self.left = {path.name for path in self.work.glob("[0-9]*.json")}
         for sample in list(self.state.open.values()):
             self._judge(sample)
 
@@ -141,7 +149,7 @@ class SearchLoop:
 
     def _remember(self, event: Event) -> None:
         self.tally.take(event)
-        if event["event"] == "evaluated":
+        if event["event"] == "evaluated" and event["status"] != "failed":
             self.rewards.setdefault(event["key"], (event["reward"], event["sample"]))
 
     def _append(self, events: list[Event]) -> None:
@@ -149,19 +157,22 @@ class SearchLoop:
         for event in events:
             self._remember(event)
 
-    def _fill(self) -> None:
-        """Draws rules until no worker is idle."""
-        while self.launcher.free:
-            if self.queue:
+    def _fill(self) -> bool:
+        """Draws rules until no worker is idle. False where it left off before that: a controller
+        that repeats itself has its rules settled as fast as they are drawn, and children that have
+        ended meanwhile are not to wait for it."""
+        for _ in range(DRAWS):
+            while self.queue and self.launcher.free:
                 self.launcher.submit(self.queue.popleft())
-                continue
             waiting = sum(map(len, self.waiting.values()))
-            if self.state.next_number >= self.search.samples or waiting >= WAITING:
-                return
+            done = self.state.next_number >= self.search.samples
+            if not self.launcher.free or done or waiting >= WAITING:
+                return True
             sample = self.state.draw()
             self._append([proposed(sample)])
             self.state.propose(sample)
             self._judge(sample)
+        return False
 
     def _judge(self, sample: Sample) -> None:
         """Settles a sample from what is known, or has it evaluated."""
@@ -177,7 +188,7 @@ class SearchLoop:
         else:
             self.running[key] = sample
             job = self.job(sample, key)
-            answer = job.answer()
+            answer = job.answer() if job.path.name in self.left else None
             if answer is not None:
                 self._answer(job, answer)
             else:
@@ -201,13 +212,16 @@ class SearchLoop:
         answer = answer_of(report)
         if answer is not None:
             self._answer(report.job, answer)
-        elif report.outcome != "stopped":
+        elif report.outcome == "stopped":
+            self.queue.appendleft(report.job)
+        else:
             self._lose(report)
 
     def _answer(self, job: EvaluationJob, found: Evaluation) -> None:
         """A rule has its reward: for the sample it was trained for, and for those that waited."""
         sample = self.running.pop(job.key)
         self.lost.pop(sample.number, None)
+        self.withdrawn = 0
         if found.status in ("failed", "overran"):
             self.display.note(f"{sample.rule}: {found.status} ({found.reason})")
         self._settle(sample, job.key, str(sample.rule.normal()), found)
@@ -216,7 +230,10 @@ class SearchLoop:
             self._judge(other)
 
     def _lose(self, report: Report[EvaluationJob]) -> None:
-        """A worker vanished: nobody's fault but the machine's, so the sample is tried again."""
+        """A worker vanished: nobody's fault but the machine's, so the sample is tried again.
+
+        Where that happens to one sample after the other, the search stops: it is no rule's doing.
+        """
         sample = self.running[report.job.key]
         self.lost[sample.number] += 1
         if self.lost[sample.number] < MAX_LOST:
@@ -224,6 +241,12 @@ class SearchLoop:
             self.queue.appendleft(report.job)
             return
         reason = f"its worker vanished {MAX_LOST} times ({report.message or report.outcome})"
+        self.withdrawn += 1
+        if self.withdrawn >= MAX_WITHDRAWN:
+            raise LaunchError(
+                f"{sample.rule}: {reason}, as those of the rules before it\n"
+                "  nothing is lost: mend the machine and run the same command again"
+            )
         self.display.note(f"{sample.rule}: {reason}; withdrawn, nothing is learned from it")
         del self.running[report.job.key]
         self._append([{"event": "withdrawn", "sample": sample.number, "reason": reason}])
@@ -242,7 +265,9 @@ class SearchLoop:
 
     def _save(self) -> None:
         """The checkpoint: everything, and how much of the log it has taken in."""
-        self.checkpoints.save({"state": self.state.state_dict(), "offset": self.log.size})
+        size = self.log.size
+        saved = {"state": self.state.state_dict(), "offset": size, "digest": self.log.digest(size)}
+        self.checkpoints.save(saved)
 
 
 def key_of(rule: Rule) -> tuple[str, str]:

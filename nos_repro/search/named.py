@@ -6,6 +6,7 @@ line there is not trained again.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from nos_repro.search.hold import hold
 from nos_repro.search.job import EvaluationJob, answer_of
 from nos_repro.search.log import Event, Log, LogError
 from nos_repro.search.session import session
+
+log = logging.getLogger(__name__)
 
 Purpose = Literal["baseline", "confirm", "refused"]
 MAX_LOST = 3
@@ -77,8 +80,16 @@ def evaluate_named(
     Raises ConfigError where another process does so, LaunchError where a worker vanishes again
     and again, StoreError where the disk refuses.
     """
-    with hold(folder / "work"):
-        _evaluate(list(wanted), child, folder, launcher, conditions, display)
+    asked = list(wanted)
+    if _missing(asked, folder):
+        with hold(folder / "work"):
+            _evaluate(asked, child, folder, launcher, conditions, display)
+
+
+def _missing(wanted: list[Named], folder: Path) -> dict[str, Named]:
+    """What has no line in the log, each once."""
+    done = {named.key for named, _ in read_named(folder, log.warning)}
+    return {named.key: named for named in wanted if named.key not in done}
 
 
 def _evaluate(
@@ -89,19 +100,18 @@ def _evaluate(
     conditions: Conditions,
     display: Note,
 ) -> None:
-    log = Log(folder / "named.jsonl")
-    torn = log.open()
+    children = Log(folder / "named.jsonl")
+    torn = children.open()
     if torn is not None:
         display.note(torn)
-    done = {named.key for named, _ in read_named(folder)}
-    todo = {named.key: named for named in wanted if named.key not in done}
+    todo = _missing(wanted, folder)
     queue = deque(
         _job(n, named, child, folder, conditions) for n, named in enumerate(todo.values())
     )
     lost: Counter[str] = Counter()
     ended = 0
     if todo:
-        log.append([session(child, launcher.free)])
+        children.append([session(child, launcher.free)])
     while ended < len(todo):
         while queue and launcher.free:
             launcher.submit(queue.popleft())
@@ -116,7 +126,7 @@ def _evaluate(
                 queue.append(job)
                 continue
             named = todo[job.key]
-            log.append([_event(named, answer)])
+            children.append([_event(named, answer)])
             job.forget()
             ended += 1
             said = f"{answer.reward:.4f} at rate {answer.lr:g}" if answer.lr else answer.reason

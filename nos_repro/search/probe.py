@@ -1,6 +1,6 @@
 """Cheap probes that tell, before any training, that a rule cannot train (milliseconds a rule).
 
-Three quadratics, whose gradients and weights along a path of plain gradient descent are laid out
+Quadratics, whose gradients and weights along a path of plain gradient descent are laid out
 as [steps, elements], so that a rule is evaluated once on each. Every element has a mirror image
 with all signs turned: what is even in the gradient (`g2`, `sqrt(g)`, `v`) is no direction at all
 there, and weights start near 0 with the optimum elsewhere, as a network's do, so that mere weight
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 from torch import Tensor
 
 from nos_repro.rules.decays import annealed_noise_std, decay
@@ -97,26 +97,38 @@ def _descends(update: Tensor, slope: Tensor) -> bool:
 
 
 def _update(rule: Rule, path: _Path) -> Tensor:
-    return evaluate(rule.expr, {**path.operands, **_decays(rule)}, _drop)
+    return evaluate(rule.expr, {**path.operands, **_decays(rule)}, _Drops())
 
 
-def _drop(x: Tensor, probability: float) -> Tensor:
-    """The same places are dropped whatever the values are, and a pair's mirror with it."""
-    source = random.Random(f"{SEED} {probability}")
-    half = torch.tensor(
-        [[source.random() >= probability for _ in range(PAIRS)] for _ in range(STEPS)]
-    )
-    return torch.where(half.repeat(1, 2), x, 0.0)
+class _Drops:
+    """The drops of one evaluation: each has places of its own, whatever its values are; a pair
+    loses both its mirrored elements."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __call__(self, x: Tensor, probability: float) -> Tensor:
+        self.number += 1
+        return torch.where(_kept(self.number, probability), x, 0.0)
+
+
+@functools.cache
+def _kept(number: int, probability: float) -> Bool[Tensor, "steps elements"]:
+    source = random.Random(f"{SEED} {number} {probability}")
+    rows = [[source.random() >= probability for _ in range(PAIRS)] for _ in range(STEPS)]
+    return torch.tensor(rows).repeat(1, 2)
 
 
 @functools.cache
 def _paths() -> list[_Path]:
-    """Exact gradients, then noisy ones, slow and fast."""
+    """Exact gradients, then noisy ones: slow, fast, so slow that weights stay small; at last with
+    weights that are all positive, as the scales of batch norm are."""
     source = torch.Generator().manual_seed(SEED)
-    return [_path(source, *kind) for kind in ((0.1, 0.0), (0.1, 0.9), (0.4, 0.9))]
+    kinds = ((0.1, 0.0, 0), (0.1, 0.9, 0), (0.4, 0.9, 0), (0.002, 0.9, 0), (0.1, 0.9, 1))
+    return [_path(source, *kind) for kind in kinds]
 
 
-def _path(source: torch.Generator, rate: float, noise: float) -> _Path:
+def _path(source: torch.Generator, rate: float, noise: float, start: float) -> _Path:
     """Gradients span 1e-6 to 1 from element to element; their noise is a share of them."""
     size = torch.logspace(-6, 0, PAIRS).repeat(2)
     side = torch.randn(PAIRS, generator=source)
@@ -132,7 +144,7 @@ def _path(source: torch.Generator, rate: float, noise: float) -> _Path:
     annealed = torch.tensor([[annealed_noise_std(step)] for step in range(STEPS)])
     operands = {
         **_averages(torch.stack(gradients)),
-        "w": torch.stack(path),
+        "w": start + torch.stack(path),
         "noise": NOISE_STD * _normals(source),
         "annealed_noise": annealed * _normals(source),
     }
@@ -157,8 +169,9 @@ def _averages(g: Tensor) -> dict[str, Tensor]:
 
 
 def _decays(rule: Rule) -> dict[str, Tensor]:
-    """The decays that a rule reads, at steps spread over the training."""
-    steps = [step * TOTAL_STEPS // STEPS for step in range(STEPS)]
+    """The decays that a rule reads, at steps spread over the training but for the very first,
+    where `log(cd)` is 0."""
+    steps = [1 + step * TOTAL_STEPS // STEPS for step in range(STEPS)]
     names = [row.name for row in rule.operands if row.needs_total_steps]
     return {n: torch.tensor([[decay(n, s, TOTAL_STEPS)] for s in steps]) for n in names}
 

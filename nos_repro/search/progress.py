@@ -31,7 +31,7 @@ def lines(loop: SearchLoop) -> list[str]:
     fresh = tally.evaluated - loop.tallied_before
     pace = ""
     if fresh and elapsed > FEW_SECONDS:
-        left = (wanted - tally.evaluated) * elapsed / fresh
+        left = (wanted - tally.settled) * elapsed / fresh
         pace = f"; {fresh / elapsed * 3600:.0f} rules/h, about {duration(left)} left"
     return figures(tally, wanted, len(loop.rewards), pace)
 
@@ -56,7 +56,7 @@ class PlainDisplay:
         self._when = 0.0
 
     def update(self, loop: SearchLoop) -> None:
-        over = loop.tally.evaluated >= loop.search.samples
+        over = loop.tally.settled >= loop.search.samples
         quiet = time.monotonic() - self._when
         if loop.tally.evaluated == self._last or (quiet < PLAIN_SECONDS and not over):
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import random
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from nos_repro.search.named import Named, evaluate_named
 from nos_repro.search.progress import make_display
 from nos_repro.search.settings import Search
 from nos_repro.tasks import find_task
+
+log = logging.getLogger(__name__)
 
 
 def folder_of(search: Search, results: Path) -> Path:
@@ -85,7 +88,7 @@ def train_refused(
     folder = folder_of(search, results)
     tokens: dict[int, list[str]] = {}
     refused: dict[str, Event] = {}
-    for event in Log(folder / "log.jsonl").read():
+    for event in Log(folder / "log.jsonl").read(note=log.warning):
         if event["event"] == "proposed":
             tokens[event["sample"]] = event["tokens"]
         elif event["event"] == "evaluated" and event["status"] == "refused":

@@ -18,7 +18,7 @@ import torch
 from nos_repro.rules.rule import Rule
 from nos_repro.search.algorithms import Algorithm, Batch, find_algorithm
 from nos_repro.search.controller import Controller
-from nos_repro.search.log import Event
+from nos_repro.search.log import Event, LogError
 from nos_repro.search.settings import Search
 
 DIGITS = 6
@@ -48,6 +48,7 @@ class Tally:
 
     sampled: int = 0
     evaluated: int = 0
+    withdrawn: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     reward_sum: float = 0.0
     best: float = 0.0
@@ -61,6 +62,8 @@ class Tally:
         match event["event"]:
             case "proposed":
                 self.sampled += 1
+            case "withdrawn":
+                self.withdrawn += 1
             case "evaluated":
                 self.evaluated += 1
                 self.statuses[event["status"]] += 1
@@ -71,6 +74,11 @@ class Tally:
             case "updated":
                 self.entropy = event.get("entropy", 0.0)
                 self.staleness = event.get("staleness", 0.0)
+
+    @property
+    def settled(self) -> int:
+        """Samples that nothing more is expected of."""
+        return self.evaluated + self.withdrawn
 
     @property
     def mean(self) -> float:
@@ -158,10 +166,20 @@ class State:
 
 
 def replay(state: State, events: Iterable[Event]) -> Event | None:
-    """Has ``state`` relive events. Returns an update that was made but not yet logged, if any."""
+    """Has ``state`` relive events. Returns an update that was made but not yet logged, if any.
+
+    Raises LogError for events that cannot follow each other.
+    """
     unlogged: Event | None = None
     for event in events:
-        match event["event"]:
+        number, kind = event.get("sample"), event["event"]
+        known = number == state.next_number if kind == "proposed" else number in state.open
+        if number is not None and not known:
+            raise LogError(
+                f"sample {number} is {kind} where that cannot be: two searches wrote one log, or it"
+                " was put together from several\n  search anew under another --results"
+            )
+        match kind:
             case "proposed":
                 words, log_probs = event["tokens"], event["log_probs"]
                 state.propose(Sample(event["sample"], event["policy"], words, log_probs))

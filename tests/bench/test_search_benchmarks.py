@@ -1,6 +1,7 @@
 """The search's benchmarks where no clock is needed: sleepers that sleep for nothing."""
 
 import math
+import time
 
 import pytest
 
@@ -22,13 +23,20 @@ def test_sleepers_sleep_log_normal_times_of_the_mean_that_was_asked_for():
     class Job:
         optimizer = "rule: g"
 
+    start = time.monotonic()
     for _ in range(20_000):
         sleepers.submit(Job())
     assert sleepers.mean == pytest.approx(2.0, rel=0.05)
     ends = sorted(end for end, _, _ in sleepers._asleep)
-    start = sleepers._started
     median = ends[len(ends) // 2] - start
     assert median == pytest.approx(2.0 * math.exp(-(SPREAD**2) / 2), rel=0.2)
+
+
+def test_workers_that_starve_show():
+    """Two workers, of which one is left idle for all but the first second of ten."""
+    sleepers = Sleepers(2, mean_seconds=1.0)
+    sleepers._sleeps = [(0.0, 1.0), (0.0, 10.0), (10.0, 11.0)]
+    assert sleepers.busy_share == pytest.approx(11 / 20)
 
 
 def test_means_are_compared_in_standard_errors_of_their_difference():

@@ -53,6 +53,22 @@ def test_a_job_that_overruns_its_time_limit_is_killed_and_its_slot_is_free_again
     launcher.close()
 
 
+def test_a_worker_that_somebody_tells_to_stop_is_replaced_and_its_job_is_lost(job):
+    launcher = LocalWorkers(workers=1)
+    launcher.submit(job)
+    deadline = time.monotonic() + 120
+    while not (job.folder / "metrics.jsonl").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (process,) = launcher._slots[0].pool._processes.values()
+    os.kill(process.pid, signal.SIGTERM)
+    assert [report.outcome for report in launcher.wait(120)] == ["lost"]
+    short = dataclasses.replace(job.trial, training=Training(epochs=1))
+    launcher.submit(dataclasses.replace(job, trial=short, folder=job.folder.parent / "short"))
+    assert [report.outcome for report in launcher.wait(120)] == ["recorded"]
+    launcher.close()
+
+
 def test_closing_asks_what_runs_to_save_and_starts_nothing_else(job, tmp_path):
     launcher = LocalWorkers(workers=2)
     launcher.submit(job)

@@ -113,12 +113,22 @@ def test_a_child_that_crawls_is_stopped_at_its_time(monkeypatch):
     assert "0.2 s" in found.reason
 
 
-def test_the_machine_s_failures_are_nobody_s_reward(monkeypatch):
-    def full(*_, **__):
-        raise MemoryError
+@pytest.mark.parametrize(
+    "failure",
+    [
+        MemoryError(),
+        OSError(116, "Stale file handle"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: uncorrectable ECC error encountered"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_the_machine_s_failures_are_nobody_s_reward(monkeypatch, failure):
+    def fails(*_, **__):
+        raise failure
 
-    monkeypatch.setattr(child_module.Run, "train_step", full)
-    with pytest.raises(MemoryError):
+    monkeypatch.setattr(child_module.Run, "train_step", fails)
+    with pytest.raises(type(failure)):
         evaluate(POWERSIGN, tiny_child(), CONDITIONS)
 
 

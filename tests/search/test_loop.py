@@ -8,13 +8,21 @@ from collections import Counter
 import pytest
 import torch
 
-from nos_repro.errors import ConfigError
+from nos_repro.errors import ConfigError, LaunchError
 from nos_repro.experiments import files
 from nos_repro.experiments.files import StoreError
+from nos_repro.launch.base import Report
 from nos_repro.rules.rule import Rule
 from nos_repro.search import loop as loop_module
 from nos_repro.search.log import Log, LogError
-from nos_repro.search.loop import MAX_LOST, WAITING, SearchLoop, key_of
+from nos_repro.search.loop import (
+    DRAWS,
+    MAX_LOST,
+    MAX_WITHDRAWN,
+    WAITING,
+    SearchLoop,
+    key_of,
+)
 from tests.search.helpers import Instant, loop, reward_of_text, tiny_search
 
 
@@ -170,7 +178,7 @@ def test_a_log_behind_its_checkpoint_is_replayed_whole(tmp_path, undisturbed):
     log.write_text("".join(log.read_text().splitlines(keepends=True)[:15]))
     second = loop(tmp_path)
     second.run()
-    assert any("shorter than the checkpoint" in note for note in second.display.notes)
+    assert any("not the one of the checkpoint" in note for note in second.display.notes)
     assert_same(final(second), undisturbed)
 
 
@@ -200,17 +208,103 @@ def test_a_rule_whose_worker_always_vanishes_is_withdrawn_and_nothing_is_learned
     trained = Counter()
 
     def fate(n, job):
-        trained[job.optimizer] += 1
-        return "lost"
+        trained[job.name] += 1
+        return "lost" if len(trained) == 2 else "recorded"
 
-    whole = loop(tmp_path, Instant(fate=fate), tiny_search(samples=6))
+    whole = loop(tmp_path, Instant(fate=fate))
     whole.run()
-    assert set(trained.values()) == {MAX_LOST}
+    assert sorted(trained.values())[-2:] == [1, MAX_LOST]
     withdrawn = {event["sample"] for event in events(tmp_path, "withdrawn")}
     rewarded = {event["sample"] for event in events(tmp_path, "evaluated")}
-    assert withdrawn
-    assert withdrawn | rewarded == set(range(6))
+    assert len(withdrawn) == 1
+    assert withdrawn | rewarded == set(range(20))
     assert not withdrawn & rewarded
+
+
+def test_a_machine_that_loses_every_child_stops_the_search_instead_of_eating_it(
+    tmp_path, undisturbed
+):
+    with pytest.raises(LaunchError, match="mend the machine"):
+        loop(tmp_path, Instant(fate=lambda n, job: "lost")).run()
+    assert len(events(tmp_path, "withdrawn")) < MAX_WITHDRAWN
+    loop(tmp_path).run()
+    rewarded = {event["sample"] for event in events(tmp_path, "evaluated")}
+    assert len(rewarded) > 20 - MAX_WITHDRAWN
+
+
+def test_a_worker_that_was_told_to_stop_costs_its_sample_nothing(tmp_path, undisturbed):
+    whole = loop(tmp_path, Instant(fate=lambda n, job: "stopped" if n % 2 else "recorded"))
+    whole.run()
+    assert_same(final(whole), undisturbed)
+
+
+def test_a_worker_that_dies_with_its_answer_on_disk_has_answered(tmp_path, undisturbed):
+    class Dying(Instant):
+        def wait(self, seconds):
+            return [Report(report.job, "lost", "killed") for report in super().wait(seconds)]
+
+    launcher = Dying()
+    whole = loop(tmp_path, launcher)
+    whole.run()
+    assert len(launcher.trained) == len(set(launcher.trained))
+    assert_same(final(whole), undisturbed)
+
+
+def test_a_second_writer_stops_the_first_before_it_writes_one_event_more(tmp_path):
+    """A machine that sleeps for minutes loses its claim, and wakes up beside its successor."""
+
+    class Wakes(Instant):
+        def wait(self, seconds):
+            if len(self.trained) == 3 and not self.woken:
+                self.woken = True
+                (tmp_path / "claim.json").unlink()
+                loop(tmp_path).run()
+            return super().wait(seconds)
+
+    first = Wakes()
+    first.woken = False
+    with pytest.raises(StoreError, match="another process has written here"):
+        loop(tmp_path, first).run()
+    counts = Counter(event["sample"] for event in events(tmp_path, "evaluated"))
+    assert counts == Counter(range(20))
+
+
+def test_a_log_of_two_searches_in_one_is_an_error_and_no_traceback(tmp_path):
+    loop(tmp_path).run()
+    log = tmp_path / "log.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    twice = next(line for line in lines if '"evaluated"' in line)
+    log.write_text("".join([*lines, twice]))
+    (tmp_path / "checkpoint.pt").unlink()
+    with pytest.raises(LogError, match="two searches wrote one log"):
+        loop(tmp_path, search=tiny_search(samples=30)).run()
+
+
+def test_a_log_put_in_the_place_of_another_is_replayed_from_its_start(tmp_path, undisturbed):
+    for name, seed in (("one", 0), ("other", 5)):
+        loop(tmp_path / name, Instant(slots=4, seed=seed)).run()
+    log = (tmp_path / "other" / "log.jsonl").read_text()
+    (tmp_path / "one" / "log.jsonl").write_text(log)
+    ours, theirs = loop(tmp_path / "one"), loop(tmp_path / "other")
+    ours.run()
+    theirs.run()
+    assert any("not the one of the checkpoint" in note for note in ours.display.notes)
+    assert_same(final(ours), final(theirs))
+
+
+def test_children_that_have_ended_do_not_wait_for_draws_that_are_settled_at_once(tmp_path):
+    space = {"operands": ["g", "m"], "unary": ["identity"], "binary": ["*"], "iterations": 1}
+
+    class Slow(Instant):
+        waits = 0
+
+        def wait(self, seconds):
+            self.waits += 1
+            return super().wait(seconds)
+
+    launcher = Slow(slots=4)
+    loop(tmp_path, launcher, tiny_search(space=space, samples=10 * DRAWS)).run()
+    assert launcher.waits >= 9
 
 
 def test_a_hang_has_reward_0_and_its_reason(tmp_path):

@@ -46,6 +46,13 @@ def test_a_rule_that_cannot_train_is_refused_for_its_reason(text, reason):
         *("-g + 1.8 * m", "exp(g)", "exp(g) - exp(m)", "clip(g, 1e-5)", "exp(clip(g, 1e-5))"),
         *("g / v", "1 / g", "noise * g", "ld * g", "g + 0.1 * w", "drop(g, 0.5)", "log(g2) * g"),
         *("g ** m", "log(g - g)", "exp(exp(exp(1e9 * g)))"),
+        # each of these reaches 80 % and more on the digits: drops of different things differ,
+        # weights may stay small for long, a decay is seldom at its first value
+        "drop(adam, 0.3) / drop(rmsprop, 0.3)",
+        "drop(sign(m), 0.3) / drop(sign(m) + clip(g, 1e-4), 0.3)",
+        "drop(clip(rmsprop, 1e-4), 0.3) / drop(1e-3 * w, 0.3)",
+        "log(cd) * clip(-(1e-3 * w) - clip(rmsprop, 1e-4), 1e-4)",
+        "sign(g) * -(drop(sign(m), 0.5) - sign(1e-3 * w))",
     ],
 )
 def test_a_rule_that_may_train_or_is_not_finite_is_left_to_training(text):

@@ -74,7 +74,7 @@ class TRPO(Algorithm):
 
         direction = conjugate_gradient(fisher, gradient, self.settings.conjugate_steps)
         length = float(direction @ fisher(direction).detach())
-        figures = {"entropy": float(mean_entropy(scores).detach()), "kl": 0.0, "halvings": 0.0}
+        figures = {"entropy": float(mean_entropy(scores).detach()), "kl": 0.0, "moved": 0.0}
         if not length > 0:
             return figures
         step = direction * (2 * self.settings.max_kl / length) ** 0.5
@@ -84,9 +84,9 @@ class TRPO(Algorithm):
                 after = self.controller.score(batch.tokens)
                 kl = float(_kl(before, after))
                 if float(surrogate(after)) > float(gain.detach()) and kl <= self.settings.max_kl:
-                    return {**figures, "kl": kl, "halvings": float(halving)}
+                    return {**figures, "kl": kl, "moved": 0.5**halving}
         vector_to_parameters(start, parameters)
-        return {**figures, "halvings": float(self.settings.halvings)}
+        return figures
 
 
 def conjugate_gradient(
@@ -95,13 +95,16 @@ def conjugate_gradient(
     steps: int,
     tolerance: float = 1e-10,
 ) -> Float[Tensor, " n"]:
-    """x with product(x) = b, nearly, for a symmetric positive definite matrix."""
+    """x with product(x) = b, nearly, for a symmetric positive definite matrix.
+
+    tolerance: of the squared residual, as a share of the squared b.
+    """
     x = torch.zeros_like(b)
     residual = b.clone()
     direction = b.clone()
     squared = residual @ residual
     for _ in range(steps):
-        if float(squared) < tolerance:
+        if float(squared) <= tolerance * float(b @ b):
             break
         image = product(direction)
         alpha = squared / (direction @ image)
