@@ -1,10 +1,10 @@
 """Cheap probes that tell, before any training, that a rule cannot train (milliseconds a rule).
 
-Quadratics, whose gradients and weights along a path of plain gradient descent are laid out
-as [steps, elements], so that a rule is evaluated once on each. Every element has a mirror image
-with all signs turned: what is even in the gradient (`g2`, `sqrt(g)`, `v`) is no direction at all
-there, and weights start near 0 with the optimum elsewhere, as a network's do, so that mere weight
-decay does not pass for descent.
+Five paths of plain gradient descent down quadratics, their gradients and weights laid out as
+[steps, elements], so that a rule is evaluated once on each. Every element has a mirror image with
+all signs turned: what is even in the gradient (`g2`, `sqrt(g)`, `v`) is no direction at all there.
+Weights start near 0 with the optimum elsewhere, as a network's do, so that mere weight decay does
+not pass for descent.
 
 A probe never speaks against a rule whose values are not finite: training finds that in a step.
 """
