@@ -1,4 +1,4 @@
-"""The log of a search: an append-only file of JSON lines, each on disk before it counts.
+"""The log of a search: an append-only file of JSON lines, each written before it counts.
 
 A process killed while it writes leaves half a line: that one is dropped, and said. Anything else
 that cannot be read stops the search, for what was learned from it cannot be told any more.
@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from nos_repro.errors import NosError
 from nos_repro.experiments.files import StoreError, json_line
@@ -47,6 +47,7 @@ class Log:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.size = 0
+        self._synced = 0
 
     def open(self) -> str | None:
         """Makes the file ready to be appended to. Where its last line is torn, the line is cut
@@ -89,24 +90,37 @@ class Log:
             return hashlib.sha256(file.read(min(size, DIGESTED))).hexdigest()[:16]
 
     def append(self, events: Sequence[Event]) -> None:
-        """Writes the events and has them on disk. Raises StoreError, and leaves nothing half."""
+        """Writes the events: what survives the death of this process. Raises StoreError, and leaves
+        nothing half-written."""
         data = "".join(map(json_line, events)).encode()
         try:
-            with self.path.open("ab") as file:
+            with self.path.open("ab", buffering=0) as file:
                 self._check_alone(file)
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                _write_all(file, data)
         except OSError as error:
             if self.path.exists():
                 os.truncate(self.path, self.size)
-            raise StoreError(
-                f"cannot write {self.path}: {os.strerror(error.errno or 0)}\n"
-                "  nothing is lost: mend that and run the same command again"
-            ) from None
+            raise self._refused(error) from None
         self.size += len(data)
 
-    def _check_alone(self, file: BinaryIO) -> None:
+    def sync(self) -> None:
+        """Has on disk what was appended: what survives the death of the machine."""
+        if self.size == self._synced or not self.path.exists():
+            return
+        try:
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise self._refused(error) from None
+        self._synced = self.size
+
+    def _refused(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"cannot write {self.path}: {os.strerror(error.errno or 0)}\n"
+            "  nothing is lost: mend that and run the same command again"
+        )
+
+    def _check_alone(self, file: IO[bytes]) -> None:
         """A claim on the folder is no lock: a process that was asleep for long may have lost it."""
         with contextlib.suppress(ImportError, OSError):
             import fcntl
@@ -135,6 +149,12 @@ class Log:
             f"{self.path}, line {number}: {how}; no crash of a search does that\n"
             "  mend the line from a copy, or search anew under another --results"
         )
+
+
+def _write_all(file: IO[bytes], data: bytes) -> None:
+    """A raw file may take a part at a time."""
+    while data:
+        data = data[file.write(data) :]
 
 
 def _is_whole(data: bytes) -> bool:

@@ -1,8 +1,9 @@
 """The search loop (sec. 3.3): keeps every worker busy, and learns from each batch of rewards.
 
-What happens is an event of `log.jsonl` before it counts: a draw, a reward, an update. Killed at
-any moment, a search goes on from its checkpoint and relives what the log holds beyond it.
-Evaluations that were under way are taken up again, with the answers that workers have left.
+What happens is an event of `log.jsonl` before it counts: a draw, a reward, an update; at least
+once a second all of it is flushed to disk. Killed at any moment, a search goes on from its
+checkpoint and relives what the log holds beyond it. Evaluations that were under way are taken up
+again, with the answers that workers have left.
 
 Equal rules are trained once: by normal form, then by numeric fingerprint. What a probe refuses is
 not trained at all. The controller learns from every sample, also from those.
@@ -87,6 +88,8 @@ class SearchLoop:
         self.lost: Counter[int] = Counter()
         self.withdrawn = 0
         """Samples in a row that were given up, and nothing answered in between."""
+        self.logged: list[EvaluationJob] = []
+        """Whose answers may be forgotten once the log is on disk."""
         self.left: set[str] = set()
         """Answers of an earlier process. Looked up once: a network file system remembers for long
         that a file was not there."""
@@ -105,6 +108,7 @@ class SearchLoop:
                 self._search(heartbeat)
             finally:
                 self.launcher.close()
+                self._sync()
                 self.display.update(self)
             self._save()
             for answer in self.work.glob("[0-9]*.json"):
@@ -117,6 +121,7 @@ class SearchLoop:
             heartbeat.beat(self.tally.evaluated, None)
             for report in self.launcher.wait(TICK_SECONDS if filled else 0.0):
                 self._take(report)
+            self._sync()
             if self.checkpoints.due:
                 self._save()
 
@@ -225,7 +230,7 @@ class SearchLoop:
         if found.status in ("failed", "overran"):
             self.display.note(f"{sample.rule}: {found.status} ({found.reason})")
         self._settle(sample, job.key, str(sample.rule.normal()), found)
-        job.forget()
+        self.logged.append(job)
         for other in self.waiting.pop(job.key, []):
             self._judge(other)
 
@@ -262,6 +267,13 @@ class SearchLoop:
         update = self.state.reward(sample.number, found.reward)
         if update is not None:
             self._append([update])
+
+    def _sync(self) -> None:
+        """Has the log on disk, once for all events since the last time; then answers may go."""
+        self.log.sync()
+        for job in self.logged:
+            job.forget()
+        self.logged.clear()
 
     def _save(self) -> None:
         """The checkpoint: everything, and how much of the log it has taken in."""

@@ -127,6 +127,7 @@ def _evaluate(
                 continue
             named = todo[job.key]
             children.append([_event(named, answer)])
+            children.sync()
             job.forget()
             ended += 1
             said = f"{answer.reward:.4f} at rate {answer.lr:g}" if answer.lr else answer.reason

@@ -13,6 +13,7 @@ from nos_repro.experiments import files
 from nos_repro.experiments.files import StoreError
 from nos_repro.launch.base import Report
 from nos_repro.rules.rule import Rule
+from nos_repro.search import log as log_module
 from nos_repro.search import loop as loop_module
 from nos_repro.search.log import Log, LogError
 from nos_repro.search.loop import (
@@ -324,28 +325,42 @@ def test_a_disk_that_refuses_stops_the_search_which_goes_on_later(tmp_path, undi
 
 
 def test_a_full_disk_under_the_log_leaves_no_half_line(tmp_path, undisturbed, monkeypatch):
-    first = loop(tmp_path)
-    real = os.fsync
-    monkeypatch.setattr(os, "fsync", _full_after(first.log, 9, real))
+    left = 9
+
+    def full(file, data):
+        nonlocal left
+        left -= 1
+        file.write(data[: len(data) // 2] if left < 0 else data)
+        if left < 0:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(log_module, "_write_all", full)
     with pytest.raises(StoreError, match="No space left"):
-        first.run()
-    monkeypatch.setattr(os, "fsync", real)
+        loop(tmp_path).run()
+    monkeypatch.undo()
     second = loop(tmp_path)
     second.run()
     assert not any("torn" in note for note in second.display.notes)
     assert_same(final(second), undisturbed)
 
 
-def _full_after(log, appends, real):
-    def fsync(descriptor):
-        if log.path.exists() and os.fstat(descriptor).st_ino == log.path.stat().st_ino:
-            fsync.left -= 1
-            if fsync.left < 0:
-                raise OSError(28, "No space left on device")
-        real(descriptor)
+def test_answers_are_forgotten_only_once_the_log_is_on_disk(tmp_path, monkeypatch):
+    """Should the machine die, either the log has the reward or the answer is still there."""
+    sync = Log.sync
+    kept = []
 
-    fsync.left = appends
-    return fsync
+    def looking(log):
+        events_of = [json.loads(line) for line in log.path.read_text().splitlines()]
+        trained = {e["sample"] for e in events_of if e.get("status") == "healthy"}
+        kept.append({int(p.stem) for p in (tmp_path / "work").glob("*.json")} & trained)
+        sync(log)
+
+    monkeypatch.setattr(Log, "sync", looking)
+    loop(tmp_path, Instant(slots=3)).run()
+    assert set().union(*kept) == {
+        e["sample"] for e in events(tmp_path, "evaluated") if e["status"] == "healthy"
+    }
+    assert not list((tmp_path / "work").glob("*.json"))
 
 
 def test_a_torn_last_line_is_said_and_dropped_and_all_else_stops(tmp_path, undisturbed):
