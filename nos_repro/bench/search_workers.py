@@ -30,7 +30,7 @@ from nos_repro.search.loop import SearchLoop
 from nos_repro.search.settings import load_search
 
 WORKERS, SAMPLES = 100, 45_000
-MEAN_SECONDS, SPREAD = 4.0, 1.0
+MEAN_SECONDS, SPREAD = 3.0, 1.0
 """Of a child's time, which is MEAN_SECONDS exp(SPREAD z - SPREAD^2 / 2) with z ~ N(0, 1)."""
 SETTLED = 5_000
 """Samples after which memory is first read: what grows from there on grows for ever."""
