@@ -73,7 +73,7 @@ class SearchLoop:
         self.conditions = conditions
         self.display = display
         self.workers = workers
-        self.work = folder / "work"
+        self.answers = folder / "answers"
         self.log = Log(folder / "log.jsonl")
         self.checkpoints = Checkpoints(folder, CHECKPOINT_SECONDS)
         self.state = State(search)
@@ -111,7 +111,7 @@ class SearchLoop:
                 self._sync()
                 self.display.update(self)
             self._save()
-            for answer in self.work.glob("[0-9]*.json"):
+            for answer in self.answers.glob("[0-9]*.json"):
                 answer.unlink()
 
     def _search(self, heartbeat: Heartbeat) -> None:
@@ -128,7 +128,7 @@ class SearchLoop:
     def _resume(self) -> None:
         """From what is on disk to where the search stood when it was last heard of."""
         remove_scratch(self.folder)
-        remove_scratch(self.work)
+        remove_scratch(self.answers)
         note = self.log.open()
         if note is not None:
             self.display.note(note)
@@ -145,7 +145,7 @@ class SearchLoop:
         begun = session(self.search.child, self.workers)
         self._append([*([unlogged] if unlogged else []), begun])
         self.tallied_before = self.tally.evaluated
-        self.left = {path.name for path in self.work.glob("[0-9]*.json")}
+        self.left = {path.name for path in self.answers.glob("[0-9]*.json")}
         for sample in list(self.state.open.values()):
             self._judge(sample)
 
@@ -207,7 +207,7 @@ class SearchLoop:
             optimizer=f"rule: {sample.rule}",
             child=self.search.child,
             conditions=self.conditions,
-            folder=self.work,
+            folder=self.answers,
             seed=self.search.seed,
         )
 

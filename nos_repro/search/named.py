@@ -82,7 +82,7 @@ def evaluate_named(
     """
     asked = list(wanted)
     if _missing(asked, folder):
-        with hold(folder / "work"):
+        with hold(folder / "answers"):
             _evaluate(asked, child, folder, launcher, conditions, display)
 
 
@@ -139,7 +139,14 @@ def _job(
 ) -> EvaluationJob:
     name = f"{named.purpose}-{number}"
     return EvaluationJob(
-        name, named.key, named.optimizer, child, conditions, folder / "work", named.seed, named.test
+        name,
+        named.key,
+        named.optimizer,
+        child,
+        conditions,
+        folder / "answers",
+        named.seed,
+        named.test,
     )
 
 

@@ -290,7 +290,7 @@ def test_a_clone_writes_the_same_bytes(folder: Folder, tmp_path: Path) -> None:
     a_few(folder)
     folder.named("baseline", "SGD", "sgd", reward=0.7)
     confirmed(folder, {"g * m": [60.0, 61.0], "SGD": [50.0, 52.0]})
-    (folder.path / "work").mkdir()
+    (folder.path / "answers").mkdir()
     (folder.path / "claim.json").write_text("{}")
     clone = tmp_path / "clone" / "search" / "smoke"
     clone.mkdir(parents=True)

@@ -16,7 +16,7 @@ from tests.search.helpers import DIGITS, loop, tiny_child, tiny_search
 @pytest.fixture
 def job(tmp_path):
     conditions = Conditions(tmp_path, device="cpu")
-    return EvaluationJob("3", "key", "rule: g", tiny_child(), conditions, tmp_path / "work")
+    return EvaluationJob("3", "key", "rule: g", tiny_child(), conditions, tmp_path / "answers")
 
 
 def test_the_answer_is_a_file_that_only_the_same_question_accepts(job):

@@ -141,7 +141,7 @@ def test_a_process_that_dies_between_answer_and_log_takes_the_answer_up(tmp_path
     first._answer = die
     with pytest.raises(Crash):
         first.run()
-    (answer,) = (tmp_path / "work").glob("*.json")
+    (answer,) = (tmp_path / "answers").glob("*.json")
     launcher = Instant()
     second = loop(tmp_path, launcher)
     second.run()
@@ -152,10 +152,10 @@ def test_a_process_that_dies_between_answer_and_log_takes_the_answer_up(tmp_path
 
 
 def test_an_answer_to_another_question_is_none(tmp_path, undisturbed):
-    (tmp_path / "work").mkdir()
+    (tmp_path / "answers").mkdir()
     for n in range(20):
         stray = {"key": "of another search", "evaluation": {"status": "healthy", "reward": 0.9}}
-        (tmp_path / "work" / f"{n}.json").write_text(json.dumps(stray))
+        (tmp_path / "answers" / f"{n}.json").write_text(json.dumps(stray))
     whole = loop(tmp_path)
     whole.run()
     assert_same(final(whole), undisturbed)
@@ -352,7 +352,7 @@ def test_answers_are_forgotten_only_once_the_log_is_on_disk(tmp_path, monkeypatc
     def looking(log):
         events_of = [json.loads(line) for line in log.path.read_text().splitlines()]
         trained = {e["sample"] for e in events_of if e.get("status") == "healthy"}
-        kept.append({int(p.stem) for p in (tmp_path / "work").glob("*.json")} & trained)
+        kept.append({int(p.stem) for p in (tmp_path / "answers").glob("*.json")} & trained)
         sync(log)
 
     monkeypatch.setattr(Log, "sync", looking)
@@ -360,7 +360,7 @@ def test_answers_are_forgotten_only_once_the_log_is_on_disk(tmp_path, monkeypatc
     assert set().union(*kept) == {
         e["sample"] for e in events(tmp_path, "evaluated") if e["status"] == "healthy"
     }
-    assert not list((tmp_path / "work").glob("*.json"))
+    assert not list((tmp_path / "answers").glob("*.json"))
 
 
 def test_a_torn_last_line_is_said_and_dropped_and_all_else_stops(tmp_path, undisturbed):
