@@ -3,9 +3,9 @@
 Needs CIFAR-10. Three questions, in one run:
 
 - Images a second on one core against a plain fp32 loop (contiguous images, PyTorch's `DataLoader`,
-  `torch.optim`), and the accuracy after 5 epochs on 5,000 images: ten seeds, in turns, each with
-  the same weights at its start. Equal means that the two means lie within one standard error of
-  their difference. Beside them, what the child's own loop costs over a bare one.
+  `torch.optim`, glibc as it comes), and the accuracy after 5 epochs on 5,000 images: ten seeds, in
+  turns, each with the same weights at its start. Equal means that the two means lie within one
+  standard error of their difference. Beside them, what the child's own loop costs over a bare one.
 - What two workers on two cores do, against one.
 - How many healthy rules two workers score in an hour by the papers' child protocol, in full: 7
   rates for an epoch on 10,000 images, the best for 5 epochs on 45,000.
@@ -29,7 +29,7 @@ from nos_repro.bench.runner import Ratio, Row, register_benchmark
 from nos_repro.data import data_folder
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.load import task_section
-from nos_repro.launch.local import LocalWorkers, keep_freed_memory
+from nos_repro.launch.local import LocalWorkers
 from nos_repro.search.child import Child, Watch, train_in_step
 from nos_repro.search.job import EvaluationJob
 from nos_repro.tasks.base import TaskData
@@ -46,7 +46,6 @@ def child_training() -> Iterator[Row]:
     """Speed and accuracy against a plain loop; two workers; rules an hour."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    keep_freed_memory()
     conditions = Conditions(data_folder(None), device="cpu")
     try:
         yield _two_workers(conditions)
