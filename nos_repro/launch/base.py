@@ -9,6 +9,9 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 Outcome = Literal["recorded", "held"]
 
+MAX_LOST = 3
+"""Times in a row that a job's worker may vanish before whoever drives it goes on without it."""
+
 
 class Job(Protocol):
     """Something to run, in a folder of its own. It travels to other processes by pickle."""

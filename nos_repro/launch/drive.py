@@ -15,11 +15,8 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Leg, Outcome, outcome, outcomes, stops
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
-from nos_repro.launch.base import Launcher, Report
+from nos_repro.launch.base import MAX_LOST, Launcher, Report
 from nos_repro.launch.trial_job import TrialJob
-
-MAX_LOST = 3
-"""Times in a row that a trial's worker may vanish before the run goes on without it."""
 
 COMPACT_SECONDS, COMPACT_SHARE = 10.0, 0.05
 """`records.jsonl` is written anew at most this often, and in at most this share of the time."""

@@ -23,7 +23,7 @@ from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.claim import Heartbeat
 from nos_repro.experiments.files import StoreError, remove_scratch, write_json
-from nos_repro.launch.base import Launcher, Report
+from nos_repro.launch.base import MAX_LOST, Launcher, Report
 from nos_repro.rules.rule import Rule
 from nos_repro.search.child import Evaluation
 from nos_repro.search.hold import hold
@@ -36,8 +36,6 @@ from nos_repro.search.state import Sample, State, Tally, proposed, replay
 
 CHECKPOINT_SECONDS = 10.0
 TICK_SECONDS = 1.0
-MAX_LOST = 3
-"""Times in a row that a sample's worker may vanish before the sample is withdrawn."""
 MAX_WITHDRAWN = 3
 """Samples in a row that would be withdrawn, before the machine is blamed and the search stops."""
 DRAWS = 20

@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.files import StoreError
-from nos_repro.launch.base import Launcher
+from nos_repro.launch.base import MAX_LOST, Launcher
 from nos_repro.search.child import Child, Evaluation
 from nos_repro.search.hold import hold
 from nos_repro.search.job import EvaluationJob, answer_of
@@ -26,7 +26,6 @@ from nos_repro.search.session import session
 log = logging.getLogger(__name__)
 
 Purpose = Literal["baseline", "confirm", "refused"]
-MAX_LOST = 3
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,13 @@ import torch
 from nos_repro.errors import ConfigError, LaunchError
 from nos_repro.experiments import files
 from nos_repro.experiments.files import StoreError
-from nos_repro.launch.base import Report
+from nos_repro.launch.base import MAX_LOST, Report
 from nos_repro.rules.rule import Rule
 from nos_repro.search import log as log_module
 from nos_repro.search import loop as loop_module
 from nos_repro.search.log import Log, LogError
 from nos_repro.search.loop import (
     DRAWS,
-    MAX_LOST,
     MAX_WITHDRAWN,
     WAITING,
     SearchLoop,
