@@ -95,7 +95,32 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-class PlainDisplay:
+class PlainLines:
+    """A display of plain lines, each with the time."""
+
+    def note(self, message: str) -> None:
+        print(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+class LivePanel:
+    """A display that redraws itself on a terminal."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+        self._live.start()
+
+    def note(self, message: str) -> None:
+        self._console.print(Text(message))
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+class PlainDisplay(PlainLines):
     """A line when something ended, and one now and then while nothing does."""
 
     def __init__(self) -> None:
@@ -116,20 +141,12 @@ class PlainDisplay:
         left = f", about {eta} left" if eta else ""
         self.note(f"{summary}, {len(state.running)} running{left}")
 
-    def note(self, message: str) -> None:
-        print(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stderr, flush=True)
 
-    def close(self) -> None:
-        pass
-
-
-class LiveDisplay:
+class LiveDisplay(LivePanel):
     """What runs, with bars; what has ended, by kind; the time left."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
-        self._live.start()
+        super().__init__()
         self._before: float | None = None
 
     def update(self, state: Drive) -> None:
@@ -148,12 +165,6 @@ class LiveDisplay:
         self._live.update(
             Group(Text(head + (f", about {eta} left" if eta else ""), style="bold"), table)
         )
-
-    def note(self, message: str) -> None:
-        self._console.print(Text(message))
-
-    def close(self) -> None:
-        self._live.stop()
 
 
 __all__ = ["Display", "LiveDisplay", "PlainDisplay", "duration", "make_display"]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 import time
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Group
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from nos_repro.launch.progress import duration
+from nos_repro.launch.progress import LivePanel, PlainLines, duration
 from nos_repro.search.loop import SearchLoop
 from nos_repro.search.state import Tally
 
@@ -48,7 +47,7 @@ def figures(tally: Tally, wanted: int, unique: int, pace: str = "") -> list[str]
     ]
 
 
-class PlainDisplay:
+class PlainDisplay(PlainLines):
     """Three lines now and then."""
 
     def __init__(self) -> None:
@@ -66,29 +65,12 @@ class PlainDisplay:
         for line in others:
             print(f"           {line}", file=sys.stderr, flush=True)
 
-    def note(self, message: str) -> None:
-        print(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stderr, flush=True)
 
-    def close(self) -> None:
-        pass
-
-
-class LiveDisplay:
+class LiveDisplay(LivePanel):
     """A bar, the figures, and what is trained at the moment."""
-
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
-        self._live.start()
 
     def update(self, loop: SearchLoop) -> None:
         head = Text(f"{loop.search.search} ({loop.search.scale})", style="bold")
         bar = ProgressBar(total=loop.search.samples, completed=loop.tally.evaluated, width=60)
         trained = [Text(f"  {sample.rule}", style="dim") for sample in loop.running.values()]
         self._live.update(Group(head, bar, *map(Text, lines(loop)), *trained[:8]))
-
-    def note(self, message: str) -> None:
-        self._console.print(Text(message))
-
-    def close(self) -> None:
-        self._live.stop()
