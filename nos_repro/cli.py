@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nos_repro.errors import ConfigError, NosError
 
 if TYPE_CHECKING:
+    from nos_repro.experiments.build import Conditions
     from nos_repro.experiments.schema import Study
     from nos_repro.experiments.store import Store
     from nos_repro.report.search_history import History
@@ -65,7 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     _study_arguments(run)
     _machine_arguments(run)
     run.add_argument("--retry", action="store_true", help="try the trials that failed again")
-    run.add_argument("--dry-run", action="store_true", help="list the trials, estimate the hours")
+    run.add_argument("--dry-run", action="store_true", help="list the trials, estimate the hours;"
+                     " with launcher=slurm print the sbatch script too")  # fmt: skip
+    run.add_argument("--detach", action="store_true",
+                     help="with launcher=slurm: come back once the jobs are queued")  # fmt: skip
     run.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S",
                      help="time between checkpoints of a trial (default 60)")  # fmt: skip
 
@@ -79,6 +83,11 @@ def _parser() -> argparse.ArgumentParser:
 
     status = _verb(verbs, "status", _status, "what has ended, what runs, what is missing")
     _study_arguments(status)
+
+    cancel = _verb(
+        verbs, "cancel", _cancel, "take what this study or search has queued off the cluster"
+    )
+    _study_arguments(cancel)
 
     verify = _verb(
         verbs, "verify", _verify, "train stale records' trials again up to their first evaluation"
@@ -197,19 +206,66 @@ def _check_results(folder: Path) -> None:
 def _run(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _as_interrupt)
     from nos_repro.experiments.selection import outcomes
-    from nos_repro.launch.run import conditions_of, dry_run, launcher_of, run_study
+    from nos_repro.launch.dry_run import dry_run
+    from nos_repro.launch.run import conditions_of, launcher_of, run_study, trial_seconds
+    from nos_repro.launch.settings import launcher_settings
     from nos_repro.report.table import study_table
 
     study, store = _open(options)
+    settings = launcher_settings(study.launcher)
     conditions = conditions_of(options.data, options.checkpoint_seconds)
     if options.dry_run:
-        print(dry_run(study, store, conditions, options.workers, options.threads))
+        print(dry_run(study, store, conditions, options.workers, options.threads, settings))
         return 0
-    launcher = launcher_of(options.workers, options.threads)
+    if options.detach and settings.name != "slurm":
+        raise ConfigError("--detach needs a cluster that the jobs run on: say launcher=slurm")
+    launcher = launcher_of(
+        settings,
+        store.root,
+        study.study,
+        lambda: trial_seconds(study, conditions),
+        workers=options.workers,
+        threads=options.threads,
+    )
+    if options.detach:
+        return _detach(options, study, store, launcher, conditions)
     failed = run_study(study, store, launcher, conditions, retry=options.retry)
     print(study_table(study, outcomes(study, store)).text())
     _say_problems(store)
     return 1 if failed else 0
+
+
+def _detach(
+    options: argparse.Namespace,
+    study: Study,
+    store: Store,
+    launcher: Any,
+    conditions: Conditions,
+) -> int:
+    from nos_repro.launch.run import detach
+
+    queued = detach(study, store, launcher, conditions)
+    words = " ".join([options.config, "--scale", options.scale, *options.overrides])
+    arrays = ", ".join(sorted({task.split("_")[0] for task in queued.values()}))
+    print(
+        f"{len(queued)} trials are queued or running" + (f" in SLURM's {arrays}" if queued else "")
+    )
+    print(f"how far they are:   python -m nos_repro status {words}")
+    print(f"the table:          python -m nos_repro report {words}")
+    print(f"what comes then:    python -m nos_repro run {words}   (--detach to leave again)")
+    print(f"end them:           python -m nos_repro cancel {words}")
+    _say_problems(store)
+    return 0
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    from nos_repro.launch.slurm.launcher import cancel_all
+
+    history = _history(options)
+    root = history.folder if history is not None else _open(options)[1].root
+    tasks = cancel_all(root / "slurm")
+    print(f"{len(tasks)} jobs cancelled" + (f": {' '.join(tasks)}" if tasks else ""))
+    return 0
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -263,6 +319,8 @@ def _verify(options: argparse.Namespace) -> int:
     from nos_repro.launch.verify import verify
 
     study, store = _open(options)
+    if study.launcher.get("name", "local") != "local":
+        raise ConfigError("verify trains on this machine: leave out launcher=")
     conditions = conditions_of(options.data, 60.0)
     workers = worker_count(options.workers, options.threads)
     differing = seen = 0
@@ -282,8 +340,16 @@ def _search(options: argparse.Namespace) -> int:
 
     from nos_repro.experiments.settings_file import find_config
     from nos_repro.launch.run import conditions_of, launcher_of, worker_count
+    from nos_repro.launch.settings import launcher_settings
     from nos_repro.search.hall import export_study
-    from nos_repro.search.run import confirm, dry_run, folder_of, run_search, train_refused
+    from nos_repro.search.run import (
+        child_seconds,
+        confirm,
+        dry_run,
+        folder_of,
+        run_search,
+        train_refused,
+    )
     from nos_repro.search.settings import load_search
 
     _check_results(options.results)
@@ -301,12 +367,23 @@ def _search(options: argparse.Namespace) -> int:
         print(f"wrote {path}: {rules} rules; next: python -m nos_repro run {path} --scale small")
         return 0
     conditions = conditions_of(options.data, 60.0)
+    settings = launcher_settings(search.launcher)
     workers = max(1, worker_count(options.workers, options.threads))
     torch.set_num_threads(1)  # the controller's; a replay repeats its sums bit for bit
     if options.dry_run:
         print(dry_run(search, conditions, workers))
         return 0
-    launcher = launcher_of(options.workers, options.threads)
+    launcher = launcher_of(
+        settings,
+        folder_of(search, options.results),
+        search.search,
+        lambda: child_seconds(search.child, conditions),
+        workers=options.workers,
+        threads=options.threads,
+        proposing=True,
+    )
+    if settings.name == "slurm":
+        workers = launcher.free
     if options.confirm:
         confirm(search, options.results, launcher, conditions)
     elif options.train_refused is not None:

@@ -75,6 +75,8 @@ class Sleepers:
     """Workers whose children sleep. One is busy from the submission to the end of its sleep, not
     until somebody hears of that."""
 
+    word = "asleep"
+
     def __init__(self, workers: int, mean_seconds: float, seed: int = 0) -> None:
         self.workers = workers
         self.mean_seconds = mean_seconds

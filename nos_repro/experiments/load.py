@@ -59,7 +59,7 @@ def _build(merged: DictConfig, scale: str) -> Study:
         raise ConfigError("scale: is chosen with --scale, not in the file")
     if "paper_protocol" in merged:
         raise ConfigError("paper_protocol: is what the file's scale 'paper' says, not a key")
-    mappings = ("task", "rows", "columns", "training", "selection", "sweep")
+    mappings = ("task", "rows", "columns", "training", "selection", "sweep", "launcher")
     check_shape(Study, merged, mappings)
     for name, title in merged.get("columns", {}).items():
         if not isinstance(title, str):

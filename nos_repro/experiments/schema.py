@@ -122,6 +122,8 @@ class Study:
     selection: Selection = field(default_factory=Selection)
     halving: Halving | None = None
     figure: Figure | None = None
+    launcher: dict[str, Any] = field(default_factory=dict)
+    """Where trials run and what each is given (`launch.settings`); no number depends on it."""
     note: str = ""
     scale: str = "paper"
     paper_protocol: dict[str, Any] = field(default_factory=dict)

@@ -68,14 +68,22 @@ def merge(values: dict[str, Any], scale: str, overrides: Sequence[str]) -> DictC
             raise ConfigError(unknown("scale", str(name), SCALES))
     if scale not in scales:
         raise ConfigError(unknown("scale", scale, scales))
-    base = {key: value for key, value in values.items() if key != "scales"}
+    base = _spelled_out({key: value for key, value in values.items() if key != "scales"})
     above = [(f"scales.{scale}", {} if scales[scale] is None else scales[scale])]
     above += [(f"override {word!r}", _override(word)) for word in overrides]
+    above = [(where, _spelled_out(c) if isinstance(c, dict) else c) for where, c in above]
     merged = base
     for where, changes in above:
         _check_rows(base.get("rows"), changes, where)
         merged = _merge_dicts(merged, changes, where)
     return OmegaConf.create(merged)
+
+
+def _spelled_out(values: dict[str, Any]) -> dict[str, Any]:
+    """`launcher: slurm`, or `launcher=slurm`, is short for the name of the launcher."""
+    if isinstance(values.get("launcher"), str):
+        return {**values, "launcher": {"name": values["launcher"]}}
+    return values
 
 
 def _check_rows(rows: Any, changes: Any, where: str) -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Generic, Literal, Protocol, TypeVar
 
 Outcome = Literal["recorded", "held"]
+Ending = Literal[
+    "recorded", "held", "lost", "overran", "stopped", "timed_out", "cancelled", "blocked"
+]
 
 MAX_LOST = 3
 """Times in a row that a job's worker may vanish before whoever drives it goes on without it."""
@@ -23,6 +26,11 @@ class Job(Protocol):
     @property
     def label(self) -> str:
         """What it is, in a few words, for progress and logs."""
+
+    @property
+    def identity(self) -> str:
+        """What tells it from all other jobs of its study or search; the same in every process
+        that asks for the same work."""
 
     @property
     def limit_seconds(self) -> float | None:
@@ -46,16 +54,22 @@ class Report(Generic[J]):
     ``recorded``: its result is on disk. ``held``: another live process has it. ``lost``: the
     worker vanished, or broke outside the work; the job goes on from its checkpoint when tried
     again. ``overran``: it was killed at its time limit. ``stopped``: it was asked to stop and
-    saved its state. ``blocked``: the disk refused, the message says how.
+    saved its state. ``timed_out``: the time that a cluster gave it is too short. ``cancelled``:
+    somebody took it off the cluster. ``blocked``: the disk refused, the message says how.
+    ``detail`` is the end of its log, where that tells more.
     """
 
     job: J
-    outcome: Literal["recorded", "held", "lost", "overran", "stopped", "blocked"]
+    outcome: Ending
     message: str = ""
+    detail: str = ""
 
 
 class Launcher(Protocol[J]):
     """Runs jobs somewhere. Not thread-safe; one driver uses one launcher."""
+
+    word: str
+    """What the jobs that were handed over and have not ended are: "running", say."""
 
     @property
     def free(self) -> int:
@@ -67,4 +81,5 @@ class Launcher(Protocol[J]):
         """The jobs that ended; waits at most ``seconds`` for the first of them."""
 
     def close(self) -> list[Report[J]]:
-        """Asks what runs to save its state, waits for it, and frees everything."""
+        """Lets go of everything. What runs on this machine is asked to save its state, and waited
+        for; what a cluster has goes on there."""

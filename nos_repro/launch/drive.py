@@ -21,6 +21,9 @@ from nos_repro.launch.trial_job import TrialJob
 COMPACT_SECONDS, COMPACT_SHARE = 10.0, 0.05
 """`records.jsonl` is written anew at most this often, and in at most this share of the time."""
 
+DISPLAY_SHARE = 0.01
+"""Of the time goes at most into showing how far it is: with hundreds of trials that is dear."""
+
 TICK_SECONDS = 1.0
 HELD_SECONDS = 5.0
 
@@ -50,6 +53,7 @@ class Drive:
     held: dict[str, float] = field(default_factory=dict)
     fresh: list[Trial] = field(default_factory=list)
     compact_at: float = 0.0
+    display_at: float = 0.0
 
     def run(self) -> list[Outcome]:
         """Drives the study to its end and returns its rows.
@@ -63,7 +67,7 @@ class Drive:
         try:
             while self.running or self._ready():
                 self._submit()
-                self.display.update(self)
+                self._show()
                 for report in self.launcher.wait(TICK_SECONDS):
                     self._take(report)
                 if not self.running:
@@ -74,6 +78,19 @@ class Drive:
             self.store.compact(self.trials())
             self.display.update(self)
         return list(self.rows.values())
+
+    def hand_over(self) -> int:
+        """Submits what can be started now, and no more; how many trials that are."""
+        self._refresh(self.study.rows)
+        self._submit()
+        return len(self.running)
+
+    def _show(self) -> None:
+        started = time.monotonic()
+        if started >= self.display_at:
+            self.display.update(self)
+            now = time.monotonic()
+            self.display_at = now + (now - started) / DISPLAY_SHARE
 
     def _rest(self) -> None:
         """Nothing runs here: what is left may be held by another process. Looks again soon."""
@@ -153,6 +170,11 @@ class Drive:
             last = self.lost[trial.id] >= MAX_LOST
             then = "given up for this run" if last else "tried again"
             self.display.note(f"{trial.label()}: {report.message}; {then}")
+        if report.outcome in ("overran", "timed_out", "cancelled"):
+            self.lost[trial.id] = MAX_LOST
+            self.display.note(f"{trial.label()}: {report.message}; given up for this run")
+        if report.outcome in ("lost", "overran", "timed_out") and report.detail:
+            self.display.note("\n".join(f"  | {line}" for line in report.detail.splitlines()))
         if report.outcome == "recorded":
             if report.message:
                 self.display.note(f"{trial.label()}: {report.message}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import logging
 import multiprocessing
 import os
 import signal
@@ -21,11 +19,8 @@ from typing import Generic
 
 import torch
 
-from nos_repro.experiments.files import StoreError
-from nos_repro.experiments.training import Stopped
 from nos_repro.launch.base import J, Report
-
-log = logging.getLogger(__name__)
+from nos_repro.launch.work import keep_freed_memory, run_job
 
 SAVE_SECONDS = 60.0
 """Time that a stopping worker has for its step and for saving, before it is killed."""
@@ -38,6 +33,8 @@ class InProcess(Generic[J]):
 
     Nobody stands beside it, so that a job's time limit binds only where the job itself looks.
     """
+
+    word = "running"
 
     def __init__(self) -> None:
         self._reports: list[Report[J]] = []
@@ -83,6 +80,8 @@ class LocalWorkers(Generic[J]):
     Each slot is a pool of one, so that a worker that is killed takes its own job with it and
     no other. Where CUDA is there, slot i sees device i modulo their number.
     """
+
+    word = "running"
 
     def __init__(self, workers: int, threads: int = 1) -> None:
         self.threads = threads
@@ -222,28 +221,5 @@ def _leave_with_parent() -> None:
     os._exit(1)
 
 
-def keep_freed_memory() -> None:
-    """Has glibc keep the large blocks that tensors free, instead of faulting them in anew.
-
-    Worth 1.4x to 3.6x on CPU training steps. For workers and the command line only: a library
-    must not do this to its host. No effect where the C library is another one.
-    """
-    m_trim_threshold, m_mmap_max = -1, -4
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
-        return
-    mallopt(m_mmap_max, 0)
-    mallopt(m_trim_threshold, 2**31 - 1)
-
-
 def _run(job: J) -> Report[J]:
-    try:
-        return Report(job, *job.run(_stopping.is_set))
-    except Stopped:
-        return Report(job, "stopped")
-    except StoreError as error:
-        return Report(job, "blocked", str(error))
-    except Exception as error:
-        log.exception("%s", job.label)
-        return Report(job, "lost", f"{type(error).__name__}: {error}")
+    return run_job(job, _stopping.is_set)

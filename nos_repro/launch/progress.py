@@ -95,11 +95,16 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def say(message: str) -> None:
+    """A line with the time on the error stream: standard output is kept for the table."""
+    print(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stderr, flush=True)
+
+
 class PlainLines:
     """A display of plain lines, each with the time."""
 
     def note(self, message: str) -> None:
-        print(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stderr, flush=True)
+        say(message)
 
     def close(self) -> None:
         pass
@@ -139,7 +144,7 @@ class PlainDisplay(PlainLines):
         self._last, self._when = summary, time.monotonic()
         eta = counts.eta(self._before)
         left = f", about {eta} left" if eta else ""
-        self.note(f"{summary}, {len(state.running)} running{left}")
+        self.note(f"{summary}, {len(state.running)} {state.launcher.word}{left}")
 
 
 class LiveDisplay(LivePanel):
@@ -167,4 +172,4 @@ class LiveDisplay(LivePanel):
         )
 
 
-__all__ = ["Display", "LiveDisplay", "PlainDisplay", "duration", "make_display"]
+__all__ = ["Display", "LiveDisplay", "PlainDisplay", "duration", "make_display", "say"]

@@ -1,9 +1,10 @@
-"""`run` and `run --dry-run`: a study, on this machine."""
+"""`run` and `run --detach`: a study, on this machine or on a SLURM cluster."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,19 @@ import torch
 from nos_repro.data import data_folder
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions
-from nos_repro.experiments.estimate import Cost, Planned, measure, model_key, plan
-from nos_repro.experiments.grid import points
-from nos_repro.experiments.halving import stages, whole
-from nos_repro.experiments.schema import Halving, Study
-from nos_repro.experiments.selection import Leg, outcomes
+from nos_repro.experiments.estimate import measure
+from nos_repro.experiments.grid import points, sweep_trial
+from nos_repro.experiments.schema import Study
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import make_settings
 from nos_repro.launch.base import Launcher
 from nos_repro.launch.drive import Drive
-from nos_repro.launch.local import InProcess, LocalWorkers, keep_freed_memory
-from nos_repro.launch.progress import duration, make_display
+from nos_repro.launch.local import InProcess, LocalWorkers
+from nos_repro.launch.progress import PlainDisplay, make_display, say
+from nos_repro.launch.settings import LauncherSettings
+from nos_repro.launch.slurm.launcher import Slurm
 from nos_repro.launch.trial_job import TrialJob
+from nos_repro.launch.work import keep_freed_memory
 from nos_repro.tasks import find_task
 
 
@@ -48,13 +50,65 @@ def worker_count(workers: int | None, threads: int) -> int:
     return max(1, (cores or 1) // threads)
 
 
-def launcher_of(workers: int | None, threads: int) -> Launcher[Any]:
-    """Worker processes of this machine; 0 workers: this process."""
+def launcher_of(
+    settings: LauncherSettings,
+    root: Path,
+    name: str,
+    seconds: Callable[[], float],
+    *,
+    workers: int | None = None,
+    threads: int = 1,
+    proposing: bool = False,
+) -> Launcher[Any]:
+    """Where the jobs of the study or search in ``root`` run.
+
+    On this machine: ``workers`` processes, 0 for this very process. On SLURM: ``seconds``
+    estimates a job's length; ``proposing`` says that jobs come as others end, so that only so many
+    are queued as run at a time. Raises ConfigError.
+    """
+    if settings.name == "slurm":
+        if workers is not None or threads != 1:
+            raise ConfigError(
+                "--workers and --threads are for this machine; on SLURM say"
+                " launcher.array_parallelism=N and launcher.cpus=N"
+            )
+        return slurm_of(settings, root, name, seconds, proposing=proposing)
     count = worker_count(workers, threads)
     if count == 0:
         torch.set_num_threads(threads)
         return InProcess()
     return LocalWorkers(count, threads)
+
+
+def slurm_of(
+    settings: LauncherSettings,
+    root: Path,
+    name: str,
+    seconds: Callable[[], float],
+    *,
+    proposing: bool = False,
+) -> Slurm[Any]:
+    """The cluster, for the study or search in ``root``. ``seconds`` estimates a job's length;
+    ``proposing``: jobs come as others end, so that only so many are queued as run at a time."""
+    depth = settings.array_parallelism if proposing else None
+    per_pack = jobs_per_pack(settings, seconds)
+    return Slurm(settings, root / "slurm", name, per_pack=per_pack, depth=depth, note=say)
+
+
+def jobs_per_pack(settings: LauncherSettings, seconds: Callable[[], float]) -> int:
+    """How many jobs a SLURM job holds: as the settings say, else as fill the time they aim at."""
+    if settings.job_minutes is None:
+        return settings.trials_per_job or 1
+    return max(1, int(settings.job_minutes * 60 / max(seconds(), 1e-3)))
+
+
+def trial_seconds(study: Study, conditions: Conditions) -> float:
+    """What a trial of the study takes, by a few timed steps on this machine."""
+    prepare_data(study, conditions)
+    keep_freed_memory()
+    row = next(iter(study.rows.values()))
+    trial = sweep_trial(study, row, points(study, row)[0])
+    return measure(trial, conditions).of(study.training, 0, study.training.epochs)
 
 
 def run_study(
@@ -75,73 +129,23 @@ def run_study(
     return sum(row.failed + row.missing for row in rows)
 
 
+def detach(
+    study: Study, store: Store, launcher: Slurm[TrialJob], conditions: Conditions
+) -> dict[str, str]:
+    """Queues what can be started now and comes back; SLURM's numbers, by the trials' identities.
+
+    Raises LaunchError where SLURM refuses, ConfigError or DataError before anything is queued.
+    """
+    prepare_data(study, conditions)
+    Drive(study, store, launcher, conditions, PlainDisplay()).hand_over()
+    while not launcher.flush() and not launcher.full:
+        time.sleep(1)
+    return launcher.queued
+
+
 def prepare_data(study: Study, conditions: Conditions) -> None:
     """Reads the study's data once, so that a missing set is one error before any trial starts."""
     values = dict(study.task)
     name = values.pop("name")
     settings = make_settings(name, values)
     find_task(name).make_data(settings, data_dir=conditions.data_dir, seed=0).prepare()
-
-
-def dry_run(
-    study: Study, store: Store, conditions: Conditions, workers: int | None, threads: int
-) -> str:
-    """The trials, what each would take, and the hours in all on this machine."""
-    prepare_data(study, conditions)
-    keep_freed_memory()
-    torch.set_num_threads(threads)
-    count = max(1, worker_count(workers, threads))
-    planned = plan(study, store)
-    costs: dict[str, Cost] = {}
-    for entry in planned:
-        key = model_key(entry.trial)
-        if key not in costs:
-            costs[key] = measure(entry.trial, conditions)
-    lines = [f"{study.study} at scale {study.scale}: {len(planned)} trials"]
-    lines += [_line(entry, costs) for entry in planned]
-    legs = {entry.leg.trial.id: entry.leg for entry in planned if entry.leg is not None}
-    seconds = sum(_seconds(leg, costs) for leg in legs.values())
-    if study.halving is not None:
-        cost = costs[model_key(planned[0].trial)]
-        later = list(_later(study, study.halving, store, cost))
-        lines += [line for line, _ in later] + [_saved(study, study.halving)]
-        seconds += sum(more for _, more in later)
-    lines.append(
-        f"{len(legs)} to run, {duration(seconds)} of work: about {duration(seconds / count)} with"
-        f" {count} workers of {threads} cores here (a few timed steps a model; the optimizer of"
-        " the first row stands for all)"
-    )
-    return "\n".join(lines)
-
-
-def _line(entry: Planned, costs: dict[str, Cost]) -> str:
-    what = "done" if entry.leg is None else duration(_seconds(entry.leg, costs))
-    if entry.leg is not None and entry.leg.end < entry.trial.training.epochs:
-        what += f" to epoch {entry.leg.end}"
-    return f"  {entry.row:<36} {entry.stage:<6} {entry.trial.id}  {entry.trial.label()}  [{what}]"
-
-
-def _seconds(leg: Leg, costs: dict[str, Cost]) -> float:
-    return costs[model_key(leg.trial)].of(leg.trial.training, leg.start, leg.end)
-
-
-def _later(study: Study, halving: Halving, store: Store, cost: Cost) -> Iterator[tuple[str, float]]:
-    """What comes after the rung that the rows are on the way to, and its seconds."""
-    now = {row.name: row.standing for row in outcomes(study, store) if row.standing is not None}
-    for stage in stages(halving, study.training.epochs, now):
-        seconds = stage.rows * cost.of(study.training, stage.start, stage.end)
-        line = (
-            f"  after epoch {stage.start} the best {stage.rows} of {stage.of} rows go on to"
-            f" epoch {stage.end}, a point each  [{duration(seconds)}]"
-        )
-        yield line, seconds
-
-
-def _saved(study: Study, halving: Halving) -> str:
-    trials = {name: len(points(study, row)) for name, row in study.rows.items()}
-    halved = whole(halving, study.training.epochs, trials)
-    full = sum(trials.values()) * study.training.epochs
-    return (
-        f"halving trains {halved} epochs in all, {1 - halved / full:.0%} less than the {full} of"
-        " every trial at full length"
-    )

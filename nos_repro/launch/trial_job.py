@@ -27,6 +27,10 @@ class TrialJob:
     def label(self) -> str:
         return self.trial.label()
 
+    @property
+    def identity(self) -> str:
+        return self.trial.id if self.until is None else f"{self.trial.id}@{self.until}"
+
     def run(self, stop: Callable[[], bool]) -> tuple[Outcome, str]:
         """Trains it to its record, from its checkpoint if it has one (`run_trial`)."""
         outcome, notes = run_trial(

@@ -11,6 +11,7 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
+from nos_repro.launch.slurm.ledger import Ledger
 from nos_repro.report.race import how_far
 
 
@@ -20,16 +21,29 @@ def study_status(study: Study, store: Store) -> str:
     known = _trials(rows)
     open_trials = [trial for trial, record in known.values() if record is None]
     running = [(trial, claim) for trial in open_trials if (claim := store.claim(trial))]
+    queued = _queued(open_trials, {trial.id for trial, _ in running}, store)
     lines = [
         f"{study.study} ({study.source}), scale {study.scale}, in {store.root}",
-        _counts(study, rows, known, store, len(running)),
+        _counts(study, rows, known, store, len(running), len(queued)),
         *_section("running now", (_running(trial, claim) for trial, claim in running)),
+        *_section("on SLURM", iter(queued)),
         "",
         *_rows(study, rows),
         *_section("failed (tried again by `run --retry`)", _failures(known, store)),
         *_section("unreadable", (problem.replace("\n", " ") for problem in store.problems)),
     ]
     return "\n".join(lines)
+
+
+def _queued(open_trials: Sequence[Trial], running: set[str], store: Store) -> list[str]:
+    """The trials that wait on a cluster, as the files have it; SLURM is not asked."""
+    tasks = Ledger(store.root / "slurm").queued()
+    places = {identity.partition("@")[0]: at for identity, at in tasks.items()}
+    return [
+        f"{trial.label()}: queued as {places[trial.id].task}"
+        for trial in open_trials
+        if trial.id in places and trial.id not in running
+    ]
 
 
 def _trials(rows: Sequence[Outcome]) -> dict[str, tuple[Trial, Record | None]]:
@@ -47,6 +61,7 @@ def _counts(
     known: dict[str, tuple[Trial, Record | None]],
     store: Store,
     running: int,
+    queued: int,
 ) -> str:
     ended = Counter(record.status for _, record in known.values() if record is not None)
     undecided = sum(row.chosen is None and row.missing > 0 for row in rows)
@@ -57,11 +72,13 @@ def _counts(
     halted = sum((store.folder(t) / "checkpoint.pt").exists() for t in idle if t not in paused)
     parts = [f"{ended[kind]} {kind}" for kind in STATUSES if ended[kind]]
     parts.append(f"{running} running")
+    if queued:
+        parts.append(f"{queued} queued")
     if paused:
         parts.append(f"{len(paused)} paused at a rung")
     if halted:
         parts.append(f"{halted} interrupted (`run` goes on from their checkpoints)")
-    left = total - ended.total() - running - len(paused) - halted
+    left = total - ended.total() - running - queued - len(paused) - halted
     parts.append(f"{max(0, left)} not begun")
     return f"{ended.total()} of {total} trials have ended: {', '.join(parts)}"
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from nos_repro.errors import ConfigError
-from nos_repro.experiments.claim import Heartbeat, read_claim
+from nos_repro.experiments.claim import STALE_SECONDS, Heartbeat, read_claim
+
+REQUEUED = "SLURM_RESTART_COUNT"
+"""Set in a job that SLURM has queued again: its predecessor is dead, and its claim goes stale."""
 
 
 @contextmanager
 def hold(folder: Path, steps: int = 0) -> Iterator[Heartbeat]:
     """Claims the folder while the block runs. Raises ConfigError where a live process has it."""
     heartbeat = Heartbeat(folder, steps)
-    if not heartbeat.take():
+    deadline = time.monotonic() + (STALE_SECONDS + 10 if REQUEUED in os.environ else 0)
+    while not (taken := heartbeat.take()) and time.monotonic() < deadline:
+        time.sleep(5)
+    if not taken:
         claim = read_claim(folder)
         who = f"process {claim.pid} on {claim.host}" if claim is not None else "another process"
         raise ConfigError(f"{folder}: {who} works there now; `report` shows how far it is")

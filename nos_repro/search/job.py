@@ -41,6 +41,10 @@ class EvaluationJob:
         return self.optimizer
 
     @property
+    def identity(self) -> str:
+        return f"{self.name} {self.key}"
+
+    @property
     def limit_seconds(self) -> float | None:
         return self.child.seconds + GRACE_SECONDS
 

@@ -6,6 +6,7 @@ line there is not trained again.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -104,13 +105,26 @@ def _evaluate(
     if torn is not None:
         display.note(torn)
     todo = _missing(wanted, folder)
-    queue = deque(
-        _job(n, named, child, folder, conditions) for n, named in enumerate(todo.values())
-    )
+    queue = deque(_job(named, child, folder, conditions) for named in todo.values())
     lost: Counter[str] = Counter()
     ended = 0
     if todo:
         children.append([session(child, launcher.free)])
+
+    def take(job: EvaluationJob, answer: Evaluation) -> None:
+        nonlocal ended
+        named = todo[job.key]
+        children.append([_event(named, answer)])
+        children.sync()
+        job.forget()
+        ended += 1
+        said = f"{answer.reward:.4f} at rate {answer.lr:g}" if answer.lr else answer.reason
+        display.note(f"{named.purpose} {ended}/{len(todo)}: {named.name}: {said}")
+
+    for job in list(queue):  # a cluster went on when the process that asked was gone
+        if (left := job.answer()) is not None:
+            queue.remove(job)
+            take(job, left)
     while ended < len(todo):
         while queue and launcher.free:
             launcher.submit(queue.popleft())
@@ -124,19 +138,12 @@ def _evaluate(
                     raise LaunchError(f"{job.label}: its worker vanished {MAX_LOST} times")
                 queue.append(job)
                 continue
-            named = todo[job.key]
-            children.append([_event(named, answer)])
-            children.sync()
-            job.forget()
-            ended += 1
-            said = f"{answer.reward:.4f} at rate {answer.lr:g}" if answer.lr else answer.reason
-            display.note(f"{named.purpose} {ended}/{len(todo)}: {named.name}: {said}")
+            take(job, answer)
 
 
-def _job(
-    number: int, named: Named, child: Child, folder: Path, conditions: Conditions
-) -> EvaluationJob:
-    name = f"{named.purpose}-{number}"
+def _job(named: Named, child: Child, folder: Path, conditions: Conditions) -> EvaluationJob:
+    """Its answer's name is the same in every process: a cluster may still be at work on it."""
+    name = f"{named.purpose}-{hashlib.sha256(named.key.encode()).hexdigest()[:12]}"
     return EvaluationJob(
         name,
         named.key,

@@ -12,8 +12,11 @@ from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.estimate import measure
 from nos_repro.experiments.trial import make_settings
 from nos_repro.launch.base import Launcher
-from nos_repro.launch.local import keep_freed_memory
+from nos_repro.launch.dry_run import slurm_plan
 from nos_repro.launch.progress import duration
+from nos_repro.launch.run import jobs_per_pack
+from nos_repro.launch.settings import LauncherSettings, launcher_settings
+from nos_repro.launch.work import keep_freed_memory
 from nos_repro.rules.rule import Rule
 from nos_repro.search.child import Child
 from nos_repro.search.hall import best_rules
@@ -133,17 +136,26 @@ def prepare(child: Child, conditions: Conditions) -> None:
         find_task(trial.task).make_data(settings, data_dir=conditions.data_dir, seed=0).prepare()
 
 
-def dry_run(search: Search, conditions: Conditions, workers: int) -> str:
-    """The space, what a child would take, and the hours in all on this machine."""
-    prepare(search.child, conditions)
+def child_seconds(child: Child, conditions: Conditions) -> float:
+    """What a healthy child takes, by a few timed steps on this machine."""
+    prepare(child, conditions)
     keep_freed_memory()
-    space, child = search.make_space(), search.child
     seconds = []
     for trial in (child.trial("sgd", 0.1, 0, sweep=sweep) for sweep in (True, False)):
         epochs = trial.training.epochs
         training = dataclasses.replace(trial.training, evaluate_every=epochs)
         seconds.append(measure(trial, conditions).of(training, 0, epochs))
-    one = len(child.rates) * seconds[0] + seconds[1]
+    return len(child.rates) * seconds[0] + seconds[1]
+
+
+def dry_run(search: Search, conditions: Conditions, workers: int) -> str:
+    """The space, what a child would take, and the hours in all; on SLURM the script too."""
+    space, child = search.make_space(), search.child
+    one = child_seconds(child, conditions)
+    settings = launcher_settings(search.launcher)
+    slurm = settings.name == "slurm"
+    if slurm:
+        workers = settings.array_parallelism
     hours = search.samples * one / max(1, workers)
     return "\n".join(
         [
@@ -151,7 +163,17 @@ def dry_run(search: Search, conditions: Conditions, workers: int) -> str:
             f" {space.size:.3g} strings of {space.length} tokens, by {search.algorithm['name']}",
             f"  a healthy child: {len(child.rates)} rates x {child.sweep_epochs} epochs, then"
             f" {child.epochs} epochs: about {duration(one)} on one worker here",
-            f"  all of them healthy and different: {duration(hours)} with {workers} workers here;"
-            " refused, repeated and diverging rules, often most of them, cost nearly nothing",
+            f"  all of them healthy and different: {duration(hours)} with {workers} workers like"
+            " this machine; refused, repeated and diverging rules, often most of them, cost nearly"
+            " nothing",
+            *(_first_packs(search, settings, one) if slurm else []),
         ]
     )
+
+
+def _first_packs(search: Search, settings: LauncherSettings, seconds: float) -> list[str]:
+    """What SLURM is given at first; from then on a pack as one ends."""
+    at_once = settings.array_parallelism * jobs_per_pack(settings, lambda: seconds)
+    jobs = min(search.samples, at_once)
+    root = Path("results") / search.search / search.scale
+    return ["at the beginning:", *slurm_plan(settings, root, search.search, jobs, seconds)]

@@ -19,7 +19,7 @@ from nos_repro.search.child import Child
 from nos_repro.search.controller import Controller
 from nos_repro.search.probe import Refusals
 
-FREE = ("samples", "source", "claim", "note", "baselines", "confirm")
+FREE = ("samples", "source", "claim", "note", "baselines", "confirm", "launcher")
 """Settings that may change while a search is under way: no number depends on them."""
 
 
@@ -70,6 +70,7 @@ class Search:
     baselines: dict[str, str] = field(default_factory=dict)
     confirm: Confirm = field(default_factory=Confirm)
     seed: int = 0
+    launcher: dict[str, Any] = field(default_factory=dict)
     note: str = ""
     scale: str = "paper"
 
@@ -138,9 +139,8 @@ def _load(path: Path, scale: str, overrides: Sequence[str]) -> Search:
     merged = merge(values, scale, overrides)
     if "scale" in merged:
         raise ConfigError("scale: is chosen with --scale, not in the file")
-    check_shape(
-        Search, merged, ("space", "algorithm", "child", "controller", "refuse", "baselines")
-    )
+    mappings = ("space", "algorithm", "child", "controller", "refuse", "baselines", "launcher")
+    check_shape(Search, merged, mappings)
     merged["scale"] = scale
     search: Search = structured(Search, merged, "")
     search = dataclasses.replace(

@@ -1,0 +1,117 @@
+"""`run --dry-run`: what a study would take, here or on SLURM, before anything is begun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.estimate import Cost, Planned, measure, model_key, plan
+from nos_repro.experiments.grid import points
+from nos_repro.experiments.halving import stages, whole
+from nos_repro.experiments.schema import Halving, Study
+from nos_repro.experiments.selection import Leg, outcomes
+from nos_repro.experiments.store import Store
+from nos_repro.launch.progress import duration
+from nos_repro.launch.run import jobs_per_pack, prepare_data, worker_count
+from nos_repro.launch.settings import LauncherSettings
+from nos_repro.launch.slurm.submission import script
+from nos_repro.launch.work import keep_freed_memory
+
+
+def dry_run(
+    study: Study,
+    store: Store,
+    conditions: Conditions,
+    workers: int | None,
+    threads: int,
+    settings: LauncherSettings | None = None,
+) -> str:
+    """The trials, what each would take, and the hours in all: on this machine, or on SLURM with
+    the script that would be submitted."""
+    prepare_data(study, conditions)
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    planned = plan(study, store)
+    costs: dict[str, Cost] = {}
+    for entry in planned:
+        key = model_key(entry.trial)
+        if key not in costs:
+            costs[key] = measure(entry.trial, conditions)
+    lines = [f"{study.study} at scale {study.scale}: {len(planned)} trials"]
+    lines += [_line(entry, costs) for entry in planned]
+    legs = {entry.leg.trial.id: entry.leg for entry in planned if entry.leg is not None}
+    seconds = sum(_seconds(leg, costs) for leg in legs.values())
+    if study.halving is not None:
+        cost = costs[model_key(planned[0].trial)]
+        later = list(_later(study, study.halving, store, cost))
+        lines += [line for line, _ in later] + [_saved(study, study.halving)]
+        seconds += sum(more for _, more in later)
+    if settings is not None and settings.name == "slurm":
+        mean = seconds / max(1, len(legs))
+        lines += slurm_plan(settings, store.root, study.study, len(legs), mean)
+        return "\n".join(lines)
+    count = max(1, worker_count(workers, threads))
+    lines.append(
+        f"{len(legs)} to run, {duration(seconds)} of work: about {duration(seconds / count)} with"
+        f" {count} workers of {threads} cores here (a few timed steps a model; the optimizer of"
+        " the first row stands for all)"
+    )
+    return "\n".join(lines)
+
+
+def slurm_plan(
+    settings: LauncherSettings, root: Path, name: str, jobs: int, seconds: float
+) -> list[str]:
+    """What would be queued for so many jobs of so many seconds each, and its script."""
+    per_pack = jobs_per_pack(settings, lambda: seconds)
+    packs = -(-jobs // per_pack)
+    at_once = min(packs, settings.array_parallelism)
+    where = f"{settings.nodes} node{'s' * (settings.nodes > 1)} x {settings.gpus} GPUs"
+    lines = [
+        f"{jobs} to run: {packs} SLURM jobs of up to {per_pack} trials, {at_once} at a time; each"
+        f" {where}, {settings.processes_per_node} processes a node of {settings.cpus} cores,"
+        f" at most {settings.minutes / 60:g} h (a longer one is saved and queued again)",
+        f"reserved at most, without such repetition: {packs * settings.gpu_hours:g} GPU-hours,"
+        f" {packs * settings.core_hours:g} core-hours; by timed steps on this machine's"
+        f" {'GPU' if torch.cuda.is_available() else 'CPU'}: {duration(jobs * seconds)} of work,"
+        f" about {duration(jobs * seconds / max(1, at_once))} in all",
+    ]
+    if packs:
+        lines += ["", script(root / "slurm" / "BATCH", name, packs, settings)]
+    return lines
+
+
+def _line(entry: Planned, costs: dict[str, Cost]) -> str:
+    what = "done" if entry.leg is None else duration(_seconds(entry.leg, costs))
+    if entry.leg is not None and entry.leg.end < entry.trial.training.epochs:
+        what += f" to epoch {entry.leg.end}"
+    return f"  {entry.row:<36} {entry.stage:<6} {entry.trial.id}  {entry.trial.label()}  [{what}]"
+
+
+def _seconds(leg: Leg, costs: dict[str, Cost]) -> float:
+    return costs[model_key(leg.trial)].of(leg.trial.training, leg.start, leg.end)
+
+
+def _later(study: Study, halving: Halving, store: Store, cost: Cost) -> Iterator[tuple[str, float]]:
+    """What comes after the rung that the rows are on the way to, and its seconds."""
+    now = {row.name: row.standing for row in outcomes(study, store) if row.standing is not None}
+    for stage in stages(halving, study.training.epochs, now):
+        seconds = stage.rows * cost.of(study.training, stage.start, stage.end)
+        line = (
+            f"  after epoch {stage.start} the best {stage.rows} of {stage.of} rows go on to"
+            f" epoch {stage.end}, a point each  [{duration(seconds)}]"
+        )
+        yield line, seconds
+
+
+def _saved(study: Study, halving: Halving) -> str:
+    trials = {name: len(points(study, row)) for name, row in study.rows.items()}
+    halved = whole(halving, study.training.epochs, trials)
+    full = sum(trials.values()) * study.training.epochs
+    return (
+        f"halving trains {halved} epochs in all, {1 - halved / full:.0%} less than the {full} of"
+        " every trial at full length"
+    )

@@ -1,0 +1,145 @@
+"""The section `launcher` of a study or a search: where its jobs run, and what each is given.
+
+`launcher=slurm` chooses the cluster; the keys beneath it are the resources. They come from the
+cluster's profile (`slurm/clusters/NAME.yaml`, by `launcher.cluster=NAME`), then from the file's own
+section and its scale's, then from the command line; the later one wins. No number depends on them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from nos_repro.errors import ConfigError, unknown
+from nos_repro.experiments.settings_file import read_values, structured
+
+LAUNCHERS = ("local", "slurm")
+
+
+@dataclass(frozen=True)
+class LauncherSettings:
+    """Where jobs run. All but ``name`` and ``cluster`` is for SLURM and stands by elsewhere.
+
+    A trial runs on ``nodes`` nodes with ``gpus`` GPUs each, by ``processes`` processes a node
+    (default: one a GPU) with ``cpus`` cores each and ``memory_gb`` a node. A SLURM job holds
+    ``trials_per_job`` trials, one after the other, or as many as fill about ``job_minutes``, and
+    may take ``hours``; at most ``array_parallelism`` of them run at a time. ``setup`` are lines of
+    shell before it, ``sbatch`` any further option by sbatch's own name. SLURM warns a job
+    ``signal_seconds`` before its time is over; that long it has to save.
+    """
+
+    name: str = "local"
+    cluster: str | None = None
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    nodes: int = 1
+    gpus: int = 0
+    processes: int | None = None
+    cpus: int = 1
+    memory_gb: float | None = None
+    hours: float = 4.0
+    array_parallelism: int = 100
+    array_size: int = 1000
+    trials_per_job: int | None = None
+    job_minutes: float | None = None
+    setup: list[str] = field(default_factory=list)
+    sbatch: dict[str, Any] = field(default_factory=dict)
+    python: str | None = None
+    signal_seconds: int = 120
+    poll_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.name not in LAUNCHERS:
+            raise ConfigError(unknown("launcher", self.name, LAUNCHERS))
+        for key in ("nodes", "cpus", "array_parallelism", "array_size", "signal_seconds"):
+            _require(getattr(self, key) >= 1, key, "at least 1", getattr(self, key))
+        _require(self.gpus >= 0, "gpus", "not negative", self.gpus)
+        for key in ("processes", "trials_per_job"):
+            value = getattr(self, key)
+            _require(value is None or value >= 1, key, "at least 1", value)
+        for key in ("memory_gb", "hours", "job_minutes", "poll_seconds"):
+            value = getattr(self, key)
+            holds = value is None or (value > 0 and math.isfinite(value))
+            _require(holds, key, "positive and finite", value)
+        _require(
+            self.trials_per_job is None or self.job_minutes is None,
+            "trials_per_job", "left out where job_minutes is given", self.trials_per_job,
+        )  # fmt: skip
+        _require(
+            self.signal_seconds < self.minutes * 60,
+            "signal_seconds", f"less than the job's {self.minutes} minutes", self.signal_seconds,
+        )  # fmt: skip
+        for key, value in self.sbatch.items():
+            _require(
+                isinstance(value, str | int | float | bool),
+                f"sbatch.{key}",
+                "a single value",
+                value,
+            )
+
+    @property
+    def minutes(self) -> int:
+        """The time limit of a job, as SLURM counts: whole minutes."""
+        return max(1, math.ceil(self.hours * 60 - 1e-9))
+
+    @property
+    def processes_per_node(self) -> int:
+        return self.processes if self.processes is not None else max(1, self.gpus)
+
+    @property
+    def world(self) -> int:
+        """Processes that train one trial together."""
+        return self.nodes * self.processes_per_node
+
+    @property
+    def gpu_hours(self) -> float:
+        """What one job costs at most."""
+        return self.nodes * self.gpus * self.minutes / 60
+
+    @property
+    def core_hours(self) -> float:
+        return self.world * self.cpus * self.minutes / 60
+
+
+def launcher_settings(section: dict[str, Any]) -> LauncherSettings:
+    """A `launcher` section with its cluster's profile beneath it. Raises ConfigError."""
+    cluster = section.get("cluster")
+    profile = _profile(str(cluster)) if cluster is not None else {}
+    merged = {**profile, **section}
+    if isinstance(profile.get("sbatch"), dict) and isinstance(section.get("sbatch"), dict):
+        merged["sbatch"] = {**profile["sbatch"], **section["sbatch"]}
+    settings: LauncherSettings = structured(LauncherSettings, merged, "launcher")
+    return settings
+
+
+def list_clusters() -> dict[str, Path]:
+    """The profiles by name: those of `slurm/clusters` here hide the shipped ones."""
+    package = Path(str(resources.files("nos_repro")))
+    folders = [package / "slurm", package.parent / "slurm", Path("slurm")]
+    return {file.stem: file for folder in folders for file in (folder / "clusters").glob("*.yaml")}
+
+
+def _profile(name: str) -> dict[str, Any]:
+    clusters = list_clusters()
+    path = Path(name) if name.endswith((".yaml", ".yml")) else clusters.get(name)
+    if path is None:
+        raise ConfigError(f"launcher.cluster: {unknown('cluster', name, clusters)}")
+    try:
+        profile = read_values(path)
+        for key in ("cluster", "name"):
+            if key in profile:
+                raise ConfigError(f"'{key}' is no key of a profile")
+        structured(LauncherSettings, profile, "")
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return profile
+
+
+def _require(holds: bool, key: str, rule: str, given: object) -> None:
+    if not holds:
+        raise ConfigError(f"launcher.{key} must be {rule}, got {given!r}")

@@ -1,0 +1,340 @@
+"""The launcher of jobs on a SLURM cluster.
+
+It keeps nothing that is not on disk (`ledger`): a front end that is killed leaves the jobs running,
+and the next one, told to submit the same work, finds it queued and waits for it. What a job came
+to is read from the files; SLURM is asked only which jobs are still there.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Generic
+
+from nos_repro.errors import LaunchError
+from nos_repro.launch.base import J, Report
+from nos_repro.launch.settings import LauncherSettings
+from nos_repro.launch.slurm import cluster
+from nos_repro.launch.slurm.ledger import Batch, Ledger, Message, Queued
+from nos_repro.launch.slurm.submission import RefusedError, submit
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+PRUNE_SECONDS = 60.0
+BACK_OFF_SECONDS = (5.0, 10.0, 20.0, 40.0, 60.0)
+PATIENCE_SECONDS = 900.0
+"""So long a SLURM that does not answer, or takes no more jobs, is waited for."""
+
+
+class Slurm(Generic[J]):
+    """Jobs as arrays of packs, in the ledger of ``folder``.
+
+    ``per_pack`` jobs make a pack. ``depth`` bounds the packs that are queued at a time (a search
+    proposes as it goes); None takes all that is handed over and leaves the order to SLURM.
+    """
+
+    word = "queued or running"
+
+    def __init__(
+        self,
+        settings: LauncherSettings,
+        folder: Path,
+        name: str,
+        *,
+        per_pack: int = 1,
+        depth: int | None = None,
+        note: Callable[[str], None] = log.warning,
+    ) -> None:
+        self.settings = settings
+        self.name = name
+        self.per_pack = per_pack
+        self.depth = depth
+        self.note = note
+        self.ledger = Ledger(folder)
+        self._buffer: list[J] = []
+        self._queued: dict[str, tuple[J, Queued]] = {}
+        self._suspects: set[str] = set()
+        self._throttles: dict[str, int] = {}
+        self._surveyed = False
+        self._ever_begun = False
+        self._poll_at = self._submit_at = self._prune_at = 0.0
+        self._refusals = 0
+        self._refused_since = 0.0
+
+    @property
+    def free(self) -> int:
+        if self.depth is None:
+            return 10**6
+        packs = {(at.batch.name, at.pack) for _, at in self._queued.values()}
+        return max(0, (self.depth - len(packs)) * self.per_pack - len(self._buffer))
+
+    @property
+    def queued(self) -> dict[str, str]:
+        """SLURM's numbers of the jobs that this launcher waits for, by their identities."""
+        return {identity: at.task for identity, (_, at) in self._queued.items()}
+
+    @property
+    def full(self) -> bool:
+        """Whether what was handed over waits for arrays that are under way."""
+        return self.depth is None and self._room() < 1
+
+    def submit(self, job: J) -> None:
+        """Takes a job; it is queued with the others by the next `wait` or `flush`."""
+        self._buffer.append(job)
+
+    def wait(self, seconds: float) -> list[Report[J]]:
+        """Queues what was handed over, and reads what came of the rest.
+
+        To be asked to wait no time means that more is handed over at once: then an array is not
+        begun yet. Raises LaunchError where SLURM refuses the jobs, does not answer for long, or
+        where no job gets as far as its first line; StoreError where the disk refuses.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            if seconds > 0:
+                self.flush()
+            reports = list(self._collect())
+            left = deadline - time.monotonic()
+            if reports or left <= 0:
+                return reports
+            time.sleep(min(TICK_SECONDS, left))
+
+    def close(self) -> list[Report[J]]:
+        """Leaves what is queued to the cluster; the next run finds it there."""
+        if self._queued:
+            self.note(
+                f"{len(self._queued)} jobs go on without this process; the same command comes back"
+                " to them, `cancel` ends them"
+            )
+        self._buffer.clear()
+        self._queued.clear()
+        self.ledger.prune()
+        return []
+
+    def flush(self) -> bool:
+        """Queues what was handed over; False where some of it has to wait: another process submits
+        now, SLURM does not answer, or as many arrays as may run at a time are under way."""
+        now = time.monotonic()
+        if not self._buffer or now < self._submit_at:
+            return not self._buffer
+        with self.ledger.submitting() as ours:
+            if not ours or not self._survey():
+                self._submit_at = max(self._submit_at, now + TICK_SECONDS)
+                return False
+            if now >= self._prune_at:
+                self.ledger.prune()
+                self._prune_at = now + PRUNE_SECONDS
+            known = self.ledger.queued()
+            self._buffer = [job for job in self._buffer if not self._attach(job, known)]
+            while self._buffer:
+                if not self._submit_array():
+                    return False
+        return True
+
+    def _survey(self) -> bool:
+        """Once, before the first submission: buries what an earlier front end has left queued and
+        what is not there any more. False where SLURM does not answer."""
+        if self._surveyed:
+            return True
+        self.ledger.queued()
+        if not all(batch.array or self._find(batch) for batch in self.ledger.open):
+            return False
+        states = cluster.states(str(batch.array) for batch in self.ledger.open)
+        if states is None:
+            return self._unanswered("squeue: SLURM does not answer")
+        for batch in self.ledger.open:
+            dead = [p for p in batch.open if states.get(batch.task(p)) not in cluster.LIVE]
+            self._close(batch, dead, "ended while nobody watched")
+        self._surveyed = True
+        return True
+
+    def _find(self, batch: Batch) -> bool:
+        """Settles whether a batch whose number nobody noted was submitted. False: no answer."""
+        array = cluster.find_by_name(batch.name)
+        if array is None:
+            return self._unanswered("squeue: SLURM does not answer")
+        if array:
+            batch.array = array
+            batch.save()
+        else:
+            for pack in batch.open:
+                batch.close(pack, "was never submitted")
+        return True
+
+    def _attach(self, job: J, known: dict[str, Queued]) -> bool:
+        """Waits for a job that is on the cluster already; False where it is not."""
+        if job.identity not in known:
+            return False
+        self._queued[job.identity] = (job, known[job.identity])
+        return True
+
+    def _submit_array(self) -> bool:
+        """Queues as much of what was handed over as an array may hold."""
+        room = self._room() if self.depth is None else self.depth
+        if room < 1:
+            return False
+        jobs = self._buffer[: self.settings.array_size * self.per_pack]
+        packs = [jobs[n : n + self.per_pack] for n in range(0, len(jobs), self.per_pack)]
+        batch = self.ledger.new(self.name, [[job.identity for job in pack] for pack in packs])
+        parallelism = min(room, len(packs))
+        try:
+            submit(batch, packs, self.settings, parallelism)
+        except RefusedError as error:
+            return self._refused(batch, str(error))
+        self._refusals = 0
+        self._throttles[batch.name] = parallelism
+        self._buffer = self._buffer[len(jobs) :]
+        for number, pack in enumerate(packs):
+            for place, job in enumerate(pack):
+                self._queued[job.identity] = (job, Queued(batch, number, place))
+        return True
+
+    def _refused(self, batch: Batch, error: str) -> bool:
+        """sbatch failed. It may have queued the batch all the same, so it is looked for by name."""
+        self._surveyed = False
+        if cluster.passing(error):
+            return self._unanswered(f"sbatch: {error}")
+        for pack in batch.open:
+            batch.close(pack, error)
+        raise LaunchError(f"sbatch refuses the jobs: {error}")
+
+    def _unanswered(self, what: str) -> bool:
+        """Backs off; raises LaunchError when that has gone on for long."""
+        now = time.monotonic()
+        if self._refusals == 0:
+            self._refused_since = now
+        if now - self._refused_since > PATIENCE_SECONDS:
+            raise LaunchError(
+                f"{what}\n  waited for {PATIENCE_SECONDS / 60:.0f} minutes; nothing is lost: run"
+                " the same command again"
+            )
+        pause = BACK_OFF_SECONDS[min(self._refusals, len(BACK_OFF_SECONDS) - 1)]
+        self._refusals += 1
+        self._submit_at = now + pause
+        self.note(f"{what}; tried again in {pause:g} s")
+        return False
+
+    def _room(self) -> int:
+        """How many packs of a new array may run at once, so that all arrays together keep to
+        `array_parallelism`."""
+        parallelism = self.settings.array_parallelism
+        return parallelism - sum(self._throttles.get(b.name, parallelism) for b in self._watched())
+
+    def _share_out(self, watched: Sequence[Batch]) -> None:
+        """Gives arrays the places of those that need them no more."""
+        left = self.settings.array_parallelism
+        for batch in watched:
+            places = max(1, min(left, len(batch.open)))
+            left = max(0, left - places)
+            if places > self._throttles.get(batch.name, 0) and len(batch.packs) > 1:
+                cluster.throttle(str(batch.array), places)
+            self._throttles[batch.name] = places
+
+    def _collect(self) -> Iterator[Report[J]]:
+        """The reports that have come in; now and then SLURM is asked who is still there."""
+        watched = self._watched()
+        for batch in watched:
+            batch.look()
+            self._ever_begun = self._ever_begun or bool(batch.begun)
+        if watched and time.monotonic() >= self._poll_at:
+            self._poll(watched)
+            self._poll_at = time.monotonic() + self.settings.poll_seconds
+        for identity, (job, at) in list(self._queued.items()):
+            if at.message is not None:
+                del self._queued[identity]
+                yield Report(job, at.message.outcome, at.message.message, at.message.detail)
+            elif at.pack in at.batch.closed:  # never begun, in a pack that is no more
+                del self._queued[identity]
+                self._buffer.append(job)
+
+    def _watched(self) -> list[Batch]:
+        """The batches that something is expected of, the oldest first."""
+        return list({at.batch.name: at.batch for _, at in self._queued.values()}.values())
+
+    def _poll(self, watched: Sequence[Batch]) -> None:
+        """Buries the packs that SLURM does not have any more.
+
+        Twice in a row: between the loss of a node, or a preemption, and the moment at which SLURM
+        queues the job again, it seems to have ended.
+        """
+        states = cluster.states(str(batch.array) for batch in watched)
+        if states is None:
+            return
+        gone = set()
+        for batch in watched:
+            for pack in batch.open:
+                state = states.get(batch.task(pack), "")
+                if state in cluster.LIVE:
+                    continue
+                gone.add(batch.task(pack))
+                if batch.task(pack) in self._suspects:
+                    self._bury(batch, pack, state)
+        self._suspects = gone
+        if self.depth is None:
+            self._share_out(watched)
+
+    def _bury(self, batch: Batch, pack: int, state: str) -> None:
+        """A pack has ended without all its reports. The job that it was at is judged by how it
+        ended; those behind it were never begun and are queued anew, unless the pack as a whole
+        was ended from outside."""
+        batch.look()
+        unreported = batch.unreported(pack)
+        if not unreported:
+            return
+        task, logs = batch.task(pack), batch.folder / "submitit"
+        state = state or cluster.final_state(task)
+        text = cluster.tail(logs / f"{task}_0_log.err", logs / f"{task}_0_log.out")
+        verdict = cluster.judge(state, text, self.settings.memory_gb, self.settings.hours)
+        lost = verdict.outcome == "lost"
+        if lost and pack not in batch.begun and not self._ever_begun:
+            self._close(batch, batch.open, state)
+            raise LaunchError(_before_its_first_line(task, verdict))
+        for place in unreported[:1] if lost else unreported:
+            batch.say(pack, place, verdict)
+        self._close(batch, [pack], state)
+        batch.look()
+
+    def _close(self, batch: Batch, packs: Sequence[int], reason: str) -> None:
+        """From here on the packs are nobody's: should SLURM start one again, it leaves at once."""
+        for pack in packs:
+            batch.close(pack, reason)
+        cluster.cancel(batch.task(pack) for pack in packs)
+
+
+def cancel_all(folder: Path) -> list[str]:
+    """Takes everything that was queued from this ledger off the cluster; SLURM's numbers of it.
+
+    Raises LaunchError where SLURM does not answer.
+    """
+    ledger = Ledger(folder)
+    ledger.queued()
+    tasks = []
+    for batch in ledger.open:
+        if batch.array is None:
+            batch.array = cluster.find_by_name(batch.name) or None
+        states = cluster.states([batch.array]) if batch.array else {}
+        if states is None:
+            raise LaunchError("squeue: SLURM does not answer; try again in a while")
+        live = [p for p in batch.open if batch.array and states.get(batch.task(p)) in cluster.LIVE]
+        for pack in batch.open:
+            for place in batch.unreported(pack):
+                batch.say(pack, place, Message("cancelled", "cancelled by the verb `cancel`"))
+            batch.close(pack, "cancelled")
+        cluster.cancel(batch.task(pack) for pack in live)
+        tasks += [batch.task(pack) for pack in live]
+    return tasks
+
+
+def _before_its_first_line(task: str, verdict: Message) -> str:
+    lines = [f"  | {line}" for line in verdict.detail.splitlines()]
+    return "\n".join(
+        [
+            f"job {task} ended before its first line: {verdict.message}",
+            *lines,
+            "  mend that, or launcher.setup, launcher.python, the partition: the other jobs of the"
+            " array were taken back, and the same command queues them anew",
+        ]
+    )

@@ -1,0 +1,238 @@
+"""What was queued, and what became of it: plain files beside the records.
+
+`results/<study>/<scale>/slurm/<batch>/` holds one submission: `batch.json` says which jobs are in
+which pack, written before it is submitted and again with the array's number; `reports/` is where
+packs and front ends leave word, a file a message. A pack is over when all its jobs have reported,
+or when a front end has buried it; nobody takes a file away that another may still want to read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nos_repro.errors import LaunchError
+from nos_repro.experiments.claim import Heartbeat
+from nos_repro.experiments.files import write_json
+from nos_repro.launch.base import Ending
+
+REPORT = re.compile(r"(\d+)-(\d+)\.json")
+PRUNE_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a pack says of one of its jobs, or whoever buried it."""
+
+    outcome: Ending
+    message: str = ""
+    detail: str = ""
+
+
+@dataclass
+class Batch:
+    """One submission: an array of packs, each a few jobs that run one after the other.
+
+    ``array`` is SLURM's number, None until sbatch has told it. ``packs`` names the jobs by their
+    identities. The rest is what the folder has told so far: ``messages`` by (pack, place),
+    ``begun`` and ``closed`` packs.
+    """
+
+    folder: Path
+    packs: list[list[str]]
+    array: str | None = None
+    submitted: float = 0.0
+    host: str = ""
+    messages: dict[tuple[int, int], Message] = field(default_factory=dict)
+    begun: set[int] = field(default_factory=set)
+    closed: set[int] = field(default_factory=set)
+    _seen: set[str] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        """Also the job's name on the cluster: unique, so that it can be looked for there."""
+        return self.folder.name
+
+    @property
+    def reports(self) -> Path:
+        return self.folder / "reports"
+
+    def task(self, pack: int) -> str:
+        """SLURM's number of a pack."""
+        return f"{self.array}_{pack}" if len(self.packs) > 1 else str(self.array)
+
+    def unreported(self, pack: int) -> list[int]:
+        """Places of a pack's jobs that have not reported."""
+        return [n for n in range(len(self.packs[pack])) if (pack, n) not in self.messages]
+
+    def over(self, pack: int) -> bool:
+        return pack in self.closed or not self.unreported(pack)
+
+    @property
+    def open(self) -> list[int]:
+        """The packs that are not over."""
+        return [pack for pack in range(len(self.packs)) if not self.over(pack)]
+
+    def save(self) -> None:
+        """Writes `batch.json`. Raises StoreError."""
+        values = {"array": self.array, "submitted": self.submitted, "host": self.host}
+        write_json(self.folder / "batch.json", {**values, "packs": self.packs})
+
+    def look(self) -> list[tuple[int, int]]:
+        """Reads what is new in the folder; the (pack, place) of new messages."""
+        fresh = []
+        try:
+            names = [entry.name for entry in os.scandir(self.reports)]
+        except FileNotFoundError:
+            names = []
+        for name in names:
+            if name in self._seen or name.startswith("."):
+                continue
+            match = REPORT.fullmatch(name)
+            if match is None:
+                number, _, kind = name.partition(".")
+                {"begun": self.begun, "closed": self.closed}[kind].add(int(number))
+            else:
+                message = _read_message(self.reports / name)
+                if message is None:
+                    continue
+                pack, place = int(match[1]), int(match[2])
+                self.messages[pack, place] = message
+                fresh.append((pack, place))
+            self._seen.add(name)
+        return fresh
+
+    def is_closed(self, pack: int) -> bool:
+        """Whether the pack has been given up, asked of the disk."""
+        return (self.reports / f"{pack}.closed").exists()
+
+    def has_said(self, pack: int, place: int) -> bool:
+        """Whether a job has reported, asked of the disk."""
+        return (self.reports / f"{pack}-{place}.json").exists()
+
+    def begin(self, pack: int, note: dict[str, Any]) -> None:
+        """A pack's process says that it has started."""
+        write_json(self.reports / f"{pack}.begun", note)
+
+    def close(self, pack: int, reason: str) -> None:
+        """Has a pack's process leave at once, should SLURM ever start it again."""
+        write_json(self.reports / f"{pack}.closed", {"reason": reason})
+        self.closed.add(pack)
+
+    def say(self, pack: int, place: int, message: Message) -> None:
+        write_json(self.reports / f"{pack}-{place}.json", asdict(message))
+
+
+def _read_message(path: Path) -> Message | None:
+    """None where it cannot be read yet, as happens on a network file system."""
+    try:
+        return Message(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+@dataclass(frozen=True)
+class Queued:
+    """Where to hear of a job that is on the cluster."""
+
+    batch: Batch
+    pack: int
+    place: int
+
+    @property
+    def task(self) -> str:
+        """SLURM's number of the job that it is in."""
+        return self.batch.task(self.pack) if self.batch.array else "not yet numbered"
+
+    @property
+    def message(self) -> Message | None:
+        return self.batch.messages.get((self.pack, self.place))
+
+
+class Ledger:
+    """All batches of one study or search."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.batches: dict[str, Batch] = {}
+
+    def refresh(self) -> None:
+        """Reads the batches that others have added since. Raises LaunchError for a damaged one."""
+        for path in self.folder.glob("*/batch.json"):
+            known = self.batches.get(path.parent.name)
+            if known is None or known.array is None:
+                self.batches[path.parent.name] = _read_batch(path)
+
+    def new(self, study: str, packs: Sequence[Sequence[str]]) -> Batch:
+        """A batch in a folder of its own, written down, not yet submitted. Raises StoreError."""
+        moment = time.strftime("%Y%m%d-%H%M%S")
+        folder = self.folder / f"{study}-{moment}-{uuid.uuid4().hex[:6]}"
+        batch = Batch(
+            folder, [list(pack) for pack in packs], None, time.time(), socket.gethostname()
+        )
+        (folder / "reports").mkdir(parents=True)
+        batch.save()
+        self.batches[batch.name] = batch
+        return batch
+
+    @property
+    def open(self) -> list[Batch]:
+        return [batch for batch in self.batches.values() if batch.open]
+
+    def queued(self) -> dict[str, Queued]:
+        """Where every job is that is queued or running, by its identity."""
+        self.refresh()
+        found = {}
+        for batch in self.open:
+            batch.look()
+            for pack in batch.open:
+                for place in batch.unreported(pack):
+                    found[batch.packs[pack][place]] = Queued(batch, pack, place)
+        return found
+
+    def prune(self) -> None:
+        """Removes batches that ended well a while ago: their jobs' records say it all. A batch
+        with a lost job keeps its logs."""
+        for name, batch in list(self.batches.items()):
+            if batch.open or batch.closed:
+                continue
+            if all(message.outcome == "recorded" for message in batch.messages.values()):
+                with contextlib.suppress(OSError):
+                    if time.time() - batch.reports.stat().st_mtime > PRUNE_SECONDS:
+                        shutil.rmtree(batch.folder, ignore_errors=True)
+                        del self.batches[name]
+
+    @contextlib.contextmanager
+    def submitting(self) -> Iterator[bool]:
+        """One process at a time submits; False where another one does so now."""
+        heartbeat = Heartbeat(self.folder)
+        if not heartbeat.take():
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            heartbeat.release()
+
+
+def _read_batch(path: Path) -> Batch:
+    try:
+        values = json.loads(path.read_bytes())
+        packs = [[str(identity) for identity in pack] for pack in values["packs"]]
+        array = None if values["array"] is None else str(values["array"])
+        return Batch(path.parent, packs, array, float(values["submitted"]), str(values["host"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LaunchError(
+            f"{path}: damaged ({error}); once `squeue` shows no job named {path.parent.name},"
+            " remove the folder"
+        ) from None

@@ -1,0 +1,115 @@
+"""A batch becomes an array of SLURM jobs; Submitit writes the script, pickles and submits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+from nos_repro.errors import LaunchError
+from nos_repro.launch.base import J
+from nos_repro.launch.settings import LauncherSettings
+from nos_repro.launch.slurm.ledger import Batch
+from nos_repro.launch.slurm.pack import Pack
+
+NO_LIMIT = 10**6
+"""Submitit counts a signal in a job of ten minutes or less as a time-out and gives up after a few
+of them. `pack.MAX_TIMEOUTS` is the limit instead: it counts time-outs only, and only those in which
+nothing was saved."""
+
+
+class RefusedError(Exception):
+    """sbatch did not take a batch, or did not say that it did; the message is sbatch's."""
+
+
+def submit(
+    batch: Batch, jobs: Sequence[Sequence[J]], settings: LauncherSettings, parallelism: int
+) -> None:
+    """Queues the packs of a batch, ``parallelism`` at a time, and writes down its number.
+
+    Raises RefusedError, StoreError.
+    """
+    folder = batch.folder / "submitit"
+    folder.mkdir(exist_ok=True)
+    executor = _executor(folder, batch.name, settings, parallelism)
+    try:
+        with _outside_slurm(), executor.batch():
+            handles = [
+                executor.submit(
+                    Pack(
+                        folder=batch.folder,
+                        number=number,
+                        jobs=pack,
+                        threads=settings.cpus,
+                        minutes=settings.minutes,
+                        signal_seconds=settings.signal_seconds,
+                    )
+                )
+                for number, pack in enumerate(jobs)
+            ]
+    except (FailedJobError, FailedSubmissionError, FileNotFoundError) as error:
+        raise RefusedError(str(error).strip()) from None
+    batch.array = handles[0].job_id.split("_")[0]
+    batch.save()
+
+
+def script(folder: Path, name: str, packs: int, settings: LauncherSettings) -> str:
+    """The sbatch script that `submit` would hand to SLURM; nothing is written."""
+    executor = _executor(folder / "submitit", name, settings, settings.array_parallelism)
+    if packs > 1:
+        executor.parameters["map_count"] = packs
+    text: str = executor._make_submission_file_text(executor._submitit_command_str, "")
+    return text
+
+
+def _executor(
+    folder: Path, name: str, settings: LauncherSettings, parallelism: int
+) -> submitit.SlurmExecutor:
+    if shutil.which("srun") is None or shutil.which("sbatch") is None:
+        raise LaunchError(
+            "launcher=slurm: no sbatch here; run this on a machine of a SLURM cluster"
+        )
+    executor = submitit.SlurmExecutor(folder, max_num_timeout=NO_LIMIT, python=settings.python)
+    executor.update_parameters(**_parameters(name, settings, parallelism))
+    return executor
+
+
+def _parameters(name: str, settings: LauncherSettings, parallelism: int) -> dict[str, Any]:
+    """The resources in Submitit's words. srun does not inherit the cores of a task by itself; a
+    process that breaks ends those that train the same trial."""
+    chosen: dict[str, Any] = {
+        "job_name": name,
+        "time": settings.minutes,
+        "nodes": settings.nodes,
+        "ntasks_per_node": settings.processes_per_node,
+        "cpus_per_task": settings.cpus,
+        "gpus_per_node": settings.gpus or None,
+        "partition": settings.partition,
+        "account": settings.account,
+        "qos": settings.qos,
+        "constraint": settings.constraint,
+        "setup": settings.setup or None,
+        "signal_delay_s": settings.signal_seconds,
+        "array_parallelism": parallelism,
+        "additional_parameters": {"requeue": True, **settings.sbatch},
+        "srun_args": [f"--cpus-per-task={settings.cpus}", "--kill-on-bad-exit=1"],
+    }
+    if settings.memory_gb is not None:
+        chosen["mem"] = f"{round(settings.memory_gb * 1024)}MB"
+    return {key: value for key, value in chosen.items() if value is not None}
+
+
+@contextlib.contextmanager
+def _outside_slurm() -> Iterator[None]:
+    """Hides that this process may itself be a SLURM job: what it submits would inherit the job's
+    shape. Where the cluster is found (`SLURM_CONF`) stays."""
+    keep = {key: os.environ[key] for key in ("SLURM_CONF",) if key in os.environ}
+    with submitit.helpers.clean_env():
+        os.environ.update(keep)
+        yield
