@@ -131,16 +131,18 @@ def run_study(
 
 def detach(
     study: Study, store: Store, launcher: Slurm[TrialJob], conditions: Conditions
-) -> dict[str, str]:
-    """Queues what can be started now and comes back; SLURM's numbers, by the trials' identities.
+) -> tuple[dict[str, str], int]:
+    """Queues what can be started now and comes back.
+
+    SLURM's numbers by the trials' identities, and how many trials have to wait until others end.
 
     Raises LaunchError where SLURM refuses, ConfigError or DataError before anything is queued.
     """
     prepare_data(study, conditions)
-    Drive(study, store, launcher, conditions, PlainDisplay()).hand_over()
+    ready = Drive(study, store, launcher, conditions, PlainDisplay()).hand_over()
     while not launcher.flush() and not launcher.full:
         time.sleep(1)
-    return launcher.queued
+    return launcher.queued, ready - len(launcher.queued)
 
 
 def prepare_data(study: Study, conditions: Conditions) -> None:

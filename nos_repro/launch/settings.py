@@ -113,6 +113,8 @@ def launcher_settings(section: dict[str, Any]) -> LauncherSettings:
     merged = {**profile, **section}
     if isinstance(profile.get("sbatch"), dict) and isinstance(section.get("sbatch"), dict):
         merged["sbatch"] = {**profile["sbatch"], **section["sbatch"]}
+    if not isinstance(merged.get("setup", []), list | tuple):
+        raise ConfigError(f"launcher.setup: expected a list of lines, got {merged['setup']!r}")
     settings: LauncherSettings = structured(LauncherSettings, merged, "launcher")
     return settings
 

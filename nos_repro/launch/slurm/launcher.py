@@ -18,6 +18,7 @@ from nos_repro.launch.base import J, Report
 from nos_repro.launch.settings import LauncherSettings
 from nos_repro.launch.slurm import cluster
 from nos_repro.launch.slurm.ledger import Batch, Ledger, Message, Queued
+from nos_repro.launch.slurm.places import Places
 from nos_repro.launch.slurm.submission import RefusedError, submit
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class Slurm(Generic[J]):
         self._buffer: list[J] = []
         self._queued: dict[str, tuple[J, Queued]] = {}
         self._suspects: set[str] = set()
-        self._throttles: dict[str, int] = {}
+        self._places = Places(settings.array_parallelism)
         self._surveyed = False
         self._ever_begun = False
         self._poll_at = self._submit_at = self._prune_at = 0.0
@@ -79,7 +80,7 @@ class Slurm(Generic[J]):
     @property
     def full(self) -> bool:
         """Whether what was handed over waits for arrays that are under way."""
-        return self.depth is None and self._room() < 1
+        return self.depth is None and self._places.room < 1
 
     def submit(self, job: J) -> None:
         """Takes a job; it is queued with the others by the next `wait` or `flush`."""
@@ -169,11 +170,12 @@ class Slurm(Generic[J]):
         if job.identity not in known:
             return False
         self._queued[job.identity] = (job, known[job.identity])
+        self._places.adopt(known[job.identity].batch)
         return True
 
     def _submit_array(self) -> bool:
         """Queues as much of what was handed over as an array may hold."""
-        room = self._room() if self.depth is None else self.depth
+        room = self._places.room if self.depth is None else self.depth
         if room < 1:
             return False
         jobs = self._buffer[: self.settings.array_size * self.per_pack]
@@ -185,7 +187,7 @@ class Slurm(Generic[J]):
         except RefusedError as error:
             return self._refused(batch, str(error))
         self._refusals = 0
-        self._throttles[batch.name] = parallelism
+        self._places.give(batch, parallelism)
         self._buffer = self._buffer[len(jobs) :]
         for number, pack in enumerate(packs):
             for place, job in enumerate(pack):
@@ -217,29 +219,14 @@ class Slurm(Generic[J]):
         self.note(f"{what}; tried again in {pause:g} s")
         return False
 
-    def _room(self) -> int:
-        """How many packs of a new array may run at once, so that all arrays together keep to
-        `array_parallelism`."""
-        parallelism = self.settings.array_parallelism
-        return parallelism - sum(self._throttles.get(b.name, parallelism) for b in self._watched())
-
-    def _share_out(self, watched: Sequence[Batch]) -> None:
-        """Gives arrays the places of those that need them no more."""
-        left = self.settings.array_parallelism
-        for batch in watched:
-            places = max(1, min(left, len(batch.open)))
-            left = max(0, left - places)
-            if places > self._throttles.get(batch.name, 0) and len(batch.packs) > 1:
-                cluster.throttle(str(batch.array), places)
-            self._throttles[batch.name] = places
-
     def _collect(self) -> Iterator[Report[J]]:
         """The reports that have come in; now and then SLURM is asked who is still there."""
         watched = self._watched()
         for batch in watched:
             batch.look()
             self._ever_begun = self._ever_begun or bool(batch.begun)
-        if watched and time.monotonic() >= self._poll_at:
+        asked = watched or (self._buffer and self._places.batches)
+        if asked and time.monotonic() >= self._poll_at:
             self._poll(watched)
             self._poll_at = time.monotonic() + self.settings.poll_seconds
         for identity, (job, at) in list(self._queued.items()):
@@ -260,9 +247,11 @@ class Slurm(Generic[J]):
         Twice in a row: between the loss of a node, or a preemption, and the moment at which SLURM
         queues the job again, it seems to have ended.
         """
-        states = cluster.states(str(batch.array) for batch in watched)
+        both = [*watched, *self._places.batches]
+        states = cluster.states({str(batch.array) for batch in both})
         if states is None:
             return
+        self._places.update(states)
         gone = set()
         for batch in watched:
             for pack in batch.open:
@@ -273,8 +262,6 @@ class Slurm(Generic[J]):
                 if batch.task(pack) in self._suspects:
                     self._bury(batch, pack, state)
         self._suspects = gone
-        if self.depth is None:
-            self._share_out(watched)
 
     def _bury(self, batch: Batch, pack: int, state: str) -> None:
         """A pack has ended without all its reports. The job that it was at is judged by how it

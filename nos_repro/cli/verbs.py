@@ -1,168 +1,22 @@
-"""The command line: one verb a function. Imports come late, so that `--help` is instant."""
+"""What each verb does: it is handed the parsed options and returns the exit status."""
 
 from __future__ import annotations
 
 import argparse
-import os
+import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from nos_repro.errors import ConfigError, NosError
+from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
     from nos_repro.experiments.build import Conditions
     from nos_repro.experiments.schema import Study
     from nos_repro.experiments.store import Store
     from nos_repro.report.search_history import History
-
-USER_ERROR = 2
-INTERRUPTED = 130
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit status (1: failed, 2: user mistake, 130: interrupted)."""
-    parser = _parser()
-    options, words = parser.parse_known_args(arguments)
-    if not hasattr(options, "verb"):
-        parser.print_help()
-        return USER_ERROR
-    unknown_flags = [word for word in words if word.startswith("-")]
-    if unknown_flags or (words and not hasattr(options, "overrides")):
-        parser.error(f"unrecognized arguments: {' '.join(unknown_flags or words)}")
-    if hasattr(options, "overrides"):
-        options.overrides = [*options.overrides, *words]
-    verb: Callable[[argparse.Namespace], int] = options.verb
-    try:
-        status = verb(options)
-        sys.stdout.flush()  # here a closed pipe is answered; at the interpreter's exit it is noise
-        return status
-    except NosError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.status
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="nos-repro",
-        description="Reproduce, use and search the optimizers of 'Neural Optimizer Search with"
-        " Reinforcement Learning' (Bello et al., 2017).",
-        epilog="example: python -m nos_repro run configs/table2.yaml --scale smoke",
-    )
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
-
-    run = _verb(
-        verbs, "run", _run, "train the trials of a study that have no record, print its table"
-    )
-    _study_arguments(run)
-    _machine_arguments(run)
-    run.add_argument("--retry", action="store_true", help="try the trials that failed again")
-    run.add_argument("--dry-run", action="store_true", help="list the trials, estimate the hours;"
-                     " with launcher=slurm print the sbatch script too")  # fmt: skip
-    run.add_argument("--detach", action="store_true",
-                     help="with launcher=slurm: come back once the jobs are queued")  # fmt: skip
-    run.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S",
-                     help="time between checkpoints of a trial (default 60)")  # fmt: skip
-
-    report = _verb(
-        verbs, "report", _report, "print the table of a study, or the report of a search, so far"
-    )
-    _study_arguments(report)
-    report.add_argument("--format", choices=("text", "markdown", "latex"), default="text")
-    report.add_argument("--write", action="store_true",
-                        help="also write tables and figure beside the records")  # fmt: skip
-
-    status = _verb(verbs, "status", _status, "what has ended, what runs, what is missing")
-    _study_arguments(status)
-
-    cancel = _verb(
-        verbs, "cancel", _cancel, "take what this study or search has queued off the cluster"
-    )
-    _study_arguments(cancel)
-
-    verify = _verb(
-        verbs, "verify", _verify, "train stale records' trials again up to their first evaluation"
-    )
-    _study_arguments(verify)
-    _machine_arguments(verify)
-    verify.add_argument("--whole", action="store_true", help="train them to their end")
-
-    search = _verb(verbs, "search", _search, "search for update rules, or go on with a search")
-    _file_arguments(search, "a search's file, e.g. configs/search.yaml", "samples=100")
-    _machine_arguments(search)
-    search.add_argument("--dry-run", action="store_true", help="the space, and about how long")
-    search.add_argument("--export-best", type=int, metavar="N",
-                        help="write the N best rules as a study that filters them")  # fmt: skip
-    search.add_argument("--output", type=Path, metavar="FILE",
-                        help="of --export-best (default: filter.yaml beside the log)")  # fmt: skip
-    search.add_argument("--confirm", action="store_true",
-                        help="train the best rules and the baselines by fresh seeds")  # fmt: skip
-    search.add_argument("--train-refused", type=int, metavar="N",
-                        help="train N of the rules that the probes refused")  # fmt: skip
-
-    rule = _verb(verbs, "rule", _rule, "explain an update rule, by its text or its name")
-    rule.add_argument("rule", metavar="RULE", help="e.g. 'exp(sign(g)*sign(m)) * g', or powersign")
-
-    export = _verb(
-        verbs, "export", _export, "write an update rule as one file that needs torch alone"
-    )
-    export.add_argument("rule", metavar="RULE", help="as for the verb rule, or 'rule: TEXT'")
-    export.add_argument("--name", metavar="NAME", help="of the class (default: by the rule)")
-
-    bench = _verb(verbs, "bench", _bench, "run the repository's benchmarks (ratios, interleaved)")
-    bench.add_argument("names", nargs="*", metavar="NAME", help="which (default: all)")
-    bench.add_argument("--list", action="store_true", help="only say which there are")
-    _results_argument(bench)
-    return parser
-
-
-def _verb(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
-    name: str,
-    function: Callable[[argparse.Namespace], int],
-    help_text: str,
-) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(name, help=help_text, description=help_text)
-    parser.set_defaults(verb=function)
-    return parser
-
-
-def _file_arguments(parser: argparse.ArgumentParser, what: str, override: str) -> None:
-    parser.add_argument("config", metavar="CONFIG", help=what)
-    parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE",
-                        help=f"settings laid over the file's, e.g. {override}")  # fmt: skip
-    parser.add_argument("--scale", default="paper", help="paper (default), small or smoke")
-    _results_argument(parser)
-
-
-def _study_arguments(parser: argparse.ArgumentParser) -> None:
-    _file_arguments(parser, "a study file, e.g. configs/table2.yaml", "task.width=2")
-    parser.add_argument("--rows", action="append", default=[], metavar="ROW",
-                        help="only this row, or these: 'PowerSign*'; repeatable")  # fmt: skip
-
-
-def _machine_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, metavar="DIR", help="where the data sets lie (default:"
-                     " $NOS_REPRO_DATA, else a folder in the user's cache)")  # fmt: skip
-    parser.add_argument("--workers", type=int, metavar="N", help="trials at a time (default: one a"
-                     " core, or one a GPU; 0: in this process)")  # fmt: skip
-    parser.add_argument(
-        "--threads", type=int, default=1, metavar="N", help="cores a trial (default: 1)"
-    )
-
-
-def _results_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
-                        help="where records are kept (default: results)")  # fmt: skip
 
 
 def _open(options: argparse.Namespace) -> tuple[Study, Store]:
@@ -203,7 +57,7 @@ def _check_results(folder: Path) -> None:
         raise ConfigError(f"--results {folder}: is a file, not a folder")
 
 
-def _run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _as_interrupt)
     from nos_repro.experiments.selection import outcomes
     from nos_repro.launch.dry_run import dry_run
@@ -244,31 +98,46 @@ def _detach(
 ) -> int:
     from nos_repro.launch.run import detach
 
-    queued = detach(study, store, launcher, conditions)
-    words = " ".join([options.config, "--scale", options.scale, *options.overrides])
+    queued, waiting = detach(study, store, launcher, conditions)
+    words = shlex.join(_same_study(options))
     arrays = ", ".join(sorted({task.split("_")[0] for task in queued.values()}))
-    print(
-        f"{len(queued)} trials are queued or running" + (f" in SLURM's {arrays}" if queued else "")
-    )
-    print(f"how far they are:   python -m nos_repro status {words}")
-    print(f"the table:          python -m nos_repro report {words}")
-    print(f"what comes then:    python -m nos_repro run {words}   (--detach to leave again)")
-    print(f"end them:           python -m nos_repro cancel {words}")
+    where = f" in SLURM's {arrays}" if queued else ""
+    more = f"; {waiting} more wait for launcher.array_parallelism" if waiting else ""
+    print(f"{len(queued)} trials are queued or running{where}{more}")
+    print(f"how far they are:  python -m nos_repro status {words}")
+    print(f"the table so far:  python -m nos_repro report {words}")
+    print(f"what comes next:   python -m nos_repro run {words}   (--detach to leave again)")
+    print(f"to end them:       python -m nos_repro cancel {words}")
     _say_problems(store)
     return 0
 
 
-def _cancel(options: argparse.Namespace) -> int:
+def _same_study(options: argparse.Namespace) -> list[str]:
+    """The words by which another verb is told the same study."""
+    rows = [word for row in options.rows for word in ("--rows", row)]
+    results = [] if options.results == Path("results") else ["--results", str(options.results)]
+    return [options.config, "--scale", options.scale, *options.overrides, *rows, *results]
+
+
+def cancel(options: argparse.Namespace) -> int:
+    from nos_repro.experiments.settings_file import find_config, is_search
     from nos_repro.launch.slurm.launcher import cancel_all
 
-    history = _history(options)
-    root = history.folder if history is not None else _open(options)[1].root
+    path = find_config(options.config)
+    if is_search(path):
+        from nos_repro.search.run import folder_of
+        from nos_repro.search.settings import load_search
+
+        search = load_search(path, scale=options.scale, overrides=options.overrides)
+        root = folder_of(search, options.results)
+    else:
+        root = _open(options)[1].root
     tasks = cancel_all(root / "slurm")
     print(f"{len(tasks)} jobs cancelled" + (f": {' '.join(tasks)}" if tasks else ""))
     return 0
 
 
-def _report(options: argparse.Namespace) -> int:
+def report(options: argparse.Namespace) -> int:
     from nos_repro.experiments.selection import outcomes
     from nos_repro.report.table import study_table
     from nos_repro.report.write import write_report
@@ -299,7 +168,7 @@ def _report_search(history: History, options: argparse.Namespace) -> int:
     return 0
 
 
-def _status(options: argparse.Namespace) -> int:
+def status(options: argparse.Namespace) -> int:
     from nos_repro.report.status import study_status
 
     history = _history(options)
@@ -313,7 +182,7 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
-def _verify(options: argparse.Namespace) -> int:
+def verify(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _as_interrupt)
     from nos_repro.launch.run import conditions_of, worker_count
     from nos_repro.launch.verify import verify
@@ -334,7 +203,7 @@ def _verify(options: argparse.Namespace) -> int:
     return 1 if differing else 0
 
 
-def _search(options: argparse.Namespace) -> int:
+def search(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _as_interrupt)
     import torch
 
@@ -393,21 +262,21 @@ def _search(options: argparse.Namespace) -> int:
     return 0
 
 
-def _rule(options: argparse.Namespace) -> int:
+def rule(options: argparse.Namespace) -> int:
     from nos_repro.rules.explain import explain
 
     print(explain(options.rule))
     return 0
 
 
-def _export(options: argparse.Namespace) -> int:
+def export(options: argparse.Namespace) -> int:
     from nos_repro.optim.export import export
 
     print(export(options.rule, options.name), end="")
     return 0
 
 
-def _bench(options: argparse.Namespace) -> int:
+def bench(options: argparse.Namespace) -> int:
     from nos_repro.bench import list_benchmarks, run_benchmarks
 
     if options.list:

@@ -1,0 +1,95 @@
+"""What a study on SLURM costs the machine that it is started from: queueing it, and waiting for it.
+
+On the real thing, where `squeue` answers; the 500 jobs are held, so that nothing runs, and are
+cancelled in the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from nos_repro.bench.runner import Ratio, Row, register_benchmark
+from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.load import task_section
+from nos_repro.experiments.schema import Row as StudyRow
+from nos_repro.experiments.schema import Selection, Study
+from nos_repro.experiments.store import Store
+from nos_repro.launch.drive import Drive
+from nos_repro.launch.progress import PlainDisplay
+from nos_repro.launch.settings import LauncherSettings
+from nos_repro.launch.slurm.launcher import Slurm, cancel_all
+from nos_repro.launch.trial_job import TrialJob
+
+TRIALS, WATCH_SECONDS = 500, 60.0
+
+
+@register_benchmark("slurm-front-end")
+def slurm_front_end() -> Iterator[Row]:
+    """Seconds to queue 500 trials, and the share of a core that waiting for them takes."""
+    if not _answers():
+        print("  no SLURM here that answers: left out", flush=True)
+        return
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        store = Store(Path(folder), "front_end", "smoke")
+        settings = LauncherSettings(name="slurm", sbatch={"hold": True})
+        launcher: Slurm[TrialJob] = Slurm(settings, store.root / "slurm", "nos-bench")
+        drive = Drive(_study(), store, launcher, Conditions(Path(folder)), _Watching())
+        try:
+            started = time.perf_counter()
+            queued = drive.hand_over()
+            assert launcher.flush(), "SLURM did not take the jobs"
+            seconds = time.perf_counter() - started
+            yield Row(f"queueing {queued} trials", Ratio.of([seconds], "s"), at_most=10.0)
+            yield Row("waiting for them, of a core", Ratio.of([_share(drive)], "%"), at_most=2.0)
+        finally:
+            cancel_all(store.root / "slurm")
+
+
+def _answers() -> bool:
+    try:
+        return subprocess.run(["squeue", "--noheader"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+def _study() -> Study:
+    return Study(
+        study="front_end",
+        source="benchmark",
+        claim="none",
+        task=task_section({"name": "convnet", "data": "digits"}),
+        rows={f"row {n}": StudyRow("sgd", seed=n) for n in range(TRIALS // 10)},
+        columns={"best_test": "Best Test"},
+        sweep={"lr": [10.0**-n for n in range(10)]},
+        selection=Selection(),
+        scale="smoke",
+    )
+
+
+class _Watching(PlainDisplay):
+    """What a user sees without a terminal, for a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.end = float("inf")
+
+    def update(self, state: Drive) -> None:
+        super().update(state)
+        if time.monotonic() > self.end:
+            raise KeyboardInterrupt
+
+
+def _share(drive: Drive) -> float:
+    """Processor time of this process and of the commands it runs, per cent of the time."""
+    assert isinstance(drive.display, _Watching)
+    drive.display.end = time.monotonic() + WATCH_SECONDS
+    before, started = sum(os.times()[:4]), time.perf_counter()
+    with contextlib.suppress(KeyboardInterrupt):
+        drive.run()
+    return 100 * (sum(os.times()[:4]) - before) / (time.perf_counter() - started)

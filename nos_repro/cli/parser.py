@@ -1,0 +1,131 @@
+"""What the command line understands."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from nos_repro.cli import verbs as does
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nos-repro",
+        description="Reproduce, use and search the optimizers of 'Neural Optimizer Search with"
+        " Reinforcement Learning' (Bello et al., 2017).",
+        epilog="example: python -m nos_repro run configs/table2.yaml --scale smoke",
+    )
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
+
+    run = _verb(
+        verbs, "run", does.run, "train the trials of a study that have no record, print its table"
+    )
+    _study_arguments(run)
+    _machine_arguments(run)
+    run.add_argument("--retry", action="store_true", help="try the trials that failed again")
+    run.add_argument("--dry-run", action="store_true", help="list the trials, estimate the hours;"
+                     " with launcher=slurm print the sbatch script too")  # fmt: skip
+    run.add_argument("--detach", action="store_true",
+                     help="with launcher=slurm: come back once the jobs are queued")  # fmt: skip
+    run.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S",
+                     help="time between checkpoints of a trial (default 60)")  # fmt: skip
+
+    report = _verb(
+        verbs,
+        "report",
+        does.report,
+        "print the table of a study, or the report of a search, so far",
+    )
+    _study_arguments(report)
+    report.add_argument("--format", choices=("text", "markdown", "latex"), default="text")
+    report.add_argument("--write", action="store_true",
+                        help="also write tables and figure beside the records")  # fmt: skip
+
+    status = _verb(verbs, "status", does.status, "what has ended, what runs, what is missing")
+    _study_arguments(status)
+
+    cancel = _verb(
+        verbs, "cancel", does.cancel, "take what this study or search has queued off the cluster"
+    )
+    _study_arguments(cancel)
+
+    verify = _verb(
+        verbs,
+        "verify",
+        does.verify,
+        "train stale records' trials again up to their first evaluation",
+    )
+    _study_arguments(verify)
+    _machine_arguments(verify)
+    verify.add_argument("--whole", action="store_true", help="train them to their end")
+
+    search = _verb(verbs, "search", does.search, "search for update rules, or go on with a search")
+    _file_arguments(search, "a search's file, e.g. configs/search.yaml", "samples=100")
+    _machine_arguments(search)
+    search.add_argument("--dry-run", action="store_true", help="the space, and about how long")
+    search.add_argument("--export-best", type=int, metavar="N",
+                        help="write the N best rules as a study that filters them")  # fmt: skip
+    search.add_argument("--output", type=Path, metavar="FILE",
+                        help="of --export-best (default: filter.yaml beside the log)")  # fmt: skip
+    search.add_argument("--confirm", action="store_true",
+                        help="train the best rules and the baselines by fresh seeds")  # fmt: skip
+    search.add_argument("--train-refused", type=int, metavar="N",
+                        help="train N of the rules that the probes refused")  # fmt: skip
+
+    rule = _verb(verbs, "rule", does.rule, "explain an update rule, by its text or its name")
+    rule.add_argument("rule", metavar="RULE", help="e.g. 'exp(sign(g)*sign(m)) * g', or powersign")
+
+    export = _verb(
+        verbs, "export", does.export, "write an update rule as one file that needs torch alone"
+    )
+    export.add_argument("rule", metavar="RULE", help="as for the verb rule, or 'rule: TEXT'")
+    export.add_argument("--name", metavar="NAME", help="of the class (default: by the rule)")
+
+    bench = _verb(
+        verbs, "bench", does.bench, "run the repository's benchmarks (ratios, interleaved)"
+    )
+    bench.add_argument("names", nargs="*", metavar="NAME", help="which (default: all)")
+    bench.add_argument("--list", action="store_true", help="only say which there are")
+    _results_argument(bench)
+    return parser
+
+
+def _verb(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    function: Callable[[argparse.Namespace], int],
+    help_text: str,
+) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=help_text, description=help_text)
+    parser.set_defaults(verb=function)
+    return parser
+
+
+def _file_arguments(parser: argparse.ArgumentParser, what: str, override: str) -> None:
+    parser.add_argument("config", metavar="CONFIG", help=what)
+    parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE",
+                        help=f"settings laid over the file's, e.g. {override}")  # fmt: skip
+    parser.add_argument("--scale", default="paper", help="paper (default), small or smoke")
+    _results_argument(parser)
+
+
+def _study_arguments(parser: argparse.ArgumentParser) -> None:
+    _file_arguments(parser, "a study file, e.g. configs/table2.yaml", "task.width=2")
+    parser.add_argument("--rows", action="append", default=[], metavar="ROW",
+                        help="only this row, or these: 'PowerSign*'; repeatable")  # fmt: skip
+
+
+def _machine_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, metavar="DIR", help="where the data sets lie (default:"
+                     " $NOS_REPRO_DATA, else a folder in the user's cache)")  # fmt: skip
+    parser.add_argument("--workers", type=int, metavar="N", help="trials at a time (default: one a"
+                     " core, or one a GPU; 0: in this process)")  # fmt: skip
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="cores a trial (default: 1)"
+    )
+
+
+def _results_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
+                        help="where records are kept (default: results)")  # fmt: skip

@@ -1,0 +1,45 @@
+#!/bin/bash
+# A whole table on a SLURM cluster:  sbatch slurm/table.sh [CONFIG] [KEY=VALUE ...] [--scale SCALE]
+#   sbatch slurm/table.sh configs/table2.yaml --scale small launcher.cluster=example
+#
+# This job only hands the trials out, as array jobs, and prints the table: one core, no GPU. When its
+# time is nearly over it saves, is queued again and goes on, however often that happens: nothing is
+# lost and nothing is trained twice. After a hard kill, submit it again: it does the same.
+#
+# ---- the one place to edit on another cluster: this job's resources, and how Python is found -------
+#SBATCH --job-name=nos-table
+#SBATCH --time=24:00:00
+#SBATCH --cpus-per-task=1
+#SBATCH --mem=4G
+##SBATCH --partition=cpu
+##SBATCH --account=my_group
+#SBATCH --signal=B:USR2@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=slurm-%x-%j.log
+environment() {
+  : # module load python/3.11; source .venv/bin/activate
+}
+trials=(launcher=slurm) # launcher.cluster=NAME reads slurm/clusters/NAME.yaml
+# -----------------------------------------------------------------------------------------------------
+
+set -uo pipefail
+environment
+config=configs/table2.yaml
+if [ $# -gt 0 ] && [[ $1 != *=* && $1 != -* ]]; then config=$1; shift; fi
+
+python -u -m nos_repro run "$config" "${trials[@]}" "$@" &
+driver=$!
+
+told=
+trap 'told=yes; kill -TERM "$driver" 2>/dev/null' USR2 TERM INT # time over, preempted, cancelled
+while kill -0 "$driver" 2>/dev/null; do wait "$driver"; status=$?; done
+
+if [ -n "$told" ] && [ "$status" != 0 ]; then
+  echo "[$(date +%T)] saved"
+  for _ in $(seq 30); do # until SLURM ends this job; one that is being cancelled is not queued again
+    sleep 5
+    [ "$(squeue -h -j "$SLURM_JOB_ID" -o %T)" = RUNNING ] && scontrol requeue "$SLURM_JOB_ID"
+  done
+fi
+exit "$status"

@@ -1,0 +1,154 @@
+"""The ledger of what was queued, and what is made of the words of SLURM."""
+
+import json
+import os
+import time
+
+import pytest
+
+from nos_repro.errors import LaunchError
+from nos_repro.launch.slurm import cluster
+from nos_repro.launch.slurm.ledger import Ledger, Message
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger(tmp_path / "slurm")
+
+
+def queued(ledger, packs=(("a", "b"), ("c",))):
+    batch = ledger.new("tiny", packs)
+    batch.array = "71"
+    batch.save()
+    return batch
+
+
+def test_another_process_reads_what_was_queued_and_where(ledger):
+    queued(ledger)
+    found = Ledger(ledger.folder).queued()
+    assert {identity: at.task for identity, at in found.items()} == {
+        "a": "71_0", "b": "71_0", "c": "71_1",
+    }  # fmt: skip
+
+
+def test_a_batch_of_one_job_is_no_array(ledger):
+    queued(ledger, [("a", "b")])
+    assert {at.task for at in ledger.queued().values()} == {"71"}
+
+
+def test_what_has_reported_is_queued_no_more_and_everybody_hears_it(ledger):
+    batch = queued(ledger)
+    other = Ledger(ledger.folder)
+    assert len(other.queued()) == 3
+    batch.say(0, 0, Message("recorded"))
+    assert set(other.queued()) == {"b", "c"}
+    (seen,) = other.batches.values()
+    assert seen.messages[0, 0].outcome == "recorded"
+
+
+def test_a_closed_pack_is_nobodys(ledger):
+    batch = queued(ledger)
+    batch.close(0, "gone")
+    assert set(Ledger(ledger.folder).queued()) == {"c"}
+    assert batch.is_closed(0)
+    assert not batch.is_closed(1)
+
+
+def test_a_report_that_is_not_whole_yet_is_read_later(ledger):
+    batch = queued(ledger)
+    path = batch.reports / "1-0.json"
+    path.write_text('{"outcome": "reco')
+    assert batch.look() == []
+    path.write_text('{"outcome": "recorded", "message": "", "detail": ""}')
+    assert batch.look() == [(1, 0)]
+    assert batch.look() == []
+
+
+def test_a_batch_whose_number_nobody_noted_is_known_as_such(ledger):
+    ledger.new("tiny", [("a",)])
+    (at,) = Ledger(ledger.folder).queued().values()
+    assert at.task == "not yet numbered"
+
+
+def test_a_damaged_batch_is_one_error_that_names_the_file_and_the_job(ledger):
+    batch = queued(ledger)
+    (batch.folder / "batch.json").write_text("{")
+    with pytest.raises(LaunchError, match=rf"{batch.name}/batch.json: damaged.*squeue"):
+        Ledger(ledger.folder).queued()
+
+
+def test_one_process_at_a_time_submits(ledger, tmp_path):
+    ledger.folder.mkdir()
+    claim = {"host": "elsewhere", "pid": 1, "updated": time.time()}
+    (ledger.folder / "claim.json").write_text(json.dumps(claim))
+    with ledger.submitting() as ours:
+        assert not ours
+    (ledger.folder / "claim.json").write_text(json.dumps({**claim, "updated": 0}))
+    with ledger.submitting() as ours:
+        assert ours
+    assert not (ledger.folder / "claim.json").exists()
+
+
+def test_only_batches_that_ended_well_a_while_ago_are_removed(ledger):
+    well, lost, fresh = (queued(ledger, [("a",)]) for _ in range(3))
+    for batch in (well, fresh):
+        batch.say(0, 0, Message("recorded"))
+    lost.say(0, 0, Message("lost", "its node failed"))
+    for batch in (well, lost):
+        os.utime(batch.reports, (0, 0))
+    ledger.queued()
+    ledger.prune()
+    assert not well.folder.exists()
+    assert lost.folder.exists()
+    assert fresh.folder.exists()
+
+
+# fmt: off
+ENDINGS = [
+    ("OUT_OF_MEMORY", "",                                "lost",      "raise launcher.memory_gb"),
+    ("FAILED",        "Detected 1 oom_kill event",       "lost",      "out of memory (2 GB"),
+    ("FAILED",        "exceeded memory limit (63 > 26)", "lost",      "out of memory (2 GB"),
+    ("FAILED",        "srun: error: task 0: Killed",     "lost",      "(SLURM says FAILED)"),
+    ("TIMEOUT",       "",                                "timed_out", "time limit (4 h)"),
+    ("CANCELLED",     "Out Of Memory",                   "cancelled", "somebody cancelled it"),
+    ("NODE_FAIL",     "",                                "lost",      "its node failed"),
+    ("PREEMPTED",     "",                                "lost",      "preempted"),
+    ("UNKNOWN",       "",                                "lost",      "SLURM says UNKNOWN"),
+]
+REFUSALS = [
+    ("Batch job submission failed: Unable to contact slurm controller (connect failure)", True),
+    ("Batch job submission failed: Socket timed out on send/recv operation",              True),
+    ("AssocMaxSubmitJobLimit: Job violates accounting/QOS policy (job submit limit)",     True),
+    ("invalid partition specified: nowhere",                                              False),
+    ("Invalid account or account/partition combination specified",                        False),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("state", "log", "outcome", "said"), ENDINGS)
+def test_each_way_to_end_without_a_word_is_told_apart(state, log, outcome, said):
+    message = cluster.judge(state, log, memory_gb=2, hours=4)
+    assert message.outcome == outcome
+    assert said in message.message
+    assert message.detail == log
+
+
+@pytest.mark.parametrize(("error", "passing"), REFUSALS)
+def test_only_errors_that_pass_are_waited_out(error, passing):
+    assert cluster.passing(error) is passing
+
+
+def test_a_slurm_that_does_not_answer_is_no_answer(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert cluster.states(["1"]) is None
+    assert cluster.find_by_name("tiny") is None
+    assert cluster.own_state("1") is None
+    with pytest.raises(LaunchError, match="does not answer"):
+        cluster.cancel(["1"])
+
+
+def test_the_tail_is_that_of_the_first_log_that_says_something(tmp_path):
+    (tmp_path / "err").write_text("\n\n")
+    (tmp_path / "out").write_text("".join(f"line {n}\n" for n in range(40)))
+    text = cluster.tail(tmp_path / "missing", tmp_path / "err", tmp_path / "out")
+    assert text.splitlines() == [f"line {n}" for n in range(28, 40)]

@@ -1,0 +1,299 @@
+"""Studies on a real SLURM: whatever happens to jobs, nodes, daemons and front ends, the numbers are
+those of an undisturbed run on this machine, byte for byte, and nothing is trained twice at once."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.launch.slurm_lab import (
+    ENVIRONMENT,
+    LAUNCHER,
+    LONG,
+    Witness,
+    front_end,
+    metrics,
+    on_slurm,
+    records,
+    run,
+    tasks,
+    training,
+    trials,
+    wait_for,
+    write_study,
+)
+
+pytestmark = [on_slurm, pytest.mark.slow]
+OFTEN = ("--checkpoint-seconds", "0.5")
+
+
+def made_here(folder, study=None):
+    config = write_study(folder, **({"study": study} if study else {}))
+    done = run("run", config, folder / "results", "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    return folder / "results"
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """The study of twelve trials, by worker processes of this machine."""
+    return made_here(tmp_path_factory.mktemp("local"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The metrics of the two long trials when nothing happens to them."""
+    return metrics(made_here(tmp_path_factory.mktemp("undisturbed"), LONG))
+
+
+@pytest.fixture
+def config(tmp_path):
+    return write_study(tmp_path, LONG)
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Empty; what a test leaves on the cluster is taken off it."""
+    yield tmp_path / "results"
+    subprocess.run(["scancel", f"--user={os.getuid()}"], check=False)
+    wait_for(lambda: not tasks("PENDING", "RUNNING", "COMPLETING"), 60)
+
+
+@pytest.mark.parametrize("per_job", [1, 4])
+def test_a_study_as_an_array_has_the_records_that_it_has_on_this_machine(
+    tmp_path, results, local, per_job
+):
+    most = 0
+    words = (*LAUNCHER, "launcher.array_parallelism=2", f"launcher.trials_per_job={per_job}")
+    with front_end(write_study(tmp_path), results, *words) as process:
+        while process.poll() is None:
+            most = max(most, len(tasks("RUNNING")))
+            time.sleep(0.2)
+        assert process.returncode == 0, process.stdout.read()
+    assert len(records(local)) == 12
+    assert records(results) == records(local)
+    assert metrics(results) == metrics(local)
+    assert most == 2
+
+
+def test_a_job_that_is_told_to_leave_saves_and_is_queued_again(config, results, undisturbed):
+    with Witness(results), front_end(config, results, *LAUNCHER, *OFTEN) as process:
+        wait_for(lambda: training(results))
+        for job in tasks("RUNNING"):
+            subprocess.run(["scancel", "--signal=USR2", job], check=True)
+        said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert metrics(results) == undisturbed
+    assert "lost" not in said
+    assert any("SIGUSR2" in log for log in logs(results))
+
+
+def test_a_job_that_is_told_to_end_by_hand_saves_and_is_queued_again(config, results, undisturbed):
+    with Witness(results), front_end(config, results, *LAUNCHER, *OFTEN) as process:
+        (pid, *_) = wait_for(lambda: training(results))
+        os.kill(pid, signal.SIGTERM)
+        said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert metrics(results) == undisturbed
+
+
+def test_a_trial_that_is_longer_than_its_job_may_be_goes_on_in_the_next(
+    config, results, undisturbed
+):
+    limit = ("launcher.hours=0.016", "launcher.signal_seconds=30")
+    with Witness(results), front_end(config, results, *LAUNCHER, *limit, *OFTEN) as process:
+        said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert metrics(results) == undisturbed
+
+
+def test_a_trial_whose_process_is_killed_is_submitted_again(config, results, undisturbed):
+    with Witness(results), front_end(config, results, *LAUNCHER, *OFTEN) as process:
+        (pid, *_) = wait_for(lambda: training(results))
+        os.kill(pid, signal.SIGKILL)
+        said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert metrics(results) == undisturbed
+    assert "ended without a word" in said
+    assert "Killed" in said  # srun's word, in the tail of the log
+
+
+def test_a_node_that_is_drained_and_one_that_fails_only_hold_trials_up(
+    config, results, undisturbed
+):
+    def node(state):
+        words = ["scontrol", "update", "NodeName=ALL", f"State={state}"]
+        subprocess.run([*words, *(["Reason=test"] if state != "resume" else [])], check=True)
+
+    words = (*LAUNCHER, "launcher.array_parallelism=1", *OFTEN)
+    try:
+        with Witness(results), front_end(config, results, *words) as process:
+            wait_for(lambda: training(results))
+            node("drain")
+            wait_for(lambda: len(metrics(results)) and not tasks("RUNNING"))
+            assert tasks("PENDING")
+            node("resume")
+            wait_for(lambda: training(results))
+            node("down")
+            wait_for(lambda: not training(results) or not tasks("RUNNING"))
+            node("resume")
+            said, _ = process.communicate(timeout=300)
+    finally:
+        node("resume")
+    assert process.returncode == 0, said
+    assert metrics(results) == undisturbed
+
+
+def test_a_controller_of_slurm_that_dies_and_comes_back_is_waited_for(config, results, undisturbed):
+    words = (*LAUNCHER, "launcher.array_parallelism=1", *OFTEN)
+    with Witness(results), front_end(config, results, *words) as process:
+        wait_for(lambda: training(results))
+        subprocess.run(["pkill", "--signal", "KILL", "--exact", "slurmctld"], check=True)
+        time.sleep(5)
+        subprocess.run(["slurmctld", "-f", os.environ["SLURM_CONF"]], check=True)
+        said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert metrics(results) == undisturbed
+
+
+def test_trials_go_on_without_their_front_end_and_the_next_one_waits_for_them(
+    config, results, undisturbed
+):
+    with Witness(results):
+        with front_end(config, results, *LAUNCHER, *OFTEN) as process:
+            wait_for(lambda: training(results))
+            process.kill()
+        jobs = set(tasks("RUNNING", "PENDING"))
+        assert jobs
+        with front_end(config, results, *LAUNCHER, *OFTEN) as process:
+            seen = set()
+            while process.poll() is None:
+                seen |= set(tasks("RUNNING", "PENDING"))
+                time.sleep(0.2)
+            assert process.returncode == 0, process.stdout.read()
+    assert seen <= jobs
+    assert metrics(results) == undisturbed
+
+
+def test_submit_and_leave_says_what_is_queued_and_never_queues_it_twice(config, results):
+    words = (*LAUNCHER, "launcher.array_parallelism=1")
+    first = run("run", config, results, *words, "--detach")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.startswith("2 trials are queued or running in SLURM's ")
+    jobs = tasks("RUNNING", "PENDING")
+    assert len(jobs) == 2
+    assert run("run", config, results, *words, "--detach").stdout.startswith("2 trials are")
+    assert tasks("RUNNING", "PENDING") == jobs
+    said = run("status", config, results).stdout
+    assert f"queued as {jobs[-1]}" in said
+    assert "0 of 2 trials have ended" in said
+
+
+def test_cancel_takes_what_the_study_has_queued_off_the_cluster_and_nothing_else(
+    config, tmp_path, results
+):
+    other = subprocess.run(
+        ["sbatch", "--parsable", "--wrap=sleep 600", "--output=/dev/null"],
+        capture_output=True, text=True, check=True, cwd=tmp_path,
+    ).stdout.strip()  # fmt: skip
+    assert run("run", config, results, *LAUNCHER, "--detach").returncode == 0
+    assert len(tasks("RUNNING", "PENDING")) == 3
+    said = run("cancel", config, results)
+    assert said.stdout.startswith("2 jobs cancelled: "), said.stderr
+    wait_for(lambda: tasks("RUNNING", "PENDING", "COMPLETING") == [other], 60)
+    assert run("cancel", config, results).stdout == "0 jobs cancelled\n"
+
+
+def test_a_job_that_somebody_cancels_is_not_queued_again_in_this_run(config, results):
+    with front_end(config, results, *LAUNCHER, "launcher.array_parallelism=1") as process:
+        wait_for(lambda: training(results) or len(tasks("RUNNING")))
+        for job in tasks("RUNNING", "PENDING"):
+            subprocess.run(["scancel", job], check=True)
+        said, _ = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert said.count("somebody cancelled it; given up for this run") == 2
+
+
+def test_a_trial_that_needs_too_much_memory_is_told_apart_and_tried_only_so_often(config, results):
+    said = run("run", config, results, "launcher=slurm", "launcher.memory_gb=0.3",
+               "launcher.poll_seconds=1")  # fmt: skip
+    assert said.returncode == 2
+    assert "out of memory (0.3 GB asked for): raise launcher.memory_gb" in said.stderr
+    assert "exceeded memory limit" in said.stderr
+    assert not tasks("RUNNING", "PENDING")
+
+
+def test_what_breaks_before_the_first_line_stops_the_run_with_the_end_of_its_log(config, results):
+    said = run("run", config, results, *LAUNCHER, "launcher.setup=[exit 3]")
+    assert said.returncode == 2
+    assert "ended before its first line" in said.stderr
+    assert "launcher.setup" in said.stderr
+
+
+def test_a_partition_that_does_not_exist_is_one_error_and_nothing_is_queued(config, results):
+    said = run("run", config, results, *LAUNCHER, "launcher.partition=nowhere")
+    assert said.returncode == 2
+    assert "sbatch refuses the jobs" in said.stderr
+    assert "partition" in said.stderr
+    assert "Traceback" not in said.stderr
+    assert not tasks("RUNNING", "PENDING")
+
+
+def test_gpus_are_asked_for_and_each_job_has_its_own(tmp_path, results):
+    """The GPUs are declared ones, character devices: enough for the scheduler."""
+    most = 0
+    devices = tmp_path / "devices"
+    setup = [f'echo "$CUDA_VISIBLE_DEVICES" >> {devices}', "unset CUDA_VISIBLE_DEVICES"]
+    config = write_study(tmp_path, launcher={"gpus": 1, "partition": "gpu", "setup": setup})
+    words = (*LAUNCHER, "--rows", "PowerSign")
+    with front_end(config, results, *words) as process:
+        while process.poll() is None:
+            most = max(most, len(tasks("RUNNING")))
+            time.sleep(0.2)
+        assert process.returncode == 0, process.stdout.read()
+    assert most == 2  # four jobs at first, two GPUs
+    assert set(devices.read_text().split()) == {"0", "1"}
+
+
+def test_a_search_of_nested_jobs_survives_its_own_time_limit(tmp_path, results):
+    done = subprocess.run(
+        [
+            "sbatch", "--parsable", "--time=1", "--signal=B:USR2@25", "--mem=3G",
+            f"--output={tmp_path}/log", f"--chdir={ROOT}", "slurm/search.sh", "configs/search.yaml",
+            "--scale", "smoke", "--results", str(results), *LAUNCHER[1:], "samples=30",
+            "launcher.array_parallelism=2", "launcher.trials_per_job=3",
+        ],
+        capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    log = Path(results, "search/smoke/log.jsonl")
+    wait_for(lambda: log.exists() and log.read_text().count('"event":"evaluated"') >= 30)
+    wait_for(lambda: not tasks("PENDING", "RUNNING", "COMPLETING"), 120)
+    said = (tmp_path / "log").read_text()
+    assert "saved" in said
+    assert "30/30 rules" in said
+    events = [line for line in log.read_text().splitlines() if '"event":"evaluated"' in line]
+    assert len(events) == 30
+
+
+def test_the_driver_of_a_table_prints_it_at_its_end(tmp_path, results):
+    config = write_study(tmp_path, rows={"PowerSign": {"optimizer": "powersign-ld"}})
+    done = subprocess.run(
+        [
+            "sbatch", "--parsable", "--mem=3G", f"--output={tmp_path}/log", "slurm/table.sh",
+            str(config), "--scale", "smoke", "--results", str(results), *LAUNCHER[1:],
+            "launcher.trials_per_job=2",
+        ],
+        capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    wait_for(lambda: "a number is mean" in Path(tmp_path, "log").read_text().lower())
+    assert len(records(results)) == 6
+
+
+def logs(results):
+    return [path.read_text() for path in trials(results).parent.glob("slurm/*/submitit/*_log.*")]
