@@ -240,7 +240,7 @@ def search(options: argparse.Namespace) -> int:
     workers = max(1, worker_count(options.workers, options.threads))
     torch.set_num_threads(1)  # the controller's; a replay repeats its sums bit for bit
     if options.dry_run:
-        print(dry_run(search, conditions, workers))
+        print(dry_run(search, options.results, conditions, workers))
         return 0
     launcher = launcher_of(
         settings,

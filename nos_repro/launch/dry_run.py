@@ -71,7 +71,7 @@ def slurm_plan(
     at_once = min(packs, settings.array_parallelism)
     where = f"{settings.nodes} node{'s' * (settings.nodes > 1)} x {settings.gpus} GPUs"
     lines = [
-        f"{jobs} to run: {packs} SLURM jobs of up to {per_pack} trials, {at_once} at a time; each"
+        f"{jobs} to run: {packs} SLURM jobs of up to {per_pack} each, {at_once} at a time; each"
         f" {where}, {settings.processes_per_node} processes a node of {settings.cpus} cores,"
         f" at most {settings.minutes / 60:g} h (a longer one is saved and queued again)",
         f"reserved at most, without such repetition: {packs * settings.gpu_hours:g} GPU-hours,"

@@ -11,6 +11,7 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
+from nos_repro.launch.slurm import cluster
 from nos_repro.launch.slurm.ledger import Ledger
 from nos_repro.report.race import how_far
 
@@ -36,14 +37,20 @@ def study_status(study: Study, store: Store) -> str:
 
 
 def _queued(open_trials: Sequence[Trial], running: set[str], store: Store) -> list[str]:
-    """The trials that wait on a cluster, as the files have it; SLURM is not asked."""
+    """The trials that wait on a cluster, as the files have it and, where it answers, SLURM."""
     tasks = Ledger(store.root / "slurm").queued()
     places = {identity.partition("@")[0]: at for identity, at in tasks.items()}
-    return [
-        f"{trial.label()}: queued as {places[trial.id].task}"
-        for trial in open_trials
-        if trial.id in places and trial.id not in running
-    ]
+    waiting = [t for t in open_trials if t.id in places and t.id not in running]
+    states = cluster.states({str(places[trial.id].batch.array) for trial in waiting})
+    lines = []
+    for trial in waiting:
+        task = places[trial.id].task
+        gone = states is not None and states.get(task) not in cluster.LIVE
+        what = (
+            f"was {task}, which has ended; `run` goes on with it" if gone else f"queued as {task}"
+        )
+        lines.append(f"{trial.label()}: {what}")
+    return lines
 
 
 def _trials(rows: Sequence[Outcome]) -> dict[str, tuple[Trial, Record | None]]:

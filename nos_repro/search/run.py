@@ -148,7 +148,7 @@ def child_seconds(child: Child, conditions: Conditions) -> float:
     return len(child.rates) * seconds[0] + seconds[1]
 
 
-def dry_run(search: Search, conditions: Conditions, workers: int) -> str:
+def dry_run(search: Search, results: Path, conditions: Conditions, workers: int) -> str:
     """The space, what a child would take, and the hours in all; on SLURM the script too."""
     space, child = search.make_space(), search.child
     one = child_seconds(child, conditions)
@@ -166,14 +166,15 @@ def dry_run(search: Search, conditions: Conditions, workers: int) -> str:
             f"  all of them healthy and different: {duration(hours)} with {workers} workers like"
             " this machine; refused, repeated and diverging rules, often most of them, cost nearly"
             " nothing",
-            *(_first_packs(search, settings, one) if slurm else []),
+            *(_first_packs(search, folder_of(search, results), settings, one) if slurm else []),
         ]
     )
 
 
-def _first_packs(search: Search, settings: LauncherSettings, seconds: float) -> list[str]:
+def _first_packs(
+    search: Search, folder: Path, settings: LauncherSettings, seconds: float
+) -> list[str]:
     """What SLURM is given at first; from then on a pack as one ends."""
     at_once = settings.array_parallelism * jobs_per_pack(settings, lambda: seconds)
     jobs = min(search.samples, at_once)
-    root = Path("results") / search.search / search.scale
-    return ["at the beginning:", *slurm_plan(settings, root, search.search, jobs, seconds)]
+    return ["at the beginning:", *slurm_plan(settings, folder, search.search, jobs, seconds)]

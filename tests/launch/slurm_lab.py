@@ -102,18 +102,41 @@ def run(verb: str, config: Path, results: Path, *words: str) -> subprocess.Compl
     )  # fmt: skip
 
 
+class FrontEnd:
+    """`run` in the background, and what it says."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self.log = log
+
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def end(self, status: int = 0) -> str:
+        """Waits for its end, which must have that status; all that it said."""
+        self.process.wait(PATIENCE)
+        said = self.log.read_text()
+        assert self.process.returncode == status, said
+        return said
+
+
 @contextlib.contextmanager
-def front_end(config: Path, results: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+def front_end(config: Path, results: Path, *words: str) -> Iterator[FrontEnd]:
     """`run` in the background; killed at the end of the block if it still runs."""
-    process = subprocess.Popen(
-        command("run", config, results, *words),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT,
-    )  # fmt: skip
+    log = config.with_suffix(".log")
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command("run", config, results, *words), stdout=file, stderr=file, env=ENVIRONMENT
+        )
+    front = FrontEnd(process, log)
     try:
-        yield process
+        yield front
     finally:
-        process.kill()
-        process.wait()
+        front.kill()
 
 
 def trials(results: Path) -> Path:

@@ -69,11 +69,11 @@ def test_a_study_as_an_array_has_the_records_that_it_has_on_this_machine(
 ):
     most = 0
     words = (*LAUNCHER, "launcher.array_parallelism=2", f"launcher.trials_per_job={per_job}")
-    with front_end(write_study(tmp_path), results, *words) as process:
-        while process.poll() is None:
+    with front_end(write_study(tmp_path), results, *words) as front:
+        while front.running():
             most = max(most, len(tasks("RUNNING")))
             time.sleep(0.2)
-        assert process.returncode == 0, process.stdout.read()
+        front.end()
     assert len(records(local)) == 12
     assert records(results) == records(local)
     assert metrics(results) == metrics(local)
@@ -81,42 +81,55 @@ def test_a_study_as_an_array_has_the_records_that_it_has_on_this_machine(
 
 
 def test_a_job_that_is_told_to_leave_saves_and_is_queued_again(config, results, undisturbed):
-    with Witness(results), front_end(config, results, *LAUNCHER, *OFTEN) as process:
+    with Witness(results), front_end(config, results, *LAUNCHER, *OFTEN) as front:
         wait_for(lambda: training(results))
         for job in tasks("RUNNING"):
             subprocess.run(["scancel", "--signal=USR2", job], check=True)
-        said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
+        said = front.end()
     assert metrics(results) == undisturbed
     assert "lost" not in said
     assert any("SIGUSR2" in log for log in logs(results))
 
 
 def test_a_job_that_is_told_to_end_by_hand_saves_and_is_queued_again(config, results, undisturbed):
-    with Witness(results), front_end(config, results, *LAUNCHER, *OFTEN) as process:
+    with Witness(results), front_end(config, results, *LAUNCHER, *OFTEN) as front:
         (pid, *_) = wait_for(lambda: training(results))
         os.kill(pid, signal.SIGTERM)
-        said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
+        front.end()
     assert metrics(results) == undisturbed
+
+
+@pytest.mark.parametrize("partition", ["scavenge", "rude"])
+def test_a_job_that_is_pushed_aside_goes_on_when_there_is_room(
+    config, results, undisturbed, partition
+):
+    """With a grace time and a signal, and with neither."""
+    if partition not in subprocess.run(["sinfo"], capture_output=True, text=True).stdout:
+        pytest.skip(f"no preemptible partition '{partition}' here")
+    words = (*LAUNCHER, *OFTEN, f"launcher.partition={partition}")
+    with Witness(results), front_end(config, results, *words) as front:
+        wait_for(lambda: training(results))
+        urgent = ["sbatch", "--exclusive", "--wrap=sleep 1", "--output=/dev/null"]
+        subprocess.run(urgent, check=True)
+        said = front.end()
+    assert metrics(results) == undisturbed
+    assert "lost" not in said
 
 
 def test_a_trial_that_is_longer_than_its_job_may_be_goes_on_in_the_next(
     config, results, undisturbed
 ):
     limit = ("launcher.hours=0.016", "launcher.signal_seconds=30")
-    with Witness(results), front_end(config, results, *LAUNCHER, *limit, *OFTEN) as process:
-        said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
+    with Witness(results), front_end(config, results, *LAUNCHER, *limit, *OFTEN) as front:
+        front.end()
     assert metrics(results) == undisturbed
 
 
 def test_a_trial_whose_process_is_killed_is_submitted_again(config, results, undisturbed):
-    with Witness(results), front_end(config, results, *LAUNCHER, *OFTEN) as process:
+    with Witness(results), front_end(config, results, *LAUNCHER, *OFTEN) as front:
         (pid, *_) = wait_for(lambda: training(results))
         os.kill(pid, signal.SIGKILL)
-        said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
+        said = front.end()
     assert metrics(results) == undisturbed
     assert "ended without a word" in said
     assert "Killed" in said  # srun's word, in the tail of the log
@@ -131,7 +144,7 @@ def test_a_node_that_is_drained_and_one_that_fails_only_hold_trials_up(
 
     words = (*LAUNCHER, "launcher.array_parallelism=1", *OFTEN)
     try:
-        with Witness(results), front_end(config, results, *words) as process:
+        with Witness(results), front_end(config, results, *words) as front:
             wait_for(lambda: training(results))
             node("drain")
             wait_for(lambda: len(metrics(results)) and not tasks("RUNNING"))
@@ -141,22 +154,20 @@ def test_a_node_that_is_drained_and_one_that_fails_only_hold_trials_up(
             node("down")
             wait_for(lambda: not training(results) or not tasks("RUNNING"))
             node("resume")
-            said, _ = process.communicate(timeout=300)
+            front.end()
     finally:
         node("resume")
-    assert process.returncode == 0, said
     assert metrics(results) == undisturbed
 
 
 def test_a_controller_of_slurm_that_dies_and_comes_back_is_waited_for(config, results, undisturbed):
     words = (*LAUNCHER, "launcher.array_parallelism=1", *OFTEN)
-    with Witness(results), front_end(config, results, *words) as process:
+    with Witness(results), front_end(config, results, *words) as front:
         wait_for(lambda: training(results))
         subprocess.run(["pkill", "--signal", "KILL", "--exact", "slurmctld"], check=True)
         time.sleep(5)
         subprocess.run(["slurmctld", "-f", os.environ["SLURM_CONF"]], check=True)
-        said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
+        front.end()
     assert metrics(results) == undisturbed
 
 
@@ -164,17 +175,17 @@ def test_trials_go_on_without_their_front_end_and_the_next_one_waits_for_them(
     config, results, undisturbed
 ):
     with Witness(results):
-        with front_end(config, results, *LAUNCHER, *OFTEN) as process:
+        with front_end(config, results, *LAUNCHER, *OFTEN) as front:
             wait_for(lambda: training(results))
-            process.kill()
+            front.kill()
         jobs = set(tasks("RUNNING", "PENDING"))
         assert jobs
-        with front_end(config, results, *LAUNCHER, *OFTEN) as process:
+        with front_end(config, results, *LAUNCHER, *OFTEN) as front:
             seen = set()
-            while process.poll() is None:
+            while front.running():
                 seen |= set(tasks("RUNNING", "PENDING"))
                 time.sleep(0.2)
-            assert process.returncode == 0, process.stdout.read()
+            front.end()
     assert seen <= jobs
     assert metrics(results) == undisturbed
 
@@ -209,12 +220,11 @@ def test_cancel_takes_what_the_study_has_queued_off_the_cluster_and_nothing_else
 
 
 def test_a_job_that_somebody_cancels_is_not_queued_again_in_this_run(config, results):
-    with front_end(config, results, *LAUNCHER, "launcher.array_parallelism=1") as process:
+    with front_end(config, results, *LAUNCHER, "launcher.array_parallelism=1") as front:
         wait_for(lambda: training(results) or len(tasks("RUNNING")))
         for job in tasks("RUNNING", "PENDING"):
             subprocess.run(["scancel", job], check=True)
-        said, _ = process.communicate(timeout=300)
-    assert process.returncode == 1
+        said = front.end(status=1)
     assert said.count("somebody cancelled it; given up for this run") == 2
 
 
@@ -250,11 +260,11 @@ def test_gpus_are_asked_for_and_each_job_has_its_own(tmp_path, results):
     setup = [f'echo "$CUDA_VISIBLE_DEVICES" >> {devices}', "unset CUDA_VISIBLE_DEVICES"]
     config = write_study(tmp_path, launcher={"gpus": 1, "partition": "gpu", "setup": setup})
     words = (*LAUNCHER, "--rows", "PowerSign")
-    with front_end(config, results, *words) as process:
-        while process.poll() is None:
+    with front_end(config, results, *words) as front:
+        while front.running():
             most = max(most, len(tasks("RUNNING")))
             time.sleep(0.2)
-        assert process.returncode == 0, process.stdout.read()
+        front.end()
     assert most == 2  # four jobs at first, two GPUs
     assert set(devices.read_text().split()) == {"0", "1"}
 

@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import submitit
-
 from nos_repro.errors import LaunchError
 from nos_repro.launch.slurm.ledger import Message
 
@@ -100,6 +98,8 @@ def throttle(array: str, tasks: int) -> None:
 
 def final_state(task: str) -> str:
     """How a job that is not in the queue any more ended, by the accounting; "UNKNOWN" without."""
+    import submitit  # late: `status` asks for live jobs only
+
     watcher = submitit.SlurmJob.watcher
     return watcher.get_state(task, mode="force").split()[0].rstrip("+")
 

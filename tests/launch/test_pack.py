@@ -1,0 +1,160 @@
+"""What runs inside a SLURM job, without one: the order, the reports, the signals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nos_repro.launch.slurm.ledger import Ledger
+from nos_repro.launch.slurm.pack import MAX_TIMEOUTS, Pack, _Run, _saved
+from tests.conftest import ROOT
+
+
+@dataclass(frozen=True)
+class Writing:
+    """A job that notes that it ran; "break" raises, "hang" hangs."""
+
+    folder: Path
+    label: str
+    limit_seconds: float | None = None
+
+    @property
+    def identity(self):
+        return self.label
+
+    def run(self, stop):
+        with (self.folder / "ran.txt").open("a") as file:
+            file.write(f"{self.label}\n")
+        if self.label == "break":
+            raise RuntimeError("broken")
+        while self.label == "hang":
+            time.sleep(0.1)
+        return "recorded", f"{self.label} is done"
+
+
+@pytest.fixture
+def batch(tmp_path):
+    batch = Ledger(tmp_path / "slurm").new("tiny", [["a", "break", "c"]])
+    batch.array = "71"
+    batch.save()
+    return batch
+
+
+def pack(batch, jobs, **changes):
+    values = {"threads": 1, "minutes": 60, "signal_seconds": 60, **changes}
+    return Pack(batch.folder, 0, jobs, **values)
+
+
+def jobs(tmp_path, *labels):
+    return [Writing(tmp_path, label) for label in labels]
+
+
+def ran(tmp_path):
+    return (tmp_path / "ran.txt").read_text().split()
+
+
+def test_jobs_run_one_after_the_other_and_one_that_breaks_ends_only_itself(batch, tmp_path):
+    pack(batch, jobs(tmp_path, "a", "break", "c"))()
+    batch.look()
+    outcomes = [batch.messages[0, place].outcome for place in range(3)]
+    assert outcomes == ["recorded", "lost", "recorded"]
+    assert batch.messages[0, 1].message == "RuntimeError: broken"
+    assert ran(tmp_path) == ["a", "break", "c"]
+    assert batch.begun == {0}
+    assert batch.open == []
+
+
+def test_a_pack_that_is_started_again_goes_on_behind_what_has_reported(batch, tmp_path):
+    pack(batch, jobs(tmp_path, "a", "break"))()
+    pack(batch, jobs(tmp_path, "a", "break", "c"))()
+    assert ran(tmp_path) == ["a", "break", "c"]
+
+
+def test_a_pack_that_was_given_up_leaves_at_once(batch, tmp_path):
+    batch.close(0, "submitted elsewhere")
+    assert pack(batch, jobs(tmp_path, "a"))() == "given up elsewhere"
+    assert not (tmp_path / "ran.txt").exists()
+
+
+def test_only_the_first_process_of_a_trial_reports(batch, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    pack(batch, jobs(tmp_path, "a"))()
+    assert ran(tmp_path) == ["a"]
+    assert batch.look() == []
+
+
+def test_a_job_that_hangs_ends_the_process_and_says_why(batch, tmp_path):
+    program = f"""
+from pathlib import Path
+from nos_repro.launch.slurm.pack import Pack
+from tests.launch.test_pack import Writing
+hang = Writing(Path({str(tmp_path)!r}), "hang", 0.3)
+Pack(Path({str(batch.folder)!r}), 0, [hang], threads=1, minutes=60, signal_seconds=60)()
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, timeout=120)
+    assert done.returncode == 1
+    batch.look()
+    assert batch.messages[0, 0].outcome == "overran"
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python 3.12 on fork
+def test_processes_that_a_job_forks_ignore_the_signals(batch, tmp_path):
+    """DataLoader's workers, say: SLURM signals all processes of a job."""
+    attempt = _Run(pack(batch, []))
+    with attempt._signals():
+        child = os.fork()
+        if child == 0:
+            time.sleep(0.5)
+            os._exit(7 if attempt.signals else 0)
+        time.sleep(0.1)
+        for number in (signal.SIGUSR2, signal.SIGTERM):
+            os.kill(child, number)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert not attempt.stop.is_set()
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert attempt.stop.is_set()
+    assert signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL
+
+
+def test_time_outs_without_anything_new_saved_are_counted_and_end_the_job(batch, tmp_path):
+    (job,) = jobs(tmp_path, "a")
+    attempt = _Run(pack(batch, [job], minutes=1, signal_seconds=30))
+    for number in range(MAX_TIMEOUTS):
+        assert attempt._timeouts(0, job) == number
+        attempt._note_timeout(0, job)
+    pack(batch, [job], minutes=1, signal_seconds=30)()
+    batch.look()
+    assert batch.messages[0, 0].outcome == "timed_out"
+    assert "raise launcher.hours" in batch.messages[0, 0].message
+    assert not (tmp_path / "ran.txt").exists()
+
+
+def test_a_new_checkpoint_begins_the_count_of_time_outs_anew(batch, tmp_path):
+    (job,) = jobs(tmp_path, "a")
+    attempt = _Run(pack(batch, [job], minutes=1, signal_seconds=30))
+    attempt._note_timeout(0, job)
+    attempt._note_timeout(0, job)
+    (tmp_path / "checkpoint.pt").write_bytes(b"new")
+    assert _saved(job) > 0
+    assert attempt._timeouts(0, job) == 0
+
+
+def test_to_be_pushed_aside_long_before_the_limit_is_no_time_out(batch, tmp_path):
+    (job,) = jobs(tmp_path, "a")
+    attempt = _Run(pack(batch, [job], minutes=60, signal_seconds=60))
+    attempt._note_timeout(0, job)
+    assert attempt._timeouts(0, job) == 0
+
+
+def test_what_a_pack_leaves_behind_is_json_that_says_where_it_ran(batch, tmp_path):
+    pack(batch, [])()
+    note = json.loads((batch.reports / "0.begun").read_text())
+    assert note["host"]
