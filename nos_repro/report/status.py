@@ -41,7 +41,8 @@ def _queued(open_trials: Sequence[Trial], running: set[str], store: Store) -> li
     tasks = Ledger(store.root / "slurm").queued()
     places = {identity.partition("@")[0]: at for identity, at in tasks.items()}
     waiting = [t for t in open_trials if t.id in places and t.id not in running]
-    states = cluster.states({str(places[trial.id].batch.array) for trial in waiting})
+    arrays = {places[trial.id].batch.array for trial in waiting}
+    states = cluster.states(array for array in arrays if array is not None)
     lines = []
     for trial in waiting:
         task = places[trial.id].task
