@@ -12,8 +12,9 @@ from nos_repro.experiments.schema import Figure, Halving, Row, Selection, Traini
 from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.training import Stopped
+from nos_repro.launch.dry_run import dry_run
 from nos_repro.launch.local import InProcess, LocalWorkers
-from nos_repro.launch.run import dry_run, run_study
+from nos_repro.launch.run import run_study
 from nos_repro.launch.verify import agrees
 from nos_repro.report.figures import draw
 from nos_repro.report.status import study_status

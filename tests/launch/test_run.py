@@ -16,8 +16,9 @@ from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.store import Store
+from nos_repro.launch.dry_run import dry_run
 from nos_repro.launch.local import LocalWorkers
-from nos_repro.launch.run import dry_run, run_study
+from nos_repro.launch.run import run_study
 from tests.conftest import ROOT
 
 STUDY = {
