@@ -108,13 +108,19 @@ def choose_device(device: str) -> str:
 def make_fabric(device: str, replicas: Replicas = ALONE) -> Fabric:
     """One device a process. CUDA: the one that a lone process was given by
     `torch.cuda.set_device`, which Fabric by itself would overrule by the first.
+
+    Several: DDP otherwise lays its gradients out anew after the first step, and sums of three
+    numbers and more come out differently by where they lie, so that a resumed run would not be to
+    the bit the one that never stopped. Parameters that a step leaves out stay as they are, too.
     """
     device = choose_device(device)
     if not isinstance(replicas, Group):
         devices = [torch.cuda.current_device()] if device == "cuda" else 1
         return Fabric(accelerator=device, devices=devices, plugins=[LightningEnvironment()])
     strategy = DDPStrategy(
-        parallel_devices=replicas.devices(device), cluster_environment=replicas.environment
+        parallel_devices=replicas.devices(device),
+        cluster_environment=replicas.environment,
+        find_unused_parameters=True,
     )
     fabric = Fabric(accelerator=device, devices=1, num_nodes=replicas.nodes, strategy=strategy)
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))  # else Fabric sets them

@@ -1,7 +1,7 @@
 """A task small enough to train in milliseconds, and the processes that train it.
 
-In float64, so that one process and two differ by rounding alone. As a program it starts the pairs
-of processes of `test_replicas`, which run trials and write what came of each.
+In float64, so that one process and two differ by rounding alone. As a program it starts the
+processes of `test_replicas`, which run trials and write what came of each.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ STEPS, HELD_OUT = 3, 40
 @dataclass(frozen=True)
 class Settings:
     batch_size: int = 16
+    width: int = 8
     dropout: float = 0.0
     batch_norm: bool = False
     nan_at: int = -1
@@ -82,11 +83,13 @@ class Regression(Task):
         super().__init__(settings, make_optimizer)
         self.chance = 1.0
         self.model = nn.Sequential(
-            nn.Linear(5, 8),
-            *([nn.BatchNorm1d(8)] if settings.batch_norm else []),
+            nn.Linear(5, settings.width),
+            *([nn.BatchNorm1d(settings.width)] if settings.batch_norm else []),
             nn.Tanh(),
             nn.Dropout(settings.dropout),
-            nn.Linear(8, 1),
+            nn.Linear(settings.width, settings.width),
+            nn.Tanh(),
+            nn.Linear(settings.width, 1),
         ).double()
 
     @classmethod
@@ -133,7 +136,7 @@ def take_part(folder: Path, plan: list[dict[str, Any]]) -> None:
     """Runs the plan's trials in this process, in order; an error that leaves one ends it."""
     rank = os.environ["RANK"]
     replicas.VERDICT_SECONDS = 1.0
-    conditions = Conditions(folder, device="cpu", processes=2)
+    conditions = Conditions(folder, device="cpu", processes=int(os.environ["WORLD_SIZE"]))
     for number, entry in enumerate(plan):
         name, stop = entry["name"], stop_after(entry.get("stop", {}).get(rank))
         answer = folder / f"{name}.{number}.{rank}.json"
@@ -150,11 +153,11 @@ def take_part(folder: Path, plan: list[dict[str, Any]]) -> None:
 
 
 def fork(rank: int, folder: Path, plan: list[dict[str, Any]], **environment: str) -> int:
-    """A process of two that takes part, in the environment that torchrun would give it."""
+    """A process that takes part, in the environment that torchrun would give it."""
     child = os.fork()
     if child:
         return child
-    os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
+    os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(rank))
     status = 1
     try:
         take_part(folder, plan)
@@ -166,15 +169,21 @@ def fork(rank: int, folder: Path, plan: list[dict[str, Any]], **environment: str
 
 
 def main(folder: Path) -> None:
-    """Runs each case of `cases.json` in two processes, all of one import of torch."""
+    """Runs each case of `cases.json` in processes of its own, all of one import of torch."""
     statuses = {}
     for name, case in json.loads((folder / "cases.json").read_text()).items():
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TROUBLE": case["trouble"]}
-        pair = [fork(rank, folder / name, case["plan"], **place) for rank in (0, 1)]
-        statuses[name] = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pair]
+        place = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "WORLD_SIZE": str(case["world"]),
+            "TROUBLE": case["trouble"],
+        }
+        ranks = range(case["world"])
+        started = [fork(rank, folder / name, case["plan"], **place) for rank in ranks]
+        statuses[name] = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in started]
     (folder / "statuses.json").write_text(json.dumps(statuses))
 
 

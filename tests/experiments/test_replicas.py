@@ -56,12 +56,22 @@ PLAN = [
     entry("held"),
     entry("whole"),
 ]
+WIDE = {"task_settings": {"batch_size": 12, "width": 200}}
+THREE = [
+    {"name": "whole", "trial": WIDE},
+    {"name": "parts", "trial": WIDE, "stop": {"2": 5}},
+    {"name": "parts", "trial": WIDE},
+]
+BREAKS = [entry("growing"), entry("whole")]
+# fmt: off
 CASES = {
-    "pair": {"plan": PLAN, "trouble": ""},
-    "one breaks": {"plan": [entry("growing"), entry("whole")], "trouble": "1 breaks"},
-    "leader breaks": {"plan": [entry("growing")], "trouble": "0 breaks"},
-    "one vanishes": {"plan": [entry("growing")], "trouble": "1 vanishes"},
+    "pair":          {"world": 2, "trouble": "",           "plan": PLAN},
+    "three":         {"world": 3, "trouble": "",           "plan": THREE},
+    "one breaks":    {"world": 2, "trouble": "1 breaks",   "plan": BREAKS},
+    "leader breaks": {"world": 2, "trouble": "0 breaks",   "plan": BREAKS[:1]},
+    "one vanishes":  {"world": 2, "trouble": "1 vanishes", "plan": BREAKS[:1]},
 }
+# fmt: on
 
 
 def answers(folder, name):
@@ -87,7 +97,7 @@ def alone(name, folder, stop=None):
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory):
-    """A folder for each of CASES, after two processes have run it, and their exit statuses."""
+    """A folder for each of CASES, after its processes have run it, and their exit statuses."""
     folder = tmp_path_factory.mktemp("cases")
     pair = folder / "pair"
     with pytest.raises(Stopped):
@@ -114,7 +124,7 @@ def pair(cases):
 
 
 @pytest.fixture
-def troubled(cases):
+def case(cases):
     """The folder of a case and the exit statuses of its processes, by the case's name."""
     folder, statuses = cases
     return lambda name: (folder / name, statuses[name])
@@ -150,6 +160,14 @@ def test_what_two_processes_left_and_took_up_again_is_the_run_that_never_stopped
     assert (pair / name / "metrics.jsonl").read_bytes() == whole
     for key, value in weights(pair / name).items():
         assert torch.equal(value, weights(pair / "whole")[key])
+
+
+def test_a_resumed_run_of_three_processes_is_to_the_bit_the_one_that_never_stopped(case):
+    """A sum of three gradients depends on the order in which they are added."""
+    folder, statuses = case("three")
+    assert statuses == [0, 0, 0]
+    for key, value in weights(folder / "parts").items():
+        assert torch.equal(value, weights(folder / "whole")[key])
 
 
 def test_the_slices_of_a_batch_do_not_share_their_dropout(pair):
@@ -200,8 +218,8 @@ def test_the_leader_alone_writes(pair):
     }  # fmt: skip
 
 
-def test_an_exception_in_one_process_is_a_failed_record_that_names_it(troubled):
-    folder, statuses = troubled("one breaks")
+def test_an_exception_in_one_process_is_a_failed_record_that_names_it(case):
+    folder, statuses = case("one breaks")
     assert statuses == [1, 1]
     assert answers(folder, "growing") == [("recorded", "ValueError: broke on purpose")]
     failed = record(folder / "growing")
@@ -213,9 +231,9 @@ def test_an_exception_in_one_process_is_a_failed_record_that_names_it(troubled):
     assert leader.startswith("LaunchError: the processes parted in a trial before (process 1")
 
 
-def test_an_exception_in_the_leader_is_its_record_and_holds_up_nobody(troubled):
+def test_an_exception_in_the_leader_is_its_record_and_holds_up_nobody(case):
     """Whether the other still hears the leader's last word is a matter of luck."""
-    folder, statuses = troubled("leader breaks")
+    folder, statuses = case("leader breaks")
     assert statuses[0] == 0
     assert record(folder / "growing")["reason"] == "ValueError: broke on purpose"
     ((leader, other),) = answers(folder, "growing")
@@ -223,8 +241,8 @@ def test_an_exception_in_the_leader_is_its_record_and_holds_up_nobody(troubled):
     assert other in ("recorded", "LaunchError: the leading process is silent, or gone")
 
 
-def test_a_process_that_vanishes_is_a_lost_trial_and_no_failed_one(troubled):
-    folder, statuses = troubled("one vanishes")
+def test_a_process_that_vanishes_is_a_lost_trial_and_no_failed_one(case):
+    folder, statuses = case("one vanishes")
     assert statuses == [1, 9]
     ((leader, _),) = answers(folder, "growing")
     assert leader.startswith("LaunchError: one of the 2 processes of the trial vanished")
