@@ -87,10 +87,12 @@ def build_task(trial: Trial, conditions: Conditions) -> tuple[Task, TaskData]:
 
 
 def build(trial: Trial, conditions: Conditions, replicas: Replicas = ALONE) -> Run:
-    """The run of a trial at its first step, on its device: of this process, or its part among
-    ``replicas``. Raises what `build_task` raises, and ConfigError for what several cannot train.
+    """The run of a trial at its first step, on its device: the whole of it, or this process's part
+    among ``replicas``. Raises what `build_task` raises, and ConfigError for what several processes
+    cannot train.
     """
-    require_even(trial.task_settings.get("batch_size", replicas.world), replicas.world)
+    settings = make_settings(trial.task, trial.task_settings)
+    require_even(getattr(settings, "batch_size", replicas.world), replicas.world)
     task, data = replicas.leader_first(lambda: build_task(trial, conditions))
     part_random_states(replicas.rank)
     share_batch_norm(task, choose_device(conditions.device), replicas)

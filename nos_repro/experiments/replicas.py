@@ -201,7 +201,7 @@ class Group(Replicas):
                 where = f"process {rank} of {self.world}"
                 return f"{where} failed: {reason}", f"In {where}:\n{trace}"
         raise LaunchError(
-            f"one of the {self.world} processes of the trial vanished (killed, or out of memory)"
+            f"one of the trial's {self.world} processes fell silent (killed, out of memory, stuck)"
         ) from error
 
     def verdict(self, error: Exception) -> str:
@@ -285,9 +285,7 @@ def _join(nodes: int, processes: int, device: str) -> Group:
         dist.init_process_group(backend, store=trial, rank=rank, world_size=world)
     except RuntimeError as error:
         where = f"{environment.main_address}:{environment.main_port}"
-        raise LaunchError(
-            f"the {world} processes of a trial do not meet at {where}: {error}"
-        ) from (error)
+        raise LaunchError(f"the {world} processes do not meet at {where}: {error}") from error
     return group
 
 
@@ -328,7 +326,7 @@ def find_environment(nodes: int, processes: int) -> ClusterEnvironment:
     given, world = os.environ, nodes * processes
     if "SLURM_PROCID" in given and given.get("SLURM_NTASKS") == str(world):
         asked = {"SLURM_NNODES": nodes, "SLURM_NTASKS_PER_NODE": processes}
-        wrong = [f"{k}={given.get(k)}" for k, v in asked.items() if given.get(k) != str(v)]
+        wrong = [f"{k}={given.get(k, '')}" for k, v in asked.items() if given.get(k) != str(v)]
         if not wrong:
             return SLURMEnvironment(auto_requeue=False)
     else:

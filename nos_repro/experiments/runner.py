@@ -56,6 +56,11 @@ def run_trial(
     meanwhile is not trained again. `log.txt` keeps what was logged. Whatever
     goes wrong inside the training is a `failed` record with its traceback; StoreError (the disk)
     and Stopped go to the caller, for a record could not be written or must not be.
+
+    Where the ``conditions`` ask for several processes, each of them calls this for the same trials
+    in the same order, and all return the same. LaunchError: they are others than asked for, or
+    did not come, or one fell silent or failed by itself. A process that any other error than
+    Stopped leaves must end, for the rest may wait for it.
     """
     with conditions.join() as replicas:
         attempt = _Attempt(trial, folder, conditions, replicas, stop, until)

@@ -56,7 +56,7 @@ PLAN = [
     entry("held"),
     entry("whole"),
 ]
-WIDE = {"task_settings": {"batch_size": 12, "width": 200}}
+WIDE = {"training": {"epochs": 2}, "task_settings": {"batch_size": 12, "width": 200}}
 THREE = [
     {"name": "whole", "trial": WIDE},
     {"name": "parts", "trial": WIDE, "stop": {"2": 5}},
@@ -245,7 +245,7 @@ def test_a_process_that_vanishes_is_a_lost_trial_and_no_failed_one(case):
     folder, statuses = case("one vanishes")
     assert statuses == [1, 9]
     ((leader, _),) = answers(folder, "growing")
-    assert leader.startswith("LaunchError: one of the 2 processes of the trial vanished")
+    assert leader.startswith("LaunchError: one of the trial's 2 processes fell silent")
     assert not (folder / "growing" / "record.json").exists()
     assert not (folder / "growing" / "claim.json").exists()
 
