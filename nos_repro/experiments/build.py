@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,21 +12,47 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 
-from nos_repro.experiments.training import Run
+from nos_repro.errors import ConfigError
+from nos_repro.experiments.replicas import (
+    ALONE,
+    Group,
+    Replicas,
+    joined,
+    part_random_states,
+    share_batch_norm,
+)
+from nos_repro.experiments.training import Run, Stopped
 from nos_repro.experiments.trial import Trial, make_settings
 from nos_repro.optim.factory import make_optimizer, make_schedule
 from nos_repro.tasks import find_task
-from nos_repro.tasks.base import Task, TaskData
+from nos_repro.tasks.base import Task, TaskData, require_even
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a trial runs under, none of which may change its numbers."""
+    """What a trial runs under, none of which may change its numbers (but for the rounding, and
+    what dropout draws, where the number of processes is another).
+
+    ``processes`` are those of each of ``nodes``; all of them run `run_trial`, and it alone heeds
+    them.
+    """
 
     data_dir: Path
     checkpoint_seconds: float = 60.0
     device: str = "auto"
+    nodes: int = 1
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        for key in ("nodes", "processes"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"{key} must be at least 1, got {getattr(self, key)}")
+
+    def join(self) -> AbstractContextManager[Replicas]:
+        """The processes that train a trial together (`replicas.joined`)."""
+        return joined(self.nodes, self.processes, choose_device(self.device), quiet=(Stopped,))
 
 
 def build_task(trial: Trial, conditions: Conditions) -> tuple[Task, TaskData]:
@@ -58,17 +86,45 @@ def build_task(trial: Trial, conditions: Conditions) -> tuple[Task, TaskData]:
     return cls(settings, make), data
 
 
-def build(trial: Trial, conditions: Conditions) -> Run:
-    """The run of a trial at its first step, on its device. Raises what `build_task` raises."""
-    task, data = build_task(trial, conditions)
-    return Run(task, data, trial.training, make_fabric(conditions.device))
-
-
-def make_fabric(device: str) -> Fabric:
-    """One device. CUDA: the one that this process was given by `torch.cuda.set_device`, which
-    Fabric by itself would overrule by the first. "auto" passes over Apple's: it has no float64.
+def build(trial: Trial, conditions: Conditions, replicas: Replicas = ALONE) -> Run:
+    """The run of a trial at its first step, on its device: the whole of it, or this process's part
+    among ``replicas``. Raises what `build_task` raises, and ConfigError for what several processes
+    cannot train.
     """
+    settings = make_settings(trial.task, trial.task_settings)
+    require_even(getattr(settings, "batch_size", replicas.world), replicas.world)
+    task, data = replicas.leader_first(lambda: build_task(trial, conditions))
+    part_random_states(replicas.rank)
+    share_batch_norm(task, choose_device(conditions.device), replicas)
+    fabric = make_fabric(conditions.device, replicas)
+    return Run(task, data, trial.training, fabric, replicas)
+
+
+def choose_device(device: str) -> str:
+    """ "auto" passes over Apple's: it has no float64."""
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    devices = [torch.cuda.current_device()] if device == "cuda" else 1
-    return Fabric(accelerator=device, devices=devices, plugins=[LightningEnvironment()])
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def make_fabric(device: str, replicas: Replicas = ALONE) -> Fabric:
+    """One device a process. CUDA: the one that a lone process was given by
+    `torch.cuda.set_device`, which Fabric by itself would overrule by the first.
+
+    Several: DDP otherwise lays its gradients out anew after the first step, and sums of three
+    numbers and more come out differently by where they lie, so that a resumed run would not be to
+    the bit the one that never stopped. Parameters that a step leaves out stay as they are, too.
+    """
+    device = choose_device(device)
+    if not isinstance(replicas, Group):
+        devices = [torch.cuda.current_device()] if device == "cuda" else 1
+        return Fabric(accelerator=device, devices=devices, plugins=[LightningEnvironment()])
+    strategy = DDPStrategy(
+        parallel_devices=replicas.devices(device),
+        cluster_environment=replicas.environment,
+        find_unused_parameters=True,
+    )
+    fabric = Fabric(accelerator=device, devices=1, num_nodes=replicas.nodes, strategy=strategy)
+    os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))  # else Fabric sets them
+    fabric.launch()
+    return fabric

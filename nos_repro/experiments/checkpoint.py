@@ -20,19 +20,25 @@ VERSION = 1
 
 
 class Checkpoints:
-    """Saves the state of a run at most every ``every_seconds``, and finds it again."""
+    """Saves the state of a run at most every ``every_seconds``, and finds it again.
 
-    def __init__(self, folder: Path, every_seconds: float = 60.0) -> None:
+    Of the processes that train a trial together one ``writes``; none is due in the others.
+    """
+
+    def __init__(self, folder: Path, every_seconds: float = 60.0, *, writes: bool = True) -> None:
         self.path = folder / "checkpoint.pt"
         self.every_seconds = every_seconds
+        self.writes = writes
         self._last = time.monotonic()
 
     @property
     def due(self) -> bool:
-        return time.monotonic() - self._last >= self.every_seconds
+        return self.writes and time.monotonic() - self._last >= self.every_seconds
 
     def save(self, state: dict[str, Any]) -> None:
         """Writes ``state`` by one rename. Raises StoreError where the disk refuses."""
+        if not self.writes:
+            return
         buffer = io.BytesIO()
         torch.save({"version": VERSION, **state}, buffer)
         write_atomically(self.path, buffer.getvalue())

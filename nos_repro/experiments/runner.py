@@ -6,15 +6,15 @@ import dataclasses
 import json
 import logging
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from nos_repro.errors import NosError
+from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.claim import Heartbeat
@@ -27,6 +27,7 @@ from nos_repro.experiments.files import (
 )
 from nos_repro.experiments.provenance import provenance, trial_code
 from nos_repro.experiments.record import Record, RecordError, Status
+from nos_repro.experiments.replicas import Group, Replicas
 from nos_repro.experiments.training import Ending, Run, Stopped, train
 from nos_repro.experiments.trial import Trial
 from nos_repro.tasks import find_task
@@ -55,22 +56,54 @@ def run_trial(
     meanwhile is not trained again. `log.txt` keeps what was logged. Whatever
     goes wrong inside the training is a `failed` record with its traceback; StoreError (the disk)
     and Stopped go to the caller, for a record could not be written or must not be.
+
+    Where the ``conditions`` ask for several processes, each of them calls this for the same trials
+    in the same order, and all return the same. LaunchError: they are others than asked for, or
+    did not come, or one fell silent or failed by itself. A process that any other error than
+    Stopped leaves must end, for the rest may wait for it.
     """
+    with conditions.join() as replicas:
+        attempt = _Attempt(trial, folder, conditions, replicas, stop, until)
+        return _lead(attempt, rungs) if replicas.leads else _follow(attempt)
+
+
+def _lead(attempt: _Attempt, rungs: Sequence[int]) -> tuple[Outcome, list[str]]:
+    """What the process does that answers for the trial: alone, or before those that follow."""
+    folder, replicas = attempt.folder, attempt.replicas
     heartbeat = Heartbeat(folder)
     if not heartbeat.take():
+        replicas.say("held")
         return "held", []
-    notes: list[str] = []
     try:
-        if _ended(trial, folder, until):
-            return "recorded", notes
-        remove_scratch(folder)
-        with _logging_to(folder / "log.txt"):
-            record = _attempt(trial, folder, conditions, heartbeat, stop, until, notes)
-        record = dataclasses.replace(record, rungs=list(rungs))
-        write_json(folder / "record.json", record.to_json())
+        if not _ended(attempt.trial, folder, attempt.until):
+            replicas.say("train")
+            remove_scratch(folder)
+            with _logging_to(folder / "log.txt"):
+                record = _train_to_record(attempt, heartbeat)
+            record = dataclasses.replace(record, rungs=list(rungs))
+            write_json(folder / "record.json", record.to_json())
+        replicas.say("recorded")
     finally:
         heartbeat.release()
-    return "recorded", notes
+    return "recorded", attempt.notes
+
+
+def _follow(attempt: _Attempt) -> tuple[Outcome, list[str]]:
+    """What the other processes do: they train along, and what came of it the leader says."""
+    group = attempt.replicas
+    assert isinstance(group, Group)
+    word = group.hear()
+    if word == "train":
+        with _logging_to(attempt.folder / f"log.{group.rank}.txt"):
+            try:
+                attempt.train(lambda run: None)
+                word = group.hear()
+            except (Stopped, StoreError, LaunchError):
+                raise
+            except Exception as error:
+                log.exception("trial %s failed in process %d", attempt.trial.id, group.rank)
+                word = group.verdict(error)
+    return ("held" if word == "held" else "recorded"), []
 
 
 def _ended(trial: Trial, folder: Path, until: int | None) -> bool:
@@ -100,63 +133,92 @@ def _logging_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def _attempt(
-    trial: Trial,
-    folder: Path,
-    conditions: Conditions,
-    heartbeat: Heartbeat,
-    stop: Callable[[], bool],
-    until: int | None,
-    notes: list[str],
-) -> Record:
-    _reset_peak_memory()
-    cls = find_task(trial.task)
-    code = trial_code(trial.task, trial.task_settings)
+@dataclass
+class _Attempt:
+    """The part of this process in an attempt at a trial. What is on disk is the leader's."""
+
+    trial: Trial
+    folder: Path
+    conditions: Conditions
+    replicas: Replicas
+    stop: Callable[[], bool]
+    until: int | None
+    notes: list[str] = field(default_factory=list)
     run: Run | None = None
-    try:
-        run = build(trial, conditions)
-        _set_aside_other_settings(trial, folder, notes)
-        checkpoints = Checkpoints(folder, conditions.checkpoint_seconds)
-        state = checkpoints.load(notes.append)
+    code: str = ""
+
+    def train(self, on_step: Callable[[Run], None]) -> Ending | None:
+        """Trains to the end, or to where the trial is to pause: None. ``on_step`` is called before
+        the first step too. Raises Stopped, and whatever goes wrong."""
+        self.run = run = build(self.trial, self.conditions, self.replicas)
+        checkpoints = Checkpoints(
+            self.folder, self.conditions.checkpoint_seconds, writes=self.replicas.leads
+        )
+        state = self.replicas.from_leader(lambda: self._find(checkpoints))
         if state is not None:
             run.restore(state)
-        code = _sign(folder, code, resumed=state is not None)
+        if self.replicas.leads:
+            self.code = _sign(self.folder, self.code, resumed=state is not None)
+        on_step(run)
+        self._write_metrics(run)
+        if self._is_there():
+            return None
+        try:
+            return train(
+                run,
+                checkpoints,
+                on_step=on_step,
+                on_metrics=self._write_metrics,
+                stop=lambda: self.stop() or self._is_there(),
+            )
+        except Stopped:
+            if not self._is_there():
+                raise
+            return None
+
+    def _find(self, checkpoints: Checkpoints) -> dict[str, Any] | None:
+        _set_aside_other_settings(self.trial, self.folder, self.notes)
+        return checkpoints.load(self.notes.append)
+
+    def _write_metrics(self, run: Run) -> None:
+        if self.replicas.leads:
+            write_metrics(self.folder, run.history)
+
+    def _is_there(self) -> bool:
+        """Whether the run has come to the epoch at which it is to pause."""
+        run, until = self.run, self.until
+        return run is not None and until is not None and until <= run.epoch < run.training.epochs
+
+
+def _train_to_record(attempt: _Attempt, heartbeat: Heartbeat) -> Record:
+    """Trains as the leader; whatever goes wrong in that is a `failed` record."""
+
+    def beat(run: Run) -> None:
         heartbeat.steps = run.steps
-        write_metrics(folder, run.history)
-        if _is_there(run, until):
-            return _paused(trial, cls, run, code)
-        ending = train(
-            run,
-            checkpoints,
-            on_step=lambda r: heartbeat.beat(r.step, r.history[-1] if r.history else None),
-            on_metrics=lambda r: write_metrics(folder, r.history),
-            stop=lambda: stop() or _is_there(run, until),
-        )
-        return _record(trial, cls, ending.status, run, ending, code)
-    except Stopped:
-        if run is None or not _is_there(run, until):
-            raise
-        return _paused(trial, cls, run, code)
-    except (StoreError, KeyboardInterrupt):
+        heartbeat.beat(run.step, run.history[-1] if run.history else None)
+
+    _reset_peak_memory()
+    trial = attempt.trial
+    attempt.code = trial_code(trial.task, trial.task_settings)
+    try:
+        ending = attempt.train(beat)
+    except (Stopped, StoreError, KeyboardInterrupt):
         raise
     except Exception as error:
         log.exception("trial %s failed", trial.id)
-        reason = str(error) if isinstance(error, NosError) else f"{type(error).__name__}: {error}"
-        ending = Ending("finished", run.step if run is not None else 0, reason)
-        return _record(trial, cls, "failed", run, ending, code, traceback.format_exc())
+        reason, trace = attempt.replicas.explain(error)
+        step = attempt.run.step if attempt.run is not None else 0
+        return _record(attempt, "failed", Ending("finished", step, reason), trace)
+    return _paused(attempt) if ending is None else _record(attempt, ending.status, ending)
 
 
-def _is_there(run: Run, until: int | None) -> bool:
-    """Whether the run has come to the epoch at which it is to pause."""
-    return until is not None and until <= run.epoch < run.training.epochs
-
-
-def _paused(trial: Trial, cls: Any, run: Run, code: str) -> Record:
+def _paused(attempt: _Attempt) -> Record:
     """The record of a pause. The loop hears of it after a step: the checkpoint is one step into
     the next epoch, and the record counts whole epochs, whatever interrupted the run."""
+    run = attempt.run
+    assert run is not None
     step = run.epoch * run.data.steps_per_epoch
-    ending = Ending("finished", step, f"paused at epoch {run.epoch}")
-    return _record(trial, cls, "paused", run, ending, code)
+    return _record(attempt, "paused", Ending("finished", step, f"paused at epoch {run.epoch}"))
 
 
 def _set_aside_other_settings(trial: Trial, folder: Path, notes: list[str]) -> None:
@@ -191,31 +253,26 @@ def write_metrics(folder: Path, history: list[dict[str, float]]) -> None:
     write_atomically(folder / "metrics.jsonl", "".join(map(json_line, history)).encode())
 
 
-def _record(
-    trial: Trial,
-    cls: Any,
-    status: Status,
-    run: Run | None,
-    ending: Ending,
-    code: str,
-    trace: str = "",
-) -> Record:
+def _record(attempt: _Attempt, status: Status, ending: Ending, trace: str = "") -> Record:
+    trial, run, replicas = attempt.trial, attempt.run, attempt.replicas
+    task = find_task(trial.task)
     seconds = run.seconds if run is not None else 0.0
     examples = ending.step * trial.task_settings.get("batch_size", 1)
     device = str(run.fabric.device) if run is not None else "cpu"
+    together = {"processes": replicas.world} if replicas.world > 1 else {}
     return Record(
         id=trial.id,
         status=status,
         trial=trial.to_json(),
-        metric=cls.metric,
-        direction=cls.direction,
+        metric=task.metric,
+        direction=task.direction,
         metrics=run.history if run is not None else [],
         steps=ending.step,
         seconds=round(seconds, 3),
         examples_per_second=round(examples / seconds, 1) if seconds else 0.0,
         memory_gb=round(_peak_memory_gb(device), 3),
-        code=code,
-        provenance=provenance(device),
+        code=attempt.code,
+        provenance={**provenance(device), **together},
         reason=ending.reason,
         traceback=trace,
     )

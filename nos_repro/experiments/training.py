@@ -17,6 +17,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from nos_repro.experiments.checkpoint import Checkpoints, random_state, restore_random_state
+from nos_repro.experiments.replicas import ALONE, Replicas, part_random_states
 from nos_repro.experiments.trial import Training
 from nos_repro.tasks.base import Task, TaskData
 
@@ -39,12 +40,17 @@ class Ending:
 
 @dataclass
 class Run:
-    """A run in progress: what is trained, where it stands, and what it has measured."""
+    """A run in progress: what is trained, where it stands, and what it has measured.
+
+    Where several processes train it together each has a run: they walk the same batches, each on
+    its slice, and stay equal but for the random numbers that the model draws.
+    """
 
     task: Task
     data: TaskData
     training: Training
     fabric: Fabric
+    replicas: Replicas = ALONE
     epoch: int = 0
     batch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
@@ -67,11 +73,14 @@ class Run:
         return self.epoch * self.data.steps_per_epoch + self.batch
 
     def state(self) -> dict[str, Any]:
+        """What a checkpoint holds; all processes ask for it at once."""
+        random, *others = self.replicas.gather(random_state())
         return {
             "model": self.task.state_dict(),
             "optimizer": self.bare_optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "random": random_state(),
+            "random": random,
+            **({"random_of_others": others} if others else {}),
             "epoch": self.epoch,
             "batch": self.batch,
             "history": self.history,
@@ -80,10 +89,17 @@ class Run:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a checkpoint. Where another number of processes wrote it, those beside the
+        leader draw anew: the run is a good one, but not the one that would have gone on."""
         self.task.load_state_dict(state["model"])
         self.bare_optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        restore_random_state(state["random"])
+        randoms = [state["random"], *state.get("random_of_others", [])]
+        if len(randoms) == self.replicas.world:
+            restore_random_state(randoms[self.replicas.rank])
+        else:
+            restore_random_state(randoms[0])
+            part_random_states(self.replicas.rank)
         for key in ("epoch", "batch", "history", "seconds", "loss_total"):
             setattr(self, key, state[key])
 
@@ -107,6 +123,7 @@ class Run:
     def bad_step(self) -> int | None:
         """Folds the losses since the last look into the epoch's sum; the first non-finite step."""
         losses = torch.stack(self._unchecked).double().cpu().tolist() if self._unchecked else []
+        losses = self.replicas.mean(losses)
         first = self.step - len(losses) + 1
         self._unchecked.clear()
         for offset, loss in enumerate(losses):
@@ -116,7 +133,8 @@ class Run:
         return None
 
     def evaluate(self, batches: Iterator[Any], part: str) -> dict[str, float]:
-        """The task's metrics over ``batches``, named `<part>_<metric>`; {} for no batches."""
+        """The task's metrics over ``batches`` (of all processes, each has its own), named
+        `<part>_<metric>`; {} for no batches."""
         sums: dict[str, Tensor] = {}
         self.task.eval()
         with torch.no_grad():
@@ -124,9 +142,10 @@ class Run:
                 for key, value in self.task.evaluation_sums(self.fabric.to_device(batch)).items():
                     sums[key] = sums[key] + value if key in sums else value.double()
         self.task.train()
-        if not sums:
+        totals = self.replicas.add({key: float(value) for key, value in sums.items()})
+        if not totals:
             return {}
-        metrics = self.task.metrics({key: float(value) for key, value in sums.items()})
+        metrics = self.task.metrics(totals)
         return {f"{part}_{key}": value for key, value in metrics.items()}
 
     def measure(self) -> dict[str, float]:
@@ -136,9 +155,12 @@ class Run:
             "step": self.step,
             "lr": float(self.schedule.get_last_lr()[0]),
             "train_loss": self.loss_total / self.data.steps_per_epoch,
-            **self.evaluate(self.data.val_batches(), "val"),
-            **self.evaluate(self.data.test_batches(), "test"),
+            **self.evaluate(self._share("val"), "val"),
+            **self.evaluate(self._share("test"), "test"),
         }
+
+    def _share(self, part: Literal["val", "test"]) -> Iterator[Any]:
+        return self.data.evaluation_share(part, self.replicas.rank, self.replicas.world)
 
 
 def train(
@@ -152,8 +174,8 @@ def train(
     """Trains ``run`` to its end, from wherever it stands.
 
     ``on_step`` is called after every update, ``on_metrics`` after every evaluation. Where ``stop``
-    answers True the state is saved and Stopped raised. A loss or an evaluation that is not finite
-    ends the run as `diverged`: a result, not an error.
+    answers True (in any of the processes) the state is saved and Stopped raised. A loss or an
+    evaluation that is not finite ends the run as `diverged`: a result, not an error.
     """
     run.task.train()
     while run.epoch < run.training.epochs:
@@ -172,7 +194,8 @@ def train(
             on_metrics(run)
         run.loss_total = 0.0
         run.seconds += time.perf_counter() - started
-        if checkpoints.due or last:
+        (saving,) = run.replicas.agree(checkpoints.due or last)
+        if saving:
             checkpoints.save(run.state())
     return Ending("finished", run.step)
 
@@ -185,11 +208,13 @@ def _train_epoch(
 ) -> int | None:
     """The rest of the current epoch; the step that diverged, if one did."""
     started = time.perf_counter()
-    for batch in run.data.train_batches(run.epoch, run.batch):
+    rank, world = run.replicas.rank, run.replicas.world
+    for batch in run.data.train_share(run.epoch, run.batch, rank, world):
         run.train_step(run.fabric.to_device(batch))
         on_step(run)
-        leaving = stop()
-        saving = leaving or checkpoints.due  # asked once: a state is saved with its losses summed
+        # asked once: all leave at the same step, and a state is saved with its losses summed
+        leaving, due = run.replicas.agree(stop(), checkpoints.due)
+        saving = leaving or due
         if saving or run.batch % CHECK_EVERY == 0:
             bad = run.bad_step()
             if bad is not None:

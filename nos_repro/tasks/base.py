@@ -7,12 +7,14 @@ no update rule: it is handed a maker of optimizers.
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import pytorch_lightning as pl
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
@@ -27,6 +29,29 @@ def require(holds: bool, key: str, rule: str, given: object) -> None:
     """Raises ConfigError `task.KEY must be RULE, got GIVEN` unless the condition holds."""
     if not holds:
         raise ConfigError(f"task.{key} must be {rule}, got {given}")
+
+
+def require_even(batch: int, world: int) -> None:
+    """Raises ConfigError unless ``world`` processes can share a batch in equal parts: only then is
+    the mean of their gradients the gradient of the whole batch."""
+    where = f"a multiple of the {world} processes that share a batch"
+    require(batch % world == 0, "batch_size", where, batch)
+
+
+def slice_batch(batch: Any, rank: int, world: int) -> Any:
+    """Of every tensor of ``batch`` the rank-th of ``world`` equal slices along its first dimension.
+
+    Raises ConfigError where they are not equal.
+    """
+
+    def cut(tensor: Tensor) -> Tensor:
+        if tensor.ndim == 0:
+            return tensor
+        require_even(len(tensor), world)
+        size = len(tensor) // world
+        return tensor[rank * size : (rank + 1) * size]
+
+    return apply_to_collection(batch, Tensor, cut)
 
 
 class TaskData(pl.LightningDataModule):
@@ -52,6 +77,22 @@ class TaskData(pl.LightningDataModule):
     @abstractmethod
     def test_batches(self) -> Iterator[Any]:
         """The test examples in a fixed order; the last batch may be short."""
+
+    def train_share(self, epoch: int, start: int, rank: int, world: int) -> Iterator[Any]:
+        """`train_batches` as process `rank` of `world` sees them: its `slice_batch` of each.
+
+        Overridden where the examples are dear to make, so that a process makes its own only, and
+        where a batch's first dimension is not the examples.
+        """
+        batches = self.train_batches(epoch, start)
+        return batches if world == 1 else (slice_batch(batch, rank, world) for batch in batches)
+
+    def evaluation_share(
+        self, part: Literal["val", "test"], rank: int, world: int
+    ) -> Iterator[Any]:
+        """Every `world`-th batch of a part from the `rank`-th on: all processes' are the part."""
+        batches = self.val_batches() if part == "val" else self.test_batches()
+        return itertools.islice(batches, rank, None, world)
 
     def prepare(self) -> None:
         """Does the heavy work once (downloads, decodes). Raises DataError and ConfigError."""
@@ -119,7 +160,7 @@ class Task(pl.LightningModule):
 
     @abstractmethod
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
-        """The loss of a batch."""
+        """The loss of a batch, a mean over its examples: the mean of its equal slices' losses."""
 
     @abstractmethod
     def evaluation_sums(self, batch: Any) -> dict[str, Tensor]:

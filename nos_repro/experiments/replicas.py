@@ -1,0 +1,368 @@
+"""The processes that train one trial together, each on its slice of every batch.
+
+Somebody else starts them (`srun`, torchrun, a test) and gives each its place by the environment.
+Process 0 leads: it alone holds the claim and writes the record, and the others do as it says. What
+must be agreed on while nothing is wrong (gradients, losses, stops) goes through a process group of
+the trial's own, and what must be known when something is through a key-value store that lives as
+long as the processes.
+
+Who waits for the gradients of a process that failed hears of it only when that process ends: gloo
+knows no other way. So a failure that not all of them share ends their company. The next trial is a
+LaunchError in each, and whoever started them ends them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import itertools
+import json
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from torch._C._distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from nos_repro.errors import ConfigError, LaunchError, NosError
+
+JOIN_SECONDS = 600.0
+"""How long the processes wait for each other before a trial. While it trains torch's own limits
+hold: 30 minutes for what is agreed on through the CPU, 10 for the gradients of GPUs."""
+
+VERDICT_SECONDS = 10.0
+"""How long a process that failed waits to hear that the others failed as well, of the same bug."""
+
+PLACES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+T = TypeVar("T")
+_trials = itertools.count()
+
+
+class Replicas:
+    """A process that trains by itself, and so agrees with itself."""
+
+    rank = 0
+    world = 1
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def agree(self, *wishes: bool) -> tuple[bool, ...]:
+        """Each wish, granted where any of the processes has it."""
+        return wishes
+
+    def mean(self, values: list[float]) -> list[float]:
+        """The mean over the processes, of each value."""
+        return values
+
+    def add(self, sums: dict[str, float]) -> dict[str, float]:
+        """The sum over the processes of each value; a process may lack some of them."""
+        return sums
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes, by rank."""
+        return [value]
+
+    def from_leader(self, make: Callable[[], T]) -> T:
+        """What ``make`` gives the leader, for all."""
+        return make()
+
+    def leader_first(self, make: Callable[[], T]) -> T:
+        """What ``make`` gives in each process; those beside the leader begin when it has ended."""
+        return make()
+
+    def say(self, word: str) -> None:
+        """The leader's next word on the trial."""
+
+    def explain(self, error: Exception) -> tuple[str, str]:
+        """Why the trial failed, in a line, and the traceback."""
+        reason = str(error) if isinstance(error, NosError) else f"{type(error).__name__}: {error}"
+        return reason, "".join(traceback.format_exception(error))
+
+
+ALONE = Replicas()
+
+
+@dataclass
+class Group(Replicas):
+    """This process among several, with a process group and a corner of the store for one trial."""
+
+    nodes: int
+    processes: int
+    environment: ClusterEnvironment
+    store: Store
+    trial: Store
+    rank: int = 0
+    broken: bool = False
+
+    def __post_init__(self) -> None:
+        self.world = self.nodes * self.processes
+        self._words = itertools.count()
+
+    def agree(self, *wishes: bool) -> tuple[bool, ...]:
+        flags = torch.tensor(wishes, dtype=torch.uint8)
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        return tuple(bool(flag) for flag in flags.tolist())
+
+    def mean(self, values: list[float]) -> list[float]:
+        if not values:
+            return values
+        total = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(total)
+        means: list[float] = (total / self.world).tolist()
+        return means
+
+    def add(self, sums: dict[str, float]) -> dict[str, float]:
+        total: dict[str, float] = {}
+        for own in self.gather(sums):
+            for key, value in own.items():
+                total[key] = total.get(key, 0.0) + value
+        return total
+
+    def gather(self, value: T) -> list[T]:
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def from_leader(self, make: Callable[[], T]) -> T:
+        made: list[Any] = [make() if self.leads else None]
+        dist.broadcast_object_list(made, src=0)
+        value: T = made[0]
+        return value
+
+    def leader_first(self, make: Callable[[], T]) -> T:
+        if not self.leads:
+            self.from_leader(lambda: None)
+            return make()
+        try:
+            return make()
+        finally:  # where it fails the others are to fail as well
+            self.from_leader(lambda: None)
+
+    def devices(self, device: str) -> list[torch.device]:
+        """Of this node's processes, by local rank. A launcher may have shown each its own GPU
+        alone (`--gpus-per-task=1`). Raises LaunchError."""
+        if device != "cuda":
+            return [torch.device(device)] * self.processes
+        count = torch.cuda.device_count()
+        if 1 < count < self.processes or count == 0:
+            raise LaunchError(
+                f"{self.processes} processes a node need as many GPUs, this one shows {count}"
+            )
+        return [torch.device("cuda", i if count > 1 else 0) for i in range(self.processes)]
+
+    def say(self, word: str) -> None:
+        self.trial.set(f"word/{next(self._words)}", word)
+
+    def hear(self, seconds: float | None = None) -> str:
+        """The leader's next word. Raises LaunchError where none comes, or that it is lost."""
+        key = f"word/{next(self._words)}"
+        try:
+            if seconds is not None:
+                self.trial.wait([key], timedelta(seconds=seconds))
+            word = _text(self.trial, key)
+        except dist.DistError as error:
+            raise LaunchError("the leading process is silent, or gone") from error
+        if word.startswith("lost"):
+            raise LaunchError(f"the leading process cannot go on ({word})")
+        return word
+
+    def explain(self, error: Exception) -> tuple[str, str]:
+        """The leader's: where its error is but the silence of a process that failed, that one's.
+
+        Raises LaunchError where a process went without a word: the machine's doing, no bug.
+        """
+        self.broken = True
+        if not lost_touch(error):
+            try:
+                others = [f"failed/{rank}" for rank in range(1, self.world)]
+                self.trial.wait(others, timedelta(seconds=VERDICT_SECONDS))
+            except dist.DistError:
+                self._part(error)
+            return super().explain(error)
+        for rank in range(1, self.world):
+            if self.trial.check([f"failed/{rank}"]):
+                self.trial.set(f"blamed/{rank}", "")
+                reason, trace = json.loads(self.trial.get(f"failed/{rank}"))
+                where = f"process {rank} of {self.world}"
+                return f"{where} failed: {reason}", f"In {where}:\n{trace}"
+        raise LaunchError(
+            f"one of the trial's {self.world} processes fell silent (killed, out of memory, stuck)"
+        ) from error
+
+    def verdict(self, error: Exception) -> str:
+        """What the leader makes of a trial that met ``error`` in this process.
+
+        Raises ``error`` where this process failed alone: it must end, so that the others hear of
+        it.
+        """
+        self.broken = True
+        if lost_touch(error):
+            return self.hear()
+        with contextlib.suppress(dist.DistError, LaunchError):
+            self.trial.set(f"failed/{self.rank}", json.dumps(super().explain(error)))
+            word = self.hear(VERDICT_SECONDS)
+            if not self.trial.check([f"blamed/{self.rank}"]):
+                return word
+        raise error
+
+    def leave(self, error: BaseException) -> None:
+        """Takes leave of the others for ``error``, which this process ends of."""
+        self.broken = True
+        self._part(error)
+        if self.leads:
+            with contextlib.suppress(dist.DistError):
+                self.say(f"lost: {type(error).__name__}: {error}")
+
+    def _part(self, error: BaseException) -> None:
+        """Ends the company: there is no other trial together."""
+        word = f"process {self.rank} of {self.world}: {type(error).__name__}: {error}"
+        with contextlib.suppress(dist.DistError):
+            self.store.set("gone", word)
+
+
+def lost_touch(error: BaseException) -> bool:
+    """Whether an error says no more than that another process is silent. gloo has no class."""
+    if isinstance(error, dist.DistError):
+        return True
+    words = ("/gloo/", "NCCL")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+@contextmanager
+def joined(
+    nodes: int, processes: int, device: str, quiet: tuple[type[BaseException], ...] = ()
+) -> Iterator[Replicas]:
+    """The processes of a trial, from when all are there until it has ended.
+
+    All of them run the same trials in the same order. An error that leaves the block in one of
+    them ends their company, unless it is of the ``quiet``. Raises LaunchError where they are not
+    those that were asked for, or some do not come.
+    """
+    if nodes * processes == 1:
+        yield ALONE
+        return
+    group = _join(nodes, processes, device)
+    try:
+        yield group
+    except quiet:
+        raise
+    except BaseException as error:
+        group.leave(error)
+        raise
+    finally:
+        if group.broken and dist.group.WORLD is not None:
+            dist.group.WORLD.abort()  # what GPUs still wait for will not come
+        dist.destroy_process_group()
+
+
+def _join(nodes: int, processes: int, device: str) -> Group:
+    environment = find_environment(nodes, processes)
+    rank, world = environment.global_rank(), nodes * processes
+    try:
+        store = _meet(environment.main_address, environment.main_port, rank, world)
+        trial = PrefixStore(f"trial-{next(_trials)}", store)
+        group = Group(nodes, processes, environment, store, trial, rank)
+        backend = "gloo"
+        if device == "cuda":
+            torch.cuda.set_device(group.devices(device)[environment.local_rank()])
+            backend = "cpu:gloo,cuda:nccl"
+        _await_all(store, trial, rank, world)
+        dist.init_process_group(backend, store=trial, rank=rank, world_size=world)
+    except RuntimeError as error:
+        where = f"{environment.main_address}:{environment.main_port}"
+        raise LaunchError(f"the {world} processes do not meet at {where}: {error}") from error
+    return group
+
+
+def _text(store: Store, key: str) -> str:
+    value: bytes = store.get(key)
+    return value.decode()
+
+
+@functools.cache
+def _meet(address: str, port: int, rank: int, world: int) -> Store:
+    """The store of these processes: it holds the port for as long as they live."""
+    os.environ.update(MASTER_ADDR=address, MASTER_PORT=str(port))
+    patience = timedelta(seconds=JOIN_SECONDS)
+    store: Store = next(iter(rendezvous("env://", rank, world, timeout=patience)))[0]
+    return store
+
+
+def _await_all(store: Store, trial: Store, rank: int, world: int) -> None:
+    """Returns when all processes have come to the trial."""
+    trial.set(f"here/{rank}", "")
+    all_here = [f"here/{other}" for other in range(world)]
+    deadline = time.monotonic() + JOIN_SECONDS
+    while not trial.check(all_here):
+        if store.check(["gone"]):
+            raise LaunchError(f"the processes parted in a trial before ({_text(store, 'gone')})")
+        if time.monotonic() > deadline:
+            missing = [str(r) for r in range(world) if not trial.check([f"here/{r}"])]
+            raise LaunchError(
+                f"after {JOIN_SECONDS:g} s these of {world} processes are missing: "
+                + " ".join(missing)
+            )
+        time.sleep(0.02)
+
+
+def find_environment(nodes: int, processes: int) -> ClusterEnvironment:
+    """Where this process stands among ``nodes`` times ``processes``: SLURM's word for it, else
+    torchrun's. Raises LaunchError where neither is of that size."""
+    given, world = os.environ, nodes * processes
+    if "SLURM_PROCID" in given and given.get("SLURM_NTASKS") == str(world):
+        asked = {"SLURM_NNODES": nodes, "SLURM_NTASKS_PER_NODE": processes}
+        wrong = [f"{k}={given.get(k, '')}" for k, v in asked.items() if given.get(k) != str(v)]
+        if not wrong:
+            return SLURMEnvironment(auto_requeue=False)
+    else:
+        if all(name in given for name in PLACES) and given["WORLD_SIZE"] == str(world):
+            return TorchElasticEnvironment()
+        names = ("SLURM_PROCID", "SLURM_NTASKS", *PLACES)
+        wrong = [f"{name}={given[name]}" for name in names if name in given]
+    raise LaunchError(
+        f"a trial of {world} processes ({nodes} x {processes} a node) was started otherwise:"
+        f" {' '.join(wrong) or 'no process has a place in the environment'}\n"
+        f"  start them by srun --nodes={nodes} --ntasks-per-node={processes}, or by torchrun"
+        f" --nnodes={nodes} --nproc-per-node={processes}"
+    )
+
+
+def share_batch_norm(module: torch.nn.Module, device: str, replicas: Replicas) -> None:
+    """Has batch norm see the whole batch, not the slice of each process.
+
+    Its mean and variance are part of the model: of a slice they are others, and the trial would be
+    another one for each number of processes. torch shares them between GPUs only, so ConfigError
+    on a CPU.
+    """
+    if replicas.world == 1 or not any(isinstance(m, _BatchNorm) for m in module.modules()):
+        return
+    if device != "cuda":
+        raise ConfigError(
+            f"a model with batch norm trains on {replicas.world} processes on GPUs only\n"
+            "  batch norm over a whole batch (SyncBatchNorm) needs CUDA: use one process here"
+        )
+    convert: Callable[[torch.nn.Module], Any] = torch.nn.SyncBatchNorm.convert_sync_batchnorm
+    convert(module)
+
+
+def part_random_states(rank: int) -> None:
+    """Has process ``rank`` draw other numbers than the leader, where all would draw the same:
+    dropout of one slice of a batch is not to be that of another."""
+    if rank > 0:
+        words = torch.get_rng_state().numpy().tobytes() + b"%d" % rank
+        torch.manual_seed(int.from_bytes(hashlib.blake2b(words, digest_size=7).digest()))

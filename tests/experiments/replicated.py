@@ -1,0 +1,195 @@
+"""A task small enough to train in milliseconds, and the processes that train it.
+
+In float64, so that one process and two differ by rounding alone. As a program it starts the
+processes of `test_replicas`, which run trials and write what came of each.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nos_repro.experiments import replicas
+from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.provenance import provenance, trial_code
+from nos_repro.experiments.runner import run_trial
+from nos_repro.experiments.training import Stopped
+from nos_repro.experiments.trial import Training, Trial
+from nos_repro.tasks.base import OptimizerMaker, Task, TaskData
+from nos_repro.tasks.registry import register_task
+
+NAME = "tests.experiments.replicated"
+STEPS, HELD_OUT = 3, 40
+
+
+@dataclass(frozen=True)
+class Settings:
+    batch_size: int = 16
+    width: int = 8
+    dropout: float = 0.0
+    batch_norm: bool = False
+    nan_at: int = -1
+    """The step whose batch has a NaN in its last example."""
+
+
+class Data(TaskData):
+    def __init__(self, settings: Settings, seed: int) -> None:
+        super().__init__()
+        self.settings, self.seed = settings, seed
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return STEPS
+
+    def train_batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        for k in range(start, STEPS):
+            step = epoch * STEPS + k
+            x, y = _examples(self.settings.batch_size, 1000 * self.seed + step)
+            if step + 1 == self.settings.nan_at:
+                x[-1] = torch.nan
+            yield x, y
+
+    def val_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        x, y = _examples(HELD_OUT, -1)
+        yield from zip(x.split(16), y.split(16), strict=True)
+
+    def test_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        yield _examples(HELD_OUT, -2)
+
+
+def _examples(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(count, 5, dtype=torch.float64, generator=generator)
+    return x, (x[:, :1] * x[:, 1:2]).sin()
+
+
+@register_task(NAME)
+class Regression(Task):
+    Settings = Settings
+    metric = "loss"
+    direction = "min"
+
+    def __init__(self, settings: Settings, make_optimizer: OptimizerMaker | None = None) -> None:
+        super().__init__(settings, make_optimizer)
+        self.chance = 1.0
+        self.model = nn.Sequential(
+            nn.Linear(5, settings.width),
+            *([nn.BatchNorm1d(settings.width)] if settings.batch_norm else []),
+            nn.Tanh(),
+            nn.Dropout(settings.dropout),
+            nn.Linear(settings.width, settings.width),
+            nn.Tanh(),
+            nn.Linear(settings.width, 1),
+        ).double()
+
+    @classmethod
+    def make_data(cls, settings: Settings, *, data_dir: Path, seed: int) -> TaskData:
+        return Data(settings, seed)
+
+    def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
+        trouble(batch_idx)
+        x, y = batch
+        return ((self.model(x) - y) ** 2).mean()
+
+    def evaluation_sums(self, batch: Any) -> dict[str, Tensor]:
+        x, y = batch
+        return {"loss": ((self.model(x) - y) ** 2).sum(), "count": torch.tensor(len(x))}
+
+    @staticmethod
+    def metrics(sums: dict[str, float]) -> dict[str, float]:
+        return {"loss": sums["loss"] / sums["count"]}
+
+
+def trouble(batch: int) -> None:
+    """What `TROUBLE=RANK HOW` says befalls a process in the second batch of an epoch."""
+    rank, _, how = os.environ.get("TROUBLE", "").partition(" ")
+    if rank and rank == os.environ.get("RANK") and batch == 1:
+        if how == "vanishes":
+            os._exit(9)
+        raise ValueError("broke on purpose")
+
+
+def trial(**changes: Any) -> Trial:
+    """A trial of the task; `training` may be a mapping, as it comes from JSON."""
+    values = {"optimizer": "sgd", "lr": 0.1, "training": {"epochs": 4}, "seed": 3, **changes}
+    values["training"] = Training(**values["training"])
+    return Trial(task=NAME, task_settings=values.pop("task_settings", {}), **values)
+
+
+def stop_after(step: int | None) -> Any:
+    """A wish to stop after ``step`` steps."""
+    asked = itertools.count(1)
+    return lambda: next(asked) == step
+
+
+def take_part(folder: Path, plan: list[dict[str, Any]]) -> None:
+    """Runs the plan's trials in this process, in order; an error that leaves one ends it."""
+    rank = os.environ["RANK"]
+    replicas.VERDICT_SECONDS = 1.0
+    conditions = Conditions(folder, device="cpu", processes=int(os.environ["WORLD_SIZE"]))
+    for number, entry in enumerate(plan):
+        name, stop = entry["name"], stop_after(entry.get("stop", {}).get(rank))
+        answer = folder / f"{name}.{number}.{rank}.json"
+        made, until = trial(**entry["trial"]), entry.get("until")
+        try:
+            outcome, _ = run_trial(made, folder / name, conditions, stop=stop, until=until)
+        except Stopped:
+            outcome = "stopped"
+        except Exception as error:
+            answer.write_text(json.dumps(f"{type(error).__name__}: {error}"))
+            raise
+        answer.write_text(json.dumps(outcome))
+    assert not torch.distributed.is_initialized()
+
+
+def fork(rank: int, folder: Path, plan: list[dict[str, Any]], **environment: str) -> int:
+    """A process that takes part, in the environment that torchrun would give it."""
+    child = os.fork()
+    if child:
+        return child
+    os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(rank))
+    status = 1
+    try:
+        take_part(folder, plan)
+        status = 0
+    finally:
+        if status:
+            (folder / f"error.{rank}").write_text(traceback.format_exc())
+        os._exit(status)
+
+
+def main(folder: Path) -> None:
+    """Runs each case of `cases.json` in processes of its own, all of one import of torch."""
+    provenance("cpu"), trial_code(NAME, {})  # once, and not in every process
+    statuses = {}
+    for name, case in json.loads((folder / "cases.json").read_text()).items():
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        place = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "WORLD_SIZE": str(case["world"]),
+            "TROUBLE": case["trouble"],
+        }
+        ranks = range(case["world"])
+        started = [fork(rank, folder / name, case["plan"], **place) for rank in ranks]
+        statuses[name] = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in started]
+    (folder / "statuses.json").write_text(json.dumps(statuses))
+
+
+if __name__ == "__main__":
+    from tests.experiments import replicated  # the module that the trials' task is in
+
+    replicated.main(Path(sys.argv[1]))
