@@ -85,8 +85,9 @@ def lstm(
     with warnings.catch_warnings():
         # cuDNN would have the weights in one piece; it puts them together at each call
         warnings.filterwarnings("ignore", message="RNN module weights are not part of single")
+        grad = torch.is_grad_enabled()
         outputs, hidden, cell = torch.lstm(
-            inputs, (hidden[None], cell[None]), flat, True, 1, 0.0, True, False, False
+            inputs, (hidden[None], cell[None]), flat, True, 1, 0.0, grad, False, False
         )
     return outputs, State(hidden[0].detach(), cell[0].detach())
 
