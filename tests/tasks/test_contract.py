@@ -19,6 +19,7 @@ SMALL = {
     # task: what makes it small enough for a test
     "wide_resnet": {"depth": 10, "width": 1},
     "rosenbrock":  {},
+    "ptb_lstm":    {"data": "pydoc", "hidden": 24, "embedding": 16, "batch_size": 8},
 }
 RATES = {"rosenbrock": 1e-4}
 # fmt: on
@@ -28,7 +29,7 @@ def small(name: str) -> tuple[type[Task], Any]:
     cls = find_task(name)
     fields = {field.name for field in dataclasses.fields(cls.Settings)}
     embedded = {"data": "digits"} if "data" in fields else {}
-    return cls, cls.Settings(**embedded, **SMALL.get(name, {}))
+    return cls, cls.Settings(**{**embedded, **SMALL.get(name, {})})
 
 
 def build(name: str, folder: Path, seed: int = 0) -> tuple[Task, TaskData]:

@@ -18,6 +18,7 @@ CASES = {
     "convnet":     {"data": "digits", "augment": True, "train_images": 600},
     "wide_resnet": {"data": "digits", "depth": 10, "width": 1, "train_images": 384},
     "rosenbrock":  {},
+    "ptb_lstm":    {"data": "pydoc", "hidden": 24, "embedding": 16, "steps_per_epoch": 5},
 }
 # fmt: on
 EPOCHS = 2

@@ -1,0 +1,150 @@
+"""Corpora for language models: text as word numbers, and the registry of corpora by name.
+
+Every line ends with `<eos>`, a word like any other. The vocabulary is torchtext's: `<unk>` and
+`<eos>`, then the training part's words by frequency; what is not in it becomes `<unk>`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import pkgutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from nos_repro.data.plugins import import_plugin
+from nos_repro.errors import ConfigError, DataError, unknown
+
+UNKNOWN, END = "<unk>", "<eos>"
+SPECIALS = (UNKNOWN, END)
+
+
+class Lines(NamedTuple):
+    """A text as it was read: the words of its lines, and where it comes from (for errors)."""
+
+    words: list[list[str]]
+    source: str
+
+
+class Texts(NamedTuple):
+    """The three parts of a corpus."""
+
+    train: Lines
+    val: Lines
+    test: Lines
+
+
+class Corpus(NamedTuple):
+    """A corpus as numbers: `words[n]` is the word n."""
+
+    words: tuple[str, ...]
+    train: Int64[Tensor, " tokens"]
+    val: Int64[Tensor, " tokens"]
+    test: Int64[Tensor, " tokens"]
+
+    @property
+    def end(self) -> int:
+        """The number of `<eos>`."""
+        return self.words.index(END)
+
+    @property
+    def fingerprint(self) -> int:
+        """A number of 60 bits that is the same for the same words in the same order."""
+        return int(hashlib.sha256("\n".join(self.words).encode()).hexdigest()[:15], 16)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is known of a corpus before it is read: how many words its vocabulary has."""
+
+    name: str
+    vocabulary: int
+    texts: Callable[[Path], Texts]
+    """Reads the text from the folder of all data sets. Raises DataError."""
+    module: str
+
+    def read(self, data_dir: Path, vocabulary: int | None = None) -> Corpus:
+        """The corpus with its own number of words, or another one; read once a process.
+
+        Raises DataError, where the text has fewer different words among others.
+        """
+        return _read(self, data_dir, vocabulary or self.vocabulary)
+
+
+_SOURCES: dict[str, Source] = {}
+Reader = Callable[[Path], Texts]
+
+
+def register_corpus(name: str, *, vocabulary: int) -> Callable[[Reader], Reader]:
+    """Decorator: makes `data: NAME` mean the text that the function reads."""
+
+    def add(read: Reader) -> Reader:
+        _SOURCES[name] = Source(name, vocabulary, read, read.__module__)
+        return read
+
+    return add
+
+
+def list_corpora() -> list[str]:
+    """The names of all registered corpora: every module of this package is imported."""
+    package = importlib.import_module("nos_repro.data")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"nos_repro.data.{module.name}")
+    return sorted(_SOURCES)
+
+
+def find_corpus(name: str) -> Source:
+    """The corpus of that name; `my_package.my_data` is the one that this module registers.
+
+    Raises ConfigError for a name that nobody registered.
+    """
+    if "." in name:
+        import_plugin("task.data", name)
+        own = [source for source in _SOURCES.values() if source.module == name]
+        if len(own) != 1:
+            raise ConfigError(f"task.data: {name} must register one corpus, not {len(own)}")
+        return own[0]
+    if name not in _SOURCES:
+        names = list_corpora()
+        if name not in names:
+            raise ConfigError(unknown("corpus", name, names))
+    return _SOURCES[name]
+
+
+@functools.lru_cache(maxsize=4)
+def _read(source: Source, data_dir: Path, vocabulary: int) -> Corpus:
+    return number(source.texts(data_dir), vocabulary)
+
+
+def number(texts: Texts, vocabulary: int) -> Corpus:
+    """The words as numbers: `<unk>`, `<eos>` and the most frequent words of the training part.
+
+    Raises DataError where it has fewer different words than the vocabulary is to hold.
+    """
+    from torchtext.vocab import Vocab  # only corpora need it, and every study imports this module
+
+    counts = Counter(chain.from_iterable(texts.train.words))
+    different = len(counts.keys() | set(SPECIALS))
+    if different < vocabulary:
+        raise DataError(
+            f"{texts.train.source} has {different:,} different words, {UNKNOWN} and {END} among "
+            f"them: too few for a vocabulary of {vocabulary:,}\n"
+            "  set task.vocabulary to that number or less"
+        )
+    vocab = Vocab(counts, max_size=vocabulary - len(SPECIALS), specials=list(SPECIALS))
+    parts = (_numbers(lines, vocab.stoi, vocab.unk_index) for lines in texts)
+    return Corpus(tuple(vocab.itos), *parts)
+
+
+def _numbers(lines: Lines, numbers: dict[str, int], unknown: int) -> Int64[Tensor, " tokens"]:
+    every = (numbers.get(word, unknown) for line in lines.words for word in (*line, END))
+    return torch.tensor(list(every))

@@ -1,0 +1,68 @@
+"""Mikolov's Penn Treebank: 10,000 words, of which 42,068 training sentences (002 sec. 6.5).
+
+Looked for in the data folder as `ptb/`, as torchtext's `penn-treebank/`, as the folder that
+`simple-examples.tgz` unpacks to, or lying there by itself; plain or gzipped. Its text is the
+LDC's, so it is not downloaded.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+
+from nos_repro.data.corpora import SPECIALS, Lines, Texts, register_corpus
+from nos_repro.data.text import find_text, read_lines
+from nos_repro.errors import DataError
+
+FOLDERS = ("ptb", "penn-treebank", "ptb/simple-examples/data", "simple-examples/data", "")
+WORDS = 10_000
+# fmt: off
+PARTS = {
+    # file: its tokens, an <eos> a line among them
+    "ptb.train.txt": 929_589,
+    "ptb.valid.txt":  73_760,
+    "ptb.test.txt":   82_430,
+}
+# fmt: on
+
+
+@register_corpus("ptb", vocabulary=WORDS)
+def read_ptb(data_dir: Path) -> Texts:
+    """The three parts. Raises DataError where one is missing, in part there, or another text."""
+    train, val, test = (_part(path, PARTS[name]) for name, path in _find(data_dir).items())
+    different = len(set(chain.from_iterable(train.words)) | set(SPECIALS))
+    if different != WORDS:
+        raise DataError(
+            f"{train.source} has {different:,} different words, the Penn Treebank {WORDS:,}\n"
+            "  it is another text: take the files of Mikolov's simple-examples.tgz"
+        )
+    return Texts(train, val, test)
+
+
+def _find(data_dir: Path) -> dict[str, Path]:
+    """The files of the first folder that has any of them."""
+    for folder in FOLDERS:
+        found = {name: find_text(data_dir / folder, name) for name in PARTS}
+        missing = [name for name, path in found.items() if path is None]
+        if not missing:
+            return {name: path for name, path in found.items() if path is not None}
+        if len(missing) < len(PARTS):
+            raise DataError(f"{data_dir / folder} lacks {' '.join(missing)}\n  put it beside them")
+    raise DataError(
+        f"no Penn Treebank in {data_dir}\n"
+        f"  put {' '.join(PARTS)} (or .gz) there, or below it in one of: "
+        f"{' '.join(f'{folder}/' for folder in FOLDERS if folder)};\n"
+        "  they are in Mikolov's simple-examples.tgz, not fetched here: the text is the LDC's;\n"
+        "  or name another folder by --data DIR or NOS_REPRO_DATA"
+    )
+
+
+def _part(path: Path, tokens: int) -> Lines:
+    words = read_lines(path)
+    found = len(words) + sum(map(len, words))
+    if found != tokens:
+        raise DataError(
+            f"{path} has {found:,} words with an <eos> a line, the Penn Treebank {tokens:,}\n"
+            "  it is cut off or another text: take the file of Mikolov's simple-examples.tgz"
+        )
+    return Lines(words, str(path))

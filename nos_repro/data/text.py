@@ -1,0 +1,55 @@
+"""Text in lines: a file, plain or gzipped, as the words of each of its lines."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+from nos_repro.errors import DataError
+
+
+def find_text(folder: Path, name: str) -> Path | None:
+    """`name` in the folder, else `name.gz`; None where there is neither."""
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    return None
+
+
+def read_lines(path: Path) -> list[list[str]]:
+    """The words of each line, as blanks divide them; a line may be of any length.
+
+    Raises DataError, with the line where there is one, for a file that is missing, empty, cut off
+    or not UTF-8, and for a line without words.
+    """
+    text = _decoded(path, _content(path))
+    lines = text.removesuffix("\n").split("\n")
+    words = [line.split() for line in lines]
+    if not any(words):
+        raise DataError(f"{path} is empty\n  put the whole file there")
+    for number, found in enumerate(words, start=1):
+        if not found:
+            raise DataError(f"{path}, line {number:,}: no word\n  every line must hold a sentence")
+    return words
+
+
+def _content(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if path.suffix == ".gz" else content
+    except FileNotFoundError:
+        raise DataError(f"no file {path}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error})\n  copy it again") from error
+
+
+def _decoded(path: Path, content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}, line {line:,}: not UTF-8 (byte 0x{content[error.start]:02x})\n"
+            "  convert the file, e.g. iconv -f latin1 -t utf-8"
+        ) from None

@@ -1,0 +1,287 @@
+"""The language model of sec. 6.5: one LSTM layer over a corpus, Penn Treebank (002 Table 5)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nos_repro.data.corpora import Corpus, find_corpus
+from nos_repro.errors import DataError
+from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
+from nos_repro.tasks.recurrence import State, Weights, lstm
+from nos_repro.tasks.registry import register_task
+from nos_repro.tasks.softmax import cross_entropy
+
+EVALUATION_STEPS = 1024
+"""Words a segment of an evaluation. It is no setting: no number depends on it but the speed."""
+
+BEGINNING = 3
+"""First word of the seed of a walk's beginning: it keeps the streams of one seed apart."""
+
+
+@dataclass(frozen=True)
+class PtbLstmSettings:
+    """Sec. 6.5: batch 64, 35 steps; sizes and dropouts are Melis et al.'s for 10 M parameters."""
+
+    data: str = "ptb"
+    vocabulary: int | None = None
+    """Words, `<unk>` and `<eos>` among them; None: the corpus' own number, 10,000 of PTB."""
+    hidden: int = 1194
+    embedding: int = 268
+    """The paper's "embedding ratio" is this over `hidden`."""
+    input_dropout: float = 0.58
+    state_dropout: float = 0.215
+    output_dropout: float = 0.327
+    state_reset: float = 0.01
+    """The probability that a segment's state begins at zero, drawn for each of the batch."""
+    batch_size: int = 64
+    time_steps: int = 35
+    steps_per_epoch: int | None = None
+    """What is called an epoch, a point of the curve; None: once round the corpus, 415 of PTB."""
+
+    def __post_init__(self) -> None:
+        find_corpus(self.data)
+        for key in ("hidden", "embedding", "batch_size", "time_steps"):
+            require(getattr(self, key) >= 1, key, "at least 1", getattr(self, key))
+        for key in ("input_dropout", "state_dropout", "output_dropout", "state_reset"):
+            value = getattr(self, key)
+            require(0 <= value < 1, key, "at least 0 and below 1", value)
+        if self.vocabulary is not None:
+            require(self.vocabulary >= 3, "vocabulary", "at least 3", self.vocabulary)
+        if self.steps_per_epoch is not None:
+            steps = self.steps_per_epoch
+            require(steps >= 1, "steps_per_epoch", "at least 1", steps)
+
+    @property
+    def words(self) -> int:
+        """The size of the vocabulary."""
+        return self.vocabulary or find_corpus(self.data).vocabulary
+
+
+class Segment(NamedTuple):
+    """A piece of each of a batch's texts, as long as backpropagation reaches."""
+
+    words: Int64[Tensor, "time+1 batch"]
+    """The words read, and the one after them: word t + 1 is what word t is to predict."""
+    fresh: Bool[Tensor, ""]
+    """Whether the texts begin here; else the state of the segment before goes on."""
+    vocabulary: Int64[Tensor, ""]
+    """The fingerprint of the words that the numbers stand for."""
+
+
+class CorpusData(TaskData):
+    """An endless walk through a corpus, cut into segments.
+
+    The training part is a ring. `batch_size` readers begin at equal distances, from a place that
+    the seed chooses, and each segment goes on where the one before ended. Once round, a reader
+    has come to where the next one began and reads on: no epoch resets the state, none leaves out
+    a word, and an epoch may have any number of steps.
+
+    *Departures*: the paper says neither what happens at the end of the corpus nor whether its
+    rest, which fills no segment, is read. In evaluation the first word of a part is predicted from
+    `<eos>`, so that every token of the part counts.
+    """
+
+    def __init__(self, settings: PtbLstmSettings, *, data_dir: Path, seed: int) -> None:
+        super().__init__()
+        require(seed >= 0, "seed", "at least 0", seed)
+        self.settings = settings
+        self.data_dir = data_dir
+        self.seed = seed
+
+    def prepare(self) -> None:
+        self._begin  # noqa: B018  (the corpus is read by being asked for)
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The numbered corpus. Raises DataError."""
+        return find_corpus(self.settings.data).read(self.data_dir, self.settings.vocabulary)
+
+    @cached_property
+    def _begin(self) -> Int64[Tensor, " batch"]:
+        """Where in the ring each reader begins."""
+        batch, tokens = self.settings.batch_size, len(self.corpus.train)
+        require(
+            batch * self.settings.time_steps <= tokens,
+            "batch_size",
+            f"at most {tokens // self.settings.time_steps:,} for '{self.settings.data}' "
+            f"({tokens:,} tokens, {self.settings.time_steps} a segment)",
+            batch,
+        )
+        first = int(np.random.default_rng([BEGINNING, self.seed]).integers(tokens))
+        return first + torch.arange(batch) * tokens // batch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        settings = self.settings
+        round_trip = -(-len(self.corpus.train) // (settings.batch_size * settings.time_steps))
+        return settings.steps_per_epoch or round_trip
+
+    def train_batches(self, epoch: int, start: int = 0) -> Iterator[Segment]:
+        length, ring = self.settings.time_steps, self.corpus.train
+        first = epoch * self.steps_per_epoch
+        for step in range(first + start, first + self.steps_per_epoch):
+            places = self._begin + step * length + torch.arange(length + 1)[:, None]
+            yield self._segment(ring[places % len(ring)], fresh=step == 0)
+
+    def val_batches(self) -> Iterator[Segment]:
+        return self._in_order(self.corpus.val)
+
+    def test_batches(self) -> Iterator[Segment]:
+        return self._in_order(self.corpus.test)
+
+    def _in_order(self, part: Int64[Tensor, " tokens"]) -> Iterator[Segment]:
+        """The part as one text: batch 1, whose state is carried from segment to segment."""
+        text = torch.cat([torch.tensor([self.corpus.end]), part])[:, None]
+        for start in range(0, len(part), EVALUATION_STEPS):
+            yield self._segment(text[start : start + EVALUATION_STEPS + 1], fresh=start == 0)
+
+    def _segment(self, words: Int64[Tensor, "length batch"], fresh: bool) -> Segment:
+        return Segment(words, torch.tensor(fresh), torch.tensor(self.corpus.fingerprint))
+
+
+@register_task("ptb_lstm")
+class PtbLstm(Task):
+    """Embedding, dropout, LSTM, dropout, down-projection, softmax tied to the embedding.
+
+    9,997,280 parameters with 10,000 words: 2,680,000 of the embedding, 6,987,288 of the layer with
+    one bias a gate, 319,992 of the projection (1194 to 268, without bias), 10,000 of the softmax.
+
+    *Readings*:
+
+    - Variational dropout: of every segment and every text of the batch, one mask for all time
+      steps; what is kept is scaled by 1 / (1 - p). It stands at three places (Melis et al. 2017):
+      on the embedded input, on the hidden state where it is fed back (Gal & Ghahramani 2016; the
+      cell, the output and the state that goes on to the next segment are not masked), and on the
+      output, before its projection.
+    - Loss: the sum over the 35 steps, the mean over the batch, as in Melis et al. and TensorFlow's
+      PTB tutorial. It is on this scale that the gradient's norm is clipped to 5.0 and that Melis'
+      L2 penalty of 1.24e-4 stands (here `weight_decay`, added after clipping). By the mean over
+      tokens both would be divided by 35. Evaluation is per token.
+    - Initialisation: the embedding from U(-0.1, 0.1), the rest as torch has it; biases of the
+      softmax at 0.
+
+    The state is part of `state_dict`: a resumed run goes on with it. So is the fingerprint of the
+    vocabulary: weights of other words raise DataError at the first batch.
+    """
+
+    Settings: ClassVar[type[Any]] = PtbLstmSettings
+    metric: ClassVar[str] = "perplexity"
+    direction: ClassVar[Literal["max", "min"]] = "min"
+    hidden: Tensor
+    cell: Tensor
+    vocabulary: Tensor
+
+    def __init__(
+        self, settings: PtbLstmSettings, make_optimizer: OptimizerMaker | None = None
+    ) -> None:
+        super().__init__(settings, make_optimizer)
+        words, size = settings.words, settings.hidden
+        self.chance = float(words)
+        self.embedding = nn.Parameter(torch.empty(words, settings.embedding).uniform_(-0.1, 0.1))
+        self.layer = Weights(settings.embedding, size)
+        self.projection = nn.Linear(size, settings.embedding, bias=False)
+        self.bias = nn.Parameter(torch.zeros(words))
+        self.register_buffer("hidden", torch.zeros(settings.batch_size, size))
+        self.register_buffer("cell", torch.zeros(settings.batch_size, size))
+        self.register_buffer("vocabulary", torch.tensor(0))
+        self.register_load_state_dict_post_hook(_forget_what_was_seen)  # type: ignore[no-untyped-call]
+        self._seen = False
+        self._reading: State | None = None
+
+    @classmethod
+    def make_data(cls, settings: PtbLstmSettings, *, data_dir: Path, seed: int) -> TaskData:
+        return CorpusData(settings, data_dir=data_dir, seed=seed)
+
+    @classmethod
+    def code(cls, settings: PtbLstmSettings) -> tuple[str, ...]:
+        return (cls.__module__, find_corpus(settings.data).module)
+
+    def training_step(self, batch: Segment, batch_idx: int = 0) -> Float[Tensor, ""]:
+        settings = self.settings
+        goes_on = self._kept(1, settings.state_reset) & ~batch.fresh
+        loss, state = self._read(
+            batch,
+            State(*(torch.where(goes_on, value, 0.0) for value in (self.hidden, self.cell))),
+            self._mask(settings.embedding, settings.input_dropout),
+            self._mask(settings.hidden, settings.state_dropout),
+            self._mask(settings.hidden, settings.output_dropout),
+        )
+        self.hidden.copy_(state.hidden)
+        self.cell.copy_(state.cell)
+        mean: Tensor = loss / settings.batch_size
+        return mean
+
+    def evaluation_sums(self, batch: Segment) -> dict[str, Tensor]:
+        """Of segments in their order: each goes on with the state that the last one left."""
+        with torch.no_grad():
+            zero = self.embedding.new_zeros(batch.words.shape[1], self.settings.hidden)
+            before = self._reading or State(zero, zero)
+            state = State(*(torch.where(batch.fresh, zero, value) for value in before))
+            loss, self._reading = self._read(batch, state)
+        return {"loss": loss, "count": torch.tensor(batch.words[1:].numel())}
+
+    @staticmethod
+    def metrics(sums: dict[str, float]) -> dict[str, float]:
+        """Mean loss in nats, and perplexity, both per word, `<eos>` counted."""
+        loss = sums["loss"] / sums["count"]
+        return {"loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf}
+
+    def _read(
+        self,
+        segment: Segment,
+        state: State,
+        input_mask: Tensor | None = None,
+        state_mask: Tensor | None = None,
+        output_mask: Tensor | None = None,
+    ) -> tuple[Float[Tensor, ""], State]:
+        """The sum of the segment's losses, and the state behind it."""
+        self._check_vocabulary(segment)
+        inputs = F.embedding(segment.words[:-1], self.embedding)
+        inputs = inputs if input_mask is None else inputs * input_mask
+        outputs, state = lstm(inputs, state, self.layer, state_mask)
+        outputs = outputs if output_mask is None else outputs * output_mask
+        features = self.projection(outputs).flatten(0, 1)
+        targets = segment.words[1:].flatten()
+        return cross_entropy(features, self.embedding, self.bias, targets), state
+
+    def _kept(self, features: int, dropped: float) -> Bool[Tensor, "batch features"]:
+        """True with probability 1 - ``dropped``."""
+        size = (self.settings.batch_size, features)
+        return torch.rand(size, device=self.embedding.device) >= dropped
+
+    def _mask(self, features: int, dropped: float) -> Float[Tensor, "batch features"] | None:
+        """A mask of one segment, for all its time steps; None where nothing is dropped."""
+        if not dropped:
+            return None
+        return self._kept(features, dropped).to(self.embedding.dtype) / (1 - dropped)
+
+    def _check_vocabulary(self, segment: Segment) -> None:
+        """Once for each state that was loaded: a look waits for the device."""
+        if self._seen:
+            return
+        own, given = int(self.vocabulary), int(segment.vocabulary)
+        if own not in (0, given):
+            raise DataError(
+                f"the vocabulary of '{self.settings.data}' is another one than the weights were "
+                f"trained with ({given:015x}, not {own:015x})\n"
+                "  put the text back that they were trained on, or train anew under another"
+                " --results"
+            )
+        self.vocabulary.fill_(given)
+        self._seen = True
+
+
+def _forget_what_was_seen(task: nn.Module, _: object) -> None:
+    assert isinstance(task, PtbLstm)
+    task._seen = False
