@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
 
     study, store = _open(options)
     settings = launcher_settings(study.launcher)
-    conditions = conditions_of(options.data, options.checkpoint_seconds)
+    conditions = conditions_of(options.data, options.checkpoint_seconds, settings)
     if options.dry_run:
         print(dry_run(study, store, conditions, options.workers, options.threads, settings))
         return 0

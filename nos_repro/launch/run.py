@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable
@@ -29,11 +30,19 @@ from nos_repro.launch.work import keep_freed_memory
 from nos_repro.tasks import find_task
 
 
-def conditions_of(data: Path | None, checkpoint_seconds: float) -> Conditions:
-    """Where the data lies and how often a trial saves. Raises ConfigError."""
+def conditions_of(
+    data: Path | None, checkpoint_seconds: float, settings: LauncherSettings | None = None
+) -> Conditions:
+    """Where the data lies, how often a trial saves, and on SLURM by how many processes it is
+    trained. Raises ConfigError."""
     if not checkpoint_seconds >= 0:
         raise ConfigError(f"--checkpoint-seconds must not be negative, got {checkpoint_seconds}")
-    return Conditions(data_folder(data), checkpoint_seconds)
+    conditions = Conditions(data_folder(data), checkpoint_seconds)
+    if settings is None or settings.name != "slurm":
+        return conditions
+    return dataclasses.replace(
+        conditions, nodes=settings.nodes, processes=settings.processes_per_node
+    )
 
 
 def worker_count(workers: int | None, threads: int) -> int:
@@ -67,6 +76,11 @@ def launcher_of(
     are queued as run at a time. Raises ConfigError.
     """
     if settings.name == "slurm":
+        if proposing and settings.world > 1:
+            raise ConfigError(
+                f"a child is trained by one process, launcher asks for {settings.world}: let"
+                " launcher.nodes be 1 and launcher.gpus at most 1 (or launcher.processes 1)"
+            )
         if workers is not None or threads != 1:
             raise ConfigError(
                 "--workers and --threads are for this machine; on SLURM say"

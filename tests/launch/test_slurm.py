@@ -276,6 +276,38 @@ def test_gpus_are_asked_for_and_each_job_has_its_own(tmp_path, results):
     assert set(devices.read_text().split()) == {"0", "1"}
 
 
+TOGETHER = {
+    **LONG,
+    "task": {"name": "tests.experiments.replicated", "dropout": 0.0},
+    "training": {"epochs": 1500, "evaluate_every": 100, "gradient_norm": 1.0},
+    "sweep": {"lr": [0.02]},
+    "rows": {"PowerSign": {"optimizer": "powersign-ld"}, "Adam": {"optimizer": "adam"}},
+}
+
+
+def test_two_tasks_train_one_trial_as_one_process_does_with_the_same_batches(tmp_path, results):
+    config = write_study(tmp_path, TOGETHER)
+    here = tmp_path / "here"
+    assert run("run", config, here, "--workers", "1").returncode == 0
+    words = (*LAUNCHER, "launcher.processes=2", "launcher.memory_gb=3", "launcher.trials_per_job=2")
+    left_alone = results / "left_alone"
+    with front_end(config, left_alone, *words) as front:
+        front.end()
+    for trial, record in records(here).items():
+        other = records(left_alone)[trial]
+        assert other["provenance"]["processes"] == 2
+        for point, same in zip(record["metrics"], other["metrics"], strict=True):
+            assert same == pytest.approx(point, rel=1e-9)
+    disturbed = results / "disturbed"
+    with Witness(disturbed), front_end(config, disturbed, *words, *OFTEN) as front:
+        wait_for(lambda: training(disturbed))
+        for job in tasks("RUNNING"):
+            subprocess.run(["scancel", "--signal=USR2", job], check=True)
+        assert "lost" not in front.end()
+    assert metrics(disturbed) == metrics(left_alone)
+    assert any("SIGUSR2" in log for log in logs(disturbed))
+
+
 def test_a_search_of_nested_jobs_survives_its_own_time_limit(tmp_path, results):
     done = subprocess.run(
         [
