@@ -27,7 +27,6 @@ from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.training import Stopped
 from nos_repro.experiments.trial import Training, Trial
 from nos_repro.tasks.base import OptimizerMaker, Task, TaskData
-from nos_repro.tasks.registry import register_task
 
 NAME = "tests.experiments.replicated"
 STEPS, HELD_OUT = 3, 40
@@ -74,7 +73,6 @@ def _examples(count: int, seed: int) -> tuple[Tensor, Tensor]:
     return x, (x[:, :1] * x[:, 1:2]).sin()
 
 
-@register_task(NAME)
 class Regression(Task):
     Settings = Settings
     metric = "loss"
