@@ -77,6 +77,7 @@ class _Run(Generic[J]):
         self.pack = pack
         self.batch = Batch(pack.folder, [])
         self.rank = int(os.environ.get("SLURM_PROCID", "0"))
+        self.world = int(os.environ.get("SLURM_NTASKS", "1"))
         self.started = time.monotonic()
         self.stop = threading.Event()
         self.signals: list[int] = []
@@ -117,6 +118,8 @@ class _Run(Generic[J]):
             self._leave(place, job)
         self._say(place, Message(report.outcome, report.message))
         log.info("%s %s", report.outcome, report.message)
+        if report.outcome == "lost" and self.world > 1:
+            sys.exit(1)  # the others wait for this process until it ends; the pack is begun anew
 
     def _wait_for_claim(self, job: J, report: Report[J]) -> Report[J]:
         """Nobody else was given this job: a claim on it is that of a process that was killed."""

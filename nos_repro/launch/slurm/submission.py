@@ -18,6 +18,8 @@ from nos_repro.launch.settings import LauncherSettings
 from nos_repro.launch.slurm.ledger import Batch
 from nos_repro.launch.slurm.pack import Pack
 
+WAIT_SECONDS = 60
+
 NO_LIMIT = 10**6
 """Submitit counts a signal in a job of ten minutes or less as a time-out and gives up after a few
 of them. `pack.MAX_TIMEOUTS` is the limit instead: it counts time-outs only, and only those in which
@@ -81,8 +83,10 @@ def _executor(
 
 
 def _parameters(name: str, settings: LauncherSettings, parallelism: int) -> dict[str, Any]:
-    """The resources in Submitit's words. srun does not inherit the cores of a task by itself; a
-    process that breaks ends those that train the same trial."""
+    """The resources in Submitit's words. srun does not inherit the cores of a task by itself.
+
+    Where one of the processes of a trial ends, the others have a minute to say what came of it.
+    """
     chosen: dict[str, Any] = {
         "job_name": name,
         "time": settings.minutes,
@@ -98,7 +102,7 @@ def _parameters(name: str, settings: LauncherSettings, parallelism: int) -> dict
         "signal_delay_s": settings.signal_seconds,
         "array_parallelism": parallelism,
         "additional_parameters": {"requeue": True, **settings.sbatch},
-        "srun_args": [f"--cpus-per-task={settings.cpus}", "--kill-on-bad-exit=1"],
+        "srun_args": [f"--cpus-per-task={settings.cpus}", f"--wait={WAIT_SECONDS}"],
     }
     if settings.memory_gb is not None:
         chosen["mem"] = f"{round(settings.memory_gb * 1024)}MB"
