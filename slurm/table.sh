@@ -31,7 +31,7 @@ if [ $# -gt 0 ] && [[ $1 != *=* && $1 != -* ]]; then config=$1; shift; fi
 python -u -m nos_repro run "$config" "${trials[@]}" "$@" &
 driver=$!
 
-told=
+told= status=1
 trap 'told=yes; kill -TERM "$driver" 2>/dev/null' USR2 TERM INT # time over, preempted, cancelled
 while kill -0 "$driver" 2>/dev/null; do wait "$driver"; status=$?; done
 

@@ -23,7 +23,8 @@ from nos_repro.experiments.store import Store
 from nos_repro.launch.drive import Drive
 from nos_repro.launch.progress import PlainDisplay
 from nos_repro.launch.settings import LauncherSettings
-from nos_repro.launch.slurm.launcher import Slurm, cancel_all
+from nos_repro.launch.slurm.launcher import Slurm
+from nos_repro.launch.slurm.recovery import cancel_all
 from nos_repro.launch.trial_job import TrialJob
 
 TRIALS, WATCH_SECONDS = 500, 60.0
@@ -48,7 +49,7 @@ def slurm_front_end() -> Iterator[Row]:
             yield Row(f"queueing {queued} trials", Ratio.of([seconds], "s"), at_most=10.0)
             yield Row("waiting for them, of a core", Ratio.of([_share(drive)], "%"), at_most=2.0)
         finally:
-            cancel_all(store.root / "slurm")
+            cancel_all(launcher.ledger)
 
 
 def _answers() -> bool:

@@ -48,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     cancel = _verb(
         verbs, "cancel", does.cancel, "take what this study or search has queued off the cluster"
     )
-    _study_arguments(cancel)
+    _file_arguments(cancel, "a study's or search's file, e.g. configs/table2.yaml", "samples=100")
 
     verify = _verb(
         verbs,

@@ -98,30 +98,28 @@ def _detach(
 ) -> int:
     from nos_repro.launch.run import detach
 
-    queued, waiting = detach(study, store, launcher, conditions)
-    words = shlex.join(_same_study(options))
+    queued, waiting = detach(study, store, launcher, conditions, retry=options.retry)
+    results = [] if options.results == Path("results") else ["--results", str(options.results)]
+    whole = [options.config, "--scale", options.scale, *options.overrides, *results]
+    rows = [word for row in options.rows for word in ("--rows", row)]
+    data = [] if options.data is None else ["--data", str(options.data)]
+    words = shlex.join([*whole, *rows])
     arrays = ", ".join(sorted({task.split("_")[0] for task in queued.values()}))
     where = f" in SLURM's {arrays}" if queued else ""
     more = f"; {waiting} more wait for launcher.array_parallelism" if waiting else ""
     print(f"{len(queued)} trials are queued or running{where}{more}")
     print(f"how far they are:  python -m nos_repro status {words}")
     print(f"the table so far:  python -m nos_repro report {words}")
-    print(f"what comes next:   python -m nos_repro run {words}   (--detach to leave again)")
-    print(f"to end them:       python -m nos_repro cancel {words}")
+    print(f"what comes next:   python -m nos_repro run {shlex.join([*whole, *rows, *data])}")
+    print(f"to end them all:   python -m nos_repro cancel {shlex.join(whole)}")
     _say_problems(store)
     return 0
 
 
-def _same_study(options: argparse.Namespace) -> list[str]:
-    """The words by which another verb is told the same study."""
-    rows = [word for row in options.rows for word in ("--rows", row)]
-    results = [] if options.results == Path("results") else ["--results", str(options.results)]
-    return [options.config, "--scale", options.scale, *options.overrides, *rows, *results]
-
-
 def cancel(options: argparse.Namespace) -> int:
     from nos_repro.experiments.settings_file import find_config, is_search
-    from nos_repro.launch.slurm.launcher import cancel_all
+    from nos_repro.launch.slurm.ledger import Ledger
+    from nos_repro.launch.slurm.recovery import cancel_all
 
     path = find_config(options.config)
     if is_search(path):
@@ -131,8 +129,8 @@ def cancel(options: argparse.Namespace) -> int:
         search = load_search(path, scale=options.scale, overrides=options.overrides)
         root = folder_of(search, options.results)
     else:
-        root = _open(options)[1].root
-    tasks = cancel_all(root / "slurm")
+        root = _open(argparse.Namespace(**{**vars(options), "rows": []}))[1].root
+    tasks = cancel_all(Ledger(root / "slurm"))
     print(f"{len(tasks)} jobs cancelled" + (f": {' '.join(tasks)}" if tasks else ""))
     return 0
 

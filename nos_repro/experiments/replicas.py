@@ -49,6 +49,7 @@ PLACES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 T = TypeVar("T")
 _trials = itertools.count()
+_choices = itertools.count()
 
 
 class Replicas:
@@ -268,6 +269,24 @@ def joined(
         if group.broken and dist.group.WORLD is not None:
             dist.group.WORLD.abort()  # what GPUs still wait for will not come
         dist.destroy_process_group()
+
+
+def from_leader(nodes: int, processes: int, choose: Callable[[], str]) -> str:
+    """What ``choose`` gives the leading process, for all of them, outside of a trial.
+
+    Raises LaunchError as `joined` does.
+    """
+    if nodes * processes == 1:
+        return choose()
+    environment = find_environment(nodes, processes)
+    rank, key = environment.global_rank(), f"choice/{next(_choices)}"
+    try:
+        store = _meet(environment.main_address, environment.main_port, rank, nodes * processes)
+        if rank == 0:
+            store.set(key, choose())
+        return _text(store, key)
+    except dist.DistError as error:
+        raise LaunchError("the leading process is silent, or gone") from error
 
 
 def _join(nodes: int, processes: int, device: str) -> Group:

@@ -81,6 +81,8 @@ class Drive:
 
     def hand_over(self) -> int:
         """Submits what can be started now, and no more; how many trials that are."""
+        if self.retry:
+            self._forget_failures()
         self._refresh(self.study.rows)
         self._submit()
         return len(self.running)

@@ -161,7 +161,9 @@ class LiveDisplay(LivePanel):
         table = Table.grid(padding=(0, 1))
         for id_, job in state.running.items():
             claim = read_claim(job.folder)
-            latest = (claim.latest or {}) if claim is not None else {}
+            if claim is None:  # it waits, on a cluster
+                continue
+            latest = claim.latest or {}
             words = " ".join(f"{k}={v:.4g}" for k, v in latest.items() if k.startswith("val_"))
             bar = ProgressBar(total=1.0, completed=progress(state, id_), width=24)
             table.add_row(Text(job.trial.label()), bar, Text(words, style="dim"))

@@ -144,7 +144,12 @@ def run_study(
 
 
 def detach(
-    study: Study, store: Store, launcher: Slurm[TrialJob], conditions: Conditions
+    study: Study,
+    store: Store,
+    launcher: Slurm[TrialJob],
+    conditions: Conditions,
+    *,
+    retry: bool = False,
 ) -> tuple[dict[str, str], int]:
     """Queues what can be started now and comes back.
 
@@ -153,7 +158,8 @@ def detach(
     Raises LaunchError where SLURM refuses, ConfigError or DataError before anything is queued.
     """
     prepare_data(study, conditions)
-    ready = Drive(study, store, launcher, conditions, PlainDisplay()).hand_over()
+    drive = Drive(study, store, launcher, conditions, PlainDisplay(), retry=retry)
+    ready = drive.hand_over()
     while not launcher.flush() and not launcher.full:
         time.sleep(1)
     return launcher.queued, ready - len(launcher.queued)

@@ -18,6 +18,23 @@ from nos_repro.experiments.settings_file import read_values, structured
 
 LAUNCHERS = ("local", "slurm")
 
+# fmt: off
+OURS = {
+    "time":      "launcher.hours",
+    "array":     "launcher.array_parallelism and array_size",
+    "signal":    "launcher.signal_seconds",
+    "nodes":     "launcher.nodes",
+    "ntasks":    "launcher.nodes and processes",
+    "ntasks-per-node": "launcher.processes",
+    "job-name":  "nothing: a batch is looked for by its name",
+    "output":    "nothing: the logs lie beside the records",
+    "error":     "nothing: the logs lie beside the records",
+    "open-mode": "nothing: a job that is queued again appends to its log",
+    "no-requeue": "nothing: a trial is saved and queued again",
+}
+"""Options of sbatch that are no user's to set, and what to set instead."""
+# fmt: on
+
 
 @dataclass(frozen=True)
 class LauncherSettings:
@@ -75,6 +92,8 @@ class LauncherSettings:
             "signal_seconds", f"less than the job's {self.minutes} minutes", self.signal_seconds,
         )  # fmt: skip
         for key, value in self.sbatch.items():
+            own = OURS.get(key.replace("_", "-"))
+            _require(own is None, f"sbatch.{key}", f"left out; set {own}", value)
             _require(
                 isinstance(value, str | int | float | bool),
                 f"sbatch.{key}",

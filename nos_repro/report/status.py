@@ -41,12 +41,12 @@ def _queued(open_trials: Sequence[Trial], running: set[str], store: Store) -> li
     tasks = Ledger(store.root / "slurm").queued()
     places = {identity.partition("@")[0]: at for identity, at in tasks.items()}
     waiting = [t for t in open_trials if t.id in places and t.id not in running]
-    arrays = {places[trial.id].batch.array for trial in waiting}
-    states = cluster.states(array for array in arrays if array is not None)
+    states = cluster.states(places[trial.id].batch for trial in waiting)
     lines = []
     for trial in waiting:
-        task = places[trial.id].task
-        gone = states is not None and states.get(task) not in cluster.LIVE
+        at = places[trial.id]
+        task, numbered = at.task, at.batch.array is not None
+        gone = numbered and states is not None and states.get(task) not in cluster.LIVE
         what = (
             f"was {task}, which has ended; `run` goes on with it" if gone else f"queued as {task}"
         )

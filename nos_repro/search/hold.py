@@ -11,15 +11,16 @@ from pathlib import Path
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.claim import STALE_SECONDS, Heartbeat, read_claim
 
-REQUEUED = "SLURM_RESTART_COUNT"
-"""Set in a job that SLURM has queued again: its predecessor is dead, and its claim goes stale."""
+IN_A_JOB = "SLURM_JOB_ID"
+"""A controller that is a SLURM job itself may come after one that was killed hard on another host,
+whose claim only time tells from that of a living one."""
 
 
 @contextmanager
 def hold(folder: Path, steps: int = 0) -> Iterator[Heartbeat]:
     """Claims the folder while the block runs. Raises ConfigError where a live process has it."""
     heartbeat = Heartbeat(folder, steps)
-    deadline = time.monotonic() + (STALE_SECONDS + 10 if REQUEUED in os.environ else 0)
+    deadline = time.monotonic() + (STALE_SECONDS + 10 if IN_A_JOB in os.environ else 0)
     while not (taken := heartbeat.take()) and time.monotonic() < deadline:
         time.sleep(5)
     if not taken:

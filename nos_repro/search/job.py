@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.files import write_json
 from nos_repro.launch.base import Outcome, Report
@@ -79,6 +80,7 @@ class EvaluationJob:
 def answer_of(report: Report[EvaluationJob]) -> Evaluation | None:
     """What a report says of its job; None where the job has to be run again.
 
+    Raises LaunchError where somebody cancelled it or its time on a cluster is too short.
     A worker that died with its answer on disk has answered. On a network file system a file that
     another host has written may be a while in coming.
     """
@@ -87,6 +89,11 @@ def answer_of(report: Report[EvaluationJob]) -> Evaluation | None:
     while answer is None and time.monotonic() < deadline:
         time.sleep(0.2)
         answer = report.job.answer()
+    if answer is None and report.outcome in ("cancelled", "timed_out"):
+        raise LaunchError(
+            f"{report.job.label}: {report.message}\n"
+            "  the search stops here; nothing is lost: the same command goes on"
+        )
     if answer is None and report.outcome == "overran":
         return Evaluation("overran", 0.0, reason=f"hung: {report.message}")
     return answer

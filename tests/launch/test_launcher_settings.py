@@ -91,6 +91,8 @@ MISTAKES = [
     ({"trials_per_job": 2, "job_minutes": 30}, "left out where job_minutes is given"),
     ({"hours": 0.01},                          "launcher.signal_seconds must be less than"),
     ({"sbatch": {"exclude": ["a", "b"]}},      "launcher.sbatch.exclude must be a single value"),
+    ({"sbatch": {"time": 5}},                  "must be left out; set launcher.hours"),
+    ({"sbatch": {"job_name": "x"}},            "launcher.sbatch.job_name must be left out"),
     ({"setup": "module load cuda"},            "launcher.setup: expected a list of lines"),
 ]
 # fmt: on

@@ -2,13 +2,15 @@
 
 import json
 import os
+import subprocess
 import time
 
 import pytest
 
 from nos_repro.errors import LaunchError
-from nos_repro.launch.slurm import cluster
+from nos_repro.launch.slurm import cluster, recovery
 from nos_repro.launch.slurm.ledger import Ledger, Message
+from nos_repro.launch.slurm.places import Places
 
 
 @pytest.fixture
@@ -109,7 +111,7 @@ ENDINGS = [
     ("FAILED",        "Detected 1 oom_kill event",       "lost",      "out of memory (2 GB"),
     ("FAILED",        "exceeded memory limit (63 > 26)", "lost",      "out of memory (2 GB"),
     ("FAILED",        "srun: error: task 0: Killed",     "lost",      "(SLURM says FAILED)"),
-    ("TIMEOUT",       "",                                "timed_out", "time limit (4 h)"),
+    ("TIMEOUT",       "",                                "lost",      "time limit (4 h)"),
     ("CANCELLED",     "Out Of Memory",                   "cancelled", "somebody cancelled it"),
     ("NODE_FAIL",     "",                                "lost",      "its node failed"),
     ("PREEMPTED",     "",                                "lost",      "preempted"),
@@ -118,7 +120,7 @@ ENDINGS = [
 REFUSALS = [
     ("Batch job submission failed: Unable to contact slurm controller (connect failure)", True),
     ("Batch job submission failed: Socket timed out on send/recv operation",              True),
-    ("AssocMaxSubmitJobLimit: Job violates accounting/QOS policy (job submit limit)",     True),
+    ("AssocMaxSubmitJobLimit: Job violates accounting/QOS policy (job submit limit)",     False),
     ("invalid partition specified: nowhere",                                              False),
     ("Invalid account or account/partition combination specified",                        False),
 ]
@@ -138,11 +140,120 @@ def test_only_errors_that_pass_are_waited_out(error, passing):
     assert cluster.passing(error) is passing
 
 
-def test_a_slurm_that_does_not_answer_is_no_answer(monkeypatch, tmp_path):
+def test_what_was_said_of_a_job_stands(ledger):
+    batch = queued(ledger)
+    batch.say(0, 0, Message("recorded"))
+    batch.say(0, 0, Message("lost"))
+    batch.look()
+    assert batch.messages[0, 0].outcome == "recorded"
+
+
+def test_a_batch_that_is_removed_while_it_is_read_is_no_damage(ledger, monkeypatch):
+    batch = queued(ledger)
+    path = batch.folder / "batch.json"
+    monkeypatch.setattr(type(path), "glob", lambda *_: [path])
+    path.unlink()
+    assert Ledger(ledger.folder).queued() == {}
+
+
+def answering(monkeypatch, text, status=0, error=""):
+    """Has every SLURM command print this."""
+    done = subprocess.CompletedProcess([], status, text, error)
+    monkeypatch.setattr(cluster.subprocess, "run", lambda *_, **__: done)
+
+
+def test_jobs_are_known_by_number_and_name(ledger, monkeypatch):
+    batch, lost = queued(ledger), ledger.new("tiny", [["d"]])
+    text = f"71_0|RUNNING|{batch.name}\n71_1|PENDING|somebody else's\n"
+    answering(monkeypatch, text)
+    assert cluster.states([batch, lost]) == {"71_0": "RUNNING"}
+    assert cluster.states([lost]) == {}
+
+
+def test_an_array_that_is_not_known_any_more_is_an_answer_and_a_failure_is_none(
+    ledger, monkeypatch
+):
+    batch = queued(ledger)
+    answering(monkeypatch, "", 1, "slurm_load_jobs error: Invalid job id specified")
+    assert cluster.states([batch]) == {}
+    answering(monkeypatch, "", 1, "slurm_load_jobs error: Unable to contact slurm controller")
+    assert cluster.states([batch]) is None
+
+
+def test_a_job_knows_its_own_state_and_how_long_it_has(monkeypatch):
+    for left, seconds in {"1-02:03:04": 93784, "03:04": 184, "UNLIMITED": None}.items():
+        answering(monkeypatch, f"RUNNING|{left}\n")
+        assert cluster.own_state("71_0") == ("RUNNING", seconds)
+    answering(monkeypatch, "RUNNING|5:00\nRUNNING|5:00\n")  # an array's number, not a job's
+    assert cluster.own_state("71") == ("", None)
+
+
+def test_places_go_to_the_oldest_array_and_then_to_the_next(ledger, monkeypatch):
+    throttled = []
+    monkeypatch.setattr(cluster, "throttle", lambda array, tasks: throttled.append((array, tasks)))
+    first, second = queued(ledger, [["a"], ["b"], ["c"]]), queued(ledger, [["d"], ["e"]])
+    first.array, second.array = "1", "2"
+    places = Places(2)
+    places.give(first, 2)
+    assert places.room == 0
+    places.update({"1_1": "RUNNING", "1_2": "PENDING"})
+    assert places.room == 0
+    places.update({"1_2": "COMPLETING"})
+    assert places.room == 1
+    places.give(second, 1)
+    assert throttled == []
+    places.update({"2_0": "RUNNING", "2_1": "PENDING"})
+    assert throttled == [("2", 2)]
+    assert [batch.array for batch in places.batches] == ["2"]
+
+
+def test_an_array_of_another_process_is_counted_and_told_its_share(ledger, monkeypatch):
+    throttled = []
+    monkeypatch.setattr(cluster, "throttle", lambda array, tasks: throttled.append((array, tasks)))
+    batch = queued(ledger, [["a"], ["b"], ["c"]])
+    places = Places(2)
+    places.adopt(batch)
+    assert places.room == 0
+    places.update({"71_0": "RUNNING", "71_1": "RUNNING", "71_2": "PENDING"})
+    assert throttled == [("71", 2)]
+
+
+def test_a_batch_without_a_number_is_found_by_its_name_or_buried(ledger, monkeypatch):
+    batch = ledger.new("tiny", [["a"], ["b"]])
+    (batch.folder / "submitit").mkdir()
+    (batch.folder / "submitit/99_0_submitted.pkl").touch()
+    answering(monkeypatch, "99\n")
+    assert recovery.number(ledger)
+    assert batch.array == "99"
+    assert batch.closed == {1}  # its pickle never came to its place: it would wait in vain
+    other = ledger.new("tiny", [["c"]])
+    answering(monkeypatch, "")
+    assert recovery.number(ledger)
+    assert other.open == []
+    ledger.new("tiny", [["d"]])
+    answering(monkeypatch, "", 1, "Unable to contact slurm controller")
+    assert not recovery.number(ledger)
+
+
+def test_a_cancellation_that_fails_forgets_nothing(ledger, monkeypatch):
+    batch = queued(ledger)
+    states = "".join(f"71_{pack}|RUNNING|{batch.name}\n" for pack in range(2))
+
+    def refusing(command, **_):
+        failed = command[0] == "scancel"
+        return subprocess.CompletedProcess(command, failed, states, "Access denied")
+
+    monkeypatch.setattr(cluster.subprocess, "run", refusing)
+    with pytest.raises(LaunchError, match="scancel: Access denied"):
+        recovery.cancel_all(ledger)
+    assert set(Ledger(ledger.folder).queued()) == {"a", "b", "c"}
+
+
+def test_a_slurm_that_does_not_answer_is_no_answer(ledger, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert cluster.states(["1"]) is None
+    assert cluster.states([queued(ledger)]) is None
     assert cluster.find_by_name("tiny") is None
-    assert cluster.own_state("1") is None
+    assert cluster.own_state("1") == ("", None)
     with pytest.raises(LaunchError, match="does not answer"):
         cluster.cancel(["1"])
 
@@ -150,5 +261,5 @@ def test_a_slurm_that_does_not_answer_is_no_answer(monkeypatch, tmp_path):
 def test_the_tail_is_that_of_the_first_log_that_says_something(tmp_path):
     (tmp_path / "err").write_text("\n\n")
     (tmp_path / "out").write_text("".join(f"line {n}\n" for n in range(40)))
-    text = cluster.tail(tmp_path / "missing", tmp_path / "err", tmp_path / "out")
+    text = cluster.tail(tmp_path / name for name in ("missing", "err", "out"))
     assert text.splitlines() == [f"line {n}" for n in range(28, 40)]

@@ -31,6 +31,15 @@ pytestmark = [on_slurm, pytest.mark.slow]
 OFTEN = ("--checkpoint-seconds", "0.5")
 
 
+TOGETHER = {
+    **LONG,
+    "task": {"name": "tests.experiments.replicated", "dropout": 0.0},
+    "training": {"epochs": 1500, "evaluate_every": 100, "gradient_norm": 1.0},
+    "sweep": {"lr": [0.02]},
+    "rows": {"PowerSign": {"optimizer": "powersign-ld"}, "Adam": {"optimizer": "adam"}},
+}
+
+
 def made_here(folder, study=None):
     config = write_study(folder, **({"study": study} if study else {}))
     done = run("run", config, folder / "results", "--workers", "2")
@@ -123,6 +132,7 @@ def test_a_trial_that_is_longer_than_its_job_may_be_goes_on_in_the_next(
     with Witness(results), front_end(config, results, *LAUNCHER, *limit, *OFTEN) as front:
         front.end()
     assert metrics(results) == undisturbed
+    assert sum("Requeued job" in log for log in logs(results)) == 2  # the array's last one, too
 
 
 def test_a_trial_whose_process_is_killed_is_submitted_again(config, results, undisturbed):
@@ -251,6 +261,21 @@ def test_what_breaks_before_the_first_line_stops_the_run_with_the_end_of_its_log
     assert "launcher.setup" in said.stderr
 
 
+def test_an_exception_of_ours_is_a_record_with_its_traceback_and_tried_again_when_asked(
+    tmp_path, results
+):
+    broken = ["export RANK=0", "export TROUBLE='0 raises'"]
+    config = write_study(tmp_path, TOGETHER, launcher={"setup": broken})
+    with front_end(config, results, *LAUNCHER) as front:
+        said = front.end(status=1)
+    assert said.count("failed (ValueError: broke on purpose)") == 2
+    assert {record["status"] for record in records(results).values()} == {"failed"}
+    assert "broke on purpose" in run("status", config, results).stdout
+    write_study(tmp_path, TOGETHER)
+    with front_end(config, results, *LAUNCHER, "training.epochs=100", "--retry") as front:
+        front.end()
+
+
 def test_a_partition_that_does_not_exist_is_one_error_and_nothing_is_queued(config, results):
     said = run("run", config, results, *LAUNCHER, "launcher.partition=nowhere")
     assert said.returncode == 2
@@ -274,15 +299,6 @@ def test_gpus_are_asked_for_and_each_job_has_its_own(tmp_path, results):
         front.end()
     assert most == 2  # four jobs at first, two GPUs
     assert set(devices.read_text().split()) == {"0", "1"}
-
-
-TOGETHER = {
-    **LONG,
-    "task": {"name": "tests.experiments.replicated", "dropout": 0.0},
-    "training": {"epochs": 1500, "evaluate_every": 100, "gradient_norm": 1.0},
-    "sweep": {"lr": [0.02]},
-    "rows": {"PowerSign": {"optimizer": "powersign-ld"}, "Adam": {"optimizer": "adam"}},
-}
 
 
 def test_two_tasks_train_one_trial_as_one_process_does_with_the_same_batches(tmp_path, results):

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nos_repro.errors import LaunchError
-from nos_repro.launch.slurm.ledger import Message
+from nos_repro.launch.base import Ending
+from nos_repro.launch.slurm.ledger import Batch, Message
 
 COMMAND_SECONDS = 60
 TAIL_LINES = 12
@@ -20,17 +21,29 @@ LIVE = {
     "RESIZING", "RESV_DEL_HOLD", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED", "SUSPENDED",
 }
 """States of a job that goes on, or may. Done is not final: after the failure of a node or a
-preemption SLURM may queue it again a moment later (`Watch` looks twice)."""
+preemption SLURM may queue it again a moment later, so whoever asks looks twice."""
 
 OUT_OF_MEMORY = re.compile(r"oom.?kill|out of memory|exceeded memory limit", re.IGNORECASE)
 
 PASSING = (
     "unable to contact slurm controller", "socket timed out", "connection refused",
     "connection timed out", "temporarily", "communication connection failure", "zero bytes",
-    "slurm_receive_msg", "unexpected message", "backup controller", "job submit limit",
-    "submit limit", "maxsubmit", "slurmdbd",
+    "slurm_receive_msg", "unexpected message", "backup controller", "slurmdbd",
 )
 """In an error of sbatch: it may well do in a minute."""
+
+LIMITS = ("submit limit", "submitjob", "maxjobcount")
+"""In an error of sbatch: it does when fewer jobs are queued."""
+
+HINTS = {
+    "submitjob":                  "launcher.trials_per_job or launcher.array_size",
+    "submit limit":               "launcher.trials_per_job or launcher.array_size",
+    "invalid job array":          "launcher.array_size (MaxArraySize of `scontrol show config`)",
+    "partition":                  "launcher.partition",
+    "account":                    "launcher.account",
+    "qos":                        "launcher.qos",
+    "node configuration":         "launcher.gpus, cpus, memory_gb or nodes: no node has that",
+}
 # fmt: on
 
 
@@ -38,15 +51,15 @@ PASSING = (
 class Kind:
     """How a job that ended without a word is judged."""
 
-    outcome: str
+    outcome: Ending
     words: str
 
 
 # fmt: off
 KINDS = {
     "OUT_OF_MEMORY": Kind("lost",      "out of memory ({memory}): raise launcher.memory_gb"),
-    "TIMEOUT":       Kind("timed_out", "reached its time limit ({hours:g} h) and could not save in"
-                                       " time: raise launcher.hours or launcher.signal_seconds"),
+    "TIMEOUT":       Kind("lost",      "killed at its time limit ({hours:g} h) before it had saved:"
+                                       " raise launcher.hours or launcher.signal_seconds"),
     "DEADLINE":      Kind("timed_out", "reached its deadline"),
     "CANCELLED":     Kind("cancelled", "somebody cancelled it"),
     "REVOKED":       Kind("cancelled", "another cluster took it"),
@@ -56,17 +69,24 @@ KINDS = {
 }
 # fmt: on
 SILENT = Kind("lost", "its process ended without a word (SLURM says {state})")
+OURS = {"FAILED", "COMPLETED", "OUT_OF_MEMORY", "TIMEOUT"}
+"""States of a job whose own doing it may be that it ended before its first line."""
 
 
-def states(arrays: Iterable[str]) -> dict[str, str] | None:
-    """SLURM's state of every pack of these arrays that it still knows; None: no answer."""
-    ids = ",".join(sorted(set(arrays)))
-    if not ids:
+def states(batches: Iterable[Batch]) -> dict[str, str] | None:
+    """SLURM's state of every pack of these batches that it still knows; None: no answer.
+
+    By number and name: numbers begin anew where a cluster is set up anew.
+    """
+    names = {batch.array: batch.name for batch in batches if batch.array is not None}
+    if not names:
         return {}
-    text = _ask(
-        "squeue", "--noheader", "--array", "--states=all", "--format=%i|%T", f"--jobs={ids}"
-    )
-    return None if text is None else _parse(text)
+    ids = f"--jobs={','.join(sorted(names))}"
+    text = _ask("squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%j", ids)
+    if text is None:
+        return None
+    rows = [line.strip().split("|", 2) for line in text.splitlines() if line.count("|") >= 2]
+    return {task: state for task, state, name in rows if names.get(task.split("_")[0]) == name}
 
 
 def find_by_name(name: str) -> str | None:
@@ -77,18 +97,24 @@ def find_by_name(name: str) -> str | None:
     return next(iter(text.split()), "")
 
 
-def own_state(job: str) -> str | None:
-    """The state of the job that this process is; None: no answer."""
-    text = _ask("squeue", "--noheader", "--format=%T", f"--jobs={job}")
-    return text.strip() if text and text.strip() else None
+def own_state(task: str) -> tuple[str, float | None]:
+    """The state of the job that this process is ("" for no answer), and the seconds that are left
+    of its time (None: without a limit, or unknown)."""
+    text = (_ask("squeue", "--noheader", "--format=%T|%L", f"--jobs={task}") or "").split()
+    if len(text) != 1:
+        return "", None
+    state, _, left = text[0].partition("|")
+    return state, _seconds(left)
 
 
 def cancel(tasks: Iterable[str]) -> None:
-    """Takes jobs off the cluster. Raises LaunchError where SLURM does not answer."""
+    """Takes jobs off the cluster. Raises LaunchError where SLURM does not do it."""
     ids = sorted(set(tasks))
     for start in range(0, len(ids), 500):
-        if _ask("scancel", *ids[start : start + 500]) is None:
-            raise LaunchError("scancel: SLURM does not answer; try again in a while")
+        done = _run("scancel", *ids[start : start + 500])
+        if done is None or done.returncode:
+            said = done.stderr.strip() if done is not None else "SLURM does not answer"
+            raise LaunchError(f"scancel: {said}")
 
 
 def throttle(array: str, tasks: int) -> None:
@@ -110,11 +136,10 @@ def judge(state: str, log: str, memory_gb: float | None, hours: float) -> Messag
     kind = KINDS.get(state, SILENT)
     if kind.outcome == "lost" and OUT_OF_MEMORY.search(log):
         kind = KINDS["OUT_OF_MEMORY"]
-    words = kind.words.format(memory=memory, hours=hours, state=state)
-    return Message(kind.outcome, words, log)  # type: ignore[arg-type]
+    return Message(kind.outcome, kind.words.format(memory=memory, hours=hours, state=state), log)
 
 
-def tail(*paths: Path) -> str:
+def tail(paths: Iterable[Path]) -> str:
     """The last lines of the first of these files that says something."""
     for path in paths:
         try:
@@ -131,17 +156,39 @@ def passing(error: str) -> bool:
     return any(words in error.lower() for words in PASSING)
 
 
-def _parse(text: str) -> dict[str, str]:
-    lines = (line.strip().partition("|") for line in text.splitlines() if "|" in line)
-    return {task: state for task, _, state in lines}
+def at_a_limit(error: str) -> bool:
+    """Whether an error of sbatch says that too many jobs are queued."""
+    return any(words in error.lower() for words in LIMITS)
+
+
+def hint(error: str) -> str:
+    """Which of our keys an error of sbatch is about; "" where nobody knows."""
+    about = [keys for words, keys in HINTS.items() if words in error.lower()]
+    return f"\n  look at {about[0]}" if about else ""
+
+
+def _seconds(left: str) -> float | None:
+    """`1-02:03:04`, `02:03:04` or `03:04` in seconds."""
+    match = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)", left)
+    if match is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _ask(*command: str) -> str | None:
-    """What a SLURM command prints; None where it fails. An unknown job is an answer: nothing."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS)
-    except (OSError, subprocess.TimeoutExpired):
+    """What a SLURM command prints; None where it fails. That the one job which is asked for is
+    not known (any more) is an answer: nothing."""
+    done = _run(*command)
+    if done is None:
         return None
-    if done.returncode and "invalid job id" not in done.stderr.lower():
+    if done.returncode and "invalid job id specified" not in done.stderr.lower():
         return None
     return done.stdout
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str] | None:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return None

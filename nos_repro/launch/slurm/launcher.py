@@ -16,7 +16,7 @@ from typing import Generic
 from nos_repro.errors import LaunchError
 from nos_repro.launch.base import J, Report
 from nos_repro.launch.settings import LauncherSettings
-from nos_repro.launch.slurm import cluster
+from nos_repro.launch.slurm import cluster, recovery
 from nos_repro.launch.slurm.ledger import Batch, Ledger, Message, Queued
 from nos_repro.launch.slurm.places import Places
 from nos_repro.launch.slurm.submission import RefusedError, submit
@@ -25,9 +25,10 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 PRUNE_SECONDS = 60.0
+REMIND_SECONDS = 300.0
 BACK_OFF_SECONDS = (5.0, 10.0, 20.0, 40.0, 60.0)
 PATIENCE_SECONDS = 900.0
-"""So long a SLURM that does not answer, or takes no more jobs, is waited for."""
+"""So long a SLURM that takes no jobs is waited for."""
 
 
 class Slurm(Generic[J]):
@@ -59,9 +60,8 @@ class Slurm(Generic[J]):
         self._queued: dict[str, tuple[J, Queued]] = {}
         self._suspects: set[str] = set()
         self._places = Places(settings.array_parallelism)
-        self._surveyed = False
-        self._ever_begun = False
-        self._poll_at = self._submit_at = self._prune_at = 0.0
+        self._tried = self._surveyed = self._ever_begun = False
+        self._poll_at = self._submit_at = self._prune_at = self._remind_at = 0.0
         self._refusals = 0
         self._refused_since = 0.0
 
@@ -69,8 +69,12 @@ class Slurm(Generic[J]):
     def free(self) -> int:
         if self.depth is None:
             return 10**6
-        packs = {(at.batch.name, at.pack) for _, at in self._queued.values()}
-        return max(0, (self.depth - len(packs)) * self.per_pack - len(self._buffer))
+        return max(0, (self.depth - self._packs) * self.per_pack - len(self._buffer))
+
+    @property
+    def _packs(self) -> int:
+        """Packs that something is expected of."""
+        return len({(at.batch.name, at.pack) for _, at in self._queued.values()})
 
     @property
     def queued(self) -> dict[str, str]:
@@ -85,13 +89,14 @@ class Slurm(Generic[J]):
     def submit(self, job: J) -> None:
         """Takes a job; it is queued with the others by the next `wait` or `flush`."""
         self._buffer.append(job)
+        self._tried = False
 
     def wait(self, seconds: float) -> list[Report[J]]:
         """Queues what was handed over, and reads what came of the rest.
 
         To be asked to wait no time means that more is handed over at once: then an array is not
-        begun yet. Raises LaunchError where SLURM refuses the jobs, does not answer for long, or
-        where no job gets as far as its first line; StoreError where the disk refuses.
+        begun yet. Raises LaunchError where SLURM refuses the jobs, takes none for long, or where
+        no job gets as far as its first line; StoreError where the disk refuses.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -105,10 +110,11 @@ class Slurm(Generic[J]):
 
     def close(self) -> list[Report[J]]:
         """Leaves what is queued to the cluster; the next run finds it there."""
-        if self._queued:
+        left = sum(at.pack not in at.batch.closed for _, at in self._queued.values())
+        if left:
             self.note(
-                f"{len(self._queued)} jobs go on without this process; the same command comes back"
-                " to them, `cancel` ends them"
+                f"{left} jobs go on without this process; the same command comes back to them,"
+                " `cancel` ends them"
             )
         self._buffer.clear()
         self._queued.clear()
@@ -119,67 +125,52 @@ class Slurm(Generic[J]):
         """Queues what was handed over; False where some of it has to wait: another process submits
         now, SLURM does not answer, or as many arrays as may run at a time are under way."""
         now = time.monotonic()
-        if not self._buffer or now < self._submit_at:
+        if not self._buffer or now < self._submit_at or (self._tried and self.full):
             return not self._buffer
         with self.ledger.submitting() as ours:
-            if not ours or not self._survey():
-                self._submit_at = max(self._submit_at, now + TICK_SECONDS)
+            if not ours:
+                self._submit_at = now + TICK_SECONDS
                 return False
             if now >= self._prune_at:
                 self.ledger.prune()
                 self._prune_at = now + PRUNE_SECONDS
-            known = self.ledger.queued()
-            self._buffer = [job for job in self._buffer if not self._attach(job, known)]
+            self.ledger.queued()
+            if not recovery.number(self.ledger) or not self._survey():
+                return self._unanswered("squeue: SLURM does not answer")
+            self._attach(self.ledger.queued())
             while self._buffer:
                 if not self._submit_array():
                     return False
         return True
 
     def _survey(self) -> bool:
-        """Once, before the first submission: buries what an earlier front end has left queued and
-        what is not there any more. False where SLURM does not answer."""
-        if self._surveyed:
-            return True
-        self.ledger.queued()
-        if not all(batch.array or self._find(batch) for batch in self.ledger.open):
-            return False
-        states = cluster.states(str(batch.array) for batch in self.ledger.open)
-        if states is None:
-            return self._unanswered("squeue: SLURM does not answer")
-        for batch in self.ledger.open:
-            dead = [p for p in batch.open if states.get(batch.task(p)) not in cluster.LIVE]
-            self._close(batch, dead, "ended while nobody watched")
-        self._surveyed = True
-        return True
+        """Buries, before the first submission, what earlier front ends have left."""
+        self._surveyed = self._surveyed or recovery.bury(self.ledger)
+        return self._surveyed
 
-    def _find(self, batch: Batch) -> bool:
-        """Settles whether a batch whose number nobody noted was submitted. False: no answer."""
-        array = cluster.find_by_name(batch.name)
-        if array is None:
-            return self._unanswered("squeue: SLURM does not answer")
-        if array:
-            batch.array = array
-            batch.save()
-        else:
-            for pack in batch.open:
-                batch.close(pack, "was never submitted")
-        return True
-
-    def _attach(self, job: J, known: dict[str, Queued]) -> bool:
-        """Waits for a job that is on the cluster already; False where it is not."""
-        if job.identity not in known:
-            return False
-        self._queued[job.identity] = (job, known[job.identity])
-        self._places.adopt(known[job.identity].batch)
-        return True
+    def _attach(self, known: dict[str, Queued]) -> None:
+        """Waits for the jobs that are on the cluster already, and submits them no more."""
+        for batch in {at.batch.name: at.batch for at in known.values()}.values():
+            self._places.adopt(batch)
+        fresh = []
+        for job in self._buffer:
+            if job.identity in known:
+                self._queued[job.identity] = (job, known[job.identity])
+            else:
+                fresh.append(job)
+        self._buffer = fresh
+        self._tried = True
 
     def _submit_array(self) -> bool:
         """Queues as much of what was handed over as an array may hold."""
-        room = self._places.room if self.depth is None else self.depth
+        room = self._places.room if self.depth is None else self.depth - self._packs
         if room < 1:
             return False
-        jobs = self._buffer[: self.settings.array_size * self.per_pack]
-        packs = [jobs[n : n + self.per_pack] for n in range(0, len(jobs), self.per_pack)]
+        per_pack = self.per_pack
+        if self.depth is not None:  # few jobs are spread out, they are waited for
+            per_pack = min(per_pack, -(-len(self._buffer) // room))
+        jobs = self._buffer[: self.settings.array_size * per_pack]
+        packs = [jobs[n : n + per_pack] for n in range(0, len(jobs), per_pack)]
         batch = self.ledger.new(self.name, [[job.identity for job in pack] for pack in packs])
         parallelism = min(room, len(packs))
         try:
@@ -195,20 +186,19 @@ class Slurm(Generic[J]):
         return True
 
     def _refused(self, batch: Batch, error: str) -> bool:
-        """sbatch failed. It may have queued the batch all the same, so it is looked for by name."""
-        self._surveyed = False
-        if cluster.passing(error):
+        """sbatch failed. It may have queued the batch all the same: the next flush looks for it."""
+        waits = cluster.passing(error) or (cluster.at_a_limit(error) and bool(self._queued))
+        if waits:
             return self._unanswered(f"sbatch: {error}")
-        for pack in batch.open:
-            batch.close(pack, error)
-        raise LaunchError(f"sbatch refuses the jobs: {error}")
+        recovery.close(batch, batch.open, error)
+        raise LaunchError(f"sbatch refuses the jobs: {error}{cluster.hint(error)}")
 
     def _unanswered(self, what: str) -> bool:
         """Backs off; raises LaunchError when that has gone on for long."""
         now = time.monotonic()
         if self._refusals == 0:
             self._refused_since = now
-        if now - self._refused_since > PATIENCE_SECONDS:
+        if now - self._refused_since > PATIENCE_SECONDS and not self._queued:
             raise LaunchError(
                 f"{what}\n  waited for {PATIENCE_SECONDS / 60:.0f} minutes; nothing is lost: run"
                 " the same command again"
@@ -216,8 +206,15 @@ class Slurm(Generic[J]):
         pause = BACK_OFF_SECONDS[min(self._refusals, len(BACK_OFF_SECONDS) - 1)]
         self._refusals += 1
         self._submit_at = now + pause
-        self.note(f"{what}; tried again in {pause:g} s")
+        self._remind(f"{what}; tried again and again")
         return False
+
+    def _remind(self, what: str) -> None:
+        """Says what goes on, now and then."""
+        now = time.monotonic()
+        if now >= self._remind_at:
+            self.note(what)
+            self._remind_at = now + REMIND_SECONDS
 
     def _collect(self) -> Iterator[Report[J]]:
         """The reports that have come in; now and then SLURM is asked who is still there."""
@@ -235,7 +232,7 @@ class Slurm(Generic[J]):
                 yield Report(job, at.message.outcome, at.message.message, at.message.detail)
             elif at.pack in at.batch.closed:  # never begun, in a pack that is no more
                 del self._queued[identity]
-                self._buffer.append(job)
+                self.submit(job)
 
     def _watched(self) -> list[Batch]:
         """The batches that something is expected of, the oldest first."""
@@ -247,9 +244,9 @@ class Slurm(Generic[J]):
         Twice in a row: between the loss of a node, or a preemption, and the moment at which SLURM
         queues the job again, it seems to have ended.
         """
-        both = [*watched, *self._places.batches]
-        states = cluster.states({str(batch.array) for batch in both})
+        states = cluster.states([*watched, *self._places.batches])
         if states is None:
+            self._remind("squeue: SLURM does not answer; the jobs are waited for")
             return
         self._places.update(states)
         gone = set()
@@ -265,54 +262,25 @@ class Slurm(Generic[J]):
 
     def _bury(self, batch: Batch, pack: int, state: str) -> None:
         """A pack has ended without all its reports. The job that it was at is judged by how it
-        ended; those behind it were never begun and are queued anew, unless the pack as a whole
-        was ended from outside."""
-        batch.look()
+        ended; those behind it were never begun and are queued anew, unless somebody cancelled the
+        pack as a whole."""
+        task, logs = batch.task(pack), batch.folder / "submitit"
+        state = state or cluster.final_state(task)
+        if state in cluster.LIVE:
+            return
+        recovery.close(batch, [pack], state)
+        batch.look()  # after a change of our own: a network file system shows the rest with it
         unreported = batch.unreported(pack)
         if not unreported:
             return
-        task, logs = batch.task(pack), batch.folder / "submitit"
-        state = state or cluster.final_state(task)
-        text = cluster.tail(logs / f"{task}_0_log.err", logs / f"{task}_0_log.out")
+        text = cluster.tail([*sorted(logs.glob(f"{task}_*_log.err")), logs / f"{task}_0_log.out"])
         verdict = cluster.judge(state, text, self.settings.memory_gb, self.settings.hours)
-        lost = verdict.outcome == "lost"
-        if lost and pack not in batch.begun and not self._ever_begun:
-            self._close(batch, batch.open, state)
+        if state in cluster.OURS and pack not in batch.begun and not self._ever_begun:
+            recovery.close(batch, batch.open, state)
             raise LaunchError(_before_its_first_line(task, verdict))
-        for place in unreported[:1] if lost else unreported:
+        for place in unreported if verdict.outcome == "cancelled" else unreported[:1]:
             batch.say(pack, place, verdict)
-        self._close(batch, [pack], state)
         batch.look()
-
-    def _close(self, batch: Batch, packs: Sequence[int], reason: str) -> None:
-        """From here on the packs are nobody's: should SLURM start one again, it leaves at once."""
-        for pack in packs:
-            batch.close(pack, reason)
-        cluster.cancel(batch.task(pack) for pack in packs)
-
-
-def cancel_all(folder: Path) -> list[str]:
-    """Takes everything that was queued from this ledger off the cluster; SLURM's numbers of it.
-
-    Raises LaunchError where SLURM does not answer.
-    """
-    ledger = Ledger(folder)
-    ledger.queued()
-    tasks = []
-    for batch in ledger.open:
-        if batch.array is None:
-            batch.array = cluster.find_by_name(batch.name) or None
-        states = cluster.states([batch.array]) if batch.array else {}
-        if states is None:
-            raise LaunchError("squeue: SLURM does not answer; try again in a while")
-        live = [p for p in batch.open if batch.array and states.get(batch.task(p)) in cluster.LIVE]
-        for pack in batch.open:
-            for place in batch.unreported(pack):
-                batch.say(pack, place, Message("cancelled", "cancelled by the verb `cancel`"))
-            batch.close(pack, "cancelled")
-        cluster.cancel(batch.task(pack) for pack in live)
-        tasks += [batch.task(pack) for pack in live]
-    return tasks
 
 
 def _before_its_first_line(task: str, verdict: Message) -> str:

@@ -130,7 +130,9 @@ class Batch:
         self.closed.add(pack)
 
     def say(self, pack: int, place: int, message: Message) -> None:
-        write_json(self.reports / f"{pack}-{place}.json", asdict(message))
+        """Leaves word of a job; what was said before stands."""
+        if not self.has_said(pack, place):
+            write_json(self.reports / f"{pack}-{place}.json", asdict(message))
 
 
 def _read_message(path: Path) -> Message | None:
@@ -171,7 +173,8 @@ class Ledger:
         for path in self.folder.glob("*/batch.json"):
             known = self.batches.get(path.parent.name)
             if known is None or known.array is None:
-                self.batches[path.parent.name] = _read_batch(path)
+                with contextlib.suppress(OSError):  # pruned meanwhile; or NFS, which passes
+                    self.batches[path.parent.name] = _read_batch(path)
 
     def new(self, study: str, packs: Sequence[Sequence[str]]) -> Batch:
         """A batch in a folder of its own, written down, not yet submitted. Raises StoreError."""
@@ -226,12 +229,13 @@ class Ledger:
 
 
 def _read_batch(path: Path) -> Batch:
+    data = path.read_bytes()
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(data)
         packs = [[str(identity) for identity in pack] for pack in values["packs"]]
         array = None if values["array"] is None else str(values["array"])
         return Batch(path.parent, packs, array, float(values["submitted"]), str(values["host"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise LaunchError(
             f"{path}: damaged ({error}); once `squeue` shows no job named {path.parent.name},"
             " remove the folder"

@@ -29,6 +29,7 @@ import torch
 
 from nos_repro.experiments.claim import STALE_SECONDS
 from nos_repro.experiments.files import StoreError, write_atomically
+from nos_repro.experiments.replicas import from_leader
 from nos_repro.launch.base import J, Report
 from nos_repro.launch.slurm.cluster import own_state
 from nos_repro.launch.slurm.ledger import Batch, Message
@@ -36,12 +37,16 @@ from nos_repro.launch.work import keep_freed_memory, run_job
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
-HELD_SECONDS = STALE_SECONDS + 10
-"""A job that was killed on another host seems to be held until its claim has gone stale."""
+SIGNALS = (submitit.JobEnvironment._usr_sig(), signal.SIGTERM)
+"""Submitit's own, which SLURM is told to send; and what preemption and people send."""
+
+EARLY_SECONDS = 90.0
+"""SLURM's warning may come a minute early, and it takes a step to notice."""
 
 SECOND_SIGNAL_SECONDS = 5.0
-AGAIN_SECONDS = 10.0
+AGAIN_SECONDS = 5.0
+HELD_LOOKS = int(STALE_SECONDS / AGAIN_SECONDS) + 1
+"""A job that was killed on another host seems to be held until its claim has gone stale."""
 LAST_SECONDS = 900.0
 """What leaves waits so long to be ended by SLURM, and asks anew so often: slurmctld may be away."""
 
@@ -59,6 +64,8 @@ class Pack(Generic[J]):
     threads: int
     minutes: int
     signal_seconds: int
+    nodes: int = 1
+    processes: int = 1
 
     def __call__(self) -> str:
         """Runs what has not reported yet. Submitit calls it, in every process of the job."""
@@ -71,27 +78,26 @@ class Pack(Generic[J]):
 
 
 class _Run(Generic[J]):
-    """One attempt at a pack."""
+    """One attempt at a pack, in one of its processes. The leading one chooses what is next."""
 
     def __init__(self, pack: Pack[J]) -> None:
         self.pack = pack
         self.batch = Batch(pack.folder, [])
-        self.rank = int(os.environ.get("SLURM_PROCID", "0"))
-        self.world = int(os.environ.get("SLURM_NTASKS", "1"))
+        self.together = pack.nodes * pack.processes > 1
+        self.rank = int(os.environ["SLURM_PROCID"]) if self.together else 0
         self.started = time.monotonic()
         self.stop = threading.Event()
         self.signals: list[int] = []
         self.submitits: dict[int, Any] = {}
 
     def run(self) -> str:
-        if self.batch.is_closed(self.pack.number):
-            return "given up elsewhere"
         with self._signals():
             self._prepare()
-            for place, job in enumerate(self.pack.jobs):
-                if not self.batch.has_said(self.pack.number, place):
-                    self._do(place, job)
-        return "done"
+            while True:
+                choice = from_leader(self.pack.nodes, self.pack.processes, self._next)
+                if not choice.isdigit():
+                    return choice
+                self._do(int(choice), self.pack.jobs[int(choice)])
 
     def _prepare(self) -> None:
         torch.set_num_threads(self.pack.threads)
@@ -99,18 +105,27 @@ class _Run(Generic[J]):
         if torch.cuda.is_available():
             local = int(os.environ.get("SLURM_LOCALID", "0"))
             torch.cuda.set_device(local % torch.cuda.device_count())
-        if self.rank == 0:
-            restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
-            self.batch.begin(self.pack.number, {"host": socket.gethostname(), "restarts": restarts})
 
-    def _do(self, place: int, job: J) -> None:
-        if self.stop.is_set():
-            self._leave(place, job)
-        log.info("job %d of %d: %s", place + 1, len(self.pack.jobs), job.label)
-        if self._timeouts(place, job) >= MAX_TIMEOUTS:
+    def _next(self) -> str:
+        """The place of the next job, or why there is none. Asked of the disk: what has reported is
+        not begun again, and a pack that was given up is nobody's."""
+        if self.batch.is_closed(self.pack.number):
+            return "given up elsewhere"
+        restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
+        self.batch.begin(self.pack.number, {"host": socket.gethostname(), "restarts": restarts})
+        for place, job in enumerate(self.pack.jobs):
+            if self.batch.has_said(self.pack.number, place):
+                continue
+            if self._timeouts(place, job) < MAX_TIMEOUTS:
+                return str(place)
             words = f"reached its time limit {MAX_TIMEOUTS} times in a row with nothing new saved"
             self._say(place, Message("timed_out", f"{words}: raise launcher.hours"))
-            return
+        return "done"
+
+    def _do(self, place: int, job: J) -> None:
+        if self.stop.is_set() and not self.together:
+            self._leave(place, job)
+        log.info("job %d of %d: %s", place + 1, len(self.pack.jobs), job.label)
         with self._limit(place, job):
             report = run_job(job, self.stop.is_set)
             report = self._wait_for_claim(job, report)
@@ -118,13 +133,16 @@ class _Run(Generic[J]):
             self._leave(place, job)
         self._say(place, Message(report.outcome, report.message))
         log.info("%s %s", report.outcome, report.message)
-        if report.outcome == "lost" and self.world > 1:
-            sys.exit(1)  # the others wait for this process until it ends; the pack is begun anew
+        if report.outcome == "lost" and self.together:
+            self._give_up("the processes of a trial parted")
+            sys.exit(1)  # the others wait for this process until it ends
 
     def _wait_for_claim(self, job: J, report: Report[J]) -> Report[J]:
         """Nobody else was given this job: a claim on it is that of a process that was killed."""
-        deadline = time.monotonic() + HELD_SECONDS
-        while report.outcome == "held" and time.monotonic() < deadline and not self.stop.wait(5):
+        for _ in range(HELD_LOOKS):
+            if report.outcome != "held" or (self.stop.is_set() and not self.together):
+                break
+            time.sleep(AGAIN_SECONDS)
             report = run_job(job, self.stop.is_set)
         return report
 
@@ -138,6 +156,7 @@ class _Run(Generic[J]):
 
         def overrun() -> None:
             self._say(place, Message("overran", f"killed after {job.limit_seconds:g} s"))
+            self._give_up("a job hung")
             os._exit(1)
 
         timer = threading.Timer(job.limit_seconds, overrun)
@@ -151,6 +170,11 @@ class _Run(Generic[J]):
     def _say(self, place: int, message: Message) -> None:
         if self.rank == 0:
             self.batch.say(self.pack.number, place, message)
+
+    def _give_up(self, reason: str) -> None:
+        """Ends the pack: what is left of it is queued anew, by whoever watches or comes next."""
+        if self.rank == 0:
+            self.batch.close(self.pack.number, reason)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -176,16 +200,16 @@ class _Run(Generic[J]):
         SIGTERM alone may also be the beginning of a cancellation or of a preemption that SLURM
         sees to by itself. Then there is nothing to ask for, and the process waits for its end.
         """
-        log.info(
-            "stopped by %s; what was done is saved", [signal.Signals(n).name for n in self.signals]
-        )
-        self._note_timeout(place, job)
+        names = [signal.Signals(number).name for number in self.signals]
+        log.info("stopped by %s; what was done is saved", names)
+        if self.rank == 0:
+            self._note_timeout(place, job, own_state(_task())[1])
         deadline = time.monotonic() + SECOND_SIGNAL_SECONDS
-        while signal.SIGUSR2 not in self.signals and time.monotonic() < deadline:
+        while SIGNALS[0] not in self.signals and time.monotonic() < deadline:
             time.sleep(0.1)
         deadline = time.monotonic() + LAST_SECONDS
         while time.monotonic() < deadline:
-            if self.rank == 0 and own_state(os.environ["SLURM_JOB_ID"]) == "RUNNING":
+            if self.rank == 0 and own_state(_task())[0] == "RUNNING":
                 self._requeue()
             time.sleep(AGAIN_SECONDS)
         sys.exit(1)
@@ -195,14 +219,16 @@ class _Run(Generic[J]):
         scratch = submitit.JobEnvironment().paths.submitted_pickle.with_suffix(".pkl.save_tmp")
         scratch.unlink(missing_ok=True)  # of a process that was killed while it wrote
         try:
-            self.submitits[signal.SIGUSR2](signal.SIGUSR2, None)
+            self.submitits[SIGNALS[0]](SIGNALS[0], None)
         except (subprocess.SubprocessError, submitit.core.utils.UncompletedJobError) as error:
             log.info("SLURM did not queue it again; it may do so by itself: %s", error)
 
-    def _note_timeout(self, place: int, job: J) -> None:
-        """Remembers that the time was over, and what was saved until then."""
-        left = self.pack.minutes * 60 - (time.monotonic() - self.started)
-        if self.rank or left > self.pack.signal_seconds + 90:  # preempted, not at its limit
+    def _note_timeout(self, place: int, job: J, left: float | None) -> None:
+        """Remembers that the time was over, and what was saved until then. ``left`` are the
+        seconds that SLURM still gives; without its word the clock of this process has to do."""
+        if left is None:
+            left = self.pack.minutes * 60 - (time.monotonic() - self.started)
+        if left > self.pack.signal_seconds + EARLY_SECONDS:  # preempted, not at its limit
             return
         line = f"{place} {_saved(job)}\n"
         path = self._timeouts_path
@@ -224,6 +250,13 @@ class _Run(Generic[J]):
     @property
     def _timeouts_path(self) -> Path:
         return self.pack.folder / f"timeouts-{self.pack.number}.txt"
+
+
+def _task() -> str:
+    """The number of this job, as squeue shows it: an array's last one also bears the array's."""
+    given = os.environ
+    array = given.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{given['SLURM_ARRAY_TASK_ID']}" if array else given["SLURM_JOB_ID"]
 
 
 def _saved(job: Any) -> int:

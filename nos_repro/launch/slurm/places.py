@@ -1,4 +1,4 @@
-"""How many jobs may run at a time, over all arrays of a launcher together."""
+"""How many jobs may run at a time, over all arrays of a study together."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class Places:
         self.total = total
         self._shares: dict[str, int] = {}
         self._batches: dict[str, Batch] = {}
+        self._adopted: set[str] = set()
 
     @property
     def batches(self) -> list[Batch]:
@@ -40,6 +41,7 @@ class Places:
         """An array that another process has submitted: nobody knows its share."""
         if batch.name not in self._batches:
             self.give(batch, min(self.total, len(batch.packs)))
+            self._adopted.add(batch.name)
 
     def update(self, states: Mapping[str, str]) -> None:
         """Shares the places out anew, by what SLURM still has."""
@@ -51,7 +53,9 @@ class Places:
                 del self._batches[name], self._shares[name]
                 continue
             share = max(1, min(left, alive))
-            if share > self._shares[name] and len(batch.packs) > 1:
+            unsure = share > self._shares[name] or name in self._adopted
+            if unsure and len(batch.packs) > 1:
                 cluster.throttle(str(batch.array), share)
+                self._adopted.discard(name)
             self._shares[name] = share
             left -= share

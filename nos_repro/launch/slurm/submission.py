@@ -13,6 +13,7 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from nos_repro.errors import LaunchError
+from nos_repro.experiments.files import StoreError
 from nos_repro.launch.base import J
 from nos_repro.launch.settings import LauncherSettings
 from nos_repro.launch.slurm.ledger import Batch
@@ -51,12 +52,17 @@ def submit(
                         threads=settings.cpus,
                         minutes=settings.minutes,
                         signal_seconds=settings.signal_seconds,
+                        nodes=settings.nodes,
+                        processes=settings.processes_per_node,
                     )
                 )
                 for number, pack in enumerate(jobs)
             ]
-    except (FailedJobError, FailedSubmissionError, FileNotFoundError) as error:
+    except (FailedJobError, FailedSubmissionError) as error:
         raise RefusedError(str(error).strip()) from None
+    except OSError as error:
+        where = error.filename or batch.folder
+        raise StoreError(f"cannot write {where}: {error.strerror}") from None
     batch.array = handles[0].job_id.split("_")[0]
     batch.save()
 
@@ -87,6 +93,7 @@ def _parameters(name: str, settings: LauncherSettings, parallelism: int) -> dict
 
     Where one of the processes of a trial ends, the others have a minute to say what came of it.
     """
+    options = {key: value for key, value in settings.sbatch.items() if value is not False}
     chosen: dict[str, Any] = {
         "job_name": name,
         "time": settings.minutes,
@@ -101,7 +108,7 @@ def _parameters(name: str, settings: LauncherSettings, parallelism: int) -> dict
         "setup": settings.setup or None,
         "signal_delay_s": settings.signal_seconds,
         "array_parallelism": parallelism,
-        "additional_parameters": {"requeue": True, **settings.sbatch},
+        "additional_parameters": {"requeue": True, **options},
         "srun_args": [f"--cpus-per-task={settings.cpus}", f"--wait={WAIT_SECONDS}"],
     }
     if settings.memory_gb is not None:
@@ -112,8 +119,8 @@ def _parameters(name: str, settings: LauncherSettings, parallelism: int) -> dict
 @contextlib.contextmanager
 def _outside_slurm() -> Iterator[None]:
     """Hides that this process may itself be a SLURM job: what it submits would inherit the job's
-    shape. Where the cluster is found (`SLURM_CONF`) stays."""
-    keep = {key: os.environ[key] for key in ("SLURM_CONF",) if key in os.environ}
+    shape. Where the cluster is found (`SLURM_CONF`) and the user's defaults for sbatch stay."""
+    keep = {k: v for k, v in os.environ.items() if k == "SLURM_CONF" or k.startswith("SBATCH_")}
     with submitit.helpers.clean_env():
         os.environ.update(keep)
         yield

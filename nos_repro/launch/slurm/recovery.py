@@ -1,0 +1,83 @@
+"""What earlier front ends have left: batches without a number, packs that have ended unseen.
+
+To be called by the one process that submits at the time (`Ledger.submitting`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+
+from nos_repro.errors import LaunchError
+from nos_repro.launch.slurm import cluster
+from nos_repro.launch.slurm.ledger import Batch, Ledger, Message
+
+
+def number(ledger: Ledger) -> bool:
+    """Settles of every batch whose number nobody noted whether SLURM has it. False: no answer.
+
+    A front end may have died between sbatch's answer and that of Submitit to it: a job whose
+    pickle is not in its place would wait for that in vain.
+    """
+    for batch in ledger.open:
+        if batch.array is not None:
+            continue
+        array = cluster.find_by_name(batch.name)
+        if array is None:
+            return False
+        if not array:
+            close(batch, batch.open, "was never submitted")
+            continue
+        batch.array = array
+        batch.save()
+        pickles = batch.folder / "submitit"
+        there = {path.name for path in pickles.glob("*_submitted.pkl")}
+        lacking = [p for p in batch.open if f"{batch.task(p)}_submitted.pkl" not in there]
+        close(batch, lacking, "was never submitted as a whole")
+    return True
+
+
+def bury(ledger: Ledger) -> bool:
+    """Closes what is open and not on the cluster any more. False: no answer."""
+    states = cluster.states(ledger.open)
+    if states is None:
+        return False
+    for batch in ledger.open:
+        dead = [p for p in batch.open if states.get(batch.task(p)) not in cluster.LIVE]
+        close(batch, dead, "ended while nobody watched")
+    return True
+
+
+def close(batch: Batch, packs: Iterable[int], reason: str) -> None:
+    """From here on the packs are nobody's: should SLURM start one again, it leaves at once. That
+    is what counts; that they are taken off the cluster as well is tried."""
+    gone = list(packs)
+    for pack in gone:
+        batch.close(pack, reason)
+    if batch.array is not None:
+        with contextlib.suppress(LaunchError):
+            cluster.cancel(batch.task(pack) for pack in gone)
+
+
+def cancel_all(ledger: Ledger) -> list[str]:
+    """Takes everything that was queued from this ledger off the cluster; SLURM's numbers of it.
+
+    Raises LaunchError where SLURM does not do it: then nothing is forgotten, and it can be tried
+    again.
+    """
+    ledger.queued()
+    if not number(ledger):
+        raise LaunchError("squeue: SLURM does not answer; try again in a while")
+    batches = list(ledger.batches.values())
+    states = cluster.states(batches)
+    if states is None:
+        raise LaunchError("squeue: SLURM does not answer; try again in a while")
+    tasks = {batch.task(pack) for batch in batches for pack in range(len(batch.packs))}
+    live = sorted(t for t in tasks if states.get(t) in cluster.LIVE - {"COMPLETING"})
+    cluster.cancel(live)
+    for batch in ledger.open:
+        for pack in batch.open:
+            for place in batch.unreported(pack):
+                batch.say(pack, place, Message("cancelled", "cancelled by the verb `cancel`"))
+            batch.close(pack, "cancelled")
+    return live
