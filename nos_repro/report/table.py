@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Sequence
 
-from nos_repro.experiments.schema import Study
+from nos_repro.experiments.schema import METRICS, NAMED_COLUMN, Study
 from nos_repro.experiments.selection import Number, Outcome
 from nos_repro.report import protocol
 from nos_repro.report.layout import GLUE, Cell, Column, Table
@@ -127,8 +127,10 @@ def _sweep_state(outcome: Outcome) -> str:
 
 
 @functools.cache
-def _sign(task: str) -> float:
-    return 1.0 if find_task(task).direction == "max" else -1.0
+def _sign(task: str, column: str) -> float:
+    named = NAMED_COLUMN.fullmatch(column)
+    direction = METRICS[named[3]] if named else find_task(task).direction
+    return 1.0 if direction == "max" else -1.0
 
 
 def _best(study: Study, column: str, outcomes: Sequence[Outcome]) -> str | None:
@@ -140,7 +142,7 @@ def _best(study: Study, column: str, outcomes: Sequence[Outcome]) -> str | None:
     ]
     if len(numbers) < 2:
         return None
-    sign = _sign(study.task["name"])
+    sign = _sign(study.task["name"], column)
     return show(max(numbers, key=lambda number: sign * number.mean))
 
 
@@ -161,6 +163,9 @@ def _notes(study: Study, outcomes: Sequence[Outcome], printed: list[str]) -> lis
         )
     if not printed:
         notes.append("The paper prints no numbers for this.")
+    remark = getattr(find_task(study.task["name"]), "remark", None)
+    if remark is not None:
+        notes.append(remark())
     if any(outcome.stale for outcome in outcomes):
         notes.append(
             f"{STALE} stale: made, or chosen, by code that has changed since; `verify` finds out"

@@ -1,12 +1,14 @@
 """What a table says of records, with numpy for the numbers."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from nos_repro.errors import ConfigError
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.schema import Row, Selection, Study
 from nos_repro.experiments.selection import Number, outcomes
@@ -213,3 +215,20 @@ def test_every_study_of_the_repository_has_a_table(scale: str, root: Path, tmp_p
         lines = table.text().splitlines()
         assert max(map(len, lines)) <= 120, path.name
         assert len(table.rows) == len(study.rows)
+
+
+def test_a_column_may_name_another_metric_with_a_direction_of_its_own(tmp_path: Path) -> None:
+    columns = {"final_train_perplexity": "P", "final_test_loss": "L", "best_test_bleu": "B"}
+    study = dataclasses.replace(digits_study(selection=Selection()), columns=columns)
+
+    def ending(trial: Trial) -> dict[str, Any]:
+        good = trial.optimizer == "sgd"
+        values = {"train_loss": 1.0 + good, "test_loss": 2.0 + good, "test_bleu": 20.0 + good}
+        return {"metrics": [{"epoch": 1, "step": 4, "val_accuracy": 50.0, **values}]}
+
+    table = made(study, tmp_path, ending)
+    assert cells(table)[2:] == [f"{math.e**2:.2f} (1)", "3.00 (1)", "21.00 (1)"]
+    best = [[cell.best for cell in row[2:]] for row in table.rows]
+    assert best == [[False, False, True], [True, True, False]]
+    with pytest.raises(ConfigError, match="unknown columns 'final_test_blue'\n  did you mean"):
+        dataclasses.replace(study, columns={"final_test_blue": "B"})
