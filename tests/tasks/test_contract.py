@@ -19,6 +19,8 @@ SMALL = {
     # task: what makes it small enough for a test
     "wide_resnet": {"depth": 10, "width": 1},
     "rosenbrock":  {},
+    "gnmt":        {"data": "numbers", "train_pairs": 96, "vocabulary": 60, "layers": 2,
+                    "width": 16, "batch_size": 24, "beam": 1},
 }
 RATES = {"rosenbrock": 1e-4}
 # fmt: on
@@ -28,7 +30,7 @@ def small(name: str) -> tuple[type[Task], Any]:
     cls = find_task(name)
     fields = {field.name for field in dataclasses.fields(cls.Settings)}
     embedded = {"data": "digits"} if "data" in fields else {}
-    return cls, cls.Settings(**embedded, **SMALL.get(name, {}))
+    return cls, cls.Settings(**{**embedded, **SMALL.get(name, {})})
 
 
 def build(name: str, folder: Path, seed: int = 0) -> tuple[Task, TaskData]:

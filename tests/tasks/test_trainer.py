@@ -18,6 +18,8 @@ CASES = {
     "convnet":     {"data": "digits", "augment": True, "train_images": 600},
     "wide_resnet": {"data": "digits", "depth": 10, "width": 1, "train_images": 384},
     "rosenbrock":  {},
+    "gnmt":        {"data": "numbers", "train_pairs": 96, "vocabulary": 60, "layers": 2,
+                    "width": 16, "batch_size": 24, "beam": 1},
 }
 # fmt: on
 EPOCHS = 2
