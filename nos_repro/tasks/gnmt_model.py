@@ -38,6 +38,25 @@ class Decoded(NamedTuple):
     state: State
 
 
+class Dropout(nn.Module):
+    """Dropout whose masks are drawn a byte each: on the CPU a third of the time of torch's own.
+
+    The probability is a multiple of 1/256, the nearest one; the rest is rescaled by exactly that.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.dropped = round(256 * probability)
+
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        if not self.training or not self.dropped:
+            return x
+        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
+        words.random_(torch.iinfo(torch.int64).min, None)
+        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.dropped
+        return x * kept * (256 / (256 - self.dropped))
+
+
 class Encoder(nn.Module):
     """A bidirectional layer, then unidirectional ones.
 
@@ -51,7 +70,7 @@ class Encoder(nn.Module):
         self.backward_layer = nn.LSTM(width, width)
         above = (nn.LSTM(2 * width if i == 1 else width, width) for i in range(1, layers))
         self.layers = nn.ModuleList(above)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, x: Float[Tensor, "time batch width"], lengths: Int64[Tensor, " batch"]
@@ -121,7 +140,7 @@ class Decoder(nn.Module):
         self.bottom = nn.LSTM(width, width)
         self.attention = Attention(width)
         self.layers = nn.ModuleList(nn.LSTM(2 * width, width) for _ in range(1, layers))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, x: Float[Tensor, "time rows width"], memory: Memory, state: State | None = None

@@ -17,7 +17,7 @@ from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.training import Stopped, train
 from nos_repro.experiments.trial import Training, Trial
 from nos_repro.tasks.gnmt import GNMT, Batch, GNMTSettings
-from nos_repro.tasks.gnmt_model import Attention, Encoder, Memory, Network
+from nos_repro.tasks.gnmt_model import Attention, Dropout, Encoder, Memory, Network
 
 TINY: dict[str, Any] = {
     "data": "numbers", "train_pairs": 96, "vocabulary": 60, "layers": 3, "width": 16,
@@ -254,3 +254,13 @@ def test_a_run_stopped_inside_an_epoch_and_resumed_is_the_run_that_never_stopped
     assert "test_bleu" in whole.history[-1]
     for own, other in zip(resumed.task.parameters(), whole.task.parameters(), strict=True):
         assert torch.equal(own, other)
+
+
+def test_dropout_keeps_the_mean_and_drops_the_share_it_says() -> None:
+    torch.manual_seed(0)
+    dropout, x = Dropout(0.2), torch.ones(40_000)
+    dropped = dropout(x)
+    assert (dropped == 0).double().mean() == pytest.approx(51 / 256, abs=0.01)
+    assert dropped.mean() == pytest.approx(1.0, abs=0.01)
+    assert dropped.unique().tolist() == pytest.approx([0.0, 256 / 205])
+    assert torch.equal(dropout.eval()(x), x)
