@@ -109,6 +109,14 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("rule", metavar="RULE", help="as for the verb rule, or 'rule: TEXT'")
     export.add_argument("--name", metavar="NAME", help="of the class (default: by the rule)")
 
+    translate = _verb(verbs, "translate", _translate, "translate lines of text by a trained GNMT")
+    translate.add_argument("checkpoint", type=Path, metavar="CHECKPOINT",
+                           help="a trial's checkpoint.pt, or its folder")  # fmt: skip
+    translate.add_argument("text", nargs="*", metavar="TEXT",
+                           help="a sentence each (default: standard input's lines)")  # fmt: skip
+    translate.add_argument("--data", type=Path, metavar="DIR",
+                           help="where the text lies that the model was trained on")  # fmt: skip
+
     bench = _verb(verbs, "bench", _bench, "run the repository's benchmarks (ratios, interleaved)")
     bench.add_argument("names", nargs="*", metavar="NAME", help="which (default: all)")
     bench.add_argument("--list", action="store_true", help="only say which there are")
@@ -327,6 +335,19 @@ def _export(options: argparse.Namespace) -> int:
     from nos_repro.optim.export import export
 
     print(export(options.rule, options.name), end="")
+    return 0
+
+
+def _translate(options: argparse.Namespace) -> int:
+    from nos_repro.data import data_folder
+    from nos_repro.experiments.trained import load_trained
+    from nos_repro.tasks.gnmt import GNMT, TranslationData
+
+    task, data = load_trained(options.checkpoint, data_folder(options.data))
+    if not isinstance(task, GNMT) or not isinstance(data, TranslationData):
+        raise ConfigError(f"{options.checkpoint} is a checkpoint of no GNMT")
+    lines = options.text or sys.stdin.read().splitlines()
+    print("\n".join(task.translate_lines(lines, data.pieces)))
     return 0
 
 

@@ -228,7 +228,7 @@ def encode(pairs: Pairs, pieces: WordPieces, limits: Limits, *, part: str) -> En
         log.warning("%s: %d of %d pairs left out", pairs.source.where, len(bad), len(ids[0]))
     out = set(bad)
     kept = [[line for i, line in enumerate(side) if i not in out] for side in ids]
-    return Encoded(*map(_flat, kept))
+    return Encoded(*map(flat, kept))
 
 
 def _complaint(pair: tuple[list[int], ...], limits: Limits) -> tuple[int, str] | None:
@@ -245,7 +245,8 @@ def _advice(part: str) -> str:
     return ", or have such pairs left out: task.leave_out=true" if part == "train" else ""
 
 
-def _flat(lines: list[list[int]]) -> Sentences:
+def flat(lines: list[list[int]]) -> Sentences:
+    """Lines of ids end to end, with an END after each."""
     lengths = np.fromiter((len(line) + 1 for line in lines), np.int64, len(lines))
     starts = np.concatenate([[0], lengths.cumsum()])
     joined = chain.from_iterable((*line, END) for line in lines)

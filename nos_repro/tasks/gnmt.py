@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from nos_repro.data.translation import (
     encode,
     encoded_training,
     find_corpus,
+    flat,
 )
 from nos_repro.data.wordpieces import PAD, WordPieces
 from nos_repro.errors import DataError
@@ -306,6 +307,21 @@ class GNMT(Task):
         """The best translations that the beam finds, up to END and then PAD."""
         with self._autocast(source):
             return beam_search(self.network, source, self.search)[0]
+
+    def translate_lines(self, lines: Sequence[str], pieces: WordPieces) -> list[str]:
+        """The lines in the other language; an empty line stays one. Raises DataError where the
+        pieces are not those of the weights."""
+        self.agree(pieces.fingerprint)
+        translated = list(lines)
+        full = [i for i, line in enumerate(lines) if line.strip()]
+        for start in range(0, len(full), EVALUATION_BATCH):
+            chosen = full[start : start + EVALUATION_BATCH]
+            source = padded(
+                flat(pieces.encode([lines[i] for i in chosen])), torch.arange(len(chosen))
+            )
+            for i, text in zip(chosen, pieces.decode(self.translate(source)), strict=True):
+                translated[i] = text
+        return translated
 
     @staticmethod
     def metrics(sums: dict[str, float]) -> dict[str, float]:
