@@ -18,6 +18,7 @@ COLUMNS = {
     "final_test": "test metric after the last epoch",
     "best_val":   "best validation metric over the epochs",
     "best_test":  "test metric at the epoch of the best validation metric (002 Table 6)",
+    "optimizer_state": "values that the row's optimizer keeps a parameter; needs no record",
 }
 METRICS: dict[str, Literal["max", "min"]] = {
     # that a column may name (`final_test_bleu`, `final_train_loss`): which end of it is better
