@@ -76,18 +76,18 @@ def plain_search(task: GNMT, source: Int64[Tensor, "one source"]) -> list[int]:
     network, search = task.network, task.search
     memory = network.encode(source)
     alive = [_Hypothesis([], 0.0, torch.zeros(source.shape[1]), None)]
-    finished: list[tuple[float, list[int]]] = []
+    finished: list[tuple[float, float, list[int]]] = []
     for _ in range(int(search.limits(memory.real.sum(dim=1)))):
         continued: list[_Hypothesis] = []
         for hypothesis in alive:
             continued += _continue(network, memory, hypothesis, search.beam)
         continued.sort(key=lambda hypothesis: -hypothesis.log_p)
         ended = [h for h in continued[: search.beam] if h.pieces[-1] == END]
-        finished += [(_score(search, h), h.pieces) for h in ended]
+        finished += [(_score(search, h), h.log_p, h.pieces) for h in ended]
         alive = [h for h in continued if h.pieces[-1] != END][: search.beam]
-        if len(finished) >= search.beam:
+        if len(finished) >= search.beam and alive[0].log_p <= max(finished)[1]:
             break
-    return max(finished)[1] if finished else alive[0].pieces
+    return max(finished)[2] if finished else alive[0].pieces
 
 
 def _continue(

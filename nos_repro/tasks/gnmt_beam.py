@@ -48,10 +48,11 @@ class Search:
 
 @dataclass
 class Found:
-    """The best finished translation of each sentence, its score, how many have finished."""
+    """The best finished translation of each sentence, and how many have finished."""
 
     pieces: Int64[Tensor, "sentences longest"]
     score: Float[Tensor, " sentences"]
+    log_p: Float[Tensor, " sentences"]
     count: Int64[Tensor, " sentences"]
 
     def offer(
@@ -59,10 +60,12 @@ class Found:
         which: Int64[Tensor, " batch"],
         pieces: Int64[Tensor, "batch longest"],
         score: Float[Tensor, " batch"],
+        log_p: Float[Tensor, " batch"],
     ) -> None:
-        """One candidate for each of some sentences; -inf is none."""
+        """One candidate for each of some sentences; a score of -inf is none."""
         better = score > self.score[which]
         self.pieces[which[better]] = pieces[better]
+        self.log_p[which[better]] = log_p[better]
         self.score[which[better]] = score[better]
 
 
@@ -106,9 +109,11 @@ def beam_search(
     """The best translation of each sentence, up to its END and then PAD, and its score.
 
     At each step the `beam` best continuations that do not end go on; one that ends, and is among
-    the `beam` best of all, is a candidate. A sentence is done when it has `beam` candidates, when
-    no hypothesis can overtake the best one any more, or at its limit; where nothing has ended
-    there, the best unfinished hypothesis is taken.
+    the `beam` best of all, is a candidate. A sentence is done when no hypothesis can overtake the
+    best candidate any more, when it has had `beam` candidates and no hypothesis is as likely as the
+    best of them, or at its limit; where nothing has ended there, the best unfinished hypothesis is
+    taken. (The number of candidates alone says nothing: of a model that is sure of itself all but
+    one are improbable, and there is one at nearly every step.)
     """
     batch, beam, device = len(source), search.beam, source.device
     memory = network.encode(source)
@@ -116,6 +121,7 @@ def beam_search(
     longest = int(limits.max())
     found = Found(
         torch.full((batch, longest), PAD, device=device),
+        torch.full((batch,), -torch.inf, device=device),
         torch.full((batch,), -torch.inf, device=device),
         torch.zeros(batch, dtype=torch.long, device=device),
     )
@@ -151,7 +157,7 @@ def _step(
     best, rank = final.max(dim=1)
     pieces = _histories(alive, parent.gather(1, rank[:, None]))[:, 0]
     pieces[:, place] = END
-    found.offer(alive.which, pieces, best)
+    found.offer(alive.which, pieces, best, score.gather(1, rank[:, None])[:, 0])
     found.count[alive.which] += first.sum(dim=1)
 
     score, order = score.masked_fill(ended, -torch.inf).topk(min(beam, score.shape[1]), dim=1)
@@ -159,14 +165,16 @@ def _step(
     own = limits[alive.which]
     bound = score[:, 0] / search.lp(own).to(score)
     at_limit = length >= own
-    done = (found.count[alive.which] >= beam) | (bound <= found.score[alive.which]) | at_limit
+    enough = found.count[alive.which] >= beam
+    settled = enough & (score[:, 0] <= found.log_p[alive.which])
+    done = settled | (bound <= found.score[alive.which]) | at_limit
     if bool(at_limit.any()):
         unfinished = (score[:, 0] / lp + cp.gather(1, parent[:, :1])[:, 0]).masked_fill(
             ~at_limit | found.score[alive.which].isfinite(), -torch.inf
         )
         pieces = _histories(alive, parent[:, :1])[:, 0]
         pieces[:, place] = piece[:, 0]
-        found.offer(alive.which, pieces, unfinished)
+        found.offer(alive.which, pieces, unfinished, score[:, 0])
     alive.go_on(~done, parent, piece, score, place)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nos_repro.data.wordpieces import BEGIN, END, PAD
 from nos_repro.tasks.gnmt_beam import Search, _top, beam_search
-from nos_repro.tasks.gnmt_model import Network
+from nos_repro.tasks.gnmt_model import Decoded, Memory, Network, State
 
 
 def network(vocabulary: int, seed: int = 0, width: int = 6) -> Network:
@@ -117,6 +117,33 @@ def test_the_score_is_that_of_the_translation(seed: int) -> None:
     for row, total, sentence in zip(found, scores, source, strict=True):
         expected = score(net, trimmed(sentence[None]), until_end(row), search)
         assert float(total) == pytest.approx(expected, abs=1e-5)
+
+
+class Counting(Network):
+    """Sure to write 4, 5, 6 and so on to the last piece; to end is always its second choice."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__(vocabulary, vocabulary, 2, 0.0, 0.1, True)
+        self.vocabulary = vocabulary
+        self.classifier = torch.nn.Identity()
+
+    def decode(self, pieces: Tensor, memory: Memory, state: State | None = None) -> Decoded:
+        rows = len(pieces)
+        following = torch.where(pieces[:, 0] < 4, 4, pieces[:, 0] + 1)
+        following[following == self.vocabulary] = END
+        logits = torch.full((1, rows, self.vocabulary), -9.0)
+        logits[:, :, END] = 0.0
+        logits[0, torch.arange(rows), following] = 5.0
+        batch, source = memory.real.shape
+        attention = torch.full((batch, rows // batch, source), 1 / source)
+        return Decoded(logits, attention, [(torch.zeros(1, rows, 1), torch.zeros(1, rows, 1))])
+
+
+@pytest.mark.parametrize("beam", [1, 2, 5])
+def test_unlikely_short_translations_do_not_end_the_search_for_a_likely_long_one(beam: int) -> None:
+    """One ends at every step: a search that only counted them would stop after as many steps."""
+    found, _ = beam_search(Counting(16), sources(12, 3), Search(beam=beam))
+    assert [until_end(row) for row in found] == [[*range(4, 16), END]] * 3
 
 
 def test_a_model_that_never_ends_is_cut_at_its_limit() -> None:
