@@ -25,7 +25,8 @@ SEARCHES = [path for path in CONFIGS if is_search(path)]
 STUDIES = [path for path in CONFIGS if path not in SEARCHES]
 MODULES = sorted((ROOT / "nos_repro").rglob("*.py"))
 SCALES = {"paper", "small", "smoke"}
-EMBEDDED = {"digits", "pydoc"}
+EMBEDDED = {"digits", "pydoc", "numbers"}
+OURS = {"numbers"}  # studies that no paper has
 LINES_A_FILE = 400
 
 
@@ -40,7 +41,7 @@ def test_a_config_says_what_it_is_and_has_every_scale(path: Path) -> None:
     config = read(path)
     kind, verb = ("search", "search") if path in SEARCHES else ("study", "run")
     assert config[kind] == path.stem
-    assert set(config.scales) == SCALES
+    assert set(config.scales) == (SCALES - {"paper"} if path.stem in OURS else SCALES)
     assert len(config.claim.split(". ")) == 1, "a claim is one sentence"
     heading = re.match(r"(#[^\n]*\n)+", path.read_text(encoding="utf-8"))
     assert heading, "a config begins with a comment"
@@ -58,12 +59,13 @@ def test_a_search_is_accepted_at_every_scale(path: Path, scale: str) -> None:
 @pytest.mark.parametrize("scale", sorted(SCALES))
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
 def test_a_study_is_accepted_at_every_scale(path: Path, scale: str) -> None:
+    if scale == "paper" and path.stem in OURS:
+        pytest.skip("no paper has this study")
     study = load_study(path, scale=scale)
     assert study.study == path.stem
     assert study.rows.keys() == {str(name) for name in read(path).rows}
-    assert (study.task.get("data") in EMBEDDED) == (
-        scale == "smoke" and study.task["name"] != "rosenbrock"
-    )
+    if study.task["name"] != "rosenbrock" and study.study not in OURS:
+        assert (study.task["data"] in EMBEDDED) == (scale == "smoke")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
@@ -83,6 +85,11 @@ PAPER_SUMS = [
     ("table1", 14, {"best_test": 1308.5, "final_test": 1297.2}),
     ("table2", 16, {"best_test": 1522.4, "final_test": 1520.3}),
     ("table5", 4, {"best_val": 274.7, "best_test": 261.6}),
+    (
+        "table4",
+        2,
+        {"final_train_loss": 2.88, "final_test_bleu_tokenised": 49.5, "optimizer_state": 3},
+    ),
     ("table6", 32, {"final_val": 2949.8, "final_test": 2936.9}),
     ("table6", 32, {"best_val": 2975.4, "best_test": 2948.4}),
 ]

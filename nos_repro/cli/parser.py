@@ -82,6 +82,16 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_argument("rule", metavar="RULE", help="as for the verb rule, or 'rule: TEXT'")
     export.add_argument("--name", metavar="NAME", help="of the class (default: by the rule)")
 
+    translate = _verb(
+        verbs, "translate", does.translate, "translate lines of text by a trained GNMT"
+    )
+    translate.add_argument("checkpoint", type=Path, metavar="CHECKPOINT",
+                           help="a trial's checkpoint.pt, or its folder")  # fmt: skip
+    translate.add_argument("text", nargs="*", metavar="TEXT",
+                           help="a sentence each (default: standard input's lines)")  # fmt: skip
+    translate.add_argument("--data", type=Path, metavar="DIR",
+                           help="where the text lies that the model was trained on")  # fmt: skip
+
     bench = _verb(
         verbs, "bench", does.bench, "run the repository's benchmarks (ratios, interleaved)"
     )

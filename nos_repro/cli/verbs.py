@@ -274,6 +274,19 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
+def translate(options: argparse.Namespace) -> int:
+    from nos_repro.data import data_folder
+    from nos_repro.experiments.trained import load_trained
+    from nos_repro.tasks.gnmt import GNMT, TranslationData
+
+    task, data = load_trained(options.checkpoint, data_folder(options.data))
+    if not isinstance(task, GNMT) or not isinstance(data, TranslationData):
+        raise ConfigError(f"{options.checkpoint} is a checkpoint of no GNMT")
+    lines = options.text or sys.stdin.read().splitlines()
+    print("\n".join(task.translate_lines(lines, data.pieces)))
+    return 0
+
+
 def bench(options: argparse.Namespace) -> int:
     from nos_repro.bench import list_benchmarks, run_benchmarks
 

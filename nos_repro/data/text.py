@@ -1,4 +1,4 @@
-"""Text in lines: a file, plain or gzipped, as the words of each of its lines."""
+"""A text file, plain or gzipped, and the words of each of its lines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_lines(path: Path) -> list[list[str]]:
     Raises DataError, with the line where there is one, for a file that is missing, empty, cut off
     or not UTF-8, and for a line without words.
     """
-    text = _decoded(path, _content(path))
+    text = read_text(path)
     lines = text.removesuffix("\n").split("\n")
     words = [line.split() for line in lines]
     if not any(words):
@@ -32,6 +32,15 @@ def read_lines(path: Path) -> list[list[str]]:
         if not found:
             raise DataError(f"{path}, line {number:,}: no word\n  every line must hold a sentence")
     return words
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, gunzipped where its name ends in `.gz`.
+
+    Raises DataError, with the line where there is one, for a file that is missing, cut off or not
+    UTF-8.
+    """
+    return _decoded(path, _content(path))
 
 
 def _content(path: Path) -> bytes:

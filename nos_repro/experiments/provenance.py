@@ -21,7 +21,10 @@ from nos_repro.experiments.trial import make_settings
 from nos_repro.tasks import find_task
 
 PACKAGE = "nos_repro"
-LIBRARIES = ("torch", "torchvision", "pytorch-lightning", "numpy")
+LIBRARIES = (
+    *("torch", "torchvision", "pytorch-lightning", "numpy"),
+    *("sacrebleu", "sentencepiece"),
+)
 ENGINE = (f"{PACKAGE}.experiments.build",)
 
 

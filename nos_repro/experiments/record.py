@@ -24,8 +24,21 @@ FIRST_POINTS, CURVE_POINTS = 30, 100
 """Evaluations kept in the compact form of a record; the full curve stays in `metrics.jsonl`."""
 
 
+LARGEST_EXPONENT = 700.0
+"""Of e, in a float."""
+
+
 class RecordError(NosError):
     """A record on disk that cannot be read; the message names the file."""
+
+
+def _measured(point: dict[str, float], part: str, metric: str) -> float:
+    """A value of the curve; NaN where it has none. A perplexity follows from a loss in nats, which
+    is all that is measured of the training part."""
+    if metric == "perplexity" and f"{part}_perplexity" not in point:
+        loss = point.get(f"{part}_loss", math.nan)
+        return math.exp(loss) if loss < LARGEST_EXPONENT else loss
+    return point.get(f"{part}_{metric}", math.nan)
 
 
 @dataclass(frozen=True)
@@ -75,13 +88,16 @@ class Record:
         return self.column_at(name, math.inf) if self.status == "finished" else math.nan
 
     def column_at(self, name: str, epoch: float) -> float:
-        """What the column would say had the trial ended at ``epoch``."""
-        when, part = name.split("_")
+        """What the column would say had the trial ended at ``epoch``.
+
+        A column that names no metric is of the task's own.
+        """
+        when, part, *named = name.split("_", 2)
         points = [p for p in self.metrics if f"val_{self.metric}" in p and p["epoch"] <= epoch]
         if not points:
             return math.nan
         point = points[-1] if when == "final" else self._best(points)
-        return point.get(f"{part}_{self.metric}", math.nan)
+        return _measured(point, part, named[0] if named else self.metric)
 
     def _best(self, points: list[dict[str, float]]) -> dict[str, float]:
         sign = 1.0 if self.direction == "max" else -1.0

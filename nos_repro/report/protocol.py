@@ -15,6 +15,7 @@ MODELS: dict[str, str] = {
     "wide_resnet": "WRN-{depth}-{width}",
     "convnet":     "small ConvNet",
     "rosenbrock":  "Rosenbrock's function",
+    "gnmt":        "GNMT {layers}x{width}",
 }
 WORDS: dict[str, Callable[[Any], str]] = {
     "data":              lambda value: f"on {value}",

@@ -6,15 +6,18 @@ import functools
 import math
 from collections.abc import Sequence
 
-from nos_repro.experiments.schema import Study
+from nos_repro.experiments.schema import METRICS, NAMED_COLUMN, Study
 from nos_repro.experiments.selection import Number, Outcome
 from nos_repro.report import protocol
 from nos_repro.report.layout import GLUE, Cell, Column, Table
+from nos_repro.report.optimizer_state import values_a_parameter
 from nos_repro.report.race import how_far
 from nos_repro.tasks import find_task
 
 STALE, EDGE, OTHER_SCALE = "†", "‡", "°"
 NONE = "-"
+STATE = "optimizer_state"
+"""The column that says something of the row's optimizer, not of its trials."""
 
 
 def study_table(study: Study, outcomes: Sequence[Outcome]) -> Table:
@@ -32,7 +35,7 @@ def study_table(study: Study, outcomes: Sequence[Outcome]) -> Table:
         columns.append(Column(ours, title))
         if column in printed:
             columns.append(_paper_column(study))
-    best = {column: _best(study, column, outcomes) for column in study.columns}
+    best = {c: _best(study, c, outcomes) for c in study.columns if c != STATE}
     rows = [_row(study, outcome, printed, best) for outcome in outcomes]
     waiting = any(outcome.missing for outcome in outcomes)
     mark = f"best of its column{' so far' if waiting else ''}" if any(best.values()) else ""
@@ -80,10 +83,11 @@ def _row(
         words, _, rank = how_far(outcome).partition(" (")
         cells.append(Cell(f"{words} ({rank.replace(' ', GLUE)}" if rank else words))
     for column in study.columns:
-        number = outcome.number(column)
+        number = outcome.number(column) if column != STATE else None
         signs = STALE if number is not None and outcome.stale else ""
-        is_best = number is not None and _complete(outcome) and show(number) == best[column]
-        cells.append(Cell(_cell(outcome, number), is_best, signs))
+        is_best = number is not None and _complete(outcome) and show(number) == best.get(column)
+        text = f"{values_a_parameter(outcome.row):g}" if column == STATE else ""
+        cells.append(Cell(text or _cell(outcome, number), is_best, signs))
         if column in printed:
             value = outcome.row.paper.get(column)
             cells.append(Cell(NONE if value is None else str(value)))
@@ -127,8 +131,10 @@ def _sweep_state(outcome: Outcome) -> str:
 
 
 @functools.cache
-def _sign(task: str) -> float:
-    return 1.0 if find_task(task).direction == "max" else -1.0
+def _sign(task: str, column: str) -> float:
+    named = NAMED_COLUMN.fullmatch(column)
+    direction = METRICS[named[3]] if named else find_task(task).direction
+    return 1.0 if direction == "max" else -1.0
 
 
 def _best(study: Study, column: str, outcomes: Sequence[Outcome]) -> str | None:
@@ -140,7 +146,7 @@ def _best(study: Study, column: str, outcomes: Sequence[Outcome]) -> str | None:
     ]
     if len(numbers) < 2:
         return None
-    sign = _sign(study.task["name"])
+    sign = _sign(study.task["name"], column)
     return show(max(numbers, key=lambda number: sign * number.mean))
 
 
@@ -161,6 +167,9 @@ def _notes(study: Study, outcomes: Sequence[Outcome], printed: list[str]) -> lis
         )
     if not printed:
         notes.append("The paper prints no numbers for this.")
+    remark = getattr(find_task(study.task["name"]), "remark", None)
+    if remark is not None:
+        notes.append(remark())
     if any(outcome.stale for outcome in outcomes):
         notes.append(
             f"{STALE} stale: made, or chosen, by code that has changed since; `verify` finds out"

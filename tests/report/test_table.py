@@ -1,12 +1,15 @@
 """What a table says of records, with numpy for the numbers."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
+from nos_repro.errors import ConfigError
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.schema import Row, Selection, Study
 from nos_repro.experiments.selection import Number, outcomes
@@ -208,8 +211,40 @@ def test_every_study_of_the_repository_has_a_table(scale: str, root: Path, tmp_p
     configs = [p for p in sorted((root / "configs").glob("*.yaml")) if not is_search(p)]
     assert configs
     for path in configs:
+        if scale not in OmegaConf.load(path).scales:
+            continue
         study = load_study(path, scale=scale)
         table = made(study, tmp_path, lambda t: None)
         lines = table.text().splitlines()
         assert max(map(len, lines)) <= 120, path.name
         assert len(table.rows) == len(study.rows)
+
+
+def test_a_column_may_name_another_metric_with_a_direction_of_its_own(tmp_path: Path) -> None:
+    columns = {"final_train_perplexity": "P", "final_test_loss": "L", "best_test_bleu": "B"}
+    study = dataclasses.replace(digits_study(selection=Selection()), columns=columns)
+
+    def ending(trial: Trial) -> dict[str, Any]:
+        good = trial.optimizer == "sgd"
+        values = {"train_loss": 1.0 + good, "test_loss": 2.0 + good, "test_bleu": 20.0 + good}
+        return {"metrics": [{"epoch": 1, "step": 4, "val_accuracy": 50.0, **values}]}
+
+    table = made(study, tmp_path, ending)
+    assert cells(table)[2:] == [f"{math.e**2:.2f} (1)", "3.00 (1)", "21.00 (1)"]
+    best = [[cell.best for cell in row[2:]] for row in table.rows]
+    assert best == [[False, False, True], [True, True, False]]
+    with pytest.raises(ConfigError, match="unknown columns 'final_test_blue'\n  did you mean"):
+        dataclasses.replace(study, columns={"final_test_blue": "B"})
+
+
+def test_what_an_optimizer_keeps_is_counted_with_no_record(tmp_path: Path) -> None:
+    rows = {"Adam": Row("adam", paper={"optimizer_state": 2}), "PowerSign": Row("powersign-ld"),
+            "SGD": Row("sgd"), "Text": Row("rule: m * exp(v)")}  # fmt: skip
+    study = digits_study(rows, columns={"optimizer_state": "Averages"})
+    table = made(study, tmp_path, lambda t: None)
+    assert [cells(table, row)[2:] for row in range(4)] == [
+        ["2", "2"],
+        ["1", "-"],
+        ["0", "-"],
+        ["2", "-"],
+    ]

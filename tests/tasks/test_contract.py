@@ -20,6 +20,8 @@ SMALL = {
     "wide_resnet": {"depth": 10, "width": 1},
     "rosenbrock":  {},
     "ptb_lstm":    {"data": "pydoc", "hidden": 24, "embedding": 16, "batch_size": 8},
+    "gnmt":        {"data": "numbers", "train_pairs": 96, "vocabulary": 60, "layers": 2,
+                    "width": 16, "batch_size": 24, "beam": 1},
 }
 RATES = {"rosenbrock": 1e-4}
 # fmt: on

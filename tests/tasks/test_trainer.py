@@ -19,6 +19,8 @@ CASES = {
     "wide_resnet": {"data": "digits", "depth": 10, "width": 1, "train_images": 384},
     "rosenbrock":  {},
     "ptb_lstm":    {"data": "pydoc", "hidden": 24, "embedding": 16, "steps_per_epoch": 5},
+    "gnmt":        {"data": "numbers", "train_pairs": 96, "vocabulary": 60, "layers": 2,
+                    "width": 16, "batch_size": 24, "beam": 1},
 }
 # fmt: on
 EPOCHS = 2

@@ -1,0 +1,104 @@
+"""Training steps of the 10 M parameter GNMT on Multi30k, two cores. Needs Multi30k.
+
+The model is that of `configs/table4.yaml` at scale small, its steps the trial's own, clipping and
+update included. The yardstick is a well-known toolkit's model of that size and shape of data, which
+makes 2,940 target tokens a second on two cores of 105 GFLOP/s each (fp32 matrix product), memory
+kept: the budget is 1.5 times that. The machine's own product stands beside it. Tokens are target
+word pieces, END counted, padding not.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from nos_repro.bench.runner import Ratio, Row, interleave, register_benchmark
+from nos_repro.data import data_folder
+from nos_repro.data.wordpieces import PAD
+from nos_repro.experiments.build import Conditions, build
+from nos_repro.experiments.grid import points, sweep_trial
+from nos_repro.experiments.load import load_study
+from nos_repro.experiments.settings_file import find_config
+from nos_repro.experiments.training import Run
+from nos_repro.launch.work import keep_freed_memory
+
+CORES, ROUNDS, STEPS = 2, 8, 6
+TOKENS_A_SECOND = 4400.0
+SIDE = 2048
+"""Of the square matrices whose product is timed."""
+
+
+@register_benchmark("gnmt-training")
+def gnmt_training() -> Iterator[Row]:
+    """Padding, target tokens a second in both precisions, and the machine's matrix product."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(CORES)
+    keep_freed_memory()
+    try:
+        runs = {precision: small_gnmt(precision=precision) for precision in ("bf16", "32")}
+        yield Row("padding, both sides", Ratio.of([_padding(runs["bf16"])], "%"), at_most=10.0)
+        trainings = [_Training(runs["bf16"], CORES), _Training(runs["bf16"], 1),
+                     _Training(runs["32"], CORES)]  # fmt: skip
+        matrices = torch.randn(2, SIDE, SIDE)
+        subjects: dict[str, Callable[[], object]] = {"product": lambda: matrices[0] @ matrices[1]}
+        seconds = interleave(subjects | {t.what: t for t in trainings}, rounds=ROUNDS)
+        for training in trainings:
+            pairs = zip(training.counts[-ROUNDS:], seconds[training.what], strict=True)
+            rate = Ratio.of([count / taken for count, taken in pairs], "target tokens/s")
+            budget = TOKENS_A_SECOND if training is trainings[0] else None
+            yield Row(training.what, rate, at_least=budget)
+        flops = Ratio.rate(seconds["product"], 2 * SIDE**3 / 1e9, "GFLOP/s")
+        yield Row(f"this machine's fp32 matrix product, {CORES} cores", flops)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def small_gnmt(**changes: Any) -> Run:
+    """A run of Table 4's first row at scale small, at its first step."""
+    overrides = [f"task.{key}={value}" for key, value in changes.items()]
+    study = load_study(find_config("table4"), scale="small", overrides=overrides)
+    row = next(iter(study.rows.values()))
+    trial = sweep_trial(study, row, points(study, row)[0])
+    run = build(trial, Conditions(data_folder(None), device="cpu"))
+    run.task.train()
+    return run
+
+
+class _Training:
+    """Calls are rounds of a few steps, each on the batches that follow; the tokens are counted."""
+
+    def __init__(self, run: Run, cores: int) -> None:
+        self.run = run
+        self.cores = cores
+        epochs = (run.data.train_batches(epoch) for epoch in itertools.count())
+        self.batches = itertools.chain.from_iterable(epochs)
+        self.counts: list[int] = []
+
+    @property
+    def what(self) -> str:
+        millions = sum(p.numel() for p in self.run.task.parameters()) / 1e6
+        precision = "bf16" if self.run.task.settings.precision == "bf16" else "fp32"
+        cores = f"{self.cores} core{'s' if self.cores > 1 else ''}"
+        return f"{millions:.1f} M parameters, {precision}, {cores}"
+
+    def __call__(self) -> None:
+        torch.set_num_threads(self.cores)
+        count = 0
+        for batch in itertools.islice(self.batches, STEPS):
+            self.run.train_step(batch)
+            count += int((batch.target[:, 1:] != PAD).sum())
+        self.counts.append(count)
+        torch.set_num_threads(CORES)
+
+
+def _padding(run: Run) -> float:
+    """Percent of an epoch's slots that are padding."""
+    slots = real = 0
+    for batch in run.data.train_batches(0):
+        for side in (batch.source, batch.target[:, 1:]):
+            slots += side.numel()
+            real += int((side != PAD).sum())
+    return 100 * (1 - real / slots)

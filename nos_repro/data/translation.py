@@ -1,0 +1,254 @@
+"""Parallel text: where it is looked for, and its training side as word pieces, encoded once.
+
+`data: NAME` is one of
+
+- `numbers`: number names, embedded;
+- a folder NAME of the data folder with the parts of `multi30k`, `wmt14`, or plainly `train.en`,
+  `train.de`, `val.en` and so on (the suffixes are the languages), each file plain or `.gz`;
+- two files `NAME.en` and `NAME.de`: every twentieth pair or so is held out for validation, and as
+  many for the test, at most 1,000 each.
+
+An absolute path does as well as a name.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import sentencepiece
+import torch
+from jaxtyping import Int32, Int64
+from torch import Tensor
+
+from nos_repro.data import numbers
+from nos_repro.data.decoded import decoded
+from nos_repro.data.parallel import Pairs, read_pairs
+from nos_repro.data.wordpieces import END, WordPieces, learn_pieces, thinned
+from nos_repro.errors import DataError, unknown
+
+log = logging.getLogger(__name__)
+
+FORMAT = "1"
+"""Part of every key: changed when encoding changes."""
+
+HELD_OUT_OF, MOST_HELD_OUT = 20, 1000
+SPLIT_SEED = 2017
+
+PARTS = ("train", "val", "test")
+# fmt: off
+NAMES: dict[str, dict[str, tuple[str, ...]]] = {
+    # set: the names under which people have its parts, in the order in which they are tried
+    "multi30k": {"test": ("test_2016_flickr", "test_2016", "test2016", "test")},
+    "wmt14":    {"test": ("newstest2014", "test"), "val": ("newstest2013", "val", "valid", "dev")},
+}
+OTHERS = {"train": ("train",), "val": ("val", "valid", "dev"), "test": ("test",)}
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A parallel text that was found.
+
+    `read` gives the pairs of a part, of `train` at most so many; `digest` is one of the content
+    of its training side.
+    """
+
+    where: str
+    read: Callable[[str, int | None], Pairs]
+    digest: Callable[[], str]
+
+
+class Sentences(NamedTuple):
+    """Lines as pieces, end to end: line i is `ids[starts[i]:starts[i + 1]]`, its END included."""
+
+    ids: Int32[Tensor, " pieces"]
+    starts: Int64[Tensor, " lines_and_one"]
+
+    @property
+    def lengths(self) -> Int64[Tensor, " lines"]:
+        return self.starts.diff()
+
+
+class Encoded(NamedTuple):
+    """Pairs as pieces."""
+
+    source: Sentences
+    target: Sentences
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a pair must be: neither side empty, nor of more than `longest` pieces with its END.
+
+    Others are an error, or, in the training part and where `leave_out` says so, left out.
+    """
+
+    longest: int
+    leave_out: bool
+
+
+def find_corpus(name: str, languages: tuple[str, str], data_dir: Path) -> Corpus:
+    """The parallel text called `name`. Raises DataError saying what to put where."""
+    if name == "numbers":
+        return _number_names(languages)
+    folder = data_dir / name
+    if folder.is_dir():
+        return _folder(folder, languages)
+    both = [_file(folder.parent, (folder.name,), language) for language in languages]
+    if all(both):
+        return _two_files(both[0], both[1])  # type: ignore[arg-type]
+    first, second = (f"{folder}.{language}" for language in languages)
+    raise DataError(
+        f"{unknown('parallel text', name, ('numbers', *NAMES))}\n"
+        f"  neither a folder {folder}/ with train.{languages[0]}, train.{languages[1]} and so on,\n"
+        f"  nor two files {first} and {second} (or .gz);\n"
+        "  put one of them there, or name another folder by --data DIR or NOS_REPRO_DATA"
+    )
+
+
+def _number_names(languages: tuple[str, str]) -> Corpus:
+    def read(part: str, most: int | None) -> Pairs:
+        return numbers.number_names(part, languages, most)
+
+    facts = f"{numbers.SEED} {numbers.DIGITS} {numbers.SIZES} {languages}"
+    return Corpus("number names", read, lambda: hashlib.sha256(facts.encode()).hexdigest())
+
+
+def _folder(folder: Path, languages: tuple[str, str]) -> Corpus:
+    """Raises DataError unless every part has both its sides."""
+    own = NAMES.get(folder.name, {})
+    files: dict[str, tuple[Path, Path]] = {}
+    for part in PARTS:
+        stems = own.get(part, OTHERS[part])
+        sides = [_file(folder, stems, language) for language in languages]
+        for language, side in zip(languages, sides, strict=True):
+            if side is None:
+                tried = " or ".join(f"{stem}.{language}" for stem in stems)
+                raise DataError(f"{folder} has no {tried}, plain or .gz, for the part '{part}'")
+        files[part] = (sides[0], sides[1])  # type: ignore[assignment]
+
+    def read(part: str, most: int | None) -> Pairs:
+        pairs = read_pairs(*files[part])
+        return pairs if most is None else pairs.keep(range(min(most, len(pairs.source.lines))))
+
+    return Corpus(str(folder), read, lambda: _digest(files["train"]))
+
+
+def _two_files(source: Path, target: Path) -> Corpus:
+    @functools.cache
+    def split() -> dict[str, Pairs]:
+        pairs = read_pairs(source, target)
+        count = len(pairs.source.lines)
+        held_out = min(count // HELD_OUT_OF, MOST_HELD_OUT)
+        if not held_out:
+            raise DataError(
+                f"{source} has {count} lines: give at least {HELD_OUT_OF}, of which one is held out"
+                " for validation and one for the test"
+            )
+        order = np.random.default_rng(SPLIT_SEED).permutation(count).tolist()
+        cuts = {"val": order[:held_out], "test": order[held_out : 2 * held_out]}
+        cuts["train"] = sorted(order[2 * held_out :])
+        return {part: pairs.keep(chosen) for part, chosen in cuts.items()}
+
+    def read(part: str, most: int | None) -> Pairs:
+        pairs = split()[part]
+        return pairs if most is None else pairs.keep(range(min(most, len(pairs.source.lines))))
+
+    return Corpus(f"{source} and {target}", read, lambda: _digest((source, target)))
+
+
+def _file(folder: Path, stems: tuple[str, ...], language: str) -> Path | None:
+    for stem in stems:
+        for name in (f"{stem}.{language}", f"{stem}.{language}.gz"):
+            if (folder / name).is_file():
+                return folder / name
+    return None
+
+
+def _digest(files: tuple[Path, Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def encoded_training(
+    corpus: Corpus, data_dir: Path, *, vocabulary: int, most: int | None, limits: Limits
+) -> tuple[WordPieces, Encoded]:
+    """The vocabulary, learnt from the training part alone, and that part in its pieces.
+
+    Both are kept on disk under a digest of everything they depend on, and appear there whole or
+    not at all. Raises DataError and ConfigError.
+    """
+    facts = f"{FORMAT} {sentencepiece.__version__} {corpus.digest()} {vocabulary} {most} {limits}"
+    key = hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+    def make() -> dict[str, Tensor]:
+        pairs = corpus.read("train", most)
+        lines = chain.from_iterable(thinned(side.lines) for side in pairs)
+        pieces = WordPieces(learn_pieces(lines, vocabulary, corpus.where))
+        source, target = encode(pairs, pieces, limits, part="train")
+        return {
+            "pieces": pieces.model,
+            "source_ids": source.ids,
+            "source_starts": source.starts,
+            "target_ids": target.ids,
+            "target_starts": target.starts,
+        }
+
+    arrays = decoded(data_dir, f"text-{key}", make)
+    sides = [Sentences(arrays[f"{s}_ids"], arrays[f"{s}_starts"]) for s in ("source", "target")]
+    return WordPieces(arrays["pieces"]), Encoded(*sides)
+
+
+def encode(pairs: Pairs, pieces: WordPieces, limits: Limits, *, part: str) -> Encoded:
+    """The pairs in pieces. Raises DataError naming file and line of the first unusable one."""
+    ids = [pieces.encode(side.lines) for side in pairs]
+    bad = [i for i, pair in enumerate(zip(*ids, strict=True)) if _complaint(pair, limits)]
+    if bad and not (limits.leave_out and part == "train"):
+        index = bad[0]
+        side, complaint = _complaint((ids[0][index], ids[1][index]), limits) or (0, "")
+        raise DataError(
+            f"{pairs[side].place(index)}: {complaint}"
+            f"{f' ({len(bad):,} such lines in all)' if len(bad) > 1 else ''}\n"
+            f"  mend or remove the pair{_advice(part)}"
+        )
+    if len(bad) == len(ids[0]):
+        raise DataError(f"{pairs.source.where}: every pair is empty or longer than task.longest")
+    if bad:
+        log.warning("%s: %d of %d pairs left out", pairs.source.where, len(bad), len(ids[0]))
+    out = set(bad)
+    kept = [[line for i, line in enumerate(side) if i not in out] for side in ids]
+    return Encoded(*map(flat, kept))
+
+
+def _complaint(pair: tuple[list[int], ...], limits: Limits) -> tuple[int, str] | None:
+    """(side, what is wrong with it), for the first side that has something wrong."""
+    for side, ids in enumerate(pair):
+        if not ids:
+            return side, "an empty line"
+        if len(ids) + 1 > limits.longest:
+            return side, f"{len(ids) + 1:,} word pieces, task.longest is {limits.longest:,}"
+    return None
+
+
+def _advice(part: str) -> str:
+    return ", or have such pairs left out: task.leave_out=true" if part == "train" else ""
+
+
+def flat(lines: list[list[int]]) -> Sentences:
+    """Lines of ids end to end, with an END after each."""
+    lengths = np.fromiter((len(line) + 1 for line in lines), np.int64, len(lines))
+    starts = np.concatenate([[0], lengths.cumsum()])
+    joined = chain.from_iterable((*line, END) for line in lines)
+    ids = np.fromiter(joined, np.int32, int(starts[-1]))
+    return Sentences(torch.from_numpy(ids), torch.from_numpy(starts))

@@ -1,0 +1,331 @@
+"""GNMT (Wu et al. 2016), which Table 4 trains: its settings, its batches, its loss and measures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from nos_repro.data.buckets import Buckets, padded
+from nos_repro.data.translation import (
+    Corpus,
+    Encoded,
+    Limits,
+    encode,
+    encoded_training,
+    find_corpus,
+    flat,
+)
+from nos_repro.data.wordpieces import PAD, WordPieces
+from nos_repro.errors import DataError
+from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
+from nos_repro.tasks.gnmt_beam import Search, beam_search
+from nos_repro.tasks.gnmt_bleu import References, bleu, signatures
+from nos_repro.tasks.gnmt_model import Network
+from nos_repro.tasks.registry import register_task
+
+PRECISIONS = ("32", "bf16")
+EVALUATION_BATCH = 128
+"""Pairs a batch of an evaluation. It is no setting: no number depends on it but the speed."""
+
+
+class Batch(NamedTuple):
+    """Sentence pairs in word pieces.
+
+    A source ends with END; a target begins with BEGIN and ends with END; PAD fills up. `vocabulary`
+    is its fingerprint. `references` holds one object where the sources are to be translated.
+    """
+
+    source: Int64[Tensor, "batch source"]
+    target: Int64[Tensor, "batch target"]
+    vocabulary: Int64[Tensor, ""]
+    references: tuple[References, ...] = ()
+
+
+@dataclass(frozen=True)
+class GNMTSettings:
+    """Wu et al. 2016, sec. 3 and 5, with batches of 128 as 002 sec. 6.4 has it."""
+
+    data: str = "wmt14"
+    languages: tuple[str, str] = ("en", "de")
+    """From and to; the files' suffixes."""
+    train_pairs: int | None = None
+    """The first so many of the training part; None: all."""
+    longest: int = 256
+    """The most word pieces of a side, its end included."""
+    leave_out: bool = False
+    """Training pairs with an empty or too long side: left out and counted, instead of refused."""
+    vocabulary: int = 32000
+    """Word pieces of both languages together."""
+    layers: int = 8
+    width: int = 1024
+    share_embeddings: bool = True
+    dropout: float = 0.2
+    label_smoothing: float = 0.0
+    """Above 0 the training loss is no log-perplexity any more; that of evaluations is."""
+    init: float = 0.04
+    """All weights begin in U(-init, init); Wu et al. have 0.04, other implementations 0.1."""
+    batch_size: int = 128
+    """Sentence pairs a batch on the average: every batch holds about as many word pieces."""
+    beam: int = 5
+    length_penalty: float = 0.2
+    coverage_penalty: float = 0.2
+    bleu_every: int = 1
+    """Epochs between translations of the test part, which give its BLEU; 0: never."""
+    precision: str = "32"
+    """"32", or "bf16": bfloat16 autocast of the forward pass."""
+
+    def __post_init__(self) -> None:
+        for key, least in (("vocabulary", 5), ("layers", 2), ("width", 1), ("batch_size", 1),
+                           ("beam", 1), ("longest", 2), ("bleu_every", 0)):  # fmt: skip
+            value = getattr(self, key)
+            require(value >= least, key, f"at least {least}", value)
+        for key in ("dropout", "label_smoothing"):
+            value = getattr(self, key)
+            require(0 <= value < 1, key, "at least 0 and below 1", value)
+        for key in ("length_penalty", "coverage_penalty"):
+            require(getattr(self, key) >= 0, key, "at least 0", getattr(self, key))
+        require(self.init > 0, "init", "positive", self.init)
+        require(
+            self.train_pairs is None or self.train_pairs >= 1,
+            "train_pairs",
+            "at least 1",
+            self.train_pairs,
+        )
+        require(
+            len(self.languages) == 2 and all(self.languages),
+            "languages",
+            "two suffixes of files, e.g. [en, de]",
+            self.languages,
+        )
+        require(
+            self.precision in PRECISIONS,
+            "precision",
+            f"one of: {' '.join(PRECISIONS)}",
+            f"'{self.precision}'",
+        )
+
+
+class TranslationData(TaskData):
+    """Batches of sentence pairs of like length (`data/buckets.py`); validation and test in the
+    order of their length."""
+
+    def __init__(self, settings: GNMTSettings, *, data_dir: Path, seed: int) -> None:
+        super().__init__()
+        require(seed >= 0, "seed", "at least 0", seed)
+        self.settings = settings
+        self.data_dir = data_dir
+        self.seed = seed
+        self._epochs: int | None = None
+
+    def prepare(self) -> None:
+        self._training, self._held_out  # noqa: B018  (read by being asked for)
+
+    @property
+    def pieces(self) -> WordPieces:
+        """The vocabulary."""
+        return self._training[0]
+
+    @property
+    def _limits(self) -> Limits:
+        return Limits(self.settings.longest, self.settings.leave_out)
+
+    @cached_property
+    def _corpus(self) -> Corpus:
+        return find_corpus(self.settings.data, self.settings.languages, self.data_dir)
+
+    @cached_property
+    def _training(self) -> tuple[WordPieces, Encoded]:
+        return encoded_training(
+            self._corpus,
+            self.data_dir,
+            vocabulary=self.settings.vocabulary,
+            most=self.settings.train_pairs,
+            limits=self._limits,
+        )
+
+    @cached_property
+    def _held_out(self) -> dict[str, tuple[Encoded, list[str]]]:
+        """Validation and test: their pairs in pieces, and the targets as they are written."""
+        parts = {}
+        for part in ("val", "test"):
+            pairs = self._corpus.read(part, None)
+            parts[part] = encode(pairs, self.pieces, self._limits, part=part), pairs.target.lines
+        return parts
+
+    @cached_property
+    def _buckets(self) -> Buckets:
+        return Buckets(self._training[1], self.settings.batch_size)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self._buckets.batches
+
+    def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        self._epochs = epoch + 1
+        for chosen in self._buckets.epoch(self.seed, epoch)[start:]:
+            yield self._batch(self._training[1], chosen)
+
+    def val_batches(self) -> Iterator[Batch]:
+        pairs, _ = self._held_out["val"]
+        for chosen in _by_length(pairs):
+            yield self._batch(pairs, chosen)
+
+    def test_batches(self) -> Iterator[Batch]:
+        pairs, texts = self._held_out["test"]
+        every = self.settings.bleu_every
+        translated = every > 0 and (self._epochs is None or self._epochs % every == 0)
+        for chosen in _by_length(pairs):
+            batch = self._batch(pairs, chosen)
+            if translated:
+                own = [texts[i] for i in chosen.tolist()]
+                batch = batch._replace(references=(References(own, self.pieces),))
+            yield batch
+
+    def _batch(self, pairs: Encoded, chosen: Int64[Tensor, " batch"]) -> Batch:
+        source = padded(pairs.source, chosen)
+        target = padded(pairs.target, chosen, begin=True)
+        return Batch(source, target, self.pieces.fingerprint)
+
+
+def _by_length(pairs: Encoded) -> tuple[Int64[Tensor, " batch"], ...]:
+    order = pairs.source.lengths.argsort(stable=True)
+    return torch.split(order, EVALUATION_BATCH)
+
+
+@register_task("gnmt")
+class GNMT(Task):
+    """Trained by teacher forcing on the mean cross entropy of a batch's target pieces, END counted.
+
+    *Departures*, where the papers are silent:
+
+    - The loss is the mean over word pieces, so that it is a log-perplexity. Some implementations
+      divide by the sentences instead: their gradients are a sentence's length larger, and the
+      gradient's norm, clipped at 5, means something else.
+    - Dropout stands before every LSTM layer, on embeddings too.
+    - The decoder begins in a state of zeros.
+    """
+
+    Settings: ClassVar[type[Any]] = GNMTSettings
+    metric: ClassVar[str] = "perplexity"
+    direction: ClassVar[Literal["max", "min"]] = "min"
+    vocabulary: Int64[Tensor, ""]
+
+    def __init__(
+        self, settings: GNMTSettings, make_optimizer: OptimizerMaker | None = None
+    ) -> None:
+        super().__init__(settings, make_optimizer)
+        self.chance = float(settings.vocabulary)
+        self.network = Network(
+            settings.vocabulary,
+            settings.width,
+            settings.layers,
+            settings.dropout,
+            settings.init,
+            settings.share_embeddings,
+        )
+        self.search = Search(settings.beam, settings.length_penalty, settings.coverage_penalty)
+        self.register_buffer("vocabulary", torch.tensor(0))
+        self._agreed = False
+
+    @classmethod
+    def make_data(cls, settings: GNMTSettings, *, data_dir: Path, seed: int) -> TranslationData:
+        return TranslationData(settings, data_dir=data_dir, seed=seed)
+
+    @classmethod
+    def code(cls, settings: GNMTSettings) -> tuple[str, ...]:
+        return (cls.__module__,)
+
+    @classmethod
+    def remark(cls) -> str:
+        """What a table says of the measures. sacrebleu's version is in each record."""
+        signs = [sign.partition("|version:")[0] for sign in signatures().values()]
+        return (
+            "Perplexity is per word piece, its logarithm in nats; that of the training part is over"
+            f" the last epoch, with dropout. BLEU by sacrebleu: {signs[0]}; tokenised: {signs[1]}."
+        )
+
+    def agree(self, vocabulary: Int64[Tensor, ""]) -> None:
+        """Notes whose pieces the weights are of; a checkpoint keeps it.
+
+        Raises DataError where they are another vocabulary's.
+        """
+        if self._agreed:
+            return
+        own, given = int(self.vocabulary), int(vocabulary)
+        if own not in (0, given):
+            raise DataError(
+                f"the word pieces (fingerprint {given:016x}) are not those that the checkpoint was"
+                f" trained with ({own:016x})\n"
+                f"  the training text of '{self.settings.data}', or sentencepiece, is another one:"
+                " bring the old text back, or train anew under another --results"
+            )
+        self.vocabulary.fill_(vocabulary)
+        self._agreed = True
+
+    def _autocast(self, like: Tensor) -> torch.autocast:
+        enabled = self.settings.precision == "bf16"
+        return torch.autocast(like.device.type, torch.bfloat16, enabled=enabled)
+
+    def forward(
+        self, source: Int64[Tensor, "batch source"], target: Int64[Tensor, "batch target"]
+    ) -> tuple[Float[Tensor, "pieces vocabulary"], Int64[Tensor, " pieces"]]:
+        """The logits of every target piece but BEGIN and PAD, and which piece it is."""
+        with self._autocast(source):
+            memory = self.network.encode(source)
+            hidden = self.network.decode(target[:, :-1], memory).hidden
+            wanted = target[:, 1:].t()
+            real = wanted != PAD
+            logits = self.network.classifier(hidden[real])
+        return logits.float(), wanted[real]
+
+    def training_step(self, batch: Batch, batch_idx: int = 0) -> Float[Tensor, ""]:
+        self.agree(batch.vocabulary)
+        logits, wanted = self(batch.source, batch.target)
+        return F.cross_entropy(logits, wanted, label_smoothing=self.settings.label_smoothing)
+
+    def evaluation_sums(self, batch: Batch) -> dict[str, Tensor]:
+        self.agree(batch.vocabulary)
+        logits, wanted = self(batch.source, batch.target)
+        sums = {
+            "loss": F.cross_entropy(logits, wanted, reduction="sum").detach(),
+            "count": torch.tensor(len(wanted)),
+        }
+        for references in batch.references:
+            sums.update(references.sums(self.translate(batch.source)))
+        return sums
+
+    def translate(self, source: Int64[Tensor, "batch source"]) -> Int64[Tensor, "batch longest"]:
+        """The best translations that the beam finds, up to END and then PAD."""
+        with self._autocast(source):
+            return beam_search(self.network, source, self.search)[0]
+
+    def translate_lines(self, lines: Sequence[str], pieces: WordPieces) -> list[str]:
+        """The lines in the other language; an empty line stays one. Raises DataError where the
+        pieces are not those of the weights."""
+        self.agree(pieces.fingerprint)
+        translated = list(lines)
+        full = [i for i, line in enumerate(lines) if line.strip()]
+        for start in range(0, len(full), EVALUATION_BATCH):
+            chosen = full[start : start + EVALUATION_BATCH]
+            source = padded(
+                flat(pieces.encode([lines[i] for i in chosen])), torch.arange(len(chosen))
+            )
+            for i, text in zip(chosen, pieces.decode(self.translate(source)), strict=True):
+                translated[i] = text
+        return translated
+
+    @staticmethod
+    def metrics(sums: dict[str, float]) -> dict[str, float]:
+        """The loss (log-perplexity, nats a word piece), its exponential, and BLEU in percent."""
+        loss = sums["loss"] / sums["count"]
+        perplexity = math.exp(loss) if loss < 700 else math.inf
+        return {"loss": loss, "perplexity": perplexity, **bleu(sums)}

@@ -1,0 +1,266 @@
+"""GNMT: its published sizes, its attention, its loss, its batches, and a run that resumes."""
+
+import dataclasses
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from nos_repro.errors import ConfigError, DataError
+from nos_repro.experiments.build import Conditions, build
+from nos_repro.experiments.checkpoint import Checkpoints
+from nos_repro.experiments.training import Stopped, train
+from nos_repro.experiments.trial import Training, Trial
+from nos_repro.tasks.gnmt import GNMT, Batch, GNMTSettings
+from nos_repro.tasks.gnmt_model import Attention, Dropout, Encoder, Memory, Network
+
+TINY: dict[str, Any] = {
+    "data": "numbers", "train_pairs": 96, "vocabulary": 60, "layers": 3, "width": 16,
+    "batch_size": 16, "beam": 2, "longest": 150,
+}  # fmt: skip
+
+# fmt: off
+PARAMETERS = [
+    # pieces, layers, shared embedding -> count (the published networks, two biases an LSTM)
+    (32_000,  8, True,  243_967_233),
+    (32_000,  8, False, 276_735_233),
+    (32_320,  4, True,  160_671_297),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("pieces", "layers", "share", "count"), PARAMETERS)
+def test_the_published_counts_of_parameters(
+    pieces: int, layers: int, share: bool, count: int
+) -> None:
+    with torch.device("meta"):
+        task = GNMT(GNMTSettings(vocabulary=pieces, layers=layers, share_embeddings=share))
+    assert sum(p.numel() for p in task.parameters()) == count
+
+
+def test_all_weights_begin_in_the_papers_range() -> None:
+    task = GNMT(GNMTSettings(**TINY))
+    for name, weight in task.named_parameters():
+        if not name.endswith("gain"):
+            assert weight.abs().max() <= 0.04, name
+
+
+def network(**changes: Any) -> Network:
+    values = {"vocabulary": 20, "width": 8, "layers": 3, "dropout": 0.0, "init": 0.5, "share": True}
+    torch.manual_seed(0)
+    return Network(**{**values, **changes}).double()
+
+
+def sources() -> torch.Tensor:
+    return torch.tensor([[5, 6, 7, 8, 3], [9, 3, 0, 0, 0], [4, 5, 3, 0, 0]])
+
+
+def test_attention_sums_to_1_over_the_source_and_gives_padding_nothing() -> None:
+    net, source = network(), sources()
+    target = torch.randint(4, 20, (3, 6))
+    weights = net.decode(target, net.encode(source)).attention
+    assert weights.shape == (3, 6, 5)
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones_like(weights[..., 0]))
+    assert (weights[source[:, None].expand_as(weights) == 0] == 0).all()
+
+
+def test_attention_is_bahdanaus_normalised() -> None:
+    torch.manual_seed(0)
+    attention = Attention(4).double()
+    for weight in attention.parameters():
+        nn.init.normal_(weight)
+    query, values = torch.randn(1, 1, 4).double(), torch.randn(1, 3, 4).double()
+    memory = Memory(attention.key(values), values, torch.ones(1, 3, dtype=torch.bool))
+    v = attention.gain * attention.direction / attention.direction.norm()
+    scores = [
+        v @ torch.tanh(attention.query.weight @ query[0, 0] + attention.key.weight @ h
+                       + attention.bias)
+        for h in values[0]
+    ]  # fmt: skip
+    context, weights = attention(query, memory)
+    torch.testing.assert_close(
+        weights[0, 0].double(), torch.stack(scores).softmax(0), atol=1e-6, rtol=1e-5
+    )
+    torch.testing.assert_close(context[0, 0], weights[0, 0].to(values) @ values[0])
+
+
+def test_padding_reaches_no_sentence_in_any_layer() -> None:
+    """A sentence among longer ones is encoded and decoded as it is alone."""
+    net, source = network(), sources()
+    target = torch.randint(4, 20, (3, 6))
+    together = net.decode(target, net.encode(source)).hidden
+    for i, length in enumerate([5, 2, 3]):
+        alone = net.decode(target[i : i + 1], net.encode(source[i : i + 1, :length])).hidden
+        torch.testing.assert_close(together[:, i : i + 1], alone, atol=1e-6, rtol=1e-5)
+
+
+def test_the_first_layer_is_torchs_bidirectional_lstm_on_packed_sequences() -> None:
+    torch.manual_seed(0)
+    ours = Encoder(6, 2, 0.0).double()
+    theirs = nn.LSTM(6, 6, bidirectional=True).double()
+    for name, weight in ours.forward_layer.named_parameters():
+        getattr(theirs, name).data.copy_(weight)
+    for name, weight in ours.backward_layer.named_parameters():
+        getattr(theirs, f"{name}_reverse").data.copy_(weight)
+    x, lengths = torch.randn(5, 3, 6).double(), torch.tensor([5, 2, 3])
+    packed = nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
+    expected, _ = nn.utils.rnn.pad_packed_sequence(theirs(packed)[0])
+    for i, length in enumerate(lengths.tolist()):
+        torch.testing.assert_close(ours.both_ways(x, lengths)[:length, i], expected[:length, i])
+
+
+def test_layers_add_their_input_from_the_third_on() -> None:
+    """With LSTMs that say nothing, a third layer hands on what comes from below."""
+    torch.manual_seed(0)
+    encoder = Encoder(6, 3, 0.0)
+    for weight in encoder.layers[1].parameters():
+        nn.init.zeros_(weight)
+    x, lengths = torch.randn(4, 2, 6), torch.tensor([4, 4])
+    with_third = encoder(x, lengths)
+    del encoder.layers[1]
+    torch.testing.assert_close(with_third, encoder(x, lengths))
+
+
+def test_teacher_forcing_is_one_step_after_another() -> None:
+    net, source = network(), sources()
+    target, memory = torch.randint(4, 20, (3, 6)), net.encode(source)
+    whole = net.decode(target, memory)
+    state = None
+    for t in range(6):
+        step = net.decode(target[:, t : t + 1], memory, state)
+        state = step.state
+        torch.testing.assert_close(step.hidden[0], whole.hidden[t], atol=1e-6, rtol=1e-5)
+
+
+def test_a_uniform_models_loss_is_ln_v_whatever_the_padding(tmp_path: Path) -> None:
+    task, data = (
+        GNMT(GNMTSettings(**TINY)),
+        GNMT.make_data(GNMTSettings(**TINY), data_dir=tmp_path, seed=0),
+    )
+    for weight in task.network.classifier.parameters():
+        nn.init.zeros_(weight)
+    batch = next(data.train_batches(0))
+    assert (batch.target == 0).any()
+    assert task.training_step(batch).item() == pytest.approx(math.log(60), rel=1e-6)
+    sums = {k: float(v) for k, v in task.evaluation_sums(batch).items()}
+    assert sums["count"] == (batch.target[:, 1:] != 0).sum()
+    assert task.metrics(sums) == pytest.approx({"loss": math.log(60), "perplexity": 60})
+
+
+def test_label_smoothing_is_torchs_and_in_training_alone() -> None:
+    task = GNMT(GNMTSettings(**TINY, label_smoothing=0.1, dropout=0.0))
+    plain = GNMT(GNMTSettings(**TINY, dropout=0.0))
+    plain.load_state_dict(task.state_dict())
+    batch = Batch(sources(), torch.tensor([[2, 9, 3], [2, 3, 0], [2, 8, 3]]), torch.tensor(1))
+    logits, wanted = task(batch.source, batch.target)
+    log_p = logits.log_softmax(1)
+    smoothed = -(0.9 * log_p.gather(1, wanted[:, None])[:, 0] + 0.1 * log_p.mean(dim=1)).mean()
+    torch.testing.assert_close(task.training_step(batch), smoothed)
+    torch.testing.assert_close(
+        task.evaluation_sums(batch)["loss"], plain.evaluation_sums(batch)["loss"]
+    )
+
+
+def test_bfloat16_keeps_float32_weights_and_loss() -> None:
+    task = GNMT(GNMTSettings(**TINY, precision="bf16"))
+    batch = Batch(sources(), torch.tensor([[2, 9, 3], [2, 3, 0], [2, 8, 3]]), torch.tensor(1))
+    loss = task.training_step(batch)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert {p.dtype for p in task.parameters()} == {torch.float32}
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in task.parameters())
+
+
+def test_bleu_is_measured_as_often_as_it_is_asked_for(tmp_path: Path) -> None:
+    settings = GNMTSettings(**TINY, bleu_every=2)
+    data = GNMT.make_data(settings, data_dir=tmp_path, seed=0)
+    translated = []
+    for epoch in range(4):
+        next(data.train_batches(epoch))
+        translated.append([bool(batch.references) for batch in data.test_batches()])
+    assert [all(batches) for batches in translated] == [False, True, False, True]
+    assert not any(batch.references for batch in data.val_batches())
+
+
+def test_another_vocabulary_than_the_checkpoints_is_refused(tmp_path: Path) -> None:
+    settings = GNMTSettings(**TINY)
+    task, data = GNMT(settings), GNMT.make_data(settings, data_dir=tmp_path, seed=0)
+    task.agree(next(data.train_batches(0)).vocabulary)
+    resumed = GNMT(settings)
+    resumed.load_state_dict(task.state_dict())
+    other = GNMT.make_data(
+        dataclasses.replace(settings, train_pairs=100), data_dir=tmp_path, seed=0
+    )
+    with pytest.raises(DataError, match="not those that the checkpoint was trained with"):
+        resumed.training_step(next(other.train_batches(0)))
+
+
+# fmt: off
+IMPOSSIBLE = [
+    ({"vocabulary": 4},          r"task\.vocabulary must be at least 5, got 4"),
+    ({"layers": 1},              r"task\.layers must be at least 2, got 1"),
+    ({"dropout": 1.0},           r"task\.dropout must be at least 0 and below 1, got 1\.0"),
+    ({"length_penalty": -0.1},   r"task\.length_penalty must be at least 0"),
+    ({"languages": ("en", "")},  r"task\.languages must be two suffixes"),
+    ({"precision": "16"},        r"task\.precision must be one of: 32 bf16, got '16'"),
+    ({"beam": 0},                r"task\.beam must be at least 1"),
+    ({"train_pairs": 0},         r"task\.train_pairs must be at least 1"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("values", "message"), IMPOSSIBLE)
+def test_impossible_settings_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        GNMTSettings(**values)
+
+
+def test_a_run_stopped_inside_an_epoch_and_resumed_is_the_run_that_never_stopped(
+    tmp_path: Path,
+) -> None:
+    trial = Trial(
+        task="gnmt",
+        task_settings=json.loads(
+            json.dumps(dataclasses.asdict(GNMTSettings(**TINY, bleu_every=2)))
+        ),
+        optimizer="rule: exp(ld*sign(g)*sign(m)) * (g + noise)",
+        lr=0.1,
+        training=Training(epochs=2, gradient_norm=5.0),
+    )
+
+    def trained(folder: Path, stop: Any = lambda: False) -> Any:
+        run = build(trial, Conditions(tmp_path))
+        checkpoints = Checkpoints(folder, every_seconds=1e9)
+        state = checkpoints.load(pytest.fail)
+        if state is not None:
+            run.restore(state)
+        train(run, checkpoints, stop=stop)
+        return run
+
+    whole = trained(tmp_path / "whole")
+    for _ in range(20):
+        asked = itertools.count(1)
+        try:
+            resumed = trained(tmp_path / "parts", stop=lambda: next(asked) == 4)  # noqa: B023
+        except Stopped:
+            continue
+        break
+    assert resumed.history == whole.history
+    assert "test_bleu" in whole.history[-1]
+    for own, other in zip(resumed.task.parameters(), whole.task.parameters(), strict=True):
+        assert torch.equal(own, other)
+
+
+def test_dropout_keeps_the_mean_and_drops_the_share_it_says() -> None:
+    torch.manual_seed(0)
+    dropout, x = Dropout(0.2), torch.ones(40_000)
+    dropped = dropout(x)
+    assert (dropped == 0).double().mean() == pytest.approx(51 / 256, abs=0.01)
+    assert dropped.mean() == pytest.approx(1.0, abs=0.01)
+    assert dropped.unique().tolist() == pytest.approx([0.0, 256 / 205])
+    assert torch.equal(dropout.eval()(x), x)
