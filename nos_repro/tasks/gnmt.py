@@ -42,12 +42,14 @@ class Batch(NamedTuple):
 
     A source ends with END; a target begins with BEGIN and ends with END; PAD fills up. `vocabulary`
     is its fingerprint. `references` holds one object where the sources are to be translated.
+    `weight` stands before the loss of a share of a batch (`TranslationData.train_share`).
     """
 
     source: Int64[Tensor, "batch source"]
     target: Int64[Tensor, "batch target"]
     vocabulary: Int64[Tensor, ""]
     references: tuple[References, ...] = ()
+    weight: Float[Tensor, ""] | None = None
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,23 @@ class TranslationData(TaskData):
         for chosen in self._buckets.epoch(self.seed, epoch)[start:]:
             yield self._batch(self._training[1], chosen)
 
+    def train_share(self, epoch: int, start: int, rank: int, world: int) -> Iterator[Batch]:
+        """Of each batch every `world`-th pair from the `rank`-th on.
+
+        The loss is a mean over word pieces, and shares differ in how many they have: weighted by
+        that, the mean of their losses is the loss of the batch.
+        """
+        if world == 1:
+            yield from self.train_batches(epoch, start)
+            return
+        self._epochs = epoch + 1
+        pairs, lengths = self._training[1], self._training[1].target.lengths
+        for chosen in self._buckets.epoch(self.seed, epoch)[start:]:
+            own = chosen[rank::world]
+            require(len(own) > 0, "batch_size", f"larger: {world} processes share a batch", world)
+            weight = world * lengths[own].sum() / lengths[chosen].sum()
+            yield self._batch(pairs, own)._replace(weight=weight)
+
     def val_batches(self) -> Iterator[Batch]:
         pairs, _ = self._held_out["val"]
         for chosen in _by_length(pairs):
@@ -290,7 +309,8 @@ class GNMT(Task):
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Float[Tensor, ""]:
         self.agree(batch.vocabulary)
         logits, wanted = self(batch.source, batch.target)
-        return F.cross_entropy(logits, wanted, label_smoothing=self.settings.label_smoothing)
+        loss = F.cross_entropy(logits, wanted, label_smoothing=self.settings.label_smoothing)
+        return loss if batch.weight is None else loss * batch.weight
 
     def evaluation_sums(self, batch: Batch) -> dict[str, Tensor]:
         self.agree(batch.vocabulary)

@@ -134,6 +134,12 @@ class CorpusData(TaskData):
             places = self._begin + step * length + torch.arange(length + 1)[:, None]
             yield self._segment(ring[places % len(ring)], fresh=step == 0)
 
+    def train_share(self, epoch: int, start: int, rank: int, world: int) -> Iterator[Segment]:
+        """All of it: the state that a process carries from segment to segment is in no other's
+        checkpoint. Raises ConfigError for more processes than one."""
+        require(world == 1, "name", "trained by one process, for it carries its state", "ptb_lstm")
+        return self.train_batches(epoch, start)
+
     def val_batches(self) -> Iterator[Segment]:
         return self._in_order(self.corpus.val)
 

@@ -264,3 +264,25 @@ def test_dropout_keeps_the_mean_and_drops_the_share_it_says() -> None:
     assert dropped.mean() == pytest.approx(1.0, abs=0.01)
     assert dropped.unique().tolist() == pytest.approx([0.0, 256 / 205])
     assert torch.equal(dropout.eval()(x), x)
+
+
+def test_the_shares_of_a_batch_have_the_batchs_loss_and_gradient_in_the_mean(
+    tmp_path: Path,
+) -> None:
+    settings = GNMTSettings(**{**TINY, "dropout": 0.0})
+    data = GNMT.make_data(settings, data_dir=tmp_path, seed=3)
+    task = GNMT(settings).double()
+
+    def gradient(batch: Batch) -> torch.Tensor:
+        task.zero_grad()
+        task.training_step(batch).backward()
+        return torch.cat([p.grad.flatten() for p in task.parameters() if p.grad is not None])
+
+    whole = list(data.train_batches(epoch=1))
+    shares = [list(data.train_share(1, 0, rank, 3)) for rank in range(3)]
+    for batch, *parts in itertools.islice(zip(whole, *shares, strict=True), 3):
+        assert sum(len(part.source) for part in parts) == len(batch.source)
+        losses = torch.stack([task.training_step(part) for part in parts])
+        torch.testing.assert_close(losses.mean(), task.training_step(batch))
+        mean = torch.stack([gradient(part) for part in parts]).mean(0)
+        torch.testing.assert_close(mean, gradient(batch), rtol=1e-6, atol=1e-9)

@@ -361,3 +361,12 @@ def test_a_vocabulary_larger_than_the_text_is_an_error_before_training() -> None
 def test_a_negative_seed_is_an_error() -> None:
     with pytest.raises(ConfigError, match="seed must be at least 0, got -1"):
         data(seed=-1)
+
+
+def test_several_processes_do_not_share_a_text_whose_state_only_one_would_save(
+    tmp_path: Path,
+) -> None:
+    settings = PtbLstmSettings(data="pydoc", hidden=8, embedding=8, batch_size=4)
+    data = PtbLstm.make_data(settings, data_dir=tmp_path, seed=0)
+    with pytest.raises(ConfigError, match="trained by one process"):
+        list(data.train_share(0, 0, rank=0, world=2))
