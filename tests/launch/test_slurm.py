@@ -125,14 +125,18 @@ def test_a_job_that_is_pushed_aside_goes_on_when_there_is_room(
     assert "lost" not in said
 
 
-def test_a_trial_that_is_longer_than_its_job_may_be_goes_on_in_the_next(
-    config, results, undisturbed
-):
+def test_trials_that_are_longer_than_their_jobs_may_be_go_on_in_the_next(tmp_path, results):
+    """A minute's job, warned after half of it or earlier, and trials of about that minute."""
+    study = {**LONG, "training": {"epochs": 180, "evaluate_every": 10}}
+    undisturbed = metrics(made_here(tmp_path, study))
     limit = ("launcher.hours=0.016", "launcher.signal_seconds=30")
-    with Witness(results), front_end(config, results, *LAUNCHER, *limit, *OFTEN) as front:
-        front.end()
-    assert metrics(results) == undisturbed
-    assert sum("Requeued job" in log for log in logs(results)) == 2  # the array's last one, too
+    config = tmp_path / "tiny.yaml"
+    left = results / "on_slurm"
+    with Witness(left), front_end(config, left, *LAUNCHER, *limit, *OFTEN) as front:
+        said = front.end()
+    assert metrics(left) == undisturbed
+    assert "lost" not in said
+    assert sum("Requeued job" in log for log in logs(left)) == 2  # the array's last one, too
 
 
 def test_a_trial_whose_process_is_killed_is_submitted_again(config, results, undisturbed):
@@ -362,4 +366,8 @@ def test_the_driver_of_a_table_prints_it_at_its_end(tmp_path, results):
 
 
 def logs(results):
-    return [path.read_text() for path in trials(results).parent.glob("slurm/*/submitit/*_log.*")]
+    """What each job has said, on both streams."""
+    said = {}
+    for path in trials(results).parent.glob("slurm/*/submitit/*_log.*"):
+        said[path.stem] = said.get(path.stem, "") + path.read_text()
+    return list(said.values())
