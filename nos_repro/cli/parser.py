@@ -28,6 +28,8 @@ def make_parser() -> argparse.ArgumentParser:
                      " with launcher=slurm print the sbatch script too")  # fmt: skip
     run.add_argument("--detach", action="store_true",
                      help="with launcher=slurm: come back once the jobs are queued")  # fmt: skip
+    run.add_argument("--wandb", choices=("off", "offline", "online"), default="off",
+                     help="follow each trial as a run of W&B (default: off)")  # fmt: skip
     run.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S",
                      help="time between checkpoints of a trial (default 60)")  # fmt: skip
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nos_repro.experiments.build import Conditions
     from nos_repro.experiments.schema import Study
     from nos_repro.experiments.store import Store
+    from nos_repro.experiments.tracker import Tracker
     from nos_repro.report.search_history import History
 
 
@@ -81,9 +82,14 @@ def run(options: argparse.Namespace) -> int:
         workers=options.workers,
         threads=options.threads,
     )
+    tracker = None
+    if options.wandb != "off":
+        from nos_repro.tracking.wandb_runs import WandbRuns
+
+        tracker = WandbRuns(study.study, study.scale, store.root.absolute(), mode=options.wandb)
     if options.detach:
-        return _detach(options, study, store, launcher, conditions)
-    failed = run_study(study, store, launcher, conditions, retry=options.retry)
+        return _detach(options, study, store, launcher, conditions, tracker)
+    failed = run_study(study, store, launcher, conditions, retry=options.retry, tracker=tracker)
     print(study_table(study, outcomes(study, store)).text())
     _say_problems(store)
     return 1 if failed else 0
@@ -95,10 +101,13 @@ def _detach(
     store: Store,
     launcher: Any,
     conditions: Conditions,
+    tracker: Tracker | None,
 ) -> int:
     from nos_repro.launch.run import detach
 
-    queued, waiting = detach(study, store, launcher, conditions, retry=options.retry)
+    queued, waiting = detach(
+        study, store, launcher, conditions, retry=options.retry, tracker=tracker
+    )
     results = [] if options.results == Path("results") else ["--results", str(options.results)]
     whole = [options.config, "--scale", options.scale, *options.overrides, *results]
     rows = [word for row in options.rows for word in ("--rows", row)]

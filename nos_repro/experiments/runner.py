@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,7 @@ from nos_repro.experiments.files import (
 from nos_repro.experiments.provenance import provenance, trial_code
 from nos_repro.experiments.record import Record, RecordError, Status
 from nos_repro.experiments.replicas import Group, Replicas
+from nos_repro.experiments.tracker import Curve, Tracker
 from nos_repro.experiments.training import Ending, Run, Stopped, train
 from nos_repro.experiments.trial import Trial
 from nos_repro.tasks import find_task
@@ -45,11 +46,13 @@ def run_trial(
     stop: Callable[[], bool] = lambda: False,
     until: int | None = None,
     rungs: Sequence[int] = (),
+    tracker: Tracker | None = None,
 ) -> tuple[Outcome, list[str]]:
     """Trains ``trial`` in ``folder``, from its checkpoint if it has one, and writes its record.
 
     ``until`` pauses it after that epoch, with a record that says so; the next call with a later
     one goes on from there. ``rungs`` are the epochs that its record is to remember (`Record`).
+    The ``tracker`` is told the curve as it grows.
 
     Returns what came of it, "held" where another live process has the trial, and what the user
     should know (a checkpoint that was corrupt, say). A trial that another process has ended
@@ -64,10 +67,12 @@ def run_trial(
     """
     with conditions.join() as replicas:
         attempt = _Attempt(trial, folder, conditions, replicas, stop, until)
-        return _lead(attempt, rungs) if replicas.leads else _follow(attempt)
+        return _lead(attempt, rungs, tracker) if replicas.leads else _follow(attempt)
 
 
-def _lead(attempt: _Attempt, rungs: Sequence[int]) -> tuple[Outcome, list[str]]:
+def _lead(
+    attempt: _Attempt, rungs: Sequence[int], tracker: Tracker | None
+) -> tuple[Outcome, list[str]]:
     """What the process does that answers for the trial: alone, or before those that follow."""
     folder, replicas = attempt.folder, attempt.replicas
     heartbeat = Heartbeat(folder)
@@ -78,7 +83,8 @@ def _lead(attempt: _Attempt, rungs: Sequence[int]) -> tuple[Outcome, list[str]]:
         if not _ended(attempt.trial, folder, attempt.until):
             replicas.say("train")
             remove_scratch(folder)
-            with _logging_to(folder / "log.txt"):
+            following = tracker.follow(attempt.trial, folder) if tracker else nullcontext()
+            with _logging_to(folder / "log.txt"), following as attempt.tell:
                 record = _train_to_record(attempt, heartbeat)
             record = dataclasses.replace(record, rungs=list(rungs))
             write_json(folder / "record.json", record.to_json())
@@ -146,6 +152,7 @@ class _Attempt:
     notes: list[str] = field(default_factory=list)
     run: Run | None = None
     code: str = ""
+    tell: Callable[[Curve], None] | None = None
 
     def train(self, on_step: Callable[[Run], None]) -> Ending | None:
         """Trains to the end, or to where the trial is to pause: None. ``on_step`` is called before
@@ -183,6 +190,8 @@ class _Attempt:
     def _write_metrics(self, run: Run) -> None:
         if self.replicas.leads:
             write_metrics(self.folder, run.history)
+        if self.tell is not None:
+            self.tell(run.history)
 
     def _is_there(self) -> bool:
         """Whether the run has come to the epoch at which it is to pause."""

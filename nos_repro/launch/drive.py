@@ -14,6 +14,7 @@ from nos_repro.experiments.files import StoreError
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Leg, Outcome, outcome, outcomes, stops
 from nos_repro.experiments.store import Store
+from nos_repro.experiments.tracker import Tracker
 from nos_repro.experiments.trial import Trial
 from nos_repro.launch.base import MAX_LOST, Launcher, Report
 from nos_repro.launch.trial_job import TrialJob
@@ -46,6 +47,7 @@ class Drive:
     conditions: Conditions
     display: Display
     retry: bool = False
+    tracker: Tracker | None = None
     running: dict[str, TrialJob] = field(default_factory=dict)
     rows: dict[str, Outcome] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
@@ -154,7 +156,14 @@ class Drive:
             if self.held.get(trial.id, 0.0) > now:
                 continue
             folder = self.store.open(trial)
-            job = TrialJob(trial, folder, self.conditions, until=leg.end, rungs=rungs)
+            job = TrialJob(
+                trial,
+                folder,
+                self.conditions,
+                until=leg.end,
+                rungs=rungs,
+                tracker=self.tracker,
+            )
             self.running[trial.id] = job
             self.launcher.submit(job)
 

@@ -18,6 +18,7 @@ from nos_repro.experiments.estimate import measure
 from nos_repro.experiments.grid import points, sweep_trial
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.store import Store
+from nos_repro.experiments.tracker import Tracker
 from nos_repro.experiments.trial import make_settings
 from nos_repro.launch.base import Launcher
 from nos_repro.launch.drive import Drive
@@ -132,12 +133,13 @@ def run_study(
     conditions: Conditions,
     *,
     retry: bool = False,
+    tracker: Tracker | None = None,
 ) -> int:
     """Runs what has no record; returns how many trials have no result (failed, or lost)."""
     prepare_data(study, conditions)
     display = make_display()
     try:
-        rows = Drive(study, store, launcher, conditions, display, retry=retry).run()
+        rows = Drive(study, store, launcher, conditions, display, retry, tracker).run()
     finally:
         display.close()
     return sum(row.failed + row.missing for row in rows)
@@ -150,6 +152,7 @@ def detach(
     conditions: Conditions,
     *,
     retry: bool = False,
+    tracker: Tracker | None = None,
 ) -> tuple[dict[str, str], int]:
     """Queues what can be started now and comes back.
 
@@ -158,7 +161,7 @@ def detach(
     Raises LaunchError where SLURM refuses, ConfigError or DataError before anything is queued.
     """
     prepare_data(study, conditions)
-    drive = Drive(study, store, launcher, conditions, PlainDisplay(), retry=retry)
+    drive = Drive(study, store, launcher, conditions, PlainDisplay(), retry, tracker)
     ready = drive.hand_over()
     while not launcher.flush() and not launcher.full:
         time.sleep(1)

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.runner import run_trial
+from nos_repro.experiments.tracker import Tracker
 from nos_repro.experiments.trial import Trial
 from nos_repro.launch.base import Outcome
 
 
 @dataclass(frozen=True)
 class TrialJob:
-    """A trial, the folder it runs in, what it runs under, and where it pauses (`run_trial`)."""
+    """A trial, the folder it runs in, what it runs under, where it pauses, and who follows it
+    (`run_trial`)."""
 
     trial: Trial
     folder: Path
@@ -22,6 +24,7 @@ class TrialJob:
     limit_seconds: float | None = None
     until: int | None = None
     rungs: tuple[int, ...] = ()
+    tracker: Tracker | None = None
 
     @property
     def label(self) -> str:
@@ -40,5 +43,6 @@ class TrialJob:
             stop=stop,
             until=self.until,
             rungs=self.rungs,
+            tracker=self.tracker,
         )
         return outcome, "; ".join(notes)

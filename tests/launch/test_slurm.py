@@ -90,13 +90,17 @@ def test_a_study_as_an_array_has_the_records_that_it_has_on_this_machine(
 
 
 def test_a_job_that_is_told_to_leave_saves_and_is_queued_again(config, results, undisturbed):
-    with Witness(results), front_end(config, results, *LAUNCHER, *OFTEN) as front:
+    words = (*LAUNCHER, *OFTEN, "--wandb", "offline")
+    with Witness(results), front_end(config, results, *words) as front:
         wait_for(lambda: training(results))
         for job in tasks("RUNNING"):
             subprocess.run(["scancel", "--signal=USR2", job], check=True)
         said = front.end()
     assert metrics(results) == undisturbed
     assert "lost" not in said
+    runs = [path.name for path in trials(results).parent.glob("wandb/offline-run-*")]
+    assert len(runs) > 2  # a part for each attempt,
+    assert {run.rpartition("-")[2] for run in runs} == metrics(results).keys()  # one id a trial
     assert any("SIGUSR2" in log for log in logs(results))
 
 
