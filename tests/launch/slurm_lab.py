@@ -50,7 +50,7 @@ STUDY: dict[str, Any] = {
 }
 LONG = {
     **STUDY,
-    "training": {"epochs": 60},
+    "training": {"epochs": 40},
     "sweep": {"lr": [0.02]},
     "selection": {"repeats": 0},
 }

@@ -34,7 +34,7 @@ OFTEN = ("--checkpoint-seconds", "0.5")
 TOGETHER = {
     **LONG,
     "task": {"name": "tests.experiments.replicated", "dropout": 0.0},
-    "training": {"epochs": 1500, "evaluate_every": 100, "gradient_norm": 1.0},
+    "training": {"epochs": 500, "evaluate_every": 50, "gradient_norm": 1.0},
     "sweep": {"lr": [0.02]},
     "rows": {"PowerSign": {"optimizer": "powersign-ld"}, "Adam": {"optimizer": "adam"}},
 }
