@@ -63,10 +63,19 @@ def dry_run(
 
 
 def slurm_plan(
-    settings: LauncherSettings, root: Path, name: str, jobs: int, seconds: float
+    settings: LauncherSettings,
+    root: Path,
+    name: str,
+    jobs: int,
+    seconds: float,
+    *,
+    proposing: bool = False,
 ) -> list[str]:
-    """What would be queued for so many jobs of so many seconds each, and its script."""
+    """What would be queued for so many jobs of so many seconds each, and its script; where jobs
+    are proposed as others end, few are spread out (`Slurm`)."""
     per_pack = jobs_per_pack(settings, lambda: seconds)
+    if proposing:
+        per_pack = min(per_pack, -(-jobs // settings.array_parallelism))
     packs = -(-jobs // per_pack)
     at_once = min(packs, settings.array_parallelism)
     where = f"{settings.nodes} node{'s' * (settings.nodes > 1)} x {settings.gpus} GPUs"

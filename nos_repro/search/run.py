@@ -177,4 +177,5 @@ def _first_packs(
     """What SLURM is given at first; from then on a pack as one ends."""
     at_once = settings.array_parallelism * jobs_per_pack(settings, lambda: seconds)
     jobs = min(search.samples, at_once)
-    return ["at the beginning:", *slurm_plan(settings, folder, search.search, jobs, seconds)]
+    plan = slurm_plan(settings, folder, search.search, jobs, seconds, proposing=True)
+    return ["at the beginning:", *plan]

@@ -106,3 +106,12 @@ def test_an_interrupted_write_leaves_the_old_file(
         runner.store(path, "old", [], seconds=0.0)
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_benchmark_that_cannot_be_run_here_leaves_the_numbers_of_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setitem(runner._BENCHMARKS, "absent", list)
+    (tmp_path / "bench").mkdir()
+    stored = tmp_path / "bench/absent.json"
+    stored.write_text("measured elsewhere")
+    assert run_benchmarks(["absent"], tmp_path) == 0
+    assert stored.read_text() == "measured elsewhere"
