@@ -2,13 +2,18 @@
 
 import dataclasses
 import json
+import time
 
 import pytest
 
+from nos_repro.errors import ConfigError, LaunchError
 from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.claim import STALE_SECONDS
 from nos_repro.experiments.load import task_section
+from nos_repro.launch.base import Report
 from nos_repro.launch.local import InProcess, LocalWorkers
 from nos_repro.search import job as job_module
+from nos_repro.search.hold import hold
 from nos_repro.search.job import EvaluationJob, answer_of
 from tests.search.helpers import DIGITS, loop, tiny_child, tiny_search
 
@@ -53,3 +58,26 @@ def test_a_child_that_hangs_is_killed_scores_0_and_blocks_no_worker(tmp_path, mo
     assert overran
     assert all(event["reward"] == 0 and "hung" in event["reason"] for event in overran)
     assert sum(event["event"] == "evaluated" for event in events) == 3
+
+
+@pytest.mark.parametrize("outcome", ["cancelled", "timed_out"])
+def test_a_child_that_a_cluster_has_ended_for_good_stops_the_search_and_costs_no_rule(job, outcome):
+    with pytest.raises(LaunchError, match=r"(?s)raise launcher.hours.*the same command goes on"):
+        answer_of(Report(job, outcome, "raise launcher.hours"))
+
+
+def test_an_evaluation_is_the_same_job_in_every_process_that_asks_for_it(job, tmp_path):
+    again = dataclasses.replace(job, conditions=Conditions(tmp_path / "elsewhere"))
+    assert again.identity == job.identity
+    assert dataclasses.replace(job, key="another").identity != job.identity
+
+
+def test_a_controller_in_a_slurm_job_waits_for_the_claim_of_its_predecessor(tmp_path, monkeypatch):
+    claim = {"host": "another-host", "pid": 1, "updated": time.time() - STALE_SECONDS + 2}
+    (tmp_path / "claim.json").write_text(json.dumps(claim))
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with pytest.raises(ConfigError, match="works there now"), hold(tmp_path):
+        pass
+    monkeypatch.setenv("SLURM_JOB_ID", "71")
+    with hold(tmp_path):
+        assert json.loads((tmp_path / "claim.json").read_text())["host"] != "another-host"
