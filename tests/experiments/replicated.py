@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -110,7 +111,9 @@ class Regression(Task):
 
 
 def trouble(batch: int) -> None:
-    """What `TROUBLE=RANK HOW` says befalls a process in the second batch of an epoch."""
+    """What `TROUBLE=RANK HOW` says befalls a process in the second batch of an epoch; `SLOW` are
+    the seconds that a step takes longer."""
+    time.sleep(float(os.environ.get("SLOW", "0")))
     rank, _, how = os.environ.get("TROUBLE", "").partition(" ")
     if rank and rank == os.environ.get("RANK") and batch == 1:
         if how == "vanishes":

@@ -50,11 +50,14 @@ STUDY: dict[str, Any] = {
 }
 LONG = {
     **STUDY,
-    "training": {"epochs": 40},
+    "task": {"name": "tests.experiments.replicated", "dropout": 0.1},
+    "training": {"epochs": 200, "evaluate_every": 10},
     "sweep": {"lr": [0.02]},
     "selection": {"repeats": 0},
+    "launcher": {"setup": ["export SLOW=0.02"]},
 }
-"""Two trials of some ten seconds: long enough to be disturbed."""
+"""Two trials of twelve seconds on the cluster, whatever else the machine does, and of none here:
+long enough to be disturbed."""
 
 
 def _ask(*command: str) -> str:

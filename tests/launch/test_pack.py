@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from nos_repro.launch.slurm import pack as pack_module
 from nos_repro.launch.slurm.ledger import Ledger
 from nos_repro.launch.slurm.pack import MAX_TIMEOUTS, Pack, _Run, _saved
+from nos_repro.launch.slurm.submission import _interpreter
 from tests.conftest import ROOT
 
 
@@ -153,3 +156,19 @@ def test_what_a_pack_leaves_behind_is_json_that_says_where_it_ran(batch, tmp_pat
     pack(batch, [])()
     note = json.loads((batch.reports / "0.begun").read_text())
     assert note["host"]
+
+
+def test_a_pack_knows_itself_when_its_time_is_over(batch, tmp_path, monkeypatch):
+    """SLURM's warning may have come before anybody could answer it."""
+    monkeypatch.setenv("SLURM_JOB_ID", "71")
+    monkeypatch.setattr(pack_module, "own_state", lambda task: ("RUNNING", 60.1))
+    attempt = _Run(pack(batch, [], signal_seconds=60))
+    attempt._watch_the_clock()
+    assert attempt.stop.wait(10)
+    assert attempt.signals == [signal.SIGUSR2]
+
+
+def test_a_warning_that_comes_while_python_starts_does_not_end_it():
+    program = "import os, signal; os.kill(os.getpid(), signal.SIGUSR2); print('alive')"
+    command = f"{_interpreter(None)} -c {shlex.quote(program)}"
+    assert subprocess.run(command, shell=True, capture_output=True, text=True).stdout == "alive\n"

@@ -35,6 +35,7 @@ TOGETHER = {
     **LONG,
     "task": {"name": "tests.experiments.replicated", "dropout": 0.0},
     "training": {"epochs": 500, "evaluate_every": 50, "gradient_norm": 1.0},
+    "launcher": {},
     "sweep": {"lr": [0.02]},
     "rows": {"PowerSign": {"optimizer": "powersign-ld"}, "Adam": {"optimizer": "adam"}},
 }
@@ -130,8 +131,8 @@ def test_a_job_that_is_pushed_aside_goes_on_when_there_is_room(
 
 
 def test_trials_that_are_longer_than_their_jobs_may_be_go_on_in_the_next(tmp_path, results):
-    """A minute's job, warned after half of it or earlier, and trials of about that minute."""
-    study = {**LONG, "training": {"epochs": 180, "evaluate_every": 10}}
+    """A minute's job, warned after half of it or earlier, and trials of half a minute."""
+    study = {**LONG, "training": {"epochs": 500, "evaluate_every": 10}}
     undisturbed = metrics(made_here(tmp_path, study))
     limit = ("launcher.hours=0.016", "launcher.signal_seconds=30")
     config = tmp_path / "tiny.yaml"

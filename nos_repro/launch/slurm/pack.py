@@ -105,6 +105,21 @@ class _Run(Generic[J]):
         if torch.cuda.is_available():
             local = int(os.environ.get("SLURM_LOCALID", "0"))
             torch.cuda.set_device(local % torch.cuda.device_count())
+        if self.rank == 0 and "SLURM_JOB_ID" in os.environ:
+            self._watch_the_clock()
+
+    def _watch_the_clock(self) -> None:
+        """Warns itself when SLURM is to do so: a warning that came before this process could
+        answer signals is not repeated."""
+        _, left = own_state(_task())
+        if left is not None:
+            timer = threading.Timer(max(0.0, left - self.pack.signal_seconds), self._warn)
+            timer.daemon = True
+            timer.start()
+
+    def _warn(self) -> None:
+        self.signals.append(SIGNALS[0])
+        self.stop.set()
 
     def _next(self) -> str:
         """The place of the next job, or why there is none. Asked of the disk: what has reported is

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from nos_repro.experiments.files import StoreError
 from nos_repro.launch.base import J
 from nos_repro.launch.settings import LauncherSettings
 from nos_repro.launch.slurm.ledger import Batch
-from nos_repro.launch.slurm.pack import Pack
+from nos_repro.launch.slurm.pack import SIGNALS, Pack
 
 WAIT_SECONDS = 60
 
@@ -83,9 +85,17 @@ def _executor(
         raise LaunchError(
             "launcher=slurm: no sbatch here; run this on a machine of a SLURM cluster"
         )
-    executor = submitit.SlurmExecutor(folder, max_num_timeout=NO_LIMIT, python=settings.python)
+    executor = submitit.SlurmExecutor(
+        folder, max_num_timeout=NO_LIMIT, python=_interpreter(settings.python)
+    )
     executor.update_parameters(**_parameters(name, settings, parallelism))
     return executor
+
+
+def _interpreter(python: str | None) -> str:
+    """The command that starts Python: SLURM's warning would end it before it can answer signals."""
+    warning = SIGNALS[0].name.removeprefix("SIG")
+    return f"""sh -c 'trap "" {warning}; exec "$0" "$@"' {python or shlex.quote(sys.executable)}"""
 
 
 def _parameters(name: str, settings: LauncherSettings, parallelism: int) -> dict[str, Any]:
