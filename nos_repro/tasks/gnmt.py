@@ -49,7 +49,7 @@ class Batch(NamedTuple):
     target: Int64[Tensor, "batch target"]
     vocabulary: Int64[Tensor, ""]
     references: tuple[References, ...] = ()
-    weight: Float[Tensor, ""] | None = None
+    weight: Float[Tensor, ""] = torch.ones(())
 
 
 @dataclass(frozen=True)
@@ -310,7 +310,7 @@ class GNMT(Task):
         self.agree(batch.vocabulary)
         logits, wanted = self(batch.source, batch.target)
         loss = F.cross_entropy(logits, wanted, label_smoothing=self.settings.label_smoothing)
-        return loss if batch.weight is None else loss * batch.weight
+        return loss * batch.weight
 
     def evaluation_sums(self, batch: Batch) -> dict[str, Tensor]:
         self.agree(batch.vocabulary)
