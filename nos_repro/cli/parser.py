@@ -51,6 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
         verbs, "cancel", does.cancel, "take what this study or search has queued off the cluster"
     )
     _file_arguments(cancel, "a study's or search's file, e.g. configs/table2.yaml", "samples=100")
+    cancel.set_defaults(rows=[])  # a job may hold trials of several rows: all of the study go
 
     verify = _verb(
         verbs,

@@ -138,7 +138,7 @@ def cancel(options: argparse.Namespace) -> int:
         search = load_search(path, scale=options.scale, overrides=options.overrides)
         root = folder_of(search, options.results)
     else:
-        root = _open(argparse.Namespace(**{**vars(options), "rows": []}))[1].root
+        root = _open(options)[1].root
     tasks = cancel_all(Ledger(root / "slurm"))
     print(f"{len(tasks)} jobs cancelled" + (f": {' '.join(tasks)}" if tasks else ""))
     return 0

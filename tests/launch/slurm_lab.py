@@ -20,34 +20,20 @@ import yaml
 
 from nos_repro.experiments.claim import read_claim
 from tests.conftest import ROOT
+from tests.launch.study import TINY
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 LAUNCHER = ("launcher=slurm", "launcher.memory_gb=2", "launcher.poll_seconds=1")
 PATIENCE = 300
 
 STUDY: dict[str, Any] = {
-    "study": "tiny",
-    "source": "002 Table 0",
-    "claim": "small enough for a test",
-    "task": {
-        "name": "convnet",
-        "data": "digits",
-        "batch_size": 20,
-        "train_images": 400,
-        "validation_images": 100,
-        "augment": True,
-    },
+    **TINY,
     "training": {"epochs": 2},
-    "schedule": "noisy_linear_cosine",
     "sweep": {"lr": [0.005, 0.01, 0.02, 0.05]},
     "selection": {"repeats": 2},
-    "columns": {"best_test": "Best Test"},
-    "rows": {
-        "PowerSign": {"optimizer": "powersign-ld"},
-        "drops": {"optimizer": "rule: drop(g, 0.3) + noise*g"},
-    },
-    "scales": {"smoke": {}},
 }
+"""Twelve short trials."""
+
 LONG = {
     **STUDY,
     "task": {"name": "tests.experiments.replicated", "dropout": 0.1},

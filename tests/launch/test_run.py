@@ -20,36 +20,13 @@ from nos_repro.launch.dry_run import dry_run
 from nos_repro.launch.local import LocalWorkers
 from nos_repro.launch.run import run_study
 from tests.conftest import ROOT
-
-STUDY = {
-    "study": "tiny",
-    "source": "002 Table 0",
-    "claim": "small enough for a test",
-    "task": {
-        "name": "convnet",
-        "data": "digits",
-        "batch_size": 20,
-        "train_images": 400,
-        "validation_images": 100,
-        "augment": True,
-    },
-    "training": {"epochs": 3},
-    "schedule": "noisy_linear_cosine",
-    "sweep": {"lr": [0.02, 0.05]},
-    "selection": {"repeats": 1},
-    "columns": {"best_test": "Best Test"},
-    "rows": {
-        "PowerSign": {"optimizer": "powersign-ld"},
-        "drops": {"optimizer": "rule: drop(g, 0.3) + noise*g"},
-    },
-    "scales": {"smoke": {}},
-}
+from tests.launch.study import TINY
 
 
 @pytest.fixture
 def config(tmp_path):
     path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(STUDY))
+    path.write_text(yaml.safe_dump(TINY))
     return path
 
 
@@ -82,7 +59,7 @@ def records(results):
 def undisturbed(tmp_path_factory):
     """The study's metrics, by trial, as a run that nothing disturbed writes them."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(STUDY))
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     done = run(folder / "tiny.yaml", folder / "results", "--workers", "2")
     assert done.returncode == 0, done.stderr
     return metrics(folder / "results")
@@ -202,7 +179,7 @@ def test_one_bad_trial_never_stops_the_others_and_is_tried_again_when_asked(
     (plugin / "mine").mkdir(parents=True)
     (plugin / "mine" / "fragile.py").write_text(FRAGILE)
     monkeypatch.syspath_prepend(str(plugin))
-    values = {**STUDY, "task": {**STUDY["task"], "name": "mine.fragile"}}
+    values = {**TINY, "task": {**TINY["task"], "name": "mine.fragile"}}
     config.write_text(yaml.safe_dump(values))
     results = tmp_path / "results"
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{plugin}", "FRAGILE": "1"}

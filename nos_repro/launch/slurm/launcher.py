@@ -134,7 +134,7 @@ class Slurm(Generic[J]):
             if now >= self._prune_at:
                 self.ledger.prune()
                 self._prune_at = now + PRUNE_SECONDS
-            self.ledger.queued()
+            self.ledger.refresh()
             if not recovery.number(self.ledger) or not self._survey():
                 return self._unanswered("squeue: SLURM does not answer")
             self._attach(self.ledger.queued())

@@ -105,6 +105,9 @@ class _Run(Generic[J]):
         if torch.cuda.is_available():
             local = int(os.environ.get("SLURM_LOCALID", "0"))
             torch.cuda.set_device(local % torch.cuda.device_count())
+        if self.rank == 0:
+            restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
+            self.batch.begin(self.pack.number, {"host": socket.gethostname(), "restarts": restarts})
         if self.rank == 0 and "SLURM_JOB_ID" in os.environ:
             self._watch_the_clock()
 
@@ -126,8 +129,6 @@ class _Run(Generic[J]):
         not begun again, and a pack that was given up is nobody's."""
         if self.batch.is_closed(self.pack.number):
             return "given up elsewhere"
-        restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
-        self.batch.begin(self.pack.number, {"host": socket.gethostname(), "restarts": restarts})
         for place, job in enumerate(self.pack.jobs):
             if self.batch.has_said(self.pack.number, place):
                 continue

@@ -39,6 +39,7 @@ def number(ledger: Ledger) -> bool:
 
 def bury(ledger: Ledger) -> bool:
     """Closes what is open and not on the cluster any more. False: no answer."""
+    ledger.queued()
     states = cluster.states(ledger.open)
     if states is None:
         return False
