@@ -22,7 +22,13 @@ from nos_repro.experiments.claim import read_claim
 from tests.conftest import ROOT
 from tests.launch.study import TINY
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(ROOT),
+    "OMP_NUM_THREADS": "1",
+    "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
+}
+"""Of every process that these tests start; `python` in slurm/*.sh is the one that runs the tests."""
 LAUNCHER = ("launcher=slurm", "launcher.memory_gb=2", "launcher.poll_seconds=1")
 PATIENCE = 300
 

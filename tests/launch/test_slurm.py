@@ -340,6 +340,7 @@ def test_a_search_of_nested_jobs_survives_its_own_time_limit(tmp_path, results):
             f"--output={tmp_path}/log", f"--chdir={ROOT}", "slurm/search.sh", "configs/search.yaml",
             "--scale", "smoke", "--results", str(results), *LAUNCHER[1:], "samples=30",
             "launcher.array_parallelism=2", "launcher.trials_per_job=3",
+            "launcher.setup=[sleep 20]",  # longer than the limit, however fast the machine is
         ],
         capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT,
     )  # fmt: skip
