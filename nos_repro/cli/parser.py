@@ -95,6 +95,20 @@ def make_parser() -> argparse.ArgumentParser:
     translate.add_argument("--data", type=Path, metavar="DIR",
                            help="where the text lies that the model was trained on")  # fmt: skip
 
+    generate = _verb(
+        verbs, "generate", does.generate, "write on, word by word, by a trained language model"
+    )
+    generate.add_argument("checkpoint", type=Path, metavar="CHECKPOINT",
+                          help="a trial's checkpoint.pt, or its folder")  # fmt: skip
+    generate.add_argument("text", nargs="?", default="", metavar="TEXT",
+                          help="what to go on from, words divided by blanks")  # fmt: skip
+    generate.add_argument("--words", type=int, default=60, metavar="N", help="how many (60)")
+    generate.add_argument("--temperature", type=float, default=1.0, metavar="T",
+                          help="0: the likeliest word; 1 (default): drawn as it is")  # fmt: skip
+    generate.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (0)")
+    generate.add_argument("--data", type=Path, metavar="DIR",
+                          help="where the text lies that the model was trained on")  # fmt: skip
+
     bench = _verb(
         verbs, "bench", does.bench, "run the repository's benchmarks (ratios, interleaved)"
     )

@@ -296,6 +296,30 @@ def translate(options: argparse.Namespace) -> int:
     return 0
 
 
+def generate(options: argparse.Namespace) -> int:
+    from nos_repro.data import data_folder
+    from nos_repro.data.corpora import END
+    from nos_repro.experiments.trained import load_trained
+    from nos_repro.tasks.ptb_lstm import CorpusData, PtbLstm
+
+    if options.words < 1:
+        raise ConfigError(f"--words must be at least 1, got {options.words}")
+    if not 0 <= options.temperature < float("inf"):
+        raise ConfigError(f"--temperature must be at least 0, got {options.temperature}")
+    task, data = load_trained(options.checkpoint, data_folder(options.data))
+    if not isinstance(task, PtbLstm) or not isinstance(data, CorpusData):
+        raise ConfigError(f"{options.checkpoint} is a checkpoint of no language model")
+    words = task.write_on(
+        options.text,
+        data.corpus,
+        options.words,
+        temperature=options.temperature,
+        seed=options.seed,
+    )
+    print(" ".join([options.text, *words]).replace(f" {END}", "\n").replace("\n ", "\n").strip())
+    return 0
+
+
 def bench(options: argparse.Namespace) -> int:
     from nos_repro.bench import list_benchmarks, run_benchmarks
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nos_repro.data.corpora import Corpus, find_corpus
+from nos_repro.data.corpora import UNKNOWN, Corpus, find_corpus
 from nos_repro.errors import DataError
 from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
 from nos_repro.tasks.recurrence import State, Weights, lstm
@@ -237,6 +237,36 @@ class PtbLstm(Task):
             loss, self._reading = self._read(batch, state)
         return {"loss": loss, "count": torch.tensor(batch.words[1:].numel())}
 
+    @torch.no_grad()
+    def write_on(
+        self, text: str, corpus: Corpus, count: int, *, temperature: float = 1.0, seed: int = 0
+    ) -> list[str]:
+        """The next `count` words after the text, each drawn given all before it.
+
+        The text begins a line; a word that the corpus does not have is read as `<unk>`, which is
+        never written. Probabilities go as p ** (1 / temperature); at 0 the likeliest word is
+        taken. Raises DataError where the corpus' words are not those of the weights.
+        """
+        self._agree(corpus.fingerprint)
+        numbers = {word: number for number, word in enumerate(corpus.words)}
+        unknown, device = numbers[UNKNOWN], self.embedding.device
+        draw = torch.Generator().manual_seed(seed)
+        read = [corpus.end, *(numbers.get(word, unknown) for word in text.split())]
+        zero = self.embedding.new_zeros(1, self.settings.hidden)
+        state, written = State(zero, zero), []
+        for _ in range(count):
+            inputs = F.embedding(torch.tensor(read, device=device)[:, None], self.embedding)
+            outputs, state = lstm(inputs, state, self.layer)
+            logits = F.linear(self.projection(outputs[-1, 0]), self.embedding, self.bias).cpu()
+            logits[unknown] = -torch.inf
+            if temperature:
+                share = (logits.double() / temperature).softmax(dim=0)
+                read = torch.multinomial(share, 1, generator=draw).tolist()
+            else:
+                read = [int(logits.argmax())]
+            written.append(corpus.words[read[0]])
+        return written
+
     @staticmethod
     def metrics(sums: dict[str, float]) -> dict[str, float]:
         """Mean loss in nats, and perplexity, both per word, `<eos>` counted."""
@@ -252,7 +282,8 @@ class PtbLstm(Task):
         output_mask: Tensor | None = None,
     ) -> tuple[Float[Tensor, ""], State]:
         """The sum of the segment's losses, and the state behind it."""
-        self._check_vocabulary(segment)
+        if not self._seen:  # once for each state that was loaded: a look waits for the device
+            self._agree(int(segment.vocabulary))
         inputs = F.embedding(segment.words[:-1], self.embedding)
         inputs = inputs if input_mask is None else inputs * input_mask
         outputs, state = lstm(inputs, state, self.layer, state_mask)
@@ -272,19 +303,17 @@ class PtbLstm(Task):
             return None
         return self._kept(features, dropped).to(self.embedding.dtype) / (1 - dropped)
 
-    def _check_vocabulary(self, segment: Segment) -> None:
-        """Once for each state that was loaded: a look waits for the device."""
-        if self._seen:
-            return
-        own, given = int(self.vocabulary), int(segment.vocabulary)
-        if own not in (0, given):
+    def _agree(self, vocabulary: int) -> None:
+        """Notes whose words the weights are of. Raises DataError where they are others'."""
+        own = int(self.vocabulary)
+        if own not in (0, vocabulary):
             raise DataError(
                 f"the vocabulary of '{self.settings.data}' is another one than the weights were "
-                f"trained with ({given:015x}, not {own:015x})\n"
+                f"trained with ({vocabulary:015x}, not {own:015x})\n"
                 "  put the text back that they were trained on, or train anew under another"
                 " --results"
             )
-        self.vocabulary.fill_(given)
+        self.vocabulary.fill_(vocabulary)
         self._seen = True
 
 

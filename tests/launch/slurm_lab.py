@@ -26,9 +26,9 @@ ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": str(ROOT),
     "OMP_NUM_THREADS": "1",
-    "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
 }
-"""Of every process that these tests start; `python` in slurm/*.sh is the one that runs the tests."""
+"""Of every process these tests start; `python` in slurm/*.sh is the one that runs the tests."""
 LAUNCHER = ("launcher=slurm", "launcher.memory_gb=2", "launcher.poll_seconds=1")
 PATIENCE = 300
 

@@ -245,6 +245,38 @@ def test_perplexity_is_the_exponential_of_the_loss_or_infinite() -> None:
     assert math.isnan(PtbLstm.metrics({"loss": math.nan, "count": 1.0})["loss"])
 
 
+# Writing on
+
+
+def test_at_temperature_0_the_likeliest_word_comes_next_and_never_unknown() -> None:
+    model, corpus = task().double(), data().corpus
+    with torch.no_grad():
+        model.bias[0] = 100.0  # <unk> would always win
+    written = model.write_on("a zebra c", corpus, 6, temperature=0.0)
+    number = {word: n for n, word in enumerate(corpus.words)}
+    read = [number[word] for word in ("<eos>", "a", "<unk>", "c", *written)]
+    zero = torch.zeros(1, 12).double()
+    outputs, _ = plain(model.embedding[torch.tensor(read)[:, None]], State(zero, zero), model.layer)
+    logits = model.projection(outputs[:, 0]) @ model.embedding.t() + model.bias
+    assert [number[word] for word in written] == logits[3:-1, 1:].argmax(dim=1).add(1).tolist()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_words_are_drawn_as_often_as_their_probability_says(temperature: float) -> None:
+    model, corpus, count = task(), data().corpus, 4000
+    share = torch.arange(21.0).double()  # <unk> is the first: 0
+    with torch.no_grad():
+        model.embedding.zero_()
+        model.bias.copy_(share.clamp(min=1e-6).log())
+    written = model.write_on("", corpus, count, temperature=temperature, seed=3)
+    wanted = share ** (1 / temperature) / (share ** (1 / temperature)).sum()
+    found = torch.tensor([written.count(word) / count for word in corpus.words]).double()
+    assert (found - wanted).abs().max() < 4 * (wanted * (1 - wanted) / count).sqrt().max()
+    again = model.write_on("", corpus, 50, temperature=temperature, seed=3)
+    assert again == written[:50]
+    assert model.write_on("", corpus, 50, temperature=temperature, seed=4) != again
+
+
 # The walk
 
 
