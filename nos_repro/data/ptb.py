@@ -1,4 +1,4 @@
-"""Mikolov's Penn Treebank: 10,000 words, of which 42,068 training sentences (002 sec. 6.5).
+"""Mikolov's Penn Treebank: 10,000 different words, 42,068 training sentences (002 sec. 6.5).
 
 Looked for in the data folder as `ptb/`, as torchtext's `penn-treebank/`, as the folder that
 `simple-examples.tgz` unpacks to, or lying there by itself; plain or gzipped. Its text is the

@@ -1,7 +1,8 @@
-"""A text file, plain or gzipped, and the words of each of its lines."""
+"""A text file, plain or gzipped, and the words of each of its lines; a byte-order mark is none."""
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import zlib
 from pathlib import Path
@@ -55,10 +56,10 @@ def _content(path: Path) -> bytes:
 
 def _decoded(path: Path, content: bytes) -> str:
     try:
-        return content.decode()
+        return content.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = error.object.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"{path}, line {line:,}: not UTF-8 (byte 0x{content[error.start]:02x})\n"
+            f"{path}, line {line:,}: not UTF-8 (byte 0x{error.object[error.start]:02x})\n"
             "  convert the file, e.g. iconv -f latin1 -t utf-8"
         ) from None

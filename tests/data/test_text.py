@@ -22,6 +22,13 @@ def test_a_line_is_its_words_plain_and_gzipped(tmp_path: Path, name: str, end: b
     assert find_text(tmp_path, "a.txt") == path
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path: Path) -> None:
+    path = write(tmp_path / "mark.txt", b"\xef\xbb\xbfno\ncaf\xe9")
+    with pytest.raises(DataError, match=r"line 2: not UTF-8 \(byte 0xe9\)"):
+        read_lines(path)
+    assert read_lines(write(path, b"\xef\xbb\xbfno it\n")) == [["no", "it"]]
+
+
 def test_a_line_of_ten_thousand_words_is_read_whole(tmp_path: Path) -> None:
     path = write(tmp_path / "long.txt", b"one " * 10_000 + b"\ntwo\n")
     assert [len(line) for line in read_lines(path)] == [10_000, 1]
