@@ -285,14 +285,22 @@ def export(options: argparse.Namespace) -> int:
 
 def translate(options: argparse.Namespace) -> int:
     from nos_repro.data import data_folder
+    from nos_repro.data.parallel import split_lines
+    from nos_repro.data.text import decode_text
     from nos_repro.experiments.trained import load_trained
     from nos_repro.tasks.gnmt import GNMT, TranslationData
 
     task, data = load_trained(options.checkpoint, data_folder(options.data))
     if not isinstance(task, GNMT) or not isinstance(data, TranslationData):
         raise ConfigError(f"{options.checkpoint} is a checkpoint of no GNMT")
-    lines = options.text or sys.stdin.read().splitlines()
-    print("\n".join(task.translate_lines(lines, data.pieces)))
+    if options.text:
+        lines, where = [_utf8(text) for text in options.text], "TEXT"
+    else:
+        lines, where = (
+            split_lines(decode_text(sys.stdin.buffer.read(), "standard input")),
+            "standard input",
+        )
+    print("\n".join(task.translate_lines(lines, data.pieces, where)))
     return 0
 
 
@@ -304,20 +312,32 @@ def generate(options: argparse.Namespace) -> int:
 
     if options.words < 1:
         raise ConfigError(f"--words must be at least 1, got {options.words}")
-    if not 0 <= options.temperature < float("inf"):
-        raise ConfigError(f"--temperature must be at least 0, got {options.temperature}")
+    if options.temperature != 0 and not 0.01 <= options.temperature <= 100:
+        raise ConfigError(f"--temperature must be 0, or 0.01 to 100, got {options.temperature}")
+    if not 0 <= options.seed < 2**63:
+        raise ConfigError(f"--seed must be at least 0 and below 2**63, got {options.seed}")
     task, data = load_trained(options.checkpoint, data_folder(options.data))
     if not isinstance(task, PtbLstm) or not isinstance(data, CorpusData):
         raise ConfigError(f"{options.checkpoint} is a checkpoint of no language model")
+    text = _utf8(options.text)
     words = task.write_on(
-        options.text,
+        text,
         data.corpus,
         options.words,
         temperature=options.temperature,
         seed=options.seed,
     )
-    print(" ".join([options.text, *words]).replace(f" {END}", "\n").replace("\n ", "\n").strip())
+    print(" ".join([text, *words]).replace(f" {END}", "\n").replace("\n ", "\n").strip())
     return 0
+
+
+def _utf8(word: str) -> str:
+    """The word of the command line, which must be text."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"TEXT is not UTF-8: {word!r}") from None
+    return word
 
 
 def bench(options: argparse.Namespace) -> int:

@@ -51,8 +51,10 @@ def read_pairs(source: Path, target: Path) -> Pairs:
     pairs = Pairs(read_side(source), read_side(target))
     counts = [len(side.lines) for side in pairs]
     if counts[0] != counts[1]:
+        longer = source if counts[0] > counts[1] else target
         raise DataError(
-            f"{source} has {counts[0]:,} lines, {target} {counts[1]:,}\n"
+            f"{source} has {counts[0]:,} lines, {target} {counts[1]:,}: nothing stands beside "
+            f"{longer}, line {min(counts) + 1:,}, at the latest\n"
             "  line i of one must be the translation of line i of the other"
         )
     if not counts[0]:
@@ -62,6 +64,10 @@ def read_pairs(source: Path, target: Path) -> Pairs:
 
 def read_side(path: Path) -> Text:
     """The lines of a file. Raises DataError (`read_text`)."""
-    text = read_text(path)
+    return Text.whole(str(path), split_lines(read_text(path)))
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines of a text, as this module's first lines say."""
     lines = text.removesuffix("\n").split("\n") if text else []
-    return Text.whole(str(path), [line.removesuffix("\r") for line in lines])
+    return [line.removesuffix("\r") for line in lines]

@@ -41,7 +41,7 @@ def read_text(path: Path) -> str:
     Raises DataError, with the line where there is one, for a file that is missing, cut off or not
     UTF-8.
     """
-    return _decoded(path, _content(path))
+    return decode_text(_content(path), str(path))
 
 
 def _content(path: Path) -> bytes:
@@ -54,12 +54,13 @@ def _content(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read ({error})\n  copy it again") from error
 
 
-def _decoded(path: Path, content: bytes) -> str:
+def decode_text(content: bytes, where: str) -> str:
+    """UTF-8, with or without a byte-order mark. Raises DataError naming the line."""
     try:
         return content.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"{path}, line {line:,}: not UTF-8 (byte 0x{error.object[error.start]:02x})\n"
-            "  convert the file, e.g. iconv -f latin1 -t utf-8"
+            f"{where}, line {line:,}: not UTF-8 (byte 0x{error.object[error.start]:02x})\n"
+            "  convert it, e.g. iconv -f latin1 -t utf-8"
         ) from None

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.metadata
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import sentencepiece
 import torch
-from jaxtyping import Int32, Int64
+from jaxtyping import Bool, Int32, Int64
 from torch import Tensor
 
 from nos_repro.data import numbers
@@ -41,6 +42,9 @@ FORMAT = "1"
 
 HELD_OUT_OF, MOST_HELD_OUT = 20, 1000
 SPLIT_SEED = 2017
+
+LINES = 100_000
+"""Encoded at a time."""
 
 PARTS = ("train", "val", "test")
 # fmt: off
@@ -118,7 +122,8 @@ def _number_names(languages: tuple[str, str]) -> Corpus:
     def read(part: str, most: int | None) -> Pairs:
         return numbers.number_names(part, languages, most)
 
-    facts = f"{numbers.SEED} {numbers.DIGITS} {numbers.SIZES} {languages}"
+    version = importlib.metadata.version("num2words")
+    facts = f"{version} {numbers.SEED} {numbers.DIGITS} {numbers.SIZES} {languages}"
     return Corpus("number names", read, lambda: hashlib.sha256(facts.encode()).hexdigest())
 
 
@@ -206,49 +211,76 @@ def encoded_training(
         }
 
     arrays = decoded(data_dir, f"text-{key}", make)
-    sides = [Sentences(arrays[f"{s}_ids"], arrays[f"{s}_starts"]) for s in ("source", "target")]
-    return WordPieces(arrays["pieces"]), Encoded(*sides)
+    try:
+        pieces = WordPieces(arrays["pieces"])
+        sides = [Sentences(arrays[f"{s}_ids"], arrays[f"{s}_starts"]) for s in ("source", "target")]
+    except (KeyError, RuntimeError) as error:
+        raise DataError(
+            f".decoded/text-{key} is damaged ({error})\n  remove that folder: it is made again"
+        ) from None
+    return pieces, Encoded(*sides)
 
 
 def encode(pairs: Pairs, pieces: WordPieces, limits: Limits, *, part: str) -> Encoded:
     """The pairs in pieces. Raises DataError naming file and line of the first unusable one."""
-    ids = [pieces.encode(side.lines) for side in pairs]
-    bad = [i for i, pair in enumerate(zip(*ids, strict=True)) if _complaint(pair, limits)]
-    if bad and not (limits.leave_out and part == "train"):
-        index = bad[0]
-        side, complaint = _complaint((ids[0][index], ids[1][index]), limits) or (0, "")
+    encoded = Encoded(*(_side(text.lines, pieces) for text in pairs))
+    lengths = torch.stack([side.lengths for side in encoded])
+    bad = ((lengths == 1) | (lengths > limits.longest)).any(dim=0)
+    count = int(bad.sum())
+    if count == len(bad):
+        raise DataError(f"{pairs.source.where}: every pair is empty or longer than task.longest")
+    if not count:
+        return encoded
+    if not (limits.leave_out and part == "train"):
+        index = int(bad.nonzero()[0])
+        side, complaint = _complaint(lengths[:, index].tolist(), limits)
         raise DataError(
             f"{pairs[side].place(index)}: {complaint}"
-            f"{f' ({len(bad):,} such lines in all)' if len(bad) > 1 else ''}\n"
+            f"{f' ({count:,} such lines in all)' if count > 1 else ''}\n"
             f"  mend or remove the pair{_advice(part)}"
         )
-    if len(bad) == len(ids[0]):
-        raise DataError(f"{pairs.source.where}: every pair is empty or longer than task.longest")
-    if bad:
-        log.warning("%s: %d of %d pairs left out", pairs.source.where, len(bad), len(ids[0]))
-    out = set(bad)
-    kept = [[line for i, line in enumerate(side) if i not in out] for side in ids]
-    return Encoded(*map(flat, kept))
+    log.warning("%s: %d of %d pairs left out", pairs.source.where, count, len(bad))
+    return Encoded(*(_kept(side, ~bad) for side in encoded))
 
 
-def _complaint(pair: tuple[list[int], ...], limits: Limits) -> tuple[int, str] | None:
+def _complaint(lengths: list[int], limits: Limits) -> tuple[int, str]:
     """(side, what is wrong with it), for the first side that has something wrong."""
-    for side, ids in enumerate(pair):
-        if not ids:
+    for side, length in enumerate(lengths):
+        if length == 1:
             return side, "an empty line"
-        if len(ids) + 1 > limits.longest:
-            return side, f"{len(ids) + 1:,} word pieces, task.longest is {limits.longest:,}"
-    return None
+        if length > limits.longest:
+            return side, f"{length:,} word pieces, task.longest is {limits.longest:,}"
+    raise AssertionError(lengths)
 
 
 def _advice(part: str) -> str:
     return ", or have such pairs left out: task.leave_out=true" if part == "train" else ""
 
 
+def _side(lines: list[str], pieces: WordPieces) -> Sentences:
+    """All lines in pieces, some at a time: as Python's numbers they take ten times the memory."""
+    parts = [
+        flat(pieces.encode(lines[start : start + LINES]))
+        for start in range(0, max(1, len(lines)), LINES)
+    ]
+    lengths = torch.cat([part.lengths for part in parts])
+    return Sentences(torch.cat([part.ids for part in parts]), _starts(lengths))
+
+
+def _kept(side: Sentences, kept: Bool[Tensor, " lines"]) -> Sentences:
+    """The lines to be kept."""
+    every = side.ids[kept.repeat_interleave(side.lengths)]
+    return Sentences(every, _starts(side.lengths[kept]))
+
+
+def _starts(lengths: Int64[Tensor, " lines"]) -> Int64[Tensor, " lines_and_one"]:
+    return torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(dim=0)])
+
+
 def flat(lines: list[list[int]]) -> Sentences:
     """Lines of ids end to end, with an END after each."""
-    lengths = np.fromiter((len(line) + 1 for line in lines), np.int64, len(lines))
-    starts = np.concatenate([[0], lengths.cumsum()])
+    lengths = torch.tensor([len(line) + 1 for line in lines], dtype=torch.int64)
+    starts = _starts(lengths)
     joined = chain.from_iterable((*line, END) for line in lines)
     ids = np.fromiter(joined, np.int32, int(starts[-1]))
-    return Sentences(torch.from_numpy(ids), torch.from_numpy(starts))
+    return Sentences(torch.from_numpy(ids), starts)

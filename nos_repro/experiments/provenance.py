@@ -23,7 +23,7 @@ from nos_repro.tasks import find_task
 PACKAGE = "nos_repro"
 LIBRARIES = (
     *("torch", "torchvision", "pytorch-lightning", "numpy"),
-    *("sacrebleu", "sentencepiece"),
+    *("sacrebleu", "sentencepiece", "torchtext", "num2words"),
 )
 ENGINE = (f"{PACKAGE}.experiments.build",)
 

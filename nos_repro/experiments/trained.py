@@ -3,37 +3,70 @@
 from __future__ import annotations
 
 import json
+import pickle
+import zipfile
 from pathlib import Path
+from typing import Any
 
-from nos_repro.errors import ConfigError
-from nos_repro.experiments.checkpoint import Checkpoints
+import torch
+
+from nos_repro.errors import ConfigError, NosError
 from nos_repro.experiments.trial import make_settings
 from nos_repro.tasks import find_task
 from nos_repro.tasks.base import Task, TaskData
 
 
 def load_trained(checkpoint: Path, data_dir: Path) -> tuple[Task, TaskData]:
-    """The task of a `checkpoint.pt` (or of the trial's folder), ready to be used, and its data.
+    """The task of a trial's checkpoint (the file, or the trial's folder), ready to be used, and
+    its data. Only reads.
 
     What the model is stands in the trial's `settings.json`, beside the checkpoint. Raises
-    ConfigError where either is missing or cannot be read, and what preparing the data raises.
+    ConfigError where either is missing, damaged or not a trial's, and what preparing the data
+    raises.
     """
-    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    path = checkpoint / "checkpoint.pt" if checkpoint.is_dir() else checkpoint
+    name, values = _settings(path.parent / "settings.json")
+    weights = _weights(path)
+    cls = find_task(name)
     try:
-        values = json.loads((folder / "settings.json").read_bytes())
-    except (OSError, ValueError):
-        raise ConfigError(
-            f"{checkpoint}: no trial's checkpoint (there is no settings.json beside it)\n"
-            "  name a folder such as results/table4/small/trials/0123456789ab"
-        ) from None
-    problems: list[str] = []
-    state = Checkpoints(folder).load(problems.append)
-    if state is None:
-        raise ConfigError(problems[0] if problems else f"{folder} has no checkpoint.pt")
-    settings = make_settings(values["task"], values["task_settings"])
-    cls = find_task(values["task"])
+        settings = make_settings(name, values)
+        task = cls(settings)
+        task.load_state_dict(weights)
+    except NosError:
+        raise
+    except (TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{path}: not of the task '{name}' as it is now ({reason})") from None
     data = cls.make_data(settings, data_dir=data_dir, seed=0)
     data.prepare()
-    task = cls(settings)
-    task.load_state_dict(state["model"])
     return task.eval(), data
+
+
+def _settings(path: Path) -> tuple[str, dict[str, Any]]:
+    """The task's name and its settings."""
+    try:
+        values = json.loads(path.read_bytes())
+        return values["task"], dict(values["task_settings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigError(
+            f"{path.parent}: no trial's folder (there is no settings.json of a trial)\n"
+            "  name one such as results/table4/small/trials/0123456789ab, or its checkpoint.pt"
+        ) from None
+
+
+def _weights(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            torn = archive.testzip()
+        if torn is not None:
+            raise ConfigError(f"{path} is damaged (the checksum of {torn} is wrong)")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        weights: dict[str, torch.Tensor] = state["model"]
+    except FileNotFoundError:
+        raise ConfigError(
+            f"no file {path}\n  the trial has not saved yet, or its checkpoint was removed"
+        ) from None
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, EOFError,
+            pickle.UnpicklingError, zipfile.BadZipFile) as error:  # fmt: skip
+        raise ConfigError(f"{path} is damaged, or no trial's checkpoint ({error})") from None
+    return weights

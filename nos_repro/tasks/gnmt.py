@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from nos_repro.data.buckets import Buckets, padded
 from nos_repro.data.translation import (
@@ -29,12 +29,13 @@ from nos_repro.errors import DataError
 from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
 from nos_repro.tasks.gnmt_beam import Search, beam_search
 from nos_repro.tasks.gnmt_bleu import References, bleu, signatures
-from nos_repro.tasks.gnmt_model import Network
+from nos_repro.tasks.gnmt_model import Dropout, Network
 from nos_repro.tasks.registry import register_task
 
 PRECISIONS = ("32", "bf16")
-EVALUATION_BATCH = 128
-"""Pairs a batch of an evaluation. It is no setting: no number depends on it but the speed."""
+EVALUATION_BATCH, EVALUATION_PIECES = 128, 128
+"""Pairs a batch of an evaluation, fewer where their sides are longer than so many word pieces
+together. No settings: no number depends on them but speed and memory."""
 
 
 class Batch(NamedTuple):
@@ -93,6 +94,9 @@ class GNMTSettings:
         for key in ("dropout", "label_smoothing"):
             value = getattr(self, key)
             require(0 <= value < 1, key, "at least 0 and below 1", value)
+        dropped = Dropout(self.dropout).dropped
+        allowed = dropped < 256 and (dropped > 0 or self.dropout == 0)
+        require(allowed, "dropout", "0, or from 1/256 to 255/256", self.dropout)
         for key in ("length_penalty", "coverage_penalty"):
             require(getattr(self, key) >= 0, key, "at least 0", getattr(self, key))
         require(self.init > 0, "init", "positive", self.init)
@@ -215,9 +219,17 @@ class TranslationData(TaskData):
         return Batch(source, target, self.pieces.fingerprint)
 
 
-def _by_length(pairs: Encoded) -> tuple[Int64[Tensor, " batch"], ...]:
+def _by_length(pairs: Encoded) -> Iterator[Int64[Tensor, " batch"]]:
+    """All pairs in the order of their sources' lengths, cut into batches of an evaluation."""
     order = pairs.source.lengths.argsort(stable=True)
-    return torch.split(order, EVALUATION_BATCH)
+    pieces = (pairs.source.lengths + pairs.target.lengths)[order]
+    start = 0
+    while start < len(order):
+        longest = pieces[start : start + EVALUATION_BATCH].cummax(dim=0).values
+        slots = longest * torch.arange(1, len(longest) + 1)
+        fits = int((slots <= EVALUATION_BATCH * EVALUATION_PIECES).sum())
+        yield order[start : start + max(1, fits)]
+        start += max(1, fits)
 
 
 @register_task("gnmt")
@@ -253,6 +265,7 @@ class GNMT(Task):
         )
         self.search = Search(settings.beam, settings.length_penalty, settings.coverage_penalty)
         self.register_buffer("vocabulary", torch.tensor(0))
+        self.register_load_state_dict_post_hook(_disagree)  # type: ignore[no-untyped-call]
         self._agreed = False
 
     @classmethod
@@ -328,17 +341,27 @@ class GNMT(Task):
         with self._autocast(source):
             return beam_search(self.network, source, self.search)[0]
 
-    def translate_lines(self, lines: Sequence[str], pieces: WordPieces) -> list[str]:
-        """The lines in the other language; an empty line stays one. Raises DataError where the
-        pieces are not those of the weights."""
+    def translate_lines(
+        self, lines: Sequence[str], pieces: WordPieces, where: str = "the text"
+    ) -> list[str]:
+        """The lines in the other language; an empty line stays one.
+
+        Raises DataError for a line of more than `longest` pieces, which comes from `where`, and
+        where the pieces are not those of the weights.
+        """
         self.agree(pieces.fingerprint)
-        translated = list(lines)
-        full = [i for i, line in enumerate(lines) if line.strip()]
+        ids = pieces.encode(lines)
+        for number, line in enumerate(ids, start=1):
+            if len(line) + 1 > self.settings.longest:
+                raise DataError(
+                    f"{where}, line {number:,}: {len(line) + 1:,} word pieces, task.longest is"
+                    f" {self.settings.longest:,}\n  divide it into sentences"
+                )
+        translated = [""] * len(lines)
+        full = sorted((i for i, line in enumerate(ids) if line), key=lambda i: len(ids[i]))
         for start in range(0, len(full), EVALUATION_BATCH):
             chosen = full[start : start + EVALUATION_BATCH]
-            source = padded(
-                flat(pieces.encode([lines[i] for i in chosen])), torch.arange(len(chosen))
-            )
+            source = padded(flat([ids[i] for i in chosen]), torch.arange(len(chosen)))
             for i, text in zip(chosen, pieces.decode(self.translate(source)), strict=True):
                 translated[i] = text
         return translated
@@ -349,3 +372,9 @@ class GNMT(Task):
         loss = sums["loss"] / sums["count"]
         perplexity = math.exp(loss) if loss < 700 else math.inf
         return {"loss": loss, "perplexity": perplexity, **bleu(sums)}
+
+
+def _disagree(task: nn.Module, _: object) -> None:
+    """Other weights may be of other pieces."""
+    assert isinstance(task, GNMT)
+    task._agreed = False

@@ -120,7 +120,7 @@ class Attention(nn.Module):
     ) -> tuple[Float[Tensor, "batch queries width"], Float[Tensor, "batch queries source"]]:
         """The context and the weights of each query; padding gets weight 0."""
         both = self.query(query)[:, :, None] + (memory.keys + self.bias)[:, None]
-        scores = torch.tanh(both) @ (self.gain * F.normalize(self.direction, dim=0)).to(both.dtype)
+        scores = both.tanh_() @ (self.gain * F.normalize(self.direction, dim=0)).to(both.dtype)
         scores = scores.float().masked_fill(~memory.real[:, None], -torch.inf)
         weights = scores.softmax(dim=-1)
         return weights.to(memory.values.dtype) @ memory.values, weights
