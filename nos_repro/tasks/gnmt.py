@@ -82,7 +82,8 @@ class GNMTSettings:
     length_penalty: float = 0.2
     coverage_penalty: float = 0.2
     bleu_every: int = 1
-    """Epochs between translations of the test part, which give its BLEU; 0: never."""
+    """Epochs between translations of the test part, which give its BLEU; 0: never. The last epoch
+    has one where this divides their number."""
     precision: str = "32"
     """"32", or "bf16": bfloat16 autocast of the forward pass."""
 
@@ -303,7 +304,8 @@ class GNMT(Task):
         self.vocabulary.fill_(vocabulary)
         self._agreed = True
 
-    def _autocast(self, like: Tensor) -> torch.autocast:
+    def autocast(self, like: Tensor) -> torch.autocast:
+        """What the network runs in, on the device of `like`."""
         enabled = self.settings.precision == "bf16"
         return torch.autocast(like.device.type, torch.bfloat16, enabled=enabled)
 
@@ -311,7 +313,7 @@ class GNMT(Task):
         self, source: Int64[Tensor, "batch source"], target: Int64[Tensor, "batch target"]
     ) -> tuple[Float[Tensor, "pieces vocabulary"], Int64[Tensor, " pieces"]]:
         """The logits of every target piece but BEGIN and PAD, and which piece it is."""
-        with self._autocast(source):
+        with self.autocast(source):
             memory = self.network.encode(source)
             hidden = self.network.decode(target[:, :-1], memory).hidden
             wanted = target[:, 1:].t()
@@ -338,7 +340,7 @@ class GNMT(Task):
 
     def translate(self, source: Int64[Tensor, "batch source"]) -> Int64[Tensor, "batch longest"]:
         """The best translations that the beam finds, up to END and then PAD."""
-        with self._autocast(source):
+        with self.autocast(source):
             return beam_search(self.network, source, self.search)[0]
 
     def translate_lines(

@@ -1,7 +1,10 @@
 """A model that a trial has trained, used from its checkpoint: `translate`, `generate`."""
 
 import dataclasses
+import io
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +55,122 @@ def test_lines_come_back_translated_one_for_one(
         assert lines[1] == ""
 
 
-def test_no_checkpoint_and_another_vocabulary_are_one_clear_error(
+def test_standard_input_is_translated_line_for_line(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lines end at line feeds alone."""
+    given(monkeypatch, "one\u2028two\r\n\nthree\n".encode())
+    assert main(["translate", str(trained), "--data", str(trained)]) == 0
+    piped = capsys.readouterr().out
+    assert (
+        main(["translate", str(trained), "one\u2028two", "", "three", "--data", str(trained)]) == 0
+    )
+    assert piped == capsys.readouterr().out
+    assert piped.count("\n") == 3
+
+
+def given(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"one\ncaf\xe9\n", "standard input, line 2: not UTF-8 (byte 0xe9)"),
+        (b"one\n" + b"two " * 10_000, "standard input, line 2: 20,001 word pieces, task.longest"),
+    ],
+)
+def test_a_bad_line_to_translate_is_named(
+    trained: Path,
+    content: bytes,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given(monkeypatch, content)
+    assert main(["translate", str(trained), "--data", str(trained)]) == 2
+    assert re.sub(r"\d\d,\d{3}", "20,001", message) in re.sub(
+        r"\d\d,\d{3}", "20,001", capsys.readouterr().err
+    )
+
+
+def test_a_word_that_is_no_text_is_refused(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["translate", str(trained), "caf\udce9", "--data", str(trained)]) == 2
+    assert "TEXT is not UTF-8" in capsys.readouterr().err
+
+
+def copy(trained: Path, to: Path, **settings: Any) -> Path:
+    """The trial's folder with other settings."""
+    shutil.copy(trained / "checkpoint.pt", to / "checkpoint.pt")
+    values = json.loads((trained / "settings.json").read_text())
+    write_json(to / "settings.json", {**values, **settings})
+    return to
+
+
+FOREIGN = {
+    "no settings.json": ({}, "no trial's folder"),
+    "another size": ({"task_settings": {"data": "numbers", "width": 4}}, "not of the task 'gnmt'"),
+    "an unknown setting": ({"task_settings": {"colour": 1}}, "not of the task 'gnmt'"),
+    "no mapping": ({"task_settings": 3}, "no trial's folder"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_foreign_folder_is_one_clear_error(
+    kind: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, message = FOREIGN[kind]
+    copy(trained, tmp_path, **settings)
+    if not settings:
+        (tmp_path / "settings.json").unlink()
+    assert main(["translate", str(tmp_path), "one", "--data", str(trained)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_file_that_is_named_is_the_one_that_is_read(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["translate", str(tmp_path / "nothing"), "one"]) == 2
-    assert "no trial's checkpoint" in capsys.readouterr().err
+    copy(trained, tmp_path)
+    assert main(["translate", str(tmp_path / "other.pt"), "one", "--data", str(trained)]) == 2
+    assert f"no file {tmp_path / 'other.pt'}" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_named_and_left_where_it_is(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copy(trained, tmp_path) / "checkpoint.pt"
+    whole = path.read_bytes()
+    for damaged in (whole[:-100], whole[:2000] + b"x" * 100 + whole[2100:], b"no archive"):
+        path.write_bytes(damaged)
+        assert main(["translate", str(tmp_path), "one", "--data", str(trained)]) == 2
+        assert f"{path} is damaged" in capsys.readouterr().err
+        assert path.read_bytes() == damaged
+
+
+def test_a_damaged_cache_is_named_with_what_to_do(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = tmp_path / "data"
+    assert main(["translate", str(trained), "one", "--data", str(cache)]) == 0
+    (pieces,) = cache.glob(".decoded/*/pieces.npy")
+    content = pieces.read_bytes()
+    for damage in (lambda: pieces.write_bytes(content[:200].ljust(len(content), b"\0")),
+                   pieces.unlink):  # fmt: skip
+        damage()
+        capsys.readouterr()
+        assert main(["translate", str(trained), "one", "--data", str(cache)]) == 2
+        assert re.search(r"text-\w+ is damaged .*\n  remove that folder", capsys.readouterr().err)
+
+
+def test_another_vocabulary_is_one_clear_error(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy(trained, tmp_path)
     state = torch.load(trained / "checkpoint.pt", weights_only=True)
     state["model"]["vocabulary"] += 1
     torch.save(state, tmp_path / "checkpoint.pt")
-    (tmp_path / "settings.json").write_bytes((trained / "settings.json").read_bytes())
     assert main(["translate", str(tmp_path), "one", "--data", str(trained)]) == 2
     assert "not those that the checkpoint was trained with" in capsys.readouterr().err
 
@@ -83,8 +193,10 @@ def test_a_language_model_writes_on_as_many_words_as_asked_for(
     ("flags", "message"),
     [
         (["--words", "0"], "--words must be at least 1, got 0"),
-        (["--temperature", "-1"], "--temperature must be at least 0, got -1.0"),
-        (["--temperature", "nan"], "--temperature must be at least 0, got nan"),
+        (["--temperature", "-1"], "--temperature must be 0, or 0.01 to 100, got -1.0"),
+        (["--temperature", "nan"], "--temperature must be 0, or 0.01 to 100, got nan"),
+        (["--temperature", "1e-310"], "--temperature must be 0, or 0.01 to 100"),
+        (["--seed", str(2**80)], "--seed must be at least 0 and below 2**63"),
     ],
 )
 def test_impossible_wishes_are_refused(

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import nn
 
+from nos_repro.data.translation import Encoded, Sentences
 from nos_repro.errors import ConfigError, DataError
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.training import Stopped, train
 from nos_repro.experiments.trial import Training, Trial
-from nos_repro.tasks.gnmt import GNMT, Batch, GNMTSettings
+from nos_repro.tasks.gnmt import GNMT, Batch, GNMTSettings, _by_length
 from nos_repro.tasks.gnmt_model import Attention, Dropout, Encoder, Memory, Network
 
 TINY: dict[str, Any] = {
@@ -187,11 +188,31 @@ def test_bleu_is_measured_as_often_as_it_is_asked_for(tmp_path: Path) -> None:
     assert not any(batch.references for batch in data.val_batches())
 
 
+def test_an_evaluation_has_every_pair_once_in_batches_of_bounded_size() -> None:
+    draw = torch.Generator().manual_seed(0)
+    sides = []
+    for _ in range(2):
+        lengths = torch.randint(1, 400, (700,), generator=draw)
+        lengths[3] = 20_000  # alone in its batch
+        starts = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+        sides.append(Sentences(torch.zeros(int(starts[-1]), dtype=torch.int32), starts))
+    batches = list(_by_length(Encoded(*sides)))
+    assert torch.cat(batches).sort().values.tolist() == list(range(700))
+    total = sides[0].lengths + sides[1].lengths
+    for batch in batches:
+        assert 1 <= len(batch) <= 128
+        assert len(batch) == 1 or len(batch) * int(total[batch].max()) <= 128 * 128
+
+
 def test_another_vocabulary_than_the_checkpoints_is_refused(tmp_path: Path) -> None:
     settings = GNMTSettings(**TINY)
     task, data = GNMT(settings), GNMT.make_data(settings, data_dir=tmp_path, seed=0)
     task.agree(next(data.train_batches(0)).vocabulary)
     resumed = GNMT(settings)
+    resumed.training_step(next(data.train_batches(0)))
+    resumed.load_state_dict({**task.state_dict(), "vocabulary": task.vocabulary + 1})
+    with pytest.raises(DataError, match="not those that the checkpoint was trained with"):
+        resumed.training_step(next(data.train_batches(0)))
     resumed.load_state_dict(task.state_dict())
     other = GNMT.make_data(
         dataclasses.replace(settings, train_pairs=100), data_dir=tmp_path, seed=0
@@ -205,6 +226,8 @@ IMPOSSIBLE = [
     ({"vocabulary": 4},          r"task\.vocabulary must be at least 5, got 4"),
     ({"layers": 1},              r"task\.layers must be at least 2, got 1"),
     ({"dropout": 1.0},           r"task\.dropout must be at least 0 and below 1, got 1\.0"),
+    ({"dropout": 0.999},         r"task\.dropout must be 0, or from 1/256 to 255/256, got 0\.999"),
+    ({"dropout": 0.001},         r"task\.dropout must be 0, or from 1/256 to 255/256, got 0\.001"),
     ({"length_penalty": -0.1},   r"task\.length_penalty must be at least 0"),
     ({"languages": ("en", "")},  r"task\.languages must be two suffixes"),
     ({"precision": "16"},        r"task\.precision must be one of: 32 bf16, got '16'"),

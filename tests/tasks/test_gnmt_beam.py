@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nos_repro.bench.gnmt_decoding import search_plainly
 from nos_repro.data.wordpieces import BEGIN, END, PAD
 from nos_repro.tasks.gnmt_beam import Search, _top, beam_search
 from nos_repro.tasks.gnmt_model import Decoded, Memory, Network, State
@@ -107,6 +108,17 @@ def test_a_batch_is_translated_as_its_sentences_are_one_by_one(beam: int, seed: 
         alone, own = beam_search(net, trimmed(sentence[None]), Search(beam=beam))
         assert until_end(row) == until_end(alone[0])
         assert float(total) == pytest.approx(float(own[0]), abs=1e-5)
+
+
+@pytest.mark.parametrize("penalties", [(0.0, 0.0), (0.2, 0.2), (1.0, 0.6)])
+@pytest.mark.parametrize("beam", [2, 4, 8])
+def test_the_search_is_that_of_one_hypothesis_after_another(
+    beam: int, penalties: tuple[float, float]
+) -> None:
+    net, source, search = network(12, beam), sources(12, 8, beam), Search(beam, *penalties)
+    found, _ = beam_search(net, source, search)
+    for row, sentence in zip(found, source, strict=True):
+        assert until_end(row) == search_plainly(net, trimmed(sentence[None]), search)
 
 
 @pytest.mark.parametrize("seed", range(3))
