@@ -103,6 +103,11 @@ class Table:
         return [*lines, r"\bottomrule", r"\end{tabular}\par"]
 
 
+def plain(text: str) -> str:
+    """``text`` for a terminal: on one line, and without what a terminal would obey."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+
+
 def _plain(cell: Cell) -> str:
     return cell.text + (f"{GLUE}*" if cell.best else "") + (cell.signs and f"{GLUE}{cell.signs}")
 
