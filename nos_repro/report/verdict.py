@@ -154,21 +154,22 @@ def more_seeds(number: Number, printed: Printed, tolerance: float) -> int | None
 
 def judge_study(study: Study, outcomes: Sequence[Outcome]) -> list[CellVerdict]:
     """A verdict on every cell of the study that the paper prints, in the table's order."""
-    why_not = _why_not_comparable(study)
+    changed = protocol.differences(study)
     return [
-        _judge_cell(study, outcome, column, why_not)
+        _judge_cell(study, outcome, column, _why_not_comparable(study, outcome.name, changed))
         for outcome in outcomes
         for column in study.columns
         if column in outcome.row.paper
     ]
 
 
-def _why_not_comparable(study: Study) -> str:
+def _why_not_comparable(study: Study, row: str, changed: Sequence[str]) -> str:
     if study.scale != "paper":
         return f"made at scale {study.scale}, the paper's number was not"
     # more seeds, or fewer, are taken account of by the interval
-    changed = [path for path in protocol.differences(study) if path != "selection.repeats"]
-    return f"not the paper's settings: {', '.join(changed)}" if changed else ""
+    own = [path for path in changed if path != "selection.repeats" and not path.startswith("rows.")]
+    own += [path for path in changed if path.startswith(f"rows.{row}.")]
+    return f"not the paper's settings: {', '.join(own)}" if own else ""
 
 
 def _judge_cell(study: Study, outcome: Outcome, column: str, why_not: str) -> CellVerdict:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
-from nos_repro.experiments.selection import Outcome, Scored, is_stale
+from nos_repro.experiments.selection import Outcome, Scored, is_stale, outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
 from nos_repro.report import protocol
@@ -156,11 +156,12 @@ def _problems(study: Study, outcome: Outcome, store: Store) -> Iterator[str]:
             f"settings have changed: {len(other)} records are of other settings under the same"
             " identity (a default has changed since) and do not count"
         )
-    leftover = store.others({trial.id for trial in outcome.trials}, outcome.row.optimizer)
+    asked = {trial.id for row in outcomes(study, store) for trial in row.trials}
+    leftover = store.others(asked, outcome.row.optimizer)
     if leftover:
         yield (
-            f"not counted: {leftover} records of {outcome.row.optimizer} with settings that this"
-            " row does not ask for (another row's, or an older grid's)"
+            f"not counted: {leftover} records of {outcome.row.optimizer} with settings that no row"
+            " asks for (of an older grid, say)"
         )
     yield from store.problems
 
