@@ -19,7 +19,7 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
-    for verb in ("run", "report", "status", "verify", "rule", "export", "bench"):
+    for verb in ("run", "report", "claims", "why", "recheck", "verify", "rule", "bench"):
         assert verb in done.stdout
 
 
@@ -43,6 +43,15 @@ def test_no_verb_prints_the_help_and_is_a_mistake(capsys):
         (["report", "table2", "task.widht=2"], "did you mean 'width'"),
         (["report", "table2", "--results", __file__], "is a file, not a folder"),
         (["report", "table2", "--write", "--rows", "SGD*"], "leave out --rows"),
+        (["claims", "rosenbrok-better"], "did you mean 'rosenbrock-better'"),
+        (["claims", "--scale", "smal"], "did you mean 'small'"),
+        (["claims", "--write", "--scale", "small"], "leave out CLAIM and --scale"),
+        (["why", "table2"], "name a study and a row"),
+        (["why", "table2:Powersine (cosine)"], "did you mean 'PowerSign (cosine)'"),
+        (["recheck", "tabel2:SGD"], "did you mean 'table2'"),
+        (["recheck", "table2:SGD (cosine)", "--scale", "smoke"], "no number to check"),
+        (["verdicts", "table2", "task.widht=2"], "did you mean 'width'"),
+        (["run", "table2", "--scale", "smoke", "--budget", "0"], "must be a positive number"),
     ],
 )
 def test_a_mistake_is_status_2_with_the_nearest_fix_and_no_traceback(words, complaint, capsys):

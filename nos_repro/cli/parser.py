@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from nos_repro.cli import judgement as judges
 from nos_repro.cli import verbs as does
 
 
@@ -26,6 +27,9 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--retry", action="store_true", help="try the trials that failed again")
     run.add_argument("--dry-run", action="store_true", help="list the trials, estimate the hours;"
                      " with launcher=slurm print the sbatch script too")  # fmt: skip
+    run.add_argument("--budget", type=float, metavar="HOURS",
+                     help="only the rows that fit so many hours of cores (or GPUs), the cheapest"
+                     " first; afterwards, what they took")  # fmt: skip
     run.add_argument("--detach", action="store_true",
                      help="with launcher=slurm: come back once the jobs are queued")  # fmt: skip
     run.add_argument("--wandb", choices=("off", "offline", "online"), default="off",
@@ -40,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
         "print the table of a study, or the report of a search, so far",
     )
     _study_arguments(report)
-    report.add_argument("--format", choices=("text", "markdown", "latex"), default="text")
+    _format_argument(report)
     report.add_argument("--write", action="store_true",
                         help="also write tables and figure beside the records")  # fmt: skip
 
@@ -62,6 +66,33 @@ def make_parser() -> argparse.ArgumentParser:
     _study_arguments(verify)
     _machine_arguments(verify)
     verify.add_argument("--whole", action="store_true", help="train them to their end")
+
+    verdicts = _verb(
+        verbs, "verdicts", judges.verdicts, "say of each cell whether the paper's number came out"
+    )
+    _study_arguments(verdicts)
+    _format_argument(verdicts)
+
+    claims = _verb(
+        verbs, "claims", judges.claims, "what the papers claim in words, and what the records say"
+    )
+    claims.add_argument("claim", nargs="?", metavar="CLAIM", help="one of them, in full")
+    claims.add_argument("--scale", help="only at this scale (default: paper and small)")
+    _format_argument(claims)
+    claims.add_argument("--write", action="store_true",
+                        help="also write claims.md into the folder of the results")  # fmt: skip
+    _results_argument(claims)
+
+    why = _verb(verbs, "why", judges.why, "which trials a row's number comes from, and why those")
+    _cell_arguments(why)
+
+    recheck = _verb(
+        verbs, "recheck", judges.recheck, "evaluate a row's stored checkpoints again: PASS or FAIL"
+    )
+    _cell_arguments(recheck)
+    recheck.add_argument("--retrain", action="store_true", help="train from the start instead")
+    recheck.add_argument("--data", type=Path, metavar="DIR", help="where the data sets lie")
+    recheck.add_argument("--threads", type=int, default=1, metavar="N", help="cores (default: 1)")
 
     search = _verb(verbs, "search", does.search, "search for update rules, or go on with a search")
     _file_arguments(search, "a search's file, e.g. configs/search.yaml", "samples=100")
@@ -133,6 +164,18 @@ def _file_arguments(parser: argparse.ArgumentParser, what: str, override: str) -
     parser.add_argument("config", metavar="CONFIG", help=what)
     parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE",
                         help=f"settings laid over the file's, e.g. {override}")  # fmt: skip
+    parser.add_argument("--scale", default="paper", help="paper (default), small or smoke")
+    _results_argument(parser)
+
+
+def _format_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", choices=("text", "markdown", "latex"), default="text")
+
+
+def _cell_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cell", metavar="CELL", help="e.g. 'table2:PowerSign (cosine)'")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE",
+                        help="settings laid over the study's")  # fmt: skip
     parser.add_argument("--scale", default="paper", help="paper (default), small or smoke")
     _results_argument(parser)
 

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from nos_repro.report.search_history import History
 
 
-def _open(options: argparse.Namespace) -> tuple[Study, Store]:
+def open_study(options: argparse.Namespace) -> tuple[Study, Store]:
     from nos_repro.experiments.load import load_study
     from nos_repro.experiments.settings_file import find_config
     from nos_repro.experiments.store import Store
 
-    _check_results(options.results)
+    check_results(options.results)
     study = load_study(
         find_config(options.config),
         scale=options.scale,
@@ -44,7 +44,7 @@ def _history(options: argparse.Namespace) -> History | None:
         return None
     from nos_repro.report.search_history import read_history
 
-    _check_results(options.results)
+    check_results(options.results)
     if options.rows:
         raise ConfigError(f"{path}: --rows chooses among a study's rows; a search has none")
     history = read_history(path, options.results, scale=options.scale, overrides=options.overrides)
@@ -53,7 +53,7 @@ def _history(options: argparse.Namespace) -> History | None:
     return history
 
 
-def _check_results(folder: Path) -> None:
+def check_results(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--results {folder}: is a file, not a folder")
 
@@ -66,12 +66,17 @@ def run(options: argparse.Namespace) -> int:
     from nos_repro.launch.settings import launcher_settings
     from nos_repro.report.table import study_table
 
-    study, store = _open(options)
+    study, store = open_study(options)
     settings = launcher_settings(study.launcher)
     conditions = conditions_of(options.data, options.checkpoint_seconds, settings)
     if options.dry_run:
-        print(dry_run(study, store, conditions, options.workers, options.threads, settings))
+        workers, threads = options.workers, options.threads
+        print(dry_run(study, store, conditions, workers, threads, settings, options.budget))
         return 0
+    if options.budget is not None:
+        from nos_repro.cli.judgement import rows_within_budget
+
+        study, costs = rows_within_budget(options, study, store, conditions, settings)
     if options.detach and settings.name != "slurm":
         raise ConfigError("--detach needs a cluster that the jobs run on: say launcher=slurm")
     launcher = launcher_of(
@@ -91,7 +96,11 @@ def run(options: argparse.Namespace) -> int:
         return _detach(options, study, store, launcher, conditions, tracker)
     failed = run_study(study, store, launcher, conditions, retry=options.retry, tracker=tracker)
     print(study_table(study, outcomes(study, store)).text())
-    _say_problems(store)
+    if options.budget is not None:
+        from nos_repro.cli.judgement import say_what_it_took
+
+        say_what_it_took(study, store, costs, settings, options.threads)
+    say_problems(store)
     return 1 if failed else 0
 
 
@@ -121,7 +130,7 @@ def _detach(
     print(f"the table so far:  python -m nos_repro report {words}")
     print(f"what comes next:   python -m nos_repro run {shlex.join([*whole, *rows, *data])}")
     print(f"to end them all:   python -m nos_repro cancel {shlex.join(whole)}")
-    _say_problems(store)
+    say_problems(store)
     return 0
 
 
@@ -138,7 +147,7 @@ def cancel(options: argparse.Namespace) -> int:
         search = load_search(path, scale=options.scale, overrides=options.overrides)
         root = folder_of(search, options.results)
     else:
-        root = _open(options)[1].root
+        root = open_study(options)[1].root
     tasks = cancel_all(Ledger(root / "slurm"))
     print(f"{len(tasks)} jobs cancelled" + (f": {' '.join(tasks)}" if tasks else ""))
     return 0
@@ -154,14 +163,14 @@ def report(options: argparse.Namespace) -> int:
     history = _history(options)
     if history is not None:
         return _report_search(history, options)
-    study, store = _open(options)
+    study, store = open_study(options)
     rows = outcomes(study, store)
     table = study_table(study, rows)
     print(getattr(table, options.format)())
     if options.write:
         for path in write_report(study, rows, store.root):
             print(f"wrote {path}", file=sys.stderr)
-    _say_problems(store)
+    say_problems(store)
     return 0
 
 
@@ -184,7 +193,7 @@ def status(options: argparse.Namespace) -> int:
 
         print(search_status(history))
         return 0
-    study, store = _open(options)
+    study, store = open_study(options)
     print(study_status(study, store))
     return 0
 
@@ -194,7 +203,7 @@ def verify(options: argparse.Namespace) -> int:
     from nos_repro.launch.run import conditions_of, worker_count
     from nos_repro.launch.verify import verify
 
-    study, store = _open(options)
+    study, store = open_study(options)
     if study.launcher.get("name", "local") != "local":
         raise ConfigError("verify trains on this machine: leave out launcher=")
     conditions = conditions_of(options.data, 60.0)
@@ -206,7 +215,7 @@ def verify(options: argparse.Namespace) -> int:
         differing += not agreed
         print(f"{'agrees' if agreed else 'DIFFERS'}  {trial.id}  {trial.label()}", flush=True)
     print(f"{seen} stale records trained again: {seen - differing} agree, {differing} differ")
-    _say_problems(store)
+    say_problems(store)
     return 1 if differing else 0
 
 
@@ -228,7 +237,7 @@ def search(options: argparse.Namespace) -> int:
     )
     from nos_repro.search.settings import load_search
 
-    _check_results(options.results)
+    check_results(options.results)
     for flag, number in (("export-best", options.export_best),
                          ("train-refused", options.train_refused)):  # fmt: skip
         if number is not None and number < 1:
@@ -349,7 +358,7 @@ def bench(options: argparse.Namespace) -> int:
     return run_benchmarks(options.names, options.results)
 
 
-def _say_problems(store: Store) -> None:
+def say_problems(store: Store) -> None:
     for problem in store.problems:
         print(f"warning: {problem}", file=sys.stderr)
 

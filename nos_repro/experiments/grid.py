@@ -32,6 +32,17 @@ def points(study: Study, row: Row) -> list[Point]:
     return [Point(tuple(values)) for values in combinations]
 
 
+def row_settings(row: Row, study: Study) -> dict[str, Any]:
+    """What of the study decides the row's trials, beside `task`, `training` and `selection`."""
+    return {
+        "optimizer": row.optimizer,
+        "schedule": row.schedule or study.schedule,
+        "sweep": {**study.sweep, **row.sweep},
+        "options": dict(row.options),
+        "schedule_options": dict(row.schedule_options),
+    }
+
+
 def sweep_trial(study: Study, row: Row, point: Point) -> Trial:
     """The trial that scores a point of the grid, at the sweep's length and seed."""
     epochs = study.selection.sweep_epochs or study.training.epochs

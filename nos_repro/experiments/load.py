@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from nos_repro.errors import ConfigError, NosError, unknown
-from nos_repro.experiments.grid import Point, points, repeat_trials, sweep_trial
+from nos_repro.experiments.grid import Point, points, repeat_trials, row_settings, sweep_trial
 from nos_repro.experiments.schema import Halving, Row, Selection, Study
 from nos_repro.experiments.settings_file import check_shape, merge, read_values, structured
 from nos_repro.experiments.trial import Training
@@ -95,9 +95,11 @@ def _paper_protocol(values: dict[str, Any]) -> dict[str, Any]:
     built = {key: structured(cls, merged.get(key, {}), key) for key, cls in parts.items()}
     task = OmegaConf.to_container(merged.task)
     assert isinstance(task, dict)
+    study = _build(merged, "paper")
     return {
         "task": task_section({str(key): value for key, value in task.items()}),
         **{key: dataclasses.asdict(value) for key, value in built.items()},
+        "rows": {name: row_settings(row, study) for name, row in study.rows.items()},
     }
 
 

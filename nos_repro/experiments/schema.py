@@ -138,7 +138,8 @@ class Study:
     note: str = ""
     scale: str = "paper"
     paper_protocol: dict[str, Any] = field(default_factory=dict)
-    """`task`, `training`, `selection` (and `halving`) of the scale `paper`, for its label."""
+    """`task`, `training`, `selection` (and `halving`) of the scale `paper`, for its label, and its
+    `rows` (`grid.row_settings`): a number is the paper's only where all of it is."""
 
     def __post_init__(self) -> None:
         if not self.study.replace("_", "").replace("-", "").isalnum():

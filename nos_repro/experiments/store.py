@@ -41,6 +41,16 @@ class Store:
             return None
         return record
 
+    def other_settings(self, trial: Trial) -> bool:
+        """Whether there is a record under the trial's identity that is of other settings."""
+        record = self._known(trial)
+        return record is not None and not trial.same_settings(record.trial)
+
+    def others(self, known: set[str], optimizer: str) -> int:
+        """How many committed records of an optimizer there are beside the ``known`` trials'."""
+        records = self._compacted().values()
+        return sum(r.id not in known and r.trial.get("optimizer") == optimizer for r in records)
+
     def claim(self, trial: Trial) -> Claim | None:
         """The live claim on a trial, if some process works on it now."""
         claim = read_claim(self.folder(trial))

@@ -8,17 +8,25 @@ from pathlib import Path
 import torch
 
 from nos_repro.experiments.build import Conditions
-from nos_repro.experiments.estimate import Cost, Planned, measure, model_key, plan
+from nos_repro.experiments.estimate import Cost, Planned, model_key, plan
 from nos_repro.experiments.grid import points
 from nos_repro.experiments.halving import stages, whole
 from nos_repro.experiments.schema import Halving, Study
-from nos_repro.experiments.selection import Leg, outcomes
+from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.store import Store
+from nos_repro.launch.cost import (
+    check_budget,
+    cost_lines,
+    fitting,
+    leg_seconds,
+    measure_models,
+    row_costs,
+    unit_of,
+)
 from nos_repro.launch.progress import duration
 from nos_repro.launch.run import jobs_per_pack, prepare_data, worker_count
 from nos_repro.launch.settings import LauncherSettings
 from nos_repro.launch.slurm.submission import script
-from nos_repro.launch.work import keep_freed_memory
 
 
 def dry_run(
@@ -28,22 +36,24 @@ def dry_run(
     workers: int | None,
     threads: int,
     settings: LauncherSettings | None = None,
+    budget: float | None = None,
 ) -> str:
-    """The trials, what each would take, and the hours in all: on this machine, or on SLURM with
-    the script that would be submitted."""
+    """The trials, what each would take, the hours by row and in all: on this machine, or on SLURM
+    with the script that would be submitted; with a ``budget`` in hours, which rows fit it."""
+    if budget is not None:
+        check_budget(study, budget)
     prepare_data(study, conditions)
-    keep_freed_memory()
-    torch.set_num_threads(threads)
     planned = plan(study, store)
-    costs: dict[str, Cost] = {}
-    for entry in planned:
-        key = model_key(entry.trial)
-        if key not in costs:
-            costs[key] = measure(entry.trial, conditions)
+    costs = measure_models(planned, conditions, threads)
     lines = [f"{study.study} at scale {study.scale}: {len(planned)} trials"]
     lines += [_line(entry, costs) for entry in planned]
+    rows = row_costs(planned, costs, store)
+    lines += cost_lines(rows, unit_of(settings, threads), budget)
+    if budget is not None:
+        names = fitting(rows, budget * 3600 / unit_of(settings, threads).devices)
+        planned = [entry for entry in planned if entry.row in names]
     legs = {entry.leg.trial.id: entry.leg for entry in planned if entry.leg is not None}
-    seconds = sum(_seconds(leg, costs) for leg in legs.values())
+    seconds = sum(leg_seconds(leg, costs) for leg in legs.values())
     if study.halving is not None:
         cost = costs[model_key(planned[0].trial)]
         later = list(_later(study, study.halving, store, cost))
@@ -94,14 +104,10 @@ def slurm_plan(
 
 
 def _line(entry: Planned, costs: dict[str, Cost]) -> str:
-    what = "done" if entry.leg is None else duration(_seconds(entry.leg, costs))
+    what = "done" if entry.leg is None else duration(leg_seconds(entry.leg, costs))
     if entry.leg is not None and entry.leg.end < entry.trial.training.epochs:
         what += f" to epoch {entry.leg.end}"
     return f"  {entry.row:<36} {entry.stage:<6} {entry.trial.id}  {entry.trial.label()}  [{what}]"
-
-
-def _seconds(leg: Leg, costs: dict[str, Cost]) -> float:
-    return costs[model_key(leg.trial)].of(leg.trial.training, leg.start, leg.end)
 
 
 def _later(study: Study, halving: Halving, store: Store, cost: Cost) -> Iterator[tuple[str, float]]:

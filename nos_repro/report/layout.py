@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import unicodedata
 from dataclasses import dataclass, field
 
 from rich.cells import cell_len
@@ -103,6 +104,11 @@ class Table:
         return [*lines, r"\bottomrule", r"\end{tabular}\par"]
 
 
+def plain(text: str) -> str:
+    """``text`` for a terminal: on one line, and without what a terminal would obey."""
+    return "".join(" " if unicodedata.category(sign)[0] == "C" else sign for sign in text)
+
+
 def _plain(cell: Cell) -> str:
     return cell.text + (f"{GLUE}*" if cell.best else "") + (cell.signs and f"{GLUE}{cell.signs}")
 
@@ -121,7 +127,7 @@ def _latex_cell(cell: Cell) -> str:
 
 def _widths(titles: list[str], body: list[list[str]]) -> list[int]:
     """The columns' own widths; the widest give way, down to their longest word, to keep WIDTH."""
-    columns = list(zip(titles, *body, strict=True))
+    columns = [tuple(map(plain, column)) for column in zip(titles, *body, strict=True)]
     widths = [max(map(cell_len, column)) for column in columns]
     least = [max(cell_len(word) for text in c for word in _words(text)) for c in columns]
     while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
@@ -137,7 +143,7 @@ def _words(text: str) -> list[str]:
 
 
 def _wrap(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False) or [""]
+    return textwrap.wrap(plain(text), width, break_on_hyphens=False, break_long_words=False) or [""]
 
 
 def _pad(text: str, width: int) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
+from nos_repro.experiments.grid import row_settings
 from nos_repro.experiments.schema import Study
 
 Settings = dict[str, Any]
@@ -34,14 +35,34 @@ def settings_of(study: Study) -> Settings:
     """The study's own protocol, in the form of `Study.paper_protocol`."""
     training, selection = asdict(study.training), asdict(study.selection)
     halving = {} if study.halving is None else {"halving": asdict(study.halving)}
-    return {"task": dict(study.task), "training": training, "selection": selection, **halving}
+    rows = {name: row_settings(row, study) for name, row in study.rows.items()}
+    own = {"task": dict(study.task), "training": training, "selection": selection, **halving}
+    return {**own, "rows": rows}
 
 
 def is_the_papers(study: Study) -> bool:
     """Whether the study runs what its file says the paper ran: overrides count, names do not."""
     if not study.paper_protocol:
         return study.scale == "paper"
-    return settings_of(study) == study.paper_protocol
+    return not differences(study)
+
+
+def differences(study: Study) -> list[str]:
+    """The settings that are not as in the file's scale `paper`, by their paths; a row that the
+    paper's scale has and that was not asked for is no difference."""
+    own, paper = settings_of(study), dict(study.paper_protocol)
+    if not paper:
+        return []
+    paper["rows"] = {name: row for name, row in paper["rows"].items() if name in own["rows"]}
+    return list(_differences(own, paper, ""))
+
+
+def _differences(own: Any, paper: Any, where: str) -> Iterator[str]:
+    if isinstance(own, dict) and isinstance(paper, dict) and not where.endswith(".sweep"):
+        for key in sorted({*own, *paper}):
+            yield from _differences(own.get(key), paper.get(key), f"{where}.{key}".lstrip("."))
+    elif own != paper:
+        yield where
 
 
 def model(protocol: Settings) -> str:

@@ -131,7 +131,8 @@ def _sweep_state(outcome: Outcome) -> str:
 
 
 @functools.cache
-def _sign(task: str, column: str) -> float:
+def sign_of(task: str, column: str) -> float:
+    """1 where the column's metric is the better the larger it is, else -1."""
     named = NAMED_COLUMN.fullmatch(column)
     direction = METRICS[named[3]] if named else find_task(task).direction
     return 1.0 if direction == "max" else -1.0
@@ -146,7 +147,7 @@ def _best(study: Study, column: str, outcomes: Sequence[Outcome]) -> str | None:
     ]
     if len(numbers) < 2:
         return None
-    sign = _sign(study.task["name"], column)
+    sign = sign_of(study.task["name"], column)
     return show(max(numbers, key=lambda number: sign * number.mean))
 
 

@@ -7,10 +7,14 @@ from pathlib import Path
 import matplotlib
 import pytest
 
+from nos_repro.bench.sample_efficiency.claim import sample_efficiency
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, outcomes
 from nos_repro.experiments.store import Store
+from nos_repro.report.claims.judge import judge_claims
+from nos_repro.report.claims.page import claims_file
+from nos_repro.report.claims.results import Results
 from nos_repro.report.search_history import read_history
 from nos_repro.report.search_report import search_files
 from nos_repro.report.write import figures, tables
@@ -68,6 +72,20 @@ def test_a_committed_figure_is_what_its_records_say(records: Path, tmp_path: Pat
     if now is None:
         return
     assert same_drawing(committed, now), f"write it anew:  {command(records)}"
+
+
+def test_the_committed_claims_are_what_all_records_say(tmp_path: Path) -> None:
+    for pattern in ("records.jsonl", "log.jsonl", "named.jsonl", "settings.json", "runs.jsonl"):
+        for path in ROOT.glob(f"results/*/*/{pattern}"):
+            copy = tmp_path / path.relative_to(ROOT / "results")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+    found = Results(tmp_path, {"sample_efficiency": sample_efficiency})
+    committed = ROOT / "results" / "claims.md"
+    assert committed.read_bytes() == claims_file(judge_claims(found)), (
+        "write it anew, look at it, commit it:  python -m nos_repro claims --write"
+    )
+    assert not found.problems
 
 
 def same_drawing(committed: Path, now: bytes) -> bool:

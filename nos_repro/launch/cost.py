@@ -1,0 +1,181 @@
+"""What a study costs by row: predicted from a few timed steps, and taken by what is on record."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from nos_repro.errors import ConfigError
+from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.estimate import Cost, Planned, measure, model_key, plan
+from nos_repro.experiments.schema import Study
+from nos_repro.experiments.selection import Leg
+from nos_repro.experiments.store import Store
+from nos_repro.launch.settings import LauncherSettings
+from nos_repro.launch.work import keep_freed_memory
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Of cost: an hour of a trial is so many hours of its cores or GPUs."""
+
+    name: str
+    devices: int
+
+    def hours(self, seconds: float) -> float:
+        return seconds * self.devices / 3600
+
+
+@dataclass(frozen=True)
+class RowCost:
+    """A row's trials and seconds of training, a trial that rows share at the first of them.
+
+    ``left`` is predicted of what is still to be trained. ``taken`` is on record of the trials
+    that have finished, and ``predicted`` is what this machine says of them.
+    """
+
+    row: str
+    trials: int
+    ended: int
+    left: float
+    predicted: float
+    taken: float
+
+
+def unit_of(settings: LauncherSettings | None, threads: int) -> Unit:
+    """GPU-hours where trials run on GPUs, else CPU-hours: of cores."""
+    if settings is not None and settings.name == "slurm":
+        if settings.gpus:
+            return Unit("GPU-hours", settings.gpus * settings.nodes)
+        cores = settings.cpus * settings.processes_per_node * settings.nodes
+        return Unit("CPU-hours", cores)
+    if torch.cuda.is_available():
+        return Unit("GPU-hours", 1)
+    return Unit("CPU-hours", threads)
+
+
+def measure_models(
+    planned: Sequence[Planned], conditions: Conditions, threads: int
+) -> dict[str, Cost]:
+    """The cost of each distinct model, by a few timed steps of the first trial that has it."""
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    costs: dict[str, Cost] = {}
+    for entry in planned:
+        key = model_key(entry.trial)
+        if key not in costs:
+            costs[key] = measure(entry.trial, conditions)
+    return costs
+
+
+def leg_seconds(leg: Leg, costs: Mapping[str, Cost]) -> float:
+    return costs[model_key(leg.trial)].of(leg.trial.training, leg.start, leg.end)
+
+
+def row_costs(planned: Sequence[Planned], costs: Mapping[str, Cost], store: Store) -> list[RowCost]:
+    """Every row of the plan, in its order."""
+    seen: set[str] = set()
+    rows: dict[str, RowCost] = {}
+    for entry in planned:
+        row = rows.get(entry.row, RowCost(entry.row, 0, 0, 0.0, 0.0, 0.0))
+        row = dataclasses.replace(row, trials=row.trials + 1, ended=row.ended + (entry.leg is None))
+        if entry.trial.id not in seen:
+            row = _added(row, entry, costs, store)
+        seen.add(entry.trial.id)
+        rows[entry.row] = row
+    return list(rows.values())
+
+
+def _added(row: RowCost, entry: Planned, costs: Mapping[str, Cost], store: Store) -> RowCost:
+    if entry.leg is not None:
+        return dataclasses.replace(row, left=row.left + leg_seconds(entry.leg, costs))
+    record = store.record(entry.trial)
+    if record is None or record.status != "finished":
+        return row
+    whole = Leg(entry.trial, 0, entry.trial.training.epochs)
+    return dataclasses.replace(
+        row,
+        predicted=row.predicted + leg_seconds(whole, costs),
+        taken=row.taken + record.seconds,
+    )
+
+
+def fitting(rows: Sequence[RowCost], seconds: float) -> list[str]:
+    """The rows that can be completed within ``seconds``: the cheapest first, which completes the
+    most; of equals the file's order. Returned in the file's order."""
+    chosen = set()
+    for row in sorted(rows, key=lambda row: row.left):
+        if row.left <= seconds:
+            chosen.add(row.row)
+            seconds -= row.left
+    return [row.row for row in rows if row.row in chosen]
+
+
+def within_budget(
+    study: Study,
+    store: Store,
+    conditions: Conditions,
+    hours: float,
+    unit: Unit,
+    threads: int,
+) -> tuple[Study, dict[str, Cost]]:
+    """The study with the rows alone that fit ``hours``, and what its models cost. Raises
+    ConfigError where none fits."""
+    check_budget(study, hours)
+    planned = plan(study, store)
+    costs = measure_models(planned, conditions, threads)
+    rows = row_costs(planned, costs, store)
+    names = fitting(rows, hours * 3600 / unit.devices)
+    if not names:
+        least = min(unit.hours(row.left) for row in rows)
+        raise ConfigError(
+            f"--budget {hours:g}: no row fits; the cheapest takes {least:.2g} {unit.name}"
+        )
+    return dataclasses.replace(study, rows={name: study.rows[name] for name in names}), costs
+
+
+def check_budget(study: Study, hours: float) -> None:
+    if not hours > 0:
+        raise ConfigError(f"--budget must be a positive number of hours, got {hours:g}")
+    if study.halving is not None:
+        raise ConfigError(
+            "--budget: halving ranks all rows of a study against each other; leave it out"
+        )
+
+
+def cost_lines(rows: Sequence[RowCost], unit: Unit, budget: float | None = None) -> list[str]:
+    """A line a row: trials ended, hours to run, and what the finished ones took."""
+    names = set(fitting(rows, budget * 3600 / unit.devices)) if budget is not None else set()
+    lines = [f"by row, in {unit.name}:"]
+    lines += [_line(row, unit, budget is not None, row.row in names) for row in rows]
+    total = sum(row.left for row in rows)
+    lines.append(f"  in all {unit.hours(total):.2f} {unit.name} to run")
+    if budget is not None:
+        chosen = sum(row.left for row in rows if row.row in names)
+        lines.append(
+            f"  a budget of {budget:g} fits {len(names)} of {len(rows)} rows, cheapest first:"
+            f" {unit.hours(chosen):.2f} {unit.name}"
+        )
+    return [*lines, *accuracy_lines(rows, unit)]
+
+
+def _line(row: RowCost, unit: Unit, budgeted: bool, fits: bool) -> str:
+    mark = ("+ " if fits else "- ") if budgeted else "  "
+    text = f"{mark}{row.row:<36} {row.ended}/{row.trials} ended, {unit.hours(row.left):.2f} to run"
+    if row.taken:
+        text += f"; took {unit.hours(row.taken):.2f}, predicted {unit.hours(row.predicted):.2f}"
+    return text
+
+
+def accuracy_lines(rows: Sequence[RowCost], unit: Unit) -> list[str]:
+    """Predicted against actual, over the trials that have finished."""
+    taken, predicted = (sum(getattr(row, key) for row in rows) for key in ("taken", "predicted"))
+    if not taken or not predicted:
+        return []
+    return [
+        f"  finished trials took {unit.hours(taken):.2f} {unit.name}; predicted by timed steps"
+        f" here: {unit.hours(predicted):.2f} ({taken / predicted:.2f} times as long)"
+    ]

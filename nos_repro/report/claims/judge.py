@@ -1,0 +1,41 @@
+"""The claims, each with what the records of a results folder say of it at every scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nos_repro.report.claims.evidence import ANY_SCALE, Finding
+from nos_repro.report.claims.listed import Claim, claims
+from nos_repro.report.claims.results import Results, not_run
+
+SHOWN_SCALES = ("paper", "small")
+"""At `smoke` nothing is learnt that a claim could be about: only when it is asked for."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim and its findings: one a scale with records, or one that says why there is none."""
+
+    claim: Claim
+    findings: list[Finding]
+
+
+def judge_claims(
+    found: Results, *, scale: str | None = None, only: Sequence[Claim] | None = None
+) -> list[Judged]:
+    """Every claim (or ``only`` some) at every scale there are records of (or at ``scale``)."""
+    return [Judged(c, judge_claim(c, found, scale)) for c in (claims() if only is None else only)]
+
+
+def judge_claim(claim: Claim, found: Results, scale: str | None = None) -> list[Finding]:
+    if claim.test is None:
+        return [Finding(ANY_SCALE, "cannot be tested here", f"because {claim.untested}")]
+    if not claim.test.source:
+        return [claim.test.judge(found, ANY_SCALE)]
+    begun = found.scales(claim.test.source)
+    wanted = (scale,) if scale is not None else SHOWN_SCALES
+    scales = [each for each in begun if each in wanted]
+    if not scales:
+        return [not_run(scale or "-", f"no record of {claim.test.source}")]
+    return [claim.test.judge(found, each) for each in scales]

@@ -1,0 +1,63 @@
+"""Claims about the language of update rules: decided by the language itself, at no scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from nos_repro.report.claims.evidence import ANY_SCALE, Effect, Finding, every, single
+from nos_repro.report.claims.results import Results
+from nos_repro.rules.rule import Rule
+
+WORDS_AN_ITERATION = 5
+
+
+@dataclass(frozen=True)
+class TokensTest:
+    """Each of the ``rules`` can be written in so many ``iterations``."""
+
+    rules: Sequence[str]
+    iterations: int
+    source = ""
+
+    def named(self) -> Iterator[tuple[str, str]]:
+        return iter(())
+
+    def judge(self, found: Results, scale: str) -> Finding:
+        lengths = {text: len(Rule.parse(text).tokens() or ()) for text in self.rules}
+        most = WORDS_AN_ITERATION * self.iterations
+        effects = [
+            _exact(f"{text}: {length} tokens", 0 < length <= most)
+            for text, length in lengths.items()
+        ]
+        return _finding(effects, "; ".join(effect.what for effect in effects))
+
+
+@dataclass(frozen=True)
+class EqualTest:
+    """The rules of each of the ``pairs`` are one, by normal form and by what they do in a probe."""
+
+    pairs: Sequence[Sequence[str]]
+    source = ""
+
+    def named(self) -> Iterator[tuple[str, str]]:
+        return iter(())
+
+    def judge(self, found: Results, scale: str) -> Finding:
+        effects = []
+        for one, other in self.pairs:
+            a, b = Rule.parse(one), Rule.parse(other)
+            same = a.normal() == b.normal() and a.fingerprint() == b.fingerprint()
+            effects.append(_exact(f"{one} {'is' if same else 'is not'} {other}", same))
+        return _finding(effects, "; ".join(effect.what for effect in effects))
+
+
+def _exact(what: str, so: bool) -> Effect:
+    return Effect(what, float(so), math.nan, math.nan, 1, "", float(not so), float(so))
+
+
+def _finding(effects: list[Effect], reason: str) -> Finding:
+    return Finding(
+        ANY_SCALE, every([single(effect) for effect in effects]).verdict, reason, effects
+    )

@@ -1,0 +1,63 @@
+"""The records that claims are tested from: each study and search of a results folder, read once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nos_repro.experiments.load import load_study
+from nos_repro.experiments.schema import SCALES, Study
+from nos_repro.experiments.selection import Outcome, outcomes
+from nos_repro.experiments.settings_file import find_config, read_values
+from nos_repro.experiments.store import Store
+from nos_repro.report.claims.evidence import Finding
+from nos_repro.report.search_history import History, read_history
+
+Rows = dict[str, Outcome]
+
+
+@dataclass
+class Results:
+    """A results folder. ``handed`` are the tests that a room downstream of this one has.
+
+    ``problems`` are what could not be read, a sentence each.
+    """
+
+    root: Path
+    handed: Mapping[str, Callable[..., Finding]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    _studies: dict[tuple[str, str], tuple[Study, Rows]] = field(default_factory=dict)
+    _histories: dict[tuple[str, str], History] = field(default_factory=dict)
+
+    def scales(self, name: str) -> list[str]:
+        """The scales at which there is anything of a study or search, `paper` first."""
+        known = read_values(find_config(name)).get("scales", {})
+        return [s for s in SCALES if s in known and self._begun(self.root / name / s)]
+
+    @staticmethod
+    def _begun(folder: Path) -> bool:
+        return any((folder / name).exists() for name in ("records.jsonl", "trials", "log.jsonl"))
+
+    def study(self, name: str, scale: str) -> tuple[Study, Rows]:
+        """A study and what the records say of its rows."""
+        if (name, scale) not in self._studies:
+            study = load_study(find_config(name), scale=scale)
+            store = Store(self.root, name, scale)
+            rows = {outcome.name: outcome for outcome in outcomes(study, store)}
+            self.problems += store.problems
+            self._studies[name, scale] = study, rows
+        return self._studies[name, scale]
+
+    def history(self, name: str, scale: str) -> History:
+        """A search, as far as its logs tell it."""
+        if (name, scale) not in self._histories:
+            history = read_history(find_config(name), self.root, scale=scale)
+            self.problems += history.problems
+            self._histories[name, scale] = history
+        return self._histories[name, scale]
+
+
+def not_run(scale: str, reason: str, **more: Any) -> Finding:
+    return Finding(scale, "not run", reason, **more)

@@ -1,0 +1,116 @@
+"""What a study costs by row: a known price, a budget's best use, predicted against taken."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from nos_repro.cli import main
+from nos_repro.errors import ConfigError
+from nos_repro.experiments.estimate import Cost, model_key, plan
+from nos_repro.experiments.schema import Halving, Row, Selection, Study
+from nos_repro.experiments.store import Store
+from nos_repro.launch.cost import (
+    RowCost,
+    Unit,
+    accuracy_lines,
+    check_budget,
+    cost_lines,
+    fitting,
+    row_costs,
+    unit_of,
+)
+from nos_repro.launch.settings import LauncherSettings
+from tests.experiments.helpers import digits_study
+from tests.launch.study import TINY
+from tests.report.records import accuracy, filled_store
+
+PRICE = Cost(step=2.0, evaluation=1.0, steps_per_epoch=4)
+"""An epoch of a trial costs 9 seconds."""
+
+
+def priced(study: Study, store: Store) -> list[RowCost]:
+    planned = plan(study, store)
+    return row_costs(planned, {model_key(entry.trial): PRICE for entry in planned}, store)
+
+
+def test_a_row_costs_its_sweep_and_its_repeats(tmp_path: Path) -> None:
+    study = digits_study(selection=Selection(repeats=3))
+    rows = priced(study, Store(tmp_path, "tiny", "smoke"))
+    assert [(row.row, row.trials, row.left) for row in rows] == [
+        ("SGD", 5, 45.0),
+        ("PowerSign", 5, 45.0),
+    ]
+
+
+def test_a_trial_that_two_rows_share_is_paid_once(tmp_path: Path) -> None:
+    study = digits_study({"a": Row("sgd"), "b": Row("sgd")}, selection=Selection())
+    rows = priced(study, Store(tmp_path, "tiny", "smoke"))
+    assert [row.left for row in rows] == [18.0, 0.0]
+
+
+def test_what_has_finished_is_predicted_too_and_held_against_what_it_took(tmp_path: Path) -> None:
+    study = digits_study(selection=Selection(repeats=1))
+    store = filled_store(study, tmp_path, lambda t: None if t.seed else accuracy(50.0))
+    rows = priced(study, store)
+    assert [(r.ended, r.left, r.predicted, r.taken) for r in rows] == [(2, 9.0, 18.0, 72.0)] * 2
+    (line,) = accuracy_lines(rows, Unit("CPU-hours", 100))
+    assert "took 4.00 CPU-hours" in line
+    assert "1.00 (4.00 times as long)" in line
+    text = "\n".join(cost_lines(rows, Unit("CPU-hours", 100), budget=0.25))
+    assert "0.50 CPU-hours to run" in text
+    assert "fits 1 of 2 rows" in text
+
+
+def test_a_budget_completes_as_many_rows_as_can_be() -> None:
+    costs = [50.0, 10.0, 30.0, 10.0, 25.0, 0.0]
+    rows = [RowCost(str(n), 1, 0, cost, 0.0, 0.0) for n, cost in enumerate(costs)]
+    for budget in (0.0, 9.0, 20.0, 45.0, 74.0, 125.0):
+        chosen = fitting(rows, budget)
+        assert sum(costs[int(name)] for name in chosen) <= budget
+        most = max(
+            len(some)
+            for size in range(len(costs) + 1)
+            for some in itertools.combinations(costs, size)
+            if sum(some) <= budget
+        )
+        assert len(chosen) == most
+        assert chosen == sorted(chosen)
+
+
+def test_the_unit_is_of_cores_or_of_gpus() -> None:
+    assert unit_of(None, threads=2).hours(3600) in (2, 1)  # on a GPU machine an hour of it
+    slurm = LauncherSettings(name="slurm", gpus=4, nodes=2)
+    assert unit_of(slurm, 1) == Unit("GPU-hours", 8)
+    cores = LauncherSettings(name="slurm", gpus=0, cpus=3, nodes=2)
+    assert unit_of(cores, 1).name == "CPU-hours"
+
+
+def test_a_budget_has_to_be_hours_and_a_race_has_none() -> None:
+    with pytest.raises(ConfigError, match="positive"):
+        check_budget(digits_study(), float("nan"))
+    race = digits_study(
+        selection=Selection(), halving=Halving([1]),
+        training=digits_study().training.__class__(epochs=2),
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="halving"):
+        check_budget(race, 1.0)
+
+
+def test_a_budget_chooses_rows_and_says_what_they_took(tmp_path: Path, capsys) -> None:
+    config = tmp_path / "tiny.yaml"
+    study = {**TINY, "training": {"epochs": 1}, "selection": {"repeats": 0}}
+    study["rows"] = {"one": {"optimizer": "powersign"}, "two": {"optimizer": "sgd"}}
+    OmegaConf.save(OmegaConf.create(study), config)
+    words = ["run", str(config), "--scale", "smoke", "--results", str(tmp_path / "results")]
+    assert main([*words, "--budget", "1e-9"]) == 2
+    assert "no row fits; the cheapest takes" in capsys.readouterr().err
+    assert main([*words, "--dry-run", "--budget", "1"]) == 0
+    text = capsys.readouterr().out
+    assert "fits 2 of 2 rows" in text
+    assert not (tmp_path / "results").exists()
+    assert main([*words, "--budget", "1", "--workers", "0"]) == 0
+    printed = capsys.readouterr()
+    assert "2 of 2 rows fit 1" in printed.err
+    assert "finished trials took" in printed.out
