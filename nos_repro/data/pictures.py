@@ -11,8 +11,7 @@ What is shown at half its size or less, libjpeg makes smaller while it decodes: 
 spared at 2 times the size, 37 % at 4 times (Pillow alone: 41 % and 61 %). The price is a crop whose
 edges lie on whole pixels of the smaller image, at most half a pixel of the result away.
 
-Pillow also reads the header (0.03), and decodes what simplejpeg refuses (CMYK, harmless damage) and
-what is no JPEG.
+Pillow also decodes what is no JPEG and what simplejpeg refuses: CMYK, harmless damage.
 
 Greyscale and CMYK become RGB as Pillow converts them. An orientation in EXIF is ignored, as
 torchvision's ImageFolder does.
@@ -20,10 +19,8 @@ torchvision's ImageFolder does.
 
 from __future__ import annotations
 
-import contextlib
 import io
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -35,59 +32,78 @@ from torch import Tensor
 from nos_repro.data.views import Box, Size, View, recolour
 from nos_repro.errors import DataError
 
+__all__ = ["show", "simplejpeg"]
+
 try:
-    from simplejpeg import decode_jpeg
+    import simplejpeg
 except ImportError:
-    decode_jpeg = None
+    simplejpeg = None
 
 SCALES = (8, 4, 2)
 """By which libjpeg can divide an image's size while it decodes."""
 
+Choose = Callable[[Size], View]
+Part = UInt8[Tensor, "3 height width"]
 
-def show(file: str, choose: Callable[[Size], View], target: UInt8[Tensor, "3 size size"]) -> None:
+
+def show(file: str, choose: Choose, target: UInt8[Tensor, "3 size size"]) -> None:
     """Writes into `target` what `choose` wants seen of an image of the file's size.
 
     Raises DataError naming the file where it is missing, truncated or no image.
     """
+    size = target.shape[-1]
     try:
-        data = Path(file).read_bytes()
-        with Image.open(io.BytesIO(data)) as image:
-            view = choose(Size(image.height, image.width))
-            part = _decode(image, data, view.box, target.shape[-1])
+        with open(file, "rb") as opened:
+            data = opened.read()
+        view, part = _by_simplejpeg(data, choose, size) or _by_pillow(data, choose, size)
     except UnidentifiedImageError as error:
         raise DataError(_message(file, "not an image")) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(_message(file, _reason(error))) from error
     # torch's quick kernel wants the channels together, and says nothing where they are not
     part = part[None].contiguous(memory_format=torch.channels_last)
-    seen = F.interpolate(part, target.shape[-2:], mode="bilinear", antialias=True)[0]
+    seen = F.interpolate(part, (size, size), mode="bilinear", antialias=True)[0]
     recolour(seen.flip(2) if view.mirrored else seen, view.colours, target)
 
 
-def _decode(
-    image: Image.Image, data: bytes, box: Box, size: int
-) -> UInt8[Tensor, "3 height width"]:
-    """The box's pixels: all that the file has there, or fewer that are still enough for `size`."""
-    if image.format not in ("JPEG", "MPO"):
-        return _cut(image, box)
+def _by_simplejpeg(data: bytes, choose: Choose, size: int) -> tuple[View, Part] | None:
+    """The view and its box's pixels; None for what Pillow has the last word on."""
+    if simplejpeg is None:
+        return None
+    try:
+        height, width, space, _ = simplejpeg.decode_jpeg_header(data)
+        if space in ("CMYK", "YCCK"):  # Pillow's conversion is another, by a level
+            return None
+        view = choose(Size(height, width))
+        _, whole, box = _scaled(view.box, Size(height, width), size)
+        pixels = simplejpeg.decode_jpeg(data, min_height=whole.height, min_width=whole.width)
+    except ValueError:
+        return None
+    part = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
+    return view, torch.from_numpy(part).permute(2, 0, 1)
+
+
+def _by_pillow(data: bytes, choose: Choose, size: int) -> tuple[View, Part]:
+    """The view and its box's pixels. Raises what Pillow raises."""
+    with Image.open(io.BytesIO(data)) as image:
+        view = choose(Size(image.height, image.width))
+        box = view.box
+        if image.format in ("JPEG", "MPO"):
+            scale, _, box = _scaled(box, Size(image.height, image.width), size)
+            if scale > 1:
+                image.draft(None, (image.width // scale, image.height // scale))
+        part = image.crop((box.left, box.top, box.left + box.width, box.top + box.height))
+        part = part if part.mode == "RGB" else part.convert("RGB")
+    return view, torch.from_numpy(np.array(part)).permute(2, 0, 1)
+
+
+def _scaled(box: Box, whole: Size, size: int) -> tuple[int, Size, Box]:
+    """How many times smaller a JPEG may be decoded, how large it is then, and where the box."""
     scale = max((s for s in SCALES if min(box.height, box.width) >= s * size), default=1)
-    small = Size(-(-image.height // scale), -(-image.width // scale))
-    if scale > 1:
-        box = box.scaled(scale, small)
-    if decode_jpeg is not None and image.mode in ("RGB", "L"):
-        with contextlib.suppress(ValueError):  # Pillow has the last word on what is damage
-            pixels = decode_jpeg(data, min_height=small.height, min_width=small.width)
-            part = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
-            return torch.from_numpy(part).permute(2, 0, 1)
-    if scale > 1:
-        image.draft(None, (image.width // scale, image.height // scale))
-    return _cut(image, box)
-
-
-def _cut(image: Image.Image, box: Box) -> UInt8[Tensor, "3 height width"]:
-    part = image.crop((box.left, box.top, box.left + box.width, box.top + box.height))
-    part = part if part.mode == "RGB" else part.convert("RGB")
-    return torch.from_numpy(np.array(part)).permute(2, 0, 1)
+    if scale == 1:
+        return scale, whole, box
+    small = Size(-(-whole.height // scale), -(-whole.width // scale))
+    return scale, small, box.scaled(scale, small)
 
 
 def _message(file: str, reason: str) -> str:
