@@ -99,7 +99,7 @@ def _central_view(image: int, shape: Size) -> View:
 
 def _batches(
     images: ImageSet,
-    batches: Iterable[Int64[Tensor, " batch"]],
+    batches: Iterable[Tensor],
     view: Callable[[int, Size], View],
     size: int,
     workers: int,

@@ -6,7 +6,8 @@ NumPy's, from a generator that is the image's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -71,24 +72,25 @@ class View(NamedTuple):
 
 def draw_view(generator: np.random.Generator, size: Size, jitter: Mapping[str, float]) -> View:
     """A random sight of an image of this size, for training."""
-    box = draw_box(generator, size)
-    mirrored = bool(generator.integers(2))
-    names = [str(name) for name in generator.permutation(sorted(jitter))]
-    factors = {name: 1 + jitter[name] * generator.uniform(-1, 1) for name in sorted(jitter)}
-    return View(box, mirrored, tuple((name, factors[name]) for name in names))
+    draws = iter(generator.random(2 * TRIES + 3 + 2 * len(jitter)).tolist())
+    box = _draw_box(draws, size)
+    mirrored = next(draws) < 0.5
+    steps = [(next(draws), name, 1 + x * (2 * next(draws) - 1)) for name, x in jitter.items()]
+    return View(box, mirrored, tuple((name, factor) for _, name, factor in sorted(steps)))
 
 
-def draw_box(generator: np.random.Generator, size: Size) -> Box:
+def _draw_box(draws: Iterator[float], size: Size) -> Box:
     """A crop whose area is uniform and whose aspect is uniform in its logarithm."""
     height, width = size
-    areas = height * width * generator.uniform(AREA[0], AREA[1], TRIES)
-    aspects = np.exp(generator.uniform(np.log(ASPECT[0]), np.log(ASPECT[1]), TRIES))
-    place = generator.uniform(size=2)
-    for h, w in zip(np.sqrt(areas / aspects), np.sqrt(areas * aspects), strict=True):
-        crop = Size(round(h), round(w))
+    down, across = next(draws), next(draws)
+    tries = [(next(draws), next(draws)) for _ in range(TRIES)]
+    for a, b in tries:
+        area = height * width * (AREA[0] + (AREA[1] - AREA[0]) * a)
+        aspect = ASPECT[0] * (ASPECT[1] / ASPECT[0]) ** b
+        crop = Size(round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect)))
         if 0 < crop.height <= height and 0 < crop.width <= width:
-            top = int(place[0] * (height - crop.height + 1))
-            left = int(place[1] * (width - crop.width + 1))
+            top = int(down * (height - crop.height + 1))
+            left = int(across * (width - crop.width + 1))
             return Box(top, left, *crop)
     aspect = min(max(width / height, ASPECT[0]), ASPECT[1])
     crop = Size(min(height, round(width / aspect)), min(width, round(height * aspect)))
@@ -110,16 +112,16 @@ def _central(size: Size, crop: Size) -> Box:
 Pixels = Float[Tensor, "3 height width"]
 
 
-def _grey(pixels: Pixels) -> Float[Tensor, "height width"]:
-    grey = pixels[0] * GREY[0]
-    return grey.add_(pixels[1], alpha=GREY[1]).add_(pixels[2], alpha=GREY[2])
+def _grey(pixels: Pixels, weight: float) -> Float[Tensor, "height width"]:
+    grey = pixels[0] * (GREY[0] * weight)
+    return grey.add_(pixels[1], alpha=GREY[1] * weight).add_(pixels[2], alpha=GREY[2] * weight)
 
 
 # fmt: off
-COLOURS: dict[str, Callable[[Pixels], Tensor | float]] = {
-    # a step moves every pixel away from, or towards:
-    "brightness": lambda pixels: 0.0,
-    "contrast":   lambda pixels: float(_grey(pixels).numpy().mean()),
+COLOURS: dict[str, Callable[[Pixels, float], Tensor]] = {
+    # a step mixes every pixel with this, which has the weight that the pixel has not
+    "brightness": lambda pixels, weight: torch.zeros(()),
+    "contrast":   lambda pixels, weight: torch.tensor(_grey(pixels, weight).numpy().mean()),
     "saturation": _grey,
 }
 # fmt: on
@@ -137,11 +139,6 @@ def recolour(
     pixels = torch.empty(image.shape)
     pixels.copy_(image)
     for name, factor in steps:
-        anchor = COLOURS[name](pixels)
-        pixels.mul_(factor)
-        if isinstance(anchor, Tensor):
-            pixels.add_(anchor, alpha=1 - factor)
-        elif anchor:
-            pixels.add_((1 - factor) * anchor)
+        torch.add(COLOURS[name](pixels, 1 - factor), pixels, alpha=factor, out=pixels)
         pixels.clamp_(0, 255)
-    target.copy_(pixels.round_())
+    target.copy_(pixels.round_().to(torch.uint8))  # quicker than to change type and layout at once
