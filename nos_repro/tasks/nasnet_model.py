@@ -1,4 +1,4 @@
-"""NASNet-A (Zoph et al. 2017): two kinds of cells, written down as tables, and what is built of them.
+"""NASNet-A (Zoph et al. 2017): two kinds of cells as tables, and the network that is built of them.
 
 What the paper leaves out is the authors' TensorFlow code: "same" padding as TensorFlow has it, the
 stem, the factorised reduction, the auxiliary head, the initial weights.
@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from nos_repro.tasks.depthwise import depthwise
 
 Map = Float[Tensor, "batch channels height width"]
+Out = Float[Tensor, "batch channels_out height_out width_out"]
 
 
 class Operation(NamedTuple):
-    """`sep5(0)` is a separable 5x5 convolution of state 0; `avg3`, `max3` are pools, `id` nothing."""
+    """`sep5(0)` is a separable 5x5 convolution of state 0; `avg3`, `max3` are pools."""
 
     kind: str
     kernel: int
@@ -89,8 +90,10 @@ class Convolution(nn.Conv2d):
         super().__init__(inputs, outputs, kernel, stride=stride, groups=groups, bias=False)
         start(self.weight, kernel * kernel * outputs // groups)
 
-    def forward(self, x: Map) -> Map:
+    def forward(self, x: Map) -> Out:
         (kernel, stride), (height, width) = (self.kernel_size[0], self.stride[0]), x.shape[2:]
+        if kernel == stride == 1 and x.is_contiguous(memory_format=torch.channels_last):
+            return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1)).permute(0, 3, 1, 2)
         rows, columns = same_padding(height, kernel, stride), same_padding(width, kernel, stride)
         even = rows[0] == rows[1] and columns[0] == columns[1]
         if not even:
@@ -133,7 +136,7 @@ class ReplicaNorm(nn.Module):
         self.register_buffer("batch_mean", torch.zeros(channels), persistent=False)
         self.register_buffer("batch_variance", torch.ones(channels), persistent=False)
 
-    def forward(self, x: Map) -> Map:
+    def forward(self, x: Map) -> Out:
         mean, variance, rate = self.mean, self.variance, 0.0
         if self.training:
             self.passes += 1
@@ -155,7 +158,7 @@ class Separable(nn.Module):
         self.pointwise2 = Convolution(outputs, outputs)
         self.norm2 = ReplicaNorm(outputs)
 
-    def forward(self, active: Map) -> Map:
+    def forward(self, active: Map) -> Out:
         inner = F.relu_(self.norm1(self.pointwise1(self.depthwise1(active))))
         out: Tensor = self.norm2(self.pointwise2(self.depthwise2(inner)))
         return out
@@ -171,9 +174,10 @@ class FactorisedReduction(nn.Module):
         self.path2 = Convolution(inputs, outputs - outputs // 2)
         self.norm = ReplicaNorm(outputs)
 
-    def forward(self, active: Map) -> Map:
-        shifted = F.pad(active, (0, 1, 0, 1))[:, :, 1:, 1:]
-        paths = self.path1(active[:, :, ::2, ::2]), self.path2(shifted[:, :, ::2, ::2])
+    def forward(self, active: Map) -> Out:
+        height, width = active.shape[2:]
+        behind = F.pad(active[:, :, 1::2, 1::2], (0, width % 2, 0, height % 2))
+        paths = self.path1(F.avg_pool2d(active, 1, 2)), self.path2(behind)
         out: Tensor = self.norm(torch.cat(paths, dim=1))
         return out
 
@@ -185,7 +189,7 @@ class Projection(nn.Sequential):
         super().__init__(Convolution(inputs, outputs), ReplicaNorm(outputs))
 
 
-def pool(kind: str, x: Map, kernel: int, stride: int) -> Map:
+def pool(kind: str, x: Map, kernel: int, stride: int) -> Out:
     """An average or a maximum over the pixels that are there, padded as TensorFlow does it.
 
     `ceil_mode` is the padding behind.
@@ -248,8 +252,10 @@ class Cell(nn.Module):
         self,
         current: Float[Tensor, "batch channels_in height width"],
         previous: Float[Tensor, "batch channels_before height_before width_before"],
-    ) -> Float[Tensor, "batch channels_out height_out width_out"]:
-        states = [self.current(current), self.previous(previous) if self.previous else previous]
+    ) -> Out:
+        states: list[Tensor] = [self.current(current), previous]
+        if self.previous is not None:
+            states[1] = self.previous(previous)
         active: dict[int, Tensor] = {} if self.previous else {1: previous}
 
         def apply(name: str, operation: Operation) -> Tensor:
@@ -343,8 +349,9 @@ class NASNet(nn.Module):
         self.auxiliary: AuxiliaryHead | None = None
         if auxiliary is not None:
             side = inner_side(auxiliary, stem)
-            channels = self.cells[self.auxiliary_after].shape.channels
-            self.auxiliary = AuxiliaryHead(channels, side, classes)
+            seen = shapes[self.auxiliary_after + 2]
+            assert seen is not None
+            self.auxiliary = AuxiliaryHead(seen.channels, side, classes)
         self.dropout = nn.Dropout(dropout)
         self.classifier = Classifier(cell.shape.channels, classes)
 
@@ -375,7 +382,7 @@ def norms(network: nn.Module) -> list[ReplicaNorm]:
     return [module for module in network.modules() if isinstance(module, ReplicaNorm)]
 
 
-def decayed(network: nn.Module) -> list[nn.Parameter]:
+def decayed(network: nn.Module) -> list[Tensor]:
     """The weights of convolutions and linear layers: what weight decay acts on."""
     layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     return [layer.weight for layer in layers]
