@@ -84,6 +84,7 @@ def test_a_config_has_no_empty_keys(path: Path) -> None:
 PAPER_SUMS = [
     ("table1", 14, {"best_test": 1308.5, "final_test": 1297.2}),
     ("table2", 16, {"best_test": 1522.4, "final_test": 1520.3}),
+    ("table3", 3, {"final_val": 221.2, "final_val_top5_accuracy": 275.0}),
     ("table5", 4, {"best_val": 274.7, "best_test": 261.6}),
     (
         "table4",

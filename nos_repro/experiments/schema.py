@@ -27,6 +27,7 @@ METRICS: dict[str, Literal["max", "min"]] = {
     "bleu_tokenised": "max",
     "loss":           "min",
     "perplexity":     "min",
+    "top5_accuracy":  "max",
 }
 # fmt: on
 NAMED_COLUMN = re.compile("(final|best)_(train|val|test)_(.+)")

@@ -22,6 +22,8 @@ SMALL = {
     "ptb_lstm":    {"data": "pydoc", "hidden": 24, "embedding": 16, "batch_size": 8},
     "gnmt":        {"data": "numbers", "train_pairs": 96, "vocabulary": 60, "layers": 2,
                     "width": 16, "batch_size": 24, "beam": 1},
+    "nasnet":      {"classes": 10, "size": 32, "stem": "cifar", "cells": 1, "filters": 24,
+                    "batch_size": 64, "replicas": 2, "steps_per_epoch": 6, "channels_last": True},
 }
 RATES = {"rosenbrock": 1e-4}
 # fmt: on

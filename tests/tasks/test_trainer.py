@@ -21,6 +21,9 @@ CASES = {
     "ptb_lstm":    {"data": "pydoc", "hidden": 24, "embedding": 16, "steps_per_epoch": 5},
     "gnmt":        {"data": "numbers", "train_pairs": 96, "vocabulary": 60, "layers": 2,
                     "width": 16, "batch_size": 24, "beam": 1},
+    "nasnet":      {"data": "digits", "classes": 10, "size": 32, "stem": "cifar", "cells": 1,
+                    "filters": 24, "batch_size": 32, "replicas": 1, "steps_per_epoch": 3,
+                    "auxiliary": 0.0},
 }
 # fmt: on
 EPOCHS = 2

@@ -1,0 +1,85 @@
+"""Training steps of NASNet-A mobile on one core, against PyPI's `pretrainedmodels`.
+
+Batches of 32 images of 224 pixels, forward, backward and an SGD step, fp32. The peer is taken as it
+comes (contiguous) and in channels-last; ours is as a study has it, without its auxiliary head,
+which the peer does not have. The processor's time is compared, for another process on the core
+takes turns with this one.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nos_repro.bench.runner import Ratio, Row, register_benchmark
+from nos_repro.tasks.nasnet_model import NASNet, norms
+
+IMAGES, SIDE, CLASSES, ROUNDS = 32, 224, 1000, 5
+AS_IT_COMES, CHANNELS_LAST = 1.8, 1.1
+
+
+@register_benchmark("nasnet-step")
+def nasnet_step() -> Iterator[Row]:
+    """Images a second of each, and how many times faster than either form of the peer ours is."""
+    try:
+        import pretrainedmodels
+    except ImportError:
+        print("  the peer is not installed: pip install pretrainedmodels")
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        peer = pretrainedmodels.nasnetamobile(num_classes=CLASSES, pretrained=None)
+        ours, last = NASNet(4, 1056, CLASSES), torch.channels_last
+        subjects = {
+            "ours, channels-last": _Steps(ours, lambda x: ours(x)[0], last),
+            "peer, as it comes": _Steps(peer, peer, torch.contiguous_format),
+        }
+        other = copy.deepcopy(peer)
+        subjects["peer, channels-last"] = _Steps(other, other, last)
+        seconds = _in_turns(subjects)
+        for name, taken in seconds.items():
+            yield Row(name, Ratio.rate(taken, IMAGES, "images/s"))
+        mine, plain, theirs = subjects
+        for name, budget in ((plain, AS_IT_COMES), (theirs, CHANNELS_LAST)):
+            what = f"times faster than the {name}"
+            yield Row(what, Ratio.between(seconds, name, mine), at_least=budget)
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _Steps:
+    def __init__(
+        self, network: nn.Module, logits: Callable[[Tensor], Tensor], layout: torch.memory_format
+    ) -> None:
+        generator = torch.Generator().manual_seed(0)
+        images = 2 * torch.rand(IMAGES, 3, SIDE, SIDE, generator=generator) - 1
+        self.network = network.to(memory_format=layout)
+        self.images = images.contiguous(memory_format=layout)
+        self.labels = torch.randint(0, CLASSES, (IMAGES,), generator=generator)
+        self.logits = logits
+        self.optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
+
+    def __call__(self) -> None:
+        self.optimizer.zero_grad()
+        torch.autograd.backward(F.cross_entropy(self.logits(self.images), self.labels))
+        self.optimizer.step()
+        for layer in norms(self.network):
+            layer.passes = 0
+
+
+def _in_turns(subjects: dict[str, _Steps]) -> dict[str, list[float]]:
+    """Seconds of the processor that each took in each round, the first one not kept."""
+    seconds: dict[str, list[float]] = {name: [] for name in subjects}
+    for i in range(1 + ROUNDS):
+        for name in subjects if i % 2 == 0 else reversed(list(subjects)):
+            start = time.process_time()
+            subjects[name]()
+            if i > 0:
+                seconds[name].append(time.process_time() - start)
+    return seconds

@@ -1,0 +1,133 @@
+"""ImageNet, and every other set of photographs in class folders: found, and cut into batches.
+
+A tree is looked for as people have it: `train/<class>/*.JPEG` and `val/<class>/*.JPEG` (or
+`test/`), images of any size and form, in the data folder or at a path of its own. torchvision's
+ImageNet is such a tree; where its `meta.bin` lies beside it, it is also checked for being whole.
+
+Nothing is decoded but what a batch shows. A training batch is a pure function of (seed, epoch,
+image): a run that resumes inside an epoch, or on other processes, sees what was left, to the bit.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from nos_repro.data.batches import epoch_order
+from nos_repro.data.pictures import show
+from nos_repro.data.trees import ImageSet, ImageTrees, find_images
+from nos_repro.data.views import JITTER, Size, View, central_view, draw_view
+from nos_repro.data.workers import in_order
+
+__all__ = ["ImageSet", "ImageTrees", "eval_batches", "find_images", "train_batches"]
+
+Batch = tuple[UInt8[Tensor, "batch 3 size size"], Int64[Tensor, " batch"]]
+
+VIEWS = 3
+"""First word of a view's seed, beside those of `batches`."""
+
+PIECE = 32
+"""Images that a worker makes at a time: a large batch is the work of several."""
+
+
+class _Piece(NamedTuple):
+    """What a worker is told: some images of a batch, and where their files are."""
+
+    images: list[int]
+    files: list[str]
+
+
+def train_batches(
+    images: ImageSet,
+    *,
+    size: int,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+    jitter: Mapping[str, float] = JITTER,
+) -> Iterator[Batch]:
+    """The batches of one epoch from batch `start` on: random resized crop, mirror, colour jitter.
+
+    What does not fill a batch is left out, other images each epoch. `batch_size` is that of all
+    `world` processes together, and a multiple of their number; each makes its own slice alone.
+    `workers` processes make the batches ahead of their use; 0: this one, when they are asked for.
+    The pixels' memory is channels-last.
+
+    Raises DataError naming a file that cannot be used.
+    """
+    assert batch_size % world == 0, (batch_size, world)
+    order = epoch_order(len(images), seed, epoch)
+    share = batch_size // world
+    chosen = (
+        order[k * batch_size + rank * share :][:share]
+        for k in range(start, len(order) // batch_size)
+    )
+    draw = functools.partial(_training_view, seed=seed, epoch=epoch, jitter=dict(jitter))
+    return _batches(images, chosen, draw, size, workers)
+
+
+def eval_batches(
+    images: ImageSet, *, size: int, batch_size: int, workers: int = 0
+) -> Iterator[Batch]:
+    """All images in order, the central 87.5 % of each; the last batch may be short.
+
+    Raises DataError naming a file that cannot be used.
+    """
+    chosen = torch.split(torch.arange(len(images)), batch_size)
+    return _batches(images, chosen, _central_view, size, workers)
+
+
+def _training_view(
+    image: int, shape: Size, *, seed: int, epoch: int, jitter: Mapping[str, float]
+) -> View:
+    return draw_view(np.random.default_rng([VIEWS, seed, epoch, image]), shape, jitter)
+
+
+def _central_view(image: int, shape: Size) -> View:
+    return central_view(shape)
+
+
+def _batches(
+    images: ImageSet,
+    batches: Iterable[Tensor],
+    view: Callable[[int, Size], View],
+    size: int,
+    workers: int,
+) -> Iterator[Batch]:
+    """Each batch of places as pixels and labels; the workers are sent names and return pixels."""
+    labels: list[Tensor] = []
+
+    def pieces() -> Iterator[_Piece]:
+        for batch in batches:
+            labels.append(images.labels[batch])
+            for places in torch.split(batch, PIECE):
+                some = places.tolist()
+                yield _Piece(some, [images.path(place) for place in some])
+
+    made = in_order(functools.partial(_make, view=view, size=size), pieces(), workers)
+    for first in made:
+        own = labels.pop(0)
+        parts = [first]
+        while sum(len(part) for part in parts) < len(own):
+            parts.append(next(made))
+        yield (first if len(parts) == 1 else torch.cat(parts)), own
+
+
+def _make(
+    piece: _Piece, *, view: Callable[[int, Size], View], size: int
+) -> UInt8[Tensor, "images 3 size size"]:
+    """The images of a piece as they are to be seen."""
+    pixels = torch.empty(len(piece.images), size, size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+    for target, image, file in zip(pixels, piece.images, piece.files, strict=True):
+        show(file, functools.partial(view, image), target)
+    return pixels

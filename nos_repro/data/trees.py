@@ -1,0 +1,212 @@
+"""Class folders full of images: what is there is listed, whole or refused; nothing is decoded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from nos_repro.errors import DataError, unknown
+
+SUFFIXES = {
+    *(".jpg", ".jpeg", ".png", ".ppm", ".bmp"),
+    *(".pgm", ".tif", ".tiff", ".webp"),
+}
+"""Of files that are images; torchvision's list."""
+
+EVALUATION = ("val", "test")
+"""Names of the part that nobody trains on, in the order in which they are looked for."""
+
+ARCHIVES = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")
+META = "meta.bin"
+"""torchvision's digest of ImageNet's development kit."""
+
+SHOWN = 5
+"""Names that an error lists before it counts the rest."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """The files of one part and their classes, by class and then by name."""
+
+    folder: Path
+    names: np.ndarray
+    """Bytes, below the folder: 1.3 million Python strings would be 150 MB a process."""
+    labels: Int64[Tensor, " images"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def path(self, image: int) -> str:
+        return os.path.join(self.folder, os.fsdecode(bytes(self.names[image])))
+
+
+@dataclass(frozen=True, eq=False)
+class ImageTrees:
+    """The parts of a set that are there, which have the same classes; sorted by name."""
+
+    root: Path
+    classes: tuple[str, ...]
+    parts: Mapping[str, ImageSet]
+
+    @property
+    def train(self) -> ImageSet:
+        """Raises DataError where there is none."""
+        return self._part("train")
+
+    @property
+    def val(self) -> ImageSet:
+        """Raises DataError where there is none."""
+        return self._part("val")
+
+    def _part(self, name: str) -> ImageSet:
+        if name not in self.parts:
+            here = " ".join(self.parts)
+            raise DataError(
+                f"{self.root} has no {name} images, only {here}\n"
+                f"  put them there as {name}/<class>/*.JPEG, the same {len(self.classes):,} classes"
+            )
+        return self.parts[name]
+
+    @property
+    def fingerprint(self) -> int:
+        """A number of 48 bits that changes with the classes or their order."""
+        digest = hashlib.sha256("\n".join(self.classes).encode()).digest()
+        return int.from_bytes(digest[:6], "big")
+
+
+def find_images(name: str, data_dir: Path) -> ImageTrees:
+    """The set of that name in the data folder, or at that absolute path.
+
+    Raises DataError where it is missing, or a class folder is empty or holds what is no image, or
+    the parts have different classes.
+    """
+    root = Path(data_dir) / Path(name).expanduser()
+    folders = {"train": root / "train", "val": _evaluation(root)}
+    parts = {part: _scan(folder) for part, folder in folders.items() if folder.is_dir()}
+    if not parts:
+        raise DataError(_missing(name, root, Path(data_dir)))
+    names = {part: classes for part, (classes, _) in parts.items()}
+    if len(names) == 2 and names["train"] != names["val"]:
+        raise DataError(
+            f"{folders['train']} and {folders['val']} must have the same classes\n"
+            f"  only in the first: {_some(_less(names['train'], names['val']))}\n"
+            f"  only in the second: {_some(_less(names['val'], names['train']))}"
+        )
+    trees = ImageTrees(
+        root, next(iter(names.values())), {part: images for part, (_, images) in parts.items()}
+    )
+    if (root / META).is_file():
+        _check_whole(trees)
+    return trees
+
+
+def _evaluation(root: Path) -> Path:
+    found = [root / part for part in EVALUATION if (root / part).is_dir()]
+    return found[0] if found else root / EVALUATION[0]
+
+
+def _scan(folder: Path) -> tuple[tuple[str, ...], ImageSet]:
+    """The classes of a part and its files."""
+    entries = sorted(e.name for e in os.scandir(folder) if e.is_dir() and e.name[0] != ".")
+    if not entries:
+        raise DataError(
+            f"{folder} holds no class folders\n  put its images there as {folder.name}/<class>/*"
+        )
+    names: list[bytes] = []
+    counts: list[int] = []
+    foreign: list[str] = []
+    for entry in entries:
+        before = len(names)
+        for file in _files(folder, entry):
+            if os.path.splitext(file)[1].lower() in SUFFIXES:
+                names.append(os.fsencode(file))
+            else:
+                foreign.append(file)
+        counts.append(len(names) - before)
+    if foreign:
+        raise DataError(f"not images, in {folder}: {_some(foreign)}\n  move them elsewhere")
+    empty = [entry for entry, count in zip(entries, counts, strict=True) if count == 0]
+    if empty:
+        raise DataError(
+            f"class folders without an image, in {folder}: {_some(empty)}\n"
+            "  fill them, or remove them from every part"
+        )
+    labels = torch.arange(len(entries)).repeat_interleave(torch.tensor(counts))
+    return tuple(entries), ImageSet(folder, np.array(names), labels)
+
+
+def _files(folder: Path, name: str) -> Iterator[str]:
+    """All files of a class, also those in folders of its own, less the hidden ones."""
+    for where, below, files in os.walk(folder / name, followlinks=True):
+        below[:] = sorted(entry for entry in below if entry[0] != ".")
+        place = os.path.relpath(where, folder)
+        yield from (os.path.join(place, file) for file in sorted(files) if file[0] != ".")
+
+
+def _check_whole(trees: ImageTrees) -> None:
+    """Raises DataError unless the classes and the validation images are all of `meta.bin`'s."""
+    file = trees.root / META
+    try:
+        _, of_validation = torch.load(file, weights_only=True)
+        classes = set(of_validation)
+    except (OSError, RuntimeError, EOFError, ValueError, TypeError, pickle.PickleError) as error:
+        raise DataError(
+            f"{file} is not torchvision's ({type(error).__name__})\n"
+            "  remove it; torchvision makes it again of the development kit"
+        ) from error
+    if classes != set(trees.classes):
+        raise DataError(
+            f"{trees.root} has {len(trees.classes):,} classes, its {META} {len(classes):,}\n"
+            f"  missing: {_some(_less(sorted(classes), trees.classes))}; "
+            f"not expected: {_some(_less(trees.classes, classes))}"
+        )
+    if "val" in trees.parts and len(trees.val) != len(of_validation):
+        raise DataError(
+            f"{trees.val.folder} holds {len(trees.val):,} images, by {file} there are "
+            f"{len(of_validation):,}\n  unpack it again"
+        )
+
+
+def _missing(name: str, root: Path, data_dir: Path) -> str:
+    if any((root / archive).is_file() for archive in ARCHIVES):
+        return (
+            f"{root} holds ImageNet's archives, not yet unpacked\n  unpack them: python -c "
+            f"\"from torchvision.datasets import ImageNet as N; N('{root}', 'train'); "
+            f"N('{root}', 'val')\""
+        )
+    known = sorted(
+        path.name
+        for path in (data_dir.iterdir() if data_dir.is_dir() else ())
+        if any((path / part).is_dir() for part in ("train", *EVALUATION))
+    )
+    what = (
+        f"{root} has neither train/ nor {' nor '.join(f'{part}/' for part in EVALUATION)}"
+        if root.is_dir()
+        else unknown("image set", name, known) + f" (in {data_dir})"
+        if known
+        else f"no image set '{name}' in {data_dir}"
+    )
+    return (
+        f"{what}\n  put it there as {root}/train/<class>/*.JPEG and {root}/val/<class>/*.JPEG, "
+        "or name another folder by --data DIR or NOS_REPRO_DATA"
+    )
+
+
+def _less(names: Sequence[str], others: object) -> list[str]:
+    return [name for name in names if name not in others]  # type: ignore[operator]
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = list(names[:SHOWN])
+    if len(names) > SHOWN:
+        shown.append(f"and {len(names) - SHOWN:,} more")
+    return " ".join(shown) or "-"

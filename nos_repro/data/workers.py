@@ -1,0 +1,110 @@
+"""Work that other processes do ahead of its use, in order: torch's DataLoader, made well-behaved.
+
+Beside what it does by itself: a worker outlives neither its parent nor its usefulness; signals that
+are meant for the trial (a cluster sends them to every process) are the trial's to answer; the
+parent's random numbers stay untouched; and a user's mistake arrives as the error that it is.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from nos_repro.errors import NosError
+
+IGNORED = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+"""What a cluster or a terminal sends to all: a worker goes on, so that the trial can be saved."""
+
+WATCH_SECONDS = 1.0
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+
+def in_order(work: Callable[[J], R], jobs: Iterable[J], workers: int) -> Iterator[R]:
+    """`work(job)` of every job, in order, by that many processes; 0: by this one, when asked.
+
+    Two jobs a worker are begun ahead. What `work` raises is raised here; a NosError as it is.
+    """
+    if workers == 0:
+        yield from map(work, jobs)
+        return
+    linux = sys.platform == "linux"
+    loader: DataLoader[Any] = DataLoader(
+        _Work(work),
+        sampler=jobs,
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        worker_init_fn=_start_worker,
+        multiprocessing_context="fork" if linux else None,
+        generator=torch.Generator(),  # it would draw the workers' seeds from the trial's own
+    )
+    with _signals_held(), warnings.catch_warnings():
+        # Python 3.12 warns of forks beside threads; a worker enters nothing that they may hold
+        warnings.simplefilter("ignore", DeprecationWarning)
+        results = iter(loader)
+    for result in results:
+        if isinstance(result, NosError):
+            raise result
+        yield result
+
+
+class _Work(Dataset[Any]):
+    """A DataLoader's data set whose items are results, and whose indices are jobs."""
+
+    def __init__(self, work: Callable[[Any], Any]) -> None:
+        self.work = work
+
+    def __getitem__(self, job: Any) -> Any:
+        try:
+            return self.work(job)
+        except NosError as error:
+            return error
+
+
+def _as_it_is(result: Any) -> Any:
+    return result
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Signals wait while workers start, which would otherwise answer with the parent's handlers."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*IGNORED, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker(number: int) -> None:
+    """Runs first in each worker. SIGTERM stays blocked: a thread reads who sent it."""
+    if sys.platform != "linux":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return
+    for word in IGNORED:
+        signal.signal(word, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
+    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _leave_with_parent(parent: int) -> None:
+    """Ends this worker when its parent says so or is gone; others' SIGTERM is not for it."""
+    while os.getppid() == parent:
+        word = signal.sigtimedwait({signal.SIGTERM}, WATCH_SECONDS)
+        if word is not None and word.si_pid == parent:
+            break
+    os._exit(0)

@@ -1,0 +1,309 @@
+"""NASNet-A on photographs (002 sec. 6.3, Table 3): its settings, its loss, its replicas.
+
+*Readings of the paper*, which says "see Zoph et al. for the rest of the training details": those
+are of the authors' TensorFlow code. The auxiliary loss counts 0.4, labels are smoothed by 0.1,
+weight decay acts on convolutions and linear layers alone, an average of the weights is evaluated.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from nos_repro.data.images import find_dataset, list_datasets
+from nos_repro.errors import DataError
+from nos_repro.tasks.base import OptimizerMaker, Task, require
+from nos_repro.tasks.nasnet_data import Batch, Images
+from nos_repro.tasks.nasnet_model import (
+    AUXILIARY_POOL,
+    STEMS,
+    WIDTH,
+    NASNet,
+    decayed,
+    inner_side,
+    norms,
+)
+from nos_repro.tasks.registry import register_task
+
+PRECISIONS = ("32", "bf16")
+
+
+@dataclass(frozen=True)
+class NASNetSettings:
+    """NASNet-A mobile as 002 sec. 6.3 trains it: 50 synchronous replicas of 32 images."""
+
+    data: str = "imagenet"
+    classes: int = 1000
+    size: int = 224
+    """Pixels a side that training and evaluation see."""
+    cells: int = 4
+    filters: int = 1056
+    stem: str = "imagenet"
+    auxiliary: float = 0.4
+    """The weight of the auxiliary head's loss; 0: there is none."""
+    dropout: float = 0.5
+    label_smoothing: float = 0.1
+    norm_decay: float = 0.9997
+    average_decay: float = 0.9999
+    batch_size: int = 1600
+    """Images an update, over all processes."""
+    replicas: int = 50
+    """Equal parts of a batch, each with a batch norm of its own. A part is computed at once, by
+    whichever process: processes x passes = replicas."""
+    steps_per_epoch: int | None = None
+    """Updates between evaluations; None: a pass over the images."""
+    channels_last: bool = False
+    precision: str = "32"
+    """"32", or "bf16": bfloat16 autocast of the forward pass."""
+
+    def __post_init__(self) -> None:
+        for key, least in (("classes", 2), ("size", 8), ("cells", 1), ("batch_size", 1),
+                           ("replicas", 1)):  # fmt: skip
+            require(getattr(self, key) >= least, key, f"at least {least}", getattr(self, key))
+        require(self.stem in STEMS, "stem", f"one of: {' '.join(STEMS)}", f"'{self.stem}'")
+        unit = WIDTH * (4 if self.stem == "imagenet" else 1)
+        whole = self.filters >= unit and self.filters % unit == 0
+        require(whole, "filters", f"a multiple of {unit} for the stem '{self.stem}'", self.filters)
+        for key in ("dropout", "label_smoothing", "norm_decay", "average_decay"):
+            value = getattr(self, key)
+            require(0 <= value < 1, key, "at least 0 and below 1", value)
+        require(self.auxiliary >= 0, "auxiliary", "at least 0", self.auxiliary)
+        require(
+            self.auxiliary == 0 or inner_side(self.size, self.stem) >= AUXILIARY_POOL,
+            "auxiliary",
+            f"0: an inner map of images of {self.size} pixels is smaller than its"
+            f" {AUXILIARY_POOL}x{AUXILIARY_POOL} pool",
+            self.auxiliary,
+        )
+        require(
+            self.batch_size % self.replicas == 0,
+            "batch_size",
+            f"a multiple of the {self.replicas} replicas that share it",
+            f"{self.batch_size:,}",
+        )
+        steps = self.steps_per_epoch
+        require(steps is None or steps >= 1, "steps_per_epoch", "at least 1", steps)
+        require(
+            self.precision in PRECISIONS,
+            "precision",
+            f"one of: {' '.join(PRECISIONS)}",
+            f"'{self.precision}'",
+        )
+
+
+@register_task("nasnet")
+class NASNetTask(Task):
+    """NASNet-A, trained by synchronous replicas and evaluated by the average of its weights.
+
+    *Departures*:
+
+    - The running means and variances of batch norm move once an update, towards the mean over all
+      replicas, so that they do not depend on which process computes which replica.
+    - They are averaged with the weights, as in TensorFlow; t of the average's warm-up
+      min(decay, (1 + t) / (10 + t)) counts the updates done, and is 1 after the first.
+    - Weight decay is added to the gradient after its clipping, not to the loss.
+    """
+
+    Settings: ClassVar[type[Any]] = NASNetSettings
+    metric: ClassVar[str] = "accuracy"
+    direction: ClassVar[Literal["max", "min"]] = "max"
+    updates: Int64[Tensor, ""]
+    classes: Int64[Tensor, ""]
+
+    def __init__(
+        self, settings: NASNetSettings, make_optimizer: OptimizerMaker | None = None
+    ) -> None:
+        make = cast(Any, make_optimizer)
+        super().__init__(settings, make and (lambda parameters: make(self._groups())))
+        self.chance = 100 / settings.classes
+        self.memory_format = (
+            torch.channels_last if settings.channels_last else torch.contiguous_format
+        )
+        self.model = NASNet(
+            settings.cells,
+            settings.filters,
+            settings.classes,
+            stem=settings.stem,
+            auxiliary=settings.size if settings.auxiliary else None,
+            dropout=settings.dropout,
+        ).to(memory_format=self.memory_format)
+        self.averaged = copy.deepcopy(self.model).requires_grad_(False)
+        self.register_buffer("updates", torch.tensor(0))
+        self.register_buffer("classes", torch.tensor(0))
+        self._agreed = False
+
+    @classmethod
+    def make_data(cls, settings: NASNetSettings, *, data_dir: Path, seed: int) -> Images:
+        return Images(
+            settings.data,
+            classes=settings.classes,
+            size=settings.size,
+            batch_size=settings.batch_size,
+            replicas=settings.replicas,
+            steps_per_epoch=settings.steps_per_epoch,
+            data_dir=data_dir,
+            seed=seed,
+        )
+
+    @classmethod
+    def code(cls, settings: NASNetSettings) -> tuple[str, ...]:
+        held = "." in settings.data or settings.data in list_datasets()
+        return (cls.__module__, *([find_dataset(settings.data).module] if held else []))
+
+    def configure_optimizers(self) -> Any:
+        """Weight decay for convolutions and linear layers alone; after every update the average
+        follows."""
+        made = super().configure_optimizers()
+        made["optimizer"].register_step_post_hook(lambda *given: self.average())
+        return made
+
+    def _groups(self) -> list[dict[str, Any]]:
+        own = {id(weight) for weight in decayed(self.model)}
+        groups: list[dict[str, Any]] = [{"params": []}, {"params": [], "weight_decay": 0.0}]
+        for parameter in self.model.parameters():
+            groups[id(parameter) not in own]["params"].append(parameter)
+        return groups
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Moves the averaged weights, and statistics, towards the present ones."""
+        self.updates += 1
+        t = int(self.updates)
+        decay = min(self.settings.average_decay, (1 + t) / (10 + t))
+        now, average = self.model.state_dict(), self.averaged.state_dict()
+        torch._foreach_lerp_([average[name] for name in now], list(now.values()), 1 - decay)
+
+    def forward(self, images: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch classes"]:
+        """The logits by the averaged weights."""
+        return self._logits(self.averaged, images)[0]
+
+    def _logits(self, network: NASNet, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        kind = network.stem.weight.dtype
+        scaled = images.to(kind, memory_format=self.memory_format) / 127.5 - 1
+        bf16 = self.settings.precision == "bf16"
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+            logits, second = network(scaled)
+        return logits.to(kind), None if second is None else second.to(kind)
+
+    def training_step(self, batch: Batch, batch_idx: int = 0) -> Float[Tensor, ""]:
+        """The mean loss of the replicas in the batch, computed one after the other."""
+        self.agree(batch.classes)
+        images = self.settings.batch_size // self.settings.replicas
+        parts = (torch.split(part, images) for part in (batch.images, batch.labels))
+        passes = [functools.partial(self._loss, *part) for part in zip(*parts, strict=True)]
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        if len(passes) == 1 or not torch.is_grad_enabled():
+            loss = torch.stack([one() for one in passes]).mean()
+        else:
+            loss = _Accumulated.apply(passes, *parameters)
+        self._absorb()
+        return loss
+
+    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        smoothing = self.settings.label_smoothing
+        logits, second = self._logits(self.model, images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        if second is not None:
+            again = F.cross_entropy(second, labels, label_smoothing=smoothing)
+            loss = loss + self.settings.auxiliary * again
+        return loss
+
+    @torch.no_grad()
+    def _absorb(self) -> None:
+        """Moves batch norm's running statistics towards the mean over the replicas, of all
+        processes."""
+        layers = norms(self.model)
+        found = [layer.batch_mean for layer in layers] + [layer.batch_variance for layer in layers]
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            together = torch.cat(found)
+            dist.all_reduce(together)
+            together /= dist.get_world_size()
+            found = list(torch.split(together, [len(own) for own in found]))
+        running = [layer.mean for layer in layers] + [layer.variance for layer in layers]
+        torch._foreach_lerp_(running, found, 1 - self.settings.norm_decay)
+        for layer in layers:
+            layer.passes = 0
+
+    def evaluation_sums(self, batch: Batch) -> dict[str, Tensor]:
+        self.agree(batch.classes)
+        logits, labels = self(batch.images), batch.labels
+        best = logits.topk(min(5, self.settings.classes)).indices == labels[:, None]
+        return {
+            "loss": F.cross_entropy(logits, labels, reduction="sum").detach(),
+            "correct": best[:, 0].sum(),
+            "among_five": best.sum(),
+            "count": torch.tensor(len(labels)),
+        }
+
+    @staticmethod
+    def metrics(sums: dict[str, float]) -> dict[str, float]:
+        """Mean loss in nats, top-1 and top-5 accuracy in percent."""
+        count = sums["count"]
+        return {
+            "loss": sums["loss"] / count,
+            "accuracy": 100 * sums["correct"] / count,
+            "top5_accuracy": 100 * sums["among_five"] / count,
+        }
+
+    def agree(self, classes: Int64[Tensor, ""]) -> None:
+        """Notes which classes the weights tell apart; a checkpoint keeps it.
+
+        Raises DataError where they are others, or stand in another order.
+        """
+        if self._agreed:
+            return
+        own, given = int(self.classes), int(classes)
+        if own not in (0, given):
+            raise DataError(
+                f"the class folders of '{self.settings.data}' (fingerprint {given:012x}) are not"
+                f" those that the checkpoint was trained with ({own:012x})\n"
+                "  bring the old folders back, or train anew under another --results"
+            )
+        self.classes.fill_(classes)
+        self._agreed = True
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """Raises DataError where the weights tell another number of classes apart."""
+        weight = state_dict.get("model.classifier.weight")
+        if weight is not None and len(weight) != self.settings.classes:
+            raise DataError(
+                f"the checkpoint tells {len(weight):,} classes apart, task.classes is"
+                f" {self.settings.classes:,}\n"
+                f"  set task.classes={len(weight)}, or train anew under another --results"
+            )
+        self._agreed = False
+        return super().load_state_dict(state_dict, strict, assign)
+
+
+class _Accumulated(torch.autograd.Function):
+    """The mean of the passes' losses, whose gradients are found pass by pass as it is computed:
+    the memory of one pass is enough, and whoever asks for the gradient gets that of all at once."""
+
+    @staticmethod
+    def forward(ctx: Any, passes: Sequence[Callable[[], Tensor]], *parameters: Tensor) -> Tensor:
+        losses, gradients = [], None
+        for one in passes:
+            with torch.enable_grad():
+                loss = one() / len(passes)
+            found = torch.autograd.grad(loss, parameters)
+            losses.append(loss.detach())
+            if gradients is None:
+                gradients = list(found)
+            else:
+                torch._foreach_add_(gradients, found)
+        ctx.gradients = gradients
+        return torch.stack(losses).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return None, *torch._foreach_mul(ctx.gradients, gradients[0])

@@ -1,0 +1,388 @@
+"""NASNet-A (Zoph et al. 2017): two kinds of cells as tables, and the network that is built of them.
+
+What the paper leaves out is the authors' TensorFlow code: "same" padding as TensorFlow has it, the
+stem, the factorised reduction, the auxiliary head, the initial weights.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nos_repro.tasks.depthwise import depthwise
+
+Map = Float[Tensor, "batch channels height width"]
+Out = Float[Tensor, "batch channels_out height_out width_out"]
+
+
+class Operation(NamedTuple):
+    """`sep5(0)` is a separable 5x5 convolution of state 0; `avg3`, `max3` are pools."""
+
+    kind: str
+    kernel: int
+    state: int
+
+
+class Table(NamedTuple):
+    """A cell. State 0 is the current input, 1 the previous one, 2 and on what the steps give."""
+
+    steps: tuple[tuple[Operation, Operation], ...]
+    concat: tuple[int, ...]
+    stride: int
+    """Of the operations on states 0 and 1; the others have 1."""
+
+
+def table(*steps: str, concat: range, stride: int) -> Table:
+    """The table of steps such as `sep5(0) + sep3(1)`."""
+    found = [re.findall(r"(sep|avg|max|id)(\d?)\((\d)\)", step) for step in steps]
+    pairs = [[Operation(kind, int(k or 1), int(state)) for kind, k, state in f] for f in found]
+    return Table(tuple((left, right) for left, right in pairs), tuple(concat), stride)
+
+
+# fmt: off
+NORMAL = table(
+    "sep5(0) + sep3(1)",
+    "sep5(1) + sep3(1)",
+    "avg3(0) +   id(1)",
+    "avg3(1) + avg3(1)",
+    "sep3(0) +   id(0)",
+    concat=range(1, 7), stride=1,
+)
+REDUCTION = table(
+    "sep5(0) + sep7(1)",
+    "max3(0) + sep7(1)",
+    "avg3(0) + sep5(1)",
+    "id(3)   + avg3(2)",
+    "sep3(2) + max3(0)",
+    concat=range(3, 7), stride=2,
+)
+# fmt: on
+
+STEMS = ("imagenet", "cifar")
+STEM_FILTERS = 32
+STACKS = 3
+WIDTH = 24
+"""Filters of the last map over those of the first stack's operations: 1056 = 24 * 44."""
+
+AUXILIARY_POOL, AUXILIARY_STRIDE, AUXILIARY_FILTERS = 5, 3, (128, 768)
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Before and after, as TensorFlow pads to ceil(size / stride): the odd one goes behind."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+class Convolution(nn.Conv2d):
+    """A convolution without bias and with TensorFlow's "same" padding; its weights are He's by
+    fan-out, the truncated normal distribution."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1
+    ) -> None:
+        super().__init__(inputs, outputs, kernel, stride=stride, groups=groups, bias=False)
+        start(self.weight, kernel * kernel * outputs // groups)
+
+    def forward(self, x: Map) -> Out:
+        (kernel, stride), (height, width) = (self.kernel_size[0], self.stride[0]), x.shape[2:]
+        if kernel == stride == 1 and x.is_contiguous(memory_format=torch.channels_last):
+            return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1)).permute(0, 3, 1, 2)
+        rows, columns = same_padding(height, kernel, stride), same_padding(width, kernel, stride)
+        even = rows[0] == rows[1] and columns[0] == columns[1]
+        if not even:
+            x = F.pad(x, (*columns, *rows))
+        padding = (rows[0], columns[0]) if even else (0, 0)
+        if self.groups > 1:
+            return depthwise(x, self.weight, stride, padding)
+        return F.conv2d(x, self.weight, None, stride, padding)
+
+
+def start(weight: Tensor, fan_out: int) -> None:
+    """TensorFlow's variance scaling: N(0, 2 / fan_out) up to two standard deviations, whose width
+    is raised by 1.3 for what is cut off."""
+    std = math.sqrt(1.3 * 2 / fan_out)
+    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+
+class ReplicaNorm(nn.Module):
+    """Batch norm over the images of one replica.
+
+    Synchronous replicas share gradients, not statistics: each normalises by its own images,
+    wherever it is computed. So this is no `nn.BatchNorm2d`, which would be made to see the images
+    of all processes. In training the means and variances of the passes since the last `absorb` are
+    averaged; what evaluation uses moves towards that average once an update.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    batch_mean: Tensor
+    batch_variance: Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-3) -> None:
+        super().__init__()
+        self.eps = eps
+        self.passes = 0
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("variance", torch.ones(channels))
+        self.register_buffer("batch_mean", torch.zeros(channels), persistent=False)
+        self.register_buffer("batch_variance", torch.ones(channels), persistent=False)
+
+    def forward(self, x: Map) -> Out:
+        mean, variance, rate = self.mean, self.variance, 0.0
+        if self.training:
+            self.passes += 1
+            mean, variance, rate = self.batch_mean, self.batch_variance, 1 / self.passes
+        return F.batch_norm(
+            x, mean, variance, self.weight, self.bias, self.training, rate, self.eps
+        )
+
+
+class Separable(nn.Module):
+    """(ReLU, depthwise, pointwise, norm) twice, the stride in the first; its input is activated."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.depthwise1 = Convolution(inputs, inputs, kernel, stride, groups=inputs)
+        self.pointwise1 = Convolution(inputs, outputs)
+        self.norm1 = ReplicaNorm(outputs)
+        self.depthwise2 = Convolution(outputs, outputs, kernel, groups=outputs)
+        self.pointwise2 = Convolution(outputs, outputs)
+        self.norm2 = ReplicaNorm(outputs)
+
+    def forward(self, active: Map) -> Out:
+        inner = F.relu_(self.norm1(self.pointwise1(self.depthwise1(active))))
+        out: Tensor = self.norm2(self.pointwise2(self.depthwise2(inner)))
+        return out
+
+
+class FactorisedReduction(nn.Module):
+    """Half the size: every second pixel through one 1x1 convolution, their lower right neighbours
+    through another, side by side; its input is activated."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.path1 = Convolution(inputs, outputs // 2)
+        self.path2 = Convolution(inputs, outputs - outputs // 2)
+        self.norm = ReplicaNorm(outputs)
+
+    def forward(self, active: Map) -> Out:
+        height, width = active.shape[2:]
+        behind = F.pad(active[:, :, 1::2, 1::2], (0, width % 2, 0, height % 2))
+        paths = self.path1(F.avg_pool2d(active, 1, 2)), self.path2(behind)
+        out: Tensor = self.norm(torch.cat(paths, dim=1))
+        return out
+
+
+class Projection(nn.Sequential):
+    """1x1 convolution and norm; its input is activated."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(Convolution(inputs, outputs), ReplicaNorm(outputs))
+
+
+def pool(kind: str, x: Map, kernel: int, stride: int) -> Out:
+    """An average or a maximum over the pixels that are there, padded as TensorFlow does it.
+
+    `ceil_mode` is the padding behind.
+    """
+    pads = {same_padding(size, kernel, stride) for size in x.shape[2:]}
+    before = [same_padding(size, kernel, stride)[0] for size in x.shape[2:]]
+    behind = any(first != second for first, second in pads)
+    if kind == "max":
+        return F.max_pool2d(x, kernel, stride, before, ceil_mode=behind)
+    return F.avg_pool2d(x, kernel, stride, before, behind, count_include_pad=False)
+
+
+class Shape(NamedTuple):
+    """Of a map: its channels, and how often its sides were halved."""
+
+    channels: int
+    halvings: int
+
+
+class Cell(nn.Module):
+    """A table's cell of so many filters. Inputs and output are activated: whatever reads the
+    output of a cell would begin with a ReLU.
+
+    Without a ``previous`` shape the current input is the previous one too, as it is.
+    """
+
+    def __init__(self, table: Table, filters: int, current: Shape, previous: Shape | None) -> None:
+        super().__init__()
+        self.table = table
+        self.current = Projection(current.channels, filters)
+        self.previous: nn.Module | None = None
+        widths = [filters] * (2 + len(table.steps))
+        if previous is None:
+            widths[1] = current.channels
+        elif previous.halvings != current.halvings:
+            self.previous = FactorisedReduction(previous.channels, filters)
+        else:
+            self.previous = Projection(previous.channels, filters)
+        self.separable = nn.ModuleDict()
+        for name, operation in self._operations():
+            assert operation.kind == "sep" or widths[operation.state] == filters
+            if operation.kind == "sep":
+                stride = self._stride(operation)
+                self.separable[name] = Separable(
+                    widths[operation.state], filters, operation.kernel, stride
+                )
+        self.shape = Shape(
+            filters * len(table.concat), current.halvings + (1 if table.stride == 2 else 0)
+        )
+
+    def _operations(self) -> Iterator[tuple[str, Operation]]:
+        for place, (left, right) in enumerate(self.table.steps):
+            yield f"{place}_left", left
+            yield f"{place}_right", right
+
+    def _stride(self, operation: Operation) -> int:
+        return self.table.stride if operation.state < 2 else 1
+
+    def forward(
+        self,
+        current: Float[Tensor, "batch channels_in height width"],
+        previous: Float[Tensor, "batch channels_before height_before width_before"],
+    ) -> Out:
+        states: list[Tensor] = [self.current(current), previous]
+        if self.previous is not None:
+            states[1] = self.previous(previous)
+        active: dict[int, Tensor] = {} if self.previous else {1: previous}
+
+        def apply(name: str, operation: Operation) -> Tensor:
+            x = states[operation.state]
+            if operation.kind == "id":
+                return x
+            if operation.kind != "sep":
+                return pool(operation.kind, x, operation.kernel, self._stride(operation))
+            if operation.state not in active:
+                active[operation.state] = F.relu(x)
+            out: Tensor = self.separable[name](active[operation.state])
+            return out
+
+        for place, (left, right) in enumerate(self.table.steps):
+            one = apply(f"{place}_left", left)
+            states.append(one + (one if left == right else apply(f"{place}_right", right)))
+        return F.relu_(torch.cat([states[place] for place in self.table.concat], dim=1))
+
+
+class AuxiliaryHead(nn.Module):
+    """A second classifier on an inner map of `size` pixels a side, for training alone."""
+
+    def __init__(self, channels: int, size: int, classes: int) -> None:
+        super().__init__()
+        side = (size - AUXILIARY_POOL) // AUXILIARY_STRIDE + 1
+        inner, outer = AUXILIARY_FILTERS
+        self.projection = Projection(channels, inner)
+        self.whole = nn.Conv2d(inner, outer, side, bias=False)
+        self.norm = ReplicaNorm(outer)
+        self.classifier = Classifier(outer, classes)
+        start(self.whole.weight, side * side * outer)
+
+    def forward(self, active: Map) -> Float[Tensor, "batch classes"]:
+        x = F.relu_(self.projection(F.avg_pool2d(active, AUXILIARY_POOL, AUXILIARY_STRIDE)))
+        x = F.relu_(self.norm(self.whole(x)))
+        logits: Tensor = self.classifier(x.flatten(1))
+        return logits
+
+
+class Classifier(nn.Linear):
+    """The initial weights are those of the convolutions, the biases 0."""
+
+    def __init__(self, inputs: int, classes: int) -> None:
+        super().__init__(inputs, classes)
+        start(self.weight, classes)
+        nn.init.zeros_(self.bias)
+
+
+class NASNet(nn.Module):
+    """NASNet-A (cells @ filters): three stacks of so many normal cells, a reduction before the
+    second and the third; ``filters`` are those of the last map (mobile: 4 @ 1056).
+
+    The stem `imagenet` is a 3x3 convolution of stride 2 and two reduction cells; `cifar` a 3x3
+    convolution alone. ``auxiliary`` is the side of the images where the auxiliary head is wanted.
+    """
+
+    def __init__(
+        self,
+        cells: int,
+        filters: int,
+        classes: int,
+        *,
+        stem: str = "imagenet",
+        auxiliary: int | None = None,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        width = filters // WIDTH
+        large = stem == "imagenet"
+        stem_filters = STEM_FILTERS if large else 3 * width
+        # fmt: off
+        plan = [(REDUCTION, width // 4), (REDUCTION, width // 2)] if large else []
+        # fmt: on
+        for stack in range(STACKS):
+            plan += [(REDUCTION, width << stack)] if stack else []
+            plan += [(NORMAL, width << stack)] * cells
+        self.stem = nn.Conv2d(3, stem_filters, 3, 2 if large else 1, 0 if large else 1, bias=False)
+        self.stem_norm = ReplicaNorm(stem_filters)
+        start(self.stem.weight, 9 * stem_filters)
+        self.cells = nn.ModuleList()
+        shapes: list[Shape | None] = [None, Shape(stem_filters, 0)]
+        if not large:
+            shapes[0] = shapes[1]
+        for kind, wide in plan:
+            previous, current = shapes[-2:]
+            assert current is not None
+            cell = Cell(kind, wide, current, previous)
+            self.cells.append(cell)
+            shapes.append(cell.shape)
+        self.auxiliary_after = len(plan) - cells - 2
+        self.auxiliary: AuxiliaryHead | None = None
+        if auxiliary is not None:
+            side = inner_side(auxiliary, stem)
+            seen = shapes[self.auxiliary_after + 2]
+            assert seen is not None
+            self.auxiliary = AuxiliaryHead(seen.channels, side, classes)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = Classifier(cell.shape.channels, classes)
+
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch classes"] | None]:
+        """The logits, and in training those of the auxiliary head if there is one."""
+        before = now = F.relu_(self.stem_norm(self.stem(images)))
+        second = None
+        for place, cell in enumerate(self.cells):
+            before, now = now, cell(now, before)
+            if place == self.auxiliary_after and self.training and self.auxiliary is not None:
+                second = self.auxiliary(now)
+        return self.classifier(self.dropout(now.mean((2, 3)))), second
+
+
+def inner_side(size: int, stem: str) -> int:
+    """The side of the map that the auxiliary head sees, of images of ``size`` pixels."""
+    halvings = 1
+    if stem == "imagenet":
+        size, halvings = (size - 3) // 2 + 1, 3
+    for _ in range(halvings):
+        size = -(-size // 2)
+    return size
+
+
+def norms(network: nn.Module) -> list[ReplicaNorm]:
+    return [module for module in network.modules() if isinstance(module, ReplicaNorm)]
+
+
+def decayed(network: nn.Module) -> list[Tensor]:
+    """The weights of convolutions and linear layers: what weight decay acts on."""
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    return [layer.weight for layer in layers]
