@@ -1,9 +1,11 @@
 # make demo   install, then run Table 2 at smoke scale on embedded data and print the table
 # make test   install with the development tools, then lint, types, all tests
 # make lint   ruff and mypy alone;  make clean  removes .venv
+# Test files at a time, 1 to 2 GB each: make test WORKERS=4
 # Another interpreter: make demo PYTHON=/path/to/python3.12   Another environment: VENV=/path
 
 VENV := .venv
+WORKERS ?= 2
 BIN := $(VENV)/bin
 PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\
 	$(shell $(p) -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
@@ -16,8 +18,8 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m nos_repro run configs/table2.yaml --scale smoke
 
 test: lint
-	@echo "== test 4/4: pytest (warnings are errors; slow ones: $(BIN)/pytest -m slow)"
-	$(BIN)/pytest -q -m "not slow"
+	@echo "== test 4/4: pytest, $(WORKERS) files at a time (warnings are errors; slow ones: $(BIN)/pytest -m slow)"
+	$(BIN)/pytest -q -m "not slow" --numprocesses $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	@echo "== test 1/4: ruff check"
