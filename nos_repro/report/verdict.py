@@ -21,7 +21,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -42,15 +42,7 @@ Verdict = Literal[
     "not run",
     "not comparable (scale)",
 ]
-VERDICTS: tuple[Verdict, ...] = (
-    "reproduced",
-    "within tolerance",
-    "differs",
-    "inconclusive",
-    "diverged",
-    "not run",
-    "not comparable (scale)",
-)
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 MOST_SEEDS = 1000
 
 

@@ -13,12 +13,10 @@ from torch import nn
 
 from nos_repro.data.translation import Encoded, Sentences
 from nos_repro.errors import ConfigError, DataError
-from nos_repro.experiments.build import Conditions, build
-from nos_repro.experiments.checkpoint import Checkpoints
-from nos_repro.experiments.training import Stopped, train
 from nos_repro.experiments.trial import Training, Trial
 from nos_repro.tasks.gnmt import GNMT, Batch, GNMTSettings, _by_length
 from nos_repro.tasks.gnmt_model import Attention, Dropout, Encoder, Memory, Network
+from tests.tasks.resuming import stopped_and_whole
 
 TINY: dict[str, Any] = {
     "data": "numbers", "train_pairs": 96, "vocabulary": 60, "layers": 3, "width": 16,
@@ -256,27 +254,8 @@ def test_a_run_stopped_inside_an_epoch_and_resumed_is_the_run_that_never_stopped
         training=Training(epochs=2, gradient_norm=5.0),
     )
 
-    def trained(folder: Path, stop: Any = lambda: False) -> Any:
-        run = build(trial, Conditions(tmp_path))
-        checkpoints = Checkpoints(folder, every_seconds=1e9)
-        state = checkpoints.load(pytest.fail)
-        if state is not None:
-            run.restore(state)
-        train(run, checkpoints, stop=stop)
-        return run
-
-    whole = trained(tmp_path / "whole")
-    for _ in range(20):
-        asked = itertools.count(1)
-        try:
-            resumed = trained(tmp_path / "parts", stop=lambda: next(asked) == 4)  # noqa: B023
-        except Stopped:
-            continue
-        break
-    assert resumed.history == whole.history
+    _, whole = stopped_and_whole(trial, tmp_path, tmp_path, steps=4)
     assert "test_bleu" in whole.history[-1]
-    for own, other in zip(resumed.task.parameters(), whole.task.parameters(), strict=True):
-        assert torch.equal(own, other)
 
 
 def test_dropout_keeps_the_mean_and_drops_the_share_it_says() -> None:

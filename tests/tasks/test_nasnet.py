@@ -1,7 +1,6 @@
 """NASNet as it is trained: its loss, its replicas, its averages, its data, and runs that resume."""
 
 import dataclasses
-import itertools
 import json
 import math
 from pathlib import Path
@@ -13,14 +12,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from nos_repro.errors import ConfigError, DataError
-from nos_repro.experiments.build import Conditions, build
-from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.load import load_study
-from nos_repro.experiments.training import Stopped, train
 from nos_repro.experiments.trial import Training, Trial
 from nos_repro.optim.factory import make_optimizer, make_schedule
 from nos_repro.tasks.nasnet import NASNetSettings, NASNetTask
 from nos_repro.tasks.nasnet_data import Batch
+from tests.tasks.resuming import stopped_and_whole
 
 TINY: dict[str, Any] = {
     "data": "digits", "classes": 10, "size": 32, "stem": "cifar", "cells": 1, "filters": 24,
@@ -203,27 +200,8 @@ def test_a_run_stopped_inside_an_epoch_and_resumed_is_the_run_that_never_stopped
         training=Training(epochs=3, gradient_norm=10.0),
     )
 
-    def trained(folder: Path, stop: Any = lambda: False) -> Any:
-        run = build(trial, Conditions(tmp_path))
-        checkpoints = Checkpoints(folder, every_seconds=1e9)
-        state = checkpoints.load(pytest.fail)
-        if state is not None:
-            run.restore(state)
-        train(run, checkpoints, stop=stop)
-        return run
-
-    whole = trained(tmp_path / "whole")
-    for _ in range(20):
-        asked = itertools.count(1)
-        try:
-            resumed = trained(tmp_path / "parts", stop=lambda: next(asked) == 3)  # noqa: B023
-        except Stopped:
-            continue
-        break
-    assert resumed.history == whole.history
+    _, whole = stopped_and_whole(trial, tmp_path, tmp_path, steps=3)
     assert "val_top5_accuracy" in whole.history[-1]
-    ours, theirs = resumed.task.state_dict(), whole.task.state_dict()
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_steps_go_on_through_the_passes_and_every_pass_shows_every_image_once(
