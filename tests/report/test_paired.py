@@ -5,13 +5,14 @@ import random
 
 import pytest
 
-from nos_repro.report.paired import compare, t_975
+from nos_repro.report.paired import compare
+from nos_repro.report.student import quantile
 
 
 def test_the_quantiles_are_those_of_students_t() -> None:
     stats = pytest.importorskip("scipy.stats")
     for degrees in [*range(1, 60), 100, 1000]:
-        assert t_975(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), abs=6e-4)
+        assert quantile(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), abs=6e-4)
 
 
 def test_the_interval_is_that_of_a_paired_t_test() -> None:

@@ -9,26 +9,18 @@ all of them, so the largest p counts; it is refuted by any, so the least p count
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
+from nos_repro.report.paired import Scores, compare
 from nos_repro.report.student import above, quantile
 
 ClaimVerdict = Literal["holds", "does not hold", "undecided", "not run", "cannot be tested here"]
-VERDICTS: tuple[ClaimVerdict, ...] = (
-    "holds",
-    "does not hold",
-    "undecided",
-    "not run",
-    "cannot be tested here",
-)
+VERDICTS: tuple[ClaimVerdict, ...] = get_args(ClaimVerdict)
 ALPHA = 0.025
 ANY_SCALE = "any"
 """The scale of what depends on no training."""
-
-Scores = Mapping[int, float | None]
-"""A score by seed, larger is better; None where the training diverged or failed."""
 
 
 @dataclass(frozen=True)
@@ -171,28 +163,24 @@ def paired(
     A score missing on a seed is a loss there: whoever has more of them cannot be shown to be the
     better one, and is shown to be the worse where nothing is left of two seeds or more.
     """
-    seeds = sorted(ours.keys() & theirs.keys())
-    pairs = [(ours[seed], theirs[seed]) for seed in seeds]
-    kept = [a - b for a, b in pairs if a is not None and b is not None]
-    lost, other_lost = sum(a is None for a, _ in pairs), sum(b is None for _, b in pairs)
-    n = len(kept)
-    mean = math.fsum(kept) / n if n else math.nan
-    error = half = math.nan
+    found = compare(ours, theirs)
+    n, mean, error = found.n, found.mean, found.error
+    lost, other_lost = found.lost, found.other_lost
+    every_seed = len(ours.keys() & theirs.keys())
     p_for = p_against = 1.0
     if n > 1:
-        spread = math.sqrt(math.fsum((x - mean) ** 2 for x in kept) / (n - 1))
-        error = max(spread, resolution / math.sqrt(6)) / math.sqrt(n)
-        half = float(quantile(n - 1)) * error
+        error = max(error, resolution / math.sqrt(6) / math.sqrt(n))
         if error > 0 or exact:
             p_for, p_against = bounds.p_values(mean, error, n - 1)
     elif exact and n:
         p_for, p_against = bounds.p_values(mean, 0.0, 1)
+    half = float(quantile(n - 1)) * error
     if lost != other_lost:
         if lost > other_lost:
-            p_for, p_against = 1.0, (0.0 if lost == len(pairs) > 1 else p_against)
+            p_for, p_against = 1.0, (0.0 if lost == every_seed > 1 else p_against)
         else:
-            p_against, p_for = 1.0, (0.0 if other_lost == len(pairs) > 1 else p_for)
+            p_against, p_for = 1.0, (0.0 if other_lost == every_seed > 1 else p_for)
             if bounds.expect == "level":
-                p_for, p_against = 1.0, (0.0 if other_lost == len(pairs) > 1 else 1.0)
-        what += f" ({lost} and {other_lost} of {len(pairs)} runs without a result)"
+                p_for, p_against = 1.0, (0.0 if other_lost == every_seed > 1 else 1.0)
+        what += f" ({lost} and {other_lost} of {every_seed} runs without a result)"
     return Effect(what, mean, mean - half, mean + half, n, unit, p_for, p_against)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 
 from nos_repro.report.claims.evidence import ANY_SCALE, Finding
 from nos_repro.report.claims.language_tests import EqualTest, TokensTest
-from nos_repro.report.claims.results import Results, not_run
+from nos_repro.report.claims.results import OfNoRow, Results, not_run
 from nos_repro.report.claims.row_tests import RowsTest
 from nos_repro.report.claims.search_tests import (
     BeatsTest,
@@ -34,16 +34,13 @@ class Test(Protocol):
 
 
 @dataclass(frozen=True)
-class HandedTest:
+class HandedTest(OfNoRow):
     """A comparison of search algorithms that a room downstream of this one has made."""
 
     NAME: ClassVar[str] = "sample_efficiency"
     ours: str
     theirs: str
     source = ""
-
-    def named(self) -> Iterator[tuple[str, str]]:
-        return iter(())
 
     def judge(self, found: Results, scale: str) -> Finding:
         if self.NAME not in found.handed:

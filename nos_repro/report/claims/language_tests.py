@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nos_repro.report.claims.evidence import ANY_SCALE, Effect, Finding, every, single
-from nos_repro.report.claims.results import Results
+from nos_repro.report.claims.results import OfNoRow, Results
 from nos_repro.rules.rule import Rule
 
 WORDS_AN_ITERATION = 5
 
 
 @dataclass(frozen=True)
-class TokensTest:
+class TokensTest(OfNoRow):
     """Each of the ``rules`` can be written in so many ``iterations``."""
 
     rules: Sequence[str]
     iterations: int
     source = ""
-
-    def named(self) -> Iterator[tuple[str, str]]:
-        return iter(())
 
     def judge(self, found: Results, scale: str) -> Finding:
         lengths = {text: len(Rule.parse(text).tokens() or ()) for text in self.rules}
@@ -35,14 +32,11 @@ class TokensTest:
 
 
 @dataclass(frozen=True)
-class EqualTest:
+class EqualTest(OfNoRow):
     """The rules of each of the ``pairs`` are one, by normal form and by what they do in a probe."""
 
     pairs: Sequence[Sequence[str]]
     source = ""
-
-    def named(self) -> Iterator[tuple[str, str]]:
-        return iter(())
 
     def judge(self, found: Results, scale: str) -> Finding:
         effects = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,13 @@ class Results:
             self.problems += history.problems
             self._histories[name, scale] = history
         return self._histories[name, scale]
+
+
+class OfNoRow:
+    """A test that speaks of no row of a study."""
+
+    def named(self) -> Iterator[tuple[str, str]]:
+        return iter(())
 
 
 def not_run(scale: str, reason: str, **more: Any) -> Finding:

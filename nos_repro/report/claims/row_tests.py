@@ -23,13 +23,13 @@ from nos_repro.report.claims.evidence import (
     Evidence,
     Expected,
     Finding,
-    Scores,
     every,
     paired,
     single,
     some,
 )
 from nos_repro.report.claims.results import Results, Rows, not_run
+from nos_repro.report.paired import Scores
 from nos_repro.report.table import sign_of
 from nos_repro.report.verdict import TOLERANCES, metric_of
 

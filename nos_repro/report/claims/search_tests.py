@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,9 +13,9 @@ from scipy.special import bdtr, ndtr
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.claims.evidence import Bounds, Effect, Finding, every, single
 from nos_repro.report.claims.ranks import predicts
-from nos_repro.report.claims.results import Results, not_run
+from nos_repro.report.claims.results import OfNoRow, Results, not_run
 from nos_repro.report.expressions import shares
-from nos_repro.report.paired import Comparison, t_975
+from nos_repro.report.paired import Comparison
 from nos_repro.report.search_confirmation import candidates, declared, versus
 from nos_repro.report.search_history import History
 from nos_repro.report.verdict import TOLERANCES
@@ -30,15 +30,12 @@ NOISE = 0.005
 
 
 @dataclass(frozen=True)
-class _SearchTest:
+class _SearchTest(OfNoRow):
     search: str
 
     @property
     def source(self) -> str:
         return self.search
-
-    def named(self) -> Iterator[tuple[str, str]]:
-        return iter(())
 
 
 @dataclass(frozen=True)
@@ -78,8 +75,7 @@ class BeatsTest(_SearchTest):
 def _compared(what: str, result: Comparison, bounds: Bounds) -> Effect:
     p_for = p_against = 1.0
     if result.n > 1:
-        error = result.half / t_975(result.n - 1)
-        p_for, p_against = bounds.p_values(result.mean, error, result.n - 1)
+        p_for, p_against = bounds.p_values(result.mean, result.error, result.n - 1)
     if result.lost != result.other_lost:
         what += f" ({result.lost} and {result.other_lost} runs without a result)"
         p_for = 1.0 if result.lost > result.other_lost else p_for

@@ -12,7 +12,7 @@ from scipy.special import bdtr, bdtrc
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.claims.evidence import ANY_SCALE, Effect, Finding, every, single
 from nos_repro.report.claims.ranks import predicts
-from nos_repro.report.claims.results import Results, not_run
+from nos_repro.report.claims.results import OfNoRow, Results, not_run
 from nos_repro.report.claims.row_tests import by_seed, curve, unfinished
 from nos_repro.report.optimizer_state import values_a_parameter
 from nos_repro.report.table import sign_of
@@ -129,7 +129,7 @@ class MemoryTest:
 
 
 @dataclass(frozen=True)
-class EarlyTest:
+class EarlyTest(OfNoRow):
     """The rows' validation metric at an ``epoch`` orders them as a ``column`` does in the end."""
 
     study: str
@@ -139,9 +139,6 @@ class EarlyTest:
     @property
     def source(self) -> str:
         return self.study
-
-    def named(self) -> Iterator[tuple[str, str]]:
-        return iter(())
 
     def judge(self, found: Results, scale: str) -> Finding:
         study, rows = found.study(self.study, scale)
