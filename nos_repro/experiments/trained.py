@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from nos_repro.errors import ConfigError, NosError
+from nos_repro.experiments.checkpoint import VERSION
 from nos_repro.experiments.trial import make_settings
 from nos_repro.tasks import find_task
 from nos_repro.tasks.base import Task, TaskData
@@ -26,7 +27,7 @@ def load_trained(checkpoint: Path, data_dir: Path) -> tuple[Task, TaskData]:
     """
     path = checkpoint / "checkpoint.pt" if checkpoint.is_dir() else checkpoint
     name, values = _settings(path.parent / "settings.json")
-    weights = _weights(path)
+    weights = read_checkpoint(path)["model"]
     cls = find_task(name)
     try:
         settings = make_settings(name, values)
@@ -54,14 +55,19 @@ def _settings(path: Path) -> tuple[str, dict[str, Any]]:
         ) from None
 
 
-def _weights(path: Path) -> dict[str, torch.Tensor]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The state that a trial has saved; unlike `Checkpoints.load` this moves no file.
+
+    Raises ConfigError where the file is missing, damaged or no checkpoint of this version.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             torn = archive.testzip()
         if torn is not None:
-            raise ConfigError(f"{path} is damaged (the checksum of {torn} is wrong)")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        weights: dict[str, torch.Tensor] = state["model"]
+            raise ValueError(f"checksum of {torn} is wrong")
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if state["version"] != VERSION:
+            raise ValueError(f"version {state['version']}, this code reads {VERSION}")
     except FileNotFoundError:
         raise ConfigError(
             f"no file {path}\n  the trial has not saved yet, or its checkpoint was removed"
@@ -69,4 +75,4 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, EOFError,
             pickle.UnpicklingError, zipfile.BadZipFile) as error:  # fmt: skip
         raise ConfigError(f"{path} is damaged, or no trial's checkpoint ({error})") from None
-    return weights
+    return state

@@ -14,6 +14,7 @@ from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.selection import Outcome
 from nos_repro.experiments.store import Store
+from nos_repro.experiments.trained import read_checkpoint
 from nos_repro.experiments.training import Run, train
 from nos_repro.experiments.trial import Trial
 
@@ -87,16 +88,12 @@ def _require_checkpoints(row: str, records: list[Record], store: Store) -> None:
 
 
 def _evaluated(trial: Trial, record: Record, folder: Path, conditions: Conditions) -> Rechecked:
-    """By the stored checkpoint. It is read only: a corrupt one is not set aside."""
+    """By the stored checkpoint, which is only read."""
     run = build(trial, conditions)
-    problems: list[str] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / "checkpoint.pt"
-        copy.symlink_to((folder / "checkpoint.pt").absolute())
-        state = Checkpoints(Path(scratch)).load(problems.append)
-    if state is None:
-        reason = problems[0].partition("(")[2].partition(")")[0]
-        return Rechecked(trial, trial.seed, problem=f"its checkpoint is corrupt ({reason})")
+    try:
+        state = read_checkpoint(folder / "checkpoint.pt")
+    except ConfigError as error:
+        return Rechecked(trial, trial.seed, problem=f"its checkpoint is corrupt: {error}")
     run.restore(state)
     if run.epoch != record.epoch:
         problem = f"its checkpoint is of epoch {run.epoch}, the record of epoch {record.epoch:g}"
