@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nos_repro.bench.runner import Ratio, Row, register_benchmark
+from nos_repro.bench.runner import Ratio, Row, interleave, register_benchmark
 from nos_repro.tasks.nasnet_model import NASNet, norms
 
 IMAGES, SIDE, CLASSES, ROUNDS = 32, 224, 1000, 5
@@ -42,7 +42,7 @@ def nasnet_step() -> Iterator[Row]:
         }
         other = copy.deepcopy(peer)
         subjects["peer, channels-last"] = _Steps(other, other, last)
-        seconds = _in_turns(subjects)
+        seconds = interleave(subjects, rounds=ROUNDS, clock=time.process_time)
         for name, taken in seconds.items():
             yield Row(name, Ratio.rate(taken, IMAGES, "images/s"))
         mine, plain, theirs = subjects
@@ -71,15 +71,3 @@ class _Steps:
         self.optimizer.step()
         for layer in norms(self.network):
             layer.passes = 0
-
-
-def _in_turns(subjects: dict[str, _Steps]) -> dict[str, list[float]]:
-    """Seconds of the processor that each took in each round, the first one not kept."""
-    seconds: dict[str, list[float]] = {name: [] for name in subjects}
-    for i in range(1 + ROUNDS):
-        for name in subjects if i % 2 == 0 else reversed(list(subjects)):
-            start = time.process_time()
-            subjects[name]()
-            if i > 0:
-                seconds[name].append(time.process_time() - start)
-    return seconds

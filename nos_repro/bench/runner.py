@@ -97,19 +97,22 @@ def register_benchmark(name: str) -> Callable[[Benchmark], Benchmark]:
 
 
 def interleave(
-    functions: Mapping[str, Callable[[], object]], rounds: int = 10, warmup: int = 1
+    functions: Mapping[str, Callable[[], object]],
+    rounds: int = 10,
+    warmup: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds of every function in every round, all of them in turns.
 
     The order is reversed every other round, so that whoever follows a cache-hungry neighbour is
-    not always the same one. Warm-up rounds are not kept.
+    not always the same one. Warm-up rounds are not kept. `clock` says the seconds.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for i in range(warmup + rounds):
         for name in functions if i % 2 == 0 else reversed(list(functions)):
-            start = time.perf_counter()
+            start = clock()
             functions[name]()
-            taken = time.perf_counter() - start
+            taken = clock() - start
             if i >= warmup:
                 seconds[name].append(taken)
     return seconds
