@@ -122,10 +122,10 @@ def trouble(batch: int) -> None:
 
 
 def trial(**changes: Any) -> Trial:
-    """A trial of the task; `training` may be a mapping, as it comes from JSON."""
+    """A trial of this task, or another; `training` may be a mapping, as it comes from JSON."""
     values = {"optimizer": "sgd", "lr": 0.1, "training": {"epochs": 4}, "seed": 3, **changes}
     values["training"] = Training(**values["training"])
-    return Trial(task=NAME, task_settings=values.pop("task_settings", {}), **values)
+    return Trial(**{"task": NAME, "task_settings": {}, **values})
 
 
 def stop_after(step: int | None) -> Any:

@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +15,22 @@ from PIL import Image
 from torch import Tensor, nn
 
 from nos_repro.errors import ConfigError, DataError
+from nos_repro.experiments.build import Conditions, build_task
 from nos_repro.experiments.load import load_study
+from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.trial import Training, Trial
 from nos_repro.optim.factory import make_optimizer, make_schedule
 from nos_repro.tasks.nasnet import NASNetSettings, NASNetTask
 from nos_repro.tasks.nasnet_data import Batch
+from tests.conftest import ROOT
+from tests.experiments import replicated
 from tests.tasks.resuming import stopped_and_whole
 
 TINY: dict[str, Any] = {
     "data": "digits", "classes": 10, "size": 32, "stem": "cifar", "cells": 1, "filters": 24,
     "batch_size": 16, "replicas": 2, "steps_per_epoch": 4, "auxiliary": 0.0, "norm_decay": 0.8,
 }  # fmt: skip
+FOUR: dict[str, Any] = {"replicas": 4, "dropout": 0.0}
 FEW: dict[str, Any] = {
     **TINY, "data": "few", "classes": 2, "stem": "imagenet", "filters": 96, "batch_size": 4,
     "steps_per_epoch": None,
@@ -163,6 +171,37 @@ def test_replicas_one_after_the_other_are_the_mean_of_replicas_by_themselves() -
     for whole, parts in zip(found, zip(*alone, strict=True), strict=True):
         torch.testing.assert_close(whole, torch.stack(parts).mean(0))
     torch.testing.assert_close(together.model.stem_norm.mean, torch.stack(means).mean(0))
+
+
+def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
+    """Gradients, statistics and averages of 4 replicas, by one process and by two real ones."""
+    settings = json.loads(json.dumps(dataclasses.asdict(NASNetSettings(**TINY | FOUR))))
+    plan = {"name": "both", "trial": {"task": "nasnet", "task_settings": settings, "lr": 0.001,
+            "optimizer": "sgd", "training": {"epochs": 2, "gradient_norm": 10.0}}}  # fmt: skip
+    case = {"world": 2, "trouble": "", "plan": [plan]}
+    (tmp_path / "cases.json").write_text(json.dumps({"pair": case}))
+    (tmp_path / "pair").mkdir()
+    subprocess.run(
+        [sys.executable, "-m", "tests.experiments.replicated", str(tmp_path)],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=300, check=True,
+    )  # fmt: skip
+    pair, alone = tmp_path / "pair" / "both", tmp_path / "alone"
+    errors = [path.read_text() for path in (tmp_path / "pair").glob("error.*")]
+    assert (json.loads((tmp_path / "statuses.json").read_text()), errors) == ({"pair": [0, 0]}, [])
+    run_trial(replicated.trial(**plan["trial"]), alone, Conditions(tmp_path))
+    begin = build_task(replicated.trial(**plan["trial"]), Conditions(tmp_path))[0].state_dict()
+    own, theirs = (
+        torch.load(folder / "checkpoint.pt", weights_only=True)["model"] for folder in (alone, pair)
+    )
+    assert int(own["updates"]) == 8
+    for kind in ("model", "averaged"):
+        for part in (("mean", "variance"), ("weight", "bias")):
+            names = [n for n in own if n.startswith(kind) and n.rpartition(".")[2] in part]
+            moved, apart = (
+                torch.cat([(own[n] - other[n]).flatten() for n in names]).norm()
+                for other in (begin, theirs)
+            )
+            assert apart < 1e-4 * moved, (kind, part)
 
 
 def test_the_papers_batch_comes_out_of_every_factorisation_and_of_no_other(tmp_path: Path) -> None:
