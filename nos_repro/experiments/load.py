@@ -47,6 +47,9 @@ def load_study(
         study = dataclasses.replace(
             study, task=task_section(study.task), paper_protocol=_paper_protocol(values)
         )
+        for name in study.figure.rows if study.figure is not None else ():
+            if name not in study.rows:
+                raise ConfigError(unknown("figure.rows", name, study.rows))
         study = dataclasses.replace(study, rows={n: study.rows[n] for n in _chosen(study, rows)})
         _check_optimizers(study)
     except NosError as error:

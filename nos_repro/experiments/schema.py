@@ -90,10 +90,14 @@ class Halving:
 
 @dataclass(frozen=True)
 class Figure:
-    """The figure that a study draws beside its table: ``curves`` of a metric, or ``rosenbrock``."""
+    """The figure that a study draws beside its table: ``curves`` of a metric, or ``rosenbrock``.
+
+    ``rows`` are those that the paper's own figure shows; none named, all are drawn.
+    """
 
     kind: str = "curves"
     metric: str = "test_accuracy"
+    rows: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.kind not in ("curves", "rosenbrock"):

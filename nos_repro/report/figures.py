@@ -44,6 +44,8 @@ def draw(study: Study, outcomes: Sequence[Outcome]) -> Figure | None:
     """The figure that the study declares; None where it declares none."""
     if study.figure is None:
         return None
+    asked = set(study.figure.rows)
+    outcomes = [outcome for outcome in outcomes if not asked or outcome.name in asked]
     if study.figure.kind == "rosenbrock":
         return rosenbrock(study, outcomes)
     return curves(study, outcomes, study.figure.metric)

@@ -145,6 +145,9 @@ WRONG = {
     "halving by another column than the choice": (
         {"halving": {"rungs": [1], "by": "final_val"}}, [], "halving.by", "selection.by",
     ),
+    "a figure of a row that is not there": (
+        {"figure": {"rows": ["SGD"]}}, [], "figure.rows 'SGD'", "did you mean 'SGD (",
+    ),
     "no rows": ({"rows": {}}, [], "rows", "at least one"),
     "rows of the wrong kind": ({"rows": [1]}, [], "rows", ""),
 }

@@ -101,6 +101,27 @@ def test_the_legend_names_every_row_and_says_what_is_missing(tmp_path: Path) -> 
     assert any("torch 2.9.0" in text for text in texts)
 
 
+def test_a_figure_shows_the_rows_that_the_papers_own_shows(tmp_path: Path) -> None:
+    rows = {name: Row("sgd", seed=n) for n, name in enumerate(("one", "two", "three"))}
+    study = dataclasses.replace(curves_study(rows), figure=Figure(rows=["three", "one"]))
+    store = filled_store(study, tmp_path, lambda t: accuracy(1.0, 2.0))
+    figure = draw(study, outcomes(study, store))
+    assert figure is not None
+    texts = svg_texts(encode(figure, "svg"))
+    assert {"one", "three"} <= set(texts)
+    assert "two" not in texts
+    assert any("trials" in text and "6 trials" not in text for text in texts), "of the shown alone"
+
+
+@pytest.mark.parametrize("name", ["table1", "table2", "table6"])
+def test_a_figure_of_six_rows_has_the_papers_four_baselines(name: str, root: Path) -> None:
+    study = load_study(root / "configs" / f"{name}.yaml")
+    assert study.figure is not None
+    known = ("sgd", "momentum", "adam", "rmsprop-tf")
+    assert [study.rows[row].optimizer for row in study.figure.rows[:4]] == list(known)
+    assert len(study.figure.rows) == 6
+
+
 def test_a_figure_of_no_records_can_be_drawn(tmp_path: Path) -> None:
     study = curves_study({"SGD": Row("sgd")})
     figure = draw(study, outcomes(study, Store(tmp_path, "none", "smoke")))
