@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -32,9 +33,9 @@ def study_table(study: Study, outcomes: Sequence[Outcome]) -> Table:
         columns.append(Column("how far"))
     for column, title in study.columns.items():
         ours = title if protocol.is_the_papers(study) else f"{title} ({study.scale})"
-        columns.append(Column(ours, title))
+        columns.append(Column(ours, title, of=column))
         if column in printed:
-            columns.append(_paper_column(study))
+            columns.append(dataclasses.replace(_paper_column(study), of=column, paper=True))
     best = {c: _best(study, c, outcomes) for c in study.columns if c != STATE}
     rows = [_row(study, outcome, printed, best) for outcome in outcomes]
     waiting = any(outcome.missing for outcome in outcomes)

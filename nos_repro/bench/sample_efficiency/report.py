@@ -30,7 +30,8 @@ from nos_repro.bench.sample_efficiency.runs import (
     of,
 )
 from nos_repro.bench.sample_efficiency.verdict import NAMES, compare
-from nos_repro.report.figures import COLOURS, encode
+from nos_repro.report.curve import COLOURS
+from nos_repro.report.figures import encode
 from nos_repro.report.layout import Cell, Column, Table, escape_markdown
 
 FOLDER = Path("bench") / "sample-efficiency"

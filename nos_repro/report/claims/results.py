@@ -29,6 +29,7 @@ class Results:
     handed: Mapping[str, Callable[..., Finding]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     _studies: dict[tuple[str, str], tuple[Study, Rows]] = field(default_factory=dict)
+    _stores: dict[tuple[str, str], Store] = field(default_factory=dict)
     _histories: dict[tuple[str, str], History] = field(default_factory=dict)
 
     def scales(self, name: str) -> list[str]:
@@ -48,7 +49,13 @@ class Results:
             rows = {outcome.name: outcome for outcome in outcomes(study, store)}
             self.problems += store.problems
             self._studies[name, scale] = study, rows
+            self._stores[name, scale] = store
         return self._studies[name, scale]
+
+    def store(self, name: str, scale: str) -> Store:
+        """Where the records of a study lie."""
+        self.study(name, scale)
+        return self._stores[name, scale]
 
     def history(self, name: str, scale: str) -> History:
         """A search, as far as its logs tell it."""
