@@ -102,16 +102,16 @@ def _choice(outcome: Outcome, by: str) -> str:
         return f"nothing can be chosen: every point of the sweep is {' or '.join(kinds)}"
     scores = sorted((s for s in outcome.sweep if s.score > -math.inf), key=lambda s: -s.score)
     best = outcome.chosen
-    text = f"{best.point}: {words} {_value(best):.6g}"
+    text = f"{best.point}: {words} {value_of(best):.6g}"
     others = [scored for scored in scores if scored is not best]
     if others:
-        text += f", the next is {others[0].point} with {_value(others[0]):.6g}"
+        text += f", the next is {others[0].point} with {value_of(others[0]):.6g}"
     if far := how_far(outcome):
         text += f"; {far}"
     return text
 
 
-def _value(scored: Scored) -> float:
+def value_of(scored: Scored) -> float:
     """The score as the metric has it: of a loss, the loss."""
     record = scored.record
     return -scored.score if record is not None and record.direction == "min" else scored.score
@@ -119,7 +119,7 @@ def _value(scored: Scored) -> float:
 
 def _swept(outcome: Outcome, by: str, store: Store) -> Iterator[TrialLine]:
     for scored in outcome.sweep:
-        value = _value(scored) if math.isfinite(scored.score) else None
+        value = value_of(scored) if math.isfinite(scored.score) else None
         chosen = outcome.chosen is not None and scored.point == outcome.chosen.point
         yield _line("sweep", scored.trial, scored.record, value, store, chosen=chosen)
 
