@@ -28,8 +28,10 @@ from nos_repro.bench.sample_efficiency.runs import (
     Record,
     needed,
     of,
+    read_records,
 )
 from nos_repro.bench.sample_efficiency.verdict import NAMES, compare
+from nos_repro.experiments.files import write_atomically
 from nos_repro.report.curve import COLOURS
 from nos_repro.report.figures import encode
 from nos_repro.report.layout import Cell, Column, Table, escape_markdown
@@ -48,6 +50,17 @@ def files(records: Sequence[Record]) -> dict[str, bytes]:
         "figure.png": encode(figure, "png"),
         "figure.svg": encode(figure, "svg"),
     }
+
+
+def write_committed(results: Path) -> list[Path]:
+    """Table and figure of the records that there are, none of which is completed; the paths."""
+    folder = results / FOLDER
+    if not (folder / "runs.jsonl").exists():
+        return []
+    written = files(read_records(folder / "runs.jsonl"))
+    for name, data in written.items():
+        write_atomically(folder / name, data)
+    return [folder / name for name in written]
 
 
 def table(records: Sequence[Record]) -> Table:

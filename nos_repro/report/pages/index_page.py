@@ -51,6 +51,13 @@ class IndexPage:
     problems: list[str]
     hours: float
 
+    @property
+    def counted(self) -> str:
+        """`7 studies, 1 search, 9.0 core-hours`."""
+        studies = f"{len(self.studies)} stud{'ies' if len(self.studies) != 1 else 'y'}"
+        searches = f"{len(self.searches)} search{'es' * (len(self.searches) != 1)}"
+        return f"{studies}, {searches}, {self.hours:.1f} core-hours"
+
 
 def file_of(name: str, scale: str) -> str:
     return f"{name}-{scale}.html"
@@ -83,12 +90,12 @@ def _study_card(found: FoundStudy) -> Card:
     best, words = _best(found)
     remarks = []
     if stale := sum(row.stale for row in rows):
-        remarks.append(f"{stale} rows stale")
+        remarks.append(f"{_count(stale, 'row')} stale")
     if edges := sum(bool(row.edges) for row in rows):
-        remarks.append(f"{edges} rows at the edge of a grid")
+        remarks.append(f"{_count(edges, 'row')} at the edge of a grid")
     for kind in ("diverged", "failed"):
         if lost := sum(record.status == kind for record in found.records):
-            remarks.append(f"{lost} trials {kind}")
+            remarks.append(f"{_count(lost, 'trial')} {kind}")
     return Card(
         name=study.study,
         scale=study.scale,
@@ -105,6 +112,10 @@ def _study_card(found: FoundStudy) -> Card:
         hours=found.core_hours,
         remarks=remarks,
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _best(found: FoundStudy) -> tuple[str, str]:

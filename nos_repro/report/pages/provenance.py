@@ -14,8 +14,6 @@ from nos_repro.experiments.store import Store
 from nos_repro.report.pages.tables import Badge
 from nos_repro.report.why import TrialLine, Why, explain, known_of
 
-NO_LOG = "no log here (the record came with the repository)"
-
 
 @dataclass(frozen=True)
 class BehindTrial:
@@ -26,6 +24,8 @@ class BehindTrial:
     seconds: float | None
     commit: str
     log: str
+    """"" where none lies here."""
+    remarks: list[str]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class Behind:
     """Column, the paper's value with its place, and the verdict."""
     trials: list[BehindTrial]
     settings: list[tuple[str, str]]
+
+    @property
+    def without_log(self) -> int:
+        """Trials whose records came with the repository."""
+        return sum(trial.seconds is not None and not trial.log for trial in self.trials)
 
 
 def behind_rows(study: Study, outcomes: Sequence[Outcome], store: Store) -> list[Behind]:
@@ -62,9 +67,9 @@ def _trials(outcome: Outcome, why: Why, logs: Mapping[str, str]) -> Iterator[Beh
     for line, trial in zip(why.trials, outcome.trials, strict=True):
         record = records.get(line.id)
         commit = str(record.provenance.get("commit") or "unknown") if record is not None else "-"
-        log = logs.get(line.id, NO_LOG if record is not None else "-")
         seconds = record.seconds if record is not None else None
-        yield BehindTrial(line, trial.seed, seconds, commit, log)
+        remarks = line.remarks[1:] if record is not None else line.remarks  # the first says seconds
+        yield BehindTrial(line, trial.seed, seconds, commit, logs.get(line.id, ""), remarks)
 
 
 def _logs(store: Store) -> dict[str, str]:

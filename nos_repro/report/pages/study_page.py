@@ -36,6 +36,8 @@ class StudyPage:
     table: PageTable
     behind: list[Behind]
     picture: Picture | None
+    paths: bool
+    """Whether the picture shows paths, which the curves do not."""
     curves: Chart | None
     sweeps: Chart | None
     targets: Chart | None
@@ -74,6 +76,7 @@ def study_page(
         table=_table(table, rows, behind, found.verdicts),
         behind=behind,
         picture=study_picture(study, rows, store.root),
+        paths=study.figure is not None and study.figure.kind == "rosenbrock",
         curves=curve_chart(study, rows, lines),
         sweeps=sweep_chart(study, rows, lines),
         targets=timed[0] if timed is not None else None,

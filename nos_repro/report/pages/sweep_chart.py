@@ -46,7 +46,8 @@ def sweep_chart(study: Study, outcomes: Sequence[Outcome], lines: Sequence[Line]
     shape = layout(
         "learning rate",
         f"{by} ({_metric(outcomes)})",
-        xaxis={"type": "log", "exponentformat": "power", "dtick": 1},
+        xaxis={"type": "log", "exponentformat": "power", "dtick": 1,
+               "anchor": "y2" if lost else "y"},
         yaxis={"domain": [0.24 if lost else 0, 1], "type": "log" if log else "linear",
                "exponentformat": "power"},
         **({"yaxis2": _strip()} if lost else {}),

@@ -17,7 +17,7 @@ KINDS = {
     "inconclusive":           ("unsure",  "?"),
     "diverged":               ("broken",  "↗"),
     "not run":                ("nothing", "○"),
-    "not comparable (scale)": ("nothing", "∦"),
+    "not comparable (scale)": ("nothing", "⊘"),
     "holds":                  ("good",    "✓"),
     "does not hold":          ("bad",     "✗"),
     "undecided":              ("unsure",  "?"),

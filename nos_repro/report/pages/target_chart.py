@@ -18,7 +18,7 @@ from nos_repro.report.pages.charts import (
     short,
     shown,
 )
-from nos_repro.report.pages.targets import Profile, Racer, profiles, racers, target_of
+from nos_repro.report.pages.targets import Profile, Racer, Run, profiles, racers, target_of
 
 # fmt: off
 SHARES = {
@@ -97,7 +97,7 @@ def _times(
                 "name": shown(line.name),
                 "legendgroup": line.key,
                 "x": short(x for x, _ in spots),
-                "y": [int(line.key)] * len(spots),
+                "y": [f"row {line.key}"] * len(spots),
                 "text": [*said, f"median: {_said(median)}"],
                 "marker": {
                     "symbol": [symbol for _, symbol in spots],
@@ -109,30 +109,28 @@ def _times(
                 "hovertemplate": "<b>%{fullData.name}</b><br>%{text}<extra></extra>",
             }
         )
-    places = [int(line.key) for line in lines]
     shape = layout(
         f"{unit} to the target",
         "",
         xaxis={"range": [0, edge * 1.05], "zeroline": False},
         yaxis={
-            "tickvals": places,
+            "type": "category",
+            "tickvals": [f"row {line.key}" for line in lines],
             "ticktext": [shown(_clipped(line.name)) for line in lines],
-            "range": [max(places) + 0.6, min(places) - 0.6],
-            "zeroline": False,
+            "autorange": "reversed",
         },
-        height=150 + 26 * len(lines),
+        meta={"row_height": 26},
         shapes=[{"type": "line", "x0": edge, "x1": edge, "yref": "paper", "y0": 0, "y1": 1,
                  "line": {"width": 1, "dash": "dot", "color": "#888888"}}],
         annotations=[{"x": edge, "yref": "paper", "y": 1, "yanchor": "bottom", "xanchor": "right",
                       "showarrow": False, "text": NEVER}],
-        margin={"l": 56, "r": 12, "t": 26, "b": 48},
+        margin={"l": 56, "r": 14, "t": 28, "b": 54},
     )  # fmt: skip
     return data, shape
 
 
-def _time(run: object, goal: float, unit: str) -> float:
-    measure = getattr(run, "time" if unit == "epochs" else "seconds")
-    return float(measure(goal))
+def _time(run: Run, goal: float, unit: str) -> float:
+    return run.time(goal) if unit == "epochs" else run.seconds(goal)
 
 
 def _said(time: float) -> str:

@@ -42,6 +42,12 @@
       layout.yaxis.type = state.log.checked ? "log" : "linear";
       delete layout.yaxis.range;
     }
+    layout.modebar = { bgcolor: "rgba(0,0,0,0)", color: colours.line, activecolor: colours.ink };
+    if (layout.meta) {
+      const rows = state.chart.lines.filter((line) => !hidden.has(line.key)).length;
+      layout.height = 110 + layout.meta.row_height * Math.max(3, rows);
+      state.plot.style.minHeight = state.plot.style.height = `${layout.height}px`;
+    }
     if (printing) layout.width = 660;
     else layout.autosize = true;
     return layout;
