@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from nos_repro.bench.sample_efficiency.claim import FOLDER
 from nos_repro.bench.sample_efficiency.runs import (
     BATCH,
     BLOCK,
@@ -36,7 +37,6 @@ from nos_repro.report.curve import COLOURS
 from nos_repro.report.figures import encode
 from nos_repro.report.layout import Cell, Column, Table, escape_markdown
 
-FOLDER = Path("bench") / "sample-efficiency"
 COMPARED = (("ppo", "reinforce"), ("trpo", "reinforce"), ("ppo", "trpo"))
 TITLE = "Samples until a known best rule is written (002 sec. 3.2, 000 sec. 3.2)"
 
