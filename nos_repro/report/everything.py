@@ -83,7 +83,7 @@ def read_everything(results: Results) -> Everything:
         try:
             scales = results.scales(name)
         except NosError as error:
-            _leave_out(everything, f"{name}: {error}")
+            _leave_out(everything, name, error, path)
             continue
         for scale in scales:
             try:
@@ -92,7 +92,7 @@ def read_everything(results: Results) -> Everything:
                 else:
                     everything.studies.append(_study(results, name, scale))
             except Exception as error:  # noqa: BLE001 whatever is damaged, the rest is shown
-                _leave_out(everything, f"{name}, scale {scale}: {_said(error)}")
+                _leave_out(everything, f"{name}, scale {scale}", error, path)
     everything.left_out += _strangers(results)
     everything.judged = [_judged(claim, results) for claim in claims()]
     return everything
@@ -104,13 +104,17 @@ def _study(results: Results, name: str, scale: str) -> FoundStudy:
     return FoundStudy(study, outcomes, results.store(name, scale), judge_study(study, outcomes))
 
 
-def _leave_out(everything: Everything, words: str) -> None:
-    everything.left_out.append(" ".join(words.split()))
+def _leave_out(everything: Everything, what: str, error: Exception, config: Path) -> None:
+    everything.left_out.append(f"{what}: {_said(error, config.parent, everything.root)}")
     everything.broken = True
 
 
-def _said(error: Exception) -> str:
-    return str(error) if isinstance(error, NosError) else f"{type(error).__name__}: {error}"
+def _said(error: Exception, *folders: Path) -> str:
+    """An error on one line; its ``folders`` by their names, for a page is read elsewhere too."""
+    text = str(error) if isinstance(error, NosError) else f"{type(error).__name__}: {error}"
+    for folder in folders:
+        text = text.replace(str(folder), folder.name)
+    return " ".join(text.split())
 
 
 def _strangers(results: Results) -> Iterator[str]:
@@ -135,8 +139,8 @@ def _judged(claim: Claim, results: Results) -> Judged:
     try:
         return Judged(claim, judge_claim(claim, results))
     except Exception as error:  # noqa: BLE001 as above
-        said = " ".join(_said(error).split())
-        return Judged(claim, [Finding("-", "not run", f"its records cannot be read: {said}")])
+        why = f"its records cannot be read: {_said(error, results.root)}"
+        return Judged(claim, [Finding("-", "not run", why)])
 
 
 def summary(everything: Everything) -> list[str]:

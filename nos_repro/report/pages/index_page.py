@@ -79,7 +79,7 @@ def index_page(
         badges=counts(cells, VERDICTS),
         claim_badges=counts((line.badge.word for line in claims), CLAIM_VERDICTS),
         scales=list(dict.fromkeys(line.scale for line in claims)),
-        left_out=[text.replace(root, everything.root.name) for text in everything.left_out],
+        left_out=everything.left_out,
         problems=[text.replace(root, everything.root.name) for text in everything.problems],
         hours=sum(card.hours for card in (*studies, *searches)),
     )

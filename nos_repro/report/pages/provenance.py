@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,8 @@ def behind_rows(study: Study, outcomes: Sequence[Outcome], store: Store) -> list
     found = []
     for number, outcome in enumerate(outcomes):
         why = explain(study, outcome, store, known)
+        own = [problem for problem in why.problems if problem not in store.problems]
+        why = dataclasses.replace(why, problems=own)  # the page says the store's above
         verdicts = [
             (cell.title, f"{cell.paper} ({cell.place})", Badge(cell.verdict, why=cell.reason))
             for cell in why.verdicts
