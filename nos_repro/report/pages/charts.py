@@ -91,7 +91,7 @@ def layout(x: str, y: str, **more: Any) -> Layout:
         for name, title in (("xaxis", x), ("yaxis", y))
     }
     return {
-        "margin": {"l": 56, "r": 14, "t": 14, "b": 54},
+        "margin": {"l": 68, "r": 14, "t": 14, "b": 64},
         "showlegend": False,
         "hovermode": "closest",
         "paper_bgcolor": "rgba(0,0,0,0)",

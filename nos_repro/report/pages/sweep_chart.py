@@ -79,6 +79,7 @@ def _strip() -> dict[str, object]:
         "categoryarray": list(LOST),
         "range": [-0.6, len(LOST) - 0.4],
         "fixedrange": True,
+        "automargin": True,
     }
 
 

@@ -124,7 +124,7 @@ def _times(
                  "line": {"width": 1, "dash": "dot", "color": "#888888"}}],
         annotations=[{"x": edge, "yref": "paper", "y": 1, "yanchor": "bottom", "xanchor": "right",
                       "showarrow": False, "text": NEVER}],
-        margin={"l": 56, "r": 14, "t": 28, "b": 54},
+        margin={"l": 68, "r": 14, "t": 28, "b": 64},
     )  # fmt: skip
     return data, shape
 

@@ -45,7 +45,7 @@
     layout.modebar = { bgcolor: "rgba(0,0,0,0)", color: colours.line, activecolor: colours.ink };
     if (layout.meta) {
       const rows = state.chart.lines.filter((line) => !hidden.has(line.key)).length;
-      layout.height = 110 + layout.meta.row_height * Math.max(3, rows);
+      layout.height = 120 + layout.meta.row_height * Math.max(3, rows);
       state.plot.style.minHeight = state.plot.style.height = `${layout.height}px`;
     }
     if (printing) layout.width = 660;
@@ -56,7 +56,7 @@
   function draw(state) {
     const colours = theme();
     const data = state.variant.data.map((trace) => look(trace, colours));
-    const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+    const config = { responsive: true, displayModeBar: innerWidth < 640 ? false : "hover", displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
     Plotly.react(state.plot, data, layoutOf(state, colours), config);
   }
 
@@ -146,7 +146,7 @@
       }
       form.querySelector("output").textContent = `${shown} of ${items.length}`;
     };
-    form.addEventListener("input", apply);
+    for (const kind of ["input", "change"]) form.addEventListener(kind, apply);
     form.addEventListener("submit", (event) => event.preventDefault());
     form.hidden = false;
     apply();
