@@ -124,7 +124,7 @@ def _table(
                     cell.signs,
                     _badge(verdict),
                     about.id if _opens(column) else "",
-                    is_number(cell.text),
+                    is_number(cell.text) and verdict is None,
                 )
             )
         body.append(cells)
