@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nos_repro.cli import judgement as judges
+from nos_repro.cli import reporting
 from nos_repro.cli import verbs as does
 
 
@@ -40,13 +41,25 @@ def make_parser() -> argparse.ArgumentParser:
     report = _verb(
         verbs,
         "report",
-        does.report,
-        "print the table of a study, or the report of a search, so far",
+        reporting.report,
+        "the table of a study, or the report of a search, so far; or of all of them",
     )
-    _study_arguments(report)
+    report.add_argument("overrides", nargs="*", default=[], metavar=("CONFIG", "KEY=VALUE"),
+                        help="a study's or search's file, and settings laid over it")  # fmt: skip
+    report.add_argument("--scale", help="paper (default), small or smoke")
+    _results_argument(report)
+    _rows_argument(report)
     _format_argument(report)
+    report.add_argument("--all", action="store_true",
+                        help="every study and search that has records, at every scale, in place of"
+                        " CONFIG: a line each")  # fmt: skip
     report.add_argument("--write", action="store_true",
-                        help="also write tables and figure beside the records")  # fmt: skip
+                        help="also write tables and figure beside the records; with --all also the"
+                        " claims")  # fmt: skip
+    report.add_argument("--html", type=Path, metavar="FILE.html|DIR",
+                        help="also write a self-contained HTML page; in a folder its name is"
+                        " STUDY-SCALE.html. With --all a folder: index.html, and a page a study and"
+                        " search")  # fmt: skip
 
     status = _verb(verbs, "status", does.status, "what has ended, what runs, what is missing")
     _study_arguments(status)
@@ -182,6 +195,10 @@ def _cell_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _study_arguments(parser: argparse.ArgumentParser) -> None:
     _file_arguments(parser, "a study file, e.g. configs/table2.yaml", "task.width=2")
+    _rows_argument(parser)
+
+
+def _rows_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", action="append", default=[], metavar="ROW",
                         help="only this row, or these: 'PowerSign*'; repeatable")  # fmt: skip
 

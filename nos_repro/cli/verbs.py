@@ -35,7 +35,7 @@ def open_study(options: argparse.Namespace) -> tuple[Study, Store]:
     return study, Store(options.results, study.study, study.scale)
 
 
-def _history(options: argparse.Namespace) -> History | None:
+def history_of(options: argparse.Namespace) -> History | None:
     """The search that the verb's file states; None where it states a study."""
     from nos_repro.experiments.settings_file import find_config, is_search
 
@@ -153,41 +153,10 @@ def cancel(options: argparse.Namespace) -> int:
     return 0
 
 
-def report(options: argparse.Namespace) -> int:
-    from nos_repro.experiments.selection import outcomes
-    from nos_repro.report.table import study_table
-    from nos_repro.report.write import write_report
-
-    if options.write and (options.overrides or options.rows):
-        raise ConfigError("--write is for the whole study's table; leave out --rows and overrides")
-    history = _history(options)
-    if history is not None:
-        return _report_search(history, options)
-    study, store = open_study(options)
-    rows = outcomes(study, store)
-    table = study_table(study, rows)
-    print(getattr(table, options.format)())
-    if options.write:
-        for path in write_report(study, rows, store.root):
-            print(f"wrote {path}", file=sys.stderr)
-    say_problems(store)
-    return 0
-
-
-def _report_search(history: History, options: argparse.Namespace) -> int:
-    from nos_repro.report.search_report import print_report, write_search_report
-
-    print(print_report(history, options.format))
-    if options.write:
-        for path in write_search_report(history):
-            print(f"wrote {path}", file=sys.stderr)
-    return 0
-
-
 def status(options: argparse.Namespace) -> int:
     from nos_repro.report.status import study_status
 
-    history = _history(options)
+    history = history_of(options)
     if history is not None:
         from nos_repro.report.search_status import search_status
 

@@ -24,14 +24,18 @@ def find_config(given: str) -> Path:
             return path
     except OSError as error:
         raise ConfigError(f"{given[:100]}: {error.strerror}") from None
+    known = shipped()
+    if path.stem in known and path.parent in (Path(), Path("configs")):
+        return known[path.stem]
+    raise ConfigError(f"{given or '(empty)'}: no such file; " + unknown("study", path.stem, known))
+
+
+def shipped() -> dict[str, Path]:
+    """The files of studies and searches that ship with the package, by their names."""
     package = Path(str(resources.files("nos_repro")))
-    folders = [package / "configs", package.parent / "configs"]
-    for folder in folders:
-        shipped = folder / f"{path.stem}.yaml"
-        if path.stem and shipped.is_file() and path.parent in (Path(), Path("configs")):
-            return shipped
-    names = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
-    raise ConfigError(f"{given or '(empty)'}: no such file; " + unknown("study", path.stem, names))
+    folders = (package.parent / "configs", package / "configs")
+    found = {file.stem: file for folder in folders for file in folder.glob("*.yaml")}
+    return dict(sorted(found.items()))
 
 
 def read_values(path: Path) -> dict[str, Any]:

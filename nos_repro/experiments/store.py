@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -46,10 +47,10 @@ class Store:
         record = self._known(trial)
         return record is not None and not trial.same_settings(record.trial)
 
-    def others(self, known: set[str], optimizer: str) -> int:
-        """How many committed records of an optimizer there are beside the ``known`` trials'."""
+    def others(self, known: set[str]) -> Counter[str]:
+        """How many committed records of each optimizer there are beside the ``known`` trials'."""
         records = self._compacted().values()
-        return sum(r.id not in known and r.trial.get("optimizer") == optimizer for r in records)
+        return Counter(str(r.trial.get("optimizer")) for r in records if r.id not in known)
 
     def claim(self, trial: Trial) -> Claim | None:
         """The live claim on a trial, if some process works on it now."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import matplotlib
@@ -14,38 +12,32 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
-from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report import protocol
+from nos_repro.report.curve import (
+    COLOURS,
+    Curve,
+    curve,
+    drawn,
+    ends,
+    label,
+    metric_words,
+    state,
+    style,
+)
 from nos_repro.report.origin import origin
-from nos_repro.report.race import how_far
 
 DPI = 150
-# Okabe and Ito's palette, which the colour-blind can tell apart; yellow is left out, for it does
-# not show on white. Where the colours are used up, the next dashes begin.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (9, 3)))
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A row's line: mean and sample standard deviation over ``n`` runs, a value an epoch."""
-
-    epochs: NDArray[np.float64]
-    mean: NDArray[np.float64]
-    std: NDArray[np.float64]
-    n: int
 
 
 def draw(study: Study, outcomes: Sequence[Outcome]) -> Figure | None:
     """The figure that the study declares; None where it declares none."""
     if study.figure is None:
         return None
-    asked = set(study.figure.rows)
-    outcomes = [outcome for outcome in outcomes if not asked or outcome.name in asked]
+    outcomes = drawn(study, outcomes)
     if study.figure.kind == "rosenbrock":
         return rosenbrock(study, outcomes)
     return curves(study, outcomes, study.figure.metric)
@@ -60,26 +52,6 @@ def encode(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
     return buffer.getvalue()
 
 
-def curve(records: Sequence[Record], metric: str) -> Curve | None:
-    """The mean of the finished runs' ``metric`` over the epochs that all of them recorded; of a
-    run that a rung has stopped, what there is.
-
-    A committed record keeps some epochs of a long run only, and not every run the same ones.
-    Only those are drawn, so that a clone draws the same.
-    """
-    runs = [
-        {point["epoch"]: point[metric] for point in record.thinned().metrics if metric in point}
-        for record in records
-        if record.status in ("finished", "stopped")
-    ]
-    shared = sorted(set.intersection(*map(set, runs))) if runs else []
-    if not shared:
-        return None
-    values = np.array([[run[epoch] for epoch in shared] for run in runs])
-    std = values.std(axis=0, ddof=1) if len(runs) > 1 else np.zeros(len(shared))
-    return Curve(np.array(shared), values.mean(axis=0), std, len(runs))
-
-
 def curves(study: Study, outcomes: Sequence[Outcome], metric: str) -> Figure:
     """A line a row with its band over the seeds; 002 Figures 6 and 7, 000 Figures 5 and 7.
 
@@ -87,69 +59,44 @@ def curves(study: Study, outcomes: Sequence[Outcome], metric: str) -> Figure:
     """
     figure = canvas(9.6, 5.4)
     axes = figure.add_subplot()
-    styles = itertools.cycle([(colour, dash) for dash in DASHES for colour in COLOURS])
-    drawn: list[tuple[float, Any, str]] = []
+    lines: list[tuple[float, Any, str]] = []
     absent: list[str] = []
     seen: list[Curve] = []
-    for outcome, (colour, dash) in zip(outcomes, styles, strict=False):
+    for number, outcome in enumerate(outcomes):
+        colour, dash = style(number)
         line = curve(outcome.counting, metric)
         if line is None:
-            absent.append(f"{outcome.name}: {_state(outcome)}")
+            absent.append(f"{outcome.name}: {state(outcome)}")
             continue
         marker = "." if len(line.epochs) == 1 else None
         (artist,) = axes.plot(
-            line.epochs, line.mean, color=colour, linestyle=dash, linewidth=1.6, marker=marker
+            line.epochs,
+            line.mean,
+            color=colour,
+            linestyle=DASHES[dash],
+            linewidth=1.6,
+            marker=marker,
         )
         low, high = line.mean - line.std, line.mean + line.std
         axes.fill_between(line.epochs, low, high, color=colour, alpha=0.15, linewidth=0)
         seen.append(line)
-        drawn.append((float(line.mean[-1]), artist, _label(outcome, line)))
-    drawn.sort(key=lambda entry: -entry[0])
+        lines.append((float(line.mean[-1]), artist, label(outcome, line)))
+    lines.sort(key=lambda entry: -entry[0])
     axes.set_xlabel("epoch")
-    axes.set_ylabel(_metric_words(metric))
+    axes.set_ylabel(metric_words(metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25, linewidth=0.6)
-    _show_the_ends(axes, seen)
-    names = [plain(name) for _, _, name in drawn] + [plain(name) for name in absent]
+    if seen:
+        axes.set_ylim(*ends(seen))
+    names = [plain(name) for _, _, name in lines] + [plain(name) for name in absent]
     blank = matplotlib.lines.Line2D([], [], linestyle="none")
-    handles = [artist for _, artist, _ in drawn] + [blank for _ in absent]
+    handles = [artist for _, artist, _ in lines] + [blank for _ in absent]
     axes.legend(
         handles, names, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False
     )
     several = any(line.n > 1 for line in seen)
     words = "Mean over the seeds; the band is one standard deviation." if several else "One run."
     return _finished(figure, study, outcomes, words)
-
-
-def _label(outcome: Outcome, line: Curve) -> str:
-    asked = len(outcome.repeats) or 1
-    if outcome.standing is not None:
-        return f"{outcome.name}: {how_far(outcome)}"
-    return outcome.name if line.n == asked else f"{outcome.name} ({line.n} of {asked} runs)"
-
-
-def _state(outcome: Outcome) -> str:
-    if outcome.standing is not None:
-        return how_far(outcome)
-    if outcome.missing:
-        return "not run yet"
-    return "diverged" if outcome.diverged else "no run finished"
-
-
-def _metric_words(metric: str) -> str:
-    words = metric.replace("_", " ")
-    return f"{words} (%)" if metric.endswith("accuracy") else words
-
-
-def _show_the_ends(axes: Axes, seen: Sequence[Curve]) -> None:
-    """Leaves out the steep beginning, so that the ends can be told apart: no end is cut off."""
-    if not seen:
-        return
-    late = [(line, line.epochs >= line.epochs[-1] / 4) for line in seen]
-    low = min((line.mean - line.std)[part].min() for line, part in late)
-    high = max((line.mean + line.std)[part].max() for line, part in late)
-    margin = 0.05 * (high - low) or 1.0
-    axes.set_ylim(low - margin, high + margin)
 
 
 # The start is the task's default.
@@ -186,7 +133,7 @@ def _panel(axes: Axes, outcome: Outcome, start: tuple[float, ...], colour: str) 
         axes.plot(*path[-1], marker="x", color=colour, markersize=7, markeredgewidth=1.8)
         lines.append(f"final loss {record.column('final_val'):.2g}")
     else:
-        lines.append(_state(outcome))
+        lines.append(state(outcome))
     axes.plot(*start, marker="o", markerfacecolor="none", color=colour, markersize=6, clip_on=False)
     axes.plot(*OPTIMUM, marker="o", color="black", markersize=5, zorder=5)
     axes.set(xlim=(-2, 2), ylim=(-1, 3), aspect="equal")

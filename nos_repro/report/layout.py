@@ -27,10 +27,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A column's heading, and what the text form says instead where it has no room for it."""
+    """A column's heading, and what the text form says instead where it has no room for it.
+
+    ``of``: the column of a study that it shows, with ``paper``, by the paper's own numbers.
+    """
 
     title: str
     short: str = ""
+    of: str = ""
+    paper: bool = False
 
 
 @dataclass(frozen=True)

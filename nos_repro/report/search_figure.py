@@ -9,56 +9,30 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
-from numpy.typing import NDArray
 
 from nos_repro.report.figures import canvas, finished, plain
+from nos_repro.report.search_course import (
+    BASELINE,
+    BEST,
+    MEAN,
+    STATUSES,
+    Floats,
+    Ints,
+    line_points,
+    moving_average,
+    moving_quantiles,
+    window_of,
+)
 from nos_repro.report.search_history import History, Reward
 from nos_repro.report.search_protocol import origin_lines, short_words
 from nos_repro.search.child import Evaluation
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
-QUANTILES = (0.25, 0.5, 0.75, 0.9)
-POINTS = 400
-"""At most so many points make a line: more are not seen."""
 VECTOR_DOTS = 5000
 """More dots than these are an image in the SVG, which else grows by 100 bytes a dot."""
-SMALLEST_WINDOW, LARGEST_WINDOW = 10, 500
 BELOW = 0.055
 """Dots of reward 0 are spread over so much below 0, as a share of the height."""
 GAP = 0.034
 """Least distance of two baselines' names, as a share of the height."""
-MEAN, BEST, BASELINE = "#000000", "#D55E00", "#009E73"
-# fmt: off
-STATUSES = {
-    "healthy":           ("#0072B2", ("healthy",)),
-    "reused":            ("#CC79A7", ("reused",)),
-    "refused":           ("#999999", ("refused",)),
-    "diverged":          ("#E69F00", ("diverged",)),
-    "overran or failed": ("#D55E00", ("overran", "failed")),
-}
-# fmt: on
-
-
-def window_of(count: int) -> int:
-    """How many samples a moving average is over: a twentieth of them, within limits."""
-    return max(SMALLEST_WINDOW, min(LARGEST_WINDOW, count // 20))
-
-
-def moving_average(values: Floats, window: int) -> Floats:
-    """The mean of the last ``window`` values, of fewer at the beginning."""
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(0, ends - window)
-    averages: Floats = (sums[ends] - sums[starts]) / (ends - starts)
-    return averages
-
-
-def moving_quantiles(values: Floats, window: int, ends: Ints) -> Floats:
-    """QUANTILES of the last ``window`` values at each of ``ends``, as [ends, quantiles]."""
-    rows = [np.quantile(values[max(0, end + 1 - window) : end + 1], QUANTILES) for end in ends]
-    return np.array(rows)
 
 
 def figure4(history: History) -> Figure | None:
@@ -71,7 +45,7 @@ def figure4(history: History) -> Figure | None:
     values = np.array([reward.reward for reward in rewards])
     numbers = np.array([reward.sample + 1 for reward in rewards])
     window = window_of(len(rewards))
-    ends = np.unique(np.linspace(0, len(rewards) - 1, POINTS).astype(int))
+    ends = line_points(len(rewards))
     baselines = [pair for pair in history.baselines if pair[1].status == "healthy"]
     top = 1.06 * max([*values, *(found.reward for _, found in baselines), 1e-3])
     upper.set_ylim(-1.3 * BELOW * top, top)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -32,9 +33,9 @@ def study_table(study: Study, outcomes: Sequence[Outcome]) -> Table:
         columns.append(Column("how far"))
     for column, title in study.columns.items():
         ours = title if protocol.is_the_papers(study) else f"{title} ({study.scale})"
-        columns.append(Column(ours, title))
+        columns.append(Column(ours, title, of=column))
         if column in printed:
-            columns.append(_paper_column(study))
+            columns.append(dataclasses.replace(_paper_column(study), of=column, paper=True))
     best = {c: _best(study, c, outcomes) for c in study.columns if c != STATE}
     rows = [_row(study, outcome, printed, best) for outcome in outcomes]
     waiting = any(outcome.missing for outcome in outcomes)
@@ -85,7 +86,7 @@ def _row(
     for column in study.columns:
         number = outcome.number(column) if column != STATE else None
         signs = STALE if number is not None and outcome.stale else ""
-        is_best = number is not None and _complete(outcome) and show(number) == best.get(column)
+        is_best = number is not None and is_complete(outcome) and show(number) == best.get(column)
         text = f"{values_a_parameter(outcome.row):g}" if column == STATE else ""
         cells.append(Cell(text or _cell(outcome, number), is_best, signs))
         if column in printed:
@@ -143,7 +144,7 @@ def _best(study: Study, column: str, outcomes: Sequence[Outcome]) -> str | None:
     numbers = [
         number
         for outcome in outcomes
-        if _complete(outcome) and (number := outcome.number(column)) is not None
+        if is_complete(outcome) and (number := outcome.number(column)) is not None
     ]
     if len(numbers) < 2:
         return None
@@ -151,7 +152,7 @@ def _best(study: Study, column: str, outcomes: Sequence[Outcome]) -> str | None:
     return show(max(numbers, key=lambda number: sign * number.mean))
 
 
-def _complete(outcome: Outcome) -> bool:
+def is_complete(outcome: Outcome) -> bool:
     """Whether every trial that makes the row's cells has finished."""
     records = outcome.counting
     asked = len(outcome.repeats) or 1
@@ -193,7 +194,7 @@ def _survivors(outcomes: Sequence[Outcome]) -> list[str]:
     """Of rows in a race, those that went all the way; the others have no number."""
     if not any(outcome.standing for outcome in outcomes):
         return []
-    names = [outcome.name for outcome in outcomes if _complete(outcome)]
+    names = [outcome.name for outcome in outcomes if is_complete(outcome)]
     if not names:
         return ["No row has come to the end."]
     return [f"{len(names)} of {len(outcomes)} rows went to the end: {'; '.join(names)}."]

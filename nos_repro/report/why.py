@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -53,8 +54,24 @@ class Why:
     origin: list[str]
 
 
-def explain(study: Study, outcome: Outcome, store: Store) -> Why:
-    """What the records in ``store`` say of a row."""
+@dataclass(frozen=True)
+class Known:
+    """What explaining a row needs of all rows of its study."""
+
+    verdicts: list[CellVerdict]
+    leftover: Counter[str]
+    """Records that no row asks for, by their optimizers."""
+
+
+def known_of(study: Study, rows: Sequence[Outcome], store: Store) -> Known:
+    asked = {trial.id for row in rows for trial in row.trials}
+    return Known(judge_study(study, rows), store.others(asked))
+
+
+def explain(study: Study, outcome: Outcome, store: Store, known: Known | None = None) -> Why:
+    """What the records in ``store`` say of a row. Who explains many rows finds out once what is
+    ``known`` of all."""
+    known = known or known_of(study, outcomes(study, store), store)
     by = study.selection.by
     return Why(
         study=study.study,
@@ -66,10 +83,10 @@ def explain(study: Study, outcome: Outcome, store: Store) -> Why:
             for column, title in study.columns.items()
             if column != "optimizer_state"
         },
-        verdicts=[cell for cell in judge_study(study, [outcome]) if cell.row == outcome.name],
+        verdicts=[cell for cell in known.verdicts if cell.row == outcome.name],
         chosen=_choice(outcome, by),
         trials=[*_swept(outcome, by, store), *_repeated(outcome, by, store)],
-        problems=list(_problems(study, outcome, store)),
+        problems=list(_problems(study, outcome, store, known)),
         origin=origin(study, [outcome]),
     )
 
@@ -85,16 +102,16 @@ def _choice(outcome: Outcome, by: str) -> str:
         return f"nothing can be chosen: every point of the sweep is {' or '.join(kinds)}"
     scores = sorted((s for s in outcome.sweep if s.score > -math.inf), key=lambda s: -s.score)
     best = outcome.chosen
-    text = f"{best.point}: {words} {_value(best):.6g}"
+    text = f"{best.point}: {words} {value_of(best):.6g}"
     others = [scored for scored in scores if scored is not best]
     if others:
-        text += f", the next is {others[0].point} with {_value(others[0]):.6g}"
+        text += f", the next is {others[0].point} with {value_of(others[0]):.6g}"
     if far := how_far(outcome):
         text += f"; {far}"
     return text
 
 
-def _value(scored: Scored) -> float:
+def value_of(scored: Scored) -> float:
     """The score as the metric has it: of a loss, the loss."""
     record = scored.record
     return -scored.score if record is not None and record.direction == "min" else scored.score
@@ -102,7 +119,7 @@ def _value(scored: Scored) -> float:
 
 def _swept(outcome: Outcome, by: str, store: Store) -> Iterator[TrialLine]:
     for scored in outcome.sweep:
-        value = _value(scored) if math.isfinite(scored.score) else None
+        value = value_of(scored) if math.isfinite(scored.score) else None
         chosen = outcome.chosen is not None and scored.point == outcome.chosen.point
         yield _line("sweep", scored.trial, scored.record, value, store, chosen=chosen)
 
@@ -138,7 +155,7 @@ def _line(
     return TrialLine(stage, trial.id, trial.label(), status, value, chosen, remarks)
 
 
-def _problems(study: Study, outcome: Outcome, store: Store) -> Iterator[str]:
+def _problems(study: Study, outcome: Outcome, store: Store, known: Known) -> Iterator[str]:
     """What is missing, failed, stale or at an edge, and what is there but does not count."""
     if outcome.missing:
         yield f"missing: {outcome.missing} trials have not ended; `run` trains them"
@@ -150,20 +167,24 @@ def _problems(study: Study, outcome: Outcome, store: Store) -> Iterator[str]:
         yield "stale: code that decides its numbers has changed since; `verify` finds out"
     if outcome.edges:
         yield f"at the edge of its grid: {', '.join(outcome.edges)}; a wider one may do better"
-    other = [trial for trial in outcome.trials if store.other_settings(trial)]
+    other = sum(store.other_settings(trial) for trial in _without_record(outcome))
     if other:
         yield (
-            f"settings have changed: {len(other)} records are of other settings under the same"
+            f"settings have changed: {other} records are of other settings under the same"
             " identity (a default has changed since) and do not count"
         )
-    asked = {trial.id for row in outcomes(study, store) for trial in row.trials}
-    leftover = store.others(asked, outcome.row.optimizer)
+    leftover = known.leftover[outcome.row.optimizer]
     if leftover:
         yield (
             f"not counted: {leftover} records of {outcome.row.optimizer} with settings that no row"
             " asks for (of an older grid, say)"
         )
     yield from store.problems
+
+
+def _without_record(outcome: Outcome) -> Iterator[Trial]:
+    yield from (scored.trial for scored in outcome.sweep if scored.record is None)
+    yield from (trial for trial, record in outcome.repeats if record is None)
 
 
 def why_text(why: Why) -> str:

@@ -12,7 +12,8 @@ import pytest
 
 from nos_repro.bench.sample_efficiency import runs
 from nos_repro.bench.sample_efficiency.__main__ import main
-from nos_repro.bench.sample_efficiency.report import FOLDER, draw, files, held
+from nos_repro.bench.sample_efficiency.claim import FOLDER
+from nos_repro.bench.sample_efficiency.report import draw, files, held
 from nos_repro.bench.sample_efficiency.runs import (
     CAP,
     SEEDS,

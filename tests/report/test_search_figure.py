@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 
 from nos_repro.report.figures import encode
-from nos_repro.report.search_figure import (
+from nos_repro.report.search_course import (
     QUANTILES,
-    figure4,
     moving_average,
     moving_quantiles,
-    spread,
     window_of,
 )
+from nos_repro.report.search_figure import figure4, spread
 from tests.report.searches import Folder
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from nos_repro.bench.sample_efficiency.report import FOLDER, files
+from nos_repro.bench.sample_efficiency.claim import FOLDER
+from nos_repro.bench.sample_efficiency.report import files
 from nos_repro.bench.sample_efficiency.runs import complete
 from nos_repro.experiments.files import write_atomically
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from nos_repro.bench.sample_efficiency.report import FOLDER
 from nos_repro.bench.sample_efficiency.runs import SEEDS, of, read_records
 from nos_repro.bench.sample_efficiency.verdict import compare
 from nos_repro.report.claims.evidence import ANY_SCALE, Effect, Finding, single
 from nos_repro.report.claims.results import not_run
+
+FOLDER = Path("bench") / "sample-efficiency"
+"""Of the results folder."""
 
 
 def sample_efficiency(results: Path, ours: str, theirs: str) -> Finding:

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from nos_repro.bench.sample_efficiency.claim import FOLDER
 from nos_repro.bench.sample_efficiency.runs import (
     BATCH,
     BLOCK,
@@ -28,12 +29,14 @@ from nos_repro.bench.sample_efficiency.runs import (
     Record,
     needed,
     of,
+    read_records,
 )
 from nos_repro.bench.sample_efficiency.verdict import NAMES, compare
-from nos_repro.report.figures import COLOURS, encode
+from nos_repro.experiments.files import write_atomically
+from nos_repro.report.curve import COLOURS
+from nos_repro.report.figures import encode
 from nos_repro.report.layout import Cell, Column, Table, escape_markdown
 
-FOLDER = Path("bench") / "sample-efficiency"
 COMPARED = (("ppo", "reinforce"), ("trpo", "reinforce"), ("ppo", "trpo"))
 TITLE = "Samples until a known best rule is written (002 sec. 3.2, 000 sec. 3.2)"
 
@@ -47,6 +50,17 @@ def files(records: Sequence[Record]) -> dict[str, bytes]:
         "figure.png": encode(figure, "png"),
         "figure.svg": encode(figure, "svg"),
     }
+
+
+def write_committed(results: Path) -> list[Path]:
+    """Table and figure of the records that there are, none of which is completed; the paths."""
+    folder = results / FOLDER
+    if not (folder / "runs.jsonl").exists():
+        return []
+    written = files(read_records(folder / "runs.jsonl"))
+    for name, data in written.items():
+        write_atomically(folder / name, data)
+    return [folder / name for name in written]
 
 
 def table(records: Sequence[Record]) -> Table:

@@ -28,13 +28,18 @@ class Results:
     root: Path
     handed: Mapping[str, Callable[..., Finding]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    _scales: dict[str, list[str]] = field(default_factory=dict)
     _studies: dict[tuple[str, str], tuple[Study, Rows]] = field(default_factory=dict)
+    _stores: dict[tuple[str, str], Store] = field(default_factory=dict)
     _histories: dict[tuple[str, str], History] = field(default_factory=dict)
 
     def scales(self, name: str) -> list[str]:
         """The scales at which there is anything of a study or search, `paper` first."""
-        known = read_values(find_config(name)).get("scales", {})
-        return [s for s in SCALES if s in known and self._begun(self.root / name / s)]
+        if name not in self._scales:
+            known = read_values(find_config(name)).get("scales", {})
+            begun = [s for s in SCALES if s in known and self._begun(self.root / name / s)]
+            self._scales[name] = begun
+        return self._scales[name]
 
     @staticmethod
     def _begun(folder: Path) -> bool:
@@ -48,7 +53,13 @@ class Results:
             rows = {outcome.name: outcome for outcome in outcomes(study, store)}
             self.problems += store.problems
             self._studies[name, scale] = study, rows
+            self._stores[name, scale] = store
         return self._studies[name, scale]
+
+    def store(self, name: str, scale: str) -> Store:
+        """Where the records of a study lie."""
+        self.study(name, scale)
+        return self._stores[name, scale]
 
     def history(self, name: str, scale: str) -> History:
         """A search, as far as its logs tell it."""

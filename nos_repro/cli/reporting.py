@@ -1,0 +1,140 @@
+"""The verb `report`: of one study or search, or of everything that a results folder holds."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nos_repro.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nos_repro.report.everything import Everything
+    from nos_repro.report.search_history import History
+
+
+def report(options: argparse.Namespace) -> int:
+    if options.all:
+        return _report_all(options)
+    if not options.overrides:
+        raise ConfigError("name a study or search, e.g. configs/table2.yaml; --all is all of them")
+    options.config, *options.overrides = options.overrides
+    if options.write and (options.overrides or options.rows):
+        raise ConfigError("--write is for the whole study's table; leave out --rows and overrides")
+    from nos_repro.cli.verbs import history_of
+
+    options.scale = options.scale or "paper"
+    history = history_of(options)
+    return _report_study(options) if history is None else _report_search(history, options)
+
+
+def _report_study(options: argparse.Namespace) -> int:
+    from nos_repro.cli.verbs import open_study, say_problems
+    from nos_repro.experiments.selection import outcomes
+    from nos_repro.report.table import study_table
+    from nos_repro.report.write import write_report
+
+    study, store = open_study(options)
+    page = _page(options, study.study)
+    rows = outcomes(study, store)
+    table = study_table(study, rows)
+    print(getattr(table, options.format)())
+    if options.write:
+        _say_written(*write_report(study, rows, store.root))
+    if page is not None:
+        from nos_repro.report.everything import FoundStudy
+        from nos_repro.report.pages.write import write_study
+        from nos_repro.report.verdict import judge_study
+
+        found = FoundStudy(study, rows, store, judge_study(study, rows))
+        write_study(found, page, _words(options))
+        _say_written(page)
+    say_problems(store)
+    return 0
+
+
+def _report_search(history: History, options: argparse.Namespace) -> int:
+    from nos_repro.report.search_report import print_report, write_search_report
+
+    page = _page(options, history.asked.search)
+    print(print_report(history, options.format))
+    if options.write:
+        _say_written(*write_search_report(history))
+    if page is not None:
+        from nos_repro.report.pages.write import write_search
+
+        write_search(history, page, _words(options))
+        _say_written(page)
+    return 0
+
+
+def _page(options: argparse.Namespace, name: str) -> Path | None:
+    """Where the page is to be written, known to be possible before anything is printed."""
+    if options.html is None:
+        return None
+    from nos_repro.report.pages.write import page_path
+
+    return page_path(options.html, name, options.scale)
+
+
+def _words(options: argparse.Namespace) -> str:
+    """What names the study again on a command line."""
+    rows = [word for row in options.rows for word in ("--rows", row)]
+    return shlex.join([options.config, "--scale", options.scale, *options.overrides, *rows])
+
+
+def _report_all(options: argparse.Namespace) -> int:
+    from nos_repro.cli.judgement import claim_results
+    from nos_repro.cli.verbs import check_results
+    from nos_repro.report.everything import read_everything, summary
+
+    _check_all(options)
+    check_results(options.results)
+    everything = read_everything(claim_results(options))
+    print("\n".join(summary(everything)))
+    if options.write:
+        _write_all(everything)
+    if options.html is not None:
+        from nos_repro.report.pages.write import write_pages
+
+        _say_written(*write_pages(everything, options.html))
+    for line in (*everything.left_out, *everything.problems):
+        print(f"warning: {line}", file=sys.stderr)
+    return 1 if everything.broken else 0
+
+
+def _check_all(options: argparse.Namespace) -> None:
+    """`--all` takes no choice among what there is."""
+    given = {
+        "CONFIG": options.overrides,
+        "--scale": options.scale,
+        "--rows": options.rows,
+    }
+    for name, value in given.items():
+        if value:
+            raise ConfigError(f"--all is every study and search at every scale; leave out {name}")
+    if options.format != "text":
+        raise ConfigError("--format is for one study or search; leave it out beside --all")
+    if options.html is not None:
+        from nos_repro.report.pages.write import check_folder
+
+        check_folder(options.html)
+
+
+def _write_all(everything: Everything) -> None:
+    """Also what the room `bench` keeps beside its records."""
+    from nos_repro.bench.sample_efficiency.report import write_committed
+    from nos_repro.report.everything import write_everything
+
+    for path in write_everything(everything):
+        _say_written(path)
+    _say_written(*write_committed(everything.root))
+    if everything.broken:
+        print("warning: claims.md was not written: some records cannot be read", file=sys.stderr)
+
+
+def _say_written(*paths: Path) -> None:
+    for path in paths:
+        print(f"wrote {path}", file=sys.stderr)

@@ -1,0 +1,183 @@
+"""All that a results folder holds, read once: every study and search that has anything, and the
+claims. What cannot be read is named, and loses nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nos_repro.errors import NosError
+from nos_repro.experiments.files import write_atomically
+from nos_repro.experiments.record import Record
+from nos_repro.experiments.schema import Study
+from nos_repro.experiments.selection import Outcome
+from nos_repro.experiments.settings_file import is_search, shipped
+from nos_repro.experiments.store import Store
+from nos_repro.report.claims.evidence import Finding
+from nos_repro.report.claims.judge import Judged, judge_claim
+from nos_repro.report.claims.listed import Claim, claims
+from nos_repro.report.claims.page import claims_file
+from nos_repro.report.claims.results import Results
+from nos_repro.report.search_history import History
+from nos_repro.report.search_report import write_search_report
+from nos_repro.report.table import is_complete
+from nos_repro.report.verdict import CellVerdict, judge_study
+from nos_repro.report.write import write_report
+
+BENCH = "bench"
+"""The folder of the benchmarks, which are no study."""
+
+
+@dataclass(frozen=True)
+class FoundStudy:
+    """A study at a scale, its rows, and the verdicts on its cells."""
+
+    study: Study
+    rows: list[Outcome]
+    store: Store
+    verdicts: list[CellVerdict]
+
+    @property
+    def records(self) -> list[Record]:
+        """Of all trials, each once: rows may share one."""
+        return list({record.id: record for row in self.rows for record in row.records}.values())
+
+    @property
+    def complete(self) -> int:
+        """Rows whose every trial has finished."""
+        return sum(map(is_complete, self.rows))
+
+    @property
+    def core_hours(self) -> float:
+        return core_hours(self.records)
+
+
+def core_hours(records: list[Record]) -> float:
+    return sum(r.seconds * int(r.provenance.get("threads") or 1) for r in records) / 3600
+
+
+@dataclass
+class Everything:
+    """``left_out`` says what of the folder is not shown, and ``broken`` whether any of that
+    should be: it has a file of settings and could not be read."""
+
+    root: Path
+    studies: list[FoundStudy] = field(default_factory=list)
+    searches: list[History] = field(default_factory=list)
+    judged: list[Judged] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    broken: bool = False
+
+    @property
+    def problems(self) -> list[str]:
+        """What could not be read of studies and searches that are shown."""
+        own = [problem for found in self.studies for problem in found.store.problems]
+        return own + [problem for history in self.searches for problem in history.problems]
+
+
+def read_everything(results: Results) -> Everything:
+    """Every study and search that ships, at every scale that has anything."""
+    everything = Everything(results.root)
+    for name, path in shipped().items():
+        try:
+            scales = results.scales(name)
+        except NosError as error:
+            _leave_out(everything, name, error, path)
+            continue
+        for scale in scales:
+            try:
+                if is_search(path):
+                    everything.searches.append(results.history(name, scale))
+                else:
+                    everything.studies.append(_study(results, name, scale))
+            except Exception as error:  # noqa: BLE001 whatever is damaged, the rest is shown
+                _leave_out(everything, f"{name}, scale {scale}", error, path)
+    everything.left_out += _strangers(results)
+    everything.judged = [_judged(claim, results) for claim in claims()]
+    return everything
+
+
+def _study(results: Results, name: str, scale: str) -> FoundStudy:
+    study, rows = results.study(name, scale)
+    outcomes = list(rows.values())
+    return FoundStudy(study, outcomes, results.store(name, scale), judge_study(study, outcomes))
+
+
+def _leave_out(everything: Everything, what: str, error: Exception, config: Path) -> None:
+    everything.left_out.append(f"{what}: {_said(error, config.parent, everything.root)}")
+    everything.broken = True
+
+
+def _said(error: Exception, *folders: Path) -> str:
+    """An error on one line; its ``folders`` by their names, for a page is read elsewhere too."""
+    text = str(error) if isinstance(error, NosError) else f"{type(error).__name__}: {error}"
+    for folder in folders:
+        text = text.replace(str(folder), folder.name)
+    return " ".join(text.split())
+
+
+def _strangers(results: Results) -> Iterator[str]:
+    """Folders that no file of settings stands behind."""
+    known = shipped()
+    folders = sorted(path for path in results.root.glob("*") if path.is_dir())
+    for folder in folders:
+        if folder.name in known:
+            shown = results.scales(folder.name)
+            for scale in sorted(path for path in folder.iterdir() if path.is_dir()):
+                if scale.name not in shown:
+                    yield f"{folder.name}/{scale.name}: nothing of a scale that its file has"
+        elif folder.name != BENCH and not folder.name.startswith("."):
+            yield (
+                f"{folder.name}: no study or search of that name ships with the suite; `report"
+                " CONFIG` shows one of your own"
+            )
+
+
+def _judged(claim: Claim, results: Results) -> Judged:
+    """A claim whose records cannot be read has no verdict, and loses the others none."""
+    try:
+        return Judged(claim, judge_claim(claim, results))
+    except Exception as error:  # noqa: BLE001 as above
+        why = f"its records cannot be read: {_said(error, results.root)}"
+        return Judged(claim, [Finding("-", "not run", why)])
+
+
+def summary(everything: Everything) -> list[str]:
+    """A line a study or search."""
+    words = [
+        (found.study.study, found.study.scale, _study_words(found)) for found in everything.studies
+    ]
+    words += [
+        (history.asked.search, history.asked.scale,
+         f"{history.tally.evaluated:,} of {history.asked.samples:,} rules have a reward")
+        for history in everything.searches
+    ]  # fmt: skip
+    if not words:
+        return [f"nothing under {everything.root} yet"]
+    width = max(len(name) for name, _, _ in words)
+    return [f"{name:<{width}}  {scale:<5}  {said}" for name, scale, said in words]
+
+
+def _study_words(found: FoundStudy) -> str:
+    kinds = [record.status for record in found.records]
+    lost = [f"{kinds.count(kind)} {kind}" for kind in ("diverged", "failed") if kind in kinds]
+    stale = sum(row.stale for row in found.rows)
+    more = lost + ([f"{stale} rows stale"] if stale else [])
+    return (
+        f"{found.complete} of {len(found.rows)} rows complete, {len(kinds)} trials"
+        f"{''.join(f', {each}' for each in more)}, {found.core_hours:.2f} core-hours"
+    )
+
+
+def write_everything(everything: Everything) -> Iterator[Path]:
+    """Writes the tables and figures of every study and search beside its records, and the claims
+    where all their records could be read. Raises StoreError."""
+    for found in everything.studies:
+        yield from write_report(found.study, found.rows, found.store.root)
+    for history in everything.searches:
+        yield from write_search_report(history)
+    if not everything.broken:
+        path = everything.root / "claims.md"
+        write_atomically(path, claims_file(everything.judged))
+        yield path

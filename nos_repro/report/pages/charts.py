@@ -1,0 +1,123 @@
+"""A chart of a page: Plotly's JSON as plain data, its choices, and the rows that can be hidden.
+
+Plotly reads names as a small markup of its own; `shown` makes any text harmless there.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nos_repro.report.curve import style
+
+Trace = dict[str, Any]
+Layout = dict[str, Any]
+
+# fmt: off
+DASHES = ("solid", "8px,3px", "2px,2px", "8px,3px,2px,3px", "14px,5px")
+"""Plotly's words for the dashes of a figure."""
+UNSAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row in a legend; ``key`` is the `legendgroup` of all that is drawn for it."""
+
+    key: str
+    name: str
+    colour: str
+    dash: str
+    hidden: bool = False
+
+
+@dataclass(frozen=True)
+class Control:
+    """A choice above a chart: pairs of a key and its words."""
+
+    label: str
+    options: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is drawn for a choice: ``keys`` are those of the controls' options, in order."""
+
+    keys: list[str]
+    data: list[Trace]
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Chart:
+    """``log``: offers a logarithmic y axis. ``words`` are said below it."""
+
+    name: str
+    title: str
+    variants: list[Variant]
+    lines: list[Line] = field(default_factory=list)
+    controls: list[Control] = field(default_factory=list)
+    log: bool = False
+    words: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """What the page's script reads."""
+        return {
+            "name": self.name,
+            "lines": [vars(line) for line in self.lines],
+            "variants": [vars(variant) for variant in self.variants],
+        }
+
+
+def lines_of(names: Sequence[str], shown: Iterable[str] = ()) -> list[Line]:
+    """The rows in their colours: those of the study's figure first, as the figure has them."""
+    first = set(shown)
+    order = sorted(range(len(names)), key=lambda n: bool(first) and names[n] not in first)
+    looks = {number: style(place) for place, number in enumerate(order)}
+    return [
+        Line(str(n), name, looks[n][0], DASHES[looks[n][1]], bool(first) and name not in first)
+        for n, name in enumerate(names)
+    ]
+
+
+def layout(x: str, y: str, **more: Any) -> Layout:
+    """A plain layout with these axis titles; ``xaxis`` and ``yaxis`` add to the axes'."""
+    axes = {
+        name: {"title": {"text": shown(title)}, "automargin": True, **more.pop(name, {})}
+        for name, title in (("xaxis", x), ("yaxis", y))
+    }
+    return {
+        "margin": {"l": 68, "r": 14, "t": 14, "b": 64},
+        "showlegend": False,
+        "hovermode": "closest",
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        **axes,
+        **more,
+    }
+
+
+def shown(text: str) -> str:
+    """``text`` as it reads, in Plotly's markup; `%{` would be a place to fill in."""
+    return html.escape(text, quote=False).replace("%{", "%&#123;")
+
+
+def short(values: Iterable[float]) -> list[float | None]:
+    """Six digits of each number, which are more than are seen; None for what is no number."""
+    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values]
+
+
+def spans_decades(values: Iterable[float]) -> bool:
+    """Whether positive values lie so far apart that a linear axis would hide the small ones."""
+    known = [value for value in values if value is not None]
+    return bool(known) and min(known) > 0 and max(known) / min(known) > 1000
+
+
+def script_json(values: Any) -> str:
+    """JSON for a `<script>`: whatever it holds, it neither ends the element nor begins another."""
+    text = json.dumps(values, separators=(",", ":"), allow_nan=False)
+    return text.translate(UNSAFE)

@@ -1,0 +1,113 @@
+"""The rows' curves over the epochs, with a band of one standard deviation, for every metric."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nos_repro.experiments.schema import Study
+from nos_repro.experiments.selection import Outcome
+from nos_repro.report.curve import Curve, curve, drawn, ends, label, metric_words
+from nos_repro.report.pages.charts import (
+    Chart,
+    Control,
+    Line,
+    Trace,
+    Variant,
+    layout,
+    lines_of,
+    short,
+    shown,
+    spans_decades,
+)
+
+PARTS = ("train", "val", "test")
+HOVER = "<b>%{fullData.name}</b><br>epoch %{x}: %{y:.5g}%{text}<extra></extra>"
+
+
+def row_lines(study: Study, outcomes: Sequence[Outcome]) -> list[Line]:
+    """The legend of a study's charts."""
+    own = {outcome.name for outcome in drawn(study, outcomes)}
+    return lines_of([outcome.name for outcome in outcomes], own)
+
+
+def curve_chart(study: Study, outcomes: Sequence[Outcome], lines: Sequence[Line]) -> Chart | None:
+    """None where no run has a curve yet."""
+    names = metrics(study, outcomes)
+    variants = [_variant(metric, outcomes, lines) for metric in names]
+    variants = [variant for variant in variants if variant.data]
+    if not variants:
+        return None
+    kept = [variant.keys[0] for variant in variants]
+    return Chart(
+        "curves",
+        "Curves of the rows over the epochs",
+        variants,
+        list(lines),
+        [Control("metric", [(metric, metric_words(metric)) for metric in kept])],
+        log=True,
+        words=[
+            "Mean over the runs that a row's cells are made of; the band is one sample standard"
+            " deviation. Runs that diverged or failed have no part in it."
+        ],
+    )
+
+
+def metrics(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
+    """Whatever was recorded; the figure's metric first, then the task's own, the rate last."""
+    records = [record for outcome in outcomes for record in outcome.counting]
+    found = {key for record in records for point in record.metrics[-1:] for key in point}
+    found |= {key for record in records for point in record.metrics[:1] for key in point}
+    first = study.figure.metric if study.figure is not None else ""
+    own = f"val_{records[0].metric}" if records else ""
+    measured = sorted(key for key in found if key.partition("_")[0] in PARTS)
+    measured.sort(key=lambda key: (key != first, key != own))
+    return measured + [key for key in ("lr",) if key in found]
+
+
+def _variant(metric: str, outcomes: Sequence[Outcome], lines: Sequence[Line]) -> Variant:
+    found = [(o, line, curve(o.counting, metric)) for o, line in zip(outcomes, lines, strict=True)]
+    seen = [(outcome, line, each) for outcome, line, each in found if each is not None]
+    data = [trace for _, line, each in seen if each.n > 1 for trace in [_band(each, line)]]
+    data += [_line(each, outcome, line) for outcome, line, each in seen]
+    y = {"type": "linear"}
+    if spans_decades(value for _, _, each in seen for value in each.mean):
+        y = {"type": "log", "exponentformat": "power"}
+    elif in_sight := [each for _, line, each in seen if not line.hidden]:
+        y["range"] = list(ends(in_sight))  # type: ignore[assignment]
+    return Variant([metric], data, layout("epoch", metric_words(metric), yaxis=y))
+
+
+def _line(each: Curve, outcome: Outcome, line: Line) -> Trace:
+    spread = f" ± %{{customdata:.3g}}, n = {each.n}" if each.n > 1 else f", n = {each.n}"
+    return {
+        "type": "scatter",
+        "mode": "lines+markers" if len(each.epochs) == 1 else "lines",
+        "name": shown(label(outcome, each)),
+        "legendgroup": line.key,
+        "x": short(each.epochs),
+        "y": short(each.mean),
+        "customdata": short(each.std),
+        "line": {"color": line.colour, "dash": line.dash, "width": 2},
+        "hovertemplate": HOVER.replace("%{text}", spread),
+    }
+
+
+def _band(each: Curve, line: Line) -> Trace:
+    low, high = short(each.mean - each.std), short(each.mean + each.std)
+    there = short(each.epochs)
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "legendgroup": line.key,
+        "x": there + there[::-1],
+        "y": high + low[::-1],
+        "fill": "toself",
+        "fillcolor": _faint(line.colour),
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+    }
+
+
+def _faint(colour: str) -> str:
+    red, green, blue = (int(colour[n : n + 2], 16) for n in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.16)"

@@ -1,0 +1,160 @@
+"""The index of all studies, searches, benchmarks and claims, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nos_repro.report.claims.evidence import VERDICTS as CLAIM_VERDICTS
+from nos_repro.report.everything import Everything, FoundStudy
+from nos_repro.report.pages.benchmarks import Benchmark
+from nos_repro.report.pages.claim_lines import ClaimLine
+from nos_repro.report.pages.sparkline import Spark, search_spark, study_spark
+from nos_repro.report.pages.tables import Badge, counts
+from nos_repro.report.search_history import History
+from nos_repro.report.table import STATE, is_complete, show, sign_of
+from nos_repro.report.verdict import VERDICTS
+
+
+@dataclass(frozen=True)
+class Card:
+    """A study or search at a scale. ``progress`` is how much of it there is, of ``asked``."""
+
+    name: str
+    scale: str
+    page: str
+    source: str
+    claim: str
+    done: int
+    asked: int
+    unit: str
+    best: str
+    best_words: str
+    badges: list[Badge]
+    spark: Spark | None
+    hours: float
+    remarks: list[str]
+
+
+@dataclass(frozen=True)
+class IndexPage:
+    studies: list[Card]
+    searches: list[Card]
+    benchmarks: list[Benchmark]
+    claims: list[ClaimLine]
+    claim_count: int
+    badges: list[Badge]
+    """Of the cells."""
+    claim_badges: list[Badge]
+    scales: list[str]
+    left_out: list[str]
+    problems: list[str]
+    hours: float
+
+    @property
+    def counted(self) -> str:
+        """`7 studies, 1 search, 9.0 core-hours`."""
+        studies = f"{len(self.studies)} stud{'ies' if len(self.studies) != 1 else 'y'}"
+        searches = f"{len(self.searches)} search{'es' * (len(self.searches) != 1)}"
+        return f"{studies}, {searches}, {self.hours:.1f} core-hours"
+
+
+def file_of(name: str, scale: str) -> str:
+    return f"{name}-{scale}.html"
+
+
+def index_page(
+    everything: Everything, claims: Sequence[ClaimLine], benchmarks: list[Benchmark]
+) -> IndexPage:
+    studies = [_study_card(found) for found in everything.studies]
+    searches = [_search_card(history) for history in everything.searches]
+    cells = [cell.verdict for found in everything.studies for cell in found.verdicts]
+    root = str(everything.root)
+    return IndexPage(
+        studies=studies,
+        searches=searches,
+        benchmarks=benchmarks,
+        claims=list(claims),
+        claim_count=len(everything.judged),
+        badges=counts(cells, VERDICTS),
+        claim_badges=counts((line.badge.word for line in claims), CLAIM_VERDICTS),
+        scales=list(dict.fromkeys(line.scale for line in claims)),
+        left_out=everything.left_out,
+        problems=[text.replace(root, everything.root.name) for text in everything.problems],
+        hours=sum(card.hours for card in (*studies, *searches)),
+    )
+
+
+def _study_card(found: FoundStudy) -> Card:
+    study, rows = found.study, found.rows
+    best, words = _best(found)
+    remarks = []
+    if stale := sum(row.stale for row in rows):
+        remarks.append(f"{_count(stale, 'row')} stale")
+    if edges := sum(bool(row.edges) for row in rows):
+        remarks.append(f"{_count(edges, 'row')} at the edge of a grid")
+    for kind in ("diverged", "failed"):
+        if lost := sum(record.status == kind for record in found.records):
+            remarks.append(f"{_count(lost, 'trial')} {kind}")
+    return Card(
+        name=study.study,
+        scale=study.scale,
+        page=file_of(study.study, study.scale),
+        source=study.source,
+        claim=study.claim,
+        done=found.complete,
+        asked=len(rows),
+        unit="rows complete",
+        best=best,
+        best_words=words,
+        badges=counts((cell.verdict for cell in found.verdicts), VERDICTS),
+        spark=study_spark(study, rows),
+        hours=found.core_hours,
+        remarks=remarks,
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _best(found: FoundStudy) -> tuple[str, str]:
+    """The best complete row by the first column of the test part, or else by the first."""
+    study = found.study
+    columns = [column for column in study.columns if column != STATE]
+    column = next((column for column in columns if "_test" in column), columns[0])
+    sign = sign_of(study.task["name"], column)
+    numbers = [
+        (number, row.name)
+        for row in found.rows
+        if is_complete(row) and (number := row.number(column)) is not None
+    ]
+    if not numbers:
+        return "no row is complete yet", ""
+    number, name = max(numbers, key=lambda pair: sign * pair[0].mean)
+    return name, f"{study.columns[column]} {show(number)}"
+
+
+def _search_card(history: History) -> Card:
+    asked, ranked = history.asked, history.hall.best(1)
+    best, words = "no rule yet", ""
+    if ranked:
+        best, words = ranked[0].rule, f"reward {ranked[0].reward:.4f}"
+    beside = sum(found.seconds for _, found in history.named)
+    threads = max((int(session["threads"]) for session in history.sessions), default=1)
+    return Card(
+        name=asked.search,
+        scale=asked.scale,
+        page=file_of(asked.search, asked.scale),
+        source=asked.source,
+        claim=asked.claim,
+        done=history.tally.evaluated,
+        asked=asked.samples,
+        unit="rules",
+        best=best,
+        best_words=words,
+        badges=[],
+        spark=search_spark(history),
+        hours=(history.seconds + beside) * threads / 3600,
+        remarks=list(history.notes),
+    )

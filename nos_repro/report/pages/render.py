@@ -1,0 +1,70 @@
+"""From a page's data to its bytes: the templates, the style, the scripts, all in one file.
+
+A page asks for nothing: its policy forbids the network, and runs the two scripts that stand in it
+by their digests and no other, whatever a name may hold.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from nos_repro.report.pages.charts import Chart, script_json
+
+PACKAGE = "nos_repro.report.pages"
+
+
+@functools.cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader(PACKAGE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@functools.cache
+def _asset(name: str) -> str:
+    return resources.files(PACKAGE).joinpath("templates", name).read_text("utf-8")
+
+
+@functools.cache
+def _plotly() -> str:
+    """Plotly's own script, from the installed package."""
+    folder = resources.files("plotly").joinpath("package_data")
+    return folder.joinpath("plotly.min.js").read_text("utf-8")
+
+
+@functools.cache
+def _digest(script: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
+
+
+def render(template: str, page: Any, charts: Sequence[Chart] = ()) -> bytes:
+    """The file of a page; Plotly is in it where it has a chart."""
+    scripts = [_plotly()] if charts else []
+    scripts.append(_asset("page.js"))
+    kinds = {trace["type"] for c in charts for v in c.variants for trace in v.data}
+    allowed = [*map(_digest, scripts), *(["'unsafe-eval'"] if "scattergl" in kinds else [])]
+    policy = (
+        f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline';"
+        f" script-src {' '.join(allowed)}; base-uri 'none'; form-action 'none'"
+    )
+    text = _environment().get_template(template).render(
+        page=page,
+        policy=policy,
+        style=Markup(_asset("style.css")),
+        scripts=[Markup(script) for script in scripts],
+        charts=Markup(script_json([chart.to_json() for chart in charts])),
+    )  # fmt: skip
+    return text.encode()

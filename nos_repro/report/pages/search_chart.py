@@ -1,0 +1,115 @@
+"""A search's course: the reward of every sampled rule, and the lines of Figure 4."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nos_repro.report.pages.charts import Chart, Line, Trace, Variant, layout, short, shown
+from nos_repro.report.search_course import (
+    BASELINE,
+    BEST,
+    MEAN,
+    STATUSES,
+    line_points,
+    moving_average,
+    moving_quantiles,
+    window_of,
+)
+from nos_repro.report.search_history import History
+
+MANY = 5000
+"""More dots than these are drawn by WebGL: an SVG of so many moves slowly."""
+
+
+def search_chart(history: History) -> Chart | None:
+    """None where no rule has its reward yet."""
+    rewards = history.rewards
+    if not rewards:
+        return None
+    values = np.array([reward.reward for reward in rewards])
+    numbers = np.array([reward.sample + 1 for reward in rewards])
+    window = window_of(len(rewards))
+    ends = line_points(len(rewards))
+    x = [int(number) for number in numbers[ends]]
+    data: list[Trace] = []
+    lines: list[Line] = []
+    for name, (colour, statuses) in STATUSES.items():
+        part = [reward for reward in rewards if reward.status in statuses]
+        if part:
+            lines.append(Line(name, name, colour, "dot"))
+            data.append(_dots(history, name, colour, part))
+    low, median, high, ninety = moving_quantiles(values, window, ends).T
+    data.append(_band(x, short(low), short(high)))
+    lines.append(Line("middle half", "middle half", "#56B4E9", "solid"))
+    drawn = (
+        ("median", median, "#0072B2", "8px,3px", 1.3),
+        ("90 %", ninety, "#0072B2", "2px,2px", 1.3),
+        (f"mean of the last {window}", moving_average(values, window)[ends], MEAN, "solid", 2.5),
+        ("best so far", np.maximum.accumulate(values)[ends], BEST, "solid", 2),
+    )
+    for name, y, colour, dash, width in drawn:
+        lines.append(Line(name, name, colour, dash))
+        data.append(_line(name, x, short(y), {"color": colour, "dash": dash, "width": width}))
+    healthy = [pair for pair in history.baselines if pair[1].status == "healthy"]
+    for named, found in healthy:
+        look = {"color": BASELINE, "dash": "6px,3px", "width": 1.2}
+        data.append(_line(named.name, [1, int(numbers[-1])], [found.reward] * 2, look, "baselines"))
+    if healthy:
+        lines.append(Line("baselines", "baselines", BASELINE, "6px,3px"))
+    return Chart(
+        "course",
+        "Reward against the number of sampled rules",
+        [Variant([], data, layout("number of sampled optimizers", "reward"))],
+        lines,
+        words=[
+            "A dot is a sampled rule, the rule is said where you point at it; what was refused,"
+            f" diverged or failed has reward 0. Mean and quantiles are over the last {window}"
+            " samples, all rewards counted. One seed a rule: the best so far is best by luck too."
+        ],
+    )
+
+
+def _dots(history: History, name: str, colour: str, part: list[Any]) -> Trace:
+    many = len(history.rewards) > MANY
+    return {
+        "type": "scattergl" if many else "scatter",
+        "mode": "markers",
+        "name": name,
+        "legendgroup": name,
+        "x": [reward.sample + 1 for reward in part],
+        "y": short(reward.reward for reward in part),
+        "text": [shown(history.rules[reward.key]) for reward in part],
+        "marker": {"color": colour, "size": 4 if many else 6, "opacity": 0.25 if many else 0.5},
+        "hovertemplate": "%{text}<br>sample %{x}: %{y:.4f}, %{fullData.name}<extra></extra>",
+    }
+
+
+def _band(x: list[int], low: list[float | None], high: list[float | None]) -> Trace:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "legendgroup": "middle half",
+        "x": x + x[::-1],
+        "y": high + low[::-1],
+        "fill": "toself",
+        "fillcolor": "rgba(86,180,233,0.22)",
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+    }
+
+
+def _line(
+    name: str, x: list[int], y: list[float | None], look: dict[str, Any], group: str = ""
+) -> Trace:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": shown(name),
+        "legendgroup": group or name,
+        "x": x,
+        "y": y,
+        "line": look,
+        "hovertemplate": "<b>%{fullData.name}</b><br>%{x}: %{y:.4f}<extra></extra>",
+    }

@@ -1,0 +1,78 @@
+"""A small picture of a study or search for the index: lines without axes, as numbers in an SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nos_repro.experiments.schema import Study
+from nos_repro.experiments.selection import Outcome
+from nos_repro.report.curve import curve, drawn, ends, metric_words, style
+from nos_repro.report.pages.charts import DASHES, spans_decades
+from nos_repro.report.pages.curve_chart import metrics
+from nos_repro.report.search_course import MEAN, line_points, moving_average, window_of
+from nos_repro.report.search_history import History
+
+WIDTH, HEIGHT = 240, 72
+MOST = 60
+"""Points of a line."""
+
+
+@dataclass(frozen=True)
+class Spark:
+    """``lines``: colour, dashes and the SVG's points; ``words`` say what is drawn."""
+
+    lines: list[tuple[str, str, str]]
+    words: str
+    width: int = WIDTH
+    height: int = HEIGHT
+
+
+def study_spark(study: Study, outcomes: Sequence[Outcome]) -> Spark | None:
+    """The figure's metric, or the task's own, over the epochs; None where nothing is drawn."""
+    names = [name for name in metrics(study, outcomes) if name != "lr"]
+    if study.figure is not None and study.figure.kind == "rosenbrock":
+        names = [name for name in names if name.endswith("_loss")]
+    if not names:
+        return None
+    found = [curve(outcome.counting, names[0]) for outcome in drawn(study, outcomes)]
+    seen = [(style(n), each) for n, each in enumerate(found) if each is not None]
+    if not seen:
+        return None
+    log = spans_decades(value for _, each in seen for value in each.mean)
+    low, high = ends([each for _, each in seen])
+    if log:
+        values = [math.log10(value) for _, each in seen for value in each.mean]
+        low, high = min(values), max(values)
+    last = max(float(each.epochs[-1]) for _, each in seen)
+    lines = [
+        (colour, DASHES[dash].replace("px", "").replace("solid", "none"), _points(
+            [epoch / last for epoch in each.epochs],
+            [math.log10(value) if log else value for value in each.mean], low, high))
+        for (colour, dash), each in seen
+    ]  # fmt: skip
+    return Spark(lines, f"{metric_words(names[0])}{', log scale,' if log else ''} over the epochs")
+
+
+def search_spark(history: History) -> Spark | None:
+    """The moving average of the reward."""
+    values = np.array([reward.reward for reward in history.rewards])
+    if not len(values):
+        return None
+    places = line_points(len(values))
+    mean = moving_average(values, window_of(len(values)))[places]
+    points = _points([n / len(values) for n in places], list(mean), 0.0, float(mean.max()) or 1.0)
+    return Spark([(MEAN, "none", points)], "mean reward over the samples")
+
+
+def _points(x: Sequence[float], y: Sequence[float], low: float, high: float) -> str:
+    step = math.ceil(len(x) / MOST)
+    kept = sorted({*range(0, len(x), step), len(x) - 1})
+    span = (high - low) or 1.0
+    return " ".join(
+        f"{2 + x[n] * (WIDTH - 4):.1f},{2 + (1 - (y[n] - low) / span) * (HEIGHT - 4):.1f}"
+        for n in kept
+    )

@@ -1,0 +1,144 @@
+"""The page of a study, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nos_repro.experiments.schema import Study
+from nos_repro.experiments.selection import Outcome
+from nos_repro.report.everything import FoundStudy
+from nos_repro.report.layout import Column, Table
+from nos_repro.report.origin import origin
+from nos_repro.report.pages.charts import Chart
+from nos_repro.report.pages.claim_lines import ClaimLine
+from nos_repro.report.pages.curve_chart import curve_chart, row_lines
+from nos_repro.report.pages.provenance import Behind, behind_rows
+from nos_repro.report.pages.static_figure import Picture, study_picture
+from nos_repro.report.pages.sweep_chart import sweep_chart
+from nos_repro.report.pages.tables import Badge, PageCell, PageTable, counts, is_number, page_table
+from nos_repro.report.pages.target_chart import target_parts
+from nos_repro.report.table import study_table
+from nos_repro.report.verdict import VERDICTS, CellVerdict
+from nos_repro.report.verdict_table import difference_words
+
+
+@dataclass(frozen=True)
+class StudyPage:
+    """Everything that a study's page says. ``state``: what is missing, stale or failed."""
+
+    title: str
+    scale: str
+    heading: list[str]
+    badges: list[Badge]
+    state: list[str]
+    problems: list[str]
+    table: PageTable
+    behind: list[Behind]
+    picture: Picture | None
+    paths: bool
+    """Whether the picture shows paths, which the curves do not."""
+    curves: Chart | None
+    sweeps: Chart | None
+    targets: Chart | None
+    profile: Chart | None
+    times: PageTable | None
+    origin: list[str]
+    commands: list[str]
+    claims: list[ClaimLine] = field(default_factory=list)
+    index: str = ""
+    """Where the index lies; "" for a page of its own."""
+
+    @property
+    def charts(self) -> list[Chart]:
+        charts = (self.curves, self.sweeps, self.targets, self.profile)
+        return [chart for chart in charts if chart is not None]
+
+
+def study_page(
+    found: FoundStudy, *, words: str = "", claims: Sequence[ClaimLine] = (), index: str = ""
+) -> StudyPage:
+    """``words`` are what a command needs beside the study's file to name it again."""
+    study, rows, store = found.study, found.rows, found.store
+    behind = behind_rows(study, rows, store)
+    table = study_table(study, rows)
+    lines = row_lines(study, rows)
+    timed = target_parts(rows, lines)
+    root = str(store.root.parent.parent)
+    name = words or f"configs/{study.study}.yaml --scale {study.scale}"
+    return StudyPage(
+        title=study.study,
+        scale=study.scale,
+        heading=table.heading,
+        badges=counts((cell.verdict for cell in found.verdicts), VERDICTS),
+        state=_state(study, rows),
+        problems=[problem.replace(root, store.root.parts[-3]) for problem in store.problems],
+        table=_table(table, rows, behind, found.verdicts),
+        behind=behind,
+        picture=study_picture(study, rows, store.root),
+        paths=study.figure is not None and study.figure.kind == "rosenbrock",
+        curves=curve_chart(study, rows, lines),
+        sweeps=sweep_chart(study, rows, lines),
+        targets=timed[0] if timed is not None else None,
+        profile=timed[1] if timed is not None else None,
+        times=page_table(timed[2]) if timed is not None else None,
+        origin=origin(study, rows),
+        commands=[
+            f"python -m nos_repro run {name}",
+            f"python -m nos_repro report {name} --html {study.study}-{study.scale}.html",
+        ],
+        claims=list(claims),
+        index=index,
+    )
+
+
+def _state(study: Study, rows: Sequence[Outcome]) -> list[str]:
+    """What keeps the table from being whole, in words; empty where nothing does."""
+    lines = []
+    if missing := sum(row.missing for row in rows):
+        open_rows = sum(row.missing > 0 for row in rows)
+        lines.append(f"{missing} trials of {open_rows} rows have not ended: `run` trains them")
+    if failed := sum(row.failed for row in rows):
+        lines.append(f"{failed} trials failed: `run --retry` tries them again")
+    if stale := [row.name for row in rows if row.stale]:
+        lines.append(
+            f"stale, made by code that has changed since (`verify` finds out): {'; '.join(stale)}"
+        )
+    return lines
+
+
+def _table(
+    table: Table, rows: Sequence[Outcome], behind: Sequence[Behind], verdicts: list[CellVerdict]
+) -> PageTable:
+    """The table, its numbers opening their provenance, the paper's cells with their verdicts."""
+    judged = {(cell.row, cell.column): cell for cell in verdicts}
+    body = []
+    for line, outcome, about in zip(table.rows, rows, behind, strict=True):
+        cells = []
+        for cell, column in zip(line, table.columns, strict=True):
+            verdict = judged.get((outcome.name, column.of)) if column.paper else None
+            cells.append(
+                PageCell(
+                    cell.text,
+                    cell.best,
+                    cell.signs,
+                    _badge(verdict),
+                    about.id if _opens(column) else "",
+                    is_number(cell.text) and verdict is None,
+                )
+            )
+        body.append(cells)
+    titles = [column.title for column in table.columns]
+    return PageTable(table.heading, titles, body, table.notes, table.best)
+
+
+def _opens(column: Column) -> bool:
+    """What the paper prints has its place in the provenance of the number beside it."""
+    return not column.paper
+
+
+def _badge(verdict: CellVerdict | None) -> Badge | None:
+    if verdict is None:
+        return None
+    gap = f"difference {difference_words(verdict)}: " if verdict.difference is not None else ""
+    return Badge(verdict.verdict, why=gap + verdict.reason)

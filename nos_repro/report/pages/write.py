@@ -1,0 +1,78 @@
+"""The pages' files: of one study or search, or of a whole results folder with its index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from nos_repro.errors import ConfigError
+from nos_repro.experiments.files import write_atomically
+from nos_repro.report.everything import BENCH, Everything, FoundStudy
+from nos_repro.report.pages.benchmarks import read_benchmarks
+from nos_repro.report.pages.claim_lines import ClaimLine, claim_lines
+from nos_repro.report.pages.index_page import file_of, index_page
+from nos_repro.report.pages.render import render
+from nos_repro.report.pages.search_page import search_page
+from nos_repro.report.pages.study_page import study_page
+from nos_repro.report.search_history import History
+
+INDEX = "index.html"
+
+
+def page_path(given: Path, name: str, scale: str) -> Path:
+    """The file of one page: ``given``, or in the folder ``given``. Raises ConfigError."""
+    is_file = given.suffix in (".html", ".htm") and not given.is_dir()
+    path = given if is_file else given / file_of(name, scale)
+    check_folder(path.parent)
+    return path
+
+
+def check_folder(folder: Path) -> None:
+    """Raises ConfigError where ``folder`` is a file, or would lie in one."""
+    for path in (folder, *folder.parents):
+        if path.exists():
+            if not path.is_dir():
+                raise ConfigError(f"--html {folder}: {path} is a file, not a folder")
+            return
+
+
+def write_study(found: FoundStudy, path: Path, words: str = "") -> None:
+    """``words`` name the study again on a command line. Raises StoreError."""
+    page = study_page(found, words=words)
+    write_atomically(path, render("study.html", page, page.charts))
+
+
+def write_search(history: History, path: Path, words: str = "") -> None:
+    page = search_page(history, words=words)
+    write_atomically(path, render("search.html", page, page.charts))
+
+
+def write_pages(everything: Everything, folder: Path) -> list[Path]:
+    """A page a study and search, and the index; returns their paths. Raises StoreError."""
+    check_folder(folder)
+    written = []
+    for name, data in pages(everything):
+        write_atomically(folder / name, data)
+        written.append(folder / name)
+    return written
+
+
+def pages(everything: Everything) -> Iterator[tuple[str, bytes]]:
+    """The files' names and bytes, the index last."""
+    files = {file_of(found.study.study, found.study.scale) for found in everything.studies}
+    files |= {file_of(h.asked.search, h.asked.scale) for h in everything.searches}
+    claims = claim_lines(everything.judged, files)
+    for found in everything.studies:
+        name = file_of(found.study.study, found.study.scale)
+        one = study_page(found, claims=_of(claims, name), index=INDEX)
+        yield name, render("study.html", one, one.charts)
+    for history in everything.searches:
+        name = file_of(history.asked.search, history.asked.scale)
+        other = search_page(history, claims=_of(claims, name), index=INDEX)
+        yield name, render("search.html", other, other.charts)
+    benchmarks = read_benchmarks(everything.root / BENCH, everything.left_out)
+    yield INDEX, render("index.html", index_page(everything, claims, benchmarks))
+
+
+def _of(claims: list[ClaimLine], page: str) -> list[ClaimLine]:
+    return [claim for claim in claims if claim.page == page]

@@ -1,0 +1,225 @@
+"""The pages in Chromium: what a person sees, clicks, prints; and that they ask for nothing."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium.webdriver.common.keys import Keys
+
+from nos_repro.bench.sample_efficiency.claim import sample_efficiency
+from nos_repro.report.claims.results import Results
+from nos_repro.report.everything import read_everything
+from nos_repro.report.pages.write import write_pages, write_study
+from tests.conftest import ROOT
+from tests.report.pages.browser import DESKTOP, PHONE, Browser, browser, in_browser
+from tests.report.pages.made_up import HOSTILE, found, made_up_study
+
+pytestmark = [in_browser, pytest.mark.slow]
+
+VISIBLE = "document.querySelector(arguments[0]).data.filter(t => t.visible !== false).length"
+PLOT = "[data-chart=curves] .plot"
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("screenshots")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pages of the committed results."""
+    folder = tmp_path_factory.mktemp("pages")
+    results = Results(ROOT / "results", {"sample_efficiency": sample_efficiency})
+    write_pages(read_everything(results), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of made-up records."""
+    folder = tmp_path_factory.mktemp("made_up")
+    write_study(found(folder / "results"), folder / "tiny.html")
+    return folder / "tiny.html"
+
+
+def test_the_table_shows_our_numbers_and_the_papers_with_a_verdict(
+    chromium: Browser, committed: Path
+) -> None:
+    chromium.open(committed / "table2-small.html")
+    rows = chromium.texts("#table tbody tr")
+    assert len(rows) == 16
+    best = next(row for row in rows if row.startswith("PowerSign (cosine)"))
+    assert "63.13 ± 0.74 (2)" in best.replace("\N{NO-BREAK SPACE}", " ")
+    assert "★" in best
+    assert "95.4" in best
+    assert "not comparable (scale)" in best
+    assert "With learning-rate decay" in chromium.find("header").text
+    assert "32 not comparable (scale)" in chromium.find("header .badges").text
+    chromium.shoot("study", whole=True)
+    assert chromium.complaints() == []
+
+
+def test_a_number_opens_its_provenance_and_escape_closes_it(
+    chromium: Browser, made_up: Path
+) -> None:
+    chromium.open(made_up)
+    behind = chromium.find("#why-1")
+    assert not behind.is_displayed()
+    number = chromium.find("#table tbody tr:nth-child(2) td:nth-child(3) button")
+    assert number.text.replace("\N{NO-BREAK SPACE}", " ").endswith("(2)")
+    number.click()
+    assert behind.is_displayed()
+    for words in (
+        "PowerSign", "Commit 0123456789ab", "Seeds 0, 1, 2", "lr=0.1: best val 66, the next is",
+        "Some CPU (2 cores)", "torch 2.9.0", "★ chosen", "diverged", "a <b>bug</b> & more",
+        "no log here", "made at scale smoke, the paper's number was not",
+    ):  # fmt: skip
+        assert words in behind.text, words
+    chromium.shoot("provenance")
+    chromium.find("body").send_keys(Keys.ESCAPE)
+    assert not behind.is_displayed()
+
+
+def test_the_provenance_opens_by_the_keyboard_alone(chromium: Browser, made_up: Path) -> None:
+    chromium.open(made_up)
+    chromium.find("#table tbody tr:nth-child(1) td button").send_keys(Keys.ENTER)
+    assert chromium.find("#why-0").is_displayed()
+    assert "1 trials" in chromium.find("#why-0 .state").text
+
+
+def test_a_click_on_a_row_of_the_legend_hides_it_in_every_chart(
+    chromium: Browser, made_up: Path
+) -> None:
+    chromium.open(made_up)
+    sweeps = "[data-chart=sweeps] .plot"
+    assert chromium.texts("[data-chart=curves] .legend button") == ["SGD", "PowerSign", "AddSign"]
+    before = [chromium.run(VISIBLE, plot) for plot in (PLOT, sweeps)]
+    button = chromium.find("[data-chart=curves] .legend button")
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    # its line and its band; its points and its failure
+    assert chromium.wait(f"{VISIBLE} === {before[0] - 2}", PLOT)
+    assert chromium.wait(f"{VISIBLE} === {before[1] - 2}", sweeps)
+    drawn = f"document.querySelectorAll('{PLOT} .scatterlayer .trace').length"
+    assert chromium.wait(f"{drawn} === {before[0] - 2}")
+    button.click()
+    assert chromium.wait(f"{VISIBLE} === {before[0]}", PLOT)
+
+
+def test_the_metric_can_be_chosen_and_the_axis_made_logarithmic(
+    chromium: Browser, made_up: Path
+) -> None:
+    chromium.open(made_up)
+    title = f"{PLOT} .ytitle"
+    assert chromium.texts(title) == ["test accuracy (%)"]
+    chromium.find("[data-chart=curves] option[value=val_accuracy]").click()
+    chromium.wait("document.querySelector(arguments[0]).textContent[0] === 'v'", title)
+    assert chromium.texts(title) == ["val accuracy (%)"]
+    chromium.find("[data-chart=curves] .log").click()
+    kind = f"document.querySelector('{PLOT}')._fullLayout.yaxis.type"
+    assert chromium.wait(f"{kind} === 'log'")
+
+
+def test_a_target_can_be_chosen_in_epochs_and_seconds(chromium: Browser, made_up: Path) -> None:
+    chromium.open(made_up)
+    title = "[data-chart=targets] .xtitle"
+    assert chromium.texts(title) == ["epochs to the target"]
+    assert "Dolan and Moré" in chromium.find("#targets").text
+    chromium.find("[data-chart=targets] option[value=seconds]").click()
+    chromium.wait("document.querySelector(arguments[0]).textContent[0] === 's'", title)
+    assert "row" not in "".join(chromium.texts("[data-chart=targets] .ytick"))
+    assert "PowerSign" in chromium.texts("[data-chart=targets] .ytick")
+
+
+@pytest.mark.parametrize(
+    "name", ["index", "table2-small", "figure5_rosenbrock-paper", "search-small"]
+)
+def test_a_page_asks_for_nothing_complains_of_nothing_and_fits_a_phone(
+    name: str, chromium: Browser, committed: Path
+) -> None:
+    chromium.open(committed / f"{name}.html", PHONE)
+    charts = chromium.run("JSON.parse(document.getElementById('charts').textContent).length")
+    assert chromium.wait(f"document.querySelectorAll('.js-plotly-plot').length === {charts}")
+    assert (charts > 0) == (name != "index")
+    assert chromium.run("document.documentElement.scrollWidth") <= PHONE[0]
+    chromium.shoot(f"{name}-phone", whole=True)
+    assert chromium.asked() <= {"file", "data", "blob"}
+    assert chromium.complaints() == []
+
+
+def test_a_page_prints_with_its_static_figure_and_without_controls(
+    chromium: Browser, committed: Path
+) -> None:
+    chromium.open(committed / "icml_figure5-small.html")
+    assert chromium.run("!document.querySelector('details.static').open")
+    pdf = chromium.printed()
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > 0
+    (chromium.shots / "printed.pdf").write_bytes(pdf)
+    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert not chromium.find(".controls").is_displayed()
+        assert not chromium.find(".behind").is_displayed()
+        assert chromium.find("#table table").is_displayed()
+    finally:
+        chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_names_with_markup_are_shown_as_they_are_and_do_nothing(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    known = found(tmp_path / "results", made_up_study(HOSTILE))
+    write_study(known, tmp_path / "hostile.html")
+    chromium.open(tmp_path / "hostile.html")  # an alert would make every later call fail
+    assert chromium.texts("#table tbody th .opens") == list(HOSTILE)
+    assert chromium.texts("[data-chart=curves] .legend button") == list(HOSTILE)
+    clipped = [name if len(name) <= 26 else f"{name[:25]}…" for name in HOSTILE]
+    assert chromium.texts("[data-chart=targets] .ytick") == clipped
+    assert chromium.run("document.querySelectorAll('script').length") == 3
+    assert chromium.run("document.querySelectorAll('img:not(.static img)').length") == 0
+    assert chromium.run("document.title") == "tiny, scale smoke"
+    chromium.find("#table tbody tr:nth-child(3) th button").click()
+    assert chromium.find("#why-2 h2").text == HOSTILE[2]
+    assert chromium.complaints() == []
+    chromium.shoot("hostile", whole=True)
+
+
+def test_the_index_leads_to_every_page_and_filters_the_claims(
+    chromium: Browser, committed: Path
+) -> None:
+    chromium.open(committed / "index.html")
+    links = chromium.run("[...document.querySelectorAll('.card h3 a')].map(a => a.href)")
+    pages = {path.name for path in committed.glob("*.html")} - {"index.html"}
+    assert {link.rpartition("/")[2] for link in links} == pages
+    card = next(text for text in chromium.texts(".card") if text.startswith("icml_figure5"))
+    for words in ("small", "000 Figure 5", "6 of 6 rows complete", "Optimizer 1", "core-hours"):
+        assert words in card
+    claims = ".filtered > li:not([hidden])"
+    every = len(chromium.texts(claims))
+    assert "8 holds" in chromium.find(".totals").text
+    chromium.find(".filter option[value='does not hold']").click()
+    shown = chromium.texts(f"{claims} .badge")
+    assert 0 < len(shown) < every
+    assert all("does not hold" in text for text in shown)
+    chromium.find(".filter input").send_keys("rosenbrock")
+    assert len(chromium.texts(claims)) == 2
+    chromium.find(f"{claims} a").click()
+    assert chromium.wait("document.title") == "figure5_rosenbrock, scale paper"
+    assert chromium.find("#paths img").is_displayed()
+
+
+@pytest.mark.parametrize("name", ["index", "icml_figure5-small", "search-small"])
+def test_a_dark_page_is_dark_and_its_text_light(
+    name: str, chromium: Browser, committed: Path
+) -> None:
+    chromium.open(committed / f"{name}.html", DESKTOP, dark=True)
+    style = "getComputedStyle(document.body)"
+    back, ink = (chromium.run(f"{style}.{key}") for key in ("backgroundColor", "color"))
+    brightness = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (back, ink)]
+    assert brightness[0] < 150 < 500 < brightness[1]
+    black = (
+        "[...document.querySelectorAll('.js-line')].filter(p => p.style.stroke === 'rgb(0, 0, 0)')"
+    )
+    assert chromium.run(black) == []
+    chromium.shoot(f"{name}-dark", whole=True)

@@ -1,0 +1,170 @@
+"""`report --all`: every study and search there is, whatever else lies there or is damaged."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nos_repro.cli import main
+from nos_repro.experiments.load import load_study
+from nos_repro.report.claims.results import Results
+from nos_repro.report.everything import read_everything, summary
+from tests.conftest import ROOT
+from tests.report.pages.made_up import HOSTILE, found, made_up_study
+from tests.report.records import accuracy, filled_store
+from tests.report.searches import Folder
+
+
+def fill(results: Path, name: str = "icml_figure5", scale: str = "smoke") -> Path:
+    """Records of a study that ships; the path of its compact file."""
+    study = load_study(ROOT / "configs" / f"{name}.yaml", scale=scale)
+    store = filled_store(study, results, lambda trial: accuracy(40, 50 + trial.lr))
+    store.compact(trial for row in study.rows for trial in _trials(study, row, store))
+    shutil.rmtree(store.root / "trials")
+    return store.compact_path
+
+
+def _trials(study, row, store):
+    from nos_repro.experiments.selection import outcome
+
+    return outcome(study, row, store).trials
+
+
+def test_every_study_and_search_with_records_is_found_at_its_scale(tmp_path: Path) -> None:
+    fill(tmp_path)
+    Folder(tmp_path).fill(5, lambda source, number, rule: ("healthy", 0.5))
+    everything = read_everything(Results(tmp_path))
+    lines = summary(everything)
+    assert len(lines) == 2
+    assert lines[0].startswith("icml_figure5  smoke  6 of 6 rows complete, 12 trials")
+    assert lines[1].startswith("search        smoke  5 of 20 rules")
+    assert not everything.left_out
+    assert not everything.broken
+
+
+def test_a_folder_that_nothing_stands_behind_is_named(tmp_path: Path) -> None:
+    fill(tmp_path)
+    (tmp_path / "my_study/small").mkdir(parents=True)
+    (tmp_path / "icml_figure5/tiny").mkdir()
+    (tmp_path / "bench").mkdir()
+    left = read_everything(Results(tmp_path)).left_out
+    assert len(left) == 2
+    assert left[0].startswith("icml_figure5/tiny: ")
+    assert left[1].startswith("my_study: no study or search of that name")
+
+
+def test_a_corrupt_line_is_a_problem_and_loses_nothing_else(tmp_path: Path, capsys) -> None:
+    path = fill(tmp_path)
+    with path.open("a") as file:
+        file.write("{half a rec\n")
+    pages = tmp_path / "pages"
+    assert main(["report", "--all", "--results", str(tmp_path), "--html", str(pages)]) == 0
+    printed = capsys.readouterr()
+    assert "6 of 6 rows complete" in printed.out
+    assert "line 13: corrupt" in printed.err
+    for name in ("index.html", "icml_figure5-smoke.html"):
+        page = (pages / name).read_text()
+        assert "line 13: corrupt" in page
+        assert str(tmp_path) not in page.replace(str(pages), "")
+
+
+def test_a_study_that_cannot_be_read_does_not_lose_the_others(tmp_path: Path, capsys) -> None:
+    path = fill(tmp_path)
+    broken = fill(tmp_path, "table2")
+    broken.write_text(broken.read_text().replace('"val_accuracy":40', '"val_accuracy":"x"'))
+    pages = tmp_path / "pages"
+    words = ["report", "--all", "--results", str(tmp_path), "--write", "--html", str(pages)]
+    assert main(words) == 1
+    printed = capsys.readouterr()
+    assert "warning: table2, scale smoke: " in printed.err
+    assert "claims.md was not written" in printed.err
+    assert "6 of 6 rows complete" in printed.out
+    assert (path.parent / "table.md").exists()
+    assert not (tmp_path / "claims.md").exists()
+    assert {p.name for p in pages.glob("*.html")} == {"index.html", "icml_figure5-smoke.html"}
+    assert "table2, scale smoke" in (pages / "index.html").read_text()
+
+
+def test_one_command_writes_every_table_figure_and_the_claims(tmp_path: Path, capsys) -> None:
+    """The committed texts come out again, byte for byte; the figures are others' to compare."""
+    source, copy = ROOT / "results", tmp_path / "results"
+    for pattern in ("records.jsonl", "runs.jsonl"):
+        for path in source.glob(f"*/*/{pattern}"):
+            if path.parent.parent.name in ("icml_figure5", "bench"):
+                (copy / path.relative_to(source)).parent.mkdir(parents=True)
+                shutil.copy(path, copy / path.relative_to(source))
+    assert main(["report", "--all", "--results", str(copy), "--write"]) == 0
+    written = {str(p.relative_to(copy)) for p in copy.rglob("*") if p.is_file()}
+    assert {"claims.md", "icml_figure5/small/figure.svg"} <= written
+    for name in ("icml_figure5/small/table.md", "bench/sample-efficiency/table.md"):
+        assert (copy / name).read_bytes() == (source / name).read_bytes()
+    assert capsys.readouterr().err.count("wrote ") == 8
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--all", "table2"], "leave out CONFIG"),
+        (["--all", "--scale", "small"], "leave out --scale"),
+        (["--all", "--rows", "SGD"], "leave out --rows"),
+        (["--all", "--format", "latex"], "leave it out beside --all"),
+        (["--all", "--html", __file__], "is a file, not a folder"),
+        (["--all", "--html", f"{__file__}/pages"], "is a file, not a folder"),
+        (["table2", "--html", f"{__file__}/page.html"], "is a file, not a folder"),
+        ([], "name a study or search"),
+    ],
+)
+def test_a_mistake_is_said_before_anything_is_printed(words, complaint, capsys) -> None:
+    assert main(["report", *words]) == 2
+    printed = capsys.readouterr()
+    assert complaint in printed.err
+    assert printed.out == ""
+
+
+def test_a_full_disk_is_no_traceback(tmp_path: Path, capsys, monkeypatch) -> None:
+    fill(tmp_path)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    words = ["report", "--all", "--results", str(tmp_path), "--html", str(tmp_path / "pages")]
+    assert main(words) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert not list((tmp_path / "pages").iterdir())
+
+
+@pytest.mark.parametrize("html", ["page.html", "folder"])
+def test_a_page_of_one_study_is_a_file_of_its_own(html: str, tmp_path: Path, capsys) -> None:
+    fill(tmp_path / "results")
+    words = ["icml_figure5", "--scale", "smoke", "--results", str(tmp_path / "results")]
+    assert main(["report", *words, "--html", str(tmp_path / html)]) == 0
+    path = tmp_path / html
+    page = path if path.is_file() else path / "icml_figure5-smoke.html"
+    text = page.read_text()
+    assert "all studies" not in text
+    assert "report icml_figure5 --scale smoke" in text
+    assert f"wrote {page}" in capsys.readouterr().err
+
+
+def test_nothing_yet_is_said(tmp_path: Path, capsys) -> None:
+    words = ["report", "--all", "--results", str(tmp_path), "--html", str(tmp_path / "pages")]
+    assert main(words) == 0
+    assert "nothing under" in capsys.readouterr().out
+    assert "No study has a record yet" in (tmp_path / "pages/index.html").read_text()
+
+
+def test_no_secret_and_no_place_of_this_machine_is_on_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nos_repro.report.pages.write import write_study
+
+    monkeypatch.setenv("WANDB_API_KEY", "secret-of-the-environment")
+    known = found(tmp_path / "results", made_up_study(HOSTILE))
+    log = known.store.folder(known.rows[0].trials[0]) / "log.txt"
+    log.write_text("what was said")
+    write_study(known, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert "secret-of-the-environment" not in text
+    assert str(tmp_path) not in text
+    assert f"results/tiny/smoke/trials/{log.parent.name}/log.txt" in text
