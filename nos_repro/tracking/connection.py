@@ -51,12 +51,12 @@ def open_run(mode: Mode, folder: Path, **named: Any) -> Any:
         if mode == "online" and not _unreachable:
             try:
                 return _init("online", folder, named)
-            except Exception:
+            except Exception as error:  # noqa: BLE001 (whatever it is, the disk is there)
                 _unreachable = True
                 log.warning(
-                    "W&B's server gives no run; the runs of this process are written to disk from"
-                    " here on, `wandb sync` brings them",
-                    exc_info=True,
+                    "W&B's server gives no run (%s); this process writes its runs to disk from here"
+                    " on, and `wandb sync` brings them",
+                    " ".join(str(error).split())[:200],
                 )
                 import_wandb().teardown()  # its service would hold the run's id
         return _init("offline", folder, named)
@@ -84,6 +84,7 @@ def _init(mode: Mode, folder: Path, named: dict[str, Any]) -> Any:
             disable_git=True,
             x_disable_meta=True,
             x_disable_stats=True,
+            x_save_requirements=False,
         ),
         **named,
     )
