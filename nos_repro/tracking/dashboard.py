@@ -99,7 +99,8 @@ class Dashboard:
         try:
             entity = self.entity or wandb.Api().default_entity
             workspaces, report = Dashboard(self.of, entity, self.project).make()
-            return [saved.save().url for saved in (*workspaces, report)]
+            # the report first: it makes the project where there is none
+            return [saved.save().url for saved in (report, *workspaces)]
         except Exception as error:  # noqa: BLE001 (the client's, the library's, the network's)
             raise PushError(f"W&B did not take the dashboard: {error}") from None
 

@@ -79,8 +79,18 @@ class Loopback(ThreadingHTTPServer):
         files = [{"name": n, "uploadUrl": f"{self.url}/upload/{n}"} for n in asked["files"]]
         return {"createRunFiles": {"runID": _id("run"), "uploadHeaders": [], "files": files}}
 
+    def _GetProjects(self, _: dict[str, Any]) -> dict[str, Any]:
+        page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+        return {"models": {"pageInfo": page, "edges": []}}
+
     def _UpsertView2(self, asked: dict[str, Any]) -> dict[str, Any]:
         view = {"id": _id(asked["name"]), "name": asked["name"]}
+        return {"upsertView": {"view": view, "inserted": True}}
+
+    def _upsertView(self, asked: dict[str, Any]) -> dict[str, Any]:
+        where = {"id": _id("project"), "name": asked["projectName"], "entityName": ENTITY}
+        told = {key: asked[key] for key in ("name", "displayName", "description", "spec")}
+        view = {**told, "id": _id(asked["name"]), "project": where}
         return {"upsertView": {"view": view, "inserted": True}}
 
     def stream(self, run: str, told: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from nos_repro.experiments.grid import points, sweep_trial
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.schema import Halving, Selection
+from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.settings_file import is_search, read_values
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Training
@@ -122,13 +123,13 @@ def test_a_dashboard_of_a_committed_study_finds_its_names_in_the_records(path):
     """All tasks that have records: their metrics have other names than the digits'."""
     name, scale = path.parts[-3:-1]
     study = load_study(ROOT / "configs" / f"{name}.yaml", scale=scale)
-    store = Store(ROOT / "results", name, scale)
-    row = next(iter(study.rows.values()))
-    records = [store.record(sweep_trial(study, row, point)) for point in points(study, row)]
-    record = next(found for found in records if found is not None and found.status == "finished")
-    said = trial_summary(study, record)
-    assert set(curve_metrics(study)) <= trial_point(record.metrics[-1]).keys()
-    assert set(columns(study)) <= said.keys()
+    rows = outcomes(study, Store(ROOT / "results", name, scale))
+    records = [r for row in rows for r in row.counting if r.status == "finished"]
+    assert records
+    for record in records:
+        assert set(curve_metrics(study)) <= trial_point(record.metrics[-1]).keys()
+    said = [trial_summary(study, record).keys() for record in records]
+    assert set(columns(study)) <= set().union(*said)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -11,6 +11,7 @@ import yaml
 from nos_repro.cli import main
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.grid import points, sweep_trial
+from nos_repro.experiments.load import load_study
 from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.training import Stopped
 from nos_repro.experiments.trial import Training
@@ -128,18 +129,13 @@ def test_a_push_sends_the_dashboard_that_was_printed(server, capsys):
     words = ["dashboard", "table2", "--scale", "small", "--entity", ENTITY]
     assert main([*words, "--push"]) == 0
     assert capsys.readouterr().out.count("saved http") == 3
-    printed = json.loads(Dashboard_of(words).text())
+    study = load_study(ROOT / "configs" / "table2.yaml", scale="small")
+    printed = json.loads(Dashboard(study, ENTITY).text())
     *views, report = [*server.of("UpsertView2"), *server.of("upsertView")]
     for sent, board in zip(views, printed["workspaces"], strict=True):
         assert sent["displayName"] == board["displayName"]
         assert names_in(json.loads(sent["spec"])) == names_in(board["spec"])
     assert names_in(json.loads(report["spec"])) == names_in(printed["report"]["spec"])
-
-
-def Dashboard_of(words):
-    from nos_repro.experiments.load import load_study
-
-    return Dashboard(load_study(ROOT / "configs" / "table2.yaml", scale="small"), ENTITY)
 
 
 def names_in(values):
