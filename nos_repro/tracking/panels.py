@@ -37,11 +37,11 @@ expr: Any = import_module("wandb_workspaces.expr")
 
 @dataclass(frozen=True)
 class View:
-    """What is shown of the runs that all of ``filters`` hold for, in sections of panels by name."""
+    """What is shown of the runs that ``filters`` hold for, in sections of panels by name."""
 
     title: str
     says: str
-    filters: list[Any]
+    filters: Any
     columns: list[str]
     """Of W&B's table of runs, beside a run's name."""
     sections: dict[str, list[Any]]
@@ -70,11 +70,11 @@ def study_views(study: Study) -> list[View]:
 
 def _view(study: Study, name: str, phase: str, says: str, sections: dict[str, list[Any]]) -> View:
     group = group_of(study.study, study.scale)
-    shown = [
+    shown = expr.And(
         expr.Metric("Group") == group,
         expr.Metric("JobType") == phase,
         expr.Summary(STATUS).isin(["training", "paused", "finished"]),
-    ]
+    )
     settings = [f"config:{key}.value" for key in ("row", "lr", "weight_decay", "seed")]
     said = [f"summary:{name}" for name in (STATUS, *columns(study))]
     return View(f"{group} {name}".strip(), says, shown, [*settings, *said], sections)
@@ -171,4 +171,4 @@ def search_views(search: Search) -> list[View]:
     }
     says = "A point a sample that has its reward; every child is a row of the table."
     said = [f"summary:{name}" for name in ("reward_best", BEST_RULE, SAMPLES)]
-    return [View(group, says, [expr.Metric("Group") == group], said, sections)]
+    return [View(group, says, expr.And(expr.Metric("Group") == group), said, sections)]
