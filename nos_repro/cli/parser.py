@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nos_repro.cli import judgement as judges
 from nos_repro.cli import reporting
+from nos_repro.cli import tracking_verbs as tracks
 from nos_repro.cli import verbs as does
 
 
@@ -33,8 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
                      " first; afterwards, what they took")  # fmt: skip
     run.add_argument("--detach", action="store_true",
                      help="with launcher=slurm: come back once the jobs are queued")  # fmt: skip
-    run.add_argument("--wandb", choices=("off", "offline", "online"), default="off",
-                     help="follow each trial as a run of W&B (default: off)")  # fmt: skip
+    _wandb_argument(run, "each trial as a run")
     run.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S",
                      help="time between checkpoints of a trial (default 60)")  # fmt: skip
 
@@ -119,6 +119,19 @@ def make_parser() -> argparse.ArgumentParser:
                         help="train the best rules and the baselines by fresh seeds")  # fmt: skip
     search.add_argument("--train-refused", type=int, metavar="N",
                         help="train N of the rules that the probes refused")  # fmt: skip
+    _wandb_argument(search, "the search as one run")
+
+    dashboard = _verb(
+        verbs, "dashboard", tracks.dashboard, "a study's or search's W&B workspace and report"
+    )
+    _file_arguments(
+        dashboard, "a study's or search's file, e.g. configs/table2.yaml", "samples=100"
+    )
+    dashboard.add_argument("--push", action="store_true", help="save it online, instead of printing"
+                           " it; needs `wandb login`")  # fmt: skip
+    dashboard.add_argument("--entity", help="whose project (default: W&B's for this login)")
+    dashboard.add_argument("--project", help="which (default: $WANDB_PROJECT, else nos_repro)")
+    dashboard.add_argument("--output", type=Path, metavar="FILE", help="write it there instead")
 
     rule = _verb(verbs, "rule", does.rule, "explain an update rule, by its text or its name")
     rule.add_argument("rule", metavar="RULE", help="e.g. 'exp(sign(g)*sign(m)) * g', or powersign")
@@ -211,6 +224,12 @@ def _machine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, default=1, metavar="N", help="cores a trial (default: 1)"
     )
+
+
+def _wandb_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--wandb", choices=("off", "auto", "offline", "online"), default="off",
+                        help=f"follow {what} of W&B; auto: online when logged in, else offline"
+                        " (default: off)")  # fmt: skip
 
 
 def _results_argument(parser: argparse.ArgumentParser) -> None:

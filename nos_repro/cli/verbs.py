@@ -60,6 +60,7 @@ def check_results(folder: Path) -> None:
 
 def run(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _as_interrupt)
+    from nos_repro.cli.tracking_verbs import saying_how_to_sync, tracker_of
     from nos_repro.experiments.selection import outcomes
     from nos_repro.launch.dry_run import dry_run
     from nos_repro.launch.run import conditions_of, launcher_of, run_study, trial_seconds
@@ -87,14 +88,11 @@ def run(options: argparse.Namespace) -> int:
         workers=options.workers,
         threads=options.threads,
     )
-    tracker = None
-    if options.wandb != "off":
-        from nos_repro.tracking.wandb_runs import WandbRuns
-
-        tracker = WandbRuns(study.study, study.scale, store.root.absolute(), mode=options.wandb)
+    tracker = tracker_of(options.wandb, study, store.root)
     if options.detach:
         return _detach(options, study, store, launcher, conditions, tracker)
-    failed = run_study(study, store, launcher, conditions, retry=options.retry, tracker=tracker)
+    with saying_how_to_sync(options.wandb, store.root):
+        failed = run_study(study, store, launcher, conditions, retry=options.retry, tracker=tracker)
     print(study_table(study, outcomes(study, store)).text())
     if options.budget is not None:
         from nos_repro.cli.judgement import say_what_it_took
@@ -192,6 +190,7 @@ def search(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _as_interrupt)
     import torch
 
+    from nos_repro.cli.tracking_verbs import search_follower
     from nos_repro.experiments.settings_file import find_config
     from nos_repro.launch.run import conditions_of, launcher_of, worker_count
     from nos_repro.launch.settings import launcher_settings
@@ -243,7 +242,8 @@ def search(options: argparse.Namespace) -> int:
     elif options.train_refused is not None:
         train_refused(search, options.results, options.train_refused, launcher, conditions)
     else:
-        run_search(search, options.results, launcher, conditions, workers)
+        with search_follower(options.wandb, search, folder_of(search, options.results)) as follower:
+            run_search(search, options.results, launcher, conditions, workers, follower)
     return 0
 
 

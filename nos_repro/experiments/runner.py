@@ -28,7 +28,7 @@ from nos_repro.experiments.files import (
 from nos_repro.experiments.provenance import provenance, trial_code
 from nos_repro.experiments.record import Record, RecordError, Status
 from nos_repro.experiments.replicas import Group, Replicas
-from nos_repro.experiments.tracker import Curve, Tracker
+from nos_repro.experiments.tracker import Follower, Tracker
 from nos_repro.experiments.training import Ending, Run, Stopped, train
 from nos_repro.experiments.trial import Trial
 from nos_repro.tasks import find_task
@@ -52,7 +52,7 @@ def run_trial(
 
     ``until`` pauses it after that epoch, with a record that says so; the next call with a later
     one goes on from there. ``rungs`` are the epochs that its record is to remember (`Record`).
-    The ``tracker`` is told the curve as it grows.
+    The ``tracker`` is told the curve as it grows, and the record.
 
     Returns what came of it, "held" where another live process has the trial, and what the user
     should know (a checkpoint that was corrupt, say). A trial that another process has ended
@@ -84,10 +84,12 @@ def _lead(
             replicas.say("train")
             remove_scratch(folder)
             following = tracker.follow(attempt.trial, folder) if tracker else nullcontext()
-            with _logging_to(folder / "log.txt"), following as attempt.tell:
+            with _logging_to(folder / "log.txt"), following as attempt.follower:
                 record = _train_to_record(attempt, heartbeat)
-            record = dataclasses.replace(record, rungs=list(rungs))
-            write_json(folder / "record.json", record.to_json())
+                record = dataclasses.replace(record, rungs=list(rungs))
+                write_json(folder / "record.json", record.to_json())
+                if attempt.follower is not None:
+                    attempt.follower.end(record)
         replicas.say("recorded")
     finally:
         heartbeat.release()
@@ -152,7 +154,7 @@ class _Attempt:
     notes: list[str] = field(default_factory=list)
     run: Run | None = None
     code: str = ""
-    tell: Callable[[Curve], None] | None = None
+    follower: Follower | None = None
 
     def train(self, on_step: Callable[[Run], None]) -> Ending | None:
         """Trains to the end, or to where the trial is to pause: None. ``on_step`` is called before
@@ -190,8 +192,8 @@ class _Attempt:
     def _write_metrics(self, run: Run) -> None:
         if self.replicas.leads:
             write_metrics(self.folder, run.history)
-        if self.tell is not None:
-            self.tell(run.history)
+        if self.follower is not None:
+            self.follower.tell(run.history)
 
     def _is_there(self) -> bool:
         """Whether the run has come to the epoch at which it is to pause."""

@@ -53,6 +53,14 @@ class Display(Protocol):
     def note(self, message: str) -> None: ...
 
 
+class Follower(Protocol):
+    """Who follows a search from outside. Whatever goes wrong in it is its own."""
+
+    def take(self, event: Event) -> None:
+        """An event that is in the log: each of them once a process, in the log's order, those of
+        earlier processes too."""
+
+
 class SearchLoop:
     """A search in its folder, `results/<search>/<scale>/`, over any launcher of evaluations."""
 
@@ -64,6 +72,7 @@ class SearchLoop:
         conditions: Conditions,
         display: Display,
         workers: int = 1,
+        follower: Follower | None = None,
     ) -> None:
         self.search = search
         self.folder = folder
@@ -71,6 +80,7 @@ class SearchLoop:
         self.conditions = conditions
         self.display = display
         self.workers = workers
+        self.follower = follower
         self.answers = folder / "answers"
         self.log = Log(folder / "log.jsonl")
         self.checkpoints = Checkpoints(folder, CHECKPOINT_SECONDS)
@@ -154,6 +164,8 @@ class SearchLoop:
         self.tally.take(event)
         if event["event"] == "evaluated" and event["status"] != "failed":
             self.rewards.setdefault(event["key"], (event["reward"], event["sample"]))
+        if self.follower is not None:
+            self.follower.take(event)
 
     def _append(self, events: list[Event]) -> None:
         self.log.append(events)

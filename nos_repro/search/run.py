@@ -22,7 +22,7 @@ from nos_repro.search.child import Child
 from nos_repro.search.hall import best_rules
 from nos_repro.search.job import EvaluationJob
 from nos_repro.search.log import Event, Log
-from nos_repro.search.loop import SearchLoop, check_settings
+from nos_repro.search.loop import Follower, SearchLoop, check_settings
 from nos_repro.search.named import Named, evaluate_named
 from nos_repro.search.progress import make_display
 from nos_repro.search.settings import Search
@@ -41,6 +41,7 @@ def run_search(
     launcher: Launcher[EvaluationJob],
     conditions: Conditions,
     workers: int,
+    follower: Follower | None = None,
 ) -> None:
     """Scores the baselines, then searches, each from wherever it stands."""
     prepare(search.child, conditions)
@@ -53,7 +54,7 @@ def run_search(
             for name, optimizer in search.baselines.items()
         ]
         evaluate_named(baselines, search.child, folder, launcher, conditions, display)
-        SearchLoop(search, folder, launcher, conditions, display, workers).run()
+        SearchLoop(search, folder, launcher, conditions, display, workers, follower).run()
     finally:
         display.close()
         launcher.close()

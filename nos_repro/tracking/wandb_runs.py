@@ -2,115 +2,115 @@
 
 The run's id is the study's, the scale's and the trial's, so that all attempts at a trial, before
 and after it was queued again and on whichever host, are one run. `wandb.json` beside the checkpoint
-says how much of the curve the run has been told. Points carry their own `epoch` and `step`, which
-charts stand on: W&B's own step counts messages and goes on from attempt to attempt.
+says how much of the curve the run has been told. Charts stand on `epoch` or `global_step`, which
+every point carries.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from nos_repro.experiments.files import write_json
+from nos_repro.experiments.record import Record
+from nos_repro.experiments.schema import Study
 from nos_repro.experiments.tracker import Curve
 from nos_repro.experiments.trial import Trial
+from nos_repro.tracking.connection import Mode, close_run, open_run, read_told, write_told
+from nos_repro.tracking.metrics import (
+    EPOCH,
+    GLOBAL_STEP,
+    STATUS,
+    group_of,
+    trial_config,
+    trial_point,
+    trial_summary,
+)
+from nos_repro.tracking.place import Place, place_of
 
 log = logging.getLogger(__name__)
 
-INIT_SECONDS = 30.0
-MODES = ("off", "offline", "online")
+TAG_CHARACTERS = 64
+"""W&B refuses longer tags."""
 
 
 @dataclass(frozen=True)
 class WandbRuns:
     """The trials of one study at one scale, as a group of runs."""
 
-    study: str
-    scale: str
+    study: Study
     folder: Path
     """Where W&B writes: it makes a folder `wandb` there."""
-    project: str = "nos_repro"
-    mode: Literal["offline", "online"] = "offline"
+    mode: Mode = "offline"
 
     def run_id(self, trial: Trial) -> str:
-        return f"{self.study}-{self.scale}-{trial.id}"
+        return f"{self.study.study}-{self.study.scale}-{trial.id}"
 
     @contextmanager
-    def follow(self, trial: Trial, folder: Path) -> Iterator[Callable[[Curve], None]]:
+    def follow(self, trial: Trial, folder: Path) -> Iterator[FollowedTrial]:
         """Opens the trial's run, or goes on with it; closes it when the attempt ends."""
-        run = self._open(trial)
         memory = folder / "wandb.json"
-        told = _told(memory)
-
-        def tell(curve: Curve) -> None:
-            nonlocal told
-            if run is None:
-                return
-            try:
-                for point in curve[told:]:
-                    run.log(point)
-            except Exception:  # whatever W&B meets is no trial's failure
-                log.warning("W&B was not told a point", exc_info=True)
-                return
-            told = max(told, len(curve))
-
+        followed = FollowedTrial(self.study, self._open(trial), read_told(memory))
         try:
-            yield tell
+            yield followed
         finally:
-            if run is not None:
-                _close(run, memory, {"id": self.run_id(trial), "told": told})
+            if followed.run is not None and close_run(followed.run, failed=followed.failed):
+                write_told(memory, self.run_id(trial), followed.told)
 
     def _open(self, trial: Trial) -> Any:
-        """The run; None where W&B does not give one."""
-        if self.mode == "offline":  # else it looks hosts up at its end
-            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        try:
-            import wandb
-
-            self.folder.mkdir(parents=True, exist_ok=True)
-            run = wandb.init(
-                project=self.project,
-                id=self.run_id(trial),
-                resume="allow",
-                name=trial.label(),
-                group=f"{self.study}/{self.scale}",
-                tags=[word[:64] for word in (trial.optimizer, trial.schedule)],
-                config=trial.to_json(),
-                dir=str(self.folder),
-                mode=self.mode,
-                reinit="finish_previous",
-                settings=wandb.Settings(
-                    init_timeout=INIT_SECONDS,
-                    silent=True,
-                    console="off",
-                    x_disable_meta=True,
-                    x_disable_stats=True,
-                ),
-            )
-            run.define_metric("*", step_metric="step")
-        except Exception:  # no network, no key, a full disk: the trial goes on
-            log.warning("W&B gives no run; the records on disk have it all", exc_info=True)
-            return None
+        place = place_of(self.study, trial)
+        run = open_run(
+            self.mode,
+            self.folder,
+            id=self.run_id(trial),
+            name=trial.label(),
+            group=group_of(self.study.study, self.study.scale),
+            job_type=place.phase or None,
+            tags=tags(trial, place),
+            config=trial_config(self.study, trial, place),
+        )
+        if run is not None:
+            run.define_metric(EPOCH)
+            run.define_metric(GLOBAL_STEP)
+            run.define_metric("*", step_metric=GLOBAL_STEP)
+            run.summary[STATUS] = "training"
         return run
 
 
-def _close(run: Any, memory: Path, said: dict[str, Any]) -> None:
-    """Ends this attempt's part of the run; what it was told counts when W&B has it."""
-    try:
-        run.finish()
-        write_json(memory, said)
-    except Exception:
-        log.warning("W&B did not end its run", exc_info=True)
+def tags(trial: Trial, place: Place) -> list[str]:
+    """Rows, optimizer and schedule, each once, as far as W&B takes them."""
+    words = (*place.rows, trial.optimizer, trial.schedule)
+    return list(dict.fromkeys(word[:TAG_CHARACTERS] for word in words))
 
 
-def _told(memory: Path) -> int:
-    """How many points of the curve the run has; 0 where nobody knows."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return int(json.loads(memory.read_bytes())["told"])
-    return 0
+@dataclass
+class FollowedTrial:
+    """One attempt at a trial, and its ``run``; None where W&B gave none."""
+
+    study: Study
+    run: Any
+    told: int
+    failed: bool = False
+
+    def tell(self, curve: Curve) -> None:
+        if self.run is None:
+            return
+        try:
+            for point in curve[self.told :]:
+                self.run.log(trial_point(point))
+        except Exception:  # whatever W&B meets is no trial's failure
+            log.warning("W&B was not told a point", exc_info=True)
+            return
+        self.told = max(self.told, len(curve))
+
+    def end(self, record: Record) -> None:
+        self.failed = record.status == "failed"
+        if self.run is None:
+            return
+        try:
+            self.run.summary.update(trial_summary(self.study, record))
+        except Exception:
+            log.warning("W&B was not told how the trial ended", exc_info=True)

@@ -1,78 +1,112 @@
 """Trials as runs of W&B, offline: one run however often a trial is begun, and never a failure."""
 
 import json
-import subprocess
-import sys
+import pickle
 
 import pytest
 
 from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.grid import points, sweep_trial
 from nos_repro.experiments.runner import run_trial
+from nos_repro.experiments.schema import Row
 from nos_repro.experiments.training import Stopped
 from nos_repro.experiments.trial import Training
 from nos_repro.tracking.wandb_runs import WandbRuns
-from tests.experiments.helpers import digits_trial
+from tests.experiments.helpers import digits_study
+from tests.tracking.reading import parts
 
-
-@pytest.fixture(autouse=True)
-def own_folders(monkeypatch, tmp_path):
-    for name in ("CACHE", "DATA", "CONFIG", "ARTIFACT"):
-        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / name.lower()))
-    monkeypatch.delenv("WANDB_MODE", raising=False)
+STUDY = digits_study(
+    {"SGD": Row("sgd"), "far <b>off</b>": Row("sgd", sweep={"lr": [1e30]})},
+    training=Training(epochs=3),
+)
 
 
 @pytest.fixture
 def tracker(tmp_path):
-    return WandbRuns("tiny", "smoke", tmp_path / "tracked")
+    """As a worker has it."""
+    return pickle.loads(pickle.dumps(WandbRuns(STUDY, tmp_path / "tracked")))
 
 
-def told(tracker):
-    """What each offline run holds, by its folder's name, as W&B's own reader sees it."""
-    found = {}
-    for folder in sorted(tracker.folder.glob("wandb/offline-run-*")):
-        words = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
-        said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-        found[folder.name] = [json.loads(line)["type"] for line in said.splitlines()]
-    return found
+def trial_of(row):
+    return sweep_trial(STUDY, STUDY.rows[row], points(STUDY, STUDY.rows[row])[0])
+
+
+def record_in(folder):
+    return json.loads((folder / "record.json").read_text())
 
 
 def test_a_trial_that_is_begun_again_goes_on_in_the_same_run_and_tells_nothing_twice(
     tracker, tmp_path
 ):
-    trial, folder = digits_trial(training=Training(epochs=3)), tmp_path / "trial"
-    epochs = iter([False] * 5 + [True] * 100)
+    trial, folder = trial_of("SGD"), tmp_path / "trial"
+    looks = iter([False] * 5 + [True] * 100)
     with pytest.raises(Stopped):
         run_trial(
-            trial, folder, Conditions(tmp_path), stop=lambda: next(epochs), tracker=tracker
+            trial, folder, Conditions(tmp_path), stop=lambda: next(looks), tracker=tracker
         )  # fmt: skip
     run_trial(trial, folder, Conditions(tmp_path), tracker=tracker)
-    folders = sorted(path.name for path in tracker.folder.glob("wandb/offline-run-*"))
-    assert len(folders) == 2
-    assert all(name.endswith(f"-tiny-smoke-{trial.id}") for name in folders)
     memory = json.loads((folder / "wandb.json").read_text())
     assert memory == {"id": f"tiny-smoke-{trial.id}", "told": 3}
-    points = [kinds.count("history") for kinds in told(tracker).values()]
-    assert all(points), "each attempt told something"
-    assert sum(points) == 3
+    first, second = parts(tracker.folder)
+    assert first.run["run_id"] == second.run["run_id"] == f"tiny-smoke-{trial.id}"
+    assert first.history
+    assert second.history
+    curve = record_in(folder)["metrics"]
+    told = [{k: v for k, v in point.items() if k[0] != "_"} for point in first.history]
+    told += [{k: v for k, v in point.items() if k[0] != "_"} for point in second.history]
+    for point, said in zip(curve, told, strict=True):
+        point["global_step"] = point.pop("step")
+        assert said == pytest.approx(point)
+    assert first.summary["status"] == "training"  # it was interrupted
+    assert second.summary["status"] == "finished"
+
+
+def test_a_run_has_its_group_job_type_tags_config_steps_and_final_values(tracker, tmp_path):
+    trial, folder = trial_of("SGD"), tmp_path / "trial"
+    run_trial(trial, folder, Conditions(tmp_path), tracker=tracker)
+    (part,) = parts(tracker.folder)
+    assert part.run["run_group"] == "tiny/smoke"
+    assert part.run["job_type"] == "sweep"
+    assert part.run["tags"] == ["SGD", "sgd", "constant"]
+    assert (part.config["row"], part.config["phase"], part.config["lr"]) == ("SGD", "sweep", 0.01)
+    stand = [
+        (said.get("name") or said["glob_name"], said.get("step_metric")) for said in part.steps
+    ]
+    assert stand == [("epoch", None), ("global_step", None), ("*", "global_step")]
+    curve = record_in(folder)["metrics"]
+    best = max(curve, key=lambda point: point["val_accuracy"])
+    assert part.summary["best_val"] == pytest.approx(best["val_accuracy"])
+    assert part.summary["best_test"] == pytest.approx(best["test_accuracy"])
+    assert part.summary["final_test"] == pytest.approx(curve[-1]["test_accuracy"])
+
+
+def test_a_divergence_is_told_as_one_and_has_no_final_values(tracker, tmp_path):
+    trial, folder = trial_of("far <b>off</b>"), tmp_path / "trial"
+    run_trial(trial, folder, Conditions(tmp_path), tracker=tracker)
+    assert record_in(folder)["status"] == "diverged"
+    (part,) = parts(tracker.folder)
+    assert part.summary["status"] == "diverged"
+    assert part.summary["reason"] == record_in(folder)["reason"]
+    assert not {"best_val", "final_test"} & part.summary.keys()
+    assert part.config["row"] == "far <b>off</b>"
 
 
 def test_a_tracker_that_breaks_fails_no_trial(tracker, tmp_path, monkeypatch):
     import wandb
 
     def broken(**_):
-        raise OSError("no network")
+        raise OSError("no room")
 
     monkeypatch.setattr(wandb, "init", broken)
-    trial, folder = digits_trial(training=Training(epochs=1)), tmp_path / "trial"
-    outcome, _ = run_trial(trial, folder, Conditions(tmp_path), tracker=tracker)
+    folder = tmp_path / "trial"
+    outcome, _ = run_trial(trial_of("SGD"), folder, Conditions(tmp_path), tracker=tracker)
     assert outcome == "recorded"
-    assert json.loads((folder / "record.json").read_text())["status"] == "finished"
+    assert record_in(folder)["status"] == "finished"
     assert "W&B gives no run" in (folder / "log.txt").read_text()
 
 
 def test_what_is_trained_does_not_depend_on_who_follows_it(tracker, tmp_path):
-    trial = digits_trial()
     for name, followed in (("followed", tracker), ("alone", None)):
-        run_trial(trial, tmp_path / name, Conditions(tmp_path), tracker=followed)
+        run_trial(trial_of("SGD"), tmp_path / name, Conditions(tmp_path), tracker=followed)
     curves = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("followed", "alone")]
     assert curves[0] == curves[1]

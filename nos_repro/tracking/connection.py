@@ -1,0 +1,114 @@
+"""A run of W&B, opened and closed so that whoever is followed is never held up for long.
+
+Online, the server has ``ONLINE_SECONDS`` to answer, once a process: where it does not, the rest of
+the process's runs are written to disk, for `wandb sync` to bring. What goes wrong is logged, and
+is nobody's failure: the records on disk have it all.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from nos_repro.experiments.files import StoreError, write_json
+
+log = logging.getLogger(__name__)
+
+Mode = Literal["offline", "online"]
+
+ONLINE_SECONDS = 15.0
+FINISH_SECONDS = 30.0
+"""What is not uploaded by then stays on disk."""
+
+_unreachable = False
+"""Whether this process has waited for the server in vain."""
+
+
+def project() -> str:
+    """The project of W&B that all runs and dashboards belong to."""
+    return os.environ.get("WANDB_PROJECT") or "nos_repro"
+
+
+def import_wandb() -> Any:
+    """The client, which is not to send reports of its own errors: it looks hosts up for that at
+    its end, even offline."""
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb
+
+    return wandb
+
+
+def open_run(mode: Mode, folder: Path, **named: Any) -> Any:
+    """A run that writes below ``folder``; ``named`` goes to `wandb.init`. None where W&B gives
+    none."""
+    global _unreachable
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if mode == "online" and not _unreachable:
+            try:
+                return _init("online", folder, named)
+            except Exception as error:  # noqa: BLE001 (whatever it is, the disk is there)
+                _unreachable = True
+                log.warning(
+                    "W&B's server gives no run (%s); this process writes its runs to disk from here"
+                    " on, and `wandb sync` brings them",
+                    " ".join(str(error).split())[:200],
+                )
+                import_wandb().teardown()  # its service would hold the run's id
+        return _init("offline", folder, named)
+    except Exception:  # no key, a full disk: whoever is followed goes on
+        log.warning("W&B gives no run; the records on disk have it all", exc_info=True)
+        return None
+
+
+def _init(mode: Mode, folder: Path, named: dict[str, Any]) -> Any:
+    wandb = import_wandb()
+    wandb.setup(settings=wandb.Settings(silent=True))
+    return wandb.init(
+        project=project(),
+        resume="allow",
+        dir=str(folder),
+        mode=mode,
+        reinit="finish_previous",
+        settings=wandb.Settings(  # a new one a run: `init` changes it
+            init_timeout=ONLINE_SECONDS,
+            finish_timeout=FINISH_SECONDS,
+            finish_timeout_raises=True,
+            silent=True,
+            console="off",
+            disable_code=True,
+            disable_git=True,
+            x_disable_meta=True,
+            x_disable_stats=True,
+            x_save_requirements=False,
+        ),
+        **named,
+    )
+
+
+def close_run(run: Any, *, failed: bool = False) -> bool:
+    """Ends this process's part of a run; whether W&B has all that it was told."""
+    try:
+        run.finish(exit_code=1 if failed else 0)
+    except Exception:
+        log.warning("W&B has not all of the run; `wandb sync %s` brings it", run.dir, exc_info=True)
+        return False
+    return True
+
+
+def read_told(memory: Path) -> int:
+    """How much the run has been told by earlier processes; 0 where nobody knows."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return int(json.loads(memory.read_bytes())["told"])
+    return 0
+
+
+def write_told(memory: Path, run_id: str, told: int) -> None:
+    try:
+        write_json(memory, {"id": run_id, "told": told})
+    except (OSError, StoreError):
+        log.warning("how much W&B was told is not on disk; it may hear some of it twice")

@@ -1,0 +1,117 @@
+"""The dashboard of a study or a search as code: saved workspaces and a report of W&B.
+
+wandb-workspaces checks types and fields as the objects are made, and needs no network for that. A
+misspelt metric it takes: all names come from `tracking/metrics.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from nos_repro.errors import ConfigError, NosError
+from nos_repro.experiments.schema import Study
+from nos_repro.search.settings import Search
+from nos_repro.tracking.connection import import_wandb, project
+from nos_repro.tracking.mode import wandb_mode
+
+NOBODY = "ENTITY"
+"""Stands in what is printed for the entity that only a login tells."""
+
+RANDOM = ("id", "__id__")
+"""Made anew by every call; what is printed leaves them out."""
+
+
+class PushError(NosError):
+    """W&B did not take a dashboard."""
+
+    status = 1
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """What is shown of one study or search at one scale, in a ``project`` of W&B."""
+
+    of: Study | Search
+    entity: str = ""
+    project: str = ""
+
+    def make(self) -> tuple[list[Any], Any]:
+        """The workspaces and the report, checked by wandb-workspaces."""
+        from nos_repro.tracking.panels import wr, ws
+
+        where = {"entity": self.entity or NOBODY, "project": self.project or project()}
+        workspaces = [
+            ws.Workspace(
+                name=view.title,
+                sections=[
+                    ws.Section(name=name, panels=panels, is_open=True)
+                    for name, panels in view.sections.items()
+                ],
+                settings=ws.WorkspaceSettings(max_runs=1000),
+                runset_settings=ws.RunsetSettings(
+                    filters=view.filters, pinned_columns=view.columns
+                ),
+                **where,
+            )
+            for view in self._views()
+        ]
+        blocks: list[Any] = [wr.P(self.of.claim), wr.P(self.of.note)]
+        for view in self._views():
+            runs = wr.Runset(name=view.title, filters=view.filters)
+            blocks += [wr.H2(view.title), wr.P(view.says)]
+            for name, panels in view.sections.items():
+                blocks += [wr.H3(name), wr.PanelGrid(runsets=[runs], panels=panels)]
+        title = f"{self._name}, scale {self.of.scale}: {self.of.source}"
+        return workspaces, wr.Report(title=title[:128], blocks=blocks, width="fluid", **where)
+
+    @property
+    def _name(self) -> str:
+        return self.of.study if isinstance(self.of, Study) else self.of.search
+
+    def _views(self) -> list[Any]:
+        """Made anew for each use: a panel keeps where it was put."""
+        from nos_repro.tracking.panels import search_views, study_views
+
+        return study_views(self.of) if isinstance(self.of, Study) else search_views(self.of)
+
+    def text(self) -> str:
+        """What `push` would save, as JSON; the same text for the same study."""
+        workspaces, report = self.make()
+        specified = {
+            "workspaces": [_specified(workspace) for workspace in workspaces],
+            "report": _specified(report),
+        }
+        return json.dumps(specified, indent=1, ensure_ascii=False) + "\n"
+
+    def push(self) -> list[str]:
+        """Saves all of it online, as new views; their addresses.
+
+        Raises ConfigError where nobody is logged in, PushError where W&B does not take it.
+        """
+        if wandb_mode("auto") != "online":
+            raise ConfigError(
+                "--push saves the dashboard online, and W&B has no login here (or is set to be"
+                " offline)\n  `wandb login`, and again; without --push it is printed"
+            )
+        wandb = import_wandb()
+        try:
+            entity = self.entity or wandb.Api().default_entity
+            workspaces, report = Dashboard(self.of, entity, self.project).make()
+            # the report first: it makes the project where there is none
+            return [saved.save().url for saved in (report, *workspaces)]
+        except Exception as error:  # noqa: BLE001 (the client's, the library's, the network's)
+            raise PushError(f"W&B did not take the dashboard: {error}") from None
+
+
+def _specified(made: Any) -> Any:
+    """What of a workspace or report is sent to W&B, less what is random."""
+    plain = json.loads(made._to_model().model_dump_json(by_alias=True, exclude_none=True))
+    return _without_random(plain)
+
+
+def _without_random(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {k: _without_random(value) for k, value in values.items() if k not in RANDOM}
+    return [_without_random(value) for value in values] if isinstance(values, list) else values

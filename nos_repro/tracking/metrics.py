@@ -1,0 +1,106 @@
+"""What W&B is told, by name. The logging and the dashboard read these names, from here alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from nos_repro.experiments.record import Record
+from nos_repro.experiments.schema import Study
+from nos_repro.experiments.trial import Trial
+from nos_repro.search.log import Event
+from nos_repro.search.state import Tally
+from nos_repro.tasks import find_task
+from nos_repro.tracking.place import Place
+
+EPOCH, GLOBAL_STEP = "epoch", "global_step"
+"""What a trial's charts stand on: W&B's own step counts messages, from attempt to attempt."""
+
+SAMPLES = "samples"
+"""What a search's charts stand on: how many samples have their rewards."""
+
+STATUS, CHILDREN, BEST_RULE = "status", "children", "best_rule"
+
+COLUMNS = ("best_val", "best_test", "final_val", "final_test")
+"""Said of every trial that has finished, beside the columns of its study."""
+
+# fmt: off
+COUNTED = ("healthy", "refused", "diverged", "reused", "overran", "failed")
+CHILD = {
+    # column   of an event "evaluated"
+    "sample":  "sample",
+    "rule":    "rule",
+    "status":  "status",
+    "reward":  "reward",
+    "rate":    "lr",
+    "key":     "key",
+    "seconds": "seconds",
+}
+# fmt: on
+
+
+def group_of(name: str, scale: str) -> str:
+    """The group that a study's or a search's runs share."""
+    return f"{name}/{scale}"
+
+
+def trial_config(study: Study, trial: Trial, place: Place) -> dict[str, Any]:
+    """A run's config: the trial's settings, and what else W&B may group by, all at the top."""
+    return {
+        **trial.to_json(),
+        "study": study.study,
+        "scale": study.scale,
+        "row": " / ".join(place.rows),
+        "phase": place.phase,
+        "trial": trial.id,
+    }
+
+
+def trial_point(point: dict[str, float]) -> dict[str, float]:
+    """A point of the curve: everything under its own name, but for the step."""
+    return {GLOBAL_STEP if key == "step" else key: value for key, value in point.items()}
+
+
+def curve_metrics(study: Study) -> list[str]:
+    """What of every point of its curves a study is judged by: the task's metric, and the loss."""
+    metric = find_task(study.task["name"]).metric
+    return list(dict.fromkeys([f"val_{metric}", f"test_{metric}", "train_loss"]))
+
+
+def columns(study: Study) -> list[str]:
+    """The columns of the study that come from records, and the usual four."""
+    named = [name for name in study.columns if name != "optimizer_state"]
+    return list(dict.fromkeys([*named, *COLUMNS]))
+
+
+def trial_summary(study: Study, record: Record) -> dict[str, Any]:
+    """What a run's summary says at the end. A trial that has not finished has no columns."""
+    values = {name: record.column(name) for name in columns(study)}
+    return {
+        STATUS: record.status,
+        "reason": record.reason,
+        "seconds": record.seconds,
+        "examples_per_second": record.examples_per_second,
+        "memory_gb": record.memory_gb,
+        **{name: value for name, value in values.items() if math.isfinite(value)},
+    }
+
+
+def search_point(event: Event, tally: Tally) -> dict[str, float]:
+    """What is said of a sample that has its reward, and of the search as it then stands."""
+    return {
+        SAMPLES: tally.evaluated,
+        "sample": event["sample"],
+        "reward": event["reward"],
+        "reward_mean": tally.mean,
+        "reward_lately": tally.recent,
+        "reward_best": tally.best,
+        "entropy": tally.entropy,
+        "staleness": tally.staleness,
+        **{f"count_{status}": tally.statuses[status] for status in COUNTED},
+    }
+
+
+def child_row(event: Event) -> list[Any]:
+    """The sample's row in the table of children."""
+    return [event.get(key) for key in CHILD.values()]

@@ -1,0 +1,132 @@
+"""A search as one run of W&B: a point a sample, and a table of its children.
+
+A run a child would take minutes for what takes a second here. `wandb.json` beside the log says how
+many samples the run has been told of; a process that goes on with the search tells the rest. One
+that is killed outright may leave the last `REMEMBERED` of them twice, or not at all, in the run;
+the log has them right.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nos_repro.search.log import Event
+from nos_repro.search.settings import Search
+from nos_repro.search.state import Tally
+from nos_repro.tracking.connection import Mode, close_run, open_run, read_told, write_told
+from nos_repro.tracking.metrics import (
+    BEST_RULE,
+    CHILD,
+    CHILDREN,
+    SAMPLES,
+    child_row,
+    group_of,
+    search_point,
+)
+from nos_repro.tracking.wandb_runs import TAG_CHARACTERS
+
+log = logging.getLogger(__name__)
+
+REMEMBERED = 100
+FIRST_TABLE = 500
+"""After so many samples the table is written for the first time, then whenever they have doubled:
+a table is always written whole."""
+
+GIVEN_UP = "W&B is told no more of this search; its log has it all"
+
+
+@contextmanager
+def follow_search(search: Search, folder: Path, mode: Mode) -> Iterator[FollowedSearch]:
+    """What is told every event of the search's log; its run is closed at the end."""
+    followed = FollowedSearch(search, folder, mode, told=read_told(folder / "wandb.json"))
+    try:
+        yield followed
+    finally:
+        followed.close()
+
+
+@dataclass
+class FollowedSearch:
+    """A search that is followed. The run is opened by the first sample that it does not know."""
+
+    search: Search
+    folder: Path
+    mode: Mode
+    told: int
+    run: Any = None
+    broken: bool = False
+    """Whether W&B has failed: the rest of the search is not told."""
+    tally: Tally = field(default_factory=Tally)
+    rows: list[list[Any]] = field(default_factory=list)
+
+    @property
+    def run_id(self) -> str:
+        return f"{self.search.search}-{self.search.scale}"
+
+    def take(self, event: Event) -> None:
+        self.tally.take(event)
+        if event["event"] != "evaluated":
+            return
+        self.rows.append(child_row(event))
+        if self.tally.evaluated <= self.told or self.broken:
+            return
+        try:
+            self._tell(event)
+        except Exception:  # whatever W&B meets is no search's failure
+            self.broken = True
+            log.warning(GIVEN_UP, exc_info=True)
+
+    def _tell(self, event: Event) -> None:
+        if self.run is None:
+            self.run = self._open()
+        if self.run is None:
+            self.broken = True
+            return
+        self.run.log(search_point(event, self.tally))
+        self.told = count = self.tally.evaluated
+        if count % REMEMBERED == 0:
+            write_told(self.folder / "wandb.json", self.run_id, count)
+        doublings, rest = divmod(count, FIRST_TABLE)
+        if count and not rest and doublings & (doublings - 1) == 0:
+            self._write_table()
+
+    def close(self) -> None:
+        """Writes the table as it stands, and ends this process's part of the run."""
+        if self.run is None:
+            return
+        if not self.broken:
+            try:
+                self._write_table()
+            except Exception:
+                log.warning(GIVEN_UP, exc_info=True)
+        if close_run(self.run):
+            write_told(self.folder / "wandb.json", self.run_id, self.told)
+
+    def _write_table(self) -> None:
+        import wandb
+
+        table = wandb.Table(columns=list(CHILD), data=self.rows, allow_mixed_types=True)
+        self.run.log({CHILDREN: table, SAMPLES: self.tally.evaluated})
+        self.run.summary[BEST_RULE] = self.tally.best_rule
+
+    def _open(self) -> Any:
+        search = self.search
+        run = open_run(
+            self.mode,
+            self.folder.absolute(),
+            id=self.run_id,
+            name=f"{search.search} ({search.scale})",
+            group=group_of(search.search, search.scale),
+            job_type="search",
+            tags=[search.algorithm["name"][:TAG_CHARACTERS]],
+            config={**search.identity(), "samples": search.samples},
+        )
+        if run is not None:
+            run.define_metric(SAMPLES)
+            run.define_metric("*", step_metric=SAMPLES)
+        return run

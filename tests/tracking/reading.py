@@ -1,0 +1,48 @@
+"""What offline runs hold, as W&B's own reader sees it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Part:
+    """A process's part of a run."""
+
+    folder: Path
+    run: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    """What was said of metrics and the steps they stand on."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.run["config"]["update"]
+
+
+def parts(folder: Path) -> list[Part]:
+    """All offline parts below ``folder``, the oldest first."""
+    return [read_part(part) for part in sorted(folder.glob("wandb/offline-run-*"))]
+
+
+def read_part(folder: Path) -> Part:
+    words = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    part = Part(folder)
+    for item in map(json.loads, said.splitlines()):
+        kind = item["type"]
+        if kind == "run":
+            part.run = item["run"]
+        elif kind == "history":
+            part.history.append(item["history"]["item"])
+        elif kind == "summary":
+            part.summary.update(item["summary"]["update"])
+        elif kind == "metric":
+            part.steps.append(item["metric"])
+    return part
