@@ -125,14 +125,24 @@ def _check_optimizers(study: Study) -> None:
     for name, row in study.rows.items():
         try:
             check_schedule(row.schedule or study.schedule, **_named(row.schedule_options))
-            for point in points(study, row):
-                values = {k: v for k, v in point.values if k not in ("lr", "weight_decay")}
+            grid = points(study, row)
+            _check_seeds(study, row, grid[0])
+            _check_settings(study, row, grid)
+            for values in _options(grid):
                 check_optimizer(row.optimizer, **_named({**row.options, **values}))
-                _check_trial(study, row, point)
         except NosError as error:
             raise type(error)(f"rows.{name}: {error}") from None
         except OverflowError:
             raise ConfigError(f"rows.{name}: a number is too large") from None
+
+
+def _options(grid: Iterable[Point]) -> list[dict[str, Any]]:
+    """What the points hand to the optimizer beside rate and decay, each combination once."""
+    found = {}
+    for point in grid:
+        values = [(key, v) for key, v in point.values if key not in ("lr", "weight_decay")]
+        found[repr(values)] = dict(values)
+    return list(found.values())
 
 
 def _named(options: dict[str, Any]) -> dict[str, Any]:
@@ -143,14 +153,19 @@ def _named(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _check_trial(study: Study, row: Row, point: Point) -> None:
-    trials = [sweep_trial(study, row, point), *repeat_trials(study, row, point)]
-    for trial in (trials[0], trials[-1]):
+def _check_seeds(study: Study, row: Row, point: Point) -> None:
+    for trial in (sweep_trial(study, row, point), *repeat_trials(study, row, point)):
         if not 0 <= trial.seed < 2**63:
             raise ConfigError(
                 f"seed must be between 0 and 2^63, got {trial.seed} (selection.seed and the row's)"
             )
-    try:
-        json.dumps(trials[0].to_json(), allow_nan=False)
-    except ValueError:
-        raise ConfigError(f"{point}: a setting is infinite or NaN") from None
+
+
+def _check_settings(study: Study, row: Row, grid: Sequence[Point]) -> None:
+    """Of the first point all settings, of the others what makes them others."""
+    for point in grid:
+        settings = sweep_trial(study, row, point).to_json() if point is grid[0] else point.values
+        try:
+            json.dumps(settings, allow_nan=False)
+        except ValueError:
+            raise ConfigError(f"{point}: a setting is infinite or NaN") from None
