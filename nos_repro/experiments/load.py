@@ -9,13 +9,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.grid import Point, points, repeat_trials, row_settings, sweep_trial
-from nos_repro.experiments.schema import Halving, Row, Selection, Study
+from nos_repro.experiments.schema import Row, Study
 from nos_repro.experiments.settings_file import check_shape, merge, read_values, structured
-from nos_repro.experiments.trial import Training
 from nos_repro.optim.factory import check_optimizer, check_schedule
 from nos_repro.tasks import find_task
 
@@ -44,8 +43,9 @@ def load_study(
         if "search" in values:
             raise ConfigError("a search, not a study: use `search`")
         study = _build(merge(values, scale, overrides), scale)
+        paper = study if scale == "paper" and not overrides else None
         study = dataclasses.replace(
-            study, task=task_section(study.task), paper_protocol=_paper_protocol(values)
+            study, task=task_section(study.task), paper_protocol=_paper_protocol(values, paper)
         )
         study = dataclasses.replace(study, rows={n: study.rows[n] for n in _chosen(study, rows)})
         _check_optimizers(study)
@@ -79,26 +79,19 @@ def task_section(section: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, **filled}
 
 
-def _paper_protocol(values: dict[str, Any]) -> dict[str, Any]:
+def _paper_protocol(values: dict[str, Any], paper: Study | None) -> dict[str, Any]:
     """What the file says the paper did, whatever scale and overrides are asked for; {} if nothing.
 
     A table prints the paper's numbers beside ours, and has to say under which protocol each is.
+    ``paper`` is the study at that scale, where it is built already.
     """
     if "paper" not in values.get("scales", {}):
         return {}
-    merged = merge(values, "paper", ())
-    if "task" not in merged:
-        return {}
-    parts: dict[str, Any] = {"training": Training, "selection": Selection}
-    if merged.get("halving"):
-        parts["halving"] = Halving
-    built = {key: structured(cls, merged.get(key, {}), key) for key, cls in parts.items()}
-    task = OmegaConf.to_container(merged.task)
-    assert isinstance(task, dict)
-    study = _build(merged, "paper")
+    study = paper or _build(merge(values, "paper", ()), "paper")
+    parts = {"training": study.training, "selection": study.selection, "halving": study.halving}
     return {
-        "task": task_section({str(key): value for key, value in task.items()}),
-        **{key: dataclasses.asdict(value) for key, value in built.items()},
+        "task": task_section(study.task),
+        **{key: dataclasses.asdict(part) for key, part in parts.items() if part is not None},
         "rows": {name: row_settings(row, study) for name, row in study.rows.items()},
     }
 
