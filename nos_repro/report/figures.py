@@ -20,6 +20,7 @@ from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report import protocol
+from nos_repro.report.layout import plain as printable
 from nos_repro.report.origin import origin
 from nos_repro.report.race import how_far
 
@@ -220,5 +221,6 @@ def finished(figure: Figure, title: str, below: Sequence[str]) -> Figure:
 
 
 def plain(text: str) -> str:
-    """``text`` with no sign that matplotlib would read as mathematics."""
-    return text.replace("$", r"\$")
+    """``text`` with no sign that matplotlib would read as mathematics, or that an SVG cannot hold;
+    a line stays one."""
+    return "\n".join(map(printable, text.split("\n"))).replace("$", r"\$")
