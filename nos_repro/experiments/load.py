@@ -9,13 +9,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.grid import Point, points, repeat_trials, row_settings, sweep_trial
-from nos_repro.experiments.schema import Halving, Row, Selection, Study
+from nos_repro.experiments.schema import Row, Study
 from nos_repro.experiments.settings_file import check_shape, merge, read_values, structured
-from nos_repro.experiments.trial import Training
 from nos_repro.optim.factory import check_optimizer, check_schedule
 from nos_repro.tasks import find_task
 
@@ -44,8 +43,9 @@ def load_study(
         if "search" in values:
             raise ConfigError("a search, not a study: use `search`")
         study = _build(merge(values, scale, overrides), scale)
+        paper = study if scale == "paper" and not overrides else None
         study = dataclasses.replace(
-            study, task=task_section(study.task), paper_protocol=_paper_protocol(values)
+            study, task=task_section(study.task), paper_protocol=_paper_protocol(values, paper)
         )
         for name in study.figure.rows if study.figure is not None else ():
             if name not in study.rows:
@@ -82,26 +82,19 @@ def task_section(section: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, **filled}
 
 
-def _paper_protocol(values: dict[str, Any]) -> dict[str, Any]:
+def _paper_protocol(values: dict[str, Any], paper: Study | None) -> dict[str, Any]:
     """What the file says the paper did, whatever scale and overrides are asked for; {} if nothing.
 
     A table prints the paper's numbers beside ours, and has to say under which protocol each is.
+    ``paper`` is the study at that scale, where it is built already.
     """
     if "paper" not in values.get("scales", {}):
         return {}
-    merged = merge(values, "paper", ())
-    if "task" not in merged:
-        return {}
-    parts: dict[str, Any] = {"training": Training, "selection": Selection}
-    if merged.get("halving"):
-        parts["halving"] = Halving
-    built = {key: structured(cls, merged.get(key, {}), key) for key, cls in parts.items()}
-    task = OmegaConf.to_container(merged.task)
-    assert isinstance(task, dict)
-    study = _build(merged, "paper")
+    study = paper or _build(merge(values, "paper", ()), "paper")
+    parts = {"training": study.training, "selection": study.selection, "halving": study.halving}
     return {
-        "task": task_section({str(key): value for key, value in task.items()}),
-        **{key: dataclasses.asdict(value) for key, value in built.items()},
+        "task": task_section(study.task),
+        **{key: dataclasses.asdict(part) for key, part in parts.items() if part is not None},
         "rows": {name: row_settings(row, study) for name, row in study.rows.items()},
     }
 
@@ -128,14 +121,24 @@ def _check_optimizers(study: Study) -> None:
     for name, row in study.rows.items():
         try:
             check_schedule(row.schedule or study.schedule, **_named(row.schedule_options))
-            for point in points(study, row):
-                values = {k: v for k, v in point.values if k not in ("lr", "weight_decay")}
+            grid = points(study, row)
+            _check_seeds(study, row, grid[0])
+            _check_settings(study, row, grid)
+            for values in _options(grid):
                 check_optimizer(row.optimizer, **_named({**row.options, **values}))
-                _check_trial(study, row, point)
         except NosError as error:
             raise type(error)(f"rows.{name}: {error}") from None
         except OverflowError:
             raise ConfigError(f"rows.{name}: a number is too large") from None
+
+
+def _options(grid: Iterable[Point]) -> list[dict[str, Any]]:
+    """What the points hand to the optimizer beside rate and decay, each combination once."""
+    found = {}
+    for point in grid:
+        values = [(key, v) for key, v in point.values if key not in ("lr", "weight_decay")]
+        found[repr(values)] = dict(values)
+    return list(found.values())
 
 
 def _named(options: dict[str, Any]) -> dict[str, Any]:
@@ -146,14 +149,19 @@ def _named(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _check_trial(study: Study, row: Row, point: Point) -> None:
-    trials = [sweep_trial(study, row, point), *repeat_trials(study, row, point)]
-    for trial in (trials[0], trials[-1]):
+def _check_seeds(study: Study, row: Row, point: Point) -> None:
+    for trial in (sweep_trial(study, row, point), *repeat_trials(study, row, point)):
         if not 0 <= trial.seed < 2**63:
             raise ConfigError(
                 f"seed must be between 0 and 2^63, got {trial.seed} (selection.seed and the row's)"
             )
-    try:
-        json.dumps(trials[0].to_json(), allow_nan=False)
-    except ValueError:
-        raise ConfigError(f"{point}: a setting is infinite or NaN") from None
+
+
+def _check_settings(study: Study, row: Row, grid: Sequence[Point]) -> None:
+    """Of the first point all settings, of the others what makes them others."""
+    for point in grid:
+        settings = sweep_trial(study, row, point).to_json() if point is grid[0] else point.values
+        try:
+            json.dumps(settings, allow_nan=False)
+        except ValueError:
+            raise ConfigError(f"{point}: a setting is infinite or NaN") from None

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
-import json
 import os
 import platform
 import subprocess
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import torch
 
 from nos_repro.experiments.trial import make_settings
@@ -91,12 +91,12 @@ def code_digest(modules: tuple[str, ...]) -> str:
 
 def trial_code(task: str, task_settings: dict[str, Any]) -> str:
     """The digest for a trial of ``task`` with these settings, as the code stands now."""
-    return _trial_code(task, json.dumps(task_settings, sort_keys=True))
+    return _trial_code(task, orjson.dumps(task_settings, option=orjson.OPT_SORT_KEYS))
 
 
 @functools.cache
-def _trial_code(task: str, task_settings: str) -> str:
-    settings = make_settings(task, json.loads(task_settings))
+def _trial_code(task: str, task_settings: bytes) -> str:
+    settings = make_settings(task, orjson.loads(task_settings))
     return code_digest(find_task(task).code(settings))
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import orjson
 
 from nos_repro.errors import NosError
 
@@ -15,9 +19,14 @@ STATUSES: tuple[Status, ...] = ("finished", "diverged", "stopped", "paused", "fa
 # fmt: off
 KINDS: dict[str, Any] = {
     "id": str, "trial": dict, "metric": str, "direction": str, "metrics": list,
-    "seconds": int | float, "code": str, "provenance": dict, "verified": list, "rungs": list,
+    "seconds": (int, float), "code": str, "provenance": dict, "verified": list, "rungs": list,
+    "reason": str,
 }
 """What the fields of a record that somebody reads must be."""
+TRIAL_KINDS: dict[str, Any] = {"task": str, "task_settings": dict, "training": dict, "seed": int}
+"""The same of its trial's settings."""
+NUMBERS = {int, float}
+"""What stands in a curve; a truth value is none."""
 # fmt: on
 
 FIRST_POINTS, CURVE_POINTS = 30, 100
@@ -131,11 +140,21 @@ class Record:
         return dataclasses.replace(self, metrics=kept, traceback="")
 
     @classmethod
+    def read(cls, data: bytes, where: str) -> Record:
+        """Raises RecordError, naming ``where``, for anything that is not a record in JSON, which
+        has no infinities and no NaN."""
+        try:
+            values = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise RecordError(f"{where}: corrupt ({error})") from None
+        return cls.from_json(values, where)
+
+    @classmethod
     def from_json(cls, values: Any, where: str) -> Record:
         """Raises RecordError, naming ``where``, for anything that is not a record."""
         if not isinstance(values, dict):
             raise RecordError(f"{where}: not a record (expected an object)")
-        names = {entry.name for entry in dataclasses.fields(cls)}
+        names = _names()
         missing = {"id", "status", "trial", "metric", "direction", "metrics"} - values.keys()
         if missing or values["status"] not in STATUSES:
             problem = f"no {', '.join(sorted(missing))}" if missing else "an unknown status"
@@ -155,6 +174,23 @@ class Record:
                 return key
         if not all(isinstance(rung, int) for rung in self.rungs):
             return "rungs"
-        if not all(isinstance(self.trial.get(k, {}), dict) for k in ("task_settings", "training")):
+        if not all(isinstance(self.trial.get(k), kind) for k, kind in TRIAL_KINDS.items()):
             return "trial"
-        return "" if all(isinstance(p, dict) and "epoch" in p for p in self.metrics) else "metrics"
+        if self.direction not in ("max", "min"):
+            return "direction"
+        if not isinstance(self.provenance.get("libraries", {}), dict):
+            return "provenance"
+        return "" if _is_curve(self.metrics) else "metrics"
+
+
+@functools.cache
+def _names() -> frozenset[str]:
+    return frozenset(entry.name for entry in dataclasses.fields(Record))
+
+
+def _is_curve(points: list[Any]) -> bool:
+    """Whether they are mappings of names to numbers, each with its epoch."""
+    if not (set(map(type, points)) <= {dict} and all("epoch" in point for point in points)):
+        return False
+    values = itertools.chain.from_iterable(map(dict.values, points))
+    return set(map(type, values)) <= NUMBERS

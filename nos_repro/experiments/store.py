@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable
@@ -118,13 +117,14 @@ class Store:
         return own
 
     def _own(self, id_: str) -> Record | None:
-        path = self.folder(id_) / "record.json"
+        path = f"{self.root}/trials/{id_}/record.json"  # a Path takes longer than the look
         try:
-            return Record.from_json(json.loads(path.read_bytes()), str(path))
+            with open(path, "rb") as file:
+                return Record.read(file.read(), path)
         except FileNotFoundError:
             return None
-        except (RecordError, OSError, ValueError) as error:
-            message = str(error) if isinstance(error, RecordError) else f"{path}: corrupt ({error})"
+        except (RecordError, OSError) as error:
+            message = str(error) if isinstance(error, RecordError) else f"{path}: {error.strerror}"
             self._report(f"{message}; the trial counts as not run, and `run` goes on from its"
                          " checkpoint")  # fmt: skip
             return None
@@ -132,20 +132,26 @@ class Store:
     def _compacted(self) -> dict[str, Record]:
         if self._compact is None:
             self._compact, self._unreadable = {}, []
-            if self.compact_path.exists():
-                lines = self.compact_path.read_bytes().splitlines()
-                for number, line in enumerate(lines, 1):
-                    self._read_line(line, number)
+            for number, line in enumerate(self._lines(), 1):
+                self._read_line(line, number)
         return self._compact
+
+    def _lines(self) -> list[bytes]:
+        try:
+            return self.compact_path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            self._report(f"{self.compact_path}: {error.strerror}; its records are left out")
+            return []
 
     def _read_line(self, line: bytes, number: int) -> None:
         where = f"{self.compact_path}, line {number}"
         try:
-            record = Record.from_json(json.loads(line), where)
-        except (RecordError, ValueError) as error:
-            message = str(error) if isinstance(error, RecordError) else f"{where}: corrupt"
+            record = Record.read(line, where)
+        except RecordError as error:
             self._unreadable.append(line)
-            self._report(f"{message}; left out, the line is kept as it is")
+            self._report(f"{error}; left out, the line is kept as it is")
         else:
             assert self._compact is not None
             self._compact[record.id] = record

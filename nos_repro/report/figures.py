@@ -27,6 +27,7 @@ from nos_repro.report.curve import (
     state,
     style,
 )
+from nos_repro.report.layout import plain as printable
 from nos_repro.report.origin import origin
 
 DPI = 150
@@ -169,5 +170,6 @@ def finished(figure: Figure, title: str, below: Sequence[str]) -> Figure:
 
 
 def plain(text: str) -> str:
-    """``text`` with no sign that matplotlib would read as mathematics."""
-    return text.replace("$", r"\$")
+    """``text`` with no sign that matplotlib would read as mathematics, or that an SVG cannot hold;
+    a line stays one."""
+    return "\n".join(map(printable, text.split("\n"))).replace("$", r"\$")

@@ -157,7 +157,7 @@ def _pad(text: str, width: int) -> str:
 
 def escape_markdown(text: str) -> str:
     """``text`` as it reads, on one line, in a cell of a GitHub table or outside one."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~$&])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_{}\[\]<>#|~$&])", r"\\\1", " ".join(plain(text).split()))
 
 
 # fmt: off
@@ -176,5 +176,5 @@ LATEX = {
 
 def escape_latex(text: str) -> str:
     """``text`` as it reads, for LaTeX's running text and cells."""
-    escaped = "".join(LATEX.get(sign, sign) for sign in " ".join(text.split()))
+    escaped = "".join(LATEX.get(sign, sign) for sign in " ".join(plain(text).split()))
     return escaped.replace("--", "-{}-")

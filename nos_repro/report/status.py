@@ -13,6 +13,7 @@ from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
 from nos_repro.launch.slurm import cluster
 from nos_repro.launch.slurm.ledger import Ledger
+from nos_repro.report.layout import plain
 from nos_repro.report.race import how_far
 
 
@@ -33,7 +34,7 @@ def study_status(study: Study, store: Store) -> str:
         *_section("failed (tried again by `run --retry`)", _failures(known, store)),
         *_section("unreadable", (problem.replace("\n", " ") for problem in store.problems)),
     ]
-    return "\n".join(lines)
+    return "\n".join(map(plain, lines))
 
 
 def _queued(open_trials: Sequence[Trial], running: set[str], store: Store) -> list[str]:
@@ -132,4 +133,5 @@ def _failures(known: dict[str, tuple[Trial, Record | None]], store: Store) -> It
             continue
         log = store.folder(trial) / "log.txt"
         place = str(log) if log.exists() else "no log here (the record came with the repository)"
-        yield f"{trial.label()}: {' '.join(record.reason.split())}\n    {place}"
+        yield f"{trial.label()}: {' '.join(record.reason.split())}"
+        yield f"  {place}"

@@ -1,0 +1,150 @@
+"""`report` and `verdicts` over 10,000 records: do they keep to two seconds?
+
+The real commands, each in a fresh process, on a study of 100 rows of 100 trials whose records are
+made up: a grid of 90 points a row and ten repeats. What is timed begins where the libraries are
+loaded, for torch and Lightning take longer than the rest, and a page of all studies loads them
+once. The processor's time is taken, for others may be at work on the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nos_repro.bench.runner import Ratio, Row, interleave, register_benchmark
+from nos_repro.experiments.load import load_study
+from nos_repro.experiments.provenance import trial_code
+from nos_repro.experiments.record import Record
+from nos_repro.experiments.schema import Study
+from nos_repro.experiments.selection import outcomes
+from nos_repro.experiments.store import Store
+from nos_repro.experiments.trial import Trial
+
+ROWS, RATES, DECAYS, REPEATS = 100, 10, 9, 10
+SHORT, LONG = 12, 100
+"""Points of a curve: most committed ones have about 12, none has more than about 130."""
+ROUNDS = 5
+BUDGET_SECONDS = 2.0
+
+CHILD = """
+import sys, time
+import nos_repro.report.table, nos_repro.report.verdict_table
+from nos_repro.cli import main
+from nos_repro.tasks import find_task
+find_task("convnet")
+loaded = time.process_time()
+main(sys.argv[1:])
+print(loaded, time.process_time() - loaded, file=sys.stderr)
+"""
+
+
+@register_benchmark("report")
+def report() -> Iterator[Row]:
+    """Seconds of a processor that the commands take, and that loading the libraries takes."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "many.yaml"
+        config.write_text(json.dumps(many()))
+        study = load_study(config)
+        commands = {}
+        for points in (SHORT, LONG):
+            results = Path(folder) / str(points)
+            number = fill(study, results, points)
+            what = f"{number:,} records, curves of {points} points"
+            for verb in ("report", "verdicts"):
+                commands[f"{verb}: {what}"] = _Command(verb, config, results)
+        interleave(commands, rounds=ROUNDS, warmup=0)
+    for (what, command), budget in zip(
+        commands.items(), [BUDGET_SECONDS] * 2 + [None] * 2, strict=True
+    ):
+        yield Row(what, Ratio.of(command.seconds, "s"), at_most=budget)
+    loading = [seconds for command in commands.values() for seconds in command.loading]
+    yield Row("before that: Python, torch, Lightning", Ratio.of(loading, "s"))
+
+
+class _Command:
+    """A command in a process of its own, which says the seconds that it took."""
+
+    def __init__(self, verb: str, config: Path, results: Path) -> None:
+        self.words = (verb, str(config), "--results", str(results))
+        self.loading: list[float] = []
+        self.seconds: list[float] = []
+
+    def __call__(self) -> None:
+        whole = [sys.executable, "-c", CHILD, *self.words]
+        done = subprocess.run(whole, check=True, capture_output=True, text=True)
+        loading, seconds = map(float, done.stderr.splitlines()[-1].split())
+        self.loading.append(loading)
+        self.seconds.append(seconds)
+
+
+def many(rows: int = ROWS, repeats: int = REPEATS) -> dict[str, Any]:
+    """A study's file with ROWS x (RATES x DECAYS + REPEATS) trials."""
+    return {
+        "study": "many",
+        "source": "benchmark",
+        "claim": "none",
+        "task": {"name": "convnet", "data": "digits"},
+        "training": {"epochs": 100},
+        "sweep": {
+            "lr": [10.0 ** (1 - n / 2) for n in range(RATES)],
+            "weight_decay": [0.0, *(10.0 ** (-n / 2) for n in range(4, 3 + DECAYS))],
+        },
+        "selection": {"repeats": repeats},
+        "columns": {"best_test": "Best Test", "final_test": "Final Test"},
+        "rows": {
+            f"row {n}": {"optimizer": "sgd", "seed": 1000 * n, "paper": {"best_test": 90.0}}
+            for n in range(rows)
+        },
+        "scales": {"paper": {}},
+    }
+
+
+def fill(study: Study, results: Path, points: int) -> int:
+    """Makes up a record of every trial, in the form that is committed; returns how many."""
+    store = Store(results, study.study, study.scale)
+    known: dict[str, Record] = {}
+    while True:
+        trials = [trial for row in outcomes(study, store) for trial in row.trials]
+        new = {t.id: made_up(t, points) for t in trials if t.id not in known}
+        if not new:
+            return len(known)
+        known |= new
+        store.replace(*known.values())
+
+
+def made_up(trial: Trial, points: int) -> Record:
+    """A finished record with a curve of ``points``, made of the trial's identity."""
+    draw = random.Random(trial.id)
+    return Record(
+        id=trial.id,
+        status="finished",
+        trial=trial.to_json(),
+        metric="accuracy",
+        direction="max",
+        metrics=[_point(epoch, draw) for epoch in range(1, points + 1)],
+        steps=40 * points,
+        seconds=draw.uniform(10, 100),
+        examples_per_second=draw.uniform(100, 1000),
+        memory_gb=0.5,
+        code=trial_code(trial.task, trial.task_settings),
+        provenance=PROVENANCE,
+    )
+
+
+# fmt: off
+PROVENANCE = {
+    "host": "box", "device": "a processor", "threads": 1, "python": "3.12.1", "commit": "0" * 12,
+    "libraries": {"torch": "2.9.0", "torchvision": "0.24", "numpy": "2.1", "torchtext": "0.6.0"},
+}
+# fmt: on
+
+
+def _point(epoch: int, draw: random.Random) -> dict[str, float]:
+    names = ("val_accuracy", "val_loss", "test_accuracy", "test_loss", "train_loss", "lr")
+    return {"epoch": epoch, "step": 40 * epoch, **{name: draw.uniform(1, 90) for name in names}}
