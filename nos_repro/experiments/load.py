@@ -91,7 +91,11 @@ def _paper_protocol(values: dict[str, Any], paper: Study | None) -> dict[str, An
     if "paper" not in values.get("scales", {}):
         return {}
     study = paper or _build(merge(values, "paper", ()), "paper")
-    parts = {"training": study.training, "selection": study.selection, "halving": study.halving}
+    parts: dict[str, Any] = {
+        "training": study.training,
+        "selection": study.selection,
+        "halving": study.halving,
+    }
     return {
         "task": task_section(study.task),
         **{key: dataclasses.asdict(part) for key, part in parts.items() if part is not None},

@@ -64,13 +64,20 @@ def trial_point(point: dict[str, float]) -> dict[str, float]:
 def curve_metrics(study: Study) -> list[str]:
     """What of every point of its curves a study is judged by: the task's metric, and the loss."""
     metric = find_task(study.task["name"]).metric
-    return list(dict.fromkeys([f"val_{metric}", f"test_{metric}", "train_loss"]))
+    parts = ("val", "test") if _tests(study) else ("val",)
+    return list(dict.fromkeys([*(f"{part}_{metric}" for part in parts), "train_loss"]))
 
 
 def columns(study: Study) -> list[str]:
-    """The columns of the study that come from records, and the usual four."""
+    """The columns of the study that come from records, and the usual ones."""
     named = [name for name in study.columns if name != "optimizer_state"]
-    return list(dict.fromkeys([*named, *COLUMNS]))
+    usual = [name for name in COLUMNS if _tests(study) or "_test" not in name]
+    return list(dict.fromkeys([*named, *usual]))
+
+
+def _tests(study: Study) -> bool:
+    """Whether the study has a test part: ImageNet's validation images give its numbers too."""
+    return any("_test" in name for name in study.columns)
 
 
 def trial_summary(study: Study, record: Record) -> dict[str, Any]:

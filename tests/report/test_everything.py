@@ -70,19 +70,21 @@ def test_a_corrupt_line_is_a_problem_and_loses_nothing_else(tmp_path: Path, caps
 
 def test_a_study_that_cannot_be_read_does_not_lose_the_others(tmp_path: Path, capsys) -> None:
     path = fill(tmp_path)
-    broken = fill(tmp_path, "table2")
-    broken.write_text(broken.read_text().replace('"val_accuracy":40', '"val_accuracy":"x"'))
+    damaged = tmp_path / "search" / "smoke"
+    damaged.mkdir(parents=True)
+    (damaged / "log.jsonl").write_text("")
+    (damaged / "settings.json").write_text('{"search": ')
     pages = tmp_path / "pages"
     words = ["report", "--all", "--results", str(tmp_path), "--write", "--html", str(pages)]
     assert main(words) == 1
     printed = capsys.readouterr()
-    assert "warning: table2, scale smoke: " in printed.err
+    assert "warning: search, scale smoke: " in printed.err
     assert "claims.md was not written" in printed.err
     assert "6 of 6 rows complete" in printed.out
     assert (path.parent / "table.md").exists()
     assert not (tmp_path / "claims.md").exists()
     assert {p.name for p in pages.glob("*.html")} == {"index.html", "icml_figure5-smoke.html"}
-    assert "table2, scale smoke" in (pages / "index.html").read_text()
+    assert "search, scale smoke" in (pages / "index.html").read_text()
 
 
 def test_one_command_writes_every_table_figure_and_the_claims(tmp_path: Path, capsys) -> None:
