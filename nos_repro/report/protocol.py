@@ -17,9 +17,12 @@ MODELS: dict[str, str] = {
     "convnet":     "small ConvNet",
     "rosenbrock":  "Rosenbrock's function",
     "gnmt":        "GNMT {layers}x{width}",
+    "nasnet":      "NASNet-A ({cells} @ {filters})",
 }
 WORDS: dict[str, Callable[[Any], str]] = {
     "data":              lambda value: f"on {value}",
+    "classes":           lambda value: f"{value:,} classes",
+    "size":              lambda value: f"{value} pixels a side",
     "train_images":      lambda value: f"{value:,} training images" if value else "",
     "validation_images": lambda value: f"{value:,} for validation" if value else "",
     "batch_size":        lambda value: f"batch {value}",
