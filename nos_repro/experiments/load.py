@@ -88,7 +88,11 @@ def _paper_protocol(values: dict[str, Any], paper: Study | None) -> dict[str, An
     if "paper" not in values.get("scales", {}):
         return {}
     study = paper or _build(merge(values, "paper", ()), "paper")
-    parts = {"training": study.training, "selection": study.selection, "halving": study.halving}
+    parts: dict[str, Any] = {
+        "training": study.training,
+        "selection": study.selection,
+        "halving": study.halving,
+    }
     return {
         "task": task_section(study.task),
         **{key: dataclasses.asdict(part) for key, part in parts.items() if part is not None},
@@ -156,9 +160,10 @@ def _check_seeds(study: Study, row: Row, point: Point) -> None:
 
 def _check_settings(study: Study, row: Row, grid: Sequence[Point]) -> None:
     """Of the first point all settings, of the others what makes them others."""
+    strict = json.JSONEncoder(allow_nan=False)
     for point in grid:
         settings = sweep_trial(study, row, point).to_json() if point is grid[0] else point.values
         try:
-            json.dumps(settings, allow_nan=False)
+            strict.encode(settings)
         except ValueError:
             raise ConfigError(f"{point}: a setting is infinite or NaN") from None
