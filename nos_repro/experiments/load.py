@@ -163,9 +163,10 @@ def _check_seeds(study: Study, row: Row, point: Point) -> None:
 
 def _check_settings(study: Study, row: Row, grid: Sequence[Point]) -> None:
     """Of the first point all settings, of the others what makes them others."""
+    strict = json.JSONEncoder(allow_nan=False)
     for point in grid:
         settings = sweep_trial(study, row, point).to_json() if point is grid[0] else point.values
         try:
-            json.dumps(settings, allow_nan=False)
+            strict.encode(settings)
         except ValueError:
             raise ConfigError(f"{point}: a setting is infinite or NaN") from None

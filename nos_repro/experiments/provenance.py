@@ -123,6 +123,7 @@ def _source(name: str) -> Path | None:
     return Path(origin) if origin is not None and origin.endswith(".py") else None
 
 
+@functools.cache
 def _parse(name: str) -> ast.Module:
     source = _source(name)
     assert source is not None
