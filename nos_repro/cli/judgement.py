@@ -7,6 +7,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
+from nos_repro.cli.reading import reads
 from nos_repro.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from nos_repro.report.claims.results import Results
 
 
+@reads
 def verdicts(options: argparse.Namespace) -> int:
     from nos_repro.cli.verbs import open_study, say_problems
     from nos_repro.experiments.selection import outcomes
@@ -32,6 +34,7 @@ def verdicts(options: argparse.Namespace) -> int:
     return 0
 
 
+@reads
 def claims(options: argparse.Namespace) -> int:
     from nos_repro.cli.verbs import check_results
     from nos_repro.experiments.files import write_atomically
@@ -84,6 +87,7 @@ def _cell(options: argparse.Namespace) -> tuple[Study, Outcome, Store]:
     return cell.study, outcome(cell.study, cell.row, store), store
 
 
+@reads
 def why(options: argparse.Namespace) -> int:
     from nos_repro.report.why import explain, why_text
 

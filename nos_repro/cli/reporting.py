@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nos_repro.cli.reading import reads
 from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from nos_repro.report.search_history import History
 
 
+@reads
 def report(options: argparse.Namespace) -> int:
     if options.all:
         return _report_all(options)
