@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+from PIL import Image
 
 from nos_repro.bench.sample_efficiency.claim import sample_efficiency
 from nos_repro.experiments.load import load_study
@@ -18,6 +19,7 @@ from nos_repro.report.claims.results import Results
 from nos_repro.report.search_history import read_history
 from nos_repro.report.search_report import search_files
 from nos_repro.report.write import figures, tables
+from tests.report.pages import picture
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMITTED = sorted(ROOT.glob("results/*/*/records.jsonl"))
@@ -72,6 +74,12 @@ def test_a_committed_figure_is_what_its_records_say(records: Path, tmp_path: Pat
     if now is None:
         return
     assert same_drawing(committed, now), f"write it anew:  {command(records)}"
+
+
+def test_the_picture_of_the_index_shows_what_all_records_say(tmp_path: Path) -> None:
+    with Image.open(picture.PICTURE) as committed:
+        shown = committed.text[picture.KEY]  # type: ignore[attr-defined]
+    assert shown == picture.digest(picture.write_index(tmp_path)), f"take it:  {picture.COMMAND}"
 
 
 def test_the_committed_claims_are_what_all_records_say(tmp_path: Path) -> None:
