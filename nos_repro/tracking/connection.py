@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -42,27 +43,41 @@ def import_wandb() -> Any:
     return wandb
 
 
-def open_run(mode: Mode, folder: Path, **named: Any) -> Any:
-    """A run that writes below ``folder``; ``named`` goes to `wandb.init`. None where W&B gives
-    none."""
-    global _unreachable
+def open_run(
+    mode: Mode,
+    folder: Path,
+    named: Callable[[], dict[str, Any]],
+    prepare: Callable[[Any], None],
+) -> Any:
+    """A run that writes below ``folder``; what is ``named`` goes to `wandb.init`, and ``prepare``
+    tells the run the rest. None where W&B gives none, or any of it goes wrong."""
+    run = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if mode == "online" and not _unreachable:
-            try:
-                return _init("online", folder, named)
-            except Exception as error:  # noqa: BLE001 (whatever it is, the disk is there)
-                _unreachable = True
-                log.warning(
-                    "W&B's server gives no run (%s); this process writes its runs to disk from here"
-                    " on, and `wandb sync` brings them",
-                    " ".join(str(error).split())[:200],
-                )
-                import_wandb().teardown()  # its service would hold the run's id
-        return _init("offline", folder, named)
-    except Exception:  # no key, a full disk: whoever is followed goes on
+        run = _open(mode, folder, named())
+        prepare(run)
+    except Exception:  # no key, a full disk, a killed service: whoever is followed goes on
         log.warning("W&B gives no run; the records on disk have it all", exc_info=True)
+        if run is not None:
+            close_run(run, failed=True)
         return None
+    return run
+
+
+def _open(mode: Mode, folder: Path, named: dict[str, Any]) -> Any:
+    global _unreachable
+    folder.mkdir(parents=True, exist_ok=True)
+    if mode == "online" and not _unreachable:
+        try:
+            return _init("online", folder, named)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the disk is there)
+            _unreachable = True
+            log.warning(
+                "W&B's server gives no run (%s); this process writes its runs to disk from here"
+                " on, and `wandb sync` brings them",
+                " ".join(str(error).split())[:200],
+            )
+            import_wandb().teardown()  # its service would hold the run's id
+    return _init("offline", folder, named)
 
 
 def _init(mode: Mode, folder: Path, named: dict[str, Any]) -> Any:
