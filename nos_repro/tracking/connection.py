@@ -1,7 +1,8 @@
 """A run of W&B, opened and closed so that whoever is followed is never held up for long.
 
-Online, the server has ``ONLINE_SECONDS`` to answer, once a process: where it does not, the rest of
-the process's runs are written to disk, for `wandb sync` to bring. What goes wrong is logged, and
+Online, the server has ``ONLINE_SECONDS`` to answer, and ``FINISH_SECONDS`` at a run's end to take
+the rest. Where it does not, the process waits no second time: its later runs are written to disk,
+for `wandb sync` to bring. What goes wrong is logged, and
 is nobody's failure: the records on disk have it all.
 """
 
@@ -107,9 +108,12 @@ def _init(mode: Mode, folder: Path, named: dict[str, Any]) -> Any:
 
 def close_run(run: Any, *, failed: bool = False) -> bool:
     """Ends this process's part of a run; whether W&B has all that it was told."""
+    global _unreachable
     try:
         run.finish(exit_code=1 if failed else 0)
-    except Exception:
+    except Exception as error:
+        # a server that stalls would take as long at the end of every run
+        _unreachable |= isinstance(error, TimeoutError)
         log.warning("W&B has not all of the run; `wandb sync %s` brings it", run.dir, exc_info=True)
         return False
     return True
