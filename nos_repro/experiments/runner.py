@@ -119,8 +119,8 @@ def _ended(trial: Trial, folder: Path, until: int | None) -> bool:
     of a pause before ``until`` is not the end."""
     path = folder / "record.json"
     try:
-        record = Record.from_json(json.loads(path.read_bytes()), str(path))
-    except (OSError, ValueError, RecordError):
+        record = Record.read(path.read_bytes(), str(path))
+    except (OSError, RecordError):
         return False
     if record.partial and (until is None or record.epoch < until):
         return False
@@ -217,10 +217,15 @@ def _train_to_record(attempt: _Attempt, heartbeat: Heartbeat) -> Record:
         raise
     except Exception as error:
         log.exception("trial %s failed", trial.id)
-        reason, trace = attempt.replicas.explain(error)
+        reason, trace = map(_in_utf8, attempt.replicas.explain(error))
         step = attempt.run.step if attempt.run is not None else 0
         return _record(attempt, "failed", Ending("finished", step, reason), trace)
     return _paused(attempt) if ending is None else _record(attempt, ending.status, ending)
+
+
+def _in_utf8(said: str) -> str:
+    """With file names that are no UTF-8 written out: no reader of the record would take them."""
+    return said.encode("utf-8", "backslashreplace").decode()
 
 
 def _paused(attempt: _Attempt) -> Record:

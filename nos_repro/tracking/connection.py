@@ -1,7 +1,8 @@
 """A run of W&B, opened and closed so that whoever is followed is never held up for long.
 
-Online, the server has ``ONLINE_SECONDS`` to answer, once a process: where it does not, the rest of
-the process's runs are written to disk, for `wandb sync` to bring. What goes wrong is logged, and
+Online, the server has ``ONLINE_SECONDS`` to answer, and ``FINISH_SECONDS`` at a run's end to take
+the rest. Where it does not, the process waits no second time: its later runs are written to disk,
+for `wandb sync` to bring. What goes wrong is logged, and
 is nobody's failure: the records on disk have it all.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -42,27 +44,41 @@ def import_wandb() -> Any:
     return wandb
 
 
-def open_run(mode: Mode, folder: Path, **named: Any) -> Any:
-    """A run that writes below ``folder``; ``named`` goes to `wandb.init`. None where W&B gives
-    none."""
-    global _unreachable
+def open_run(
+    mode: Mode,
+    folder: Path,
+    named: Callable[[], dict[str, Any]],
+    prepare: Callable[[Any], None],
+) -> Any:
+    """A run that writes below ``folder``; what is ``named`` goes to `wandb.init`, and ``prepare``
+    tells the run the rest. None where W&B gives none, or any of it goes wrong."""
+    run = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if mode == "online" and not _unreachable:
-            try:
-                return _init("online", folder, named)
-            except Exception as error:  # noqa: BLE001 (whatever it is, the disk is there)
-                _unreachable = True
-                log.warning(
-                    "W&B's server gives no run (%s); this process writes its runs to disk from here"
-                    " on, and `wandb sync` brings them",
-                    " ".join(str(error).split())[:200],
-                )
-                import_wandb().teardown()  # its service would hold the run's id
-        return _init("offline", folder, named)
-    except Exception:  # no key, a full disk: whoever is followed goes on
+        run = _open(mode, folder, named())
+        prepare(run)
+    except Exception:  # no key, a full disk, a killed service: whoever is followed goes on
         log.warning("W&B gives no run; the records on disk have it all", exc_info=True)
+        if run is not None:
+            close_run(run, failed=True)
         return None
+    return run
+
+
+def _open(mode: Mode, folder: Path, named: dict[str, Any]) -> Any:
+    global _unreachable
+    folder.mkdir(parents=True, exist_ok=True)
+    if mode == "online" and not _unreachable:
+        try:
+            return _init("online", folder, named)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the disk is there)
+            _unreachable = True
+            log.warning(
+                "W&B's server gives no run (%s); this process writes its runs to disk from here"
+                " on, and `wandb sync` brings them",
+                " ".join(str(error).split())[:200],
+            )
+            import_wandb().teardown()  # its service would hold the run's id
+    return _init("offline", folder, named)
 
 
 def _init(mode: Mode, folder: Path, named: dict[str, Any]) -> Any:
@@ -92,9 +108,12 @@ def _init(mode: Mode, folder: Path, named: dict[str, Any]) -> Any:
 
 def close_run(run: Any, *, failed: bool = False) -> bool:
     """Ends this process's part of a run; whether W&B has all that it was told."""
+    global _unreachable
     try:
         run.finish(exit_code=1 if failed else 0)
-    except Exception:
+    except Exception as error:
+        # a server that stalls would take as long at the end of every run
+        _unreachable |= isinstance(error, TimeoutError)
         log.warning("W&B has not all of the run; `wandb sync %s` brings it", run.dir, exc_info=True)
         return False
     return True

@@ -88,7 +88,8 @@ class Dashboard:
     def push(self) -> list[str]:
         """Saves all of it online, as new views; their addresses.
 
-        Raises ConfigError where nobody is logged in, PushError where W&B does not take it.
+        Raises ConfigError where nobody is logged in or no entity is known, PushError where
+        W&B does not take it.
         """
         if wandb_mode("auto") != "online":
             raise ConfigError(
@@ -98,9 +99,16 @@ class Dashboard:
         wandb = import_wandb()
         try:
             entity = self.entity or wandb.Api().default_entity
+            if not entity:
+                raise ConfigError(
+                    "--push saves the dashboard for an entity of W&B, and this login names none\n"
+                    "  say which: --entity NAME (a user or a team)"
+                )
             workspaces, report = Dashboard(self.of, entity, self.project).make()
             # the report first: it makes the project where there is none
             return [saved.save().url for saved in (report, *workspaces)]
+        except ConfigError:
+            raise
         except Exception as error:  # noqa: BLE001 (the client's, the library's, the network's)
             raise PushError(f"W&B did not take the dashboard: {error}") from None
 

@@ -83,7 +83,7 @@ class FollowedSearch:
 
     def _tell(self, event: Event) -> None:
         if self.run is None:
-            self.run = self._open()
+            self.run = open_run(self.mode, self.folder.absolute(), self._named, _prepare)
         if self.run is None:
             self.broken = True
             return
@@ -114,19 +114,18 @@ class FollowedSearch:
         self.run.log({CHILDREN: table, SAMPLES: self.tally.evaluated})
         self.run.summary[BEST_RULE] = self.tally.best_rule
 
-    def _open(self) -> Any:
+    def _named(self) -> dict[str, Any]:
         search = self.search
-        run = open_run(
-            self.mode,
-            self.folder.absolute(),
-            id=self.run_id,
-            name=f"{search.search} ({search.scale})",
-            group=group_of(search.search, search.scale),
-            job_type="search",
-            tags=[search.algorithm["name"][:TAG_CHARACTERS]],
-            config={**search.identity(), "samples": search.samples},
-        )
-        if run is not None:
-            run.define_metric(SAMPLES)
-            run.define_metric("*", step_metric=SAMPLES)
-        return run
+        return {
+            "id": self.run_id,
+            "name": f"{search.search} ({search.scale})",
+            "group": group_of(search.search, search.scale),
+            "job_type": "search",
+            "tags": [search.algorithm["name"][:TAG_CHARACTERS]],
+            "config": {**search.identity(), "samples": search.samples},
+        }
+
+
+def _prepare(run: Any) -> None:
+    run.define_metric(SAMPLES)
+    run.define_metric("*", step_metric=SAMPLES)

@@ -61,23 +61,25 @@ class WandbRuns:
                 write_told(memory, self.run_id(trial), followed.told)
 
     def _open(self, trial: Trial) -> Any:
+        return open_run(self.mode, self.folder, lambda: self._named(trial), _prepare)
+
+    def _named(self, trial: Trial) -> dict[str, Any]:
         place = place_of(self.study, trial)
-        run = open_run(
-            self.mode,
-            self.folder,
-            id=self.run_id(trial),
-            name=trial.label(),
-            group=group_of(self.study.study, self.study.scale),
-            job_type=place.phase or None,
-            tags=tags(trial, place),
-            config=trial_config(self.study, trial, place),
-        )
-        if run is not None:
-            run.define_metric(EPOCH)
-            run.define_metric(GLOBAL_STEP)
-            run.define_metric("*", step_metric=GLOBAL_STEP)
-            run.summary[STATUS] = "training"
-        return run
+        return {
+            "id": self.run_id(trial),
+            "name": trial.label(),
+            "group": group_of(self.study.study, self.study.scale),
+            "job_type": place.phase or None,
+            "tags": tags(trial, place),
+            "config": trial_config(self.study, trial, place),
+        }
+
+
+def _prepare(run: Any) -> None:
+    run.define_metric(EPOCH)
+    run.define_metric(GLOBAL_STEP)
+    run.define_metric("*", step_metric=GLOBAL_STEP)
+    run.summary[STATUS] = "training"
 
 
 def tags(trial: Trial, place: Place) -> list[str]:

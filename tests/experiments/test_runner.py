@@ -9,6 +9,7 @@ import torch
 from nos_repro.experiments import build, runner
 from nos_repro.experiments.build import Conditions, make_fabric
 from nos_repro.experiments.runner import run_trial
+from nos_repro.experiments.store import Store
 from nos_repro.experiments.training import Stopped
 from tests.experiments.helpers import digits_trial, write_record
 
@@ -39,6 +40,32 @@ def test_an_unreadable_record_or_one_of_other_settings_is_trained_again(tmp_path
     for name in ("torn", "other"):
         run_trial(trial, tmp_path / name, HERE)
         assert record_of(tmp_path / name)["trial"] == trial.to_json()
+
+
+NO_UTF8 = "no file '\udcff.npz'"
+"""As `open` names a file whose name is no UTF-8."""
+
+
+def test_a_record_that_the_store_cannot_read_is_trained_again(tmp_path):
+    """Python's own reader takes half a surrogate, the store's does not."""
+    trial, store = digits_trial(), Store(tmp_path, "tiny", "smoke")
+    write_record(store.folder(trial), trial, status="failed", reason=NO_UTF8)
+    assert store.record(trial) is None
+    run_trial(trial, store.folder(trial), HERE)
+    assert store.record(trial).status == "finished"
+
+
+def test_a_failure_whose_message_is_no_utf8_is_a_record_that_can_be_read(tmp_path, monkeypatch):
+    def fails(*_):
+        raise FileNotFoundError(NO_UTF8)
+
+    trial, store = digits_trial(), Store(tmp_path, "tiny", "smoke")
+    monkeypatch.setattr(runner, "build", fails)
+    run_trial(trial, store.folder(trial), HERE)
+    record = store.record(trial)
+    assert record.status == "failed"
+    assert record.reason == r"FileNotFoundError: no file '\udcff.npz'"
+    assert record.reason in record.traceback
 
 
 def test_a_checkpoint_of_other_settings_under_the_same_identity_is_never_gone_on_from(tmp_path):

@@ -30,6 +30,9 @@ class Loopback(ThreadingHTTPServer):
         self.lines: dict[str, list[dict[str, Any]]] = {}
         self.summaries: dict[str, dict[str, Any]] = {}
         self.bodies: list[bytes] = []
+        self.takes = threading.Event()
+        """Where it is cleared, uploads wait."""
+        self.takes.set()
 
     @property
     def url(self) -> str:
@@ -116,6 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
             name = named[1] if named else ""
             said = {"data": self.server.answer(name, asked.get("variables") or {})}
         elif streamed:
+            self.server.takes.wait()
             self.server.stream(streamed[1], json.loads(body))
         self._say(said)
 
@@ -146,6 +150,7 @@ def loopback() -> Iterator[Loopback]:
         try:
             yield server
         finally:
+            server.takes.set()
             server.shutdown()
             thread.join()
 

@@ -91,6 +91,23 @@ def test_a_server_that_does_not_answer_is_waited_for_once_and_fails_no_trial(
     assert [len(part.history) for part in written] == [3, 3]
 
 
+def test_a_server_that_takes_no_uploads_is_waited_for_once_and_fails_no_trial(
+    server, tmp_path, monkeypatch, caplog
+):
+    server.takes.clear()
+    monkeypatch.setattr(connection, "FINISH_SECONDS", 3.0)
+    tracker = WandbRuns(STUDY, tmp_path / "tracked", "online")
+    for number in (0, 1):
+        folder = tmp_path / str(number)
+        run_trial(trial_of(number), folder, Conditions(tmp_path), tracker=tracker)
+        assert json.loads((folder / "record.json").read_text())["status"] == "finished"
+    assert caplog.text.count("W&B has not all of the run") == 1
+    assert list(server.runs) == [f"tiny-smoke-{trial_of(0).id}"]
+    (written,) = parts(tracker.folder)
+    assert written.run["run_id"] == f"tiny-smoke-{trial_of(1).id}"
+    assert len(written.history) == 3
+
+
 def test_what_was_written_offline_comes_to_the_server_by_the_command_that_is_printed(
     server, tmp_path, monkeypatch
 ):
@@ -136,6 +153,14 @@ def test_a_push_sends_the_dashboard_that_was_printed(server, capsys):
         assert sent["displayName"] == board["displayName"]
         assert names_in(json.loads(sent["spec"])) == names_in(board["spec"])
     assert names_in(json.loads(report["spec"])) == names_in(printed["report"]["spec"])
+
+
+def test_a_push_for_a_login_without_an_entity_asks_for_one(server, monkeypatch, capsys):
+    nobody = {"viewer": {"id": "1", "entity": None}}
+    monkeypatch.setattr(server, "_GetDefaultEntity", lambda _: nobody, raising=False)
+    assert main(["dashboard", "table2", "--scale", "small", "--push"]) == 2
+    assert "--entity" in capsys.readouterr().err
+    assert not server.of("upsertView")
 
 
 def names_in(values):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import wandb
 
 from nos_repro.search.log import Log
 from nos_repro.tracking import search_run
@@ -137,6 +138,18 @@ def test_a_run_that_breaks_is_told_no_more_and_fails_no_search(tmp_path, monkeyp
     loop(tmp_path / "alone").run()
     logs = [evaluated(tmp_path / name) for name in ("followed", "alone")]
     assert logs[0] == logs[1]
+
+
+def test_a_run_that_breaks_while_it_is_opened_is_closed(tmp_path, monkeypatch, caplog):
+    def breaks(*_, **__):
+        raise BrokenPipeError("nobody is there")
+
+    monkeypatch.setattr(wandb.Run, "define_metric", breaks)
+    follower = search_followed(tmp_path)
+    assert follower.broken
+    assert "nobody is there" in caplog.text
+    assert wandb.run is None
+    assert len(evaluated(tmp_path)) == 20
 
 
 def test_a_search_without_a_run_is_a_search(tmp_path, monkeypatch):

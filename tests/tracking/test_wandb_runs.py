@@ -105,6 +105,28 @@ def test_a_tracker_that_breaks_fails_no_trial(tracker, tmp_path, monkeypatch):
     assert "W&B gives no run" in (folder / "log.txt").read_text()
 
 
+@pytest.mark.parametrize(
+    "broken", ["wandb.Run.define_metric", "nos_repro.tracking.wandb_runs.place_of"]
+)
+def test_a_run_that_breaks_while_it_is_opened_fails_no_trial_and_is_closed(
+    tracker, tmp_path, monkeypatch, broken
+):
+    """As where W&B's service is killed."""
+    import wandb
+
+    def breaks(*_, **__):
+        raise BrokenPipeError("nobody is there")
+
+    monkeypatch.setattr(broken, breaks)
+    folder = tmp_path / "trial"
+    outcome, _ = run_trial(trial_of("SGD"), folder, Conditions(tmp_path), tracker=tracker)
+    assert outcome == "recorded"
+    assert record_in(folder)["status"] == "finished"
+    assert "nobody is there" in (folder / "log.txt").read_text()
+    assert wandb.run is None
+    assert not (folder / "wandb.json").exists()
+
+
 def test_what_is_trained_does_not_depend_on_who_follows_it(tracker, tmp_path):
     for name, followed in (("followed", tracker), ("alone", None)):
         run_trial(trial_of("SGD"), tmp_path / name, Conditions(tmp_path), tracker=followed)
