@@ -19,6 +19,7 @@ from nos_repro.report.claims.judge import Judged, judge_claim
 from nos_repro.report.claims.listed import Claim, claims
 from nos_repro.report.claims.page import claims_file
 from nos_repro.report.claims.results import Results
+from nos_repro.report.places import by_name
 from nos_repro.report.search_history import History
 from nos_repro.report.search_report import write_search_report
 from nos_repro.report.table import is_complete
@@ -75,6 +76,14 @@ class Everything:
         own = [problem for found in self.studies for problem in found.store.problems]
         return own + [problem for history in self.searches for problem in history.problems]
 
+    def leave_out(self, what: str, error: Exception) -> str:
+        """Says that ``what`` is broken, once for what is broken by the same; returns why."""
+        said = _said(error, self.root, *{path.parent for path in shipped().values()})
+        if not any(line.endswith(said) for line in self.left_out):
+            self.left_out.append(f"{what}: {said}")
+        self.broken = True
+        return said
+
 
 def read_everything(results: Results) -> Everything:
     """Every study and search that ships, at every scale that has anything."""
@@ -83,7 +92,7 @@ def read_everything(results: Results) -> Everything:
         try:
             scales = results.scales(name)
         except NosError as error:
-            _leave_out(everything, name, error, path)
+            everything.leave_out(name, error)
             continue
         for scale in scales:
             try:
@@ -92,9 +101,9 @@ def read_everything(results: Results) -> Everything:
                 else:
                     everything.studies.append(_study(results, name, scale))
             except Exception as error:  # noqa: BLE001 whatever is damaged, the rest is shown
-                _leave_out(everything, f"{name}, scale {scale}", error, path)
+                everything.leave_out(f"{name}, scale {scale}", error)
     everything.left_out += _strangers(results)
-    everything.judged = [_judged(claim, results) for claim in claims()]
+    everything.judged = [_judged(claim, results, everything) for claim in claims()]
     return everything
 
 
@@ -104,17 +113,10 @@ def _study(results: Results, name: str, scale: str) -> FoundStudy:
     return FoundStudy(study, outcomes, results.store(name, scale), judge_study(study, outcomes))
 
 
-def _leave_out(everything: Everything, what: str, error: Exception, config: Path) -> None:
-    everything.left_out.append(f"{what}: {_said(error, config.parent, everything.root)}")
-    everything.broken = True
-
-
 def _said(error: Exception, *folders: Path) -> str:
     """An error on one line; its ``folders`` by their names, for a page is read elsewhere too."""
     text = str(error) if isinstance(error, NosError) else f"{type(error).__name__}: {error}"
-    for folder in folders:
-        text = text.replace(str(folder), folder.name)
-    return " ".join(text.split())
+    return " ".join(by_name(text, *folders).split())
 
 
 def _strangers(results: Results) -> Iterator[str]:
@@ -134,12 +136,13 @@ def _strangers(results: Results) -> Iterator[str]:
             )
 
 
-def _judged(claim: Claim, results: Results) -> Judged:
+def _judged(claim: Claim, results: Results, everything: Everything) -> Judged:
     """A claim whose records cannot be read has no verdict, and loses the others none."""
     try:
         return Judged(claim, judge_claim(claim, results))
     except Exception as error:  # noqa: BLE001 as above
-        why = f"its records cannot be read: {_said(error, results.root)}"
+        said = everything.leave_out(f"claim {claim.id}", error)
+        why = f"its records cannot be read: {said}"
         return Judged(claim, [Finding("-", "not run", why)])
 
 

@@ -2,15 +2,18 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nos_repro.cli import main
 from nos_repro.experiments.load import load_study
+from nos_repro.experiments.trial import Trial
 from nos_repro.report.claims.results import Results
 from nos_repro.report.everything import read_everything, summary
+from nos_repro.report.places import by_name, last_parts
 from tests.conftest import ROOT
-from tests.report.pages.made_up import HOSTILE, found, made_up_study
+from tests.report.pages.made_up import HOSTILE, ending, found, made_up_study
 from tests.report.records import accuracy, filled_store
 from tests.report.searches import Folder
 
@@ -103,6 +106,68 @@ def test_one_command_writes_every_table_figure_and_the_claims(tmp_path: Path, ca
     assert capsys.readouterr().err.count("wrote ") == 8
 
 
+def test_a_torn_line_of_the_comparison_leaves_the_claims_as_they_are(
+    tmp_path: Path, capsys
+) -> None:
+    fill(tmp_path)
+    runs = tmp_path / "bench/sample-efficiency/runs.jsonl"
+    runs.parent.mkdir(parents=True)
+    lines = (ROOT / "results/bench/sample-efficiency/runs.jsonl").read_text().splitlines()
+    runs.write_text("\n".join([*lines[:2], lines[2][:99]]))
+    (tmp_path / "claims.md").write_text("as committed")
+    pages = tmp_path / "pages"
+    words = ["report", "--all", "--results", str(tmp_path), "--write", "--html", str(pages)]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert said.count("sample-efficiency/runs.jsonl, line 3: corrupt") == 1
+    assert "claims.md was not written" in said
+    assert (tmp_path / "claims.md").read_text() == "as committed"
+    assert "runs.jsonl, line 3: corrupt" in (pages / "index.html").read_text()
+
+
+def test_the_folder_itself_may_hold_the_results(tmp_path: Path, capsys, monkeypatch) -> None:
+    """`--results .` has no name; a page of a study, of a search and of all can be made of it."""
+    path = fill(tmp_path)
+    path.write_text(path.read_text() + "{half a rec\n")
+    Folder(tmp_path).fill(5, lambda source, number, rule: ("healthy", 0.5))
+    with (tmp_path / "search/smoke/log.jsonl").open("a") as log:
+        log.write('{"event": "prop')
+    monkeypatch.chdir(tmp_path)
+    for name in ("icml_figure5", "search"):
+        words = ["report", name, "--scale", "smoke", "--results", ".", "--html", "pages"]
+        assert main(words) == 0
+    assert (
+        "icml_figure5/smoke/records.jsonl, line 13: corrupt"
+        in (tmp_path / "pages/icml_figure5-smoke.html").read_text()
+    )
+    assert main(["report", "--all", "--results", ".", "--html", "pages"]) == 0
+    index = (tmp_path / "pages/index.html").read_text()
+    assert "icml_figure5/smoke/records.jsonl, line 13: corrupt" in index
+
+
+@pytest.mark.parametrize("folder", ["", ".", "/"])
+def test_a_folder_without_a_name_takes_no_full_stop_with_it(folder: str) -> None:
+    assert by_name("a.b: 1. Read e.g. /c/d.", Path(folder)) == "a.b: 1. Read e.g. /c/d."
+    assert by_name("/x/y/z.json: 1.", Path(folder), Path("/x/y")) == "y/z.json: 1."
+
+
+# fmt: off
+REASONS = [
+    ("cannot read /home/jo/data/ptb.train.txt: gone",      "cannot read ptb.train.txt: gone"),
+    ("[Errno 2] No such file: '/mnt/my disk/a b.pt'",      "[Errno 2] No such file: 'a b.pt'"),
+    ("file:///home/jo/x.bin (path=/opt/lib/y.so)",         "x.bin (path=y.so)"),
+    ("the folder /scratch/jo/, full",                      "the folder jo, full"),
+    ("g / m, 1/2, a/b/c, ./a/b and <b>bold</b> stay",      "g / m, 1/2, a/b/c, ./a/b and <b>bold</b> stay"),
+    ("https://example.org/a/b stays",                      "https://example.org/a/b stays"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("text", "left"), REASONS)
+def test_of_an_absolute_path_a_page_has_the_last_part(text: str, left: str) -> None:
+    assert last_parts(text) == left
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -162,11 +227,18 @@ def test_no_secret_and_no_place_of_this_machine_is_on_a_page(
     from nos_repro.report.pages.write import write_study
 
     monkeypatch.setenv("WANDB_API_KEY", "secret-of-the-environment")
-    known = found(tmp_path / "results", made_up_study(HOSTILE))
+
+    def broken(trial: Trial) -> dict[str, Any]:
+        known = ending(trial)
+        reason = f"OSError: {tmp_path}/data/digits.npz is damaged"
+        return {**known, "reason": reason} if known.get("reason") else known
+
+    known = found(tmp_path / "results", made_up_study(HOSTILE), broken)
     log = known.store.folder(known.rows[0].trials[0]) / "log.txt"
     log.write_text("what was said")
     write_study(known, tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     assert "secret-of-the-environment" not in text
     assert str(tmp_path) not in text
+    assert "OSError: digits.npz is damaged" in text
     assert f"results/tiny/smoke/trials/{log.parent.name}/log.txt" in text

@@ -22,6 +22,7 @@ import torch
 from nos_repro.bench.sample_efficiency.task import OPTIMUM, SPACE, reward
 from nos_repro.experiments.files import json_line, write_atomically
 from nos_repro.experiments.provenance import provenance
+from nos_repro.experiments.record import RecordError
 from nos_repro.search.algorithms import Algorithm, Batch, find_algorithm
 from nos_repro.search.controller import Controller
 
@@ -143,11 +144,22 @@ def train(run: Run, cap: int = CAP) -> Record:
 
 
 def read_records(path: Path) -> list[Record]:
-    """The records of this very protocol."""
+    """The records of this very protocol. Raises RecordError, naming the line that is none."""
     if not path.exists():
         return []
-    records = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    lines = path.read_bytes().splitlines()
+    records = [_record(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
     return [record for record in records if record["protocol"] == PROTOCOL]
+
+
+def _record(line: bytes, where: str) -> Record:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise RecordError(f"{where}: corrupt ({error}); mend or remove the line") from None
+    if not isinstance(record, dict) or "protocol" not in record:
+        raise RecordError(f"{where}: not a record of a run; mend or remove the line")
+    return record
 
 
 def complete(path: Path) -> list[Record]:

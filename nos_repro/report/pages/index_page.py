@@ -11,6 +11,7 @@ from nos_repro.report.pages.benchmarks import Benchmark
 from nos_repro.report.pages.claim_lines import ClaimLine
 from nos_repro.report.pages.sparkline import Spark, search_spark, study_spark
 from nos_repro.report.pages.tables import Badge, counts
+from nos_repro.report.places import by_name
 from nos_repro.report.search_history import History
 from nos_repro.report.table import STATE, is_complete, show, sign_of
 from nos_repro.report.verdict import VERDICTS
@@ -69,7 +70,6 @@ def index_page(
     studies = [_study_card(found) for found in everything.studies]
     searches = [_search_card(history) for history in everything.searches]
     cells = [cell.verdict for found in everything.studies for cell in found.verdicts]
-    root = str(everything.root)
     return IndexPage(
         studies=studies,
         searches=searches,
@@ -80,7 +80,7 @@ def index_page(
         claim_badges=counts((line.badge.word for line in claims), CLAIM_VERDICTS),
         scales=list(dict.fromkeys(line.scale for line in claims)),
         left_out=everything.left_out,
-        problems=[text.replace(root, everything.root.name) for text in everything.problems],
+        problems=[by_name(text, everything.root) for text in everything.problems],
         hours=sum(card.hours for card in (*studies, *searches)),
     )
 

@@ -13,6 +13,7 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.experiments.store import Store
 from nos_repro.report.pages.tables import Badge
+from nos_repro.report.places import last_parts
 from nos_repro.report.why import TrialLine, Why, explain, known_of
 
 
@@ -72,12 +73,13 @@ def _trials(outcome: Outcome, why: Why, logs: Mapping[str, str]) -> Iterator[Beh
         commit = str(record.provenance.get("commit") or "unknown") if record is not None else "-"
         seconds = record.seconds if record is not None else None
         remarks = line.remarks[1:] if record is not None else line.remarks  # the first says seconds
-        yield BehindTrial(line, trial.seed, seconds, commit, logs.get(line.id, ""), remarks)
+        log = logs.get(line.id, "")
+        yield BehindTrial(line, trial.seed, seconds, commit, log, list(map(last_parts, remarks)))
 
 
 def _logs(store: Store) -> dict[str, str]:
     """The logs that lie here, by trial, as paths from the folder that holds the results."""
-    base = "/".join(store.root.parts[-3:])
+    base = "/".join(store.root.absolute().parts[-3:])
     return {
         path.parent.name: f"{base}/trials/{path.parent.name}/log.txt"
         for path in (store.root / "trials").glob("*/log.txt")

@@ -10,6 +10,7 @@ from nos_repro.report.pages.claim_lines import ClaimLine
 from nos_repro.report.pages.search_chart import search_chart
 from nos_repro.report.pages.static_figure import Picture, search_picture
 from nos_repro.report.pages.tables import PageTable, page_table
+from nos_repro.report.places import by_name
 from nos_repro.report.search_history import History
 from nos_repro.report.search_protocol import origin_lines
 from nos_repro.report.search_report import search_tables
@@ -44,13 +45,13 @@ def search_page(
     asked = history.asked
     first, *others = search_tables(history)
     course = page_table(first)
-    root = str(history.folder.parent.parent)
+    results = history.folder.parent.parent
     name = words or f"configs/{asked.search}.yaml --scale {asked.scale}"
     return SearchPage(
         title=asked.search,
         scale=asked.scale,
         heading=course.heading,
-        problems=[each.replace(root, history.folder.parts[-3]) for each in history.problems],
+        problems=[by_name(each, results) for each in history.problems],
         course=search_chart(history),
         picture=search_picture(history),
         tables=[

@@ -18,6 +18,7 @@ from nos_repro.report.pages.static_figure import Picture, study_picture
 from nos_repro.report.pages.sweep_chart import sweep_chart
 from nos_repro.report.pages.tables import Badge, PageCell, PageTable, counts, is_number, page_table
 from nos_repro.report.pages.target_chart import target_parts
+from nos_repro.report.places import by_name
 from nos_repro.report.table import study_table
 from nos_repro.report.verdict import VERDICTS, CellVerdict
 from nos_repro.report.verdict_table import difference_words
@@ -64,7 +65,7 @@ def study_page(
     table = study_table(study, rows)
     lines = row_lines(study, rows)
     timed = target_parts(rows, lines)
-    root = str(store.root.parent.parent)
+    results = store.root.parent.parent
     name = words or f"configs/{study.study}.yaml --scale {study.scale}"
     return StudyPage(
         title=study.study,
@@ -72,7 +73,7 @@ def study_page(
         heading=table.heading,
         badges=counts((cell.verdict for cell in found.verdicts), VERDICTS),
         state=_state(study, rows),
-        problems=[problem.replace(root, store.root.parts[-3]) for problem in store.problems],
+        problems=[by_name(problem, results) for problem in store.problems],
         table=_table(table, rows, behind, found.verdicts),
         behind=behind,
         picture=study_picture(study, rows, store.root),

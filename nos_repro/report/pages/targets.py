@@ -40,7 +40,8 @@ class Run:
 
     def seconds(self, target: float) -> float:
         """The same in seconds, as if all of its epochs had taken the same time."""
-        return self.time(target) * self.epoch_seconds
+        time = self.time(target)
+        return time * self.epoch_seconds if math.isfinite(time) else math.inf
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,17 @@ def profiles(rows: Sequence[Racer], *, seconds: bool = False) -> Profiles:
                 unsolved += 1
                 continue
             for own, time in zip(ratios, times, strict=True):
-                own.append(time / best if best else 1.0)
+                own.append(_ratio(time, best))
     problems = len(ratios[0]) if ratios else 0
     found = [_profile(row.number, own) for row, own in zip(rows, ratios, strict=True)]
     return Profiles(found, problems, unsolved)
+
+
+def _ratio(time: float, best: float) -> float:
+    """A time over the fastest; where that took none at all, only another such is as fast."""
+    if best == 0:
+        return 1.0 if time == 0 else math.inf
+    return time / best
 
 
 def _profile(number: int, ratios: Sequence[float]) -> Profile:

@@ -86,6 +86,20 @@ def test_a_diverged_run_never_arrives_and_a_failure_takes_the_row_out(tmp_path: 
     assert timed[0].runs[0].time(0) == 1
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_run_lost_before_its_first_epoch_takes_no_row_the_race(order: tuple[int, int]) -> None:
+    """It has no pace, and still never arrives: row 0 is the fastest of every problem."""
+    lost = Run([], 0.0, finished=False)
+    rows = [Racer(0, [run(50, 60)]), Racer(1, [lost])]
+    timed = profiles([rows[n] for n in order], seconds=True)
+    assert {row.number: row.shares for row in timed.rows} == {0: [1.0], 1: [0.0]}
+
+
+def test_a_time_of_nothing_is_matched_by_another_only() -> None:
+    rows = [Racer(0, [run(50, seconds=0.0)]), Racer(1, [run(50)]), Racer(2, [run(50, seconds=0.0)])]
+    assert [row.shares[-1] for row in profiles(rows, seconds=True).rows] == [1.0, 0.0, 1.0]
+
+
 def test_small_is_good_where_the_metric_says_so(tmp_path: Path) -> None:
     def loss(trial: Trial) -> dict[str, Any]:
         points = [{"epoch": n, "step": n, "val_loss": 1 / n} for n in (1, 2, 4)]

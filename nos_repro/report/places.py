@@ -1,0 +1,28 @@
+"""Texts for a page, which is read on other machines too: folders and files by their names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+# fmt: off
+QUOTED = re.compile(r"""(['"])/(?:[^'"\n]*/)?([^'"/\n]+)/?\1""")
+BARE = re.compile(r"""(?<![\w<./~)\]}-])(?:file://)?/(?:[^\s/'"<>:,;]+/)+([^\s/'"<>:,;]*)""")
+# fmt: on
+
+
+def by_name(text: str, *folders: Path) -> str:
+    """``text`` with ``folders`` by their names; what has none, as `.`, is no place to hide."""
+    for folder in folders:
+        if folder.name:
+            text = text.replace(str(folder), folder.name)
+    return text
+
+
+def last_parts(text: str) -> str:
+    """``text`` with the last part alone of every absolute path."""
+    return BARE.sub(_last, QUOTED.sub(r"\1\2\1", text))
+
+
+def _last(found: re.Match[str]) -> str:
+    return found[1] or Path(found[0]).name
