@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -215,8 +216,8 @@ def _train_to_record(attempt: _Attempt, heartbeat: Heartbeat) -> Record:
         ending = attempt.train(beat)
     except (Stopped, StoreError, KeyboardInterrupt):
         raise
-    except Exception as error:
-        log.exception("trial %s failed", trial.id)
+    except Exception as error:  # noqa: BLE001 a trial that breaks is a record that says so
+        log.error("trial %s failed\n%s", trial.id, _in_utf8(traceback.format_exc()))
         reason, trace = map(_in_utf8, attempt.replicas.explain(error))
         step = attempt.run.step if attempt.run is not None else 0
         return _record(attempt, "failed", Ending("finished", step, reason), trace)

@@ -66,6 +66,7 @@ def test_a_failure_whose_message_is_no_utf8_is_a_record_that_can_be_read(tmp_pat
     assert record.status == "failed"
     assert record.reason == r"FileNotFoundError: no file '\udcff.npz'"
     assert record.reason in record.traceback
+    assert record.reason in (store.folder(trial) / "log.txt").read_text()
 
 
 def test_a_checkpoint_of_other_settings_under_the_same_identity_is_never_gone_on_from(tmp_path):
