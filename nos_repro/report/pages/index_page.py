@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nos_repro.report.claims.evidence import VERDICTS as CLAIM_VERDICTS
-from nos_repro.report.everything import Everything, FoundStudy
+from nos_repro.report.everything import Everything, FoundStudy, threads_of
 from nos_repro.report.pages.benchmarks import Benchmark
 from nos_repro.report.pages.claim_lines import ClaimLine
 from nos_repro.report.pages.sparkline import Spark, search_spark, study_spark
@@ -65,11 +65,20 @@ def file_of(name: str, scale: str) -> str:
 
 
 def index_page(
-    everything: Everything, claims: Sequence[ClaimLine], benchmarks: list[Benchmark]
+    everything: Everything,
+    studies: list[Card],
+    searches: list[Card],
+    claims: Sequence[ClaimLine],
+    benchmarks: list[Benchmark],
 ) -> IndexPage:
-    studies = [_study_card(found) for found in everything.studies]
-    searches = [_search_card(history) for history in everything.searches]
-    cells = [cell.verdict for found in everything.studies for cell in found.verdicts]
+    """``studies`` and ``searches`` are those that have a page."""
+    paged = {card.page for card in studies}
+    cells = [
+        cell.verdict
+        for found in everything.studies
+        if file_of(found.study.study, found.study.scale) in paged
+        for cell in found.verdicts
+    ]
     return IndexPage(
         studies=studies,
         searches=searches,
@@ -85,7 +94,7 @@ def index_page(
     )
 
 
-def _study_card(found: FoundStudy) -> Card:
+def study_card(found: FoundStudy) -> Card:
     study, rows = found.study, found.rows
     best, words = _best(found)
     remarks = []
@@ -135,13 +144,13 @@ def _best(found: FoundStudy) -> tuple[str, str]:
     return name, f"{study.columns[column]} {show(number)}"
 
 
-def _search_card(history: History) -> Card:
+def search_card(history: History) -> Card:
     asked, ranked = history.asked, history.hall.best(1)
     best, words = "no rule yet", ""
     if ranked:
         best, words = ranked[0].rule, f"reward {ranked[0].reward:.4f}"
     beside = sum(found.seconds for _, found in history.named)
-    threads = max((int(session["threads"]) for session in history.sessions), default=1)
+    threads = max(map(threads_of, history.sessions), default=1)
     return Card(
         name=asked.search,
         scale=asked.scale,
