@@ -11,6 +11,7 @@ from nos_repro.experiments.load import load_study
 from nos_repro.experiments.trial import Trial
 from nos_repro.report.claims.results import Results
 from nos_repro.report.everything import read_everything, summary
+from nos_repro.report.pages.benchmarks import read_benchmarks
 from nos_repro.report.pages.index_page import search_card
 from nos_repro.report.pages.write import pages as pages_of
 from nos_repro.report.places import by_name, last_parts
@@ -153,6 +154,13 @@ def test_a_search_that_does_not_say_its_threads_is_counted_as_one(tmp_path: Path
     assert card.hours == pytest.approx(searched.history().seconds / 3600)
 
 
+def test_a_benchmarks_file_that_cannot_be_opened_names_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "bench/speed.json").mkdir(parents=True)
+    left: list[str] = []
+    assert read_benchmarks(tmp_path / "bench", left) == []
+    assert left == ["bench/speed.json: no benchmark's file (IsADirectoryError: Is a directory)"]
+
+
 def test_the_folder_itself_may_hold_the_results(tmp_path: Path, capsys, monkeypatch) -> None:
     """`--results .` has no name; a page of a study, of a search and of all can be made of it."""
     path = fill(tmp_path)
@@ -238,8 +246,22 @@ def test_a_page_of_one_study_is_a_file_of_its_own(html: str, tmp_path: Path, cap
     page = path if path.is_file() else path / "icml_figure5-smoke.html"
     text = page.read_text()
     assert "all studies" not in text
-    assert "report icml_figure5 --scale smoke" in text
+    assert "report configs/icml_figure5.yaml --scale smoke --html" in text
     assert f"wrote {page}" in capsys.readouterr().err
+
+
+def test_a_page_names_its_file_and_its_results_as_another_machine_can(tmp_path: Path) -> None:
+    fill(tmp_path / "my results")
+    own = tmp_path / "own.yaml"
+    shutil.copy(ROOT / "configs/icml_figure5.yaml", own)
+    ships = str(ROOT / "configs/icml_figure5.yaml")
+    for config, name in ((ships, "configs/icml_figure5.yaml"), (str(own), "own.yaml")):
+        words = [config, "--scale", "smoke", "--results", str(tmp_path / "my results")]
+        assert main(["report", *words, "--html", str(tmp_path / "page.html")]) == 0
+        text = (tmp_path / "page.html").read_text()
+        assert f"run {name} --scale smoke --results &#39;my results&#39;" in text
+        assert str(tmp_path) not in text
+        assert str(ROOT) not in text
 
 
 def test_nothing_yet_is_said(tmp_path: Path, capsys) -> None:

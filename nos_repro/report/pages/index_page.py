@@ -11,7 +11,7 @@ from nos_repro.report.pages.benchmarks import Benchmark
 from nos_repro.report.pages.claim_lines import ClaimLine
 from nos_repro.report.pages.sparkline import Spark, search_spark, study_spark
 from nos_repro.report.pages.tables import Badge, counts
-from nos_repro.report.places import by_name
+from nos_repro.report.places import by_name, results_words
 from nos_repro.report.search_history import History
 from nos_repro.report.table import STATE, is_complete, show, sign_of
 from nos_repro.report.verdict import VERDICTS
@@ -51,6 +51,8 @@ class IndexPage:
     left_out: list[str]
     problems: list[str]
     hours: float
+    command: str
+    """What makes these pages, but for its last words."""
 
     @property
     def counted(self) -> str:
@@ -91,6 +93,7 @@ def index_page(
         left_out=everything.left_out,
         problems=[by_name(text, everything.root) for text in everything.problems],
         hours=sum(card.hours for card in (*studies, *searches)),
+        command=f"python -m nos_repro report --all{results_words(everything.root)}",
     )
 
 
