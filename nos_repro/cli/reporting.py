@@ -82,9 +82,14 @@ def _page(options: argparse.Namespace, name: str) -> Path | None:
 
 
 def _words(options: argparse.Namespace) -> str:
-    """What names the study again on a command line."""
+    """What names the study again on a command line, here or elsewhere."""
+    from nos_repro.experiments.settings_file import find_config, shipped
+
+    path = find_config(options.config)
+    ships = path.resolve() in {each.resolve() for each in shipped().values()}
+    config = f"configs/{path.name}" if ships else path.name
     rows = [word for row in options.rows for word in ("--rows", row)]
-    return shlex.join([options.config, "--scale", options.scale, *options.overrides, *rows])
+    return shlex.join([config, "--scale", options.scale, *options.overrides, *rows])
 
 
 def _report_all(options: argparse.Namespace) -> int:

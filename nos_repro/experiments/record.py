@@ -25,6 +25,8 @@ KINDS: dict[str, Any] = {
 """What the fields of a record that somebody reads must be."""
 TRIAL_KINDS: dict[str, Any] = {"task": str, "task_settings": dict, "training": dict, "seed": int}
 """The same of its trial's settings."""
+MADE_BY: dict[str, Any] = {"libraries": dict, "threads": int}
+"""The same of its provenance, where it says so."""
 NUMBERS = {int, float}
 """What stands in a curve; a truth value is none."""
 # fmt: on
@@ -178,7 +180,7 @@ class Record:
             return "trial"
         if self.direction not in ("max", "min"):
             return "direction"
-        if not isinstance(self.provenance.get("libraries", {}), dict):
+        if not all(isinstance(self.provenance.get(k, kind()), kind) for k, kind in MADE_BY.items()):
             return "provenance"
         return "" if _is_curve(self.metrics) else "metrics"
 

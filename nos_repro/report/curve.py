@@ -19,6 +19,7 @@ from nos_repro.report.race import how_far
 # Okabe and Ito's palette, which the colour-blind can tell apart; yellow is left out, for it does
 # not show on white. Where the colours are used up, the next dashes begin.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+PATHS = "Paths through the recorded points, circle to cross; the black dot is the optimum."
 DASHES = 5
 """How many kinds of dashes there are."""
 
@@ -74,11 +75,25 @@ def ends(seen: Sequence[Curve]) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def label(outcome: Outcome, line: Curve) -> str:
+def label(outcome: Outcome, line: Curve | None) -> str:
+    """A row's name in a legend; one without a line says why."""
+    if line is None:
+        return f"{outcome.name}: {state(outcome)}"
     asked = len(outcome.repeats) or 1
     if outcome.standing is not None:
         return f"{outcome.name}: {how_far(outcome)}"
     return outcome.name if line.n == asked else f"{outcome.name} ({line.n} of {asked} runs)"
+
+
+def said_in(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
+    """What the study's figure says beside numbers and provenance: its axis and its rows."""
+    if study.figure is None:
+        return []
+    rows = drawn(study, outcomes)
+    if study.figure.kind == "rosenbrock":
+        return [PATHS, *(row.name for row in rows)]
+    metric = study.figure.metric
+    return [metric_words(metric), *(label(row, curve(row.counting, metric)) for row in rows)]
 
 
 def state(outcome: Outcome) -> str:

@@ -3,9 +3,10 @@ claims. What cannot be read is named, and loses nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nos_repro.errors import NosError
 from nos_repro.experiments.files import write_atomically
@@ -55,7 +56,13 @@ class FoundStudy:
 
 
 def core_hours(records: list[Record]) -> float:
-    return sum(r.seconds * int(r.provenance.get("threads") or 1) for r in records) / 3600
+    return sum(r.seconds * threads_of(r.provenance) for r in records) / 3600
+
+
+def threads_of(provenance: Mapping[str, Any]) -> int:
+    """One where nothing, or nothing that is a number, is said."""
+    threads = provenance.get("threads")
+    return threads if isinstance(threads, int) else 1
 
 
 @dataclass
@@ -76,13 +83,16 @@ class Everything:
         own = [problem for found in self.studies for problem in found.store.problems]
         return own + [problem for history in self.searches for problem in history.problems]
 
-    def leave_out(self, what: str, error: Exception) -> str:
-        """Says that ``what`` is broken, once for what is broken by the same; returns why."""
-        said = _said(error, self.root, *{path.parent for path in shipped().values()})
-        if not any(line.endswith(said) for line in self.left_out):
-            self.left_out.append(f"{what}: {said}")
+    def leave_out(self, what: str, error: Exception) -> None:
+        """Says that ``what`` cannot be shown, and why."""
+        self.left_out.append(f"{what}: {self.said(error)}")
         self.broken = True
-        return said
+
+    def said(self, error: Exception) -> str:
+        """An error on one line, folders by their names, for a page is read elsewhere too."""
+        text = str(error) if isinstance(error, NosError) else f"{type(error).__name__}: {error}"
+        folders = {path.parent for path in shipped().values()}
+        return " ".join(by_name(text, self.root, *folders).split())
 
 
 def read_everything(results: Results) -> Everything:
@@ -113,12 +123,6 @@ def _study(results: Results, name: str, scale: str) -> FoundStudy:
     return FoundStudy(study, outcomes, results.store(name, scale), judge_study(study, outcomes))
 
 
-def _said(error: Exception, *folders: Path) -> str:
-    """An error on one line; its ``folders`` by their names, for a page is read elsewhere too."""
-    text = str(error) if isinstance(error, NosError) else f"{type(error).__name__}: {error}"
-    return " ".join(by_name(text, *folders).split())
-
-
 def _strangers(results: Results) -> Iterator[str]:
     """Folders that no file of settings stands behind."""
     known = shipped()
@@ -141,7 +145,9 @@ def _judged(claim: Claim, results: Results, everything: Everything) -> Judged:
     try:
         return Judged(claim, judge_claim(claim, results))
     except Exception as error:  # noqa: BLE001 as above
-        said = everything.leave_out(f"claim {claim.id}", error)
+        said = everything.said(error)
+        if not any(line.endswith(said) for line in everything.left_out):  # many claims, one file
+            everything.leave_out(f"claim {claim.id}", error)
         why = f"its records cannot be read: {said}"
         return Judged(claim, [Finding("-", "not run", why)])
 

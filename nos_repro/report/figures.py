@@ -18,6 +18,7 @@ from nos_repro.experiments.selection import Outcome
 from nos_repro.report import protocol
 from nos_repro.report.curve import (
     COLOURS,
+    PATHS,
     Curve,
     curve,
     drawn,
@@ -67,7 +68,7 @@ def curves(study: Study, outcomes: Sequence[Outcome], metric: str) -> Figure:
         colour, dash = style(number)
         line = curve(outcome.counting, metric)
         if line is None:
-            absent.append(f"{outcome.name}: {state(outcome)}")
+            absent.append(label(outcome, None))
             continue
         marker = "." if len(line.epochs) == 1 else None
         (artist,) = axes.plot(
@@ -116,8 +117,7 @@ def rosenbrock(study: Study, outcomes: Sequence[Outcome]) -> Figure:
         _panel(axes, outcome, start, COLOURS[n % len(COLOURS)])
     for axes in panels[len(outcomes) :]:
         axes.set_axis_off()
-    words = "Paths through the recorded points, circle to cross; the black dot is the optimum."
-    return _finished(figure, study, outcomes, words)
+    return _finished(figure, study, outcomes, PATHS)
 
 
 def _panel(axes: Axes, outcome: Outcome, start: tuple[float, ...], colour: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 # fmt: off
@@ -26,3 +27,9 @@ def last_parts(text: str) -> str:
 
 def _last(found: re.Match[str]) -> str:
     return found[1] or Path(found[0]).name
+
+
+def results_words(results: Path) -> str:
+    """What a command says of a results folder; nothing of the one that it looks into anyway."""
+    name = results.absolute().name
+    return "" if name in ("results", "") else f" --results {shlex.quote(name)}"

@@ -19,6 +19,7 @@ from nos_repro.report.race import how_far
 from nos_repro.report.table import show
 from nos_repro.report.verdict import CellVerdict, judge_study
 from nos_repro.report.verdict_table import difference_words
+from nos_repro.tasks.registry import find_task
 
 NOT_RUN = "not run"
 
@@ -112,9 +113,11 @@ def _choice(outcome: Outcome, by: str) -> str:
 
 
 def value_of(scored: Scored) -> float:
-    """The score as the metric has it: of a loss, the loss."""
+    """The score as the metric has it: of a loss, the loss. In a race a point without a record may
+    have one, so that its task is asked."""
     record = scored.record
-    return -scored.score if record is not None and record.direction == "min" else scored.score
+    asked = record if record is not None else find_task(scored.trial.task)
+    return -scored.score if asked.direction == "min" else scored.score
 
 
 def _swept(outcome: Outcome, by: str, store: Store) -> Iterator[TrialLine]:

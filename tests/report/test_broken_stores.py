@@ -106,6 +106,7 @@ BROKEN: dict[str, Callable[[bytes], bytes]] = {
     "a direction of its own":      lambda line: edited(line, direction="up"),
     "a reason that is none":       lambda line: edited(line, reason=["a"], status="failed"),
     "libraries in a list":         lambda line: edited(line, provenance={"libraries": ["torch"]}),
+    "threads in words":            lambda line: edited(line, provenance={"threads": "two"}),
     "a trial without a task":      lambda line: settings(line, task=None),
     "a trial of other settings":   lambda line: settings(line, task_settings=[1]),
     "a status of the future":      lambda line: edited(line, status="sublime"),

@@ -11,11 +11,14 @@ from nos_repro.experiments.load import load_study
 from nos_repro.experiments.trial import Trial
 from nos_repro.report.claims.results import Results
 from nos_repro.report.everything import read_everything, summary
+from nos_repro.report.pages.benchmarks import read_benchmarks
+from nos_repro.report.pages.index_page import search_card
+from nos_repro.report.pages.write import pages as pages_of
 from nos_repro.report.places import by_name, last_parts
 from tests.conftest import ROOT
 from tests.report.pages.made_up import HOSTILE, ending, found, made_up_study
 from tests.report.records import accuracy, filled_store
-from tests.report.searches import Folder
+from tests.report.searches import SESSION, Folder
 
 
 def fill(results: Path, name: str = "icml_figure5", scale: str = "smoke") -> Path:
@@ -119,10 +122,43 @@ def test_a_torn_line_of_the_comparison_leaves_the_claims_as_they_are(
     words = ["report", "--all", "--results", str(tmp_path), "--write", "--html", str(pages)]
     assert main(words) == 1
     said = capsys.readouterr().err
-    assert said.count("sample-efficiency/runs.jsonl, line 3: corrupt") == 1
+    assert said.count("runs.jsonl, line 3: corrupt") == 2  # of the claims, and of its own table
     assert "claims.md was not written" in said
     assert (tmp_path / "claims.md").read_text() == "as committed"
     assert "runs.jsonl, line 3: corrupt" in (pages / "index.html").read_text()
+
+
+def test_a_page_that_cannot_be_made_is_named_and_loses_no_other(
+    tmp_path: Path,
+) -> None:
+    fill(tmp_path)
+    searched = Folder(tmp_path)
+    searched.write({**SESSION, "libraries": ["torch"]})
+    searched.fill(5, lambda source, number, rule: ("healthy", 0.5))
+    everything = read_everything(Results(tmp_path))
+    made = dict(pages_of(everything))
+    assert set(made) == {"index.html", "icml_figure5-smoke.html"}
+    assert everything.broken
+    (said,) = everything.left_out
+    assert said.startswith("search, scale smoke: AttributeError: ")
+    index = made["index.html"].decode()
+    assert "search, scale smoke: AttributeError" in index
+    assert "search-smoke.html" not in index
+
+
+def test_a_search_that_does_not_say_its_threads_is_counted_as_one(tmp_path: Path) -> None:
+    searched = Folder(tmp_path)
+    searched.write({key: value for key, value in SESSION.items() if key != "threads"})
+    searched.fill(5, lambda source, number, rule: ("healthy", 0.5))
+    (card,) = map(search_card, read_everything(Results(tmp_path)).searches)
+    assert card.hours == pytest.approx(searched.history().seconds / 3600)
+
+
+def test_a_benchmarks_file_that_cannot_be_opened_names_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "bench/speed.json").mkdir(parents=True)
+    left: list[str] = []
+    assert read_benchmarks(tmp_path / "bench", left) == []
+    assert left == ["bench/speed.json: no benchmark's file (IsADirectoryError: Is a directory)"]
 
 
 def test_the_folder_itself_may_hold_the_results(tmp_path: Path, capsys, monkeypatch) -> None:
@@ -157,7 +193,7 @@ REASONS = [
     ("[Errno 2] No such file: '/mnt/my disk/a b.pt'",      "[Errno 2] No such file: 'a b.pt'"),
     ("file:///home/jo/x.bin (path=/opt/lib/y.so)",         "x.bin (path=y.so)"),
     ("the folder /scratch/jo/, full",                      "the folder jo, full"),
-    ("g / m, 1/2, a/b/c, ./a/b and <b>bold</b> stay",      "g / m, 1/2, a/b/c, ./a/b and <b>bold</b> stay"),
+    ("g / m, 1/2, a/b/c, <b>x</b> stay",                   "g / m, 1/2, a/b/c, <b>x</b> stay"),
     ("https://example.org/a/b stays",                      "https://example.org/a/b stays"),
 ]
 # fmt: on
@@ -210,8 +246,22 @@ def test_a_page_of_one_study_is_a_file_of_its_own(html: str, tmp_path: Path, cap
     page = path if path.is_file() else path / "icml_figure5-smoke.html"
     text = page.read_text()
     assert "all studies" not in text
-    assert "report icml_figure5 --scale smoke" in text
+    assert "report configs/icml_figure5.yaml --scale smoke --html" in text
     assert f"wrote {page}" in capsys.readouterr().err
+
+
+def test_a_page_names_its_file_and_its_results_as_another_machine_can(tmp_path: Path) -> None:
+    fill(tmp_path / "my results")
+    own = tmp_path / "own.yaml"
+    shutil.copy(ROOT / "configs/icml_figure5.yaml", own)
+    ships = str(ROOT / "configs/icml_figure5.yaml")
+    for config, name in ((ships, "configs/icml_figure5.yaml"), (str(own), "own.yaml")):
+        words = [config, "--scale", "smoke", "--results", str(tmp_path / "my results")]
+        assert main(["report", *words, "--html", str(tmp_path / "page.html")]) == 0
+        text = (tmp_path / "page.html").read_text()
+        assert f"run {name} --scale smoke --results &#39;my results&#39;" in text
+        assert str(tmp_path) not in text
+        assert str(ROOT) not in text
 
 
 def test_nothing_yet_is_said(tmp_path: Path, capsys) -> None:

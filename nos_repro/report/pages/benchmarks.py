@@ -30,7 +30,8 @@ def read_benchmarks(folder: Path, left_out: list[str]) -> list[Benchmark]:
         try:
             found.append(_benchmark(json.loads(path.read_bytes())))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            problem = f"{type(error).__name__}: {error}"
+            said = error.strerror if isinstance(error, OSError) else error  # which names no folder
+            problem = f"{type(error).__name__}: {said}"
             left_out.append(f"{folder.name}/{path.name}: no benchmark's file ({problem})")
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from nos_repro.experiments.schema import Study
@@ -73,7 +74,9 @@ def _variant(metric: str, outcomes: Sequence[Outcome], lines: Sequence[Line]) ->
     if spans_decades(value for _, _, each in seen for value in each.mean):
         y = {"type": "log", "exponentformat": "power"}
     elif in_sight := [each for _, line, each in seen if not line.hidden]:
-        y["range"] = list(ends(in_sight))  # type: ignore[assignment]
+        between = ends(in_sight)
+        if all(map(math.isfinite, between)):
+            y["range"] = list(between)  # type: ignore[assignment]
     return Variant([metric], data, layout("epoch", metric_words(metric), yaxis=y))
 
 

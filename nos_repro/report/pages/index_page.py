@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nos_repro.report.claims.evidence import VERDICTS as CLAIM_VERDICTS
-from nos_repro.report.everything import Everything, FoundStudy
+from nos_repro.report.everything import Everything, FoundStudy, threads_of
 from nos_repro.report.pages.benchmarks import Benchmark
 from nos_repro.report.pages.claim_lines import ClaimLine
 from nos_repro.report.pages.sparkline import Spark, search_spark, study_spark
 from nos_repro.report.pages.tables import Badge, counts
-from nos_repro.report.places import by_name
+from nos_repro.report.places import by_name, results_words
 from nos_repro.report.search_history import History
 from nos_repro.report.table import STATE, is_complete, show, sign_of
 from nos_repro.report.verdict import VERDICTS
@@ -51,6 +51,8 @@ class IndexPage:
     left_out: list[str]
     problems: list[str]
     hours: float
+    command: str
+    """What makes these pages, but for its last words."""
 
     @property
     def counted(self) -> str:
@@ -65,11 +67,20 @@ def file_of(name: str, scale: str) -> str:
 
 
 def index_page(
-    everything: Everything, claims: Sequence[ClaimLine], benchmarks: list[Benchmark]
+    everything: Everything,
+    studies: list[Card],
+    searches: list[Card],
+    claims: Sequence[ClaimLine],
+    benchmarks: list[Benchmark],
 ) -> IndexPage:
-    studies = [_study_card(found) for found in everything.studies]
-    searches = [_search_card(history) for history in everything.searches]
-    cells = [cell.verdict for found in everything.studies for cell in found.verdicts]
+    """``studies`` and ``searches`` are those that have a page."""
+    paged = {card.page for card in studies}
+    cells = [
+        cell.verdict
+        for found in everything.studies
+        if file_of(found.study.study, found.study.scale) in paged
+        for cell in found.verdicts
+    ]
     return IndexPage(
         studies=studies,
         searches=searches,
@@ -82,10 +93,11 @@ def index_page(
         left_out=everything.left_out,
         problems=[by_name(text, everything.root) for text in everything.problems],
         hours=sum(card.hours for card in (*studies, *searches)),
+        command=f"python -m nos_repro report --all{results_words(everything.root)}",
     )
 
 
-def _study_card(found: FoundStudy) -> Card:
+def study_card(found: FoundStudy) -> Card:
     study, rows = found.study, found.rows
     best, words = _best(found)
     remarks = []
@@ -135,13 +147,13 @@ def _best(found: FoundStudy) -> tuple[str, str]:
     return name, f"{study.columns[column]} {show(number)}"
 
 
-def _search_card(history: History) -> Card:
+def search_card(history: History) -> Card:
     asked, ranked = history.asked, history.hall.best(1)
     best, words = "no rule yet", ""
     if ranked:
         best, words = ranked[0].rule, f"reward {ranked[0].reward:.4f}"
     beside = sum(found.seconds for _, found in history.named)
-    threads = max((int(session["threads"]) for session in history.sessions), default=1)
+    threads = max(map(threads_of, history.sessions), default=1)
     return Card(
         name=asked.search,
         scale=asked.scale,

@@ -10,7 +10,7 @@ from nos_repro.report.pages.claim_lines import ClaimLine
 from nos_repro.report.pages.search_chart import search_chart
 from nos_repro.report.pages.static_figure import Picture, search_picture
 from nos_repro.report.pages.tables import PageTable, page_table
-from nos_repro.report.places import by_name
+from nos_repro.report.places import by_name, results_words
 from nos_repro.report.search_history import History
 from nos_repro.report.search_protocol import origin_lines
 from nos_repro.report.search_report import search_tables
@@ -47,6 +47,7 @@ def search_page(
     course = page_table(first)
     results = history.folder.parent.parent
     name = words or f"configs/{asked.search}.yaml --scale {asked.scale}"
+    name += results_words(results)
     return SearchPage(
         title=asked.search,
         scale=asked.scale,

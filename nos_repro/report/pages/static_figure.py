@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
-from nos_repro.report.curve import drawn
+from nos_repro.report.curve import drawn, said_in
+from nos_repro.report.layout import plain
 from nos_repro.report.origin import origin
 from nos_repro.report.search_history import History
 from nos_repro.report.search_protocol import origin_lines
@@ -41,7 +42,7 @@ def study_picture(study: Study, rows: Sequence[Outcome], folder: Path) -> Pictur
 
     lines = origin(study, drawn(study, rows))
     words = f"{study.source}: the figure of {study.study} at scale {study.scale}"
-    return _picture(folder / "figure.svg", lines, draw, words)
+    return _picture(folder / "figure.svg", lines, said_in(study, rows), draw, words)
 
 
 def search_picture(history: History) -> Picture | None:
@@ -51,16 +52,23 @@ def search_picture(history: History) -> Picture | None:
         return figure4(history)
 
     words = "000 Figure 4: the reward against the number of sampled rules"
-    return _picture(history.folder / "figure4.svg", origin_lines(history), draw, words)
+    return _picture(history.folder / "figure4.svg", origin_lines(history), [], draw, words)
 
 
 def _picture(
-    file: Path, lines: Sequence[str], draw: Callable[[], Figure | None], words: str
+    file: Path,
+    lines: Sequence[str],
+    texts: Sequence[str],
+    draw: Callable[[], Figure | None],
+    words: str,
 ) -> Picture | None:
-    """A file that says of its records what they say now was drawn from them: drawing takes a
-    second, and a hundred studies a hundred."""
+    """A file that says of its records what they say now (``lines``), and of its axis and rows what
+    a new one would (``texts``), is that one: drawing takes a second, and a hundred studies a
+    hundred."""
     text = file.read_text("utf-8", errors="replace") if file.is_file() else ""
-    if not text or not all(html.escape(line, quote=False) in text for line in lines):
+    asked = [html.escape(line, quote=False) for line in lines]
+    asked += [f">{html.escape(plain(each), quote=False)}<" for each in texts]
+    if not text or not all(each in text for each in asked):
         figure = draw()
         if figure is None:
             return None

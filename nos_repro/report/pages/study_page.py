@@ -18,7 +18,7 @@ from nos_repro.report.pages.static_figure import Picture, study_picture
 from nos_repro.report.pages.sweep_chart import sweep_chart
 from nos_repro.report.pages.tables import Badge, PageCell, PageTable, counts, is_number, page_table
 from nos_repro.report.pages.target_chart import target_parts
-from nos_repro.report.places import by_name
+from nos_repro.report.places import by_name, results_words
 from nos_repro.report.table import study_table
 from nos_repro.report.verdict import VERDICTS, CellVerdict
 from nos_repro.report.verdict_table import difference_words
@@ -67,6 +67,7 @@ def study_page(
     timed = target_parts(rows, lines)
     results = store.root.parent.parent
     name = words or f"configs/{study.study}.yaml --scale {study.scale}"
+    name += results_words(results)
     return StudyPage(
         title=study.study,
         scale=study.scale,

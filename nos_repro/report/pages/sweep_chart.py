@@ -19,6 +19,7 @@ from nos_repro.report.pages.charts import (
     spans_decades,
 )
 from nos_repro.report.why import NOT_RUN, value_of
+from nos_repro.tasks.registry import find_task
 
 HOVER = "<b>%{fullData.name}</b><br>%{text}<extra></extra>"
 # fmt: off
@@ -32,20 +33,21 @@ LOST = {
 
 
 def sweep_chart(study: Study, outcomes: Sequence[Outcome], lines: Sequence[Line]) -> Chart | None:
-    """None where no point of any sweep has a record, or nothing was swept."""
-    if all(s.record is None for o in outcomes for s in o.sweep):
+    """None where no point of any sweep has a record or a score, or nothing was swept."""
+    if all(s.record is None and not math.isfinite(s.score) for o in outcomes for s in o.sweep):
         return None
     data: list[Trace] = []
     for outcome, line in zip(outcomes, lines, strict=True):
         data += _scores(outcome, line)
         data += _lost(outcome, line, len(outcomes))
     by = study.selection.by.replace("_", " ").replace("val", "validation")
+    metric = find_task(study.task["name"]).metric.replace("_", " ")
     lost = any(trace.get("yaxis") == "y2" for trace in data)
     heights = [y for trace in data if trace.get("yaxis") != "y2" for y in trace["y"]]
     log = spans_decades(heights)
     shape = layout(
         "learning rate",
-        f"{by} ({_metric(outcomes)})",
+        f"{by} ({metric})",
         xaxis={"type": "log", "exponentformat": "power", "dtick": 1,
                "anchor": "y2" if lost else "y"},
         yaxis={"domain": [0.24 if lost else 0, 1], "type": "log" if log else "linear",
@@ -64,11 +66,6 @@ def sweep_chart(study: Study, outcomes: Sequence[Outcome], lines: Sequence[Line]
             " ended; they are moved apart a little where rows share a rate."
         ],
     )
-
-
-def _metric(outcomes: Sequence[Outcome]) -> str:
-    records = (s.record for o in outcomes for s in o.sweep if s.record is not None)
-    return next(records).metric.replace("_", " ")
 
 
 def _strip() -> dict[str, object]:

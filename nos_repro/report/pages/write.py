@@ -10,7 +10,7 @@ from nos_repro.experiments.files import write_atomically
 from nos_repro.report.everything import BENCH, Everything, FoundStudy
 from nos_repro.report.pages.benchmarks import read_benchmarks
 from nos_repro.report.pages.claim_lines import ClaimLine, claim_lines
-from nos_repro.report.pages.index_page import file_of, index_page
+from nos_repro.report.pages.index_page import file_of, index_page, search_card, study_card
 from nos_repro.report.pages.render import render
 from nos_repro.report.pages.search_page import search_page
 from nos_repro.report.pages.study_page import study_page
@@ -58,20 +58,35 @@ def write_pages(everything: Everything, folder: Path) -> list[Path]:
 
 
 def pages(everything: Everything) -> Iterator[tuple[str, bytes]]:
-    """The files' names and bytes, the index last."""
+    """The files' names and bytes, the index last. A page that cannot be made is named there, and
+    loses no other."""
     files = {file_of(found.study.study, found.study.scale) for found in everything.studies}
     files |= {file_of(h.asked.search, h.asked.scale) for h in everything.searches}
     claims = claim_lines(everything.judged, files)
+    studies, searches = [], []
     for found in everything.studies:
         name = file_of(found.study.study, found.study.scale)
-        one = study_page(found, claims=_of(claims, name), index=INDEX)
-        yield name, render("study.html", one, one.charts)
+        try:
+            one = study_page(found, claims=_of(claims, name), index=INDEX)
+            data, card = render("study.html", one, one.charts), study_card(found)
+        except Exception as error:  # noqa: BLE001 whatever is odd, the rest is shown
+            everything.leave_out(f"{found.study.study}, scale {found.study.scale}", error)
+            continue
+        studies.append(card)
+        yield name, data
     for history in everything.searches:
         name = file_of(history.asked.search, history.asked.scale)
-        other = search_page(history, claims=_of(claims, name), index=INDEX)
-        yield name, render("search.html", other, other.charts)
+        try:
+            other = search_page(history, claims=_of(claims, name), index=INDEX)
+            data, card = render("search.html", other, other.charts), search_card(history)
+        except Exception as error:  # noqa: BLE001 as above
+            everything.leave_out(f"{history.asked.search}, scale {history.asked.scale}", error)
+            continue
+        searches.append(card)
+        yield name, data
+    claims = claim_lines(everything.judged, {card.page for card in (*studies, *searches)})
     benchmarks = read_benchmarks(everything.root / BENCH, everything.left_out)
-    yield INDEX, render("index.html", index_page(everything, claims, benchmarks))
+    yield INDEX, render("index.html", index_page(everything, studies, searches, claims, benchmarks))
 
 
 def _of(claims: list[ClaimLine], page: str) -> list[ClaimLine]:

@@ -1,20 +1,27 @@
 """The charts: Plotly's own library accepts them, and no name breaks out of them."""
 
+import base64
 import dataclasses
 import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from nos_repro.experiments.schema import Figure, Study
+from nos_repro.experiments.selection import Outcome
 from nos_repro.report.curve import COLOURS, curve
 from nos_repro.report.pages.charts import Chart, lines_of, script_json, short, shown
 from nos_repro.report.pages.curve_chart import curve_chart, row_lines
 from nos_repro.report.pages.search_chart import search_chart
+from nos_repro.report.pages.static_figure import study_picture
 from nos_repro.report.pages.study_page import study_page
 from nos_repro.report.pages.sweep_chart import sweep_chart
+from nos_repro.report.write import write_report
 from tests.conftest import ROOT
 from tests.report.pages.made_up import HOSTILE, found, made_up_study
+from tests.report.records import accuracy
 from tests.report.searches import Folder
 
 
@@ -85,6 +92,57 @@ def test_a_sweep_marks_the_choice_and_shows_what_was_lost_at_the_bottom(tmp_path
     assert scores["marker"]["symbol"] == ["circle", "star"]
     assert lost["y"] == ["failed"]
     assert chart.variants[0].data[3]["y"] == ["diverged"]
+
+
+def test_the_committed_figure_is_shown_where_it_is_what_would_be_drawn(tmp_path: Path) -> None:
+    """Another metric of the same records, or another name of a row, is another figure."""
+    known = found(tmp_path, made_up_study(HOSTILE))
+    write_report(known.study, known.rows, known.store.root)
+    file = known.store.root / "figure.svg"
+    file.write_text(file.read_text() + "<!-- the committed one -->")
+
+    def committed(study: Study, rows: list[Outcome]) -> bool:
+        picture = study_picture(study, rows, known.store.root)
+        assert picture is not None
+        return b"the committed one" in base64.b64decode(picture.source.partition(",")[2])
+
+    assert committed(known.study, known.rows)
+    other = dataclasses.replace(known.study, figure=Figure(metric="val_accuracy"))
+    assert not committed(other, known.rows)
+    named = [dataclasses.replace(known.rows[0], name="another"), *known.rows[1:]]
+    assert not committed(known.study, named)
+
+
+def test_a_race_that_goes_on_shows_its_losses_as_losses(tmp_path: Path) -> None:
+    """No point has ended: the scores are of what is on record so far."""
+    known = found(tmp_path)
+    race = [
+        dataclasses.replace(
+            row,
+            sweep=[
+                dataclasses.replace(
+                    scored,
+                    record=None,
+                    score=-0.25,
+                    trial=dataclasses.replace(scored.trial, task="rosenbrock"),
+                )
+                for scored in row.sweep
+            ],
+        )
+        for row in known.rows
+    ]
+    chart = sweep_chart(known.study, race, row_lines(known.study, race))
+    assert chart is not None
+    assert chart.variants[0].data[0]["y"] == [0.25, 0.25, 0.25]
+
+
+def test_an_axis_has_no_end_at_infinity(tmp_path: Path) -> None:
+    """Squares of such values are beyond a float; Plotly would be handed what JSON has not."""
+    known = found(tmp_path, ends=lambda trial: accuracy(*(1e300 * trial.seed for _ in range(4))))
+    with np.errstate(over="ignore", invalid="ignore"):
+        chart = curve_chart(known.study, known.rows, row_lines(known.study, known.rows))
+    assert chart is not None
+    script_json(chart.to_json())
 
 
 def test_rows_that_differ_in_another_swept_setting_are_lines_of_their_own(tmp_path: Path) -> None:
