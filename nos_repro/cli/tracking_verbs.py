@@ -53,12 +53,18 @@ def saying_how_to_sync(asked: str, root: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        waiting = [] if asked == "off" else unsynced(root)
-        if waiting:
-            where = shlex.quote(str(root / "wandb"))
-            number = f"{len(waiting)} part{'s' * (len(waiting) > 1)} of runs"
-            print(f"W&B: {number} on this disk only; to upload:  wandb sync {where}/offline-run-*",
-                  file=sys.stderr)  # fmt: skip
+        if asked != "off":
+            say_how_to_sync(root)
+
+
+def say_how_to_sync(root: Path) -> None:
+    """One line where runs wait on this disk; nothing where none do."""
+    waiting = unsynced(root)
+    if waiting:
+        where = shlex.quote(str(root / "wandb"))
+        number = f"{len(waiting)} part{'s' * (len(waiting) > 1)} of runs"
+        print(f"W&B: {number} on this disk only; to upload:  wandb sync {where}/offline-run-*",
+              file=sys.stderr)  # fmt: skip
 
 
 def unsynced(root: Path) -> list[Path]:

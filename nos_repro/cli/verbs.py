@@ -152,6 +152,7 @@ def cancel(options: argparse.Namespace) -> int:
 
 
 def status(options: argparse.Namespace) -> int:
+    from nos_repro.cli.tracking_verbs import say_how_to_sync
     from nos_repro.report.status import study_status
 
     history = history_of(options)
@@ -159,9 +160,11 @@ def status(options: argparse.Namespace) -> int:
         from nos_repro.report.search_status import search_status
 
         print(search_status(history))
+        say_how_to_sync(history.folder)
         return 0
     study, store = open_study(options)
     print(study_status(study, store))
+    say_how_to_sync(store.root)
     return 0
 
 

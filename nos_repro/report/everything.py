@@ -3,13 +3,14 @@ claims. What cannot be read is named, and loses nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import NosError
-from nos_repro.experiments.files import write_atomically
+from nos_repro.experiments.files import StoreError, write_atomically
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
@@ -181,11 +182,24 @@ def _study_words(found: FoundStudy) -> str:
 
 def write_everything(everything: Everything) -> Iterator[Path]:
     """Writes the tables and figures of every study and search beside its records, and the claims
-    where all their records could be read. Raises StoreError."""
-    for found in everything.studies:
-        yield from write_report(found.study, found.rows, found.store.root)
-    for history in everything.searches:
-        yield from write_search_report(history)
+    where all their records could be read. What cannot be written is named, and loses nothing
+    else. Raises StoreError where the disk refuses, for it would refuse the rest too."""
+    works: list[tuple[str, Callable[[], list[Path]]]] = [
+        (f"{f.study.study}, scale {f.study.scale}",
+         partial(write_report, f.study, f.rows, f.store.root))
+        for f in everything.studies
+    ]  # fmt: skip
+    works += [
+        (f"{h.asked.search}, scale {h.asked.scale}", partial(write_search_report, h))
+        for h in everything.searches
+    ]
+    for what, work in works:
+        try:
+            yield from work()
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 whatever is odd, the rest is written
+            everything.leave_out(what, error)
     if not everything.broken:
         path = everything.root / "claims.md"
         write_atomically(path, claims_file(everything.judged))

@@ -146,6 +146,19 @@ def test_a_page_that_cannot_be_made_is_named_and_loses_no_other(
     assert "search-smoke.html" not in index
 
 
+def test_a_table_that_cannot_be_written_is_named_and_loses_no_other(tmp_path: Path, capsys) -> None:
+    fill(tmp_path)
+    searched = Folder(tmp_path)
+    searched.write({**SESSION, "libraries": ["torch"]})
+    searched.fill(5, lambda source, number, rule: ("healthy", 0.5))
+    assert main(["report", "--all", "--results", str(tmp_path), "--write"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("warning: search, scale smoke: AttributeError: ") == 1
+    assert "claims.md was not written" in said
+    assert "wrote" in said
+    assert (tmp_path / "icml_figure5/smoke/table.md").exists()
+
+
 def test_a_search_that_does_not_say_its_threads_is_counted_as_one(tmp_path: Path) -> None:
     searched = Folder(tmp_path)
     searched.write({key: value for key, value in SESSION.items() if key != "threads"})
