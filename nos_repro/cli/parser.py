@@ -51,8 +51,8 @@ def make_parser() -> argparse.ArgumentParser:
     _rows_argument(report)
     _format_argument(report)
     report.add_argument("--all", action="store_true",
-                        help="every study and search that has records, at every scale, in place of"
-                        " CONFIG: a line each")  # fmt: skip
+                        help="every study and search that has records, at every scale: a line each;"
+                        " each CONFIG is one of your own, beside those that ship")  # fmt: skip
     report.add_argument("--write", action="store_true",
                         help="also write tables and figure beside the records; with --all also the"
                         " claims")  # fmt: skip

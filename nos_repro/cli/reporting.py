@@ -83,13 +83,12 @@ def _page(options: argparse.Namespace, name: str) -> Path | None:
 
 def _words(options: argparse.Namespace) -> str:
     """What names the study again on a command line, here or elsewhere."""
-    from nos_repro.experiments.settings_file import find_config, shipped
+    from nos_repro.experiments.settings_file import find_config
+    from nos_repro.report.places import config_words
 
-    path = find_config(options.config)
-    ships = path.resolve() in {each.resolve() for each in shipped().values()}
-    config = f"configs/{path.name}" if ships else path.name
+    config = config_words(find_config(options.config))
     rows = [word for row in options.rows for word in ("--rows", row)]
-    return shlex.join([config, "--scale", options.scale, *options.overrides, *rows])
+    return f"{config} {shlex.join(['--scale', options.scale, *options.overrides, *rows])}"
 
 
 def _report_all(options: argparse.Namespace) -> int:
@@ -99,7 +98,7 @@ def _report_all(options: argparse.Namespace) -> int:
 
     _check_all(options)
     check_results(options.results)
-    everything = read_everything(claim_results(options))
+    everything = read_everything(claim_results(options, *options.overrides))
     print("\n".join(summary(everything)))
     if options.write:
         _write_all(everything)
@@ -113,9 +112,8 @@ def _report_all(options: argparse.Namespace) -> int:
 
 
 def _check_all(options: argparse.Namespace) -> None:
-    """`--all` takes no choice among what there is."""
+    """`--all` takes files beside those that ship, and no choice among what there is."""
     given = {
-        "CONFIG": options.overrides,
         "--scale": options.scale,
         "--rows": options.rows,
     }

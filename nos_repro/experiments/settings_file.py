@@ -38,6 +38,24 @@ def shipped() -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def named(configs: Sequence[str]) -> dict[str, Path]:
+    """The given files by the names of what they state, beside those that ship.
+
+    Raises ConfigError where a file cannot be read, or a name is another file's already.
+    """
+    found = shipped()
+    for given in configs:
+        path = find_config(given)
+        values = read_values(path)
+        name = str(values.get("study", values.get("search", path.stem)))
+        if name in found:
+            same = found[name].resolve() == path.resolve()
+            nearest = "leave it out" if same else "give it another name"
+            raise ConfigError(f"{given}: {name} is there already, {found[name].name}; {nearest}")
+        found[name] = path
+    return found
+
+
 def read_values(path: Path) -> dict[str, Any]:
     """What the file says. Raises ConfigError where it cannot be read or is no mapping."""
     try:

@@ -14,14 +14,14 @@ from nos_repro.experiments.files import StoreError, write_atomically
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
-from nos_repro.experiments.settings_file import is_search, shipped
+from nos_repro.experiments.settings_file import is_search
 from nos_repro.experiments.store import Store
 from nos_repro.report.claims.evidence import Finding
 from nos_repro.report.claims.judge import Judged, judge_claim
 from nos_repro.report.claims.listed import Claim, claims
 from nos_repro.report.claims.page import claims_file
 from nos_repro.report.claims.results import Results
-from nos_repro.report.places import by_name
+from nos_repro.report.places import by_name, config_words
 from nos_repro.report.search_history import History
 from nos_repro.report.search_report import write_search_report
 from nos_repro.report.table import is_complete
@@ -68,10 +68,12 @@ def threads_of(provenance: Mapping[str, Any]) -> int:
 
 @dataclass
 class Everything:
-    """``left_out`` says what of the folder is not shown, and ``broken`` whether any of that
-    should be: it has a file of settings and could not be read."""
+    """``files`` state the studies and searches, by their names. ``left_out`` says what of the
+    folder is not shown, and ``broken`` whether any of that should be: it has a file of settings
+    and could not be read."""
 
     root: Path
+    files: Mapping[str, Path]
     studies: list[FoundStudy] = field(default_factory=list)
     searches: list[History] = field(default_factory=list)
     judged: list[Judged] = field(default_factory=list)
@@ -84,6 +86,10 @@ class Everything:
         own = [problem for found in self.studies for problem in found.store.problems]
         return own + [problem for history in self.searches for problem in history.problems]
 
+    def words(self, name: str, scale: str) -> str:
+        """What names a study or search of these again on a command line."""
+        return f"{config_words(self.files[name])} --scale {scale}"
+
     def leave_out(self, what: str, error: Exception) -> None:
         """Says that ``what`` cannot be shown, and why."""
         self.left_out.append(f"{what}: {self.said(error)}")
@@ -92,14 +98,14 @@ class Everything:
     def said(self, error: Exception) -> str:
         """An error on one line, folders by their names, for a page is read elsewhere too."""
         text = str(error) if isinstance(error, NosError) else f"{type(error).__name__}: {error}"
-        folders = {path.parent for path in shipped().values()}
+        folders = {path.parent for path in self.files.values()}
         return " ".join(by_name(text, self.root, *folders).split())
 
 
 def read_everything(results: Results) -> Everything:
-    """Every study and search that ships, at every scale that has anything."""
-    everything = Everything(results.root)
-    for name, path in shipped().items():
+    """Every study and search of ``results.files``, at every scale that has anything."""
+    everything = Everything(results.root, results.files)
+    for name, path in results.files.items():
         try:
             scales = results.scales(name)
         except NosError as error:
@@ -126,7 +132,7 @@ def _study(results: Results, name: str, scale: str) -> FoundStudy:
 
 def _strangers(results: Results) -> Iterator[str]:
     """Folders that no file of settings stands behind."""
-    known = shipped()
+    known = results.files
     folders = sorted(path for path in results.root.glob("*") if path.is_dir())
     for folder in folders:
         if folder.name in known:
@@ -137,7 +143,7 @@ def _strangers(results: Results) -> Iterator[str]:
         elif folder.name != BENCH and not folder.name.startswith("."):
             yield (
                 f"{folder.name}: no study or search of that name ships with the suite; `report"
-                " CONFIG` shows one of your own"
+                " --all CONFIG` shows one of your own too"
             )
 
 

@@ -6,6 +6,8 @@ import re
 import shlex
 from pathlib import Path
 
+from nos_repro.experiments.settings_file import shipped
+
 # fmt: off
 QUOTED = re.compile(r"""(['"])/(?:[^'"\n]*/)?([^'"/\n]+)/?\1""")
 BARE = re.compile(r"""(?<![\w<./~)\]}-])(?:file://)?/(?:[^\s/'"<>:,;]+/)+([^\s/'"<>:,;]*)""")
@@ -27,6 +29,12 @@ def last_parts(text: str) -> str:
 
 def _last(found: re.Match[str]) -> str:
     return found[1] or Path(found[0]).name
+
+
+def config_words(config: Path) -> str:
+    """What a command says of a study's or search's file."""
+    ships = config.resolve() in {each.resolve() for each in shipped().values()}
+    return shlex.quote(f"configs/{config.name}" if ships else config.name)
 
 
 def results_words(results: Path) -> str:

@@ -59,6 +59,35 @@ def test_a_folder_that_nothing_stands_behind_is_named(tmp_path: Path) -> None:
     assert left[1].startswith("my_study: no study or search of that name")
 
 
+def test_files_of_ones_own_are_shown_beside_those_that_ship(tmp_path: Path, capsys) -> None:
+    results = tmp_path / "results"
+    fill(results)
+    shutil.copytree(results / "icml_figure5", results / "mine")
+    own = tmp_path / "my study.yaml"
+    text = (ROOT / "configs/icml_figure5.yaml").read_text()
+    own.write_text(text.replace("study: icml_figure5", "study: mine"))
+    words = ["report", "--all", str(own), "--results", str(results), "--html", str(tmp_path / "p")]
+    assert main(words) == 0
+    printed = capsys.readouterr()
+    assert "mine          smoke  6 of 6 rows complete, 12 trials" in printed.out
+    assert "warning" not in printed.err
+    assert (
+        "report --all &#39;my study.yaml&#39; --html DIR" in (tmp_path / "p/index.html").read_text()
+    )
+    page = (tmp_path / "p/mine-smoke.html").read_text()
+    assert "run &#39;my study.yaml&#39; --scale smoke" in page
+
+
+def test_a_file_of_ones_own_under_a_name_that_ships_is_refused(tmp_path: Path, capsys) -> None:
+    own = tmp_path / "copy.yaml"
+    shutil.copy(ROOT / "configs/icml_figure5.yaml", own)
+    assert main(["report", "--all", str(own), "--results", str(tmp_path)]) == 2
+    assert (
+        "icml_figure5 is there already, icml_figure5.yaml; give it another name"
+        in capsys.readouterr().err
+    )
+
+
 def test_a_corrupt_line_is_a_problem_and_loses_nothing_else(tmp_path: Path, capsys) -> None:
     path = fill(tmp_path)
     with path.open("a") as file:
@@ -220,7 +249,7 @@ def test_of_an_absolute_path_a_page_has_the_last_part(text: str, left: str) -> N
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--all", "table2"], "leave out CONFIG"),
+        (["--all", "table2"], "table2 is there already, table2.yaml; leave it out"),
         (["--all", "--scale", "small"], "leave out --scale"),
         (["--all", "--rows", "SGD"], "leave out --rows"),
         (["--all", "--format", "latex"], "leave it out beside --all"),

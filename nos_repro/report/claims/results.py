@@ -10,7 +10,7 @@ from typing import Any
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.schema import SCALES, Study
 from nos_repro.experiments.selection import Outcome, outcomes
-from nos_repro.experiments.settings_file import find_config, read_values
+from nos_repro.experiments.settings_file import read_values, shipped
 from nos_repro.experiments.store import Store
 from nos_repro.report.claims.evidence import Finding
 from nos_repro.report.search_history import History, read_history
@@ -22,11 +22,13 @@ Rows = dict[str, Outcome]
 class Results:
     """A results folder. ``handed`` are the tests that a room downstream of this one has.
 
-    ``problems`` are what could not be read, a sentence each.
+    ``files`` state the studies and searches, by their names; ``problems`` are what could not be
+    read, a sentence each.
     """
 
     root: Path
     handed: Mapping[str, Callable[..., Finding]] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=shipped)
     problems: list[str] = field(default_factory=list)
     _scales: dict[str, list[str]] = field(default_factory=dict)
     _studies: dict[tuple[str, str], tuple[Study, Rows]] = field(default_factory=dict)
@@ -36,7 +38,7 @@ class Results:
     def scales(self, name: str) -> list[str]:
         """The scales at which there is anything of a study or search, `paper` first."""
         if name not in self._scales:
-            known = read_values(find_config(name)).get("scales", {})
+            known = read_values(self.files[name]).get("scales", {})
             begun = [s for s in SCALES if s in known and self._begun(self.root / name / s)]
             self._scales[name] = begun
         return self._scales[name]
@@ -48,7 +50,7 @@ class Results:
     def study(self, name: str, scale: str) -> tuple[Study, Rows]:
         """A study and what the records say of its rows."""
         if (name, scale) not in self._studies:
-            study = load_study(find_config(name), scale=scale)
+            study = load_study(self.files[name], scale=scale)
             store = Store(self.root, name, scale)
             rows = {outcome.name: outcome for outcome in outcomes(study, store)}
             self.problems += store.problems
@@ -64,7 +66,7 @@ class Results:
     def history(self, name: str, scale: str) -> History:
         """A search, as far as its logs tell it."""
         if (name, scale) not in self._histories:
-            history = read_history(find_config(name), self.root, scale=scale)
+            history = read_history(self.files[name], self.root, scale=scale)
             self.problems += history.problems
             self._histories[name, scale] = history
         return self._histories[name, scale]

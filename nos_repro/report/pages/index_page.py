@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nos_repro.experiments.settings_file import shipped
 from nos_repro.report.claims.evidence import VERDICTS as CLAIM_VERDICTS
 from nos_repro.report.everything import Everything, FoundStudy, threads_of
 from nos_repro.report.pages.benchmarks import Benchmark
 from nos_repro.report.pages.claim_lines import ClaimLine
 from nos_repro.report.pages.sparkline import Spark, search_spark, study_spark
 from nos_repro.report.pages.tables import Badge, counts
-from nos_repro.report.places import by_name, results_words
+from nos_repro.report.places import by_name, config_words, results_words
 from nos_repro.report.search_history import History
 from nos_repro.report.table import STATE, is_complete, show, sign_of
 from nos_repro.report.verdict import VERDICTS
@@ -93,8 +94,14 @@ def index_page(
         left_out=everything.left_out,
         problems=[by_name(text, everything.root) for text in everything.problems],
         hours=sum(card.hours for card in (*studies, *searches)),
-        command=f"python -m nos_repro report --all{results_words(everything.root)}",
+        command=_command(everything),
     )
+
+
+def _command(everything: Everything) -> str:
+    own = set(everything.files) - set(shipped())
+    words = "".join(f" {config_words(everything.files[name])}" for name in sorted(own))
+    return f"python -m nos_repro report --all{words}{results_words(everything.root)}"
 
 
 def study_card(found: FoundStudy) -> Card:

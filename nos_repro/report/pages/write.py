@@ -66,8 +66,9 @@ def pages(everything: Everything) -> Iterator[tuple[str, bytes]]:
     studies, searches = [], []
     for found in everything.studies:
         name = file_of(found.study.study, found.study.scale)
+        words = everything.words(found.study.study, found.study.scale)
         try:
-            one = study_page(found, claims=_of(claims, name), index=INDEX)
+            one = study_page(found, words=words, claims=_of(claims, name), index=INDEX)
             data, card = render("study.html", one, one.charts), study_card(found)
         except Exception as error:  # noqa: BLE001 whatever is odd, the rest is shown
             everything.leave_out(f"{found.study.study}, scale {found.study.scale}", error)
@@ -76,8 +77,9 @@ def pages(everything: Everything) -> Iterator[tuple[str, bytes]]:
         yield name, data
     for history in everything.searches:
         name = file_of(history.asked.search, history.asked.scale)
+        words = everything.words(history.asked.search, history.asked.scale)
         try:
-            other = search_page(history, claims=_of(claims, name), index=INDEX)
+            other = search_page(history, words=words, claims=_of(claims, name), index=INDEX)
             data, card = render("search.html", other, other.charts), search_card(history)
         except Exception as error:  # noqa: BLE001 as above
             everything.leave_out(f"{history.asked.search}, scale {history.asked.scale}", error)
