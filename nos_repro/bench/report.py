@@ -1,4 +1,4 @@
-"""`report` and `verdicts` over 10,000 records: do they keep to two seconds?
+"""`report`, its pages, and `verdicts` over 10,000 records: do they keep to two seconds?
 
 The real commands, each in a fresh process, on a study of 100 rows of 100 trials whose records are
 made up: a grid of 90 points a row and ten repeats. What is timed begins where the libraries are
@@ -34,7 +34,8 @@ BUDGET_SECONDS = 2.0
 
 CHILD = """
 import sys, time
-import nos_repro.report.table, nos_repro.report.verdict_table
+import nos_repro.report.everything, nos_repro.report.verdict_table
+import nos_repro.report.pages.write
 from nos_repro.cli import main
 from nos_repro.tasks import find_task
 find_task("convnet")
@@ -51,18 +52,23 @@ def report() -> Iterator[Row]:
         config = Path(folder) / "many.yaml"
         config.write_text(json.dumps(many()))
         study = load_study(config)
-        commands = {}
-        for points in (SHORT, LONG):
+        commands, budgets = {}, {}
+        for points, budget in ((SHORT, BUDGET_SECONDS), (LONG, None)):
             results = Path(folder) / str(points)
             number = fill(study, results, points)
             what = f"{number:,} records, curves of {points} points"
-            for verb in ("report", "verdicts"):
-                commands[f"{verb}: {what}"] = _Command(verb, config, results)
+            pages = str(Path(folder) / "pages")
+            for name, words in {
+                "report": ["report", str(config)],
+                "verdicts": ["verdicts", str(config)],
+                "report --all": ["report", "--all", str(config)],
+                "report --all --html": ["report", "--all", str(config), "--html", pages],
+            }.items():
+                commands[f"{name}: {what}"] = _Command(*words, "--results", str(results))
+                budgets[f"{name}: {what}"] = budget
         interleave(commands, rounds=ROUNDS, warmup=0)
-    for (what, command), budget in zip(
-        commands.items(), [BUDGET_SECONDS] * 2 + [None] * 2, strict=True
-    ):
-        yield Row(what, Ratio.of(command.seconds, "s"), at_most=budget)
+    for what, command in commands.items():
+        yield Row(what, Ratio.of(command.seconds, "s"), at_most=budgets[what])
     loading = [seconds for command in commands.values() for seconds in command.loading]
     yield Row("before that: Python, torch, Lightning", Ratio.of(loading, "s"))
 
@@ -70,8 +76,8 @@ def report() -> Iterator[Row]:
 class _Command:
     """A command in a process of its own, which says the seconds that it took."""
 
-    def __init__(self, verb: str, config: Path, results: Path) -> None:
-        self.words = (verb, str(config), "--results", str(results))
+    def __init__(self, *words: str) -> None:
+        self.words = words
         self.loading: list[float] = []
         self.seconds: list[float] = []
 

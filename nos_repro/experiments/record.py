@@ -129,7 +129,7 @@ class Record:
         The traceback of a failure stays in the trial's folder: it names this machine's paths.
         """
         if len(self.metrics) <= FIRST_POINTS + points + 2 + 2 * len(self.rungs):
-            return dataclasses.replace(self, traceback="")
+            return dataclasses.replace(self, traceback="") if self.traceback else self
         stride = math.ceil(len(self.metrics) / points)
         keep = {*range(FIRST_POINTS), *range(0, len(self.metrics), stride), len(self.metrics) - 1}
         scored = [i for i, p in enumerate(self.metrics) if f"val_{self.metric}" in p]

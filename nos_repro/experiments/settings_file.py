@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
+import io
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -46,7 +49,10 @@ def named(configs: Sequence[str]) -> dict[str, Path]:
     found = shipped()
     for given in configs:
         path = find_config(given)
-        values = read_values(path)
+        try:
+            values = read_values(path)
+        except ConfigError as error:
+            raise ConfigError(f"{given}: {error}") from None
         name = str(values.get("study", values.get("search", path.stem)))
         if name in found:
             same = found[name].resolve() == path.resolve()
@@ -59,7 +65,7 @@ def named(configs: Sequence[str]) -> dict[str, Path]:
 def read_values(path: Path) -> dict[str, Any]:
     """What the file says. Raises ConfigError where it cannot be read or is no mapping."""
     try:
-        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        values = copy.deepcopy(_parsed(path.read_text("utf-8")))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}") from None
     except (YAMLError, OmegaConfBaseException) as error:
@@ -69,6 +75,12 @@ def read_values(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError("not a study: expected keys such as study, task, rows")
     return {str(key): value for key, value in values.items()}
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(text: str) -> Any:
+    """A verb asks a file several things, and YAML is slow."""
+    return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=True)
 
 
 def is_search(path: Path) -> bool:

@@ -80,6 +80,9 @@ def test_files_of_ones_own_are_shown_beside_those_that_ship(tmp_path: Path, caps
 
 def test_a_file_of_ones_own_under_a_name_that_ships_is_refused(tmp_path: Path, capsys) -> None:
     own = tmp_path / "copy.yaml"
+    own.write_text("study: [")
+    assert main(["report", "--all", str(own), "--results", str(tmp_path)]) == 2
+    assert f"{own}: not valid YAML" in capsys.readouterr().err
     shutil.copy(ROOT / "configs/icml_figure5.yaml", own)
     assert main(["report", "--all", str(own), "--results", str(tmp_path)]) == 2
     assert (

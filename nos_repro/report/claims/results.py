@@ -38,9 +38,9 @@ class Results:
     def scales(self, name: str) -> list[str]:
         """The scales at which there is anything of a study or search, `paper` first."""
         if name not in self._scales:
-            known = read_values(self.files[name]).get("scales", {})
-            begun = [s for s in SCALES if s in known and self._begun(self.root / name / s)]
-            self._scales[name] = begun
+            begun = [s for s in SCALES if self._begun(self.root / name / s)]
+            known = read_values(self.files[name]).get("scales", {}) if begun else {}
+            self._scales[name] = [scale for scale in begun if scale in known]
         return self._scales[name]
 
     @staticmethod

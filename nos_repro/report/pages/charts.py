@@ -20,7 +20,7 @@ Layout = dict[str, Any]
 # fmt: off
 DASHES = ("solid", "8px,3px", "2px,2px", "8px,3px,2px,3px", "14px,5px")
 """Plotly's words for the dashes of a figure."""
-UNSAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 # fmt: on
 
 
@@ -120,4 +120,6 @@ def spans_decades(values: Iterable[float]) -> bool:
 def script_json(values: Any) -> str:
     """JSON for a `<script>`: whatever it holds, it neither ends the element nor begins another."""
     text = json.dumps(values, separators=(",", ":"), allow_nan=False)
-    return text.translate(UNSAFE)
+    for character, written in UNSAFE.items():  # `translate` takes twenty times as long
+        text = text.replace(character, written)
+    return text

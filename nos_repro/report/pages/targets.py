@@ -16,13 +16,19 @@ Scott, A note on performance profiles, ACM TOMS 43, 2016).
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.selection import Outcome
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -36,12 +42,29 @@ class Run:
 
     def time(self, target: float) -> float:
         """Epochs until it is as good as ``target``; infinite where it never is."""
-        return next((epoch for epoch, value in self.points if value >= target), math.inf)
+        return float(self.times([target])[0])
 
     def seconds(self, target: float) -> float:
         """The same in seconds, as if all of its epochs had taken the same time."""
-        time = self.time(target)
-        return time * self.epoch_seconds if math.isfinite(time) else math.inf
+        return float(self.times([target], seconds=True)[0])
+
+    def times(self, targets: Sequence[float], *, seconds: bool = False) -> Floats:
+        """Epochs, or seconds, to each of ``targets``."""
+        epochs, best = self._bests
+        pace = self.epoch_seconds if seconds else 1.0
+        times: Floats = np.append(epochs * pace, math.inf)[np.searchsorted(best, targets)]
+        return times
+
+    @functools.cached_property
+    def _bests(self) -> tuple[Floats, Floats]:
+        """Each epoch that is better than all before it, and its value."""
+        epochs: list[float] = []
+        best: list[float] = []
+        for epoch, value in self.points:
+            if value > (best[-1] if best else -math.inf):
+                epochs.append(epoch)
+                best.append(value)
+        return np.array(epochs), np.array(best)
 
 
 @dataclass(frozen=True)
@@ -110,30 +133,26 @@ def target_of(rows: Sequence[Racer], share: float) -> float:
 def profiles(rows: Sequence[Racer], *, seconds: bool = False) -> Profiles:
     """The performance profiles over all targets and runs."""
     runs = min((len(row.runs) for row in rows), default=0)
-    ratios: list[list[float]] = [[] for _ in rows]
-    unsolved = 0
-    for target in targets(rows):
-        for k in range(runs):
-            times = [r.runs[k].seconds(target) if seconds else r.runs[k].time(target) for r in rows]
-            best = min(times)
-            if math.isinf(best):
-                unsolved += 1
-                continue
-            for own, time in zip(ratios, times, strict=True):
-                own.append(_ratio(time, best))
-    problems = len(ratios[0]) if ratios else 0
-    found = [_profile(row.number, own) for row, own in zip(rows, ratios, strict=True)]
-    return Profiles(found, problems, unsolved)
+    goals = targets(rows)
+    times = np.array(
+        [[run.times(goals, seconds=seconds) for run in row.runs[:runs]] for row in rows]
+    ).reshape(len(rows), runs * len(goals))
+    solved = np.isfinite(times).any(axis=0)
+    found = _profiles(rows, times[:, solved]) if rows else []
+    return Profiles(found, int(solved.sum()), int((~solved).sum()))
 
 
-def _ratio(time: float, best: float) -> float:
-    """A time over the fastest; where that took none at all, only another such is as fast."""
-    if best == 0:
-        return 1.0 if time == 0 else math.inf
-    return time / best
+def _profiles(rows: Sequence[Racer], times: Floats) -> list[Profile]:
+    """``times``: (rows, problems). Where the fastest took no time at all, only another such is as
+    fast."""
+    best = times.min(axis=0)
+    ratios = np.full_like(times, math.inf)
+    np.divide(times, best, out=ratios, where=best > 0)
+    ratios[times == best] = 1.0
+    return [_profile(row.number, own) for row, own in zip(rows, ratios, strict=True)]
 
 
-def _profile(number: int, ratios: Sequence[float]) -> Profile:
-    taus = sorted({1.0, *(ratio for ratio in ratios if math.isfinite(ratio))})
-    shares = [sum(ratio <= tau for ratio in ratios) / max(1, len(ratios)) for tau in taus]
-    return Profile(number, taus, shares)
+def _profile(number: int, ratios: Floats) -> Profile:
+    taus = np.union1d([1.0], ratios[np.isfinite(ratios)])
+    shares = np.searchsorted(np.sort(ratios), taus, side="right") / max(1, len(ratios))
+    return Profile(number, taus.tolist(), shares.tolist())
