@@ -145,9 +145,22 @@ def test_fused_is_the_reference(rule: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", [*TABLE6, *MORE])
 def test_fused_is_the_reference_for_every_rule_of_table_6(rule: str) -> None:
-    for dtype, tolerance in [(torch.float64, 1e-10), (torch.float32, 1e-4)]:
-        own = trajectory(rule, dtype, fused=True)
-        assert agree(own, trajectory(rule, dtype, foreach=False), tolerance)
+    exact = trajectory(rule, torch.float64, foreach=False)
+    assert agree(trajectory(rule, torch.float64, fused=True), exact, 1e-10)
+    own = trajectory(rule, torch.float32, fused=True)
+    reference = trajectory(rule, torch.float32, foreach=False)
+    assert agree(own, reference, 1e-4) or as_exact(own, reference, exact)
+
+
+def as_exact(own: list[Tensor], reference: list[Tensor], exact: list[Tensor]) -> bool:
+    """Whether ``own`` errs no more than twice as far as ``reference`` does. A gradient that weight
+    decay all but cancels makes a huge step by 1 / g of whatever its last bit is."""
+
+    def worst(found: list[Tensor]) -> list[float]:
+        errors = [((x - y) / (1 + y.abs())).abs() for x, y in zip(found, exact, strict=True)]
+        return [float(error.max()) if error.numel() else 0.0 for error in errors]
+
+    return all(e <= max(1e-4, 2 * r) for e, r in zip(worst(own), worst(reference), strict=True))
 
 
 def test_fused_bfloat16_is_the_reference() -> None:
