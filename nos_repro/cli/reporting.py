@@ -47,11 +47,12 @@ def _report_study(options: argparse.Namespace) -> int:
         _say_written(*write_report(study, rows, store.root))
     if page is not None:
         from nos_repro.report.everything import FoundStudy
-        from nos_repro.report.pages.write import write_study
+        from nos_repro.report.pages.study_page import study_page
+        from nos_repro.report.pages.write import write_page
         from nos_repro.report.verdict import judge_study
 
         found = FoundStudy(study, rows, store, judge_study(study, rows))
-        write_study(found, page, _words(options))
+        write_page(study_page(found, _words(options)), page)
         _say_written(page)
     say_problems(store)
     return 0
@@ -65,9 +66,10 @@ def _report_search(history: History, options: argparse.Namespace) -> int:
     if options.write:
         _say_written(*write_search_report(history))
     if page is not None:
-        from nos_repro.report.pages.write import write_search
+        from nos_repro.report.pages.search_page import search_page
+        from nos_repro.report.pages.write import write_page
 
-        write_search(history, page, _words(options))
+        write_page(search_page(history, _words(options)), page)
         _say_written(page)
     return 0
 

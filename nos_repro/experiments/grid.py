@@ -18,6 +18,10 @@ class Point:
 
     values: tuple[tuple[str, Any], ...]
 
+    @property
+    def lr(self) -> float:
+        return float(dict(self.values)["lr"])
+
     def __str__(self) -> str:
         return " ".join(
             f"{key}={value:g}" if isinstance(value, int | float) else f"{key}={value}"

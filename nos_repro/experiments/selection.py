@@ -79,6 +79,9 @@ class Outcome:
     def trials(self) -> list[Trial]:
         return [scored.trial for scored in self.sweep] + [trial for trial, _ in self.repeats]
 
+    def is_chosen(self, scored: Scored) -> bool:
+        return self.chosen is not None and scored.point == self.chosen.point
+
     @property
     def counting(self) -> list[Record]:
         """The records that the row's cells are made of."""

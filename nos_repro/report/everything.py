@@ -3,9 +3,9 @@ claims. What cannot be read is named, and loses nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,7 @@ class FoundStudy:
 
     @property
     def core_hours(self) -> float:
-        return core_hours(self.records)
-
-
-def core_hours(records: list[Record]) -> float:
-    return sum(r.seconds * threads_of(r.provenance) for r in records) / 3600
+        return sum(r.seconds * threads_of(r.provenance) for r in self.records) / 3600
 
 
 def threads_of(provenance: Mapping[str, Any]) -> int:
@@ -90,6 +86,19 @@ class Everything:
         """What names a study or search of these again on a command line."""
         return f"{config_words(self.files[name])} --scale {scale}"
 
+    @contextmanager
+    def apart(
+        self, name: str, scale: str, *, but: tuple[type[Exception], ...] = ()
+    ) -> Iterator[None]:
+        """Whatever goes wrong with a study or search within, it is named and loses nothing else;
+        ``but`` is raised."""
+        try:
+            yield
+        except but:
+            raise
+        except Exception as error:  # noqa: BLE001 whatever is odd or damaged, the rest is shown
+            self.leave_out(f"{name}, scale {scale}", error)
+
     def leave_out(self, what: str, error: Exception) -> None:
         """Says that ``what`` cannot be shown, and why."""
         self.left_out.append(f"{what}: {self.said(error)}")
@@ -112,13 +121,11 @@ def read_everything(results: Results) -> Everything:
             everything.leave_out(name, error)
             continue
         for scale in scales:
-            try:
+            with everything.apart(name, scale):
                 if is_search(path):
                     everything.searches.append(results.history(name, scale))
                 else:
                     everything.studies.append(_study(results, name, scale))
-            except Exception as error:  # noqa: BLE001 whatever is damaged, the rest is shown
-                everything.leave_out(f"{name}, scale {scale}", error)
     everything.left_out += _strangers(results)
     everything.judged = [_judged(claim, results, everything) for claim in claims()]
     return everything
@@ -151,7 +158,7 @@ def _judged(claim: Claim, results: Results, everything: Everything) -> Judged:
     """A claim whose records cannot be read has no verdict, and loses the others none."""
     try:
         return Judged(claim, judge_claim(claim, results))
-    except Exception as error:  # noqa: BLE001 as above
+    except Exception as error:  # noqa: BLE001 as in `apart`
         said = everything.said(error)
         if not any(line.endswith(said) for line in everything.left_out):  # many claims, one file
             everything.leave_out(f"claim {claim.id}", error)
@@ -190,22 +197,12 @@ def write_everything(everything: Everything) -> Iterator[Path]:
     """Writes the tables and figures of every study and search beside its records, and the claims
     where all their records could be read. What cannot be written is named, and loses nothing
     else. Raises StoreError where the disk refuses, for it would refuse the rest too."""
-    works: list[tuple[str, Callable[[], list[Path]]]] = [
-        (f"{f.study.study}, scale {f.study.scale}",
-         partial(write_report, f.study, f.rows, f.store.root))
-        for f in everything.studies
-    ]  # fmt: skip
-    works += [
-        (f"{h.asked.search}, scale {h.asked.scale}", partial(write_search_report, h))
-        for h in everything.searches
-    ]
-    for what, work in works:
-        try:
-            yield from work()
-        except StoreError:
-            raise
-        except Exception as error:  # noqa: BLE001 whatever is odd, the rest is written
-            everything.leave_out(what, error)
+    for found in everything.studies:
+        with everything.apart(found.study.study, found.study.scale, but=(StoreError,)):
+            yield from write_report(found.study, found.rows, found.store.root)
+    for history in everything.searches:
+        with everything.apart(history.asked.search, history.asked.scale, but=(StoreError,)):
+            yield from write_search_report(history)
     if not everything.broken:
         path = everything.root / "claims.md"
         write_atomically(path, claims_file(everything.judged))

@@ -31,6 +31,11 @@ def _last(found: re.Match[str]) -> str:
     return found[1] or Path(found[0]).name
 
 
+def file_of(name: str, scale: str) -> str:
+    """The page of a study or search."""
+    return f"{name}-{scale}.html"
+
+
 def config_words(config: Path) -> str:
     """What a command says of a study's or search's file."""
     ships = config.resolve() in {each.resolve() for each in shipped().values()}

@@ -26,14 +26,16 @@ NOT_RUN = "not run"
 
 @dataclass(frozen=True)
 class TrialLine:
-    """A trial behind a cell. ``value`` is of the column that chooses; ``remarks`` are what is to
-    be known of it: stale, failed with its reason, seconds."""
+    """A trial behind a cell. ``value`` is of the column that chooses; ``seconds`` is how
+    long it took, of one that has a record; ``remarks`` are what is to be known of it: stale, failed
+    with its reason."""
 
     stage: str
     id: str
     label: str
     status: str
     value: float | None
+    seconds: float | None
     chosen: bool = False
     remarks: list[str] = field(default_factory=list)
 
@@ -123,7 +125,7 @@ def value_of(scored: Scored) -> float:
 def _swept(outcome: Outcome, by: str, store: Store) -> Iterator[TrialLine]:
     for scored in outcome.sweep:
         value = value_of(scored) if math.isfinite(scored.score) else None
-        chosen = outcome.chosen is not None and scored.point == outcome.chosen.point
+        chosen = outcome.is_chosen(scored)
         yield _line("sweep", scored.trial, scored.record, value, store, chosen=chosen)
 
 
@@ -145,7 +147,6 @@ def _line(
 ) -> TrialLine:
     remarks = []
     if record is not None:
-        remarks.append(f"{record.seconds:.0f} s")
         if record.status != "finished" and record.reason:
             remarks.append(record.reason)
         if is_stale(record):
@@ -155,7 +156,8 @@ def _line(
     elif (store.folder(trial) / "checkpoint.pt").exists():
         remarks.append("interrupted, `run` goes on from its checkpoint")
     status = record.status if record is not None else NOT_RUN
-    return TrialLine(stage, trial.id, trial.label(), status, value, chosen, remarks)
+    seconds = record.seconds if record is not None else None
+    return TrialLine(stage, trial.id, trial.label(), status, value, seconds, chosen, remarks)
 
 
 def _problems(study: Study, outcome: Outcome, store: Store, known: Known) -> Iterator[str]:
@@ -223,7 +225,9 @@ def _grid(trials: Sequence[TrialLine]) -> Iterator[str]:
     for line in trials:
         value = "-" if line.value is None else f"{line.value:.6g}"
         mark = "*" if line.chosen else " "
-        remarks = f"  ({plain('; '.join(line.remarks))})" if line.remarks else ""
+        took = [] if line.seconds is None else [f"{line.seconds:.0f} s"]
+        words = took + line.remarks
+        remarks = f"  ({plain('; '.join(words))})" if words else ""
         yield (
             f"{mark} {line.stage:<6} {line.id}  {plain(line.label):<{width}}  {line.status:<8}"
             f"  {value:>10}{remarks}"

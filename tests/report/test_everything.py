@@ -319,7 +319,8 @@ def test_nothing_yet_is_said(tmp_path: Path, capsys) -> None:
 def test_no_secret_and_no_place_of_this_machine_is_on_a_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nos_repro.report.pages.write import write_study
+    from nos_repro.report.pages.study_page import study_page
+    from nos_repro.report.pages.write import write_page
 
     monkeypatch.setenv("WANDB_API_KEY", "secret-of-the-environment")
 
@@ -331,7 +332,7 @@ def test_no_secret_and_no_place_of_this_machine_is_on_a_page(
     known = found(tmp_path / "results", made_up_study(HOSTILE), broken)
     log = known.store.folder(known.rows[0].trials[0]) / "log.txt"
     log.write_text("what was said")
-    write_study(known, tmp_path / "page.html")
+    write_page(study_page(known, "tiny"), tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     assert "secret-of-the-environment" not in text
     assert str(tmp_path) not in text

@@ -72,6 +72,13 @@ def test_two_attempts_at_a_trial_are_one_run_with_all_its_points(server, tmp_pat
     assert server.summaries[name]["final_test"] == record["metrics"][-1]["test_accuracy"]
 
 
+def two_trials_finish(tmp_path, tracker):
+    for number in (0, 1):
+        folder = tmp_path / str(number)
+        run_trial(trial_of(number), folder, Conditions(tmp_path), tracker=tracker)
+        assert json.loads((folder / "record.json").read_text())["status"] == "finished"
+
+
 def test_a_server_that_does_not_answer_is_waited_for_once_and_fails_no_trial(
     tmp_path, monkeypatch, caplog
 ):
@@ -79,10 +86,7 @@ def test_a_server_that_does_not_answer_is_waited_for_once_and_fails_no_trial(
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setattr(connection, "ONLINE_SECONDS", 3.0)
     tracker = WandbRuns(STUDY, tmp_path / "tracked", "online")
-    for number in (0, 1):
-        folder = tmp_path / str(number)
-        run_trial(trial_of(number), folder, Conditions(tmp_path), tracker=tracker)
-        assert json.loads((folder / "record.json").read_text())["status"] == "finished"
+    two_trials_finish(tmp_path, tracker)
     assert caplog.text.count("W&B's server gives no run") == 1
     written = parts(tracker.folder)
     assert {part.run["run_id"] for part in written} == {
@@ -97,10 +101,7 @@ def test_a_server_that_takes_no_uploads_is_waited_for_once_and_fails_no_trial(
     server.takes.clear()
     monkeypatch.setattr(connection, "FINISH_SECONDS", 3.0)
     tracker = WandbRuns(STUDY, tmp_path / "tracked", "online")
-    for number in (0, 1):
-        folder = tmp_path / str(number)
-        run_trial(trial_of(number), folder, Conditions(tmp_path), tracker=tracker)
-        assert json.loads((folder / "record.json").read_text())["status"] == "finished"
+    two_trials_finish(tmp_path, tracker)
     assert caplog.text.count("W&B has not all of the run") == 1
     assert list(server.runs) == [f"tiny-smoke-{trial_of(0).id}"]
     (written,) = parts(tracker.folder)

@@ -79,7 +79,7 @@ class RatesTest:
 
 
 def _rate(outcome: Outcome) -> float | None:
-    return None if outcome.chosen is None else float(dict(outcome.chosen.point.values)["lr"])
+    return None if outcome.chosen is None else outcome.chosen.point.lr
 
 
 def _at_edge(outcome: Outcome) -> bool:

@@ -101,6 +101,21 @@ def layout(x: str, y: str, **more: Any) -> Layout:
     }
 
 
+def band(group: str, x: list[Any], low: list[Any], high: list[Any], fill: str) -> Trace:
+    """What lies between two lines; the pointer does not see it."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "legendgroup": group,
+        "x": x + x[::-1],
+        "y": high + low[::-1],
+        "fill": "toself",
+        "fillcolor": fill,
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+    }
+
+
 def shown(text: str) -> str:
     """``text`` as it reads, in Plotly's markup; `%{` would be a place to fill in."""
     return html.escape(text, quote=False).replace("%{", "%&#123;")

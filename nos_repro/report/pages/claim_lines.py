@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from nos_repro.report.claims.judge import Judged
 from nos_repro.report.claims.page import claim_tables
 from nos_repro.report.pages.tables import Badge, PageTable, page_table
+from nos_repro.report.places import file_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def claim_lines(judged: Sequence[Judged], pages: set[str]) -> list[ClaimLine]:
         source = each.claim.test.source if each.claim.test is not None else ""
         tables = claim_tables(each)[1:]
         for finding, table in zip(each.findings, tables, strict=True):
-            page = f"{source}-{finding.scale}.html"
+            page = file_of(source, finding.scale)
             lines.append(
                 ClaimLine(
                     each.claim.id,

@@ -14,6 +14,7 @@ from nos_repro.report.pages.charts import (
     Line,
     Trace,
     Variant,
+    band,
     layout,
     lines_of,
     short,
@@ -97,18 +98,7 @@ def _line(each: Curve, outcome: Outcome, line: Line) -> Trace:
 
 def _band(each: Curve, line: Line) -> Trace:
     low, high = short(each.mean - each.std), short(each.mean + each.std)
-    there = short(each.epochs)
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "legendgroup": line.key,
-        "x": there + there[::-1],
-        "y": high + low[::-1],
-        "fill": "toself",
-        "fillcolor": _faint(line.colour),
-        "line": {"width": 0},
-        "hoverinfo": "skip",
-    }
+    return band(line.key, short(each.epochs), low, high, _faint(line.colour))
 
 
 def _faint(colour: str) -> str:

@@ -10,9 +10,10 @@ from nos_repro.report.claims.evidence import VERDICTS as CLAIM_VERDICTS
 from nos_repro.report.everything import Everything, FoundStudy, threads_of
 from nos_repro.report.pages.benchmarks import Benchmark
 from nos_repro.report.pages.claim_lines import ClaimLine
+from nos_repro.report.pages.page import Page
 from nos_repro.report.pages.sparkline import Spark, search_spark, study_spark
 from nos_repro.report.pages.tables import Badge, counts
-from nos_repro.report.places import by_name, config_words, results_words
+from nos_repro.report.places import by_name, config_words, file_of, results_words
 from nos_repro.report.search_history import History
 from nos_repro.report.table import STATE, is_complete, show, sign_of
 from nos_repro.report.verdict import VERDICTS
@@ -38,8 +39,9 @@ class Card:
     remarks: list[str]
 
 
-@dataclass(frozen=True)
-class IndexPage:
+@dataclass(frozen=True, kw_only=True)
+class IndexPage(Page):
+    template = "index.html"
     studies: list[Card]
     searches: list[Card]
     benchmarks: list[Benchmark]
@@ -61,10 +63,6 @@ class IndexPage:
         studies = f"{len(self.studies)} stud{'ies' if len(self.studies) != 1 else 'y'}"
         searches = f"{len(self.searches)} search{'es' * (len(self.searches) != 1)}"
         return f"{studies}, {searches}, {self.hours:.1f} core-hours"
-
-
-def file_of(name: str, scale: str) -> str:
-    return f"{name}-{scale}.html"
 
 
 def index_page(

@@ -23,7 +23,6 @@ class BehindTrial:
 
     line: TrialLine
     seed: int
-    seconds: float | None
     commit: str
     log: str
     """"" where none lies here."""
@@ -44,7 +43,7 @@ class Behind:
     @property
     def without_log(self) -> int:
         """Trials whose records came with the repository."""
-        return sum(trial.seconds is not None and not trial.log for trial in self.trials)
+        return sum(trial.line.seconds is not None and not trial.log for trial in self.trials)
 
 
 def behind_rows(study: Study, outcomes: Sequence[Outcome], store: Store) -> list[Behind]:
@@ -71,10 +70,8 @@ def _trials(outcome: Outcome, why: Why, logs: Mapping[str, str]) -> Iterator[Beh
     for line, trial in zip(why.trials, outcome.trials, strict=True):
         record = records.get(line.id)
         commit = str(record.provenance.get("commit") or "unknown") if record is not None else "-"
-        seconds = record.seconds if record is not None else None
-        remarks = line.remarks[1:] if record is not None else line.remarks  # the first says seconds
-        log = logs.get(line.id, "")
-        yield BehindTrial(line, trial.seed, seconds, commit, log, list(map(last_parts, remarks)))
+        log, remarks = logs.get(line.id, ""), list(map(last_parts, line.remarks))
+        yield BehindTrial(line, trial.seed, commit, log, remarks)
 
 
 def _logs(store: Store) -> dict[str, str]:

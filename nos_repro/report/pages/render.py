@@ -9,14 +9,13 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-from collections.abc import Sequence
 from importlib import resources
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from nos_repro.report.pages.charts import Chart, script_json
+from nos_repro.report.pages.charts import script_json
+from nos_repro.report.pages.page import Page
 
 PACKAGE = "nos_repro.report.pages"
 
@@ -50,8 +49,9 @@ def _digest(script: str) -> str:
     return f"'sha256-{digest}'"
 
 
-def render(template: str, page: Any, charts: Sequence[Chart] = ()) -> bytes:
+def render(page: Page) -> bytes:
     """The file of a page; Plotly is in it where it has a chart."""
+    charts = page.charts
     scripts = [_plotly()] if charts else []
     scripts.append(_asset("page.js"))
     kinds = {trace["type"] for c in charts for v in c.variants for trace in v.data}
@@ -60,7 +60,7 @@ def render(template: str, page: Any, charts: Sequence[Chart] = ()) -> bytes:
         f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline';"
         f" script-src {' '.join(allowed)}; base-uri 'none'; form-action 'none'"
     )
-    text = _environment().get_template(template).render(
+    text = _environment().get_template(page.template).render(
         page=page,
         policy=policy,
         style=Markup(_asset("style.css")),

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nos_repro.report.pages.charts import Chart, Line, Trace, Variant, layout, short, shown
+from nos_repro.report.pages.charts import Chart, Line, Trace, Variant, band, layout, short, shown
 from nos_repro.report.search_course import (
     BASELINE,
     BEST,
@@ -41,7 +41,7 @@ def search_chart(history: History) -> Chart | None:
             lines.append(Line(name, name, colour, "dot"))
             data.append(_dots(history, name, colour, part))
     low, median, high, ninety = moving_quantiles(values, window, ends).T
-    data.append(_band(x, short(low), short(high)))
+    data.append(band("middle half", x, short(low), short(high), "rgba(86,180,233,0.22)"))
     lines.append(Line("middle half", "middle half", "#56B4E9", "solid"))
     drawn = (
         ("median", median, "#0072B2", "8px,3px", 1.3),
@@ -83,20 +83,6 @@ def _dots(history: History, name: str, colour: str, part: list[Any]) -> Trace:
         "text": [shown(history.rules[reward.key]) for reward in part],
         "marker": {"color": colour, "size": 4 if many else 6, "opacity": 0.25 if many else 0.5},
         "hovertemplate": "%{text}<br>sample %{x}: %{y:.4f}, %{fullData.name}<extra></extra>",
-    }
-
-
-def _band(x: list[int], low: list[float | None], high: list[float | None]) -> Trace:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "legendgroup": "middle half",
-        "x": x + x[::-1],
-        "y": high + low[::-1],
-        "fill": "toself",
-        "fillcolor": "rgba(86,180,233,0.22)",
-        "line": {"width": 0},
-        "hoverinfo": "skip",
     }
 
 

@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from nos_repro.report.pages.charts import Chart
 from nos_repro.report.pages.claim_lines import ClaimLine
+from nos_repro.report.pages.page import OwnPage, commands
 from nos_repro.report.pages.search_chart import search_chart
-from nos_repro.report.pages.static_figure import Picture, search_picture
+from nos_repro.report.pages.static_figure import search_picture
 from nos_repro.report.pages.tables import PageTable, page_table
-from nos_repro.report.places import by_name, results_words
+from nos_repro.report.places import by_name, file_of
 from nos_repro.report.search_history import History
 from nos_repro.report.search_protocol import origin_lines
 from nos_repro.report.search_report import search_tables
 
 
-@dataclass(frozen=True)
-class SearchPage:
-    """Everything that a search's page says."""
+@dataclass(frozen=True, kw_only=True)
+class SearchPage(OwnPage):
+    """``course``: the reward against the samples."""
 
-    title: str
-    scale: str
-    heading: list[str]
-    problems: list[str]
+    template = "search.html"
     course: Chart | None
-    picture: Picture | None
     tables: list[PageTable]
     """How it went, the best rules, the confirmation, the refusals, the sub-expressions."""
-    origin: list[str]
-    commands: list[str]
-    claims: list[ClaimLine] = field(default_factory=list)
-    index: str = ""
 
     @property
     def charts(self) -> list[Chart]:
@@ -39,15 +32,13 @@ class SearchPage:
 
 
 def search_page(
-    history: History, *, words: str = "", claims: Sequence[ClaimLine] = (), index: str = ""
+    history: History, words: str, *, claims: Sequence[ClaimLine] = (), index: str = ""
 ) -> SearchPage:
-    """``words`` are what a command needs beside the search's file to name it again."""
+    """``words`` name the search again on a command line."""
     asked = history.asked
     first, *others = search_tables(history)
     course = page_table(first)
     results = history.folder.parent.parent
-    name = words or f"configs/{asked.search}.yaml --scale {asked.scale}"
-    name += results_words(results)
     return SearchPage(
         title=asked.search,
         scale=asked.scale,
@@ -60,10 +51,7 @@ def search_page(
             *map(page_table, others),
         ],
         origin=origin_lines(history),
-        commands=[
-            f"python -m nos_repro search {name}",
-            f"python -m nos_repro report {name} --html {asked.search}-{asked.scale}.html",
-        ],
+        commands=commands("search", words, results, file_of(asked.search, asked.scale)),
         claims=list(claims),
         index=index,
     )

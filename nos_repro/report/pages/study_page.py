@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
@@ -13,30 +13,27 @@ from nos_repro.report.origin import origin
 from nos_repro.report.pages.charts import Chart
 from nos_repro.report.pages.claim_lines import ClaimLine
 from nos_repro.report.pages.curve_chart import curve_chart, row_lines
+from nos_repro.report.pages.page import OwnPage, commands
 from nos_repro.report.pages.provenance import Behind, behind_rows
-from nos_repro.report.pages.static_figure import Picture, study_picture
+from nos_repro.report.pages.static_figure import study_picture
 from nos_repro.report.pages.sweep_chart import sweep_chart
 from nos_repro.report.pages.tables import Badge, PageCell, PageTable, counts, is_number, page_table
 from nos_repro.report.pages.target_chart import target_parts
-from nos_repro.report.places import by_name, results_words
+from nos_repro.report.places import by_name, file_of
 from nos_repro.report.table import study_table
 from nos_repro.report.verdict import VERDICTS, CellVerdict
 from nos_repro.report.verdict_table import difference_words
 
 
-@dataclass(frozen=True)
-class StudyPage:
-    """Everything that a study's page says. ``state``: what is missing, stale or failed."""
+@dataclass(frozen=True, kw_only=True)
+class StudyPage(OwnPage):
+    """``state``: what is missing, stale or failed."""
 
-    title: str
-    scale: str
-    heading: list[str]
+    template = "study.html"
     badges: list[Badge]
     state: list[str]
-    problems: list[str]
     table: PageTable
     behind: list[Behind]
-    picture: Picture | None
     paths: bool
     """Whether the picture shows paths, which the curves do not."""
     curves: Chart | None
@@ -44,11 +41,6 @@ class StudyPage:
     targets: Chart | None
     profile: Chart | None
     times: PageTable | None
-    origin: list[str]
-    commands: list[str]
-    claims: list[ClaimLine] = field(default_factory=list)
-    index: str = ""
-    """Where the index lies; "" for a page of its own."""
 
     @property
     def charts(self) -> list[Chart]:
@@ -57,17 +49,15 @@ class StudyPage:
 
 
 def study_page(
-    found: FoundStudy, *, words: str = "", claims: Sequence[ClaimLine] = (), index: str = ""
+    found: FoundStudy, words: str, *, claims: Sequence[ClaimLine] = (), index: str = ""
 ) -> StudyPage:
-    """``words`` are what a command needs beside the study's file to name it again."""
+    """``words`` name the study again on a command line."""
     study, rows, store = found.study, found.rows, found.store
     behind = behind_rows(study, rows, store)
     table = study_table(study, rows)
     lines = row_lines(study, rows)
     timed = target_parts(rows, lines)
     results = store.root.parent.parent
-    name = words or f"configs/{study.study}.yaml --scale {study.scale}"
-    name += results_words(results)
     return StudyPage(
         title=study.study,
         scale=study.scale,
@@ -85,10 +75,7 @@ def study_page(
         profile=timed[1] if timed is not None else None,
         times=page_table(timed[2]) if timed is not None else None,
         origin=origin(study, rows),
-        commands=[
-            f"python -m nos_repro run {name}",
-            f"python -m nos_repro report {name} --html {study.study}-{study.scale}.html",
-        ],
+        commands=commands("run", words, results, file_of(study.study, study.scale)),
         claims=list(claims),
         index=index,
     )

@@ -83,16 +83,16 @@ def _strip() -> dict[str, object]:
 def _scores(outcome: Outcome, line: Line) -> Iterator[Trace]:
     """A line for each combination of what else was swept."""
     known = [scored for scored in outcome.sweep if math.isfinite(scored.score)]
-    known.sort(key=lambda scored: (_others(scored), dict(scored.point.values)["lr"]))
+    known.sort(key=lambda scored: (_others(scored), scored.point.lr))
     for _, group in groupby(known, key=_others):
         part = list(group)
-        chosen = [_is_chosen(outcome, scored) for scored in part]
+        chosen = [outcome.is_chosen(scored) for scored in part]
         yield {
             "type": "scatter",
             "mode": "lines+markers",
             "name": shown(outcome.name),
             "legendgroup": line.key,
-            "x": [dict(scored.point.values)["lr"] for scored in part],
+            "x": [scored.point.lr for scored in part],
             "y": short(value_of(scored) for scored in part),
             "text": [_words(scored, outcome) for scored in part],
             "line": {"color": line.colour, "dash": line.dash, "width": 1.5},
@@ -117,7 +117,7 @@ def _lost(outcome: Outcome, line: Line, rows: int) -> Iterator[Trace]:
         "mode": "markers",
         "name": shown(outcome.name),
         "legendgroup": line.key,
-        "x": short(dict(scored.point.values)["lr"] * apart for scored in part),
+        "x": short(scored.point.lr * apart for scored in part),
         "y": kinds,
         "yaxis": "y2",
         "text": [_words(scored, outcome) for scored in part],
@@ -132,10 +132,6 @@ def _kind(scored: Scored) -> str:
     return scored.record.status if scored.record.status in LOST else "failed"
 
 
-def _is_chosen(outcome: Outcome, scored: Scored) -> bool:
-    return outcome.chosen is not None and scored.point == outcome.chosen.point
-
-
 def _others(scored: Scored) -> str:
     return " ".join(f"{key}={value}" for key, value in scored.point.values if key != "lr")
 
@@ -143,5 +139,5 @@ def _others(scored: Scored) -> str:
 def _words(scored: Scored, outcome: Outcome) -> str:
     if not math.isfinite(scored.score):
         return f"{shown(str(scored.point))}: {_kind(scored)}"
-    mark = ", chosen" if _is_chosen(outcome, scored) else ""
+    mark = ", chosen" if outcome.is_chosen(scored) else ""
     return f"{shown(str(scored.point))}: {value_of(scored):.6g}{mark}"

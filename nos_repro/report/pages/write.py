@@ -7,14 +7,15 @@ from pathlib import Path
 
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.files import write_atomically
-from nos_repro.report.everything import BENCH, Everything, FoundStudy
+from nos_repro.report.everything import BENCH, Everything
 from nos_repro.report.pages.benchmarks import read_benchmarks
 from nos_repro.report.pages.claim_lines import ClaimLine, claim_lines
-from nos_repro.report.pages.index_page import file_of, index_page, search_card, study_card
+from nos_repro.report.pages.index_page import index_page, search_card, study_card
+from nos_repro.report.pages.page import Page
 from nos_repro.report.pages.render import render
 from nos_repro.report.pages.search_page import search_page
 from nos_repro.report.pages.study_page import study_page
-from nos_repro.report.search_history import History
+from nos_repro.report.places import file_of
 
 INDEX = "index.html"
 
@@ -36,15 +37,9 @@ def check_folder(folder: Path) -> None:
             return
 
 
-def write_study(found: FoundStudy, path: Path, words: str = "") -> None:
-    """``words`` name the study again on a command line. Raises StoreError."""
-    page = study_page(found, words=words)
-    write_atomically(path, render("study.html", page, page.charts))
-
-
-def write_search(history: History, path: Path, words: str = "") -> None:
-    page = search_page(history, words=words)
-    write_atomically(path, render("search.html", page, page.charts))
+def write_page(page: Page, path: Path) -> None:
+    """Raises StoreError."""
+    write_atomically(path, render(page))
 
 
 def write_pages(everything: Everything, folder: Path) -> list[Path]:
@@ -65,30 +60,22 @@ def pages(everything: Everything) -> Iterator[tuple[str, bytes]]:
     claims = claim_lines(everything.judged, files)
     studies, searches = [], []
     for found in everything.studies:
-        name = file_of(found.study.study, found.study.scale)
-        words = everything.words(found.study.study, found.study.scale)
-        try:
-            one = study_page(found, words=words, claims=_of(claims, name), index=INDEX)
-            data, card = render("study.html", one, one.charts), study_card(found)
-        except Exception as error:  # noqa: BLE001 whatever is odd, the rest is shown
-            everything.leave_out(f"{found.study.study}, scale {found.study.scale}", error)
-            continue
-        studies.append(card)
-        yield name, data
+        name, scale = found.study.study, found.study.scale
+        with everything.apart(name, scale):
+            words, own = everything.words(name, scale), _of(claims, file_of(name, scale))
+            data = render(study_page(found, words, claims=own, index=INDEX))
+            studies.append(study_card(found))
+            yield file_of(name, scale), data
     for history in everything.searches:
-        name = file_of(history.asked.search, history.asked.scale)
-        words = everything.words(history.asked.search, history.asked.scale)
-        try:
-            other = search_page(history, words=words, claims=_of(claims, name), index=INDEX)
-            data, card = render("search.html", other, other.charts), search_card(history)
-        except Exception as error:  # noqa: BLE001 as above
-            everything.leave_out(f"{history.asked.search}, scale {history.asked.scale}", error)
-            continue
-        searches.append(card)
-        yield name, data
+        name, scale = history.asked.search, history.asked.scale
+        with everything.apart(name, scale):
+            words, own = everything.words(name, scale), _of(claims, file_of(name, scale))
+            data = render(search_page(history, words, claims=own, index=INDEX))
+            searches.append(search_card(history))
+            yield file_of(name, scale), data
     claims = claim_lines(everything.judged, {card.page for card in (*studies, *searches)})
     benchmarks = read_benchmarks(everything.root / BENCH, everything.left_out)
-    yield INDEX, render("index.html", index_page(everything, studies, searches, claims, benchmarks))
+    yield INDEX, render(index_page(everything, studies, searches, claims, benchmarks))
 
 
 def _of(claims: list[ClaimLine], page: str) -> list[ClaimLine]:

@@ -10,7 +10,8 @@ from selenium.webdriver.common.keys import Keys
 from nos_repro.bench.sample_efficiency.claim import sample_efficiency
 from nos_repro.report.claims.results import Results
 from nos_repro.report.everything import read_everything
-from nos_repro.report.pages.write import write_pages, write_study
+from nos_repro.report.pages.study_page import study_page
+from nos_repro.report.pages.write import write_page, write_pages
 from tests.conftest import ROOT
 from tests.report.pages.browser import DESKTOP, PHONE, Browser, browser, in_browser
 from tests.report.pages.made_up import HOSTILE, found, made_up_study
@@ -40,7 +41,7 @@ def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page of made-up records."""
     folder = tmp_path_factory.mktemp("made_up")
-    write_study(found(folder / "results"), folder / "tiny.html")
+    write_page(study_page(found(folder / "results"), "tiny"), folder / "tiny.html")
     return folder / "tiny.html"
 
 
@@ -170,7 +171,7 @@ def test_names_with_markup_are_shown_as_they_are_and_do_nothing(
     chromium: Browser, tmp_path: Path
 ) -> None:
     known = found(tmp_path / "results", made_up_study(HOSTILE))
-    write_study(known, tmp_path / "hostile.html")
+    write_page(study_page(known, "tiny"), tmp_path / "hostile.html")
     chromium.open(tmp_path / "hostile.html")  # an alert would make every later call fail
     assert chromium.texts("#table tbody th .opens") == list(HOSTILE)
     assert chromium.texts("[data-chart=curves] .legend button") == list(HOSTILE)

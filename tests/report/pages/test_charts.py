@@ -39,7 +39,7 @@ def valid(chart: Chart) -> None:
 def test_plotly_itself_accepts_every_chart_of_a_study(
     names: tuple[str, ...], tmp_path: Path
 ) -> None:
-    page = study_page(found(tmp_path, made_up_study(names)))
+    page = study_page(found(tmp_path, made_up_study(names)), "tiny")
     assert [chart.name for chart in page.charts] == ["curves", "sweeps", "targets", "profile"]
     for chart in page.charts:
         valid(chart)
@@ -71,7 +71,7 @@ def test_a_curve_is_that_of_the_figure(tmp_path: Path) -> None:
 
 
 def test_every_metric_can_be_chosen_the_figures_first(tmp_path: Path) -> None:
-    page = study_page(found(tmp_path))
+    page = study_page(found(tmp_path), "tiny")
     assert page.curves is not None
     keys = [key for key, _ in page.curves.controls[0].options]
     assert keys == ["test_accuracy", "val_accuracy"]
