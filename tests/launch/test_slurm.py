@@ -172,7 +172,11 @@ def test_a_node_that_is_drained_and_one_that_fails_only_hold_trials_up(
             node("resume")
             wait_for(lambda: training(results))
             node("down")
-            wait_for(lambda: not training(results) or not tasks("RUNNING"))
+            node("drain")  # or SLURM may bring it back itself, while the old job still ends
+            wait_for(lambda: not training(results) and not tasks("RUNNING"))
+            wait_for(
+                lambda: subprocess.run(["pgrep", "slurmstepd"], capture_output=True).returncode
+            )
             node("resume")
             front.end()
     finally:
