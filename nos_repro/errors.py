@@ -29,10 +29,16 @@ class LaunchError(NosError):
     """Trials that cannot be started where they were asked to run."""
 
 
+MOST_NAMES = 20
+"""Of a choice that an error prints."""
+
+
 def unknown(what: str, given: str, choice: Iterable[str]) -> str:
-    """Two lines: `unknown unary 'sgn'`, then the nearest spelling (if any) and the full choice."""
+    """Two lines: `unknown unary 'sgn'`, then the nearest spelling (if any) and the choice, of which
+    at most 20 are printed."""
     names = sorted(choice)
     folded = {name.lower(): name for name in names}
     near = get_close_matches(given.lower()[:100], folded, n=1, cutoff=0.6)
     guess = f"did you mean '{folded[near[0]]}'?  " if near else ""
-    return f"unknown {what} '{given}'\n  {guess}one of: {' '.join(names)}"
+    more = f" ... ({len(names)} in all)" if len(names) > MOST_NAMES else ""
+    return f"unknown {what} '{given}'\n  {guess}one of: {' '.join(names[:MOST_NAMES])}{more}"
