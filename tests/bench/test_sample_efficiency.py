@@ -31,9 +31,6 @@ from nos_repro.bench.sample_efficiency.task import BEST, SPACE, grade, reward
 from nos_repro.bench.sample_efficiency.verdict import compare, interval, sign_flip_test
 from nos_repro.rules.rule import Rule
 
-ROOT = Path(__file__).resolve().parents[2]
-COMMITTED = ROOT / "results" / FOLDER
-
 # fmt: off
 GRADES = [
     ("exp(sign(g) * sign(m)) * g",     1.0),   # PowerSign
@@ -235,17 +232,18 @@ def test_one_command_completes_the_records_and_writes_the_files(
 AGAIN = "write it anew:  python -m nos_repro.bench.sample_efficiency"
 
 
-def test_the_committed_comparison_is_complete() -> None:
-    records = read_records(COMMITTED / "runs.jsonl")
+def test_the_committed_comparison_is_complete(committed: Path) -> None:
+    records = read_records(committed / FOLDER / "runs.jsonl")
     missing = [run for run in all_runs(records) if not of(records, **vars(run))]
     assert not missing, AGAIN
     assert all(re.fullmatch("[0-9a-f]{12}", r["provenance"]["commit"]) for r in records)
 
 
-def test_the_committed_table_and_figure_are_what_the_records_say() -> None:
-    now = files(read_records(COMMITTED / "runs.jsonl"))
-    assert (COMMITTED / "table.md").read_bytes() == now["table.md"], AGAIN
-    drawn = (COMMITTED / "figure.svg").read_text()
+def test_the_committed_table_and_figure_are_what_the_records_say(committed: Path) -> None:
+    folder = committed / FOLDER
+    now = files(read_records(folder / "runs.jsonl"))
+    assert (folder / "table.md").read_bytes() == now["table.md"], AGAIN
+    drawn = (folder / "figure.svg").read_text(encoding="utf-8")
     if f"Matplotlib v{matplotlib.__version__}," not in drawn:
         pytest.skip("drawn by another matplotlib")
     assert drawn.encode() == now["figure.svg"], AGAIN
