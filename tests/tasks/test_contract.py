@@ -66,11 +66,15 @@ every_task = pytest.mark.parametrize("name", list_tasks())
 
 
 @every_task
-def test_a_task_names_its_metric_direction_and_chance(name: str, tmp_path: Path) -> None:
+def test_a_task_measures_what_it_declares(name: str, tmp_path: Path) -> None:
     task, data = build(name, tmp_path)
-    assert task.direction in ("max", "min")
-    assert task.metric in score(task, data)
-    assert task.chance == pytest.approx(float(task.chance))
+    assert {metric.name for metric in task.measures} <= score(task, data).keys()
+
+
+@every_task
+def test_a_label_names_settings_that_there_are(name: str) -> None:
+    cls, settings = small(name)
+    assert "{" not in cls.label.format(**dataclasses.asdict(settings))
 
 
 @every_task
@@ -86,7 +90,8 @@ def test_settings_are_a_structured_config_that_round_trips(name: str) -> None:
 @every_task
 def test_an_untrained_model_knows_nothing(name: str, tmp_path: Path) -> None:
     task, data = build(name, tmp_path)
-    assert score(task, data)[task.metric] == pytest.approx(task.chance, abs=12)
+    level = task.chance(task.settings)
+    assert score(task, data)[task.measures[0].name] == pytest.approx(level, abs=12)
 
 
 @every_task
