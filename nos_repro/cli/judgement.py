@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def verdicts(options: argparse.Namespace) -> int:
     from nos_repro.cli.verbs import open_study, say_problems
     from nos_repro.experiments.selection import outcomes
-    from nos_repro.report.verdict import judge_study
-    from nos_repro.report.verdict_table import verdict_table
+    from nos_repro.report.study.verdict import judge_study
+    from nos_repro.report.study.verdict_table import verdict_table
 
     study, store = open_study(options)
     table = verdict_table(study, judge_study(study, outcomes(study, store)))
@@ -91,7 +91,7 @@ def _cell(options: argparse.Namespace) -> tuple[Study, Outcome, Store]:
 
 @reads
 def why(options: argparse.Namespace) -> int:
-    from nos_repro.report.why import explain, why_text
+    from nos_repro.report.study.why import explain, why_text
 
     study, outcome, store = _cell(options)
     print(why_text(explain(study, outcome, store)))

@@ -13,7 +13,7 @@ from nos_repro.experiments.selection import Outcome, outcomes
 from nos_repro.experiments.settings_file import read_values, shipped
 from nos_repro.experiments.store import Store
 from nos_repro.report.claims.evidence import Finding
-from nos_repro.report.search_history import History, read_history
+from nos_repro.report.search.history import History, read_history
 
 Rows = dict[str, Outcome]
 

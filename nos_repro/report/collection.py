@@ -21,12 +21,12 @@ from nos_repro.report.claims.judge import Judged, judge_claim
 from nos_repro.report.claims.listed import Claim, claims
 from nos_repro.report.claims.page import claims_file
 from nos_repro.report.claims.results import Results
-from nos_repro.report.places import by_name, config_words
-from nos_repro.report.search_history import History
-from nos_repro.report.search_report import write_search_report
-from nos_repro.report.table import is_complete
-from nos_repro.report.verdict import CellVerdict, judge_study
-from nos_repro.report.write import write_report
+from nos_repro.report.paths import by_name, config_words
+from nos_repro.report.search.files import write_search_report
+from nos_repro.report.search.history import History
+from nos_repro.report.study.files import write_report
+from nos_repro.report.study.table import is_complete
+from nos_repro.report.study.verdict import CellVerdict, judge_study
 
 BENCH = "bench"
 """The folder of the benchmarks, which are no study."""

@@ -10,11 +10,11 @@ from nos_repro.cli import main
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.trial import Trial
 from nos_repro.report.claims.results import Results
-from nos_repro.report.everything import read_everything, summary
+from nos_repro.report.collection import read_everything, summary
 from nos_repro.report.pages.benchmarks import read_benchmarks
 from nos_repro.report.pages.index_page import search_card
 from nos_repro.report.pages.write import pages as pages_of
-from nos_repro.report.places import by_name, last_parts
+from nos_repro.report.paths import by_name, last_parts
 from tests.conftest import ROOT
 from tests.report.pages.made_up import HOSTILE, ending, found, made_up_study
 from tests.report.records import accuracy, filled_store
