@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nos_repro.cli.reading import reads
-from nos_repro.errors import ConfigError, unknown
+from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
     from nos_repro.experiments.build import Conditions
@@ -38,17 +38,16 @@ def verdicts(options: argparse.Namespace) -> int:
 def claims(options: argparse.Namespace) -> int:
     from nos_repro.cli.verbs import check_results
     from nos_repro.experiments.files import write_atomically
-    from nos_repro.experiments.schema import SCALES
     from nos_repro.report.claims.judge import judge_claims
     from nos_repro.report.claims.listed import find_claim
     from nos_repro.report.claims.page import claim_tables, claims_file, claims_table, claims_text
 
     check_results(options.results)
-    if options.scale is not None and options.scale not in SCALES:
-        raise ConfigError(unknown("scale", options.scale, SCALES))
     if options.write and (options.claim or options.scale):
         raise ConfigError("--write is for the whole list; leave out CLAIM and --scale")
     found = claim_results(options)
+    if options.scale is not None:
+        found.check_scale(options.scale)
     if options.claim is not None:
         (judged,) = judge_claims(found, scale=options.scale, only=[find_claim(options.claim)])
         tables = claim_tables(judged)

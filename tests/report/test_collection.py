@@ -55,7 +55,7 @@ def test_a_folder_that_nothing_stands_behind_is_named(tmp_path: Path) -> None:
     (tmp_path / "bench").mkdir()
     left = read_everything(Results(tmp_path)).left_out
     assert len(left) == 2
-    assert left[0].startswith("icml_figure5/tiny: ")
+    assert left[0] == "icml_figure5/tiny: icml_figure5.yaml has no scale 'tiny'"
     assert left[1].startswith("my_study: no study or search of that name")
 
 
