@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from nos_repro.experiments.schema import Study
 from nos_repro.report.layout import GLUE, Cell, Column, Table
-from nos_repro.report.table import NONE, STALE, STATE, show
-from nos_repro.report.verdict import TOLERANCES, CellVerdict, counted, metric_of
+from nos_repro.report.study.table import NONE, STALE, STATE, show
+from nos_repro.report.study.verdict import TOLERANCES, CellVerdict, counted, metric_of
 
 
 def verdict_table(study: Study, cells: Sequence[CellVerdict]) -> Table:

@@ -10,11 +10,11 @@ from nos_repro.cli import main
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.trial import Trial
 from nos_repro.report.claims.results import Results
-from nos_repro.report.everything import read_everything, summary
+from nos_repro.report.collection import read_everything, summary
 from nos_repro.report.pages.benchmarks import read_benchmarks
 from nos_repro.report.pages.index_page import search_card
 from nos_repro.report.pages.write import pages as pages_of
-from nos_repro.report.places import by_name, last_parts
+from nos_repro.report.paths import by_name, last_parts
 from tests.conftest import ROOT
 from tests.report.pages.made_up import HOSTILE, ending, found, made_up_study
 from tests.report.records import accuracy, filled_store
@@ -55,7 +55,7 @@ def test_a_folder_that_nothing_stands_behind_is_named(tmp_path: Path) -> None:
     (tmp_path / "bench").mkdir()
     left = read_everything(Results(tmp_path)).left_out
     assert len(left) == 2
-    assert left[0].startswith("icml_figure5/tiny: ")
+    assert left[0] == "icml_figure5/tiny: icml_figure5.yaml has no scale 'tiny'"
     assert left[1].startswith("my_study: no study or search of that name")
 
 

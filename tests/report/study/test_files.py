@@ -10,7 +10,7 @@ from nos_repro.experiments.schema import Figure, Study
 from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
-from nos_repro.report.write import write_report
+from nos_repro.report.study.files import write_report
 from tests.experiments.helpers import digits_study
 from tests.report.records import accuracy, filled_store
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 
 from nos_repro.experiments.selection import Number
 from nos_repro.report.layout import GLUE, Cell, Column, Table
-from nos_repro.report.paired import Comparison, Scores, compare
-from nos_repro.report.search_history import History
-from nos_repro.report.table import show
+from nos_repro.report.search.history import History
+from nos_repro.report.statistics import Comparison, Scores, compare
+from nos_repro.report.study.table import show
 from nos_repro.tasks import find_task
 
 PARTS = ("test", "val")

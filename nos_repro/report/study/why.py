@@ -12,13 +12,13 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, Scored, is_stale, outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
-from nos_repro.report import protocol
 from nos_repro.report.layout import plain
-from nos_repro.report.origin import origin
-from nos_repro.report.race import how_far
-from nos_repro.report.table import show
-from nos_repro.report.verdict import CellVerdict, judge_study
-from nos_repro.report.verdict_table import difference_words
+from nos_repro.report.provenance import origin
+from nos_repro.report.study import protocol
+from nos_repro.report.study.race import how_far
+from nos_repro.report.study.table import show
+from nos_repro.report.study.verdict import CellVerdict, judge_study
+from nos_repro.report.study.verdict_table import difference_words
 from nos_repro.tasks.registry import find_task
 
 NOT_RUN = "not run"

@@ -16,7 +16,7 @@ from nos_repro.experiments.selection import Number, outcomes
 from nos_repro.experiments.settings_file import is_search
 from nos_repro.experiments.trial import Trial
 from nos_repro.report.layout import Table
-from nos_repro.report.table import show, study_table
+from nos_repro.report.study.table import show, study_table
 from tests.experiments.helpers import digits_study
 from tests.report.records import Ending, accuracy, filled_store
 

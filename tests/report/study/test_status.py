@@ -11,7 +11,7 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
-from nos_repro.report.status import study_status
+from nos_repro.report.study.status import study_status
 from tests.experiments.helpers import digits_study
 from tests.report.records import accuracy, filled_store
 

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from nos_repro.experiments.trial import make_settings
-from nos_repro.report.expressions import SIGNS, Lift, shares
 from nos_repro.report.layout import Cell, Column, Table
-from nos_repro.report.search_history import History, Reward
-from nos_repro.report.search_protocol import protocol_lines
+from nos_repro.report.search.expressions import SIGNS, Lift, shares
+from nos_repro.report.search.history import History, Reward
+from nos_repro.report.search.protocol import protocol_lines
 from nos_repro.search.child import Evaluation
 from nos_repro.tasks import find_task
 

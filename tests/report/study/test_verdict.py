@@ -12,8 +12,8 @@ from nos_repro.experiments.load import load_study
 from nos_repro.experiments.schema import Row, Selection, Study
 from nos_repro.experiments.selection import Number, outcomes
 from nos_repro.experiments.store import Store
-from nos_repro.report.protocol import settings_of
-from nos_repro.report.verdict import (
+from nos_repro.report.study.protocol import settings_of
+from nos_repro.report.study.verdict import (
     VERDICTS,
     CellVerdict,
     Printed,
@@ -22,7 +22,7 @@ from nos_repro.report.verdict import (
     judge_study,
     more_seeds,
 )
-from nos_repro.report.verdict_table import verdict_table
+from nos_repro.report.study.verdict_table import verdict_table
 from tests.experiments.helpers import digits_study
 from tests.report.records import Ending, accuracy, filled_store
 

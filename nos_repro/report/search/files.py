@@ -8,10 +8,10 @@ from typing import Literal
 
 from nos_repro.experiments.files import write_atomically
 from nos_repro.report.layout import Table, escape_latex, escape_markdown
-from nos_repro.report.search_confirmation import confirmation
-from nos_repro.report.search_history import History
-from nos_repro.report.search_protocol import origin_lines
-from nos_repro.report.search_sections import course, expressions, hall_of_fame, refused
+from nos_repro.report.search.confirmation import confirmation
+from nos_repro.report.search.history import History
+from nos_repro.report.search.protocol import origin_lines
+from nos_repro.report.search.tables import course, expressions, hall_of_fame, refused
 
 Format = Literal["text", "markdown", "latex"]
 
@@ -45,8 +45,8 @@ def print_report(history: History, form: Format, tables: Sequence[Table] | None 
 
 def search_files(history: History) -> dict[str, bytes]:
     """`hall_of_fame.md` and `.tex`; with a rule or more, `figure4.png` and `.svg`."""
-    from nos_repro.report.figures import encode
-    from nos_repro.report.search_figure import figure4
+    from nos_repro.report.search.figure import figure4
+    from nos_repro.report.study.figures import encode
 
     figure, tables = figure4(history), search_tables(history)
     markdown = print_report(history, "markdown", tables)

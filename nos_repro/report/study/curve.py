@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
-from nos_repro.report.race import how_far
+from nos_repro.report.study.race import how_far
 
 # Okabe and Ito's palette, which the colour-blind can tell apart; yellow is left out, for it does
 # not show on white. Where the colours are used up, the next dashes begin.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nos_repro.experiments.claim import read_claim
 from nos_repro.launch.progress import duration
-from nos_repro.report.search_history import History
+from nos_repro.report.search.history import History
 from nos_repro.search.progress import figures
 
 

@@ -5,8 +5,7 @@ import random
 
 import pytest
 
-from nos_repro.report.paired import compare
-from nos_repro.report.student import quantile
+from nos_repro.report.statistics import compare, quantile
 
 
 def test_the_quantiles_are_those_of_students_t() -> None:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from nos_repro.experiments.schema import METRICS, NAMED_COLUMN, Study
 from nos_repro.experiments.selection import Number, Outcome
-from nos_repro.report import protocol
 from nos_repro.report.layout import GLUE, Cell, Column, Table
-from nos_repro.report.optimizer_state import values_a_parameter
-from nos_repro.report.race import how_far
+from nos_repro.report.study import protocol
+from nos_repro.report.study.optimizer_state import values_a_parameter
+from nos_repro.report.study.race import how_far
 from nos_repro.tasks import find_task
 
 STALE, EDGE, OTHER_SCALE = "†", "‡", "°"

@@ -27,10 +27,10 @@ import numpy as np
 
 from nos_repro.experiments.schema import NAMED_COLUMN, Study
 from nos_repro.experiments.selection import Number, Outcome
-from nos_repro.report import protocol
-from nos_repro.report.optimizer_state import values_a_parameter
-from nos_repro.report.student import quantile
-from nos_repro.report.table import STATE
+from nos_repro.report.statistics import quantile
+from nos_repro.report.study import protocol
+from nos_repro.report.study.optimizer_state import values_a_parameter
+from nos_repro.report.study.table import STATE
 from nos_repro.tasks import find_task
 
 Verdict = Literal[

@@ -1,4 +1,5 @@
-"""Two optimizers compared over the same seeds: the mean difference, its interval, and a verdict."""
+"""Student's t, and two optimizers compared over the same seeds: the mean difference, its 95 %
+interval, and a verdict."""
 
 from __future__ import annotations
 
@@ -6,14 +7,33 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from nos_repro.report.student import quantile
+import numpy as np
+from scipy.special import (  # scipy.stats takes longer to import than a report to print
+    stdtr,
+    stdtrit,
+)
 
 Verdict = Literal["better", "level", "worse", "undecided"]
 
 Scores = Mapping[int, float | None]
 """A score by seed, larger is better; None where the training diverged or failed."""
+LEVEL = 0.95
+"""Of every interval."""
+
+
+def quantile(degrees: Any, level: float = LEVEL) -> Any:
+    """The value that a share ``level`` of Student's t lies within, on either side of 0; NaN below
+    one degree of freedom (arrays are taken as well)."""
+    degrees = np.asarray(degrees, dtype=float)
+    safe = np.where(degrees >= 1, degrees, np.nan)
+    return stdtrit(safe, 0.5 + level / 2)[()]
+
+
+def above(t: Any, degrees: Any) -> Any:
+    """The probability of Student's t to lie at ``t`` or above (arrays are taken as well)."""
+    return stdtr(degrees, np.negative(t))[()]
 
 
 @dataclass(frozen=True)

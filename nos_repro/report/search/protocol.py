@@ -7,9 +7,9 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from nos_repro.report import protocol
-from nos_repro.report.origin import machines
-from nos_repro.report.search_history import History
+from nos_repro.report.provenance import machines
+from nos_repro.report.search.history import History
+from nos_repro.report.study import protocol
 from nos_repro.search.settings import Search
 
 Settings = dict[str, Any]

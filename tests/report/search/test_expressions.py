@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from nos_repro.report.expressions import SIGNS, shares, subexpressions
+from nos_repro.report.search.expressions import SIGNS, shares, subexpressions
 from nos_repro.rules.rule import Rule
 from nos_repro.rules.space import SPACES
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nos_repro.report.figures import encode
-from nos_repro.report.search_course import (
+from nos_repro.report.search.course import (
     QUANTILES,
     moving_average,
     moving_quantiles,
     window_of,
 )
-from nos_repro.report.search_figure import figure4, spread
+from nos_repro.report.search.figure import figure4, spread
+from nos_repro.report.study.figures import encode
 from tests.report.searches import Folder
 
 
@@ -76,7 +76,7 @@ def test_a_figure_has_the_same_bytes_for_the_same_log(tmp_path: Path) -> None:
 def test_many_dots_are_an_image_in_the_svg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Folder(tmp_path)
     folder.fill(60, made_up)
-    monkeypatch.setattr("nos_repro.report.search_figure.VECTOR_DOTS", 50)
+    monkeypatch.setattr("nos_repro.report.search.figure.VECTOR_DOTS", 50)
     figure = figure4(folder.history())
     assert figure is not None
     assert b"<image" in encode(figure, "svg")

@@ -9,7 +9,7 @@ import pytest
 from nos_repro.experiments.schema import Row, Selection, Study
 from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.trial import Trial
-from nos_repro.report.why import Why, explain, why_text
+from nos_repro.report.study.why import Why, explain, why_text
 from tests.experiments.helpers import digits_study, digits_trial, write_record
 from tests.report.records import Ending, accuracy, filled_store
 

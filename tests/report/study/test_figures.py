@@ -15,8 +15,8 @@ from nos_repro.experiments.schema import Figure, Row, Study
 from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
-from nos_repro.report.curve import curve
-from nos_repro.report.figures import draw, encode
+from nos_repro.report.study.curve import curve
+from nos_repro.report.study.figures import draw, encode
 from tests.experiments.helpers import digits_study
 from tests.report.records import accuracy, filled_store
 

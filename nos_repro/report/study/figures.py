@@ -15,8 +15,10 @@ from matplotlib.ticker import MaxNLocator
 
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
-from nos_repro.report import protocol
-from nos_repro.report.curve import (
+from nos_repro.report.layout import plain as printable
+from nos_repro.report.provenance import origin
+from nos_repro.report.study import protocol
+from nos_repro.report.study.curve import (
     COLOURS,
     PATHS,
     Curve,
@@ -28,8 +30,6 @@ from nos_repro.report.curve import (
     state,
     style,
 )
-from nos_repro.report.layout import plain as printable
-from nos_repro.report.origin import origin
 
 DPI = 150
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (9, 3)))

@@ -14,19 +14,19 @@ from nos_repro.experiments.files import StoreError, write_atomically
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
-from nos_repro.experiments.settings_file import is_search
+from nos_repro.experiments.settings_file import is_search, read_values, scales_of
 from nos_repro.experiments.store import Store
 from nos_repro.report.claims.evidence import Finding
 from nos_repro.report.claims.judge import Judged, judge_claim
 from nos_repro.report.claims.listed import Claim, claims
 from nos_repro.report.claims.page import claims_file
 from nos_repro.report.claims.results import Results
-from nos_repro.report.places import by_name, config_words
-from nos_repro.report.search_history import History
-from nos_repro.report.search_report import write_search_report
-from nos_repro.report.table import is_complete
-from nos_repro.report.verdict import CellVerdict, judge_study
-from nos_repro.report.write import write_report
+from nos_repro.report.paths import by_name, config_words
+from nos_repro.report.search.files import write_search_report
+from nos_repro.report.search.history import History
+from nos_repro.report.study.files import write_report
+from nos_repro.report.study.table import is_complete
+from nos_repro.report.study.verdict import CellVerdict, judge_study
 
 BENCH = "bench"
 """The folder of the benchmarks, which are no study."""
@@ -143,15 +143,26 @@ def _strangers(results: Results) -> Iterator[str]:
     folders = sorted(path for path in results.root.glob("*") if path.is_dir())
     for folder in folders:
         if folder.name in known:
-            shown = results.scales(folder.name)
-            for scale in sorted(path for path in folder.iterdir() if path.is_dir()):
-                if scale.name not in shown:
-                    yield f"{folder.name}/{scale.name}: nothing of a scale that its file has"
+            yield from _strange_scales(results, folder)
         elif folder.name != BENCH and not folder.name.startswith("."):
             yield (
                 f"{folder.name}: no study or search of that name ships with the suite; `report"
                 " --all CONFIG` shows one of your own too"
             )
+
+
+def _strange_scales(results: Results, folder: Path) -> Iterator[str]:
+    file = results.files[folder.name]
+    try:
+        known, shown = scales_of(read_values(file)), results.scales(folder.name)
+    except NosError as error:
+        yield f"{folder.name}: {error}"
+        return
+    for scale in sorted(path.name for path in folder.iterdir() if path.is_dir()):
+        if scale not in known:
+            yield f"{folder.name}/{scale}: {file.name} has no scale '{scale}'"
+        elif scale not in shown:
+            yield f"{folder.name}/{scale}: has no records"
 
 
 def _judged(claim: Claim, results: Results, everything: Everything) -> Judged:
@@ -178,8 +189,8 @@ def summary(everything: Everything) -> list[str]:
     ]  # fmt: skip
     if not words:
         return [f"nothing under {everything.root} yet"]
-    width = max(len(name) for name, _, _ in words)
-    return [f"{name:<{width}}  {scale:<5}  {said}" for name, scale, said in words]
+    wide, high = (max(len(word[part]) for word in words) for part in (0, 1))
+    return [f"{name:<{wide}}  {scale:<{high}}  {said}" for name, scale, said in words]
 
 
 def _study_words(found: FoundStudy) -> str:

@@ -11,10 +11,10 @@ import pytest
 from nos_repro.cli import main
 from nos_repro.errors import ConfigError
 from nos_repro.report.layout import GLUE, Table
-from nos_repro.report.search_confirmation import candidates, confirmation, declared
-from nos_repro.report.search_history import read_history
-from nos_repro.report.search_report import print_report, search_files, write_search_report
-from nos_repro.report.search_sections import course, expressions, hall_of_fame, refused
+from nos_repro.report.search.confirmation import candidates, confirmation, declared
+from nos_repro.report.search.files import print_report, search_files, write_search_report
+from nos_repro.report.search.history import read_history
+from nos_repro.report.search.tables import course, expressions, hall_of_fame, refused
 from nos_repro.search.log import LogError
 from tests.report.searches import CONFIG, CONSTANT, NO_DESCENT, Folder
 

@@ -10,8 +10,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from nos_repro.report.figures import canvas, finished, plain
-from nos_repro.report.search_course import (
+from nos_repro.report.search.course import (
     BASELINE,
     BEST,
     MEAN,
@@ -23,8 +22,9 @@ from nos_repro.report.search_course import (
     moving_quantiles,
     window_of,
 )
-from nos_repro.report.search_history import History, Reward
-from nos_repro.report.search_protocol import origin_lines, short_words
+from nos_repro.report.search.history import History, Reward
+from nos_repro.report.search.protocol import origin_lines, short_words
+from nos_repro.report.study.figures import canvas, finished, plain
 from nos_repro.search.child import Evaluation
 
 VECTOR_DOTS = 5000
