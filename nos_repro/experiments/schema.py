@@ -9,8 +9,6 @@ from typing import Any
 from nos_repro.errors import ConfigError, unknown
 from nos_repro.experiments.trial import Training
 
-SCALES = ("paper", "small", "smoke")
-
 SELECTABLE = ("best_val", "final_val")
 
 

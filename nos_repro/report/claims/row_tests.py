@@ -30,7 +30,7 @@ from nos_repro.report.claims.evidence import (
     some,
 )
 from nos_repro.report.claims.results import Results, Rows, not_run
-from nos_repro.report.paired import Scores
+from nos_repro.report.statistics import Scores
 
 SPEED_TOLERANCE = 0.05
 """A share of the training."""

@@ -14,10 +14,10 @@ from nos_repro.experiments.selection import Outcome
 from nos_repro.report.claims.evidence import Bounds, Effect, Finding, every, single
 from nos_repro.report.claims.ranks import predicts
 from nos_repro.report.claims.results import OfNoRow, Results, not_run
-from nos_repro.report.expressions import shares
-from nos_repro.report.paired import Comparison
-from nos_repro.report.search_confirmation import Candidate, candidates, declared, versus
-from nos_repro.report.search_history import History
+from nos_repro.report.search.confirmation import Candidate, candidates, declared, versus
+from nos_repro.report.search.expressions import shares
+from nos_repro.report.search.history import History
+from nos_repro.report.statistics import Comparison
 from nos_repro.rules.rule import Rule
 from nos_repro.tasks.metrics import Metric, find_metric
 
