@@ -34,7 +34,7 @@ BUDGET_SECONDS = 2.0
 
 CHILD = """
 import sys, time
-import nos_repro.report.everything, nos_repro.report.verdict_table
+import nos_repro.report.collection, nos_repro.report.study.verdict_table
 import nos_repro.report.pages.write
 from nos_repro.cli import main
 from nos_repro.tasks import find_task
