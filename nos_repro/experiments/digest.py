@@ -20,8 +20,9 @@ from typing import Any
 
 import orjson
 
-from nos_repro.experiments import source
-from nos_repro.experiments.source import Chain, Definition, Module, read_module
+from nos_repro.experiments import source, syntax
+from nos_repro.experiments.source import Module, read_module
+from nos_repro.experiments.syntax import Chain, Definition
 
 PACKAGE = __name__.partition(".")[0]
 
@@ -103,7 +104,7 @@ class Sources:
 @functools.cache
 def _reader() -> bytes:
     """What reads modules: another reader's summaries are not this one's."""
-    return Path(source.__file__).read_bytes()
+    return Path(source.__file__).read_bytes() + Path(syntax.__file__).read_bytes()
 
 
 def _module(kept: dict[str, Any]) -> Module:
