@@ -20,7 +20,7 @@ from nos_repro.optim.registry import (
     OPTIMIZERS,
     SCHEDULES,
     Factor,
-    OptimizerMaker,
+    OptimizerBuilder,
     keywords,
     wants_names,
 )
@@ -30,7 +30,7 @@ from nos_repro.registry import is_path
 from nos_repro.rules.rule import Rule
 
 if TYPE_CHECKING:
-    from nos_repro.rules.catalog import Entry
+    from nos_repro.rules.catalog import Printed
 
 FAMILIES: dict[str, type[RuleOptimizer]] = {"powersign": PowerSign, "addsign": AddSign}
 
@@ -110,7 +110,7 @@ def check_schedule(name: str, **options: Any) -> None:
     _factor(name, 100, 0, options)(0)
 
 
-def _find_optimizer(name: str) -> tuple[OptimizerMaker, set[str], dict[str, Any]]:
+def _find_optimizer(name: str) -> tuple[OptimizerBuilder, set[str], dict[str, Any]]:
     """What makes it, the options it takes, and those that the name has settled."""
     if is_path(name) or name in OPTIMIZERS:
         make = OPTIMIZERS.find(name)
@@ -147,7 +147,7 @@ def _rule(name: str) -> Rule:
         ) from None
 
 
-def _catalogue() -> "Mapping[str, Entry]":
+def _catalogue() -> "Mapping[str, Printed]":
     from nos_repro.rules.catalog import CATALOG
 
     return CATALOG

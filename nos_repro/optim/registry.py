@@ -23,7 +23,7 @@ from nos_repro.registry import Registry
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-OptimizerMaker: TypeAlias = "Callable[..., Optimizer]"
+OptimizerBuilder: TypeAlias = "Callable[..., Optimizer]"
 """`make(params, *, lr, ...)`, its keywords being its options. It is handed ``weight_decay``,
 ``total_steps`` and ``seed`` if it has them. If its first parameter is called ``named_parameters``
 it is handed (name, parameter) pairs, and its groups are its own."""
@@ -31,7 +31,7 @@ it is handed (name, parameter) pairs, and its groups are its own."""
 Factor: TypeAlias = Callable[[int], float]
 """What a schedule multiplies the initial rate by at step t; the first update has t = 0."""
 
-ScheduleMaker: TypeAlias = Callable[..., Factor]
+ScheduleBuilder: TypeAlias = Callable[..., Factor]
 """`make(*, total_steps, seed, ...)`, its keywords being its options; either may be left out."""
 
 
@@ -42,7 +42,7 @@ def keywords(function: Callable[..., Any]) -> set[str]:
     return named - {"params", "named_parameters", "self"}
 
 
-def wants_names(make: OptimizerMaker) -> bool:
+def wants_names(make: OptimizerBuilder) -> bool:
     """Whether the maker asks for (name, parameter) pairs."""
     return "named_parameters" in inspect.signature(make).parameters
 
@@ -53,11 +53,11 @@ def _is_optimizer(thing: object) -> bool:
     return isinstance(thing, type) and issubclass(thing, Optimizer)
 
 
-def _check_optimizer(name: str, make: OptimizerMaker) -> None:
+def _check_optimizer(name: str, make: OptimizerBuilder) -> None:
     _check_call(f"optimizer {name}", make, "(params, *, lr, ...)", None, lr=0.1)
 
 
-def _check_schedule(name: str, make: ScheduleMaker) -> None:
+def _check_schedule(name: str, make: ScheduleBuilder) -> None:
     _check_call(f"schedule {name}", make, "(*, total_steps, seed, ...)")
 
 
@@ -71,9 +71,9 @@ def _check_call(what: str, make: Any, expected: str, *given: object, **named: ob
         raise ConfigError(f"{what}: expected a function {expected}, {error}") from None
 
 
-OPTIMIZERS: Registry[OptimizerMaker] = Registry(
+OPTIMIZERS: Registry[OptimizerBuilder] = Registry(
     "optimizer", "nos_repro.optim.baselines", check=_check_optimizer, recognise=_is_optimizer
 )
-SCHEDULES: Registry[ScheduleMaker] = Registry(
+SCHEDULES: Registry[ScheduleBuilder] = Registry(
     "schedule", "nos_repro.optim.schedules", check=_check_schedule
 )
