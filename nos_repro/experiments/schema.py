@@ -10,8 +10,6 @@ from typing import Any, Literal
 from nos_repro.errors import ConfigError, unknown
 from nos_repro.experiments.trial import Training
 
-SCALES = ("paper", "small", "smoke")
-
 # fmt: off
 COLUMNS = {
     "final_val":  "validation metric after the last epoch",

@@ -16,9 +16,9 @@ from nos_repro.experiments.store import Store
 from nos_repro.report.claims.judge import judge_claims
 from nos_repro.report.claims.page import claims_file
 from nos_repro.report.claims.results import Results
-from nos_repro.report.search_history import read_history
-from nos_repro.report.search_report import search_files
-from nos_repro.report.write import figures, tables
+from nos_repro.report.search.files import search_files
+from nos_repro.report.search.history import read_history
+from nos_repro.report.study.files import figures, tables
 from tests.report.pages import picture
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -33,9 +33,9 @@ from nos_repro.bench.sample_efficiency.runs import (
 )
 from nos_repro.bench.sample_efficiency.verdict import NAMES, compare
 from nos_repro.experiments.files import write_atomically
-from nos_repro.report.curve import COLOURS
-from nos_repro.report.figures import encode
 from nos_repro.report.layout import Cell, Column, Table, escape_markdown
+from nos_repro.report.study.curve import COLOURS
+from nos_repro.report.study.figures import encode
 
 COMPARED = (("ppo", "reinforce"), ("trpo", "reinforce"), ("ppo", "trpo"))
 TITLE = "Samples until a known best rule is written (002 sec. 3.2, 000 sec. 3.2)"

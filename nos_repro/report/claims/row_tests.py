@@ -29,9 +29,9 @@ from nos_repro.report.claims.evidence import (
     some,
 )
 from nos_repro.report.claims.results import Results, Rows, not_run
-from nos_repro.report.paired import Scores
-from nos_repro.report.table import sign_of
-from nos_repro.report.verdict import TOLERANCES, metric_of
+from nos_repro.report.statistics import Scores
+from nos_repro.report.study.table import sign_of
+from nos_repro.report.study.verdict import TOLERANCES, metric_of
 
 SPEED_TOLERANCE = 0.05
 """A share of the training."""

@@ -14,11 +14,11 @@ from nos_repro.experiments.selection import Outcome
 from nos_repro.report.claims.evidence import Bounds, Effect, Finding, every, single
 from nos_repro.report.claims.ranks import predicts
 from nos_repro.report.claims.results import OfNoRow, Results, not_run
-from nos_repro.report.expressions import shares
-from nos_repro.report.paired import Comparison
-from nos_repro.report.search_confirmation import candidates, declared, versus
-from nos_repro.report.search_history import History
-from nos_repro.report.verdict import TOLERANCES
+from nos_repro.report.search.confirmation import candidates, declared, versus
+from nos_repro.report.search.expressions import shares
+from nos_repro.report.search.history import History
+from nos_repro.report.statistics import Comparison
+from nos_repro.report.study.verdict import TOLERANCES
 from nos_repro.rules.rule import Rule
 from nos_repro.tasks import find_task
 

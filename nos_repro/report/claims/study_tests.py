@@ -14,8 +14,8 @@ from nos_repro.report.claims.evidence import ANY_SCALE, Effect, Finding, every, 
 from nos_repro.report.claims.ranks import predicts
 from nos_repro.report.claims.results import OfNoRow, Results, not_run
 from nos_repro.report.claims.row_tests import by_seed, curve, unfinished
-from nos_repro.report.optimizer_state import values_a_parameter
-from nos_repro.report.table import sign_of
+from nos_repro.report.study.optimizer_state import values_a_parameter
+from nos_repro.report.study.table import sign_of
 
 HALF_DECADE = 0.5 + 1e-6
 

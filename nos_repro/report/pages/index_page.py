@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 from nos_repro.experiments.settings_file import shipped
 from nos_repro.report.claims.evidence import VERDICTS as CLAIM_VERDICTS
-from nos_repro.report.everything import Everything, FoundStudy, threads_of
+from nos_repro.report.collection import Everything, FoundStudy, threads_of
 from nos_repro.report.pages.benchmarks import Benchmark
 from nos_repro.report.pages.claim_lines import ClaimLine
 from nos_repro.report.pages.page import Page
 from nos_repro.report.pages.sparkline import Spark, search_spark, study_spark
 from nos_repro.report.pages.tables import Badge, counts
-from nos_repro.report.places import by_name, config_words, file_of, results_words
-from nos_repro.report.search_history import History
-from nos_repro.report.table import STATE, is_complete, show, sign_of
-from nos_repro.report.verdict import VERDICTS
+from nos_repro.report.paths import by_name, config_words, file_of, results_words
+from nos_repro.report.search.history import History
+from nos_repro.report.study.table import STATE, is_complete, show, sign_of
+from nos_repro.report.study.verdict import VERDICTS
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from nos_repro.report.pages.charts import (
     shown,
     spans_decades,
 )
-from nos_repro.report.why import NOT_RUN, value_of
+from nos_repro.report.study.why import NOT_RUN, value_of
 from nos_repro.tasks.registry import find_task
 
 HOVER = "<b>%{fullData.name}</b><br>%{text}<extra></extra>"

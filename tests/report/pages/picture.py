@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from nos_repro.bench.sample_efficiency.claim import sample_efficiency
 from nos_repro.report.claims.results import Results
-from nos_repro.report.everything import read_everything
+from nos_repro.report.collection import read_everything
 from nos_repro.report.pages.write import INDEX, write_pages
 from tests.conftest import ROOT
 from tests.report.pages.browser import browser

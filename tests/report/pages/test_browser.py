@@ -9,7 +9,7 @@ from selenium.webdriver.common.keys import Keys
 
 from nos_repro.bench.sample_efficiency.claim import sample_efficiency
 from nos_repro.report.claims.results import Results
-from nos_repro.report.everything import read_everything
+from nos_repro.report.collection import read_everything
 from nos_repro.report.pages.study_page import study_page
 from nos_repro.report.pages.write import write_page, write_pages
 from tests.conftest import ROOT
