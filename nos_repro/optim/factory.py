@@ -6,6 +6,7 @@ Your own package adds to the choice: see `nos_repro.optim.registry`.
 import math
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import ParamsT
 
 from nos_repro.errors import ConfigError, NosError, RuleError, unknown
-from nos_repro.optim.families import AddSign, PowerSign, agreement
+from nos_repro.optim.families import AddSign, PowerSign, of_family
 from nos_repro.optim.registry import (
     OPTIMIZERS,
     SCHEDULES,
@@ -27,14 +28,14 @@ from nos_repro.optim.registry import (
 from nos_repro.optim.rule_optimizer import RuleOptimizer
 from nos_repro.optim.schedules import Schedule
 from nos_repro.registry import is_path
+from nos_repro.rules.families import DECAYS, FAMILIES, find_family, is_decay
 from nos_repro.rules.rule import Rule
 
 if TYPE_CHECKING:
     from nos_repro.rules.catalog import Printed
 
-FAMILIES: dict[str, type[RuleOptimizer]] = {"powersign": PowerSign, "addsign": AddSign}
+FAMILY_CLASSES: dict[str, type[RuleOptimizer]] = {"powersign": PowerSign, "addsign": AddSign}
 
-_FAMILY = re.compile(r"(powersign|addsign)(?:-(.+))?")
 _WORD = re.compile(r"[A-Za-z]\w*(-[\w.]+)*")
 
 
@@ -116,16 +117,18 @@ def _find_optimizer(name: str) -> tuple[OptimizerBuilder, set[str], dict[str, An
         make = OPTIMIZERS.find(name)
         return make, keywords(make), {}
     options = keywords(RuleOptimizer) - {"rule"}
-    if family := _FAMILY.fullmatch(name):
-        cls, decay = FAMILIES[family[1]], family[2]
-        try:
-            agreement(decay)
-        except RuleError as error:
+    if found := find_family(name):
+        family, decay = found
+        fixed = {} if decay is None else {"decay": decay}
+        if decay is not None and not is_decay(decay):
             if name in _catalogue():
                 return RuleOptimizer, options, {"rule": _rule(name)}
-            raise ConfigError(f"optimizer '{name}': {error}") from None
-        accepted = (options | keywords(cls)) - {"betas"}
-        return cls, accepted, {} if decay is None else {"decay": decay}
+            raise ConfigError(f"optimizer '{name}': {unknown('decay', decay, DECAYS)}")
+        if family.name in FAMILY_CLASSES:
+            cls = FAMILY_CLASSES[family.name]
+            return cls, keywords(cls), fixed
+        constants = {constant.name for constant in family.constants}
+        return partial(of_family, family), options | constants | {"decay"}, fixed
     return RuleOptimizer, options, {"rule": _rule(name)}
 
 
