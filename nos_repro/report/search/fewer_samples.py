@@ -1,9 +1,10 @@
-"""Who needs fewer samples. The test was fixed before the first run that counts was made.
+"""Which algorithm needs fewer samples. The test was fixed before the first run that counts.
 
 Pairs of runs with the same seed (the same first weights) are compared by the logarithm of their
 sample counts. The test flips the signs of the ten differences in all 1,024 ways: p is the share of
-them whose mean is at least as far from 0. A censored run counts as the cap, which favours whoever
-was censored. The ratio of medians is 1 where neither side's median run arrived, and says only that.
+them whose mean is at least as far from 0. A censored run counts as the cap, which favours the
+side that was censored. The ratio of medians is 1 where neither side's median run arrived, and
+says only that.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from nos_repro.bench.sample_efficiency.runs import Record, needed, of
+from nos_repro.search.efficiency.runs import RunRecord, needed, of
 
 LEVEL = 0.05
 RESAMPLES, SEED = 10_000, 2017
@@ -23,7 +24,7 @@ NAMES = {"ppo": "PPO", "trpo": "TRPO", "reinforce": "REINFORCE", "random": "rand
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SampleComparison:
     """Ours over theirs.
 
     factor: the geometric mean over the pairs, which p belongs to; ratio: of the medians, with its
@@ -57,7 +58,7 @@ class Comparison:
         )
 
 
-def compare(records: Iterable[Record], ours: str, theirs: str) -> Comparison:
+def compare_samples(records: Iterable[RunRecord], ours: str, theirs: str) -> SampleComparison:
     """Two algorithms by their final runs."""
     by_name = {name: of(records, part="final", algorithm=name) for name in (ours, theirs)}
     pairs = [
@@ -67,7 +68,7 @@ def compare(records: Iterable[Record], ours: str, theirs: str) -> Comparison:
     ]
     logs = [math.log(a / b) for a, b in pairs]
     first, second = (sum(run["needed"] is not None for run in runs) for runs in by_name.values())
-    return Comparison(
+    return SampleComparison(
         ours,
         theirs,
         factor=math.exp(fmean(logs)),
