@@ -24,7 +24,7 @@ NAMES = {"ppo": "PPO", "trpo": "TRPO", "reinforce": "REINFORCE", "random": "rand
 
 
 @dataclass(frozen=True)
-class SampleComparison:
+class EfficiencyComparison:
     """Ours over theirs.
 
     factor: the geometric mean over the pairs, which p belongs to; ratio: of the medians, with its
@@ -58,7 +58,7 @@ class SampleComparison:
         )
 
 
-def compare_samples(records: Iterable[RunRecord], ours: str, theirs: str) -> SampleComparison:
+def compare_samples(records: Iterable[RunRecord], ours: str, theirs: str) -> EfficiencyComparison:
     """Two algorithms by their final runs."""
     by_name = {name: of(records, part="final", algorithm=name) for name in (ours, theirs)}
     pairs = [
@@ -68,7 +68,7 @@ def compare_samples(records: Iterable[RunRecord], ours: str, theirs: str) -> Sam
     ]
     logs = [math.log(a / b) for a, b in pairs]
     first, second = (sum(run["needed"] is not None for run in runs) for runs in by_name.values())
-    return SampleComparison(
+    return EfficiencyComparison(
         ours,
         theirs,
         factor=math.exp(fmean(logs)),
