@@ -7,6 +7,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -16,9 +17,10 @@ from torch.optim.optimizer import ParamsT
 
 from nos_repro.errors import ConfigError, RuleError, unknown
 from nos_repro.optim import baselines, schedules
-from nos_repro.optim.families import AddSign, PowerSign, agreement
+from nos_repro.optim.families import AddSign, PowerSign, of_family
 from nos_repro.optim.rule_optimizer import RuleOptimizer
 from nos_repro.optim.schedules import Factor, Schedule
+from nos_repro.rules.families import DECAYS, FAMILIES, find_family, is_decay
 from nos_repro.rules.rule import Rule
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ OptimizerBuilder = Callable[..., Optimizer]
 ScheduleBuilder = Callable[..., Factor]
 F = TypeVar("F", bound=Callable[..., Any])
 
-FAMILIES: dict[str, type[RuleOptimizer]] = {"powersign": PowerSign, "addsign": AddSign}
+FAMILY_CLASSES: dict[str, type[RuleOptimizer]] = {"powersign": PowerSign, "addsign": AddSign}
 
 _OPTIMIZERS: dict[str, OptimizerBuilder] = {
     "sgd": baselines.sgd,
@@ -46,7 +48,6 @@ _SCHEDULES: dict[str, ScheduleBuilder] = {
     "noisy_linear_cosine": schedules.noisy_linear_cosine,
 }
 
-_FAMILY = re.compile(r"(powersign|addsign)(?:-(.+))?")
 _WORD = re.compile(r"[A-Za-z]\w*(-[\w.]+)*")
 
 
@@ -128,16 +129,18 @@ def _find_optimizer(name: str) -> tuple[OptimizerBuilder, set[str], dict[str, An
     if name in _OPTIMIZERS:
         return _OPTIMIZERS[name], _keywords(_OPTIMIZERS[name]), {}
     options = _keywords(RuleOptimizer) - {"rule"}
-    if family := _FAMILY.fullmatch(name):
-        cls, decay = FAMILIES[family[1]], family[2]
-        try:
-            agreement(decay)
-        except RuleError as error:
+    if found := find_family(name):
+        family, decay = found
+        fixed = {} if decay is None else {"decay": decay}
+        if decay is not None and not is_decay(decay):
             if name in _catalogue():
                 return RuleOptimizer, options, {"rule": _rule(name)}
-            raise ConfigError(f"optimizer '{name}': {error}") from None
-        accepted = (options | _keywords(cls)) - {"betas"}
-        return cls, accepted, {} if decay is None else {"decay": decay}
+            raise ConfigError(f"optimizer '{name}': {unknown('decay', decay, DECAYS)}")
+        if family.name in FAMILY_CLASSES:
+            cls = FAMILY_CLASSES[family.name]
+            return cls, _keywords(cls), fixed
+        constants = {constant.name for constant in family.constants}
+        return partial(of_family, family), options | constants | {"decay"}, fixed
     return RuleOptimizer, options, {"rule": _rule(name)}
 
 
