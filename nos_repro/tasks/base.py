@@ -23,7 +23,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from nos_repro.errors import ConfigError
 from nos_repro.tasks.metrics import Metric
 
-OptimizerMaker: TypeAlias = Callable[[Iterable[Parameter]], tuple[Optimizer, LRScheduler]]
+OptimizerMaker: TypeAlias = Callable[
+    [Iterable[tuple[str, Parameter]]], tuple[Optimizer, LRScheduler]
+]
+"""Handed a model's named parameters, as `torch.optim` takes them too."""
 
 
 def require(holds: bool, key: str, rule: str, given: object) -> None:
@@ -187,7 +190,7 @@ class Task(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         if self.make_optimizer is None:
             raise ConfigError(f"{type(self).__name__} was built without a maker of optimizers")
-        optimizer, schedule = self.make_optimizer(self.parameters())
+        optimizer, schedule = self.make_optimizer(self.named_parameters())
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

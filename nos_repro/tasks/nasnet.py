@@ -174,8 +174,8 @@ class NASNetTask(Task):
     def _groups(self) -> list[dict[str, Any]]:
         own = {id(weight) for weight in decayed(self.model)}
         groups: list[dict[str, Any]] = [{"params": []}, {"params": [], "weight_decay": 0.0}]
-        for parameter in self.model.parameters():
-            groups[id(parameter) not in own]["params"].append(parameter)
+        for name, parameter in self.model.named_parameters():
+            groups[id(parameter) not in own]["params"].append((name, parameter))
         return groups
 
     @torch.no_grad()
