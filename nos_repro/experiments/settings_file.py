@@ -16,7 +16,6 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from nos_repro.errors import ConfigError, unknown
-from nos_repro.experiments.schema import SCALES
 
 
 def find_config(given: str) -> Path:
@@ -92,18 +91,32 @@ def is_search(path: Path) -> bool:
         return False
 
 
-def merge(values: dict[str, Any], scale: str, overrides: Sequence[str]) -> DictConfig:
-    """The file's values with its ``scale`` laid over them, then each `key.path=value` word."""
+def scales_of(values: dict[str, Any]) -> dict[str, Any]:
+    """The scales that a file has, in its order, each with what it changes.
+
+    Any plain word is a scale. Two of them mean something more: at `paper` the settings are the
+    paper's, and `smoke` proves only that everything runs, so that no claim is tested there unasked.
+    """
     scales = values.get("scales", {})
     if not isinstance(scales, dict):
         raise ConfigError("scales: expected one mapping per scale")
-    for name in scales:
-        if name not in SCALES:
-            raise ConfigError(unknown("scale", str(name), SCALES))
+    if not scales:
+        raise ConfigError("scales: the file has none; add one, e.g. scales: {paper: {}}")
+    for name in map(str, scales):
+        if not name.isascii() or not name.replace("_", "").isalnum():
+            raise ConfigError(
+                f"scales: {name!r} must be letters, digits and _, for a folder is named after it"
+            )
+    return {str(name): {} if scales[name] is None else scales[name] for name in scales}
+
+
+def merge(values: dict[str, Any], scale: str, overrides: Sequence[str]) -> DictConfig:
+    """The file's values with its ``scale`` laid over them, then each `key.path=value` word."""
+    scales = scales_of(values)
     if scale not in scales:
         raise ConfigError(unknown("scale", scale, scales))
     base = _spelled_out({key: value for key, value in values.items() if key != "scales"})
-    above = [(f"scales.{scale}", {} if scales[scale] is None else scales[scale])]
+    above = [(f"scales.{scale}", scales[scale])]
     above += [(f"override {word!r}", _override(word)) for word in overrides]
     above = [(where, _spelled_out(c) if isinstance(c, dict) else c) for where, c in above]
     merged = base

@@ -10,7 +10,6 @@ import matplotlib
 import pytest
 from PIL import Image
 
-from nos_repro.bench.sample_efficiency.claim import sample_efficiency
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, outcomes
@@ -18,9 +17,9 @@ from nos_repro.experiments.store import Store
 from nos_repro.report.claims.judge import judge_claims
 from nos_repro.report.claims.page import claims_file
 from nos_repro.report.claims.results import Results
-from nos_repro.report.search_history import read_history
-from nos_repro.report.search_report import search_files
-from nos_repro.report.write import figures, tables
+from nos_repro.report.search.files import search_files
+from nos_repro.report.search.history import read_history
+from nos_repro.report.study.files import figures, tables
 from tests.committed import every_committed
 from tests.report.pages import picture
 
@@ -80,7 +79,7 @@ def test_the_picture_of_the_index_shows_what_all_records_say(
 
 
 def test_the_committed_claims_are_what_all_records_say(committed: Path) -> None:
-    found = Results(committed, {"sample_efficiency": sample_efficiency})
+    found = Results(committed)
     assert (committed / "claims.md").read_bytes() == claims_file(judge_claims(found)), (
         "write it again, look at it, stage it:  python -m nos_repro claims --write"
     )

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
-from nos_repro.report.curve import Curve, curve, drawn, ends, label, metric_words
 from nos_repro.report.pages.charts import (
     Chart,
     Control,
@@ -21,6 +20,7 @@ from nos_repro.report.pages.charts import (
     shown,
     spans_decades,
 )
+from nos_repro.report.study.curve import Curve, curve, drawn, ends, label, metric_words
 
 PARTS = ("train", "val", "test")
 HOVER = "<b>%{fullData.name}</b><br>epoch %{x}: %{y:.5g}%{text}<extra></extra>"

@@ -10,11 +10,11 @@ import numpy as np
 
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
-from nos_repro.report.curve import curve, drawn, ends, metric_words, style
 from nos_repro.report.pages.charts import DASHES, spans_decades
 from nos_repro.report.pages.curve_chart import metrics
-from nos_repro.report.search_course import MEAN, line_points, moving_average, window_of
-from nos_repro.report.search_history import History
+from nos_repro.report.search.course import MEAN, line_points, moving_average, window_of
+from nos_repro.report.search.history import History
+from nos_repro.report.study.curve import curve, drawn, ends, metric_words, style
 
 WIDTH, HEIGHT = 240, 72
 MOST = 60
