@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -117,6 +118,10 @@ class Registry(Generic[T]):
             self._found[name] = entry
         return self._found[name]
 
+    def origins(self, name: str) -> tuple[str, ...]:
+        """Where the entry is defined, `my_package.my_module:MyTask`; () where there is none."""
+        return (self.entry(name).origin,) if name in self else ()
+
     def __contains__(self, name: str) -> bool:
         """Whether it is the name of an entry, or the path of a module or thing with one."""
         if name in self.names():
@@ -170,6 +175,19 @@ def is_path(name: str) -> bool:
     """Whether it can be the path of something in a Python module: `my_package.my_module`."""
     parts = name.split(".")
     return len(parts) > 1 and all(part.isidentifier() for part in parts)
+
+
+def require_call(what: str, thing: Any, expected: str, *given: object, **named: object) -> None:
+    """Raises ConfigError unless ``thing`` takes these arguments, whatever else it takes.
+
+    ``expected`` is the signature that the error shows, such as "(params, *, lr, ...)".
+    """
+    if not callable(thing):
+        raise ConfigError(f"{what}: expected a function {expected}, got {thing!r}")
+    try:
+        inspect.signature(thing).bind_partial(*given, **named)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{what}: expected a function {expected}: {error}") from None
 
 
 def _import(name: str) -> ModuleType | None:
