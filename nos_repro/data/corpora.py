@@ -85,7 +85,9 @@ def _check(name: str, source: Source) -> None:
     require_call(f"corpus {name}", source.texts, "(data_dir) -> Texts", Path())
 
 
-CORPORA: Registry[Source] = Registry("corpus", "nos_repro.data", build=_source, check=_check)
+CORPORA: Registry[Source] = Registry(
+    "corpus", "nos_repro.data", build=_source, check=_check, key="task.data"
+)
 """Its decorator makes `data: NAME` mean the text that a function reads:
 
     @CORPORA.register("letters", vocabulary=30)

@@ -63,7 +63,9 @@ def _check(name: str, dataset: Dataset) -> None:
     require_call(f"image set {name}", dataset.read, "(data_dir) -> ImageSet", Path())
 
 
-IMAGES: Registry[Dataset] = Registry("image set", "nos_repro.data", build=_dataset, check=_check)
+IMAGES: Registry[Dataset] = Registry(
+    "image set", "nos_repro.data", build=_dataset, check=_check, key="task.data"
+)
 """Its decorator makes `data: NAME` mean the image set that a function reads:
 
     @IMAGES.register("stripes", classes=2, size=8, validation_images=4)

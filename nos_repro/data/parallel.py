@@ -120,7 +120,7 @@ def _check(name: str, find: Callable[..., ParallelCorpus]) -> None:
 
 
 PARALLEL_TEXTS: Registry[Callable[[tuple[str, str], Path], ParallelCorpus]] = Registry(
-    "parallel text", "nos_repro.data", check=_check
+    "parallel text", "nos_repro.data", check=_check, key="task.data"
 )
 """Texts that are not files in the data folder, each made by a function:
 
@@ -140,9 +140,7 @@ def in_memory(where: str, **parts: tuple[list[str], list[str]]) -> ParallelCorpu
     return ParallelCorpus(where, read, digest.hexdigest)
 
 
-def find_parallel_text(
-    name: str, languages: tuple[str, str], data_dir: Path
-) -> ParallelCorpus:
+def find_parallel_text(name: str, languages: tuple[str, str], data_dir: Path) -> ParallelCorpus:
     """The parallel text called `name`. Raises DataError saying what to put where."""
     if name in PARALLEL_TEXTS.names():
         return PARALLEL_TEXTS.find(name)(languages, data_dir)
@@ -153,7 +151,7 @@ def find_parallel_text(
     if all(both):
         return _two_files(both[0], both[1])  # type: ignore[arg-type]
     if is_path(name):
-        return PARALLEL_TEXTS.find(name, "task.data")(languages, data_dir)
+        return PARALLEL_TEXTS.find(name)(languages, data_dir)
     first, second = (f"{folder}.{language}" for language in languages)
     raise DataError(
         f"{unknown('parallel text', name, (*PARALLEL_TEXTS.names(), *NAMES))}\n"

@@ -89,7 +89,7 @@ def _check(name: str, read: Callable[[Path], ImageTrees]) -> None:
 
 
 PHOTOGRAPHS: Registry[Callable[[Path], ImageTrees]] = Registry(
-    "set of photographs", "nos_repro.data", check=_check
+    "set of photographs", "nos_repro.data", check=_check, key="task.data"
 )
 """Sets that are not laid out as class folders, each listed by a function of its own; a set in class
 folders is found by its folder's name and needs none.
@@ -107,7 +107,7 @@ def find_images(name: str, data_dir: Path) -> ImageTrees:
     """
     root = Path(data_dir) / Path(name).expanduser()
     if is_path(name) and not root.exists():
-        return PHOTOGRAPHS.find(name, "task.data")(Path(data_dir))
+        return PHOTOGRAPHS.find(name)(Path(data_dir))
     folders = {"train": root / "train", "val": _evaluation(root)}
     parts = {part: _scan(folder) for part, folder in folders.items() if folder.is_dir()}
     if not parts:

@@ -14,7 +14,7 @@ from nos_repro.experiments.load import task_section
 from nos_repro.experiments.settings_file import check_shape, merge, read_values, structured
 from nos_repro.optim.factory import check_optimizer
 from nos_repro.rules.space import SPACES, Space
-from nos_repro.search.algorithms import find_algorithm
+from nos_repro.search.algorithms import ALGORITHMS
 from nos_repro.search.child import Child
 from nos_repro.search.controller import Controller
 from nos_repro.search.probe import Refusals
@@ -112,7 +112,7 @@ class Search:
     def algorithm_settings(self) -> Any:
         """The algorithm's own settings, from its section."""
         values = {key: value for key, value in self.algorithm.items() if key != "name"}
-        return find_algorithm(self.algorithm["name"]).Settings(**values)
+        return ALGORITHMS.find(self.algorithm["name"]).Settings(**values)
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide what the search finds, as they come back from JSON."""
@@ -170,5 +170,5 @@ def _algorithm(section: dict[str, Any]) -> dict[str, Any]:
     name = values.pop("name", None)
     if not isinstance(name, str):
         raise ConfigError("algorithm.name: say how the controller learns, e.g. name: ppo")
-    settings = structured(find_algorithm(name).Settings, values, "algorithm")
+    settings = structured(ALGORITHMS.find(name).Settings, values, "algorithm")
     return {"name": name, **dataclasses.asdict(settings)}
