@@ -4,10 +4,8 @@ Your own package adds to the choice: see `nos_repro.optim.registry`.
 """
 
 import math
-import re
-from collections.abc import Iterator, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,34 +13,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import ParamsT
 
-from nos_repro.errors import ConfigError, NosError, RuleError, unknown
-from nos_repro.optim.families import AddSign, PowerSign, of_family
-from nos_repro.optim.registry import (
-    OPTIMIZERS,
-    SCHEDULES,
-    Factor,
-    OptimizerBuilder,
-    keywords,
-    wants_names,
-)
-from nos_repro.optim.rule_optimizer import RuleOptimizer
+from nos_repro.errors import ConfigError, NosError, unknown
+from nos_repro.optim.lookup import find_optimizer
+from nos_repro.optim.registry import SCHEDULES, Factor, keywords, wants_names
 from nos_repro.optim.schedules import Schedule
-from nos_repro.registry import is_path
-from nos_repro.rules.families import DECAYS, FAMILIES, find_family, is_decay
-from nos_repro.rules.rule import Rule
-
-if TYPE_CHECKING:
-    from nos_repro.rules.catalog import Printed
-
-FAMILY_CLASSES: dict[str, type[RuleOptimizer]] = {"powersign": PowerSign, "addsign": AddSign}
-
-_WORD = re.compile(r"[A-Za-z]\w*(-[\w.]+)*")
-
-
-def optimizer_names() -> list[str]:
-    """What `make_optimizer` takes beside rule text and the suffixes cd{n}, rd{n}."""
-    families = [f"{name}{suffix}" for name in FAMILIES for suffix in ("", "-ld", "-cd", "-rd10")]
-    return list(dict.fromkeys([*OPTIMIZERS.names(), *families, *_catalogue()]))
 
 
 def make_optimizer(
@@ -95,7 +69,8 @@ def make_optimizer(
     """
     if not (isinstance(lr, int | float) and math.isfinite(lr) and lr > 0):
         raise ConfigError(f"lr must be a finite number > 0, got {lr!r}")
-    make, accepted, fixed = _find_optimizer(name)
+    found = find_optimizer(name)
+    make, accepted, fixed = found.make, found.accepted, found.fixed
     _check_options(name, options, accepted - {"lr", *fixed})
     given = {"weight_decay": weight_decay, "total_steps": total_steps, "seed": seed}
     if weight_decay != 0 and "weight_decay" not in accepted:
@@ -169,49 +144,6 @@ def check_optimizer(name: str, **options: Any) -> None:
 def check_schedule(name: str, **options: Any) -> None:
     """Raises what `make_schedule` would raise, before there is an optimizer."""
     _factor(name, 100, 0, options)(0)
-
-
-def _find_optimizer(name: str) -> tuple[OptimizerBuilder, set[str], dict[str, Any]]:
-    """What makes it, the options it takes, and those that the name has settled."""
-    if is_path(name) or name in OPTIMIZERS:
-        make = OPTIMIZERS.find(name)
-        return make, keywords(make), {}
-    options = keywords(RuleOptimizer) - {"rule"}
-    if found := find_family(name):
-        family, decay = found
-        fixed = {} if decay is None else {"decay": decay}
-        if decay is not None and not is_decay(decay):
-            if name in _catalogue():
-                return RuleOptimizer, options, {"rule": _rule(name)}
-            raise ConfigError(f"optimizer '{name}': {unknown('decay', decay, DECAYS)}")
-        if family.name in FAMILY_CLASSES:
-            cls = FAMILY_CLASSES[family.name]
-            return cls, keywords(cls), fixed
-        constants = {constant.name for constant in family.constants}
-        return partial(of_family, family), options | constants | {"decay"}, fixed
-    return RuleOptimizer, options, {"rule": _rule(name)}
-
-
-def _rule(name: str) -> Rule:
-    """The rule of a text or of a catalogue name; what can only be a name gets a ConfigError."""
-    text = name.removeprefix("rule:").strip()
-    try:
-        return Rule.parse(text)
-    except RuleError:
-        if name.startswith("rule:") or not _WORD.fullmatch(name):
-            raise
-    if name in _catalogue():
-        return _catalogue()[name].rule
-    raise ConfigError(
-        unknown("optimizer", name, optimizer_names())
-        + "\n  or the text of a rule, such as: rule: g * exp(sign(g) * sign(m))"
-    )
-
-
-def _catalogue() -> "Mapping[str, Printed]":
-    from nos_repro.rules.catalog import CATALOG
-
-    return CATALOG
 
 
 def _factor(name: str, total_steps: int, seed: int, options: dict[str, Any]) -> Factor:
