@@ -16,6 +16,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from nos_repro.errors import ConfigError, unknown
 
+NO_NUMBERS = "what a name means is followed by itself (experiments.digest)"
+
 T = TypeVar("T")
 F = TypeVar("F")
 

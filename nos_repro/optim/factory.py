@@ -22,22 +22,22 @@ from nos_repro.optim.schedules import Factor, Schedule
 from nos_repro.rules.rule import Rule
 
 if TYPE_CHECKING:
-    from nos_repro.rules.catalog import Entry
+    from nos_repro.rules.catalog import Printed
 
-OptimizerMaker = Callable[..., Optimizer]
-ScheduleMaker = Callable[..., Factor]
+OptimizerBuilder = Callable[..., Optimizer]
+ScheduleBuilder = Callable[..., Factor]
 F = TypeVar("F", bound=Callable[..., Any])
 
 FAMILIES: dict[str, type[RuleOptimizer]] = {"powersign": PowerSign, "addsign": AddSign}
 
-_OPTIMIZERS: dict[str, OptimizerMaker] = {
+_OPTIMIZERS: dict[str, OptimizerBuilder] = {
     "sgd": baselines.sgd,
     "momentum": baselines.momentum,
     "adam": baselines.adam,
     "rmsprop": baselines.rmsprop,
     "rmsprop-tf": baselines.rmsprop_tf,
 }
-_SCHEDULES: dict[str, ScheduleMaker] = {
+_SCHEDULES: dict[str, ScheduleBuilder] = {
     "constant": schedules.constant,
     "cosine": schedules.cosine,
     "cosine_restarts": schedules.cosine_restarts,
@@ -123,7 +123,7 @@ def check_schedule(name: str, **options: Any) -> None:
     _factor(name, 100, 0, options)(0)
 
 
-def _find_optimizer(name: str) -> tuple[OptimizerMaker, set[str], dict[str, Any]]:
+def _find_optimizer(name: str) -> tuple[OptimizerBuilder, set[str], dict[str, Any]]:
     """What makes it, the options it takes, and those that the name has settled."""
     if name in _OPTIMIZERS:
         return _OPTIMIZERS[name], _keywords(_OPTIMIZERS[name]), {}
@@ -159,7 +159,7 @@ def _rule(name: str) -> Rule:
         ) from None
 
 
-def _catalogue() -> "Mapping[str, Entry]":
+def _catalogue() -> "Mapping[str, Printed]":
     from nos_repro.rules.catalog import CATALOG
 
     return CATALOG

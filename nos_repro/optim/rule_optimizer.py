@@ -21,14 +21,14 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT, StateDict
 
 from nos_repro.errors import ConfigError, RuleError
-from nos_repro.optim.batch import Batch, Laid, Step, new_average
+from nos_repro.optim.batch import FlatBatch, FlatView, Step, new_average
 from nos_repro.optim.foreach import update_foreach
 from nos_repro.optim.fused import use_fused
 from nos_repro.optim.program import Program, lower, scalar_inputs
 from nos_repro.optim.reference import update_reference
 from nos_repro.rules.rule import Rule
 
-Execution = Callable[[Batch, Step], None]
+Execution = Callable[[FlatBatch, Step], None]
 
 
 class RuleOptimizer(Optimizer):
@@ -124,9 +124,9 @@ class RuleOptimizer(Optimizer):
 
     def _batches(
         self, group: dict[str, Any], program: Program, first: int
-    ) -> dict[tuple[torch.device, torch.dtype, int], Batch]:
+    ) -> dict[tuple[torch.device, torch.dtype, int], FlatBatch]:
         """The group's parameters by what one call can update at once."""
-        batches: dict[tuple[torch.device, torch.dtype, int], Batch] = {}
+        batches: dict[tuple[torch.device, torch.dtype, int], FlatBatch] = {}
         for number, p in enumerate(group["params"], start=first):
             g = p.grad
             if g is None:
@@ -143,16 +143,16 @@ class RuleOptimizer(Optimizer):
             state["step"] += 1
             key = p.device, p.dtype, state["step"] if program.corrections else 0
             if key not in batches:
-                batches[key] = Batch()
+                batches[key] = FlatBatch()
             batches[key].add(self._laid(p, state, program), g, number)
         return batches
 
-    def _laid(self, p: Tensor, state: dict[str, Any], program: Program) -> Laid:
+    def _laid(self, p: Tensor, state: dict[str, Any], program: Program) -> FlatView:
         """The flat views of a parameter and its averages, made again when they have moved."""
-        known: dict[Tensor, Laid] = self.__dict__.setdefault("_laid_parameters", {})
+        known: dict[Tensor, FlatView] = self.__dict__.setdefault("_laid_parameters", {})
         laid = known.get(p)
         if laid is None or not laid.holds(p, state):
-            laid = known[p] = Laid(p, state, program.averages)
+            laid = known[p] = FlatView(p, state, program.averages)
         return laid
 
     def load_state_dict(self, state_dict: StateDict) -> None:
@@ -242,7 +242,7 @@ def _step(group: dict[str, Any], program: Program, updates: int) -> Step:
     )
 
 
-def _choose(group: dict[str, Any], batch: Batch, step: Step) -> Execution:
+def _choose(group: dict[str, Any], batch: FlatBatch, step: Step) -> Execution:
     fused = None if group["foreach"] is None else False
     wish = group["fused"] if group["fused"] is not None else fused
     execution = use_fused(wish, batch, step)

@@ -34,7 +34,7 @@ from nos_repro.tasks.base import Task, TaskData
 
 log = logging.getLogger(__name__)
 
-Status = Literal["healthy", "diverged", "overran", "failed", "refused", "reused"]
+ChildStatus = Literal["healthy", "diverged", "overran", "failed", "refused", "reused"]
 
 PAPER_RATES = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0]
 
@@ -91,7 +91,7 @@ class Evaluation:
     the final training. ``examples`` were trained on in all.
     """
 
-    status: Status
+    status: ChildStatus
     reward: float
     lr: float | None = None
     sweep: list[tuple[float, float | None]] = field(default_factory=list)

@@ -23,7 +23,7 @@ from torch import Tensor
 from nos_repro.data.images import find_dataset, list_datasets
 from nos_repro.errors import DataError
 from nos_repro.tasks.base import OptimizerMaker, Task, require
-from nos_repro.tasks.nasnet_data import Batch, Images
+from nos_repro.tasks.nasnet_data import Images, PhotographBatch
 from nos_repro.tasks.nasnet_model import (
     AUXILIARY_POOL,
     STEMS,
@@ -195,7 +195,7 @@ class NASNetTask(Task):
             logits, second = network(scaled)
         return logits.to(kind), None if second is None else second.to(kind)
 
-    def training_step(self, batch: Batch, batch_idx: int = 0) -> Float[Tensor, ""]:
+    def training_step(self, batch: PhotographBatch, batch_idx: int = 0) -> Float[Tensor, ""]:
         """The mean loss of the replicas in the batch, computed one after the other."""
         self.agree(batch.classes)
         images = self.settings.batch_size // self.settings.replicas
@@ -234,7 +234,7 @@ class NASNetTask(Task):
         for layer in layers:
             layer.passes = 0
 
-    def evaluation_sums(self, batch: Batch) -> dict[str, Tensor]:
+    def evaluation_sums(self, batch: PhotographBatch) -> dict[str, Tensor]:
         self.agree(batch.classes)
         logits, labels = self(batch.images), batch.labels
         best = logits.topk(min(5, self.settings.classes)).indices == labels[:, None]

@@ -11,7 +11,7 @@ from nos_repro.experiments.trial import Trial
 from nos_repro.search.log import Event
 from nos_repro.search.state import Tally
 from nos_repro.tasks import find_task
-from nos_repro.tracking.place import Place
+from nos_repro.tracking.study_role import StudyRole
 
 EPOCH, GLOBAL_STEP = "epoch", "global_step"
 """What a trial's charts stand on: W&B's own step counts messages, from attempt to attempt."""
@@ -44,7 +44,7 @@ def group_of(name: str, scale: str) -> str:
     return f"{name}/{scale}"
 
 
-def trial_config(study: Study, trial: Trial, place: Place) -> dict[str, Any]:
+def trial_config(study: Study, trial: Trial, place: StudyRole) -> dict[str, Any]:
     """A run's config: the trial's settings, and what else W&B may group by, all at the top."""
     return {
         **trial.to_json(),

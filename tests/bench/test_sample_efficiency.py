@@ -19,7 +19,7 @@ from nos_repro.bench.sample_efficiency.runs import (
     SEEDS,
     STEPS,
     TUNING_SEEDS,
-    Run,
+    EfficiencyRun,
     all_runs,
     chosen_step,
     complete,
@@ -74,8 +74,8 @@ def test_nothing_but_the_best_rule_is_near_the_target() -> None:
 @pytest.mark.parametrize("algorithm", ["ppo", "reinforce", "trpo", "random"])
 def test_a_run_is_a_record_and_the_same_record_again(algorithm: str) -> None:
     step = STEPS[algorithm][1][0] if algorithm in STEPS else None
-    record = train(Run("final", algorithm, step, 7), cap=60)
-    again = train(Run("final", algorithm, step, 7), cap=60)
+    record = train(EfficiencyRun("final", algorithm, step, 7), cap=60)
+    again = train(EfficiencyRun("final", algorithm, step, 7), cap=60)
     assert record["needed"] is None
     assert len(record["curve"]) == 2
     assert 0 < record["last"] <= record["best"] <= 1
@@ -89,13 +89,13 @@ def test_a_run_ends_at_the_first_batch_that_makes_the_target(
     """Rewards 0 for 40 samples and 1 after them: 90 of the last 100 are 1 at sample 130."""
     given = iter([0.0] * 40 + [1.0] * 1000)
     monkeypatch.setattr(runs, "reward", lambda tokens: next(given))
-    record = train(Run("final", "random", None, 0), cap=1000)
+    record = train(EfficiencyRun("final", "random", None, 0), cap=1000)
     assert record["needed"] == 130
     assert record["last"] == 0.9
     assert record["curve"] == [0.2, 1.0, 1.0]
 
 
-def made_up(run: Run) -> runs.Record:
+def made_up(run: EfficiencyRun) -> runs.Record:
     """A record without the work: the middle step is best, and PPO needs the fewest samples."""
     steps = STEPS[run.algorithm][1] if run.algorithm in STEPS else (None,)
     order = {"ppo": 1, "trpo": 2, "reinforce": 3, "random": 40}[run.algorithm]
@@ -117,9 +117,9 @@ def made_up(run: Run) -> runs.Record:
 def test_a_comparison_that_was_killed_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, made = tmp_path / "runs.jsonl", list[Run]()
+    path, made = tmp_path / "runs.jsonl", list[EfficiencyRun]()
 
-    def killed_at_the_thirtieth(run: Run) -> runs.Record:
+    def killed_at_the_thirtieth(run: EfficiencyRun) -> runs.Record:
         if len(made) == 29:
             raise KeyboardInterrupt
         made.append(run)
@@ -153,7 +153,7 @@ def test_tuning_and_final_seeds_are_apart_and_every_grid_is_as_long() -> None:
 
 def test_the_step_is_chosen_by_the_tuning_seeds_alone() -> None:
     records = [
-        made_up(Run(part, "ppo", step, seed))
+        made_up(EfficiencyRun(part, "ppo", step, seed))
         for part, seeds in (("tuning", TUNING_SEEDS), ("final", SEEDS))
         for step in STEPS["ppo"][1]
         for seed in seeds

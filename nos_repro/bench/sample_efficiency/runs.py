@@ -51,7 +51,7 @@ PROTOCOL = {
 
 
 @dataclass(frozen=True)
-class Run:
+class EfficiencyRun:
     """part: "tuning", "final" or "paper" (at the paper's rate). step: None for random search."""
 
     part: str
@@ -60,20 +60,23 @@ class Run:
     seed: int
 
 
-def all_runs(records: list[Record]) -> Iterator[Run]:
+def all_runs(records: list[Record]) -> Iterator[EfficiencyRun]:
     """Every run of the comparison, those behind a choice only once the choice can be made.
 
     ``records`` is looked at anew whenever the next run is asked for.
     """
     for seed in TUNING_SEEDS:
         for algorithm, (_, steps) in STEPS.items():
-            yield from (Run("tuning", algorithm, step, seed) for step in steps)
+            yield from (EfficiencyRun("tuning", algorithm, step, seed) for step in steps)
     for seed in SEEDS:
         for algorithm in STEPS:
-            yield Run("final", algorithm, chosen_step(records, algorithm), seed)
-        yield Run("final", "random", None, seed)
+            yield EfficiencyRun("final", algorithm, chosen_step(records, algorithm), seed)
+        yield EfficiencyRun("final", "random", None, seed)
     for seed in PAPER_SEEDS:
-        yield from (Run("paper", algorithm, PAPER_RATE, seed) for algorithm in ("ppo", "reinforce"))
+        yield from (
+            EfficiencyRun("paper", algorithm, PAPER_RATE, seed)
+            for algorithm in ("ppo", "reinforce")
+        )
 
 
 def chosen_step(records: Iterable[Record], algorithm: str) -> float:
@@ -100,7 +103,7 @@ def needed(record: Record) -> int:
     return CAP if record["needed"] is None else int(record["needed"])
 
 
-def make_learner(run: Run) -> Algorithm:
+def make_learner(run: EfficiencyRun) -> Algorithm:
     """Its controller too: the same first weights for every algorithm of a seed."""
     kind = find_algorithm(run.algorithm)
     settings = {key: PROTOCOL[key] for key in ("batch", "entropy", "baseline_decay")}
@@ -110,7 +113,7 @@ def make_learner(run: Run) -> Algorithm:
     return kind(controller, kind.Settings(**settings))
 
 
-def train(run: Run, cap: int = CAP) -> Record:
+def train(run: EfficiencyRun, cap: int = CAP) -> Record:
     """Samples and learns until the target or the cap; the record of it.
 
     ``curve`` holds the mean rewards of 50 samples each, the last one of what is left. ``seconds``

@@ -23,7 +23,7 @@ NAMES = {"ppo": "PPO", "trpo": "TRPO", "reinforce": "REINFORCE", "random": "rand
 
 
 @dataclass(frozen=True)
-class Comparison:
+class EfficiencyComparison:
     """Ours over theirs.
 
     factor: the geometric mean over the pairs, which p belongs to; ratio: of the medians, with its
@@ -57,7 +57,7 @@ class Comparison:
         )
 
 
-def compare(records: Iterable[Record], ours: str, theirs: str) -> Comparison:
+def compare(records: Iterable[Record], ours: str, theirs: str) -> EfficiencyComparison:
     """Two algorithms by their final runs."""
     by_name = {name: of(records, part="final", algorithm=name) for name in (ours, theirs)}
     pairs = [
@@ -67,7 +67,7 @@ def compare(records: Iterable[Record], ours: str, theirs: str) -> Comparison:
     ]
     logs = [math.log(a / b) for a, b in pairs]
     first, second = (sum(run["needed"] is not None for run in runs) for runs in by_name.values())
-    return Comparison(
+    return EfficiencyComparison(
         ours,
         theirs,
         factor=math.exp(fmean(logs)),

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nos_repro.experiments.selection import Number
+from nos_repro.experiments.selection import SampleMean
 from nos_repro.report.layout import GLUE, Cell, Column, Table
 from nos_repro.report.search.history import History
 from nos_repro.report.statistics import Comparison, Scores, compare
@@ -41,12 +41,12 @@ class Candidate:
         default_factory=lambda: {part: {} for part in PARTS}
     )
 
-    def number(self, part: str) -> Number | None:
+    def number(self, part: str) -> SampleMean | None:
         """Over the seeds that have a value."""
         known = [value for value in self.values[part].values() if value is not None]
         if not known:
             return None
-        return Number(
+        return SampleMean(
             statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else 0.0, len(known)
         )
 

@@ -15,9 +15,9 @@ from nos_repro.search.child import Evaluation
 from nos_repro.search.hall import Hall
 from nos_repro.search.log import Event, Log
 from nos_repro.search.loop import differences
-from nos_repro.search.named import Named, Purpose, read_named
 from nos_repro.search.run import folder_of
 from nos_repro.search.settings import Search, load_search
+from nos_repro.search.side_runs import Purpose, SideRun, read_side_runs
 from nos_repro.search.state import Tally
 
 
@@ -45,7 +45,7 @@ class History:
     settings: dict[str, Any]
     paper: Search | None = None
     """The same file at scale paper, if it has one."""
-    named: list[tuple[Named, Evaluation]] = field(default_factory=list)
+    named: list[tuple[SideRun, Evaluation]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     """Of the files at this moment; no part of what a report says."""
@@ -91,16 +91,16 @@ class History:
         """Different rules among those that have their reward."""
         return len(self.rules)
 
-    def of(self, purpose: Purpose) -> list[tuple[Named, Evaluation]]:
+    def of(self, purpose: Purpose) -> list[tuple[SideRun, Evaluation]]:
         """The children beside the search that were trained for ``purpose``."""
         return [(named, found) for named, found in self.named if named.purpose == purpose]
 
     @property
-    def baselines(self) -> list[tuple[Named, Evaluation]]:
+    def baselines(self) -> list[tuple[SideRun, Evaluation]]:
         """Scored as the search's own rules are, best first."""
         return sorted(self.of("baseline"), key=lambda pair: (-pair[1].reward, pair[0].name))
 
-    def is_baseline(self, named: Named) -> bool:
+    def is_baseline(self, named: SideRun) -> bool:
         """Whether an optimizer was given, and not found by the search."""
         known = {(other.name, other.optimizer) for other, _ in self.of("baseline")}
         return (named.name, named.optimizer) in known | set(self.asked.baselines.items())
@@ -117,7 +117,7 @@ def read_history(
     folder = folder_of(search, results)
     settings, notes = _settings(search, folder)
     history = History(folder, search, settings, _paper(path), notes=notes)
-    history.named = read_named(folder, history.problems.append)
+    history.named = read_side_runs(folder, history.problems.append)
     history.beside = [
         event
         for event in Log(folder / "named.jsonl").read(note=lambda _: None)

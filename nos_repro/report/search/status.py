@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from nos_repro.experiments.claim import read_claim
+from nos_repro.experiments.heartbeat import read_lease
 from nos_repro.launch.progress import duration
 from nos_repro.report.search.history import History
 from nos_repro.search.progress import figures
@@ -33,7 +33,7 @@ def search_status(history: History) -> str:
 
 
 def _who(folder: Path) -> str:
-    claim = read_claim(folder)
+    claim = read_lease(folder)
     if claim is None:
         return "no process has claimed it (while its baselines are trained, none has yet)"
     who = f"process {claim.pid} on {claim.host}"

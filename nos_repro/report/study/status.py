@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from nos_repro.experiments.claim import Claim
+from nos_repro.experiments.heartbeat import Lease
 from nos_repro.experiments.record import STATUSES, Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, outcomes
@@ -97,7 +97,7 @@ def _section(title: str, lines: Iterator[str]) -> list[str]:
     return ["", f"{title}:", *body] if body else []
 
 
-def _running(trial: Trial, claim: Claim) -> str:
+def _running(trial: Trial, claim: Lease) -> str:
     latest = claim.latest or {}
     metrics = " ".join(f"{key}={value:.4g}" for key, value in latest.items() if "_" in key)
     share = f" ({claim.step / claim.steps:.0%})" if claim.steps else ""

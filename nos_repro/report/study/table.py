@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 from nos_repro.experiments.schema import METRICS, NAMED_COLUMN, Study
-from nos_repro.experiments.selection import Number, Outcome
+from nos_repro.experiments.selection import Outcome, SampleMean
 from nos_repro.report.layout import GLUE, Cell, Column, Table
 from nos_repro.report.study import protocol
 from nos_repro.report.study.optimizer_state import values_a_parameter
@@ -43,7 +43,7 @@ def study_table(study: Study, outcomes: Sequence[Outcome]) -> Table:
     return Table(_heading(study), columns, rows, _notes(study, outcomes, printed), mark)
 
 
-def show(number: Number) -> str:
+def show(number: SampleMean) -> str:
     """`95.40 ± 0.12 (5)`: two decimals where the value suits that, else three digits."""
     if number.n == 1:
         return f"{_digits(number.mean, number.mean)}{GLUE}(1)"
@@ -95,7 +95,7 @@ def _row(
     return cells
 
 
-def _cell(outcome: Outcome, number: Number | None) -> str:
+def _cell(outcome: Outcome, number: SampleMean | None) -> str:
     """The number, with whatever keeps it from being complete; or what there is instead of one."""
     asked = len(outcome.repeats) or 1
     if outcome.standing is not None and number is None:

@@ -26,7 +26,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from nos_repro.experiments.schema import NAMED_COLUMN, Study
-from nos_repro.experiments.selection import Number, Outcome
+from nos_repro.experiments.selection import Outcome, SampleMean
 from nos_repro.report.statistics import quantile
 from nos_repro.report.study import protocol
 from nos_repro.report.study.optimizer_state import values_a_parameter
@@ -99,7 +99,7 @@ class CellVerdict:
     verdict: Verdict
     reason: str
     paper: float
-    ours: Number | None = None
+    ours: SampleMean | None = None
     interval: Interval | None = None
     difference: float | None = None
     difference_interval: Interval | None = None
@@ -132,7 +132,7 @@ def classify(low: Any, high: Any, tolerance: Any) -> Any:
     return np.select([within & holds_0, within, beyond], kinds, "inconclusive")[()]
 
 
-def more_seeds(number: Number, printed: Printed, tolerance: float) -> int | None:
+def more_seeds(number: SampleMean, printed: Printed, tolerance: float) -> int | None:
     """How many more runs would decide, were mean and spread to stay; None for more than
     MOST_SEEDS. A single run has no spread: one more is the least."""
     if number.n < 2:
@@ -193,7 +193,7 @@ def _judge_cell(study: Study, outcome: Outcome, column: str, why_not: str) -> Ce
 
 
 def _judge_number(
-    number: Number, printed: Printed, column: str, study: Study, known: dict[str, Any]
+    number: SampleMean, printed: Printed, column: str, study: Study, known: dict[str, Any]
 ) -> CellVerdict:
     tolerance = TOLERANCES[metric_of(study, column)].at(printed.value)
     difference = number.mean - printed.value
@@ -215,7 +215,7 @@ def _judge_number(
 
 def _reason(
     verdict: Verdict,
-    number: Number,
+    number: SampleMean,
     printed: Printed,
     difference: float,
     tolerance: float,
@@ -242,7 +242,7 @@ def _seeds(count: int) -> str:
 
 
 def _unfinished(
-    study: Study, outcome: Outcome, number: Number | None
+    study: Study, outcome: Outcome, number: SampleMean | None
 ) -> tuple[Verdict, str] | None:
     """What keeps the row from a verdict: nobody judges half a row, which has no fixed n."""
     if outcome.diverged:
@@ -264,8 +264,8 @@ def metric_of(study: Study, column: str) -> str:
     return named[3] if named else find_task(study.task["name"]).metric
 
 
-def _state(outcome: Outcome) -> Number:
-    return Number(values_a_parameter(outcome.row), 0.0, 1)
+def _state(outcome: Outcome) -> SampleMean:
+    return SampleMean(values_a_parameter(outcome.row), 0.0, 1)
 
 
 def _interval(middle: float, half: float) -> Interval | None:

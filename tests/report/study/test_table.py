@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.schema import Row, Selection, Study
-from nos_repro.experiments.selection import Number, outcomes
+from nos_repro.experiments.selection import SampleMean, outcomes
 from nos_repro.experiments.settings_file import is_search
 from nos_repro.experiments.trial import Trial
 from nos_repro.report.layout import Table
@@ -155,19 +155,19 @@ def test_a_failed_trial_of_the_sweep_is_said(tmp_path: Path) -> None:
 
 # fmt: off
 NUMBERS = [
-    (Number(95.4, 0.123, 5),    "95.40 ± 0.12 (5)"),
-    (Number(95.4, 0.0, 1),      "95.40 (1)"),
-    (Number(4.72e-16, 0.0, 1),  "4.72e-16 (1)"),
-    (Number(0.0132, 0.001, 2),  "0.0132 ± 0.001 (2)"),
-    (Number(0.0, 0.0, 1),       "0.00 (1)"),
-    (Number(-12.5, 1.0, 2),     "-12.50 ± 1.00 (2)"),
-    (Number(12345.6, 7.0, 2),   "1.23e+04 ± 7 (2)"),
+    (SampleMean(95.4, 0.123, 5),    "95.40 ± 0.12 (5)"),
+    (SampleMean(95.4, 0.0, 1),      "95.40 (1)"),
+    (SampleMean(4.72e-16, 0.0, 1),  "4.72e-16 (1)"),
+    (SampleMean(0.0132, 0.001, 2),  "0.0132 ± 0.001 (2)"),
+    (SampleMean(0.0, 0.0, 1),       "0.00 (1)"),
+    (SampleMean(-12.5, 1.0, 2),     "-12.50 ± 1.00 (2)"),
+    (SampleMean(12345.6, 7.0, 2),   "1.23e+04 ± 7 (2)"),
 ]
 # fmt: on
 
 
 @pytest.mark.parametrize(("number", "text"), NUMBERS)
-def test_a_number_has_the_digits_that_suit_it(number: Number, text: str) -> None:
+def test_a_number_has_the_digits_that_suit_it(number: SampleMean, text: str) -> None:
     assert show(number).replace("\N{NO-BREAK SPACE}", " ") == text
 
 

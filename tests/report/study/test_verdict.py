@@ -10,7 +10,7 @@ from scipy import stats
 
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.schema import Row, Selection, Study
-from nos_repro.experiments.selection import Number, outcomes
+from nos_repro.experiments.selection import SampleMean, outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.report.study.protocol import settings_of
 from nos_repro.report.study.verdict import (
@@ -72,7 +72,7 @@ def test_enough_seeds_decide_and_too_few_do_not() -> None:
 
 def test_the_seeds_that_would_decide_are_the_fewest_that_do() -> None:
     printed = Printed(95.4, runs=5, rounding=0.05)
-    number = Number(95.2, 0.2, 4)
+    number = SampleMean(95.2, 0.2, 4)
     more = more_seeds(number, printed, TOLERANCE)
     assert more is not None
     for extra in range(1, more + 1):
@@ -83,7 +83,7 @@ def test_the_seeds_that_would_decide_are_the_fewest_that_do() -> None:
 
 
 def test_no_number_of_seeds_mends_a_paper_that_ran_once() -> None:
-    assert more_seeds(Number(95.4, 0.4, 5), Printed(95.4, runs=1), TOLERANCE) is None
+    assert more_seeds(SampleMean(95.4, 0.4, 5), Printed(95.4, runs=1), TOLERANCE) is None
 
 
 def paper_study(**selection: Any) -> Study:

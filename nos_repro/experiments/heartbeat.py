@@ -24,7 +24,7 @@ BEAT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Claim:
+class Lease:
     """A sign of life: which process trains the trial, and how far it is."""
 
     host: str
@@ -46,14 +46,14 @@ class Claim:
         return self.host == socket.gethostname() and self.pid == os.getpid()
 
 
-def read_claim(folder: Path) -> Claim | None:
+def read_lease(folder: Path) -> Lease | None:
     """The claim on a trial's folder, dead or alive; None where there is none that can be read.
 
     On NFS a file that is replaced while it is read gives an error (ESTALE) now and then.
     """
     try:
         values: dict[str, Any] = json.loads((folder / "claim.json").read_text())
-        return Claim(**values)
+        return Lease(**values)
     except (OSError, ValueError, TypeError):
         return None
 
@@ -75,7 +75,7 @@ class Heartbeat:
 
     def take(self) -> bool:
         """Claims the trial; False where another live process has it. Raises StoreError."""
-        held = read_claim(self.path.parent)
+        held = read_lease(self.path.parent)
         if held is not None and held.alive and not held.ours:
             return False
         self.write()
@@ -91,7 +91,7 @@ class Heartbeat:
 
     def write(self) -> None:
         host, pid, now = socket.gethostname(), os.getpid(), time.time()
-        claim = Claim(host, pid, now, self._step, self.steps, self._latest)
+        claim = Lease(host, pid, now, self._step, self.steps, self._latest)
         write_atomically(self.path, json.dumps(asdict(claim)).encode())
 
     def release(self) -> None:
@@ -103,14 +103,14 @@ class Heartbeat:
             self.path.unlink(missing_ok=True)
 
     def _is_ours(self) -> bool:
-        held = read_claim(self.path.parent)
+        held = read_lease(self.path.parent)
         return held is not None and held.ours
 
     def _keep_fresh(self) -> None:
         while not self._released.wait(BEAT_SECONDS):
             # a disk that refuses is met again, and reported, by the trial's own writes
             with contextlib.suppress(StoreError, OSError):
-                held = read_claim(self.path.parent)
+                held = read_lease(self.path.parent)
                 if held is None or held.ours:
                     self.write()
 

@@ -12,7 +12,7 @@ SWEEP, RACE, REPEAT = "sweep", "race", "repeat"
 
 
 @dataclass(frozen=True)
-class Place:
+class StudyRole:
     """The ``rows`` that a trial is trained for, and in which phase of the protocol: the ``sweep``
     that chooses a row's point, the ``race`` of a study that halves its rows, a ``repeat`` of the
     chosen point by a fresh seed."""
@@ -30,7 +30,7 @@ def deciding_phase(study: Study) -> str:
     return REPEAT if study.selection.repeats else first_phase(study)
 
 
-def place_of(study: Study, trial: Trial) -> Place:
+def role_of(study: Study, trial: Trial) -> StudyRole:
     """Where the study has the trial. One that a row sweeps and another repeats counts as swept;
     no rows and no phase for a trial of another study."""
     phases: dict[str, str] = {}
@@ -42,4 +42,4 @@ def place_of(study: Study, trial: Trial) -> Place:
             phases[name] = REPEAT
     found = phases.values()
     phase = REPEAT if found and set(found) == {REPEAT} else first_phase(study) if found else ""
-    return Place(tuple(phases), phase)
+    return StudyRole(tuple(phases), phase)

@@ -30,7 +30,7 @@ Purpose = Literal["baseline", "confirm", "refused"]
 
 
 @dataclass(frozen=True)
-class Named:
+class SideRun:
     """A child to train: why, by which optimizer, from which seed; ``test``: on test images too."""
 
     purpose: Purpose
@@ -50,15 +50,15 @@ class Note(Protocol):
     def note(self, message: str) -> None: ...
 
 
-def read_named(
+def read_side_runs(
     folder: Path, note: Callable[[str], None] | None = None
-) -> list[tuple[Named, Evaluation]]:
+) -> list[tuple[SideRun, Evaluation]]:
     """What stands in the log, in its order; ``note`` as in `Log.read`. Raises LogError."""
     found = []
     for event in Log(folder / "named.jsonl").read(note=note):
         if event["event"] != "named":
             continue
-        named = Named(event["purpose"], event["name"], event["optimizer"], event["seed"])
+        named = SideRun(event["purpose"], event["name"], event["optimizer"], event["seed"])
         try:
             found.append((named, Evaluation.from_json(event["evaluation"])))
         except (TypeError, ValueError) as error:
@@ -68,7 +68,7 @@ def read_named(
 
 
 def evaluate_named(
-    wanted: Iterable[Named],
+    wanted: Iterable[SideRun],
     child: Child,
     folder: Path,
     launcher: Launcher[EvaluationJob],
@@ -86,14 +86,14 @@ def evaluate_named(
             _evaluate(asked, child, folder, launcher, conditions, display)
 
 
-def _missing(wanted: list[Named], folder: Path) -> dict[str, Named]:
+def _missing(wanted: list[SideRun], folder: Path) -> dict[str, SideRun]:
     """What has no line in the log, each once."""
-    done = {named.key for named, _ in read_named(folder, log.warning)}
+    done = {named.key for named, _ in read_side_runs(folder, log.warning)}
     return {named.key: named for named in wanted if named.key not in done}
 
 
 def _evaluate(
-    wanted: list[Named],
+    wanted: list[SideRun],
     child: Child,
     folder: Path,
     launcher: Launcher[EvaluationJob],
@@ -141,7 +141,7 @@ def _evaluate(
             take(job, answer)
 
 
-def _job(named: Named, child: Child, folder: Path, conditions: Conditions) -> EvaluationJob:
+def _job(named: SideRun, child: Child, folder: Path, conditions: Conditions) -> EvaluationJob:
     """Its answer's name is the same in every process: a cluster may still be at work on it."""
     name = f"{named.purpose}-{hashlib.sha256(named.key.encode()).hexdigest()[:12]}"
     return EvaluationJob(
@@ -156,7 +156,7 @@ def _job(named: Named, child: Child, folder: Path, conditions: Conditions) -> Ev
     )
 
 
-def _event(named: Named, found: Evaluation) -> Event:
+def _event(named: SideRun, found: Evaluation) -> Event:
     return {
         "event": "named",
         "purpose": named.purpose,

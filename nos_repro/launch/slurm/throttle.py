@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nos_repro.launch.slurm import cluster
-from nos_repro.launch.slurm.ledger import Batch
+from nos_repro.launch.slurm.ledger import JobArray
 
 
-class Places:
+class Throttle:
     """`array_parallelism` places, shared out among arrays, the oldest first.
 
     SLURM keeps to the share of one array; what an array does not need any more, because fewer of
@@ -19,11 +19,11 @@ class Places:
     def __init__(self, total: int) -> None:
         self.total = total
         self._shares: dict[str, int] = {}
-        self._batches: dict[str, Batch] = {}
+        self._batches: dict[str, JobArray] = {}
         self._adopted: set[str] = set()
 
     @property
-    def batches(self) -> list[Batch]:
+    def batches(self) -> list[JobArray]:
         """The arrays that have places."""
         return list(self._batches.values())
 
@@ -32,12 +32,12 @@ class Places:
         """Places that no array has."""
         return self.total - sum(self._shares.values())
 
-    def give(self, batch: Batch, places: int) -> None:
+    def give(self, batch: JobArray, places: int) -> None:
         """An array was submitted, to run so many of its jobs at a time."""
         self._batches[batch.name] = batch
         self._shares[batch.name] = places
 
-    def adopt(self, batch: Batch) -> None:
+    def adopt(self, batch: JobArray) -> None:
         """An array that another process has submitted: nobody knows its share."""
         if batch.name not in self._batches:
             self.give(batch, min(self.total, len(batch.packs)))
