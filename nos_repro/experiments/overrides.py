@@ -42,7 +42,7 @@ def _added(word: str, changes: Values, names: Sequence[str]) -> list[str]:
     if not word.startswith("+"):
         return []
     rows = changes.get("rows")
-    if not names or not isinstance(rows, dict):
+    if not names or not isinstance(rows, dict) or None in rows.values():
         raise ConfigError(f"override {word!r}: + adds a row to a study, e.g. {ADDED}")
     for name in rows:
         if name in names:

@@ -155,6 +155,8 @@ class Study:
                 more = [f"final_test_{metric}" for metric in METRICS]
                 raise ConfigError(unknown("columns", column, [*COLUMNS, *more]))
         for name, row in self.rows.items():
+            if not row.optimizer:
+                raise ConfigError(f"rows.{name}: no optimizer; say one, e.g. optimizer: adam")
             for column in row.paper:
                 if column not in self.columns:
                     raise ConfigError(unknown(f"rows.{name}.paper", column, self.columns))
