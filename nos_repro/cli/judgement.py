@@ -67,13 +67,11 @@ def claims(options: argparse.Namespace) -> int:
 
 
 def claim_results(options: argparse.Namespace, *own: str) -> Results:
-    """The results folder, and the comparison that the room `bench` has made. ``own`` are files of
-    studies and searches beside those that ship."""
-    from nos_repro.bench.sample_efficiency.claim import sample_efficiency
+    """The results folder. ``own`` are files of studies and searches beside those that ship."""
     from nos_repro.experiments.settings_file import named
     from nos_repro.report.claims.results import Results
 
-    return Results(options.results, {"sample_efficiency": sample_efficiency}, named(own))
+    return Results(options.results, named(own))
 
 
 def _cell(options: argparse.Namespace) -> tuple[Study, Outcome, Store]:

@@ -131,20 +131,10 @@ def _check_all(options: argparse.Namespace) -> None:
 
 
 def _write_all(everything: Everything) -> None:
-    """Also what the room `bench` keeps beside its records."""
-    from nos_repro.bench.sample_efficiency.claim import FOLDER
-    from nos_repro.bench.sample_efficiency.report import write_committed
-    from nos_repro.experiments.files import StoreError
     from nos_repro.report.collection import write_everything
 
     for path in write_everything(everything):
         _say_written(path)
-    try:
-        _say_written(*write_committed(everything.root))
-    except StoreError:  # the disk's: nothing else can be written either
-        raise
-    except Exception as error:  # noqa: BLE001 whatever is damaged, the rest is written
-        everything.leave_out(str(FOLDER), error)
     if everything.broken:
         print("warning: claims.md was not written: some records cannot be read", file=sys.stderr)
 

@@ -136,5 +136,4 @@ def score(record: Record | None, by: str, rung: int) -> float:
     if record is None or record.epoch < rung:
         return -math.inf
     value = record.column_at(by, rung)
-    sign = 1.0 if record.direction == "max" else -1.0
-    return sign * value if math.isfinite(value) else -math.inf
+    return record.sign * value if math.isfinite(value) else -math.inf

@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from nos_repro.errors import ConfigError, NosError, unknown
+from nos_repro.experiments.columns import check_columns
 from nos_repro.experiments.grid import Point, points, repeat_trials, row_settings, sweep_trial
 from nos_repro.experiments.layers import NamedSection, merge
 from nos_repro.experiments.overrides import command_line
@@ -69,6 +70,7 @@ def load_study(
         study = dataclasses.replace(
             study, task=task_section(study.task), paper_protocol=_paper_protocol(path, paper)
         )
+        check_columns(study.task["name"], study.columns)
         for name in study.figure.rows if study.figure is not None else ():
             if name not in study.rows:
                 raise ConfigError(unknown("figure.rows", name, study.rows))

@@ -32,7 +32,7 @@ from nos_repro.experiments.replicas import Group, Replicas
 from nos_repro.experiments.tracker import Tracker, TrialFollower
 from nos_repro.experiments.training import Ending, Run, Stopped, train
 from nos_repro.experiments.trial import Trial
-from nos_repro.tasks import find_task
+from nos_repro.tasks.metrics import find_metric
 
 log = logging.getLogger(__name__)
 
@@ -272,7 +272,7 @@ def write_metrics(folder: Path, history: list[dict[str, float]]) -> None:
 
 def _record(attempt: _Attempt, status: Status, ending: Ending, trace: str = "") -> Record:
     trial, run, replicas = attempt.trial, attempt.run, attempt.replicas
-    task = find_task(trial.task)
+    metric = find_metric(trial.task)
     seconds = run.seconds if run is not None else 0.0
     examples = ending.step * trial.task_settings.get("batch_size", 1)
     device = str(run.fabric.device) if run is not None else "cpu"
@@ -281,8 +281,8 @@ def _record(attempt: _Attempt, status: Status, ending: Ending, trace: str = "") 
         id=trial.id,
         status=status,
         trial=trial.to_json(),
-        metric=task.metric,
-        direction=task.direction,
+        metric=metric.name,
+        direction=metric.direction,
         metrics=run.history if run is not None else [],
         steps=ending.step,
         seconds=round(seconds, 3),

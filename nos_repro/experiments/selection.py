@@ -186,8 +186,7 @@ def _score(study: Study, row: Row, point: Point, store: Store) -> Scored:
         return Scored(point, trial, record, math.nan)
     if record.status == "diverged":
         return Scored(point, trial, record, -math.inf)
-    sign = 1.0 if record.direction == "max" else -1.0
-    return Scored(point, trial, record, sign * record.column(study.selection.by))
+    return Scored(point, trial, record, record.sign * record.column(study.selection.by))
 
 
 def _race(study: Study, halving: Halving, store: Store) -> list[Outcome]:

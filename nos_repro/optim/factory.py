@@ -1,77 +1,48 @@
 """Names to optimizers and schedules: baselines, families with a decay, the catalogue, any text.
 
-A package of one's own adds to the choice by `register_optimizer` and `register_schedule`.
+Your own package adds to the choice: see `nos_repro.optim.registry`.
 """
 
-import inspect
 import math
 import re
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import ParamsT
 
-from nos_repro.errors import ConfigError, RuleError, unknown
-from nos_repro.optim import baselines, schedules
-from nos_repro.optim.families import AddSign, PowerSign, agreement
+from nos_repro.errors import ConfigError, NosError, RuleError, unknown
+from nos_repro.optim.families import AddSign, PowerSign, of_family
+from nos_repro.optim.registry import (
+    OPTIMIZERS,
+    SCHEDULES,
+    Factor,
+    OptimizerBuilder,
+    keywords,
+    wants_names,
+)
 from nos_repro.optim.rule_optimizer import RuleOptimizer
-from nos_repro.optim.schedules import Factor, Schedule
+from nos_repro.optim.schedules import Schedule
+from nos_repro.registry import is_path
+from nos_repro.rules.families import DECAYS, FAMILIES, find_family, is_decay
 from nos_repro.rules.rule import Rule
 
 if TYPE_CHECKING:
     from nos_repro.rules.catalog import Printed
 
-OptimizerBuilder = Callable[..., Optimizer]
-ScheduleBuilder = Callable[..., Factor]
-F = TypeVar("F", bound=Callable[..., Any])
+FAMILY_CLASSES: dict[str, type[RuleOptimizer]] = {"powersign": PowerSign, "addsign": AddSign}
 
-FAMILIES: dict[str, type[RuleOptimizer]] = {"powersign": PowerSign, "addsign": AddSign}
-
-_OPTIMIZERS: dict[str, OptimizerBuilder] = {
-    "sgd": baselines.sgd,
-    "momentum": baselines.momentum,
-    "adam": baselines.adam,
-    "rmsprop": baselines.rmsprop,
-    "rmsprop-tf": baselines.rmsprop_tf,
-}
-_SCHEDULES: dict[str, ScheduleBuilder] = {
-    "constant": schedules.constant,
-    "cosine": schedules.cosine,
-    "cosine_restarts": schedules.cosine_restarts,
-    "stepwise": schedules.stepwise,
-    "linear_cosine": schedules.linear_cosine,
-    "noisy_linear_cosine": schedules.noisy_linear_cosine,
-}
-
-_FAMILY = re.compile(r"(powersign|addsign)(?:-(.+))?")
 _WORD = re.compile(r"[A-Za-z]\w*(-[\w.]+)*")
-
-
-def register_optimizer(name: str) -> Callable[[F], F]:
-    """Decorator of `make(params, *, lr, ...) -> Optimizer`.
-
-    Its keywords are its options; weight_decay, total_steps and seed are handed over if it has them.
-    """
-    return _register(_OPTIMIZERS, "optimizer", name)
-
-
-def register_schedule(name: str) -> Callable[[F], F]:
-    """Decorator of `make(*, total_steps, seed, ...) -> factor(t)`; its keywords are its options."""
-    return _register(_SCHEDULES, "schedule", name)
 
 
 def optimizer_names() -> list[str]:
     """What `make_optimizer` takes beside rule text and the suffixes cd{n}, rd{n}."""
     families = [f"{name}{suffix}" for name in FAMILIES for suffix in ("", "-ld", "-cd", "-rd10")]
-    return list(dict.fromkeys([*_OPTIMIZERS, *families, *_catalogue()]))
-
-
-def schedule_names() -> list[str]:
-    """What `make_schedule` takes."""
-    return list(_SCHEDULES)
+    return list(dict.fromkeys([*OPTIMIZERS.names(), *families, *_catalogue()]))
 
 
 def make_optimizer(
@@ -86,7 +57,10 @@ def make_optimizer(
 ) -> Optimizer:
     """The optimizer of a name, a family with its decay, a catalogue name, or a rule's text.
 
-    Names: `optimizer_names()`; `powersign-rd20`; `rule: TEXT`, or the text alone.
+    Names: `optimizer_names()`; `powersign-rd20`; `rule: TEXT`, or the text alone; your own
+    `my_package.my_module`, or a class or function in a module, `torch.optim.AdamW`.
+    ``params`` are parameters, (name, parameter) pairs or groups of either; only an optimizer that
+    asks for names is handed them.
     Raises ConfigError (name, option, value) and RuleError (the rule's text, missing total_steps).
     """
     if not (isinstance(lr, int | float) and math.isfinite(lr) and lr > 0):
@@ -98,7 +72,8 @@ def make_optimizer(
         raise ConfigError(f"optimizer '{name}' takes no weight_decay, got {weight_decay}")
     handed = {key: value for key, value in given.items() if key in accepted}
     try:
-        return make(params, lr=lr, **handed, **fixed, **options)
+        handed_params = list(_pairs(params, name)) if wants_names(make) else _unnamed(params)
+        return make(handed_params, lr=lr, **handed, **fixed, **options)
     except (TypeError, ValueError, LookupError) as error:
         raise ConfigError(f"optimizer '{name}': {error}") from error
 
@@ -113,9 +88,22 @@ def make_schedule(
 
 
 def check_optimizer(name: str, **options: Any) -> None:
-    """Raises what `make_optimizer` would raise, before there are parameters."""
+    """Raises what `make_optimizer` would raise, before there are parameters.
+
+    An optimizer is tried on a matrix and a vector, and on the matrix alone where it refuses both:
+    some take only matrices, and whether a task has others is seen when the task is built.
+    """
     settings = {"lr": 0.1, "total_steps": 1, **options}
-    make_optimizer(name, [torch.nn.Parameter(torch.zeros(1))], **settings)
+    matrix, vector = (torch.nn.Parameter(torch.zeros(size)) for size in ((2, 2), (2,)))
+    try:
+        make_optimizer(name, [("weight", matrix), ("bias", vector)], **settings)
+    except ConfigError:
+        try:
+            make_optimizer(name, [("weight", matrix)], **settings)
+            return
+        except NosError:
+            pass
+        raise
 
 
 def check_schedule(name: str, **options: Any) -> None:
@@ -125,19 +113,22 @@ def check_schedule(name: str, **options: Any) -> None:
 
 def _find_optimizer(name: str) -> tuple[OptimizerBuilder, set[str], dict[str, Any]]:
     """What makes it, the options it takes, and those that the name has settled."""
-    if name in _OPTIMIZERS:
-        return _OPTIMIZERS[name], _keywords(_OPTIMIZERS[name]), {}
-    options = _keywords(RuleOptimizer) - {"rule"}
-    if family := _FAMILY.fullmatch(name):
-        cls, decay = FAMILIES[family[1]], family[2]
-        try:
-            agreement(decay)
-        except RuleError as error:
+    if is_path(name) or name in OPTIMIZERS:
+        make = OPTIMIZERS.find(name)
+        return make, keywords(make), {}
+    options = keywords(RuleOptimizer) - {"rule"}
+    if found := find_family(name):
+        family, decay = found
+        fixed = {} if decay is None else {"decay": decay}
+        if decay is not None and not is_decay(decay):
             if name in _catalogue():
                 return RuleOptimizer, options, {"rule": _rule(name)}
-            raise ConfigError(f"optimizer '{name}': {error}") from None
-        accepted = (options | _keywords(cls)) - {"betas"}
-        return cls, accepted, {} if decay is None else {"decay": decay}
+            raise ConfigError(f"optimizer '{name}': {unknown('decay', decay, DECAYS)}")
+        if family.name in FAMILY_CLASSES:
+            cls = FAMILY_CLASSES[family.name]
+            return cls, keywords(cls), fixed
+        constants = {constant.name for constant in family.constants}
+        return partial(of_family, family), options | constants | {"decay"}, fixed
     return RuleOptimizer, options, {"rule": _rule(name)}
 
 
@@ -166,12 +157,13 @@ def _catalogue() -> "Mapping[str, Printed]":
 
 
 def _factor(name: str, total_steps: int, seed: int, options: dict[str, Any]) -> Factor:
-    if name not in _SCHEDULES:
-        raise ConfigError(unknown("schedule", name, _SCHEDULES))
-    make = _SCHEDULES[name]
-    _check_options(name, options, _keywords(make) - {"total_steps", "seed"})
+    make = SCHEDULES.find(name)
+    accepted = keywords(make)
+    given = {"total_steps": total_steps, "seed": seed}
+    _check_options(name, options, accepted - given.keys())
+    handed = {key: value for key, value in given.items() if key in accepted}
     try:
-        return make(total_steps=total_steps, seed=seed, **options)
+        return make(**handed, **options)
     except (TypeError, ValueError, LookupError) as error:
         raise ConfigError(f"schedule '{name}': {error}") from error
 
@@ -183,16 +175,32 @@ def _check_options(name: str, options: dict[str, Any], accepted: set[str]) -> No
             raise ConfigError(unknown(f"option of {name}:", option, choice))
 
 
-def _keywords(function: Callable[..., Any]) -> set[str]:
-    parameters = inspect.signature(function).parameters.values()
-    return {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} - {"params", "self"}
+def _pairs(params: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    """The (name, parameter) pairs among ``params``, in groups or not."""
+    for item in params:
+        match item:
+            case (str(), Tensor()):
+                yield item
+            case {"params": members}:
+                yield from _pairs([members] if isinstance(members, Tensor) else members, name)
+            case _:
+                raise ConfigError(f"optimizer '{name}' needs the names of the parameters, as in"
+                                  " model.named_parameters()")  # fmt: skip
 
 
-def _register(table: dict[str, Any], what: str, name: str) -> Callable[[F], F]:
-    def add(make: F) -> F:
-        if name in table:
-            raise ConfigError(f"there is an {what} '{name}' already")
-        table[name] = make
-        return make
+def _unnamed(params: Any) -> Any:
+    """The parameters or groups, without names."""
+    if isinstance(params, Tensor):
+        return params  # torch says what is wrong with that
 
-    return add
+    def plain(item: Any) -> Any:
+        match item:
+            case (str(), Tensor() as parameter):
+                return parameter
+            case {"params": members}:
+                members = members if isinstance(members, Tensor) else _unnamed(members)
+                return {**item, "params": members}
+            case _:
+                return item
+
+    return [plain(item) for item in params]

@@ -23,11 +23,13 @@ from nos_repro.report.claims.listed import Claim, claims
 from nos_repro.report.claims.page import claims_file
 from nos_repro.report.claims.results import Results
 from nos_repro.report.paths import by_name, config_words
+from nos_repro.report.search.efficiency import write_efficiency
 from nos_repro.report.search.files import write_search_report
 from nos_repro.report.search.history import History
 from nos_repro.report.study.files import write_report
 from nos_repro.report.study.table import is_complete
 from nos_repro.report.study.verdict import CellVerdict, judge_study
+from nos_repro.search.efficiency.runs import FOLDER
 
 BENCH = "bench"
 """The folder of the benchmarks, which are no study."""
@@ -89,16 +91,16 @@ class Everything:
 
     @contextmanager
     def apart(
-        self, name: str, scale: str, *, but: tuple[type[Exception], ...] = ()
+        self, name: str, scale: str = "", *, but: tuple[type[Exception], ...] = ()
     ) -> Iterator[None]:
-        """Whatever goes wrong with a study or search within, it is named and loses nothing else;
-        ``but`` is raised."""
+        """Whatever goes wrong within is reported under the name of the study or search, and the
+        rest goes on; ``but`` is raised."""
         try:
             yield
         except but:
             raise
         except Exception as error:  # noqa: BLE001 whatever is odd or damaged, the rest is shown
-            self.leave_out(f"{name}, scale {scale}", error)
+            self.leave_out(f"{name}, scale {scale}" if scale else name, error)
 
     def leave_out(self, what: str, error: Exception) -> None:
         """Says that ``what`` cannot be shown, and why."""
@@ -206,15 +208,18 @@ def _study_words(found: FoundStudy) -> str:
 
 
 def write_everything(everything: Everything) -> Iterator[Path]:
-    """Writes the tables and figures of every study and search beside its records, and the claims
-    where all their records could be read. What cannot be written is named, and loses nothing
-    else. Raises StoreError where the disk refuses, for it would refuse the rest too."""
+    """Writes the tables and figures of every study and search beside its records, those of the
+    search algorithms' comparison, and the claims where all their records could be read. What cannot
+    be written is reported and skipped. Raises StoreError where the disk refuses, for it would
+    refuse the rest too."""
     for found in everything.studies:
         with everything.apart(found.study.study, found.study.scale, but=(StoreError,)):
             yield from write_report(found.study, found.rows, found.store.root)
     for history in everything.searches:
         with everything.apart(history.asked.search, history.asked.scale, but=(StoreError,)):
             yield from write_search_report(history)
+    with everything.apart(str(FOLDER), but=(StoreError,)):
+        yield from write_efficiency(everything.root)
     if not everything.broken:
         path = everything.root / "claims.md"
         write_atomically(path, claims_file(everything.judged))

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import TypeAlias
 
 from nos_repro.errors import RuleError
+from nos_repro.rules.families import find_family
 from nos_repro.rules.rule import Rule
 
 
@@ -52,18 +53,6 @@ NamedTable: TypeAlias = tuple[str, str, str, tuple[str, ...], tuple[tuple[str | 
 
 AGREE = "sign(g) * sign(m)"
 POWERSIGN = f"exp({AGREE}) * g"
-FAMILY = re.compile(r"(powersign|addsign)(?:-(ld|(?:cd|rd)[0-9]*))?")
-
-
-def family(name: str) -> str | None:
-    """The text of `powersign`, `addsign-rd10`, ... (sec. 5.1), or None for other names."""
-    match = FAMILY.fullmatch(name)
-    if match is None:
-        return None
-    agree = f"{match[2]} * {AGREE}" if match[2] else AGREE
-    return f"exp({agree}) * g" if match[1] == "powersign" else f"(1 + {agree}) * g"
-
-
 # fmt: off
 _BASELINES = {"SGD": "g", "Momentum": "m", "Adam": "adam", "RMSProp": "rmsprop"}
 # Final Val, Final Test, Best Val, Best Test
@@ -180,11 +169,11 @@ _PLAIN = (
 def _entries() -> Iterator[Printed]:
     for printed, text in _BASELINES.items():
         yield Printed(printed.lower(), text, "002", "Figure 5", printed)
-    for kind in ("powersign", "addsign"):
-        for name in (kind, f"{kind}-ld", f"{kind}-cd"):
-            yield Printed(name, family(name) or "", "002", "sec. 5.1")
-        for name in (f"{kind}-rd10", f"{kind}-rd20"):
-            yield Printed(name, family(name) or "", "002", "Table 1")
+    for family in ("powersign", "addsign"):
+        for name in (family, f"{family}-ld", f"{family}-cd"):
+            yield Printed(name, _text(name), "002", "sec. 5.1")
+        for name in (f"{family}-rd10", f"{family}-rd20"):
+            yield Printed(name, _text(name), "002", "Table 1")
     yield from _PLAIN
     for prefix, paper, table, rules in (
         ("table6", "002", "Table 6", _TABLE6 + _SHARED),
@@ -201,10 +190,18 @@ def _entries() -> Iterator[Printed]:
         for row in rows:
             label = str(row[0])
             optimizer = label.split()[0]
-            text_of = _BASELINES.get(optimizer) or family(optimizer.lower()) or ""
+            text = _BASELINES.get(optimizer) or _text(optimizer.lower())
             name = f"{prefix}-" + re.sub(r"[ ()]+", "-", label.lower()).strip("-")
             columns = {column: float(value) for column, value in zip(names, row[1:], strict=True)}
-            yield Printed(name, text_of, paper, table, label, columns)
+            yield Printed(name, text, paper, table, label, columns)
+
+
+def _text(name: str) -> str:
+    """The text of `powersign`, `addsign-rd10`, ..."""
+    found = find_family(name)
+    assert found is not None, name
+    family, decay = found
+    return str(family.rule(decay))
 
 
 CATALOG: dict[str, Printed] = {entry.name: entry for entry in _entries()}
@@ -215,8 +212,11 @@ def lookup(name_or_text: str) -> Rule:
     name = name_or_text.strip()
     if name in CATALOG:
         return CATALOG[name].rule
+    if found := find_family(name):
+        family, decay = found
+        return family.rule(decay)
     try:
-        return Rule.parse(family(name) or name_or_text)
+        return Rule.parse(name_or_text)
     except RuleError as error:
         near = get_close_matches(name[:100], CATALOG, n=1, cutoff=0.75)
         hint = f"\n  or did you mean the catalogue's '{near[0]}'?" if near else ""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from nos_repro.data.batches import Crops, Normalise, cut, draw_crops, epoch_orde
 from nos_repro.data.images import ImageSet, Labelled, balanced_order, find_dataset
 from nos_repro.errors import ConfigError
 from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
+from nos_repro.tasks.metrics import ACCURACY, LOSS, Metric
 
 ImageBatch = tuple[Float[Tensor, "batch 3 height width"], Int64[Tensor, " batch"]]
 
@@ -151,8 +152,7 @@ class ImageTask(Task):
     """
 
     Settings: ClassVar[type[Any]] = ImageSettings
-    metric: ClassVar[str] = "accuracy"
-    direction: ClassVar[Literal["max", "min"]] = "max"
+    measures: ClassVar[tuple[Metric, ...]] = (ACCURACY, LOSS)
     model: torch.nn.Module
 
     def __init__(
@@ -160,7 +160,6 @@ class ImageTask(Task):
     ) -> None:
         super().__init__(settings, make_optimizer)
         self.dataset = find_dataset(settings.data)
-        self.chance = 100 / self.dataset.classes
         self.model = self.make_model(self.dataset.classes, self.dataset.size)
         self.memory_format = (
             torch.channels_last if settings.channels_last else torch.contiguous_format
@@ -174,6 +173,10 @@ class ImageTask(Task):
     @classmethod
     def make_data(cls, settings: ImageSettings, *, data_dir: Path, seed: int) -> TaskData:
         return ImageData(settings, data_dir=data_dir, seed=seed)
+
+    @classmethod
+    def chance(cls, settings: ImageSettings) -> float:
+        return 100 / find_dataset(settings.data).classes
 
     @classmethod
     def code(cls, settings: ImageSettings) -> tuple[str, ...]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +29,7 @@ from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
 from nos_repro.tasks.gnmt_beam import BeamOptions, beam_search
 from nos_repro.tasks.gnmt_bleu import References, bleu, signatures
 from nos_repro.tasks.gnmt_model import Dropout, Network
+from nos_repro.tasks.metrics import BLEU, BLEU_TOKENISED, LOSS, PERPLEXITY, Metric, perplexity
 from nos_repro.tasks.registry import register_task
 
 PRECISIONS = ("32", "bf16")
@@ -247,15 +247,14 @@ class GNMT(Task):
     """
 
     Settings: ClassVar[type[Any]] = GNMTSettings
-    metric: ClassVar[str] = "perplexity"
-    direction: ClassVar[Literal["max", "min"]] = "min"
+    measures: ClassVar[tuple[Metric, ...]] = (PERPLEXITY, LOSS, BLEU, BLEU_TOKENISED)
+    label: ClassVar[str] = "GNMT {layers}x{width}"
     vocabulary: Int64[Tensor, ""]
 
     def __init__(
         self, settings: GNMTSettings, make_optimizer: OptimizerMaker | None = None
     ) -> None:
         super().__init__(settings, make_optimizer)
-        self.chance = float(settings.vocabulary)
         self.network = Network(
             settings.vocabulary,
             settings.width,
@@ -276,6 +275,10 @@ class GNMT(Task):
     @classmethod
     def code(cls, settings: GNMTSettings) -> tuple[str, ...]:
         return (cls.__module__,)
+
+    @classmethod
+    def chance(cls, settings: GNMTSettings) -> float:
+        return float(settings.vocabulary)
 
     @classmethod
     def remark(cls) -> str:
@@ -372,8 +375,7 @@ class GNMT(Task):
     def metrics(sums: dict[str, float]) -> dict[str, float]:
         """The loss (log-perplexity, nats a word piece), its exponential, and BLEU in percent."""
         loss = sums["loss"] / sums["count"]
-        perplexity = math.exp(loss) if loss < 700 else math.inf
-        return {"loss": loss, "perplexity": perplexity, **bleu(sums)}
+        return {"loss": loss, "perplexity": perplexity(loss), **bleu(sums)}
 
 
 def _disagree(task: nn.Module, _: object) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from torch.nn import functional as F
 from nos_repro.data.corpora import UNKNOWN, Corpus, find_corpus
 from nos_repro.errors import DataError
 from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
+from nos_repro.tasks.metrics import LOSS, PERPLEXITY, Metric, perplexity
 from nos_repro.tasks.recurrence import LstmState, Weights, lstm
 from nos_repro.tasks.registry import register_task
 from nos_repro.tasks.softmax import cross_entropy
@@ -182,8 +182,7 @@ class PtbLstm(Task):
     """
 
     Settings: ClassVar[type[Any]] = PtbLstmSettings
-    metric: ClassVar[str] = "perplexity"
-    direction: ClassVar[Literal["max", "min"]] = "min"
+    measures: ClassVar[tuple[Metric, ...]] = (PERPLEXITY, LOSS)
     hidden: Tensor
     cell: Tensor
     vocabulary: Tensor
@@ -193,7 +192,6 @@ class PtbLstm(Task):
     ) -> None:
         super().__init__(settings, make_optimizer)
         words, size = settings.words, settings.hidden
-        self.chance = float(words)
         self.embedding = nn.Parameter(torch.empty(words, settings.embedding).uniform_(-0.1, 0.1))
         self.layer = Weights(settings.embedding, size)
         self.projection = nn.Linear(size, settings.embedding, bias=False)
@@ -208,6 +206,10 @@ class PtbLstm(Task):
     @classmethod
     def make_data(cls, settings: PtbLstmSettings, *, data_dir: Path, seed: int) -> TaskData:
         return CorpusData(settings, data_dir=data_dir, seed=seed)
+
+    @classmethod
+    def chance(cls, settings: PtbLstmSettings) -> float:
+        return float(settings.words)
 
     @classmethod
     def code(cls, settings: PtbLstmSettings) -> tuple[str, ...]:
@@ -271,7 +273,7 @@ class PtbLstm(Task):
     def metrics(sums: dict[str, float]) -> dict[str, float]:
         """Mean loss in nats, and perplexity, both per word, `<eos>` counted."""
         loss = sums["loss"] / sums["count"]
-        return {"loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf}
+        return {"loss": loss, "perplexity": perplexity(loss)}
 
     def _read(
         self,

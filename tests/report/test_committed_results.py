@@ -8,7 +8,6 @@ import matplotlib
 import pytest
 from PIL import Image
 
-from nos_repro.bench.sample_efficiency.claim import sample_efficiency
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, outcomes
@@ -88,7 +87,7 @@ def test_the_committed_claims_are_what_all_records_say(tmp_path: Path) -> None:
             copy = tmp_path / path.relative_to(ROOT / "results")
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, copy)
-    found = Results(tmp_path, {"sample_efficiency": sample_efficiency})
+    found = Results(tmp_path)
     committed = ROOT / "results" / "claims.md"
     assert committed.read_bytes() == claims_file(judge_claims(found)), (
         "write it anew, look at it, commit it:  python -m nos_repro claims --write"

@@ -88,7 +88,9 @@ def test_a_uniform_model_loses_the_logarithm_of_the_vocabulary() -> None:
     torch.nn.init.zeros_(model.embedding)
     loss = model.training_step(next(data().train_batches(0)))
     assert loss.item() / SMALL["time_steps"] == pytest.approx(math.log(21))
-    assert perplexity(model, data().val_batches()) == pytest.approx(21) == model.chance
+    assert (
+        perplexity(model, data().val_batches()) == pytest.approx(21) == model.chance(model.settings)
+    )
 
 
 def by_hand(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,13 @@ Rows = dict[str, Outcome]
 
 @dataclass
 class Results:
-    """A results folder. ``handed`` are the tests that a room downstream of this one has.
+    """A results folder.
 
     ``files`` state the studies and searches, by their names; ``problems`` are what could not be
     read, a sentence each.
     """
 
     root: Path
-    handed: Mapping[str, Callable[..., Finding]] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=shipped)
     problems: list[str] = field(default_factory=list)
     _scales: dict[str, list[str]] = field(default_factory=dict)

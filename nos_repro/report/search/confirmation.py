@@ -18,7 +18,7 @@ from nos_repro.report.layout import GLUE, Cell, Column, Table
 from nos_repro.report.search.history import History
 from nos_repro.report.statistics import Comparison, Scores, compare
 from nos_repro.report.study.table import show
-from nos_repro.tasks import find_task
+from nos_repro.tasks.metrics import find_metric
 
 PARTS = ("test", "val")
 WORDS = {"test": "test", "val": "validation"}
@@ -61,7 +61,7 @@ class Candidate:
 
 def candidates(history: History) -> list[Candidate]:
     """What was confirmed so far, best test mean first."""
-    metric = find_task(history.settings["child"]["task"]["name"]).metric
+    metric = find_metric(history.settings["child"]["task"]["name"]).name
     ranks = {
         event["rule"]: (event["reward"], rank)
         for rank, event in enumerate(history.hall.ranked(), 1)
@@ -108,7 +108,7 @@ def confirmation(history: History) -> list[Table]:
 
 
 def _means(history: History, found: list[Candidate]) -> Table:
-    metric = find_task(history.settings["child"]["task"]["name"]).metric
+    metric = find_metric(history.settings["child"]["task"]["name"]).name
     seeds = sorted({seed for each in found for seed in each.values["test"]})
     columns = [Column(t) for t in ("", "search reward", f"validation {metric}", f"test {metric}")]
     rows = []
@@ -201,4 +201,4 @@ def _scores(history: History, candidate: Candidate, part: str) -> Scores:
 
 
 def _sign(history: History) -> float:
-    return 1.0 if find_task(history.settings["child"]["task"]["name"]).direction == "max" else -1.0
+    return find_metric(history.settings["child"]["task"]["name"]).sign

@@ -8,16 +8,19 @@ from torch.nn import Parameter
 from nos_repro.experiments.schema import Row
 from nos_repro.optim.factory import make_optimizer
 
-VALUES = 64
-"""Of the parameter that the optimizer is tried on."""
+SIDE = 8
+"""Of the square matrix that the optimizer is tried on."""
 
 
 def values_a_parameter(row: Row) -> float:
     """Values that the row's optimizer keeps for each parameter, counted after a step of it."""
-    weight = Parameter(torch.zeros(VALUES))
-    weight.grad = torch.ones(VALUES)
-    optimizer = make_optimizer(row.optimizer, [weight], lr=1e-3, total_steps=2, **row.options)
+    weight = Parameter(torch.zeros(SIDE, SIDE))
+    weight.grad = torch.ones(SIDE, SIDE)
+    named = [("weight", weight)]
+    optimizer = make_optimizer(row.optimizer, named, lr=1e-3, total_steps=2, **row.options)
     optimizer.step()
     kept = (value for state in optimizer.state.values() for value in state.values())
     tensors = [value for value in kept if isinstance(value, torch.Tensor)]
-    return sum(tensor.numel() for tensor in tensors if tensor.shape == weight.shape) / VALUES
+    return (
+        sum(tensor.numel() for tensor in tensors if tensor.shape == weight.shape) / weight.numel()
+    )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
 
-from nos_repro.experiments.schema import METRICS, NAMED_COLUMN, Study
+from nos_repro.experiments.columns import STATE, metric_of
+from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, SampleMean
 from nos_repro.report.layout import GLUE, Cell, Column, Table
 from nos_repro.report.study import protocol
@@ -17,8 +17,6 @@ from nos_repro.tasks import find_task
 
 STALE, EDGE, OTHER_SCALE = "†", "‡", "°"
 NONE = "-"
-STATE = "optimizer_state"
-"""The column that says something of the row's optimizer, not of its trials."""
 
 
 def study_table(study: Study, outcomes: Sequence[Outcome]) -> Table:
@@ -131,14 +129,6 @@ def _sweep_state(outcome: Outcome) -> str:
     return ", ".join(counted)
 
 
-@functools.cache
-def sign_of(task: str, column: str) -> float:
-    """1 where the column's metric is the better the larger it is, else -1."""
-    named = NAMED_COLUMN.fullmatch(column)
-    direction = METRICS[named[3]] if named else find_task(task).direction
-    return 1.0 if direction == "max" else -1.0
-
-
 def _best(study: Study, column: str, outcomes: Sequence[Outcome]) -> str | None:
     """The best number as it is shown, so that rows that print alike are marked alike."""
     numbers = [
@@ -148,7 +138,7 @@ def _best(study: Study, column: str, outcomes: Sequence[Outcome]) -> str | None:
     ]
     if len(numbers) < 2:
         return None
-    sign = sign_of(study.task["name"], column)
+    sign = metric_of(study.task["name"], column).sign
     return show(max(numbers, key=lambda number: sign * number.mean))
 
 
@@ -169,9 +159,8 @@ def _notes(study: Study, outcomes: Sequence[Outcome], printed: list[str]) -> lis
         )
     if not printed:
         notes.append("The paper prints no numbers for this.")
-    remark = getattr(find_task(study.task["name"]), "remark", None)
-    if remark is not None:
-        notes.append(remark())
+    if remark := find_task(study.task["name"]).remark():
+        notes.append(remark)
     if any(outcome.stale for outcome in outcomes):
         notes.append(
             f"{STALE} stale: made, or chosen, by code that has changed since; `verify` finds out"

@@ -25,13 +25,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from nos_repro.experiments.schema import NAMED_COLUMN, Study
+from nos_repro.experiments.columns import STATE, metric_of
+from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, SampleMean
 from nos_repro.report.statistics import quantile
 from nos_repro.report.study import protocol
 from nos_repro.report.study.optimizer_state import values_a_parameter
-from nos_repro.report.study.table import STATE
-from nos_repro.tasks import find_task
 
 Verdict = Literal[
     "reproduced",
@@ -46,26 +45,7 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 MOST_SEEDS = 1000
 
 
-@dataclass(frozen=True)
-class Tolerance:
-    """The largest difference that changes nothing a reader would conclude."""
-
-    size: float
-    relative: bool = False
-    why: str = ""
-
-    def at(self, value: float) -> float:
-        return self.size * abs(value) if self.relative else self.size
-
-
 # fmt: off
-TOLERANCES = {
-    "accuracy":       Tolerance(0.5,        why="points, a quarter of the range of Table 2"),
-    "bleu":           Tolerance(0.5,        why="points, the gain that Table 4 is about"),
-    "bleu_tokenised": Tolerance(0.5,        why="points, the gain that Table 4 is about"),
-    "perplexity":     Tolerance(0.02, True, why="of the paper's, half of Table 5's gaps"),
-    "loss":           Tolerance(0.02, True, why="of the paper's, a third of Table 4's gap"),
-}
 PAGES = {    # of the PDF; the text of 002 that we have carries no pages
     "000 Figure 4": 5, "000 Figure 5": 5, "000 Figure 6": 6, "000 Figure 7": 6,
     "000 Table 1":  7, "000 Table 2":  8,
@@ -195,7 +175,7 @@ def _judge_cell(study: Study, outcome: Outcome, column: str, why_not: str) -> Ce
 def _judge_number(
     number: SampleMean, printed: Printed, column: str, study: Study, known: dict[str, Any]
 ) -> CellVerdict:
-    tolerance = TOLERANCES[metric_of(study, column)].at(printed.value)
+    tolerance = metric_of(study.task["name"], column).tolerance.at(printed.value)
     difference = number.mean - printed.value
     half = float(half_width(number.std, number.n, printed.runs, printed.rounding))
     verdict: Verdict = str(classify(difference - half, difference + half, tolerance))  # type: ignore[assignment]
@@ -256,12 +236,6 @@ def _unfinished(
         return "not run", why
     broken = sum(record.status == "failed" for record in outcome.counting)
     return ("not run", f"{broken} of {len(outcome.counting)} runs failed") if broken else None
-
-
-def metric_of(study: Study, column: str) -> str:
-    """The metric that a column shows: one that it names, or the task's own."""
-    named = NAMED_COLUMN.fullmatch(column)
-    return named[3] if named else find_task(study.task["name"]).metric
 
 
 def _state(outcome: Outcome) -> SampleMean:

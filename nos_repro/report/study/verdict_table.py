@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nos_repro.experiments.columns import STATE, metric_of
 from nos_repro.experiments.schema import Study
 from nos_repro.report.layout import GLUE, Cell, Column, Table
-from nos_repro.report.study.table import NONE, STALE, STATE, show
-from nos_repro.report.study.verdict import TOLERANCES, CellVerdict, counted, metric_of
+from nos_repro.report.study.table import NONE, STALE, show
+from nos_repro.report.study.verdict import CellVerdict, counted
 
 
 def verdict_table(study: Study, cells: Sequence[CellVerdict]) -> Table:
@@ -57,13 +58,10 @@ def difference_words(cell: CellVerdict) -> str:
 
 def _notes(study: Study, cells: Sequence[CellVerdict]) -> list[str]:
     notes = [f"{len(cells)} cells: {counted(cells)}."]
-    metrics = sorted(
-        {metric_of(study, c.column) for c in cells if c.tolerance is not None}, key=str
-    )
-    for metric in metrics:
-        tolerance = TOLERANCES[metric]
-        size = f"{tolerance.size:.0%}" if tolerance.relative else f"{tolerance.size:g}"
-        notes.append(f"Tolerance of {metric}: ±{size} {tolerance.why}.")
+    judged = [c.column for c in cells if c.tolerance is not None]
+    metrics = {metric.name: metric for metric in (metric_of(study.task["name"], c) for c in judged)}
+    for name in sorted(metrics):
+        notes.append(f"Tolerance of {name}: {metrics[name].tolerance}.")
     if any(cell.difference is not None for cell in cells):
         notes.append(
             "The difference's interval assumes our spread for the paper's runs too, which prints"

@@ -19,7 +19,7 @@ from nos_repro.report.study.race import how_far
 from nos_repro.report.study.table import show
 from nos_repro.report.study.verdict import CellVerdict, judge_study
 from nos_repro.report.study.verdict_table import difference_words
-from nos_repro.tasks.registry import find_task
+from nos_repro.tasks.metrics import find_metric
 
 NOT_RUN = "not run"
 
@@ -118,8 +118,8 @@ def value_of(scored: Scored) -> float:
     """The score as the metric has it: of a loss, the loss. In a race a point without a record may
     have one, so that its task is asked."""
     record = scored.record
-    asked = record if record is not None else find_task(scored.trial.task)
-    return -scored.score if asked.direction == "min" else scored.score
+    asked = record if record is not None else find_metric(scored.trial.task)
+    return asked.sign * scored.score
 
 
 def _swept(outcome: Outcome, by: str, store: Store) -> Iterator[TrialLine]:

@@ -15,7 +15,6 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from nos_repro.bench.sample_efficiency.claim import sample_efficiency
 from nos_repro.report.claims.results import Results
 from nos_repro.report.collection import read_everything
 from nos_repro.report.pages.write import INDEX, write_pages
@@ -32,7 +31,7 @@ UNSEEN = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.DOTALL)
 
 def write_index(folder: Path) -> Path:
     """The pages of the committed results; returns the index."""
-    results = Results(ROOT / "results", {"sample_efficiency": sample_efficiency})
+    results = Results(ROOT / "results")
     write_pages(read_everything(results), folder)
     return folder / INDEX
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from nos_repro.bench.sample_efficiency.claim import sample_efficiency
 from nos_repro.report.claims.results import Results
 from nos_repro.report.collection import read_everything
 from nos_repro.report.pages.study_page import study_page
@@ -32,7 +31,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pages of the committed results."""
     folder = tmp_path_factory.mktemp("pages")
-    results = Results(ROOT / "results", {"sample_efficiency": sample_efficiency})
+    results = Results(ROOT / "results")
     write_pages(read_everything(results), folder)
     return folder
 

@@ -1,9 +1,10 @@
-"""Who needs fewer samples. The test was fixed before the first run that counts was made.
+"""Which algorithm needs fewer samples. The test was fixed before the first run that counts.
 
 Pairs of runs with the same seed (the same first weights) are compared by the logarithm of their
 sample counts. The test flips the signs of the ten differences in all 1,024 ways: p is the share of
-them whose mean is at least as far from 0. A censored run counts as the cap, which favours whoever
-was censored. The ratio of medians is 1 where neither side's median run arrived, and says only that.
+them whose mean is at least as far from 0. A censored run counts as the cap, which favours the
+side that was censored. The ratio of medians is 1 where neither side's median run arrived, and
+says only that.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from nos_repro.bench.sample_efficiency.runs import Record, needed, of
+from nos_repro.search.efficiency.runs import RunRecord, needed, of
 
 LEVEL = 0.05
 RESAMPLES, SEED = 10_000, 2017
@@ -57,7 +58,7 @@ class EfficiencyComparison:
         )
 
 
-def compare(records: Iterable[Record], ours: str, theirs: str) -> EfficiencyComparison:
+def compare_samples(records: Iterable[RunRecord], ours: str, theirs: str) -> EfficiencyComparison:
     """Two algorithms by their final runs."""
     by_name = {name: of(records, part="final", algorithm=name) for name in (ours, theirs)}
     pairs = [

@@ -1,4 +1,4 @@
-"""The comparison's table and figure, from its records alone."""
+"""Which search algorithm needs fewer samples: the table and figure of `search.efficiency`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from nos_repro.bench.sample_efficiency.claim import FOLDER
-from nos_repro.bench.sample_efficiency.runs import (
+from nos_repro.experiments.files import write_atomically
+from nos_repro.report.layout import Cell, Column, Table, escape_markdown
+from nos_repro.report.search.fewer_samples import NAMES, compare_samples
+from nos_repro.report.study.curve import COLOURS
+from nos_repro.report.study.figures import encode
+from nos_repro.search.efficiency.runs import (
     BATCH,
     BLOCK,
     CAP,
@@ -26,22 +30,18 @@ from nos_repro.bench.sample_efficiency.runs import (
     STEPS,
     TUNING_SEEDS,
     WINDOW,
-    Record,
+    RunRecord,
     needed,
     of,
     read_records,
+    records_file,
 )
-from nos_repro.bench.sample_efficiency.verdict import NAMES, compare
-from nos_repro.experiments.files import write_atomically
-from nos_repro.report.layout import Cell, Column, Table, escape_markdown
-from nos_repro.report.study.curve import COLOURS
-from nos_repro.report.study.figures import encode
 
 COMPARED = (("ppo", "reinforce"), ("trpo", "reinforce"), ("ppo", "trpo"))
 TITLE = "Samples until a known best rule is written (002 sec. 3.2, 000 sec. 3.2)"
 
 
-def files(records: Sequence[Record]) -> dict[str, bytes]:
+def files(records: Sequence[RunRecord]) -> dict[str, bytes]:
     """`table.md`, `figure.png` and `figure.svg`."""
     lines = [table(records).markdown(), "", *(f"- {escape_markdown(x)}" for x in origin(records))]
     figure = draw(records)
@@ -52,18 +52,18 @@ def files(records: Sequence[Record]) -> dict[str, bytes]:
     }
 
 
-def write_committed(results: Path) -> list[Path]:
-    """Table and figure of the records that there are, none of which is completed; the paths."""
-    folder = results / FOLDER
-    if not (folder / "runs.jsonl").exists():
+def write_efficiency(results: Path) -> list[Path]:
+    """Writes table and figure beside the records that there are; returns the paths."""
+    path = records_file(results)
+    if not path.exists():
         return []
-    written = files(read_records(folder / "runs.jsonl"))
+    written = files(read_records(path))
     for name, data in written.items():
-        write_atomically(folder / name, data)
-    return [folder / name for name in written]
+        write_atomically(path.with_name(name), data)
+    return [path.with_name(name) for name in written]
 
 
-def table(records: Sequence[Record]) -> Table:
+def table(records: Sequence[RunRecord]) -> Table:
     """A row an algorithm; the verdicts above, the protocol below."""
     titles = (
         "algorithm",
@@ -78,11 +78,11 @@ def table(records: Sequence[Record]) -> Table:
         _row(f"{NAMES[name]} at the paper's rate", of(records, part="paper", algorithm=name))
         for name in ("ppo", "reinforce")
     ]
-    verdicts = [f"{compare(records, *pair)}." for pair in COMPARED]
+    verdicts = [f"{compare_samples(records, *pair)}." for pair in COMPARED]
     return Table([TITLE, *verdicts], list(map(Column, titles)), rows, list(_notes(records)))
 
 
-def _row(name: str, runs: Sequence[Record]) -> list[Cell]:
+def _row(name: str, runs: Sequence[RunRecord]) -> list[Cell]:
     counts = [needed(run) for run in runs]
     reached = sum(run["needed"] is not None for run in runs)
     spread = f"{_count(median(counts))} [{_count(min(counts))}, {_count(max(counts))}]"
@@ -102,7 +102,7 @@ def _count(samples: float) -> str:
     return f"over {CAP:,}" if samples >= CAP else f"{samples:,.0f}"
 
 
-def _step(run: Record) -> str:
+def _step(run: RunRecord) -> str:
     if run["step"] is None:
         return "-"
     key, steps = STEPS[run["algorithm"]]
@@ -110,7 +110,7 @@ def _step(run: Record) -> str:
     return f"{key} {run['step']:g}" + (f" ({tried})" if run["part"] == "final" else "")
 
 
-def _notes(records: Sequence[Record]) -> Iterator[str]:
+def _notes(records: Sequence[RunRecord]) -> Iterator[str]:
     yield (
         f"A run ends at the first batch of {BATCH} after which the mean reward of the last {WINDOW}"
         f" samples is at least {SHARE:g} of the optimum, or at {CAP:,} samples: it is censored, and"
@@ -119,7 +119,7 @@ def _notes(records: Sequence[Record]) -> Iterator[str]:
     yield (
         f"Space: {PROTOCOL['space']:,} strings of 2 iterations. Reward: looked up by the rule's"
         " normal form, nothing is trained; 1 for PowerSign, at most 0.75 for any other rule. It was"
-        " made gentle enough for learners to arrive (see bench/sample_efficiency/task.py)."
+        " made gentle enough for learners to arrive (see search/efficiency/task.py)."
     )
     yield (
         f"Each step size is the best of {len(STEPS['ppo'][1])} on {len(TUNING_SEEDS)} tuning seeds;"
@@ -141,7 +141,7 @@ def _notes(records: Sequence[Record]) -> Iterator[str]:
             yield f"Warning: {NAMES[name]}'s {key} {chosen:g} is at the edge of its grid."
 
 
-def origin(records: Sequence[Record]) -> list[str]:
+def origin(records: Sequence[RunRecord]) -> list[str]:
     """Where the numbers come from, and what they cost."""
     versions = {
         f"{name} {version}"
@@ -157,11 +157,11 @@ def origin(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def _said(records: Sequence[Record], key: str) -> str:
+def _said(records: Sequence[RunRecord], key: str) -> str:
     return ", ".join(sorted({str(record["provenance"][key]) for record in records}))
 
 
-def draw(records: Sequence[Record]) -> Figure:
+def draw(records: Sequence[RunRecord]) -> Figure:
     """Left the learning curves, right the samples needed, a dot a seed."""
     figure = Figure(figsize=(10.5, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
@@ -190,13 +190,13 @@ def draw(records: Sequence[Record]) -> Figure:
     return figure
 
 
-def held(run: Record) -> NDArray[np.float64]:
+def held(run: RunRecord) -> NDArray[np.float64]:
     """Its curve up to the cap."""
     blocks = CAP // BLOCK
     return np.array([*run["curve"], *[run["last"]] * (blocks - len(run["curve"]))])
 
 
-def _curve(axes: Axes, runs: Sequence[Record], name: str, colour: str) -> None:
+def _curve(axes: Axes, runs: Sequence[RunRecord], name: str, colour: str) -> None:
     values = np.array([held(run) for run in runs])
     samples = BLOCK * np.arange(1, values.shape[1] + 1)
     mean, std = values.mean(axis=0), values.std(axis=0, ddof=1)
@@ -204,7 +204,7 @@ def _curve(axes: Axes, runs: Sequence[Record], name: str, colour: str) -> None:
     axes.fill_between(samples, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
 
 
-def _dots(axes: Axes, runs: Sequence[Record], place: int, colour: str) -> None:
+def _dots(axes: Axes, runs: Sequence[RunRecord], place: int, colour: str) -> None:
     for number, run in enumerate(runs):
         aside = place + 0.05 * (number - (len(runs) - 1) / 2)
         face: Any = colour if run["needed"] is not None else "none"
