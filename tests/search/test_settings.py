@@ -103,7 +103,9 @@ def test_what_is_said_for_the_new_algorithm_is_checked_in_any_order():
     for words in (["name=random", "lr=0.1"], ["lr=0.1", "name=random"]):
         with pytest.raises(NosError, match="algorithm.lr: unknown key"):
             load_search(CONFIGS / "search.yaml", overrides=[f"algorithm.{word}" for word in words])
-    trpo = load_search(CONFIGS / "search.yaml", overrides=["algorithm=trpo", "algorithm.max_kl=0.02"])
+    trpo = load_search(
+        CONFIGS / "search.yaml", overrides=["algorithm=trpo", "algorithm.max_kl=0.02"]
+    )
     assert trpo.algorithm["max_kl"] == 0.02
 
 
