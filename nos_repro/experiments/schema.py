@@ -70,11 +70,13 @@ class Halving:
 class Figure:
     """The figure that a study draws beside its table: ``curves`` of a metric, or ``rosenbrock``.
 
-    ``rows`` are those that the paper's own figure shows; none named, all are drawn.
+    ``metric`` is a key of the curves, such as `test_accuracy` (default: the task's metric that
+    chooses, on the test part). ``rows`` are those that the paper's own figure shows; with none
+    named, all are drawn.
     """
 
     kind: str = "curves"
-    metric: str = "test_accuracy"
+    metric: str = ""
     rows: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -12,9 +12,9 @@ from nos_repro.optim import OPTIMIZERS
 from nos_repro.optim.factory import (
     check_optimizer,
     make_optimizer,
-    optimizer_names,
 )
 from nos_repro.optim.families import AddSign, PowerSign
+from nos_repro.optim.lookup import optimizer_names
 from nos_repro.optim.rule_optimizer import RuleOptimizer
 from nos_repro.rules.catalog import CATALOG
 

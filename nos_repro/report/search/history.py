@@ -19,6 +19,7 @@ from nos_repro.search.run import folder_of
 from nos_repro.search.settings import Search, load_search
 from nos_repro.search.side_runs import Purpose, SideRun, read_side_runs
 from nos_repro.search.state import Tally
+from nos_repro.tasks.metrics import Metric, find_metric
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ class History:
     children: int = 0
     """How many children were trained for samples, in ``seconds`` of a worker's time."""
     seconds: float = 0.0
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that the reward is made of."""
+        return find_metric(self.settings["child"]["task"]["name"])
 
     def take(self, event: Event) -> None:
         """Remembers what a report will say of an event."""
