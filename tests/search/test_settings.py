@@ -101,7 +101,7 @@ def test_another_algorithm_leaves_out_what_only_the_old_one_has(caplog):
 
 def test_what_is_said_for_the_new_algorithm_is_checked_in_any_order():
     for words in (["name=random", "lr=0.1"], ["lr=0.1", "name=random"]):
-        with pytest.raises(NosError, match="algorithm.lr: unknown key"):
+        with pytest.raises(NosError, match=r"algorithm\.lr: unknown key"):
             load_search(CONFIGS / "search.yaml", overrides=[f"algorithm.{word}" for word in words])
     trpo = load_search(
         CONFIGS / "search.yaml", overrides=["algorithm=trpo", "algorithm.max_kl=0.02"]
