@@ -6,6 +6,8 @@ Each says what is wrong, where, the nearest fix and the full choice. `assert` is
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+NO_NUMBERS = "what is wrong makes no record (experiments.digest)"
+
 
 class NosError(Exception):
     """A mistake that the user can mend. ``status`` is the exit status of a command meeting it."""

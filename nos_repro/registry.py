@@ -9,12 +9,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
 from nos_repro.errors import ConfigError, unknown
+
+NO_NUMBERS = "what a name means is followed by itself (experiments.digest)"
 
 T = TypeVar("T")
 F = TypeVar("F")
@@ -40,8 +43,10 @@ class Registry(Generic[T]):
     ``package`` is where those that ship register themselves: a package, each of whose modules is
     imported when a name is looked up, or a single module. ``check(name, value)`` raises
     ConfigError where a value does not keep its kind's contract; it is called when an entry is
-    looked up, before anything runs. ``build`` makes the value of an entry from what a decorator
-    was put on and the decorator's keywords (default: the decorated thing itself).
+    looked up, before anything runs. ``build`` makes the value of an entry from its name, what a
+    decorator was put on and the decorator's keywords (default: the decorated thing itself).
+    ``recognise`` tells a thing of this kind that a module from outside defines without registering
+    it, which will do where it is the only one.
     """
 
     def __init__(
@@ -51,12 +56,15 @@ class Registry(Generic[T]):
         *,
         check: Callable[[str, T], None] = lambda name, value: None,
         build: Callable[..., T] | None = None,
+        recognise: Callable[[object], bool] = lambda thing: False,
     ) -> None:
         self.kind = kind
         self.package = package
         self._check = check
         self._build = build
+        self._recognise = recognise
         self._entries: dict[str, Entry[T]] = {}
+        self._found: dict[str, Entry[T]] = {}
         self._complete = False
 
     def register(self, name: str, **facts: Any) -> Callable[[F], F]:
@@ -67,14 +75,15 @@ class Registry(Generic[T]):
 
         def add(defined: F) -> F:
             value: Any = defined if self._build is None else self._build(name, defined, **facts)
-            module, definition = defined.__module__, defined.__qualname__  # type: ignore[attr-defined]
-            entry: Entry[T] = Entry(value, module, definition)
+            entry = _entry(value, defined)
             known = self._entries.get(name)
             if known is not None and known.origin != entry.origin:
                 raise ConfigError(
-                    f"{self.kind} '{name}' of {module} is already registered by {known.module}"
+                    f"{self.kind} '{name}' of {entry.module} is already registered by"
+                    f" {known.module}"
                 )
             self._entries[name] = entry
+            self._found.clear()
             return defined
 
         return add
@@ -82,12 +91,13 @@ class Registry(Generic[T]):
     def names(self) -> list[str]:
         """The names of all entries that ship, and of those imported from outside so far."""
         if not self._complete:
-            self._complete = True
             _import_all(self.package)
+            self._complete = True
         return sorted(self._entries)
 
     def find(self, name: str, key: str = "") -> T:
-        """The value of an entry; `my_package.my_module` is the one that this module registers.
+        """The value of an entry, by its name or by where it is: `my_package.my_module` if this
+        module has just one, else `my_package.my_module.MyTask`.
 
         Raises ConfigError, naming the setting ``key`` (default: the kind), where there is none, or
         where it does not keep the contract of its kind.
@@ -96,45 +106,84 @@ class Registry(Generic[T]):
 
     def entry(self, name: str, key: str = "") -> Entry[T]:
         """Like `find`, with where the entry is defined."""
-        key = key or self.kind
-        entry = self._entries.get(name)
-        if entry is None:
-            entry = self._outside(name, key) if "." in name else self._shipped(name)
-        self._check(name, entry.value)
-        return entry
+        if name not in self._found:
+            self.names()
+            entry = self._entries.get(name)
+            if entry is None:
+                if not is_path(name):
+                    raise ConfigError(unknown(self.kind, name, self.names()))
+                entry = self._outside(name, key or self.kind)
+            self._check(name, entry.value)
+            self._found[name] = entry
+        return self._found[name]
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._entries or name in self.names()
+    def __contains__(self, name: str) -> bool:
+        """Whether it is the name of an entry, or the path of a module or thing with one."""
+        if name in self.names():
+            return True
+        try:
+            return is_path(name) and bool(self._outside(name, self.kind))
+        except ConfigError:
+            return False
 
-    def _shipped(self, name: str) -> Entry[T]:
-        names = self.names()
-        if name not in self._entries:
-            raise ConfigError(unknown(self.kind, name, names))
-        return self._entries[name]
+    def _outside(self, path: str, key: str) -> Entry[T]:
+        module = _import(path)
+        if module is not None:
+            return self._only(module, key)
+        parent, _, last = path.rpartition(".")
+        module = _import(parent)
+        if module is None:
+            raise ConfigError(
+                f"{key}: no Python module '{path}'\n"
+                "  a name with dots is a module of your own: install its package, put its folder on"
+                " PYTHONPATH,\n  or start in the folder that holds it"
+            )
+        thing = getattr(module, last, None)
+        origin = _entry(thing, thing).origin
+        for name, entry in self._entries.items():
+            if entry.origin == origin or (entry.module == parent and name == last):
+                return entry
+        if thing is None or self._build is not None:
+            raise ConfigError(f"{key}: {parent} has neither a module nor a {self.kind} '{last}'")
+        return _entry(thing, thing)
 
-    def _outside(self, name: str, key: str) -> Entry[T]:
-        import_module(name, key)
-        own = [entry for entry in self._entries.values() if entry.module == name]
+    def _only(self, module: ModuleType, key: str) -> Entry[T]:
+        """The entry of a module: the one that it registers, or else the one that it defines."""
+        own = [entry for entry in self._entries.values() if entry.module == module.__name__]
+        if not own and self._build is None:
+            things = [_entry(v, v) for v in vars(module).values() if self._recognise(v)]
+            own = list({t.origin: t for t in things if t.module == module.__name__}.values())
         if len(own) != 1:
-            raise ConfigError(f"{key}: {name} must register one {self.kind}, not {len(own)}")
+            which = f": say which, as in {module.__name__}.{own[0].definition}" if own else ""
+            raise ConfigError(
+                f"{key}: {module.__name__} must define one {self.kind}, not {len(own)}{which}"
+            )
         return own[0]
 
 
-def import_module(name: str, key: str) -> ModuleType:
-    """The module of that name, imported.
+def _entry(value: Any, defined: Any) -> Entry[Any]:
+    module, definition = (getattr(defined, key, "") for key in ("__module__", "__qualname__"))
+    return Entry(value, module, definition)
 
-    Raises ConfigError naming the setting ``key`` where there is none; an error inside the module is
-    the module's, and comes through as it is.
+
+def is_path(name: str) -> bool:
+    """Whether it can be the path of something in a Python module: `my_package.my_module`."""
+    parts = name.split(".")
+    return len(parts) > 1 and all(part.isidentifier() for part in parts)
+
+
+def _import(name: str) -> ModuleType | None:
+    """The module of that name, None where there is none.
+
+    An error inside a module is the module's, and comes through as it is.
     """
     try:
-        found = importlib.util.find_spec(name)
-    except (ModuleNotFoundError, ValueError):
-        found = None
-    if found is None:
-        raise ConfigError(
-            f"{key}: no Python module '{name}'\n"
-            "  a name with dots is a module of your own: is it installed, or on PYTHONPATH?"
-        )
+        if name not in sys.modules and importlib.util.find_spec(name) is None:
+            return None
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            return None
+        raise
     return importlib.import_module(name)
 
 

@@ -4,8 +4,8 @@ One file a benchmark; `run_benchmarks` finds every module of this package by its
 """
 
 from nos_repro.bench.runner import (
+    Measurement,
     Ratio,
-    Row,
     interleave,
     list_benchmarks,
     register_benchmark,
@@ -13,8 +13,8 @@ from nos_repro.bench.runner import (
 )
 
 __all__ = [
+    "Measurement",
     "Ratio",
-    "Row",
     "interleave",
     "list_benchmarks",
     "register_benchmark",

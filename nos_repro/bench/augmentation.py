@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 import torch
 from torchvision.transforms import v2
 
-from nos_repro.bench.runner import Ratio, Row, interleave, register_benchmark
+from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
 from nos_repro.data.batches import Normalise, cut, draw_crops, epoch_order
 from nos_repro.data.cifar10 import MEAN, STD
 from nos_repro.launch.local import start_worker, worker_context
@@ -18,7 +18,7 @@ OUR_BATCHES = 20
 
 
 @register_benchmark("augmentation")
-def augmentation() -> list[Row]:
+def augmentation() -> list[Measurement]:
     """Measured where it runs: in a worker process, one thread, which keeps freed memory."""
     context = worker_context()
     with ProcessPoolExecutor(
@@ -27,7 +27,7 @@ def augmentation() -> list[Row]:
         return worker.submit(_measure).result()
 
 
-def _measure() -> list[Row]:
+def _measure() -> list[Measurement]:
     """Both pick shuffled images of CIFAR-10's number and size, mirror, crop and normalise them."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (IMAGES, 32, 32, 3), dtype=torch.uint8, generator=generator)
@@ -55,7 +55,7 @@ def _measure() -> list[Row]:
     their_rate = [BATCH / s for s in seconds["torchvision"]]
     speedup = [a / b for a, b in zip(ours_rate, their_rate, strict=True)]
     return [
-        Row("one gather a batch", Ratio.of(ours_rate, "images/s"), at_least=60_000),
-        Row("torchvision, image by image", Ratio.of(their_rate, "images/s")),
-        Row("one gather over torchvision", Ratio.of(speedup)),
+        Measurement("one gather a batch", Ratio.of(ours_rate, "images/s"), at_least=60_000),
+        Measurement("torchvision, image by image", Ratio.of(their_rate, "images/s")),
+        Measurement("one gather over torchvision", Ratio.of(speedup)),
     ]

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from nos_repro.bench.runner import Ratio, Row, register_benchmark
+from nos_repro.bench.runner import Measurement, Ratio, register_benchmark
 from nos_repro.data import data_folder
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.load import task_section
@@ -42,7 +42,7 @@ RULES = ("exp(sign(g) * sign(m)) * g", "adam", "m * exp(v)", "sign(m) * sqrt(g)"
 
 
 @register_benchmark("child-training")
-def child_training() -> Iterator[Row]:
+def child_training() -> Iterator[Measurement]:
     """Speed and accuracy against a plain loop; two workers; rules an hour."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -63,7 +63,7 @@ def _task(head: str, **changes: Any) -> dict[str, Any]:
     return task_section({"name": "convnet", "head": head, **fast, **changes})
 
 
-def _against_plain(head: str, conditions: Conditions) -> Iterator[Row]:
+def _against_plain(head: str, conditions: Conditions) -> Iterator[Measurement]:
     turns = {"ours": _ours, "bare": _bare, "plain": _plain}
     seconds: dict[str, list[float]] = {name: [] for name in turns}
     accuracy: dict[str, list[float]] = {name: [] for name in turns}
@@ -73,20 +73,24 @@ def _against_plain(head: str, conditions: Conditions) -> Iterator[Row]:
             seconds[name].append(taken)
             accuracy[name].append(right)
     for name in ("ours", "plain"):
-        yield Row(f"{head} head, {name}", Ratio.rate(seconds[name], EPOCHS * IMAGES, "images/s"))
-        yield Row(f"{head} head, {name}: accuracy of {SEEDS} seeds", Ratio.of(accuracy[name], "%"))
-    yield Row(
+        yield Measurement(
+            f"{head} head, {name}", Ratio.rate(seconds[name], EPOCHS * IMAGES, "images/s")
+        )
+        yield Measurement(
+            f"{head} head, {name}: accuracy of {SEEDS} seeds", Ratio.of(accuracy[name], "%")
+        )
+    yield Measurement(
         f"{head} head, ours over plain: images a second",
         Ratio.between(seconds, "plain", "ours"),
         at_least=FASTER[head],
     )
     apart = _standard_errors(accuracy["ours"], accuracy["plain"])
-    yield Row(
+    yield Measurement(
         f"{head} head, ours and plain: means apart, in standard errors",
         Ratio(apart, apart, apart, SEEDS, "s.e."),
         at_most=1.0,
     )
-    yield Row(
+    yield Measurement(
         f"{head} head, ours over a bare loop: time",
         Ratio.between(seconds, "ours", "bare"),
         at_most=1.05,
@@ -156,7 +160,7 @@ def _loader(data: TaskData, seed: int) -> Iterable[Any]:
     return DataLoader(examples, batch_size=100, shuffle=True, generator=generator)
 
 
-def _two_workers(conditions: Conditions) -> Row:
+def _two_workers(conditions: Conditions) -> Measurement:
     """Children an hour of two workers over those of one, in turns."""
     child = Child(_task("pool", train_images=2000), rates=[0.01, 0.1], epochs=2)
     ratios = []
@@ -164,15 +168,15 @@ def _two_workers(conditions: Conditions) -> Row:
         one = _seconds_a_child(1, 3, child, conditions)
         two = _seconds_a_child(2, 6, child, conditions)
         ratios.append(one / two)
-    return Row("two workers over one", Ratio.of(ratios), at_least=1.9)
+    return Measurement("two workers over one", Ratio.of(ratios), at_least=1.9)
 
 
-def _rules_an_hour(head: str, conditions: Conditions) -> Row:
+def _rules_an_hour(head: str, conditions: Conditions) -> Measurement:
     """Healthy rules an hour of two workers, the papers' protocol in full."""
     child = Child(_task(head), sweep={"train_images": 10_000})
     rates = [3600 / _seconds_a_child(2, len(RULES), child, conditions)]
     what = f"{head} head, the papers' protocol: healthy rules, 2 workers"
-    return Row(what, Ratio.of(rates, "an hour"), at_least=RULES_AN_HOUR[head])
+    return Measurement(what, Ratio.of(rates, "an hour"), at_least=RULES_AN_HOUR[head])
 
 
 def _seconds_a_child(workers: int, children: int, child: Child, conditions: Conditions) -> float:

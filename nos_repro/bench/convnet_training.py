@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from nos_repro.bench.runner import Ratio, Row, interleave, register_benchmark
+from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
 from nos_repro.tasks.base import TaskData
 from nos_repro.tasks.convnet import ConvNet, ConvNetSettings
 
@@ -24,7 +24,7 @@ STEPS, ROUNDS = 12, 12
 
 
 @register_benchmark("convnet-training")
-def convnet_training() -> Iterator[Row]:
+def convnet_training() -> Iterator[Measurement]:
     """Images a second and their ratio, for both heads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -35,7 +35,7 @@ def convnet_training() -> Iterator[Row]:
         torch.set_num_threads(threads)
 
 
-def _compare(head: str, budget: float) -> Iterator[Row]:
+def _compare(head: str, budget: float) -> Iterator[Measurement]:
     fast = ConvNetSettings(data="digits", head=head, channels_last=True, precision="bf16")
     plain = ConvNetSettings(data="digits", head=head)
     data = ConvNet.make_data(fast, data_dir=Path("unused"), seed=0)
@@ -52,9 +52,11 @@ def _compare(head: str, budget: float) -> Iterator[Row]:
     )
     images = STEPS * fast.batch_size
     speedup = [b / a for a, b in zip(seconds["fast"], seconds["plain"], strict=True)]
-    yield Row(f"{head} head, channels-last bf16", Ratio.rate(seconds["fast"], images, "images/s"))
-    yield Row(f"{head} head, plain fp32", Ratio.rate(seconds["plain"], images, "images/s"))
-    yield Row(f"{head} head, ours over plain", Ratio.of(speedup), at_least=budget)
+    yield Measurement(
+        f"{head} head, channels-last bf16", Ratio.rate(seconds["fast"], images, "images/s")
+    )
+    yield Measurement(f"{head} head, plain fp32", Ratio.rate(seconds["plain"], images, "images/s"))
+    yield Measurement(f"{head} head, ours over plain", Ratio.of(speedup), at_least=budget)
 
 
 def _plain_loader(data: TaskData) -> Iterable[Any]:

@@ -18,19 +18,19 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from nos_repro.bench.gnmt_training import CORES, small_gnmt
-from nos_repro.bench.runner import Ratio, Row, interleave, register_benchmark
+from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
 from nos_repro.data.wordpieces import BEGIN, END, PAD
 from nos_repro.launch.work import keep_freed_memory
 from nos_repro.tasks.gnmt import GNMT
-from nos_repro.tasks.gnmt_beam import Search
-from nos_repro.tasks.gnmt_model import Memory, Network, State
+from nos_repro.tasks.gnmt_beam import BeamOptions
+from nos_repro.tasks.gnmt_model import DecoderState, Memory, Network
 
 BEAM, STEPS, ROUNDS, SAMPLE = 8, 450, 3, 10
 FASTER, SECONDS = 20.0, 12.0
 
 
 @register_benchmark("gnmt-decoding")
-def gnmt_decoding() -> Iterator[Row]:
+def gnmt_decoding() -> Iterator[Measurement]:
     """Seconds for the whole test set, and how many times faster than sentence by sentence."""
     threads = torch.get_num_threads()
     torch.set_num_threads(CORES)
@@ -60,11 +60,13 @@ def gnmt_decoding() -> Iterator[Row]:
             if loop != "ours"
         }
         what = f"{len(rows):,} sentences, beam {BEAM}, {CORES} cores"
-        yield Row(what, Ratio.of(seconds["ours"], "s"), at_most=SECONDS)
+        yield Measurement(what, Ratio.of(seconds["ours"], "s"), at_most=SECONDS)
         written = sum(int((task.translate(batch) != PAD).sum()) for batch in batches)
-        yield Row("word pieces a translation", Ratio.of([written / len(rows)], "pieces"))
-        yield Row("times faster than hypothesis by hypothesis", faster["plain"], at_least=FASTER)
-        yield Row("times faster than our own, sentence by sentence", faster["one by one"])
+        yield Measurement("word pieces a translation", Ratio.of([written / len(rows)], "pieces"))
+        yield Measurement(
+            "times faster than hypothesis by hypothesis", faster["plain"], at_least=FASTER
+        )
+        yield Measurement("times faster than our own, sentence by sentence", faster["one by one"])
     finally:
         torch.set_num_threads(threads)
 
@@ -74,7 +76,7 @@ class _Hypothesis:
     pieces: list[int]
     log_p: float
     coverage: Tensor
-    state: State | None
+    state: DecoderState | None
 
 
 def plain_search(task: GNMT, source: Int64[Tensor, "one source"]) -> list[int]:
@@ -85,7 +87,7 @@ def plain_search(task: GNMT, source: Int64[Tensor, "one source"]) -> list[int]:
 
 @torch.no_grad()
 def search_plainly(
-    network: Network, source: Int64[Tensor, "one source"], search: Search
+    network: Network, source: Int64[Tensor, "one source"], search: BeamOptions
 ) -> list[int]:
     """`beam_search` of one sentence, as one would write it down."""
     memory = network.encode(source)
@@ -123,7 +125,7 @@ def _continue(
     ]
 
 
-def _score(search: Search, hypothesis: _Hypothesis) -> float:
+def _score(search: BeamOptions, hypothesis: _Hypothesis) -> float:
     coverage = float(hypothesis.coverage.clamp(1e-30, 1.0).log().sum())
     lp = float(search.lp(len(hypothesis.pieces)))
     return hypothesis.log_p / lp + search.coverage_penalty * coverage

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from nos_repro.bench.runner import Ratio, Row, interleave, register_benchmark
+from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
 from nos_repro.data import data_folder
 from nos_repro.data.wordpieces import PAD
 from nos_repro.experiments.build import Conditions, build
@@ -34,14 +34,16 @@ SIDE = 2048
 
 
 @register_benchmark("gnmt-training")
-def gnmt_training() -> Iterator[Row]:
+def gnmt_training() -> Iterator[Measurement]:
     """Padding, target tokens a second in both precisions, and the machine's matrix product."""
     threads = torch.get_num_threads()
     torch.set_num_threads(CORES)
     keep_freed_memory()
     try:
         runs = {precision: small_gnmt(precision=precision) for precision in ("bf16", "32")}
-        yield Row("padding, both sides", Ratio.of([_padding(runs["bf16"])], "%"), at_most=10.0)
+        yield Measurement(
+            "padding, both sides", Ratio.of([_padding(runs["bf16"])], "%"), at_most=10.0
+        )
         trainings = [_Training(runs["bf16"], CORES), _Training(runs["bf16"], 1),
                      _Training(runs["32"], CORES)]  # fmt: skip
         matrices = torch.randn(2, SIDE, SIDE)
@@ -51,14 +53,14 @@ def gnmt_training() -> Iterator[Row]:
             pairs = zip(training.counts[-ROUNDS:], seconds[training.what], strict=True)
             rate = Ratio.of([count / taken for count, taken in pairs], "target tokens/s")
             budget = TOKENS_A_SECOND if training is trainings[0] else None
-            yield Row(training.what, rate, at_least=budget)
+            yield Measurement(training.what, rate, at_least=budget)
             if training.cores == CORES:
                 each = [2 * SIDE**3 / 1e9 / taken for taken in seconds["product"]]
                 counts = zip(training.counts[-ROUNDS:], seconds[training.what], each, strict=True)
                 share = Ratio.of([n / taken / flops for n, taken, flops in counts], "tokens/GFLOP")
-                yield Row(f"  a GFLOP of this machine (the toolkit: {TOOLKIT:.0f})", share)
+                yield Measurement(f"  a GFLOP of this machine (the toolkit: {TOOLKIT:.0f})", share)
         flops = Ratio.rate(seconds["product"], 2 * SIDE**3 / 1e9, "GFLOP/s")
-        yield Row(f"this machine's fp32 matrix product, {CORES} cores", flops)
+        yield Measurement(f"this machine's fp32 matrix product, {CORES} cores", flops)
     finally:
         torch.set_num_threads(threads)
 

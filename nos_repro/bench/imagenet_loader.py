@@ -16,10 +16,10 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from nos_repro.bench.runner import Ratio, Row, interleave, register_benchmark
+from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
 from nos_repro.data import pictures
-from nos_repro.data.imagenet import ImageSet, find_images, train_batches
-from nos_repro.data.places import data_folder
+from nos_repro.data.imagenet import ImageTree, find_images, train_batches
+from nos_repro.data.paths import data_folder
 from nos_repro.data.views import JITTER
 from nos_repro.errors import DataError
 from nos_repro.launch.local import start_worker, worker_context
@@ -30,7 +30,7 @@ STRONG = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4}
 
 
 @register_benchmark("imagenet-loader")
-def imagenet_loader() -> list[Row]:
+def imagenet_loader() -> list[Measurement]:
     """Measured where it runs: in a worker process, one thread, which keeps freed memory."""
     try:
         images = find_images(IMAGES, data_folder()).val
@@ -44,7 +44,7 @@ def imagenet_loader() -> list[Row]:
         return worker.submit(_measure, images).result()
 
 
-def _measure(images: ImageSet) -> list[Row]:
+def _measure(images: ImageTree) -> list[Measurement]:
     """A batch of 32 each, in turns; the epochs follow each other, so that every batch is new."""
     decoder = "Pillow" if pictures.simplejpeg is None else "simplejpeg"
     subjects = {
@@ -57,14 +57,16 @@ def _measure(images: ImageSet) -> list[Row]:
     pictures.simplejpeg = None  # this process is the benchmark's own
     alone = interleave({name: subjects[name] for name in ("ours", "theirs")}, rounds=ROUNDS)
     return [
-        Row(f"ours, decoded by {decoder}", Ratio.rate(seconds["ours"], BATCH, "images/s")),
-        Row("torchvision", Ratio.rate(seconds["theirs"], BATCH, "images/s")),
-        Row("ours over torchvision", Ratio.between(seconds, "theirs", "ours"), at_least=1.5),
-        Row(
+        Measurement(f"ours, decoded by {decoder}", Ratio.rate(seconds["ours"], BATCH, "images/s")),
+        Measurement("torchvision", Ratio.rate(seconds["theirs"], BATCH, "images/s")),
+        Measurement(
+            "ours over torchvision", Ratio.between(seconds, "theirs", "ours"), at_least=1.5
+        ),
+        Measurement(
             "the same, brightness, contrast and saturation at 0.4",
             Ratio.between(seconds, "theirs, strong", "ours, strong"),
         ),
-        Row("the same, decoded by Pillow", Ratio.between(alone, "theirs", "ours")),
+        Measurement("the same, decoded by Pillow", Ratio.between(alone, "theirs", "ours")),
     ]
 
 
@@ -72,14 +74,14 @@ def _batch_of(batches: Iterator[Any]) -> Callable[[], object]:
     return lambda: next(batches)
 
 
-def _ours(images: ImageSet, jitter: Mapping[str, float]) -> Iterator[Any]:
+def _ours(images: ImageTree, jitter: Mapping[str, float]) -> Iterator[Any]:
     for epoch in itertools.count():
         yield from train_batches(
             images, size=SIZE, batch_size=BATCH, seed=0, epoch=epoch, jitter=jitter
         )
 
 
-def _theirs(images: ImageSet, jitter: Mapping[str, float]) -> Iterator[Any]:
+def _theirs(images: ImageTree, jitter: Mapping[str, float]) -> Iterator[Any]:
     transform = transforms.Compose(
         [
             transforms.RandomResizedCrop(SIZE),

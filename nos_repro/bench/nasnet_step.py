@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nos_repro.bench.runner import Ratio, Row, interleave, register_benchmark
+from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
 from nos_repro.tasks.nasnet_model import NASNet, norms
 
 IMAGES, SIDE, CLASSES, ROUNDS = 32, 224, 1000, 5
@@ -24,7 +24,7 @@ AS_IT_COMES, CHANNELS_LAST = 1.8, 1.1
 
 
 @register_benchmark("nasnet-step")
-def nasnet_step() -> Iterator[Row]:
+def nasnet_step() -> Iterator[Measurement]:
     """Images a second of each, and how many times faster than either form of the peer ours is."""
     try:
         import pretrainedmodels
@@ -44,11 +44,11 @@ def nasnet_step() -> Iterator[Row]:
         subjects["peer, channels-last"] = _Steps(other, other, last)
         seconds = interleave(subjects, rounds=ROUNDS, clock=time.process_time)
         for name, taken in seconds.items():
-            yield Row(name, Ratio.rate(taken, IMAGES, "images/s"))
+            yield Measurement(name, Ratio.rate(taken, IMAGES, "images/s"))
         mine, plain, theirs = subjects
         for name, budget in ((plain, AS_IT_COMES), (theirs, CHANNELS_LAST)):
             what = f"times faster than the {name}"
-            yield Row(what, Ratio.between(seconds, name, mine), at_least=budget)
+            yield Measurement(what, Ratio.between(seconds, name, mine), at_least=budget)
     finally:
         torch.set_num_threads(threads)
 

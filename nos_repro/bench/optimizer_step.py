@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 from torch.nn import Parameter
 
-from nos_repro.bench.runner import Ratio, Row, interleave, register_benchmark
+from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
 from nos_repro.optim.rule_optimizer import RuleOptimizer
 from nos_repro.rules.catalog import CATALOG
 
@@ -32,11 +32,11 @@ def wide_resnet_shapes(depth: int = 40, width: int = 4) -> list[Shape]:
 
 
 @register_benchmark("optimizer-step")
-def optimizer_step() -> Iterator[Row]:
+def optimizer_step() -> Iterator[Measurement]:
     """Ratios of one process: 33 M parameters, WRN-40-4, and rules of Table 6."""
     start = time.perf_counter()
     rule_step(POWERSIGN, [(4096, 16)])()
-    yield Row(
+    yield Measurement(
         "first PowerSign step in this process, s", Ratio.of([time.perf_counter() - start], "s"), 10
     )
     for threads in sorted({torch.get_num_threads(), 1}, reverse=True):
@@ -47,7 +47,7 @@ def optimizer_step() -> Iterator[Row]:
     yield from _against_streaming()
 
 
-def _against_adam(threads: int) -> Iterator[Row]:
+def _against_adam(threads: int) -> Iterator[Measurement]:
     for what, shapes, rounds, budget in (
         ("33 M parameters", BIG, 15, 0.8),
         ("WRN-40-4", wide_resnet_shapes(), 60, 1.0),
@@ -59,11 +59,13 @@ def _against_adam(threads: int) -> Iterator[Row]:
         }
         times = interleave(steps, rounds, warmup=3)
         title = f"{what}, {threads} thread{'s' if threads > 1 else ''}: PowerSign"
-        yield Row(f"{title} fused / Adam fused", Ratio.between(times, "powersign", "adam"), budget)
-        yield Row(f"{title} foreach / Adam fused", Ratio.between(times, "foreach", "adam"))
+        yield Measurement(
+            f"{title} fused / Adam fused", Ratio.between(times, "powersign", "adam"), budget
+        )
+        yield Measurement(f"{title} foreach / Adam fused", Ratio.between(times, "foreach", "adam"))
 
 
-def _against_streaming() -> Iterator[Row]:
+def _against_streaming() -> Iterator[Measurement]:
     rules = {str(e.rule): e for name, e in CATALOG.items() if name.startswith("table6-")}
     for name, rule in ((entry.name, entry.rule) for entry in rules.values()):
         tensors = 2 + len(rule.averages)
@@ -72,7 +74,9 @@ def _against_streaming() -> Iterator[Row]:
             "stream": stream(tensors, sum(map(math.prod, BIG[:4]))),
         }
         times = interleave(steps, rounds=11, warmup=2)
-        yield Row(f"{name}, {rule} / its bytes", Ratio.between(times, "rule", "stream"), 1.5)
+        yield Measurement(
+            f"{name}, {rule} / its bytes", Ratio.between(times, "rule", "stream"), 1.5
+        )
 
 
 def adam_step(shapes: list[Shape]) -> Callable[[], object]:

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nos_repro.bench.runner import Ratio, Row, interleave, register_benchmark
+from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
 from nos_repro.launch.local import start_worker, worker_context
 from nos_repro.tasks.ptb_lstm import PtbLstm, PtbLstmSettings, Segment
-from nos_repro.tasks.recurrence import State, Weights, lstm
+from nos_repro.tasks.recurrence import LstmState, Weights, lstm
 
 BUDGET = 0.9
 ROUNDS = 10
@@ -47,7 +47,7 @@ class Bare(nn.Module):
 
 
 @register_benchmark("ptb-words")
-def ptb_words() -> list[Row]:
+def ptb_words() -> list[Measurement]:
     """Measured where it runs: in a worker process, one thread, which keeps freed memory."""
     with ProcessPoolExecutor(
         1, mp_context=worker_context(), initializer=start_worker, initargs=(0, [], 1)
@@ -55,7 +55,7 @@ def ptb_words() -> list[Row]:
         return worker.submit(_measure).result()
 
 
-def _measure() -> list[Row]:
+def _measure() -> list[Measurement]:
     """Words a second and their ratio: the step, the layer alone; then evaluation at batch 1."""
     settings = PtbLstmSettings()
     words = settings.batch_size * settings.time_steps
@@ -69,11 +69,11 @@ def _measure() -> list[Row]:
     task.eval()
     read = interleave({"evaluation": lambda: task.evaluation_sums(text)}, rounds=3)
     return [
-        Row("training, ours with dropout", Ratio.rate(steps["ours"], words, "words/s")),
-        Row("training, bare without", Ratio.rate(steps["bare"], words, "words/s")),
-        Row("training, ours over bare", _speed(steps), at_least=BUDGET),
-        Row("layer alone, ours with a mask over nn.LSTM", _speed(layers), at_least=BUDGET),
-        Row("evaluation, batch 1", Ratio.rate(read["evaluation"], EVALUATED, "words/s")),
+        Measurement("training, ours with dropout", Ratio.rate(steps["ours"], words, "words/s")),
+        Measurement("training, bare without", Ratio.rate(steps["bare"], words, "words/s")),
+        Measurement("training, ours over bare", _speed(steps), at_least=BUDGET),
+        Measurement("layer alone, ours with a mask over nn.LSTM", _speed(layers), at_least=BUDGET),
+        Measurement("evaluation, batch 1", Ratio.rate(read["evaluation"], EVALUATED, "words/s")),
     ]
 
 
@@ -110,7 +110,7 @@ def _layers(settings: PtbLstmSettings) -> dict[str, Callable[[], None]]:
     mask = (torch.rand(batch, size) >= settings.state_dropout) / (1 - settings.state_dropout)
 
     def ours() -> None:
-        outputs, _ = lstm(inputs, State(zero, zero), weights, mask)
+        outputs, _ = lstm(inputs, LstmState(zero, zero), weights, mask)
         torch.autograd.backward(outputs, ahead)
 
     def theirs() -> None:

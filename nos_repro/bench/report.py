@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nos_repro.bench.runner import Ratio, Row, interleave, register_benchmark
+from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.provenance import trial_code
 from nos_repro.experiments.record import Record
@@ -34,7 +34,7 @@ BUDGET_SECONDS = 2.0
 
 CHILD = """
 import sys, time
-import nos_repro.report.everything, nos_repro.report.verdict_table
+import nos_repro.report.collection, nos_repro.report.study.verdict_table
 import nos_repro.report.pages.write
 from nos_repro.cli import main
 from nos_repro.tasks import find_task
@@ -46,7 +46,7 @@ print(loaded, time.process_time() - loaded, file=sys.stderr)
 
 
 @register_benchmark("report")
-def report() -> Iterator[Row]:
+def report() -> Iterator[Measurement]:
     """Seconds of a processor that the commands take, and that loading the libraries takes."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "many.yaml"
@@ -68,9 +68,9 @@ def report() -> Iterator[Row]:
                 budgets[f"{name}: {what}"] = budget
         interleave(commands, rounds=ROUNDS, warmup=0)
     for what, command in commands.items():
-        yield Row(what, Ratio.of(command.seconds, "s"), at_most=budgets[what])
+        yield Measurement(what, Ratio.of(command.seconds, "s"), at_most=budgets[what])
     loading = [seconds for command in commands.values() for seconds in command.loading]
-    yield Row("before that: Python, torch, Lightning", Ratio.of(loading, "s"))
+    yield Measurement("before that: Python, torch, Lightning", Ratio.of(loading, "s"))
 
 
 class _Command:

@@ -54,7 +54,7 @@ class Ratio:
 
 
 @dataclass(frozen=True)
-class Row:
+class Measurement:
     """One line of a benchmark: what was measured, and its budget where it has one."""
 
     what: str
@@ -80,7 +80,7 @@ class Row:
         return f"{'<=' if self.at_most is not None else '>='} {_number(bound)}: {verdict}"
 
 
-Benchmark = Callable[[], Iterable[Row]]
+Benchmark = Callable[[], Iterable[Measurement]]
 _BENCHMARKS: dict[str, Benchmark] = {}
 
 
@@ -152,7 +152,7 @@ def run_benchmarks(names: Sequence[str], results_dir: Path) -> int:
     return 1 if missed else 0
 
 
-def table(name: str, rows: Sequence[Row]) -> str:
+def table(name: str, rows: Sequence[Measurement]) -> str:
     """The rows as aligned text: what, median [low, high] unit, budget."""
     cells = [(row.what, str(row.value), row.budget) for row in rows]
     heads = (name, "median [low, high]", "budget")
@@ -165,7 +165,7 @@ def table(name: str, rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def store(path: Path, name: str, rows: Sequence[Row], *, seconds: float) -> None:
+def store(path: Path, name: str, rows: Sequence[Measurement], *, seconds: float) -> None:
     """Writes rows and provenance as JSON: a whole file or the old one, never half of it."""
     record = {
         "benchmark": name,

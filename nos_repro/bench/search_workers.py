@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from nos_repro.bench.runner import Ratio, Row, register_benchmark
+from nos_repro.bench.runner import Measurement, Ratio, register_benchmark
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.files import write_json
 from nos_repro.experiments.settings_file import find_config
@@ -37,7 +37,7 @@ SETTLED = 5_000
 
 
 @register_benchmark("search-workers")
-def search_workers() -> Iterator[Row]:
+def search_workers() -> Iterator[Measurement]:
     """The share of the workers' time in which they work; memory; the loop's time a rule."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -47,7 +47,7 @@ def search_workers() -> Iterator[Row]:
         torch.set_num_threads(threads)
 
 
-def simulate(workers: int, samples: int, mean_seconds: float) -> Iterator[Row]:
+def simulate(workers: int, samples: int, mean_seconds: float) -> Iterator[Measurement]:
     """The rows of the benchmark, at any size."""
     search = dataclasses.replace(load_search(find_config("search")), samples=samples, baselines={})
     sleepers = Sleepers(workers, mean_seconds)
@@ -58,13 +58,15 @@ def simulate(workers: int, samples: int, mean_seconds: float) -> Iterator[Row]:
         loop.run()
         cpu = time.process_time() - cpu
     busy, growth = sleepers.busy_share, memory.last / memory.first
-    yield Row(f"{workers} workers, {samples:,} rules: busy", _single(busy), at_least=0.95)
-    yield Row("memory at the end over that at the start", _single(growth), at_most=1.1)
-    yield Row("memory", _single(memory.last, "MB"))
-    yield Row("the controller's own time a rule", _single(1000 * cpu / samples, "ms"))
-    yield Row("mean time of a child", _single(sleepers.mean, "s"))
+    yield Measurement(f"{workers} workers, {samples:,} rules: busy", _single(busy), at_least=0.95)
+    yield Measurement("memory at the end over that at the start", _single(growth), at_most=1.1)
+    yield Measurement("memory", _single(memory.last, "MB"))
+    yield Measurement("the controller's own time a rule", _single(1000 * cpu / samples, "ms"))
+    yield Measurement("mean time of a child", _single(sleepers.mean, "s"))
     trained = loop.tally.statuses["healthy"]
-    yield Row("trained (the others were refused or known)", _single(float(trained), "rules"))
+    yield Measurement(
+        "trained (the others were refused or known)", _single(float(trained), "rules")
+    )
 
 
 def _single(value: float, unit: str = "x") -> Ratio:

@@ -14,14 +14,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from nos_repro.bench.runner import Ratio, Row, register_benchmark
+from nos_repro.bench.runner import Measurement, Ratio, register_benchmark
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.load import task_section
-from nos_repro.experiments.schema import Row as StudyRow
-from nos_repro.experiments.schema import Selection, Study
+from nos_repro.experiments.schema import Row, Selection, Study
 from nos_repro.experiments.store import Store
 from nos_repro.launch.drive import Drive
-from nos_repro.launch.progress import PlainDisplay
+from nos_repro.launch.progress import PlainStudyDisplay
 from nos_repro.launch.settings import LauncherSettings
 from nos_repro.launch.slurm.launcher import Slurm
 from nos_repro.launch.slurm.recovery import cancel_all
@@ -31,7 +30,7 @@ TRIALS, WATCH_SECONDS = 500, 60.0
 
 
 @register_benchmark("slurm-front-end")
-def slurm_front_end() -> Iterator[Row]:
+def slurm_front_end() -> Iterator[Measurement]:
     """Seconds to queue 500 trials, and the share of a core that waiting for them takes."""
     if not _answers():
         print("  no SLURM here that answers: left out", flush=True)
@@ -46,8 +45,10 @@ def slurm_front_end() -> Iterator[Row]:
             queued = drive.hand_over()
             assert launcher.flush(), "SLURM did not take the jobs"
             seconds = time.perf_counter() - started
-            yield Row(f"queueing {queued} trials", Ratio.of([seconds], "s"), at_most=10.0)
-            yield Row("waiting for them, of a core", Ratio.of([_share(drive)], "%"), at_most=2.0)
+            yield Measurement(f"queueing {queued} trials", Ratio.of([seconds], "s"), at_most=10.0)
+            yield Measurement(
+                "waiting for them, of a core", Ratio.of([_share(drive)], "%"), at_most=2.0
+            )
         finally:
             cancel_all(launcher.ledger)
 
@@ -65,7 +66,7 @@ def _study() -> Study:
         source="benchmark",
         claim="none",
         task=task_section({"name": "convnet", "data": "digits"}),
-        rows={f"row {n}": StudyRow("sgd", seed=n) for n in range(TRIALS // 10)},
+        rows={f"row {n}": Row("sgd", seed=n) for n in range(TRIALS // 10)},
         columns={"best_test": "Best Test"},
         sweep={"lr": [10.0**-n for n in range(10)]},
         selection=Selection(),
@@ -73,7 +74,7 @@ def _study() -> Study:
     )
 
 
-class _Watching(PlainDisplay):
+class _Watching(PlainStudyDisplay):
     """What a user sees without a terminal, for a minute."""
 
     def __init__(self) -> None:

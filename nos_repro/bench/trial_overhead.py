@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from nos_repro.bench.runner import Ratio, Row, interleave, register_benchmark
+from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.checkpoint import Checkpoints
-from nos_repro.experiments.claim import Heartbeat
+from nos_repro.experiments.heartbeat import Heartbeat
 from nos_repro.experiments.runner import write_metrics
 from nos_repro.experiments.training import Run, train
 from nos_repro.experiments.trial import Training, Trial
@@ -27,7 +27,7 @@ EPOCHS, ROUNDS = 3, 10
 
 
 @register_benchmark("trial-overhead")
-def trial_overhead() -> Iterator[Row]:
+def trial_overhead() -> Iterator[Measurement]:
     """Seconds of the trial over seconds of the bare loop, one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -36,7 +36,9 @@ def trial_overhead() -> Iterator[Row]:
             seconds = interleave(
                 {"trial": _trial(Path(folder)), "bare": _bare(_built())}, rounds=ROUNDS
             )
-        yield Row("a trial over a bare loop", Ratio.between(seconds, "trial", "bare"), at_most=1.05)
+        yield Measurement(
+            "a trial over a bare loop", Ratio.between(seconds, "trial", "bare"), at_most=1.05
+        )
     finally:
         torch.set_num_threads(threads)
 

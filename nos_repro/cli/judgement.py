@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nos_repro.cli.reading import reads
-from nos_repro.errors import ConfigError, unknown
+from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
     from nos_repro.experiments.build import Conditions
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def verdicts(options: argparse.Namespace) -> int:
     from nos_repro.cli.verbs import open_study, say_problems
     from nos_repro.experiments.selection import outcomes
-    from nos_repro.report.verdict import judge_study
-    from nos_repro.report.verdict_table import verdict_table
+    from nos_repro.report.study.verdict import judge_study
+    from nos_repro.report.study.verdict_table import verdict_table
 
     study, store = open_study(options)
     table = verdict_table(study, judge_study(study, outcomes(study, store)))
@@ -38,17 +38,16 @@ def verdicts(options: argparse.Namespace) -> int:
 def claims(options: argparse.Namespace) -> int:
     from nos_repro.cli.verbs import check_results
     from nos_repro.experiments.files import write_atomically
-    from nos_repro.experiments.schema import SCALES
     from nos_repro.report.claims.judge import judge_claims
     from nos_repro.report.claims.listed import find_claim
     from nos_repro.report.claims.page import claim_tables, claims_file, claims_table, claims_text
 
     check_results(options.results)
-    if options.scale is not None and options.scale not in SCALES:
-        raise ConfigError(unknown("scale", options.scale, SCALES))
     if options.write and (options.claim or options.scale):
         raise ConfigError("--write is for the whole list; leave out CLAIM and --scale")
     found = claim_results(options)
+    if options.scale is not None:
+        found.check_scale(options.scale)
     if options.claim is not None:
         (judged,) = judge_claims(found, scale=options.scale, only=[find_claim(options.claim)])
         tables = claim_tables(judged)
@@ -68,13 +67,11 @@ def claims(options: argparse.Namespace) -> int:
 
 
 def claim_results(options: argparse.Namespace, *own: str) -> Results:
-    """The results folder, and the comparison that the room `bench` has made. ``own`` are files of
-    studies and searches beside those that ship."""
-    from nos_repro.bench.sample_efficiency.claim import sample_efficiency
+    """The results folder. ``own`` are files of studies and searches beside those that ship."""
     from nos_repro.experiments.settings_file import named
     from nos_repro.report.claims.results import Results
 
-    return Results(options.results, {"sample_efficiency": sample_efficiency}, named(own))
+    return Results(options.results, named(own))
 
 
 def _cell(options: argparse.Namespace) -> tuple[Study, Outcome, Store]:
@@ -91,7 +88,7 @@ def _cell(options: argparse.Namespace) -> tuple[Study, Outcome, Store]:
 
 @reads
 def why(options: argparse.Namespace) -> int:
-    from nos_repro.report.why import explain, why_text
+    from nos_repro.report.study.why import explain, why_text
 
     study, outcome, store = _cell(options)
     print(why_text(explain(study, outcome, store)))

@@ -45,8 +45,9 @@ def make_parser() -> argparse.ArgumentParser:
         "the table of a study, or the report of a search, so far; or of all of them",
     )
     report.add_argument("overrides", nargs="*", default=[], metavar=("CONFIG", "KEY=VALUE"),
-                        help="a study's or search's file, and settings laid over it")  # fmt: skip
-    report.add_argument("--scale", help="paper (default), small or smoke")
+                        help="a study's or search's file, and settings laid over it;"
+                        " +rows.NAME={optimizer: ...} adds a row")  # fmt: skip
+    report.add_argument("--scale", help="one of the scales in the file (default: paper)")
     _results_argument(report)
     _rows_argument(report)
     _format_argument(report)
@@ -90,7 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
         verbs, "claims", judges.claims, "what the papers claim in words, and what the records say"
     )
     claims.add_argument("claim", nargs="?", metavar="CLAIM", help="one of them, in full")
-    claims.add_argument("--scale", help="only at this scale (default: paper and small)")
+    claims.add_argument("--scale", help="only at this scale (default: at every one but smoke)")
     _format_argument(claims)
     claims.add_argument("--write", action="store_true",
                         help="also write claims.md into the folder of the results")  # fmt: skip
@@ -189,8 +190,11 @@ def _verb(
 def _file_arguments(parser: argparse.ArgumentParser, what: str, override: str) -> None:
     parser.add_argument("config", metavar="CONFIG", help=what)
     parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE",
-                        help=f"settings laid over the file's, e.g. {override}")  # fmt: skip
-    parser.add_argument("--scale", default="paper", help="paper (default), small or smoke")
+                        help=f"settings laid over the file's, e.g. {override};"
+                        " +rows.NAME={optimizer: ...} adds a row to a study")  # fmt: skip
+    parser.add_argument(
+        "--scale", default="paper", help="one of the scales in the file (default: paper)"
+    )
     _results_argument(parser)
 
 
@@ -201,8 +205,11 @@ def _format_argument(parser: argparse.ArgumentParser) -> None:
 def _cell_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cell", metavar="CELL", help="e.g. 'table2:PowerSign (cosine)'")
     parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE",
-                        help="settings laid over the study's")  # fmt: skip
-    parser.add_argument("--scale", default="paper", help="paper (default), small or smoke")
+                        help="settings laid over the study's; +rows.NAME={optimizer: ...}"
+                        " adds a row")  # fmt: skip
+    parser.add_argument(
+        "--scale", default="paper", help="one of the scales in the file (default: paper)"
+    )
     _results_argument(parser)
 
 

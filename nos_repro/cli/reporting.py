@@ -12,8 +12,8 @@ from nos_repro.cli.reading import reads
 from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
-    from nos_repro.report.everything import Everything
-    from nos_repro.report.search_history import History
+    from nos_repro.report.collection import Everything
+    from nos_repro.report.search.history import History
 
 
 @reads
@@ -35,8 +35,8 @@ def report(options: argparse.Namespace) -> int:
 def _report_study(options: argparse.Namespace) -> int:
     from nos_repro.cli.verbs import open_study, say_problems
     from nos_repro.experiments.selection import outcomes
-    from nos_repro.report.table import study_table
-    from nos_repro.report.write import write_report
+    from nos_repro.report.study.files import write_report
+    from nos_repro.report.study.table import study_table
 
     study, store = open_study(options)
     page = _page(options, study.study)
@@ -46,10 +46,10 @@ def _report_study(options: argparse.Namespace) -> int:
     if options.write:
         _say_written(*write_report(study, rows, store.root))
     if page is not None:
-        from nos_repro.report.everything import FoundStudy
+        from nos_repro.report.collection import FoundStudy
         from nos_repro.report.pages.study_page import study_page
         from nos_repro.report.pages.write import write_page
-        from nos_repro.report.verdict import judge_study
+        from nos_repro.report.study.verdict import judge_study
 
         found = FoundStudy(study, rows, store, judge_study(study, rows))
         write_page(study_page(found, _words(options)), page)
@@ -59,7 +59,7 @@ def _report_study(options: argparse.Namespace) -> int:
 
 
 def _report_search(history: History, options: argparse.Namespace) -> int:
-    from nos_repro.report.search_report import print_report, write_search_report
+    from nos_repro.report.search.files import print_report, write_search_report
 
     page = _page(options, history.asked.search)
     print(print_report(history, options.format))
@@ -86,7 +86,7 @@ def _page(options: argparse.Namespace, name: str) -> Path | None:
 def _words(options: argparse.Namespace) -> str:
     """What names the study again on a command line, here or elsewhere."""
     from nos_repro.experiments.settings_file import find_config
-    from nos_repro.report.places import config_words
+    from nos_repro.report.paths import config_words
 
     config = config_words(find_config(options.config))
     rows = [word for row in options.rows for word in ("--rows", row)]
@@ -96,7 +96,7 @@ def _words(options: argparse.Namespace) -> str:
 def _report_all(options: argparse.Namespace) -> int:
     from nos_repro.cli.judgement import claim_results
     from nos_repro.cli.verbs import check_results
-    from nos_repro.report.everything import read_everything, summary
+    from nos_repro.report.collection import read_everything, summary
 
     _check_all(options)
     check_results(options.results)
@@ -131,20 +131,10 @@ def _check_all(options: argparse.Namespace) -> None:
 
 
 def _write_all(everything: Everything) -> None:
-    """Also what the room `bench` keeps beside its records."""
-    from nos_repro.bench.sample_efficiency.claim import FOLDER
-    from nos_repro.bench.sample_efficiency.report import write_committed
-    from nos_repro.experiments.files import StoreError
-    from nos_repro.report.everything import write_everything
+    from nos_repro.report.collection import write_everything
 
     for path in write_everything(everything):
         _say_written(path)
-    try:
-        _say_written(*write_committed(everything.root))
-    except StoreError:  # the disk's: nothing else can be written either
-        raise
-    except Exception as error:  # noqa: BLE001 whatever is damaged, the rest is written
-        everything.leave_out(str(FOLDER), error)
     if everything.broken:
         print("warning: claims.md was not written: some records cannot be read", file=sys.stderr)
 

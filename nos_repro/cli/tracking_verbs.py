@@ -15,7 +15,7 @@ from nos_repro.errors import ConfigError
 if TYPE_CHECKING:
     from nos_repro.experiments.schema import Study
     from nos_repro.experiments.tracker import Tracker
-    from nos_repro.search.loop import Follower
+    from nos_repro.search.loop import SearchFollower
     from nos_repro.search.settings import Search
 
 
@@ -31,7 +31,7 @@ def tracker_of(asked: str, study: Study, root: Path) -> Tracker | None:
 
 
 @contextmanager
-def search_follower(asked: str, search: Search, root: Path) -> Iterator[Follower | None]:
+def search_follower(asked: str, search: Search, root: Path) -> Iterator[SearchFollower | None]:
     """Who follows the search, by `--wandb`. Raises ConfigError."""
     if asked == "off":
         yield None

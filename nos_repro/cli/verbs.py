@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nos_repro.experiments.schema import Study
     from nos_repro.experiments.store import Store
     from nos_repro.experiments.tracker import Tracker
-    from nos_repro.report.search_history import History
+    from nos_repro.report.search.history import History
 
 
 def open_study(options: argparse.Namespace) -> tuple[Study, Store]:
@@ -42,7 +42,7 @@ def history_of(options: argparse.Namespace) -> History | None:
     path = find_config(options.config)
     if not is_search(path):
         return None
-    from nos_repro.report.search_history import read_history
+    from nos_repro.report.search.history import read_history
 
     check_results(options.results)
     if options.rows:
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     from nos_repro.launch.dry_run import dry_run
     from nos_repro.launch.run import conditions_of, launcher_of, run_study, trial_seconds
     from nos_repro.launch.settings import launcher_settings
-    from nos_repro.report.table import study_table
+    from nos_repro.report.study.table import study_table
 
     study, store = open_study(options)
     settings = launcher_settings(study.launcher)
@@ -153,11 +153,11 @@ def cancel(options: argparse.Namespace) -> int:
 
 def status(options: argparse.Namespace) -> int:
     from nos_repro.cli.tracking_verbs import say_how_to_sync
-    from nos_repro.report.status import study_status
+    from nos_repro.report.study.status import study_status
 
     history = history_of(options)
     if history is not None:
-        from nos_repro.report.search_status import search_status
+        from nos_repro.report.search.status import search_status
 
         print(search_status(history))
         say_how_to_sync(history.folder)

@@ -4,7 +4,7 @@ One file a data set; `find_dataset` finds every module of this package by itself
 """
 
 from nos_repro.data.images import Dataset, ImageSet, find_dataset, list_datasets, register_dataset
-from nos_repro.data.places import data_folder
+from nos_repro.data.paths import data_folder
 
 __all__ = [
     "Dataset",

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nos_repro.data.places import decoded_folders
+from nos_repro.data.paths import decoded_folders
 from nos_repro.errors import DataError
 
 FORMAT = "1"

@@ -21,13 +21,13 @@ from torch import Tensor
 
 from nos_repro.data.batches import epoch_order
 from nos_repro.data.pictures import show
-from nos_repro.data.trees import ImageSet, ImageTrees, find_images
+from nos_repro.data.trees import ImageTree, ImageTrees, find_images
 from nos_repro.data.views import JITTER, Size, View, central_view, draw_view
 from nos_repro.data.workers import in_order
 
-__all__ = ["ImageSet", "ImageTrees", "eval_batches", "find_images", "train_batches"]
+__all__ = ["ImageTree", "ImageTrees", "eval_batches", "find_images", "train_batches"]
 
-Batch = tuple[UInt8[Tensor, "batch 3 size size"], Int64[Tensor, " batch"]]
+LabelledPixels = tuple[UInt8[Tensor, "batch 3 size size"], Int64[Tensor, " batch"]]
 
 VIEWS = 3
 """First word of a view's seed, beside those of `batches`."""
@@ -44,7 +44,7 @@ class _Piece(NamedTuple):
 
 
 def train_batches(
-    images: ImageSet,
+    images: ImageTree,
     *,
     size: int,
     batch_size: int,
@@ -55,7 +55,7 @@ def train_batches(
     world: int = 1,
     workers: int = 0,
     jitter: Mapping[str, float] = JITTER,
-) -> Iterator[Batch]:
+) -> Iterator[LabelledPixels]:
     """The batches of one epoch from batch `start` on: random resized crop, mirror, colour jitter.
 
     What does not fill a batch is left out, other images each epoch. `batch_size` is that of all
@@ -77,8 +77,8 @@ def train_batches(
 
 
 def eval_batches(
-    images: ImageSet, *, size: int, batch_size: int, workers: int = 0
-) -> Iterator[Batch]:
+    images: ImageTree, *, size: int, batch_size: int, workers: int = 0
+) -> Iterator[LabelledPixels]:
     """All images in order, the central 87.5 % of each; the last batch may be short.
 
     Raises DataError naming a file that cannot be used.
@@ -98,12 +98,12 @@ def _central_view(image: int, shape: Size) -> View:
 
 
 def _batches(
-    images: ImageSet,
+    images: ImageTree,
     batches: Iterable[Tensor],
     view: Callable[[int, Size], View],
     size: int,
     workers: int,
-) -> Iterator[Batch]:
+) -> Iterator[LabelledPixels]:
     """Each batch of places as pixels and labels; the workers are sent names and return pixels."""
     labels: list[Tensor] = []
 

@@ -58,7 +58,7 @@ OTHERS = {"train": ("train",), "val": ("val", "valid", "dev"), "test": ("test",)
 
 
 @dataclass(frozen=True)
-class Corpus:
+class ParallelCorpus:
     """A parallel text that was found.
 
     `read` gives the pairs of a part, of `train` at most so many; `digest` is one of the content
@@ -99,7 +99,7 @@ class Limits:
     leave_out: bool
 
 
-def find_corpus(name: str, languages: tuple[str, str], data_dir: Path) -> Corpus:
+def find_corpus(name: str, languages: tuple[str, str], data_dir: Path) -> ParallelCorpus:
     """The parallel text called `name`. Raises DataError saying what to put where."""
     if name == "numbers":
         return _number_names(languages)
@@ -118,16 +118,16 @@ def find_corpus(name: str, languages: tuple[str, str], data_dir: Path) -> Corpus
     )
 
 
-def _number_names(languages: tuple[str, str]) -> Corpus:
+def _number_names(languages: tuple[str, str]) -> ParallelCorpus:
     def read(part: str, most: int | None) -> Pairs:
         return numbers.number_names(part, languages, most)
 
     version = importlib.metadata.version("num2words")
     facts = f"{version} {numbers.SEED} {numbers.DIGITS} {numbers.SIZES} {languages}"
-    return Corpus("number names", read, lambda: hashlib.sha256(facts.encode()).hexdigest())
+    return ParallelCorpus("number names", read, lambda: hashlib.sha256(facts.encode()).hexdigest())
 
 
-def _folder(folder: Path, languages: tuple[str, str]) -> Corpus:
+def _folder(folder: Path, languages: tuple[str, str]) -> ParallelCorpus:
     """Raises DataError unless every part has both its sides."""
     own = NAMES.get(folder.name, {})
     files: dict[str, tuple[Path, Path]] = {}
@@ -144,10 +144,10 @@ def _folder(folder: Path, languages: tuple[str, str]) -> Corpus:
         pairs = read_pairs(*files[part])
         return pairs if most is None else pairs.keep(range(min(most, len(pairs.source.lines))))
 
-    return Corpus(str(folder), read, lambda: _digest(files["train"]))
+    return ParallelCorpus(str(folder), read, lambda: _digest(files["train"]))
 
 
-def _two_files(source: Path, target: Path) -> Corpus:
+def _two_files(source: Path, target: Path) -> ParallelCorpus:
     @functools.cache
     def split() -> dict[str, Pairs]:
         pairs = read_pairs(source, target)
@@ -167,7 +167,7 @@ def _two_files(source: Path, target: Path) -> Corpus:
         pairs = split()[part]
         return pairs if most is None else pairs.keep(range(min(most, len(pairs.source.lines))))
 
-    return Corpus(f"{source} and {target}", read, lambda: _digest((source, target)))
+    return ParallelCorpus(f"{source} and {target}", read, lambda: _digest((source, target)))
 
 
 def _file(folder: Path, stems: tuple[str, ...], language: str) -> Path | None:
@@ -187,7 +187,7 @@ def _digest(files: tuple[Path, Path]) -> str:
 
 
 def encoded_training(
-    corpus: Corpus, data_dir: Path, *, vocabulary: int, most: int | None, limits: Limits
+    corpus: ParallelCorpus, data_dir: Path, *, vocabulary: int, most: int | None, limits: Limits
 ) -> tuple[WordPieces, Encoded]:
     """The vocabulary, learnt from the training part alone, and that part in its pieces.
 

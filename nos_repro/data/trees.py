@@ -34,7 +34,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True, eq=False)
-class ImageSet:
+class ImageTree:
     """The files of one part and their classes, by class and then by name."""
 
     folder: Path
@@ -55,19 +55,19 @@ class ImageTrees:
 
     root: Path
     classes: tuple[str, ...]
-    parts: Mapping[str, ImageSet]
+    parts: Mapping[str, ImageTree]
 
     @property
-    def train(self) -> ImageSet:
+    def train(self) -> ImageTree:
         """Raises DataError where there is none."""
         return self._part("train")
 
     @property
-    def val(self) -> ImageSet:
+    def val(self) -> ImageTree:
         """Raises DataError where there is none."""
         return self._part("val")
 
-    def _part(self, name: str) -> ImageSet:
+    def _part(self, name: str) -> ImageTree:
         if name not in self.parts:
             here = " ".join(self.parts)
             raise DataError(
@@ -114,7 +114,7 @@ def _evaluation(root: Path) -> Path:
     return found[0] if found else root / EVALUATION[0]
 
 
-def _scan(folder: Path) -> tuple[tuple[str, ...], ImageSet]:
+def _scan(folder: Path) -> tuple[tuple[str, ...], ImageTree]:
     """The classes of a part and its files."""
     entries = sorted(e.name for e in os.scandir(folder) if e.is_dir() and e.name[0] != ".")
     if not entries:
@@ -141,7 +141,7 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], ImageSet]:
             "  fill them, or remove them from every part"
         )
     labels = torch.arange(len(entries)).repeat_interleave(torch.tensor(counts))
-    return tuple(entries), ImageSet(folder, np.array(names), labels)
+    return tuple(entries), ImageTree(folder, np.array(names), labels)
 
 
 def _files(folder: Path, name: str) -> Iterator[str]:

@@ -22,7 +22,7 @@ from nos_repro.experiments.schema import Halving
 
 
 @dataclass(frozen=True)
-class Place:
+class RungResult:
     """How a row came out at a rung: its rank among ``of`` rows, of which ``kept`` went on."""
 
     rung: int
@@ -46,7 +46,7 @@ class Standing:
     points: tuple[int, ...]
     until: int
     best: int | None = None
-    place: Place | None = None
+    place: RungResult | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def standings(
         kept = [n for n in order[: places(halving, len(order))] if scores[n][best[n]] > -math.inf]
         for rank, name in enumerate(order, 1):
             points = (best[name],) if name in kept else ()
-            place = Place(rung, rank, len(order), len(kept))
+            place = RungResult(rung, rank, len(order), len(kept))
             now[name] = Standing(points, then, best[name], place)
     return now
 
@@ -136,5 +136,4 @@ def score(record: Record | None, by: str, rung: int) -> float:
     if record is None or record.epoch < rung:
         return -math.inf
     value = record.column_at(by, rung)
-    sign = 1.0 if record.direction == "max" else -1.0
-    return sign * value if math.isfinite(value) else -math.inf
+    return record.sign * value if math.isfinite(value) else -math.inf

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import orjson
 
 from nos_repro.errors import NosError
+from nos_repro.tasks.metrics import find_metric
 
 Status = Literal["finished", "diverged", "stopped", "paused", "failed"]
 STATUSES: tuple[Status, ...] = ("finished", "diverged", "stopped", "paused", "failed")
@@ -35,21 +36,8 @@ FIRST_POINTS, CURVE_POINTS = 30, 100
 """Evaluations kept in the compact form of a record; the full curve stays in `metrics.jsonl`."""
 
 
-LARGEST_EXPONENT = 700.0
-"""Of e, in a float."""
-
-
 class RecordError(NosError):
     """A record on disk that cannot be read; the message names the file."""
-
-
-def _measured(point: dict[str, float], part: str, metric: str) -> float:
-    """A value of the curve; NaN where it has none. A perplexity follows from a loss in nats, which
-    is all that is measured of the training part."""
-    if metric == "perplexity" and f"{part}_perplexity" not in point:
-        loss = point.get(f"{part}_loss", math.nan)
-        return math.exp(loss) if loss < LARGEST_EXPONENT else loss
-    return point.get(f"{part}_{metric}", math.nan)
 
 
 @dataclass(frozen=True)
@@ -94,25 +82,37 @@ class Record:
         """Whether the trial could be trained further than this."""
         return self.status in ("paused", "stopped")
 
+    @property
+    def sign(self) -> float:
+        """1 where a larger metric is better, else -1."""
+        return 1.0 if self.direction == "max" else -1.0
+
     def column(self, name: str) -> float:
-        """The value of a table's column (`schema.COLUMNS`); NaN where the trial has none."""
+        """The value of a table's column (`columns.COLUMNS`); NaN where the trial has none."""
         return self.column_at(name, math.inf) if self.status == "finished" else math.nan
 
     def column_at(self, name: str, epoch: float) -> float:
         """What the column would say had the trial ended at ``epoch``.
 
-        A column that names no metric is of the task's own.
+        A column that names no metric is of the one that chooses.
         """
         when, part, *named = name.split("_", 2)
         points = [p for p in self.metrics if f"val_{self.metric}" in p and p["epoch"] <= epoch]
         if not points:
             return math.nan
         point = points[-1] if when == "final" else self._best(points)
-        return _measured(point, part, named[0] if named else self.metric)
+        return self._measured(point, part, named[0] if named else self.metric)
+
+    def _measured(self, point: dict[str, float], part: str, metric: str) -> float:
+        """A value of the curve, or what follows from the loss there; NaN where there is neither."""
+        if f"{part}_{metric}" in point:
+            return point[f"{part}_{metric}"]
+        of_loss = find_metric(self.trial["task"], metric).of_loss
+        loss = point.get(f"{part}_loss", math.nan)
+        return of_loss(loss) if of_loss is not None else math.nan
 
     def _best(self, points: list[dict[str, float]]) -> dict[str, float]:
-        sign = 1.0 if self.direction == "max" else -1.0
-        return max(points, key=lambda point: sign * point[f"val_{self.metric}"])
+        return max(points, key=lambda point: self.sign * point[f"val_{self.metric}"])
 
     def to_json(self) -> dict[str, Any]:
         """The fields as they are: `asdict` would copy every number of the curve."""

@@ -18,7 +18,6 @@ import torch
 from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.checkpoint import Checkpoints
-from nos_repro.experiments.claim import Heartbeat
 from nos_repro.experiments.files import (
     StoreError,
     json_line,
@@ -26,17 +25,18 @@ from nos_repro.experiments.files import (
     write_atomically,
     write_json,
 )
+from nos_repro.experiments.heartbeat import Heartbeat
 from nos_repro.experiments.provenance import provenance, trial_code
 from nos_repro.experiments.record import Record, RecordError, Status
 from nos_repro.experiments.replicas import Group, Replicas
-from nos_repro.experiments.tracker import Follower, Tracker
+from nos_repro.experiments.tracker import Tracker, TrialFollower
 from nos_repro.experiments.training import Ending, Run, Stopped, train
 from nos_repro.experiments.trial import Trial
-from nos_repro.tasks import find_task
+from nos_repro.tasks.metrics import find_metric
 
 log = logging.getLogger(__name__)
 
-Outcome = Literal["recorded", "held"]
+TrialOutcome = Literal["recorded", "held"]
 
 
 def run_trial(
@@ -48,7 +48,7 @@ def run_trial(
     until: int | None = None,
     rungs: Sequence[int] = (),
     tracker: Tracker | None = None,
-) -> tuple[Outcome, list[str]]:
+) -> tuple[TrialOutcome, list[str]]:
     """Trains ``trial`` in ``folder``, from its checkpoint if it has one, and writes its record.
 
     ``until`` pauses it after that epoch, with a record that says so; the next call with a later
@@ -73,7 +73,7 @@ def run_trial(
 
 def _lead(
     attempt: _Attempt, rungs: Sequence[int], tracker: Tracker | None
-) -> tuple[Outcome, list[str]]:
+) -> tuple[TrialOutcome, list[str]]:
     """What the process does that answers for the trial: alone, or before those that follow."""
     folder, replicas = attempt.folder, attempt.replicas
     heartbeat = Heartbeat(folder)
@@ -97,7 +97,7 @@ def _lead(
     return "recorded", attempt.notes
 
 
-def _follow(attempt: _Attempt) -> tuple[Outcome, list[str]]:
+def _follow(attempt: _Attempt) -> tuple[TrialOutcome, list[str]]:
     """What the other processes do: they train along, and what came of it the leader says."""
     group = attempt.replicas
     assert isinstance(group, Group)
@@ -155,7 +155,7 @@ class _Attempt:
     notes: list[str] = field(default_factory=list)
     run: Run | None = None
     code: str = ""
-    follower: Follower | None = None
+    follower: TrialFollower | None = None
 
     def train(self, on_step: Callable[[Run], None]) -> Ending | None:
         """Trains to the end, or to where the trial is to pause: None. ``on_step`` is called before
@@ -272,7 +272,7 @@ def write_metrics(folder: Path, history: list[dict[str, float]]) -> None:
 
 def _record(attempt: _Attempt, status: Status, ending: Ending, trace: str = "") -> Record:
     trial, run, replicas = attempt.trial, attempt.run, attempt.replicas
-    task = find_task(trial.task)
+    metric = find_metric(trial.task)
     seconds = run.seconds if run is not None else 0.0
     examples = ending.step * trial.task_settings.get("batch_size", 1)
     device = str(run.fabric.device) if run is not None else "cpu"
@@ -281,8 +281,8 @@ def _record(attempt: _Attempt, status: Status, ending: Ending, trace: str = "") 
         id=trial.id,
         status=status,
         trial=trial.to_json(),
-        metric=task.metric,
-        direction=task.direction,
+        metric=metric.name,
+        direction=metric.direction,
         metrics=run.history if run is not None else [],
         steps=ending.step,
         seconds=round(seconds, 3),

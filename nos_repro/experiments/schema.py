@@ -3,34 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from nos_repro.errors import ConfigError, unknown
 from nos_repro.experiments.trial import Training
 
-SCALES = ("paper", "small", "smoke")
-
-# fmt: off
-COLUMNS = {
-    "final_val":  "validation metric after the last epoch",
-    "final_test": "test metric after the last epoch",
-    "best_val":   "best validation metric over the epochs",
-    "best_test":  "test metric at the epoch of the best validation metric (002 Table 6)",
-    "optimizer_state": "values that the row's optimizer keeps a parameter; needs no record",
-}
-METRICS: dict[str, Literal["max", "min"]] = {
-    # that a column may name (`final_test_bleu`, `final_train_loss`): which end of it is better
-    "accuracy":       "max",
-    "bleu":           "max",
-    "bleu_tokenised": "max",
-    "loss":           "min",
-    "perplexity":     "min",
-    "top5_accuracy":  "max",
-}
-# fmt: on
-NAMED_COLUMN = re.compile("(final|best)_(train|val|test)_(.+)")
 SELECTABLE = ("best_val", "final_val")
 
 
@@ -92,11 +70,13 @@ class Halving:
 class Figure:
     """The figure that a study draws beside its table: ``curves`` of a metric, or ``rosenbrock``.
 
-    ``rows`` are those that the paper's own figure shows; none named, all are drawn.
+    ``metric`` is a key of the curves, such as `test_accuracy` (default: the task's metric that
+    chooses, on the test part). ``rows`` are those that the paper's own figure shows; with none
+    named, all are drawn.
     """
 
     kind: str = "curves"
-    metric: str = "test_accuracy"
+    metric: str = ""
     rows: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -151,12 +131,9 @@ class Study:
             raise ConfigError(f"study must be a plain word usable as a folder, got {self.study!r}")
         if not self.rows:
             raise ConfigError("rows: a study needs at least one row")
-        for column in self.columns:
-            named = NAMED_COLUMN.fullmatch(column)
-            if column not in COLUMNS and not (named and named[3] in METRICS):
-                more = [f"final_test_{metric}" for metric in METRICS]
-                raise ConfigError(unknown("columns", column, [*COLUMNS, *more]))
         for name, row in self.rows.items():
+            if not row.optimizer:
+                raise ConfigError(f"rows.{name}: no optimizer; say one, e.g. optimizer: adam")
             for column in row.paper:
                 if column not in self.columns:
                     raise ConfigError(unknown(f"rows.{name}.paper", column, self.columns))

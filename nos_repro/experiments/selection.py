@@ -53,7 +53,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Number:
+class SampleMean:
     """A cell: mean and sample standard deviation over ``n`` trials."""
 
     mean: float
@@ -124,13 +124,13 @@ class Outcome:
         """Whether a record that makes the cells, or chose the point, was made by other code."""
         return any(is_stale(record) for record in self.records)
 
-    def number(self, column: str) -> Number | None:
+    def number(self, column: str) -> SampleMean | None:
         """The cell of ``column``; None where no trial of the row has it yet."""
         values = [v for r in self.counting if math.isfinite(v := r.column(column))]
         if not values:
             return None
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        return Number(statistics.fmean(values), spread, len(values))
+        return SampleMean(statistics.fmean(values), spread, len(values))
 
 
 def is_stale(record: Record) -> bool:
@@ -186,8 +186,7 @@ def _score(study: Study, row: Row, point: Point, store: Store) -> Scored:
         return Scored(point, trial, record, math.nan)
     if record.status == "diverged":
         return Scored(point, trial, record, -math.inf)
-    sign = 1.0 if record.direction == "max" else -1.0
-    return Scored(point, trial, record, sign * record.column(study.selection.by))
+    return Scored(point, trial, record, record.sign * record.column(study.selection.by))
 
 
 def _race(study: Study, halving: Halving, store: Store) -> list[Outcome]:

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from nos_repro.experiments.claim import Claim, read_claim
 from nos_repro.experiments.files import json_line, remove_scratch, write_atomically, write_json
+from nos_repro.experiments.heartbeat import Lease, read_lease
 from nos_repro.experiments.record import Record, RecordError
 from nos_repro.experiments.trial import Trial
 
@@ -51,9 +51,9 @@ class Store:
         records = self._compacted().values()
         return Counter(str(r.trial.get("optimizer")) for r in records if r.id not in known)
 
-    def claim(self, trial: Trial) -> Claim | None:
+    def claim(self, trial: Trial) -> Lease | None:
         """The live claim on a trial, if some process works on it now."""
-        claim = read_claim(self.folder(trial))
+        claim = read_lease(self.folder(trial))
         return claim if claim is not None and claim.alive else None
 
     def open(self, trial: Trial) -> Path:

@@ -10,13 +10,13 @@ from typing import Protocol
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.trial import Trial
 
-Curve = Sequence[dict[str, float]]
+CurveLines = Sequence[dict[str, float]]
 
 
-class Follower(Protocol):
+class TrialFollower(Protocol):
     """What is told of one attempt at a trial."""
 
-    def tell(self, curve: Curve) -> None:
+    def tell(self, curve: CurveLines) -> None:
         """The curve so far, whole, whenever it has grown."""
 
     def end(self, record: Record) -> None:
@@ -27,5 +27,5 @@ class Follower(Protocol):
 class Tracker(Protocol):
     """Travels to workers by pickle. Whatever goes wrong in it is its own: no trial fails by it."""
 
-    def follow(self, trial: Trial, folder: Path) -> AbstractContextManager[Follower]:
+    def follow(self, trial: Trial, folder: Path) -> AbstractContextManager[TrialFollower]:
         """Follows one attempt at the trial in ``folder``."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, Protocol, TypeVar
 
-Outcome = Literal["recorded", "held"]
-Ending = Literal[
+JobOutcome = Literal["recorded", "held"]
+JobEnding = Literal[
     "recorded", "held", "lost", "overran", "stopped", "timed_out", "cancelled", "blocked"
 ]
 
@@ -36,7 +36,7 @@ class Job(Protocol):
     def limit_seconds(self) -> float | None:
         """Longer than this it may not run: its process is killed. None: as long as it takes."""
 
-    def run(self, stop: Callable[[], bool]) -> tuple[Outcome, str]:
+    def run(self, stop: Callable[[], bool]) -> tuple[JobOutcome, str]:
         """Does the work; what came of it, and what the user should know.
 
         Asked to ``stop`` it saves its state and raises Stopped. Raises StoreError where the disk
@@ -60,7 +60,7 @@ class Report(Generic[J]):
     """
 
     job: J
-    outcome: Ending
+    outcome: JobEnding
     message: str = ""
     detail: str = ""
 

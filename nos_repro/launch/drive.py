@@ -29,7 +29,7 @@ TICK_SECONDS = 1.0
 HELD_SECONDS = 5.0
 
 
-class Display(Protocol):
+class StudyDisplay(Protocol):
     """What is told of a run while it goes on."""
 
     def update(self, state: Drive) -> None: ...
@@ -45,7 +45,7 @@ class Drive:
     store: Store
     launcher: Launcher[TrialJob]
     conditions: Conditions
-    display: Display
+    display: StudyDisplay
     retry: bool = False
     tracker: Tracker | None = None
     running: dict[str, TrialJob] = field(default_factory=dict)

@@ -12,18 +12,18 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nos_repro.experiments.claim import read_claim
 from nos_repro.experiments.halving import stages
+from nos_repro.experiments.heartbeat import read_lease
 from nos_repro.experiments.record import STATUSES, Record
 from nos_repro.experiments.selection import Leg
-from nos_repro.launch.drive import Display, Drive
+from nos_repro.launch.drive import Drive, StudyDisplay
 
 PLAIN_SECONDS = 15.0
 
 
-def make_display() -> LiveDisplay | PlainDisplay:
+def make_display() -> LiveStudyDisplay | PlainStudyDisplay:
     """Live where the error stream is a terminal: standard output is kept for the table."""
-    return LiveDisplay() if sys.stderr.isatty() else PlainDisplay()
+    return LiveStudyDisplay() if sys.stderr.isatty() else PlainStudyDisplay()
 
 
 class Counts:
@@ -83,7 +83,7 @@ def _epochs_done(drive: Drive, leg: Leg) -> float:
 def progress(drive: Drive, id_: str) -> float:
     """The share of a trial's steps that are done, by its heartbeat; 0 where it does not run."""
     job = drive.running.get(id_)
-    claim = read_claim(job.folder) if job is not None else None
+    claim = read_lease(job.folder) if job is not None else None
     return claim.step / claim.steps if claim is not None and claim.steps else 0.0
 
 
@@ -125,7 +125,7 @@ class LivePanel:
         self._live.stop()
 
 
-class PlainDisplay(PlainLines):
+class PlainStudyDisplay(PlainLines):
     """A line when something ended, and one now and then while nothing does."""
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ class PlainDisplay(PlainLines):
         self.note(f"{summary}, {len(state.running)} {state.launcher.word}{left}")
 
 
-class LiveDisplay(LivePanel):
+class LiveStudyDisplay(LivePanel):
     """What runs, with bars; what has ended, by kind; the time left."""
 
     def __init__(self) -> None:
@@ -160,7 +160,7 @@ class LiveDisplay(LivePanel):
             self._before = counts.done
         table = Table.grid(padding=(0, 1))
         for id_, job in state.running.items():
-            claim = read_claim(job.folder)
+            claim = read_lease(job.folder)
             if claim is None:  # it waits, on a cluster
                 continue
             latest = claim.latest or {}
@@ -174,4 +174,11 @@ class LiveDisplay(LivePanel):
         )
 
 
-__all__ = ["Display", "LiveDisplay", "PlainDisplay", "duration", "make_display", "say"]
+__all__ = [
+    "LiveStudyDisplay",
+    "PlainStudyDisplay",
+    "StudyDisplay",
+    "duration",
+    "make_display",
+    "say",
+]

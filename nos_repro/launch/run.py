@@ -23,7 +23,7 @@ from nos_repro.experiments.trial import make_settings
 from nos_repro.launch.base import Launcher
 from nos_repro.launch.drive import Drive
 from nos_repro.launch.local import InProcess, LocalWorkers
-from nos_repro.launch.progress import PlainDisplay, make_display, say
+from nos_repro.launch.progress import PlainStudyDisplay, make_display, say
 from nos_repro.launch.settings import LauncherSettings
 from nos_repro.launch.slurm.launcher import Slurm
 from nos_repro.launch.trial_job import TrialJob
@@ -161,7 +161,7 @@ def detach(
     Raises LaunchError where SLURM refuses, ConfigError or DataError before anything is queued.
     """
     prepare_data(study, conditions)
-    drive = Drive(study, store, launcher, conditions, PlainDisplay(), retry, tracker)
+    drive = Drive(study, store, launcher, conditions, PlainStudyDisplay(), retry, tracker)
     ready = drive.hand_over()
     while not launcher.flush() and not launcher.full:
         time.sleep(1)

@@ -10,7 +10,7 @@ from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.tracker import Tracker
 from nos_repro.experiments.trial import Trial
-from nos_repro.launch.base import Outcome
+from nos_repro.launch.base import JobOutcome
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TrialJob:
     def identity(self) -> str:
         return self.trial.id if self.until is None else f"{self.trial.id}@{self.until}"
 
-    def run(self, stop: Callable[[], bool]) -> tuple[Outcome, str]:
+    def run(self, stop: Callable[[], bool]) -> tuple[JobOutcome, str]:
         """Trains it to its record, from its checkpoint if it has one (`run_trial`)."""
         outcome, notes = run_trial(
             self.trial,

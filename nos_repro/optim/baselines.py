@@ -13,16 +13,19 @@ from torch.optim import SGD, Adam, Optimizer, RMSprop
 from torch.optim.optimizer import ParamsT
 
 from nos_repro.errors import ConfigError
+from nos_repro.optim.registry import OPTIMIZERS
 
 Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 
+@OPTIMIZERS.register("sgd")
 def sgd(params: ParamsT, *, lr: float, weight_decay: float = 0.0) -> Optimizer:
     """w <- w - lr * g."""
     params, fused = _listed(params)
     return SGD(params, lr=lr, weight_decay=weight_decay, fused=fused)
 
 
+@OPTIMIZERS.register("momentum")
 def momentum(
     params: ParamsT,
     *,
@@ -43,6 +46,7 @@ def momentum(
     )
 
 
+@OPTIMIZERS.register("adam")
 def adam(
     params: ParamsT,
     *,
@@ -65,6 +69,7 @@ def adam(
     )
 
 
+@OPTIMIZERS.register("rmsprop")
 def rmsprop(
     params: ParamsT,
     *,
@@ -88,6 +93,7 @@ def rmsprop(
     )
 
 
+@OPTIMIZERS.register("rmsprop-tf")
 def rmsprop_tf(
     params: ParamsT,
     *,

@@ -42,7 +42,7 @@ class Step:
 
 
 @dataclass
-class Batch:
+class FlatBatch:
     """Flat tensors, parameter by parameter.
 
     numbers: the parameters' places in the optimizer. starts: where in its parameter a tensor
@@ -56,7 +56,7 @@ class Batch:
     starts: list[int] = field(default_factory=list)
     copied_out: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
-    def add(self, laid: "Laid", g: Tensor, number: int) -> None:
+    def add(self, laid: "FlatView", g: Tensor, number: int) -> None:
         """Takes a parameter with its gradient."""
         p, weight = laid.parameter, laid.weight
         if g.requires_grad:
@@ -74,9 +74,9 @@ class Batch:
         self.numbers.append(number)
         self.starts.append(0)
 
-    def chosen(self, places: list[int]) -> "Batch":
+    def chosen(self, places: list[int]) -> "FlatBatch":
         """The tensors at these places."""
-        return Batch(
+        return FlatBatch(
             weights=[self.weights[i] for i in places],
             gradients=[self.gradients[i] for i in places],
             averages={name: [x[i] for i in places] for name, x in self.averages.items()},
@@ -90,7 +90,7 @@ class Batch:
             p.copy_(flat.view(p.shape))
 
 
-class Laid:
+class FlatView:
     """A parameter and its averages laid flat: views that hold until one of them moves.
 
     The flat shape is [n], or [n / LANES, LANES] where that leaves nothing over.

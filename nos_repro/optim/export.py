@@ -15,13 +15,13 @@ from nos_repro.optim import draws
 from nos_repro.optim.export_class import class_source, wrapped
 from nos_repro.optim.export_update import update_statements
 from nos_repro.optim.program import lower
-from nos_repro.rules.catalog import CATALOG, FAMILY, lookup, printed_at
+from nos_repro.rules.catalog import CATALOG, lookup, printed_at
+from nos_repro.rules.families import family_of
 from nos_repro.rules.primitives import OPERANDS
 from nos_repro.rules.rule import Rule
 from nos_repro.rules.tree import Binary
 
 DEFAULT_NAME = "ExportedOptimizer"
-FAMILY_NAMES = {"powersign": "PowerSign", "addsign": "AddSign"}
 PAPERS = {"000": "the ICML version", "002": "the arXiv version"}
 
 # fmt: off
@@ -70,7 +70,7 @@ HELPERS = {"arithmetic_dtype": DTYPE, "double": DOUBLE, "element_numbers": ELEME
 def export(name_or_text: str, class_name: str | None = None) -> str:
     """The source of the file. Raises RuleError (text) and ConfigError (baseline, class name)."""
     rule = find_rule(name_or_text)
-    name = default_name(name_or_text, rule) if class_name is None else class_name
+    name = default_name(rule) if class_name is None else class_name
     if not name.isidentifier() or keyword.iskeyword(name):
         raise ConfigError(f"--name must be a Python identifier such as MyOptimizer, got {name!r}")
     program = lower(rule.expr)
@@ -99,12 +99,13 @@ def find_rule(name_or_text: str) -> Rule:
     return lookup(name)
 
 
-def default_name(name_or_text: str, rule: Rule) -> str:
-    """`PowerSignCd` for the families, by name or in any form of their rules."""
-    for name in (name_or_text.strip(), *(entry.name for entry in printed_at(rule))):
-        if match := FAMILY.fullmatch(name):
-            return FAMILY_NAMES[match[1]] + (match[2] or "").capitalize()
-    return DEFAULT_NAME
+def default_name(rule: Rule) -> str:
+    """`PowerSignCd` for a rule of a family, in whatever form; a plain name for others."""
+    found = family_of(rule)
+    if found is None:
+        return DEFAULT_NAME
+    family, decay = found
+    return family.label + (decay or "").capitalize()
 
 
 def _names(code: str) -> set[str]:

@@ -1,77 +1,22 @@
 """Names to optimizers and schedules: baselines, families with a decay, the catalogue, any text.
 
-A package of one's own adds to the choice by `register_optimizer` and `register_schedule`.
+Your own package adds to the choice: see `nos_repro.optim.registry`.
 """
 
-import inspect
 import math
-import re
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import ParamsT
 
-from nos_repro.errors import ConfigError, RuleError, unknown
-from nos_repro.optim import baselines, schedules
-from nos_repro.optim.families import AddSign, PowerSign, agreement
-from nos_repro.optim.rule_optimizer import RuleOptimizer
-from nos_repro.optim.schedules import Factor, Schedule
-from nos_repro.rules.rule import Rule
-
-if TYPE_CHECKING:
-    from nos_repro.rules.catalog import Entry
-
-OptimizerMaker = Callable[..., Optimizer]
-ScheduleMaker = Callable[..., Factor]
-F = TypeVar("F", bound=Callable[..., Any])
-
-FAMILIES: dict[str, type[RuleOptimizer]] = {"powersign": PowerSign, "addsign": AddSign}
-
-_OPTIMIZERS: dict[str, OptimizerMaker] = {
-    "sgd": baselines.sgd,
-    "momentum": baselines.momentum,
-    "adam": baselines.adam,
-    "rmsprop": baselines.rmsprop,
-    "rmsprop-tf": baselines.rmsprop_tf,
-}
-_SCHEDULES: dict[str, ScheduleMaker] = {
-    "constant": schedules.constant,
-    "cosine": schedules.cosine,
-    "cosine_restarts": schedules.cosine_restarts,
-    "stepwise": schedules.stepwise,
-    "linear_cosine": schedules.linear_cosine,
-    "noisy_linear_cosine": schedules.noisy_linear_cosine,
-}
-
-_FAMILY = re.compile(r"(powersign|addsign)(?:-(.+))?")
-_WORD = re.compile(r"[A-Za-z]\w*(-[\w.]+)*")
-
-
-def register_optimizer(name: str) -> Callable[[F], F]:
-    """Decorator of `make(params, *, lr, ...) -> Optimizer`.
-
-    Its keywords are its options; weight_decay, total_steps and seed are handed over if it has them.
-    """
-    return _register(_OPTIMIZERS, "optimizer", name)
-
-
-def register_schedule(name: str) -> Callable[[F], F]:
-    """Decorator of `make(*, total_steps, seed, ...) -> factor(t)`; its keywords are its options."""
-    return _register(_SCHEDULES, "schedule", name)
-
-
-def optimizer_names() -> list[str]:
-    """What `make_optimizer` takes beside rule text and the suffixes cd{n}, rd{n}."""
-    families = [f"{name}{suffix}" for name in FAMILIES for suffix in ("", "-ld", "-cd", "-rd10")]
-    return list(dict.fromkeys([*_OPTIMIZERS, *families, *_catalogue()]))
-
-
-def schedule_names() -> list[str]:
-    """What `make_schedule` takes."""
-    return list(_SCHEDULES)
+from nos_repro.errors import ConfigError, NosError, unknown
+from nos_repro.optim.lookup import find_optimizer
+from nos_repro.optim.registry import SCHEDULES, Factor, keywords, wants_names
+from nos_repro.optim.schedules import Schedule
 
 
 def make_optimizer(
@@ -84,21 +29,56 @@ def make_optimizer(
     seed: int = 0,
     **options: Any,
 ) -> Optimizer:
-    """The optimizer of a name, a family with its decay, a catalogue name, or a rule's text.
+    """The optimizer of a name, or of an update rule's text.
 
-    Names: `optimizer_names()`; `powersign-rd20`; `rule: TEXT`, or the text alone.
-    Raises ConfigError (name, option, value) and RuleError (the rule's text, missing total_steps).
+    Args:
+        name: one of
+            "sgd", "momentum", "adam", "rmsprop" (torch's), "rmsprop-tf" (TensorFlow's);
+            a family with or without a decay: "powersign", "addsign-ld", "powersign-rd20";
+            a rule that the papers print, by its name in the catalogue: "table6-13";
+            the text of a rule: "g + drop(m, 0.3)", or "rule: adam" where the text is a name too;
+            your own: "my_package.my_module", or a class or function, "torch.optim.AdamW".
+        params: the parameters to train, their (name, parameter) pairs, or groups of either. Only
+            an optimizer that asks for names is handed them.
+        lr: the learning rate, a number > 0.
+        weight_decay: handed to the optimizer; refused where it takes none.
+        total_steps: the number of updates in the whole training; needed with a decay.
+        seed: of a rule's noise and drops.
+        **options: the optimizer's own, such as `base` for "powersign" or `betas` for "adam".
+
+    Returns:
+        A `torch.optim.Optimizer`: torch's own for most baselines, else a `RuleOptimizer`.
+
+    Raises:
+        ConfigError: a name or option is unknown, with the nearest one, or a value is impossible.
+        RuleError: the text is not a rule, or `total_steps` is missing.
+
+    Example:
+        >>> import torch
+        >>> from nos_repro import make_optimizer
+        >>> model = torch.nn.Linear(3, 1)
+        >>> make_optimizer("powersign", model.parameters(), lr=0.1, base=2.0).defaults["rule"]
+        '2**(sign(g) * sign(m)) * g'
+        >>> make_optimizer("table6-18", model.parameters(), lr=0.1).defaults["rule"]
+        'm * exp(g2)'
+        >>> make_optimizer("powersing", model.parameters(), lr=0.1)
+        Traceback (most recent call last):
+        ...
+        nos_repro.errors.ConfigError: unknown optimizer 'powersing'
+          did you mean 'powersign'?  ...
     """
     if not (isinstance(lr, int | float) and math.isfinite(lr) and lr > 0):
         raise ConfigError(f"lr must be a finite number > 0, got {lr!r}")
-    make, accepted, fixed = _find_optimizer(name)
+    found = find_optimizer(name)
+    make, accepted, fixed = found.make, found.accepted, found.fixed
     _check_options(name, options, accepted - {"lr", *fixed})
     given = {"weight_decay": weight_decay, "total_steps": total_steps, "seed": seed}
     if weight_decay != 0 and "weight_decay" not in accepted:
         raise ConfigError(f"optimizer '{name}' takes no weight_decay, got {weight_decay}")
     handed = {key: value for key, value in given.items() if key in accepted}
     try:
-        return make(params, lr=lr, **handed, **fixed, **options)
+        handed_params = list(_pairs(params, name)) if wants_names(make) else _unnamed(params)
+        return make(handed_params, lr=lr, **handed, **fixed, **options)
     except (TypeError, ValueError, LookupError) as error:
         raise ConfigError(f"optimizer '{name}': {error}") from error
 
@@ -106,16 +86,59 @@ def make_optimizer(
 def make_schedule(
     name: str, optimizer: Optimizer, *, total_steps: int, seed: int = 0, **options: Any
 ) -> LRScheduler:
-    """The schedule of a name, to be stepped once after every update. Raises ConfigError."""
+    """The learning-rate schedule of a name; step it once after every update.
+
+    Args:
+        name: "constant", "cosine", "cosine_restarts", "stepwise", "linear_cosine" or
+            "noisy_linear_cosine" (sec. 5.2), or your own: "my_package.my_module".
+        optimizer: the optimizer whose rates it sets. Their present values are the initial ones.
+        total_steps: T, the number of updates in the whole training. Past it the rates stay.
+        seed: of the noise of "noisy_linear_cosine".
+        **options: the schedule's own, such as `alpha` for "cosine"; the defaults are the paper's.
+
+    Returns:
+        An `LRScheduler` whose state is the step alone.
+
+    Raises:
+        ConfigError: a name or option is unknown, with the nearest one, or a value is impossible.
+
+    Example:
+        >>> import torch
+        >>> from nos_repro import PowerSign, make_schedule
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> optimizer = PowerSign([w], lr=0.1)
+        >>> schedule = make_schedule("linear_cosine", optimizer, total_steps=4)
+        >>> for step in range(4):
+        ...     print(f"step {step}: rate {optimizer.param_groups[0]['lr']:.4f}")
+        ...     optimizer.step()
+        ...     schedule.step()
+        step 0: rate 0.1000
+        step 1: rate 0.0640
+        step 2: rate 0.0250
+        step 3: rate 0.0037
+    """
     if total_steps < 1:
         raise ConfigError(f"total_steps must be a positive integer, got {total_steps}")
     return Schedule(optimizer, _factor(name, total_steps, seed, options))
 
 
 def check_optimizer(name: str, **options: Any) -> None:
-    """Raises what `make_optimizer` would raise, before there are parameters."""
+    """Raises what `make_optimizer` would raise, before there are parameters.
+
+    An optimizer is tried on a matrix and a vector, and on the matrix alone where it refuses both:
+    some take only matrices, and whether a task has others is seen when the task is built.
+    """
     settings = {"lr": 0.1, "total_steps": 1, **options}
-    make_optimizer(name, [torch.nn.Parameter(torch.zeros(1))], **settings)
+    matrix, vector = (torch.nn.Parameter(torch.zeros(size)) for size in ((2, 2), (2,)))
+    try:
+        make_optimizer(name, [("weight", matrix), ("bias", vector)], **settings)
+    except ConfigError:
+        try:
+            make_optimizer(name, [("weight", matrix)], **settings)
+            return
+        except NosError:
+            pass
+        raise
 
 
 def check_schedule(name: str, **options: Any) -> None:
@@ -123,55 +146,14 @@ def check_schedule(name: str, **options: Any) -> None:
     _factor(name, 100, 0, options)(0)
 
 
-def _find_optimizer(name: str) -> tuple[OptimizerMaker, set[str], dict[str, Any]]:
-    """What makes it, the options it takes, and those that the name has settled."""
-    if name in _OPTIMIZERS:
-        return _OPTIMIZERS[name], _keywords(_OPTIMIZERS[name]), {}
-    options = _keywords(RuleOptimizer) - {"rule"}
-    if family := _FAMILY.fullmatch(name):
-        cls, decay = FAMILIES[family[1]], family[2]
-        try:
-            agreement(decay)
-        except RuleError as error:
-            if name in _catalogue():
-                return RuleOptimizer, options, {"rule": _rule(name)}
-            raise ConfigError(f"optimizer '{name}': {error}") from None
-        accepted = (options | _keywords(cls)) - {"betas"}
-        return cls, accepted, {} if decay is None else {"decay": decay}
-    return RuleOptimizer, options, {"rule": _rule(name)}
-
-
-def _rule(name: str) -> Rule:
-    """The rule of a catalogue name or of a text; what can only be a name gets a ConfigError."""
-    if name.startswith("rule:"):
-        return Rule.parse(name.removeprefix("rule:").strip())
-    if not _WORD.fullmatch(name):
-        return Rule.parse(name)
-    catalogue = _catalogue()
-    if name in catalogue:
-        return catalogue[name].rule
-    try:
-        return Rule.parse(name)
-    except RuleError:
-        raise ConfigError(
-            unknown("optimizer", name, optimizer_names())
-            + "\n  or the text of a rule, such as: rule: g * exp(sign(g) * sign(m))"
-        ) from None
-
-
-def _catalogue() -> "Mapping[str, Entry]":
-    from nos_repro.rules.catalog import CATALOG
-
-    return CATALOG
-
-
 def _factor(name: str, total_steps: int, seed: int, options: dict[str, Any]) -> Factor:
-    if name not in _SCHEDULES:
-        raise ConfigError(unknown("schedule", name, _SCHEDULES))
-    make = _SCHEDULES[name]
-    _check_options(name, options, _keywords(make) - {"total_steps", "seed"})
+    make = SCHEDULES.find(name)
+    accepted = keywords(make)
+    given = {"total_steps": total_steps, "seed": seed}
+    _check_options(name, options, accepted - given.keys())
+    handed = {key: value for key, value in given.items() if key in accepted}
     try:
-        return make(total_steps=total_steps, seed=seed, **options)
+        return make(**handed, **options)
     except (TypeError, ValueError, LookupError) as error:
         raise ConfigError(f"schedule '{name}': {error}") from error
 
@@ -183,16 +165,32 @@ def _check_options(name: str, options: dict[str, Any], accepted: set[str]) -> No
             raise ConfigError(unknown(f"option of {name}:", option, choice))
 
 
-def _keywords(function: Callable[..., Any]) -> set[str]:
-    parameters = inspect.signature(function).parameters.values()
-    return {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} - {"params", "self"}
+def _pairs(params: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    """The (name, parameter) pairs among ``params``, in groups or not."""
+    for item in params:
+        match item:
+            case (str(), Tensor()):
+                yield item
+            case {"params": members}:
+                yield from _pairs([members] if isinstance(members, Tensor) else members, name)
+            case _:
+                raise ConfigError(f"optimizer '{name}' needs the names of the parameters, as in"
+                                  " model.named_parameters()")  # fmt: skip
 
 
-def _register(table: dict[str, Any], what: str, name: str) -> Callable[[F], F]:
-    def add(make: F) -> F:
-        if name in table:
-            raise ConfigError(f"there is an {what} '{name}' already")
-        table[name] = make
-        return make
+def _unnamed(params: Any) -> Any:
+    """The parameters or groups, without names."""
+    if isinstance(params, Tensor):
+        return params  # torch says what is wrong with that
 
-    return add
+    def plain(item: Any) -> Any:
+        match item:
+            case (str(), Tensor() as parameter):
+                return parameter
+            case {"params": members}:
+                members = members if isinstance(members, Tensor) else _unnamed(members)
+                return {**item, "params": members}
+            case _:
+                return item
+
+    return [plain(item) for item in params]

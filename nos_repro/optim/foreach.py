@@ -5,7 +5,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from nos_repro.optim.batch import Batch, Step, arithmetic_dtype
+from nos_repro.optim.batch import FlatBatch, Step, arithmetic_dtype
 from nos_repro.optim.draws import make_key
 from nos_repro.optim.program import Argument, Instruction
 from nos_repro.optim.reference import apply, draw
@@ -15,7 +15,7 @@ from nos_repro.rules.rows import BinaryRow, Tensors, UnaryRow
 Value: TypeAlias = Tensors | float
 
 
-def update_foreach(batch: Batch, step: Step) -> None:
+def update_foreach(batch: FlatBatch, step: Step) -> None:
     """One update of every tensor of the batch, in place; equal to `update_reference`."""
     dtype = arithmetic_dtype(batch.weights[0].dtype)
     w: Tensors = [x.to(dtype) for x in batch.weights]
@@ -44,7 +44,7 @@ def update_averages(averages: dict[str, list[Tensor]], g: Tensors, step: Step) -
             power = torch._foreach_mul(power, g)
 
 
-def run_body(batch: Batch, step: Step, w: Tensors, g: Tensors) -> Tensors:
+def run_body(batch: FlatBatch, step: Step, w: Tensors, g: Tensors) -> Tensors:
     """The rule's values; what no later line reads is freed at once."""
     values: dict[str, Value] = {**step.scalars, **batch.averages, "w": w, "g": g}
 
@@ -62,7 +62,7 @@ def run_body(batch: Batch, step: Step, w: Tensors, g: Tensors) -> Tensors:
 
 
 def _line(
-    line: Instruction, arguments: list[Value], batch: Batch, step: Step, g: Tensors
+    line: Instruction, arguments: list[Value], batch: FlatBatch, step: Step, g: Tensors
 ) -> Tensors:
     """The row's own function of lists where it has one, else the reference, tensor by tensor."""
     row: UnaryRow | BinaryRow | None = UNARY.get(line.function) or BINARY.get(line.function)

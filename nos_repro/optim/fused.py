@@ -13,22 +13,24 @@ import torch
 from torch import Tensor
 
 from nos_repro.errors import ConfigError
-from nos_repro.optim.batch import LANES, Batch, Step, arithmetic_dtype, flat_shape
+from nos_repro.optim.batch import LANES, FlatBatch, Step, arithmetic_dtype, flat_shape
 from nos_repro.optim.compiler import COMPILER_ERRORS, compile_kernel
 from nos_repro.optim.draws import make_key
 from nos_repro.optim.foreach import update_foreach
-from nos_repro.optim.kernel import Kernel, Kind, build, kind_of, scalar_names, slots
+from nos_repro.optim.kernel import Kernel, KernelKind, build, kind_of, scalar_names, slots
 from nos_repro.optim.program import run_once
 
 SMALL, JOINED_FROM = 4096, 8  # elements, tensors
 PAYS_FROM = 1_000_000  # elements: below, seconds of compiling save too little a step
 DEVICES = ("cpu", "cuda", "xpu")
 
-_COMPILED: dict[Kind, Kernel] = {}
+_COMPILED: dict[KernelKind, Kernel] = {}
 _FAILED: dict[str, str] = {}
 
 
-def use_fused(wish: bool | None, batch: Batch, step: Step) -> Callable[[Batch, Step], None] | None:
+def use_fused(
+    wish: bool | None, batch: FlatBatch, step: Step
+) -> Callable[[FlatBatch, Step], None] | None:
     """The fused execution where it is wished for, or possible and worth it; else None.
 
     Raises ConfigError if it is wished for and there is no way.
@@ -46,12 +48,12 @@ def use_fused(wish: bool | None, batch: Batch, step: Step) -> Callable[[Batch, S
     return None
 
 
-def update_fused(batch: Batch, step: Step) -> None:
+def update_fused(batch: FlatBatch, step: Step) -> None:
     """One update of every tensor of the batch, in place; equal to `update_reference`."""
     kind = kind_of(step, batch.weights[0])
     kernel, scalars = _COMPILED[kind], _scalars(kind, step)
     rows, rest = _split(batch)
-    small: Batch | None = None
+    small: FlatBatch | None = None
     if kind.program.sites == 0:
         rows, small = _joined(rows)
     averages = [rows.averages[name] for name in kind.program.averages] if rows.weights else []
@@ -71,12 +73,12 @@ def update_fused(batch: Batch, step: Step) -> None:
         update_foreach(rest, step)
 
 
-def _split(batch: Batch) -> tuple[Batch, Batch]:
+def _split(batch: FlatBatch) -> tuple[FlatBatch, FlatBatch]:
     """The tensors as whole rows, and what is left of them, flat."""
     whole = [i for i, w in enumerate(batch.weights) if w.dim() == 2]
     if len(whole) == len(batch.weights):
-        return batch, Batch()
-    rows, rest = batch.chosen(whole), Batch()
+        return batch, FlatBatch()
+    rows, rest = batch.chosen(whole), FlatBatch()
     for i, w in enumerate(batch.weights):
         n = w.numel()
         if w.dim() == 2:
@@ -89,7 +91,7 @@ def _split(batch: Batch) -> tuple[Batch, Batch]:
     return rows, rest
 
 
-def _joined(rows: Batch) -> tuple[Batch, Batch | None]:
+def _joined(rows: FlatBatch) -> tuple[FlatBatch, FlatBatch | None]:
     """Small tensors as one, in the last place, and those tensors: they cost calls, not bytes.
 
     (Not for a rule that draws: its numbers depend on the tensor.)
@@ -107,7 +109,7 @@ def _joined(rows: Batch) -> tuple[Batch, Batch | None]:
     return alone, together
 
 
-def _part(small: Batch, rows: Batch) -> None:
+def _part(small: FlatBatch, rows: FlatBatch) -> None:
     """Copies what `_joined` put together back to where it came from."""
     lengths = [len(w) for w in small.weights]
     torch._foreach_copy_(small.weights, torch.split(rows.weights[-1], lengths))
@@ -115,7 +117,7 @@ def _part(small: Batch, rows: Batch) -> None:
         torch._foreach_copy_(tensors, torch.split(rows.averages[name][-1], lengths))
 
 
-def _take(into: Batch, batch: Batch, i: int, start: int, end: int) -> None:
+def _take(into: FlatBatch, batch: FlatBatch, i: int, start: int, end: int) -> None:
     def part(x: Tensor) -> Tensor:
         whole = end - start == x.numel()
         return x if whole else x[start:end].view(flat_shape(end - start))
@@ -129,7 +131,7 @@ def _take(into: Batch, batch: Batch, i: int, start: int, end: int) -> None:
 
 
 @cache
-def _padding(kind: Kind) -> list[list[Tensor]]:
+def _padding(kind: KernelKind) -> list[list[Tensor]]:
     """Two rows for every slot that a last call may leave empty; what they hold means nothing."""
 
     def tensors(dtype: torch.dtype) -> list[Tensor]:
@@ -139,7 +141,7 @@ def _padding(kind: Kind) -> list[list[Tensor]]:
     return [tensors(kind.dtype), tensors(kind.dtype), *averages]
 
 
-def _scalars(kind: Kind, step: Step) -> Tensor:
+def _scalars(kind: KernelKind, step: Step) -> Tensor:
     """The kernel's scalars as one tensor, rounded as an eager operation rounds them."""
     values: dict[str, float | Tensor] = {
         **run_once(kind.program, step.inputs),
@@ -161,7 +163,7 @@ def _scalars(kind: Kind, step: Step) -> Tensor:
     return scalars
 
 
-def _keys(kind: Kind, step: Step, numbers: tuple[int, ...]) -> Tensor:
+def _keys(kind: KernelKind, step: Step, numbers: tuple[int, ...]) -> Tensor:
     """[slot, site, 2]: the keys of every draw."""
     if kind.program.sites == 0:
         return _no_keys(kind)
@@ -172,11 +174,11 @@ def _keys(kind: Kind, step: Step, numbers: tuple[int, ...]) -> Tensor:
 
 
 @cache
-def _no_keys(kind: Kind) -> Tensor:
+def _no_keys(kind: KernelKind) -> Tensor:
     return torch.zeros(slots(kind), 0, 2, dtype=torch.int32, device=kind.device)
 
 
-def _ready(kind: Kind) -> bool:
+def _ready(kind: KernelKind) -> bool:
     """Compiles the kernel on tensors of its own, once; says so once if that fails."""
     if kind in _COMPILED:
         return True
@@ -196,7 +198,7 @@ def _ready(kind: Kind) -> bool:
     return kind in _COMPILED
 
 
-def _example(kind: Kind) -> tuple[object, ...]:
+def _example(kind: KernelKind) -> tuple[object, ...]:
     """Inputs of different sizes, large enough for the compiler to use every thread."""
 
     def tensors(dtype: torch.dtype) -> list[Tensor]:

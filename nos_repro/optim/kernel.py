@@ -23,7 +23,7 @@ _OPERATORS = {name: f"binary_{i}" for i, name in enumerate(BINARY)}
 
 
 @dataclass(frozen=True)
-class Kind:
+class KernelKind:
     """All that a compilation depends on."""
 
     program: Program
@@ -34,10 +34,10 @@ class Kind:
     maximize: bool
 
 
-def kind_of(step: Step, like: Tensor) -> Kind:
+def kind_of(step: Step, like: Tensor) -> KernelKind:
     """The kind of the kernel that does this step on such tensors."""
     decays = step.weight_decay != 0
-    return Kind(
+    return KernelKind(
         program=_fast(step.program),
         dtype=like.dtype,
         device=like.device,
@@ -50,14 +50,14 @@ def kind_of(step: Step, like: Tensor) -> Kind:
 _fast = cache(select_signs)
 
 
-def slots(kind: Kind) -> int:
+def slots(kind: KernelKind) -> int:
     """Tensors a call: fewer cost more calls, more cost more to compile."""
     if kind.program.sites:
         return 2
     return 8 if len(kind.program.body) <= 6 else 4
 
 
-def scalar_names(kind: Kind) -> list[str]:
+def scalar_names(kind: KernelKind) -> list[str]:
     """The names of the kernel's scalars, in the order of its input."""
     names = ["lr"]
     names += ["l2"] * kind.l2 + ["shrink"] * kind.decoupled
@@ -66,7 +66,7 @@ def scalar_names(kind: Kind) -> list[str]:
     return names + list(kind.program.scalars)
 
 
-def source(kind: Kind) -> str:
+def source(kind: KernelKind) -> str:
     """def update(weights, gradients, averages, scalars, keys)."""
     program, names = kind.program, scalar_names(kind)
     body = ["w = weights[i].to(dtype)", "g = gradients[i].to(dtype)"]
@@ -94,7 +94,7 @@ def source(kind: Kind) -> str:
     )
 
 
-def build(kind: Kind) -> Kernel:
+def build(kind: KernelKind) -> Kernel:
     """The function of the source, not compiled yet."""
     scope: dict[str, Any] = {
         "dtype": arithmetic_dtype(kind.dtype),

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from nos_repro.optim.batch import Batch, Step, arithmetic_dtype
+from nos_repro.optim.batch import FlatBatch, Step, arithmetic_dtype
 from nos_repro.optim.draws import counter, keep, make_key, normal
 from nos_repro.optim.program import Argument, Instruction
 from nos_repro.rules.primitives import BINARY, OPERANDS, UNARY
@@ -11,7 +11,7 @@ from nos_repro.rules.primitives import BINARY, OPERANDS, UNARY
 Value = Tensor | float
 
 
-def update_reference(batch: Batch, step: Step) -> None:
+def update_reference(batch: FlatBatch, step: Step) -> None:
     """One update of every tensor of the batch, in place."""
     for i, w in enumerate(batch.weights):
         averages = {name: tensors[i] for name, tensors in batch.averages.items()}

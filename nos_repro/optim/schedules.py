@@ -6,7 +6,7 @@ TensorFlow's (`learning_rate_decay.py`, `sign_decay.py`) are reached by the opti
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -15,14 +15,13 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from nos_repro.errors import ConfigError
 from nos_repro.optim.draws import make_key
-
-Factor = Callable[[int], float]
+from nos_repro.optim.registry import SCHEDULES, Factor
 
 _UNIFORM = 2.0**-32
 
 
 class Schedule(LRScheduler):
-    """lr(t) = initial lr * factor(t). Its state is the step alone; the factor is made anew."""
+    """lr(t) = initial lr * factor(t). Its state is the step alone; the factor is made again."""
 
     def __init__(self, optimizer: Optimizer, factor: Factor) -> None:
         self.factor = factor
@@ -38,11 +37,13 @@ class Schedule(LRScheduler):
         return {k: v for k, v in super().state_dict().items() if k != "factor"}
 
 
+@SCHEDULES.register("constant")
 def constant(*, total_steps: int, seed: int) -> Factor:
     """No decay."""
     return lambda t: 1.0
 
 
+@SCHEDULES.register("cosine")
 def cosine(*, total_steps: int, seed: int, alpha: float = 0.0) -> Factor:
     """cd = 0.5 * (1 + cos(pi * t / T)), down to the fraction alpha."""
     _check(alpha=alpha)
@@ -53,6 +54,7 @@ def cosine(*, total_steps: int, seed: int, alpha: float = 0.0) -> Factor:
     return factor
 
 
+@SCHEDULES.register("cosine_restarts")
 def cosine_restarts(
     *,
     total_steps: int,
@@ -85,6 +87,7 @@ def cosine_restarts(
     return factor
 
 
+@SCHEDULES.register("stepwise")
 def stepwise(
     *,
     total_steps: int,
@@ -100,6 +103,7 @@ def stepwise(
     return lambda t: float(gamma ** sum(t >= step for step in steps))
 
 
+@SCHEDULES.register("linear_cosine")
 def linear_cosine(
     *,
     total_steps: int,
@@ -118,6 +122,7 @@ def linear_cosine(
     return factor
 
 
+@SCHEDULES.register("noisy_linear_cosine")
 def noisy_linear_cosine(
     *,
     total_steps: int,

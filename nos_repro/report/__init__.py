@@ -1,1 +1,1 @@
-"""Tables, figures and status, made of records alone."""
+"""Tables, figures, verdicts and pages, from records alone: of studies, searches and claims."""

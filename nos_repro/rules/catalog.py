@@ -17,11 +17,12 @@ from functools import cached_property
 from typing import TypeAlias
 
 from nos_repro.errors import RuleError
+from nos_repro.rules.families import find_family
 from nos_repro.rules.rule import Rule
 
 
 @dataclass(frozen=True)
-class Entry:
+class Printed:
     """A rule as one place prints it.
 
     row: the number among the found rules of a table, or the printed name of the row.
@@ -52,18 +53,6 @@ NamedTable: TypeAlias = tuple[str, str, str, tuple[str, ...], tuple[tuple[str | 
 
 AGREE = "sign(g) * sign(m)"
 POWERSIGN = f"exp({AGREE}) * g"
-FAMILY = re.compile(r"(powersign|addsign)(?:-(ld|(?:cd|rd)[0-9]*))?")
-
-
-def family(name: str) -> str | None:
-    """The text of `powersign`, `addsign-rd10`, ... (sec. 5.1), or None for other names."""
-    match = FAMILY.fullmatch(name)
-    if match is None:
-        return None
-    agree = f"{match[2]} * {AGREE}" if match[2] else AGREE
-    return f"exp({agree}) * g" if match[1] == "powersign" else f"(1 + {agree}) * g"
-
-
 # fmt: off
 _BASELINES = {"SGD": "g", "Momentum": "m", "Adam": "adam", "RMSProp": "rmsprop"}
 # Final Val, Final Test, Best Val, Best Test
@@ -154,37 +143,37 @@ _NAMED_TABLES: tuple[NamedTable, ...] = (
 _OPTIMIZER_1 = "(exp(sign(g) * sign(m)) + clip(g, 1e-4)) * g"
 _OPTIMIZER_2 = "drop(m, 0.3) * exp(1e-3 * w)"
 _PLAIN = (
-    Entry("figure2-sgd",          "g",                             "002", "Figure 2"),
-    Entry("figure2-rmsprop",      "g / sqrt(v)",                   "002", "Figure 2"),
-    Entry("figure2-adam-1-step",  "m / sqrt(v)",                   "002", "Figure 2"),
-    Entry("figure2-adam-2-steps", "m * (1 / sqrt(v))",             "002", "Figure 2"),
-    Entry("powersign-base2",      "2**(sign(g) * sign(m)) * g",    "002", "sec. 5.1"),
-    Entry("addsign-alpha2",       "(2 + sign(g) * sign(m)) * g",   "002", "sec. 5.1"),
-    Entry("cosine",               "cd",                            "002", "sec. 4.1"),
-    Entry("linear-cosine",        "ld * cd",                       "002", "sec. 5.2"),
-    Entry("noisy-linear-cosine",  "(ld + annealed_noise) * cd + 1e-3", "002", "sec. 5.2"),
-    Entry("icml-section4.3-1",    POWERSIGN,                       "000", "sec. 4.3"),
-    Entry("icml-section4.3-2",    _OPTIMIZER_1,                    "000", "sec. 4.3"),
-    Entry("icml-section4.3-3",    f"drop(g, 0.3) * exp({AGREE})",  "000", "sec. 4.3"),
-    Entry("icml-section4.3-4",    f"adam * exp({AGREE})",          "000", "sec. 4.3"),
-    Entry("icml-section4.3-5",    f"drop(g, 0.1) * exp({AGREE})",  "000", "sec. 4.3"),
-    Entry("icml-figure5-1",       _OPTIMIZER_1,                "000", "Figure 5", "Optimizer 1"),
-    Entry("icml-figure5-2",       _OPTIMIZER_2,                "000", "Figure 5", "Optimizer 2"),
-    Entry("icml-figure6",         POWERSIGN,                   "000", "Figure 6", "Optimizer 1"),
-    Entry("icml-figure7-1",       _OPTIMIZER_1,                "000", "Figure 7", "Optimizer 1"),
-    Entry("icml-figure7-2",       _OPTIMIZER_2,                "000", "Figure 7", "Optimizer 2"),
+    Printed("figure2-sgd",          "g",                             "002", "Figure 2"),
+    Printed("figure2-rmsprop",      "g / sqrt(v)",                   "002", "Figure 2"),
+    Printed("figure2-adam-1-step",  "m / sqrt(v)",                   "002", "Figure 2"),
+    Printed("figure2-adam-2-steps", "m * (1 / sqrt(v))",             "002", "Figure 2"),
+    Printed("powersign-base2",      "2**(sign(g) * sign(m)) * g",    "002", "sec. 5.1"),
+    Printed("addsign-alpha2",       "(2 + sign(g) * sign(m)) * g",   "002", "sec. 5.1"),
+    Printed("cosine",               "cd",                            "002", "sec. 4.1"),
+    Printed("linear-cosine",        "ld * cd",                       "002", "sec. 5.2"),
+    Printed("noisy-linear-cosine",  "(ld + annealed_noise) * cd + 1e-3", "002", "sec. 5.2"),
+    Printed("icml-section4.3-1",    POWERSIGN,                       "000", "sec. 4.3"),
+    Printed("icml-section4.3-2",    _OPTIMIZER_1,                    "000", "sec. 4.3"),
+    Printed("icml-section4.3-3",    f"drop(g, 0.3) * exp({AGREE})",  "000", "sec. 4.3"),
+    Printed("icml-section4.3-4",    f"adam * exp({AGREE})",          "000", "sec. 4.3"),
+    Printed("icml-section4.3-5",    f"drop(g, 0.1) * exp({AGREE})",  "000", "sec. 4.3"),
+    Printed("icml-figure5-1",       _OPTIMIZER_1,                "000", "Figure 5", "Optimizer 1"),
+    Printed("icml-figure5-2",       _OPTIMIZER_2,                "000", "Figure 5", "Optimizer 2"),
+    Printed("icml-figure6",         POWERSIGN,                   "000", "Figure 6", "Optimizer 1"),
+    Printed("icml-figure7-1",       _OPTIMIZER_1,                "000", "Figure 7", "Optimizer 1"),
+    Printed("icml-figure7-2",       _OPTIMIZER_2,                "000", "Figure 7", "Optimizer 2"),
 )
 # fmt: on
 
 
-def _entries() -> Iterator[Entry]:
+def _entries() -> Iterator[Printed]:
     for printed, text in _BASELINES.items():
-        yield Entry(printed.lower(), text, "002", "Figure 5", printed)
-    for kind in ("powersign", "addsign"):
-        for name in (kind, f"{kind}-ld", f"{kind}-cd"):
-            yield Entry(name, family(name) or "", "002", "sec. 5.1")
-        for name in (f"{kind}-rd10", f"{kind}-rd20"):
-            yield Entry(name, family(name) or "", "002", "Table 1")
+        yield Printed(printed.lower(), text, "002", "Figure 5", printed)
+    for family in ("powersign", "addsign"):
+        for name in (family, f"{family}-ld", f"{family}-cd"):
+            yield Printed(name, _text(name), "002", "sec. 5.1")
+        for name in (f"{family}-rd10", f"{family}-rd20"):
+            yield Printed(name, _text(name), "002", "Table 1")
     yield from _PLAIN
     for prefix, paper, table, rules in (
         ("table6", "002", "Table 6", _TABLE6 + _SHARED),
@@ -193,21 +182,29 @@ def _entries() -> Iterator[Entry]:
         for printed, *values in _WRN_BASELINES:
             columns = dict(zip(_WRN_COLUMNS, values, strict=True))
             name = f"{prefix}-{printed.lower()}"
-            yield Entry(name, _BASELINES[printed], paper, table, printed, columns)
+            yield Printed(name, _BASELINES[printed], paper, table, printed, columns)
         for number, (text, *values) in enumerate(rules, 1):
             columns = dict(zip(_WRN_COLUMNS, values, strict=True))
-            yield Entry(f"{prefix}-{number}", text, paper, table, number, columns)
+            yield Printed(f"{prefix}-{number}", text, paper, table, number, columns)
     for prefix, paper, table, names, rows in _NAMED_TABLES:
         for row in rows:
             label = str(row[0])
             optimizer = label.split()[0]
-            text_of = _BASELINES.get(optimizer) or family(optimizer.lower()) or ""
+            text = _BASELINES.get(optimizer) or _text(optimizer.lower())
             name = f"{prefix}-" + re.sub(r"[ ()]+", "-", label.lower()).strip("-")
             columns = {column: float(value) for column, value in zip(names, row[1:], strict=True)}
-            yield Entry(name, text_of, paper, table, label, columns)
+            yield Printed(name, text, paper, table, label, columns)
 
 
-CATALOG: dict[str, Entry] = {entry.name: entry for entry in _entries()}
+def _text(name: str) -> str:
+    """The text of `powersign`, `addsign-rd10`, ..."""
+    found = find_family(name)
+    assert found is not None, name
+    family, decay = found
+    return str(family.rule(decay))
+
+
+CATALOG: dict[str, Printed] = {entry.name: entry for entry in _entries()}
 
 
 def lookup(name_or_text: str) -> Rule:
@@ -215,15 +212,18 @@ def lookup(name_or_text: str) -> Rule:
     name = name_or_text.strip()
     if name in CATALOG:
         return CATALOG[name].rule
+    if found := find_family(name):
+        family, decay = found
+        return family.rule(decay)
     try:
-        return Rule.parse(family(name) or name_or_text)
+        return Rule.parse(name_or_text)
     except RuleError as error:
         near = get_close_matches(name[:100], CATALOG, n=1, cutoff=0.75)
         hint = f"\n  or did you mean the catalogue's '{near[0]}'?" if near else ""
         raise RuleError(f"{error}{hint}") from None
 
 
-def printed_at(rule: Rule) -> list[Entry]:
+def printed_at(rule: Rule) -> list[Printed]:
     """The entries that print this rule, in this form or in an algebraically equal one."""
     normal = rule.normal()
     return [entry for entry in CATALOG.values() if entry.rule.normal() == normal]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from nos_repro.rules.catalog import CATALOG, lookup, printed_at
+from nos_repro.rules.families import family_of
 from nos_repro.rules.primitives import OPERANDS
 from nos_repro.rules.printing import print_number
 from nos_repro.rules.rule import Rule
@@ -26,6 +27,7 @@ def explain(name_or_text: str) -> str:
         ("keeps", _state(rule)),
         ("total_steps", "needed, it reads a decay" if rule.needs_total_steps else "not needed"),
         ("random", "yes" if rule.random else "no"),
+        ("family", _family(rule)),
         ("in the papers", "\n".join(_places(rule))),
     ]
     width = max(len(title) for title, _ in rows) + 2
@@ -72,6 +74,16 @@ def _state(rule: Rule) -> str:
     kept += f" ({', '.join(names)})" if names else ""
     adam = BYTES_PER_AVERAGE * ADAM_AVERAGES
     return f"{kept}: {BYTES_PER_AVERAGE * len(names)} bytes a parameter in float32, Adam {adam}"
+
+
+def _family(rule: Rule) -> str:
+    found = family_of(rule)
+    if found is None:
+        return "none"
+    family, decay = found
+    name = family.name if decay is None else f"{family.name}-{decay}"
+    values = [f"f = {decay or 1}", *(f"{c.name} = {c.text(c.default)}" for c in family.constants)]
+    return f"{name}: {family.formula} with {', '.join(values)}"
 
 
 def _places(rule: Rule) -> Iterator[str]:

@@ -21,7 +21,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Rule:
-    """w changes by -lr * expr. Rules are equal when their trees are; `normal()` groups more."""
+    """An update rule, w <- w - lr * rule: an immutable expression of the language (sec. 3.1, 4.1).
+
+    Rules are equal when their trees are; `normal()` groups those that algebra makes equal.
+
+    Args:
+        expr: the expression tree. Most rules come from `Rule.parse` or `Rule.from_tokens`.
+
+    Example:
+        >>> from nos_repro import Rule
+        >>> rule = Rule.parse("exp(sign(g) * sign(m)) * g")
+        >>> rule
+        Rule('exp(sign(g) * sign(m)) * g')
+        >>> sorted(rule.averages), rule.needs_total_steps, rule.random
+        (['m'], False, False)
+        >>> rule.normal() == Rule.parse("g * exp(sign(m) * sign(g))").normal()
+        True
+        >>> Rule.parse("exp(sgn(g)) * g")
+        Traceback (most recent call last):
+        ...
+        nos_repro.errors.RuleError: unknown unary 'sgn'
+            exp(sgn(g)) * g
+                ^^^
+          did you mean 'sign'?  one of: ...
+    """
 
     expr: Expr
 

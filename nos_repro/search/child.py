@@ -29,12 +29,12 @@ from nos_repro.errors import ConfigError, NosError
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.training import CHECK_EVERY, Run, Stopped
 from nos_repro.experiments.trial import Training, Trial
-from nos_repro.tasks import find_task
-from nos_repro.tasks.base import Task, TaskData
+from nos_repro.tasks.base import TaskData
+from nos_repro.tasks.metrics import Metric, find_metric
 
 log = logging.getLogger(__name__)
 
-Status = Literal["healthy", "diverged", "overran", "failed", "refused", "reused"]
+ChildStatus = Literal["healthy", "diverged", "overran", "failed", "refused", "reused"]
 
 PAPER_RATES = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0]
 
@@ -91,7 +91,7 @@ class Evaluation:
     the final training. ``examples`` were trained on in all.
     """
 
-    status: Status
+    status: ChildStatus
     reward: float
     lr: float | None = None
     sweep: list[tuple[float, float | None]] = field(default_factory=list)
@@ -162,8 +162,9 @@ def is_the_machines(error: Exception) -> bool:
 def _score(
     optimizer: str, child: Child, conditions: Conditions, seed: int, test: bool, watch: Watch
 ) -> Evaluation:
+    metric = find_metric(child.task["name"])
     sweep = _sweep(optimizer, child, conditions, seed, watch)
-    lr = best_rate(sweep, find_task(child.task["name"]).direction)
+    lr = best_rate(sweep, metric)
     if lr is None:
         return Evaluation("diverged", 0.0, sweep=sweep, reason="every rate diverged")
     run = build(child.trial(optimizer, lr, seed, sweep=False), conditions)
@@ -173,30 +174,25 @@ def _score(
     metrics = run.evaluate(run.data.val_batches(), "val")
     if test:
         metrics |= run.evaluate(run.data.test_batches(), "test")
-    reward = reward_of(run.task, metrics)
+    reward = reward_of(metric, metrics)
     if reward is None:
         reason = "the final evaluation is not finite"
         return Evaluation("diverged", 0.0, lr, sweep, reason=reason)
     return Evaluation("healthy", reward, lr, sweep, metrics)
 
 
-def best_rate(sweep: list[tuple[float, float | None]], direction: str) -> float | None:
-    """The rate with the best metric; None where none has one."""
-    sign = 1.0 if direction == "max" else -1.0
-    scored = [(sign * metric, -rate) for rate, metric in sweep if metric is not None]
+def best_rate(sweep: list[tuple[float, float | None]], metric: Metric) -> float | None:
+    """The rate with the best value of the metric; None where none has one."""
+    scored = [(metric.sign * value, -rate) for rate, value in sweep if value is not None]
     return -max(scored)[1] if scored else None
 
 
-def reward_of(task: Task, metrics: dict[str, float]) -> float | None:
-    """The reward, in [0, 1]; None where the metric is not finite.
-
-    Accuracy in percent becomes a fraction. *Departure*: a metric that is to be small (a perplexity
-    or a loss), which the papers' search never had, gives 1 / (1 + metric).
-    """
-    value = metrics[f"val_{task.metric}"]
-    if not all(math.isfinite(metric) for metric in metrics.values()):
+def reward_of(metric: Metric, measured: dict[str, float]) -> float | None:
+    """The reward for the validation metric (`Metric.reward`); None where a value of those
+    ``measured`` is not finite."""
+    if not all(map(math.isfinite, measured.values())):
         return None
-    return value / 100 if task.direction == "max" else 1 / (1 + max(value, 0.0))
+    return metric.reward(measured[f"val_{metric.name}"])
 
 
 @dataclass
@@ -221,12 +217,13 @@ def _sweep(
     runs = [build(child.trial(optimizer, lr, seed, sweep=True), conditions) for lr in child.rates]
     alive = train_in_step(runs, watch)
     held_out = list(runs[0].data.val_batches())
+    metric = find_metric(child.task["name"])
     found: dict[int, float] = {}
     for run in alive:
-        metric = run.evaluate(iter(held_out), "val")
+        measured = run.evaluate(iter(held_out), "val")
         watch.look()
-        if reward_of(run.task, metric) is not None:
-            found[id(run)] = metric[f"val_{run.task.metric}"]
+        if reward_of(metric, measured) is not None:
+            found[id(run)] = measured[f"val_{metric.name}"]
     return [(lr, found.get(id(run))) for lr, run in zip(child.rates, runs, strict=True)]
 
 

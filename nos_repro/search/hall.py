@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Entry:
+class FoundRule:
     """A scored rule: its normal form, the ``text`` that was trained, and what the child said.
 
     ``drawn``: how often the controller wrote it. Normal forms are for reading; only ``text`` runs.
@@ -56,10 +56,10 @@ class Hall:
         """The evaluation of every rule, best first; of equal rewards, what was found first."""
         return sorted(self._scored.values(), key=lambda event: (-event["reward"], event["sample"]))
 
-    def best(self, number: int) -> list[Entry]:
+    def best(self, number: int) -> list[FoundRule]:
         """The ``number`` best different rules."""
         return [
-            Entry(
+            FoundRule(
                 rule=event["rule"],
                 text=str(Rule.from_tokens(self._tokens[event["sample"]])),
                 reward=event["reward"],
@@ -71,7 +71,7 @@ class Hall:
         ]
 
 
-def best_rules(folder: Path, number: int) -> list[Entry]:
+def best_rules(folder: Path, number: int) -> list[FoundRule]:
     """The ``number`` best different rules; of equal rewards, the one that was found first."""
     hall = Hall()
     for event in Log(folder / "log.jsonl").read(note=log.warning):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nos_repro.errors import ConfigError
-from nos_repro.experiments.claim import STALE_SECONDS, Heartbeat, read_claim
+from nos_repro.experiments.heartbeat import STALE_SECONDS, Heartbeat, read_lease
 
 IN_A_JOB = "SLURM_JOB_ID"
 """A controller that is a SLURM job itself may come after one that was killed hard on another host,
@@ -24,7 +24,7 @@ def hold(folder: Path, steps: int = 0) -> Iterator[Heartbeat]:
     while not (taken := heartbeat.take()) and time.monotonic() < deadline:
         time.sleep(5)
     if not taken:
-        claim = read_claim(folder)
+        claim = read_lease(folder)
         who = f"process {claim.pid} on {claim.host}" if claim is not None else "another process"
         raise ConfigError(f"{folder}: {who} works there now; `report` shows how far it is")
     try:

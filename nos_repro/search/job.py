@@ -12,7 +12,7 @@ from pathlib import Path
 from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.files import write_json
-from nos_repro.launch.base import Outcome, Report
+from nos_repro.launch.base import JobOutcome, Report
 from nos_repro.search.child import Child, Evaluation, evaluate
 
 GRACE_SECONDS = 60.0
@@ -53,7 +53,7 @@ class EvaluationJob:
     def path(self) -> Path:
         return self.folder / f"{self.name}.json"
 
-    def run(self, stop: Callable[[], bool]) -> tuple[Outcome, str]:
+    def run(self, stop: Callable[[], bool]) -> tuple[JobOutcome, str]:
         """Scores the optimizer and writes the answer."""
         found = evaluate(
             self.optimizer, self.child, self.conditions, seed=self.seed, test=self.test, stop=stop

@@ -21,8 +21,8 @@ from typing import Any, Protocol
 from nos_repro.errors import ConfigError, LaunchError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.checkpoint import Checkpoints
-from nos_repro.experiments.claim import Heartbeat
 from nos_repro.experiments.files import StoreError, remove_scratch, write_json
+from nos_repro.experiments.heartbeat import Heartbeat
 from nos_repro.launch.base import MAX_LOST, Launcher, Report
 from nos_repro.rules.rule import Rule
 from nos_repro.search.child import Evaluation
@@ -32,7 +32,7 @@ from nos_repro.search.log import Event, Log
 from nos_repro.search.probe import REASONS, probe
 from nos_repro.search.session import session
 from nos_repro.search.settings import Search
-from nos_repro.search.state import Sample, State, Tally, proposed, replay
+from nos_repro.search.state import Sample, SearchState, Tally, proposed, replay
 
 CHECKPOINT_SECONDS = 10.0
 TICK_SECONDS = 1.0
@@ -45,7 +45,7 @@ WAITING = 32
 would else draw them without end."""
 
 
-class Display(Protocol):
+class SearchDisplay(Protocol):
     """What is told of a search while it goes on."""
 
     def update(self, loop: SearchLoop) -> None: ...
@@ -53,7 +53,7 @@ class Display(Protocol):
     def note(self, message: str) -> None: ...
 
 
-class Follower(Protocol):
+class SearchFollower(Protocol):
     """Who follows a search from outside. Whatever goes wrong in it is its own."""
 
     def take(self, event: Event) -> None:
@@ -70,9 +70,9 @@ class SearchLoop:
         folder: Path,
         launcher: Launcher[EvaluationJob],
         conditions: Conditions,
-        display: Display,
+        display: SearchDisplay,
         workers: int = 1,
-        follower: Follower | None = None,
+        follower: SearchFollower | None = None,
     ) -> None:
         self.search = search
         self.folder = folder
@@ -84,7 +84,7 @@ class SearchLoop:
         self.answers = folder / "answers"
         self.log = Log(folder / "log.jsonl")
         self.checkpoints = Checkpoints(folder, CHECKPOINT_SECONDS)
-        self.state = State(search)
+        self.state = SearchState(search)
         self.tally = Tally()
         self.tallied_before = 0
         self.started = time.monotonic()

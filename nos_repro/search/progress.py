@@ -18,9 +18,9 @@ FEW_SECONDS = 5.0
 """Before this, a rate says nothing."""
 
 
-def make_display() -> LiveDisplay | PlainDisplay:
+def make_display() -> LiveSearchDisplay | PlainSearchDisplay:
     """Live where the error stream is a terminal."""
-    return LiveDisplay() if sys.stderr.isatty() else PlainDisplay()
+    return LiveSearchDisplay() if sys.stderr.isatty() else PlainSearchDisplay()
 
 
 def lines(loop: SearchLoop) -> list[str]:
@@ -47,7 +47,7 @@ def figures(tally: Tally, wanted: int, unique: int, pace: str = "") -> list[str]
     ]
 
 
-class PlainDisplay(PlainLines):
+class PlainSearchDisplay(PlainLines):
     """Three lines now and then."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class PlainDisplay(PlainLines):
             print(f"           {line}", file=sys.stderr, flush=True)
 
 
-class LiveDisplay(LivePanel):
+class LiveSearchDisplay(LivePanel):
     """A bar, the figures, and what is trained at the moment."""
 
     def update(self, loop: SearchLoop) -> None:

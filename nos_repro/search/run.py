@@ -22,10 +22,10 @@ from nos_repro.search.child import Child
 from nos_repro.search.hall import best_rules
 from nos_repro.search.job import EvaluationJob
 from nos_repro.search.log import Event, Log
-from nos_repro.search.loop import Follower, SearchLoop, check_settings
-from nos_repro.search.named import Named, evaluate_named
+from nos_repro.search.loop import SearchFollower, SearchLoop, check_settings
 from nos_repro.search.progress import make_display
 from nos_repro.search.settings import Search
+from nos_repro.search.side_runs import SideRun, evaluate_named
 from nos_repro.tasks import find_task
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def run_search(
     launcher: Launcher[EvaluationJob],
     conditions: Conditions,
     workers: int,
-    follower: Follower | None = None,
+    follower: SearchFollower | None = None,
 ) -> None:
     """Scores the baselines, then searches, each from wherever it stands."""
     prepare(search.child, conditions)
@@ -50,7 +50,7 @@ def run_search(
     display = make_display()
     try:
         baselines = [
-            Named("baseline", name, optimizer, search.seed)
+            SideRun("baseline", name, optimizer, search.seed)
             for name, optimizer in search.baselines.items()
         ]
         evaluate_named(baselines, search.child, folder, launcher, conditions, display)
@@ -74,7 +74,7 @@ def confirm(
     candidates = {**search.baselines, **{entry.rule: f"rule: {entry.text}" for entry in best}}
     seeds = range(search.seed + 1, search.seed + 1 + search.confirm.seeds)
     wanted = [
-        Named("confirm", name, optimizer, seed, test=True)
+        SideRun("confirm", name, optimizer, seed, test=True)
         for seed in seeds
         for name, optimizer in candidates.items()
     ]
@@ -101,7 +101,7 @@ def train_refused(
         raise ConfigError(f"{folder}: no rule was refused; search first")
     chosen = random.Random(search.seed).sample(sorted(refused), min(number, len(refused)))
     wanted = [
-        Named(
+        SideRun(
             "refused",
             refused[key]["reason"],
             f"rule: {Rule.from_tokens(tokens[refused[key]['sample']])}",
@@ -115,7 +115,7 @@ def train_refused(
 def _evaluate(
     search: Search,
     folder: Path,
-    wanted: list[Named],
+    wanted: list[SideRun],
     launcher: Launcher[EvaluationJob],
     conditions: Conditions,
 ) -> None:

@@ -86,7 +86,7 @@ class Tally:
         return self.reward_sum / self.evaluated if self.evaluated else 0.0
 
 
-class State:
+class SearchState:
     """The controller, its algorithm, and the samples whose fate it still awaits."""
 
     def __init__(self, search: Search) -> None:
@@ -165,7 +165,7 @@ class State:
         self.rewarded = [(Sample(**values), reward) for values, reward in state["rewarded"]]
 
 
-def replay(state: State, events: Iterable[Event]) -> Event | None:
+def replay(state: SearchState, events: Iterable[Event]) -> Event | None:
     """Has ``state`` relive events. Returns an update that was made but not yet logged, if any.
 
     Raises LogError for events that cannot follow each other.

@@ -21,8 +21,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from nos_repro.errors import ConfigError
+from nos_repro.tasks.metrics import Metric
 
-OptimizerMaker: TypeAlias = Callable[[Iterable[Parameter]], tuple[Optimizer, LRScheduler]]
+OptimizerMaker: TypeAlias = Callable[
+    [Iterable[tuple[str, Parameter]]], tuple[Optimizer, LRScheduler]
+]
+"""Handed a model's named parameters, as `torch.optim` takes them too."""
 
 
 def require(holds: bool, key: str, rule: str, given: object) -> None:
@@ -130,17 +134,19 @@ class _Loader:
 
 
 class Task(pl.LightningModule):
-    """A model, its loss and its measure.
+    """A model, its loss and what is measured of it.
 
     `Settings` is the frozen dataclass of the task's YAML section (OmegaConf's structured form);
-    impossible values raise ConfigError in its `__post_init__`. `chance` is the metric's level
-    for a model that learned nothing.
+    impossible values raise ConfigError in its `__post_init__`. `measures` are the metrics that
+    `metrics` returns: the first one chooses (a row's learning rate, a search's reward), and a
+    study's columns may name any. What else `metrics` returns is recorded, and can be drawn.
+    `label` is the model in a table's words, with its settings in braces: `WRN-{depth}-{width}`;
+    "" stands for the task's name.
     """
 
     Settings: ClassVar[type[Any]]
-    metric: ClassVar[str]
-    direction: ClassVar[Literal["max", "min"]]
-    chance: float
+    measures: ClassVar[tuple[Metric, ...]]
+    label: ClassVar[str] = ""
 
     def __init__(self, settings: Any, make_optimizer: OptimizerMaker | None = None) -> None:
         super().__init__()
@@ -152,6 +158,16 @@ class Task(pl.LightningModule):
     @abstractmethod
     def make_data(cls, settings: Any, *, data_dir: Path, seed: int) -> TaskData:
         """The data of a trial; nothing heavy happens before `prepare` or the first batch."""
+
+    @classmethod
+    @abstractmethod
+    def chance(cls, settings: Any) -> float:
+        """The level of the metric that chooses, for a model that has learned nothing."""
+
+    @classmethod
+    def remark(cls) -> str:
+        """What a table says about how the metrics are measured; "" for nothing."""
+        return ""
 
     @classmethod
     def code(cls, settings: Any) -> tuple[str, ...]:
@@ -169,12 +185,12 @@ class Task(pl.LightningModule):
     @staticmethod
     @abstractmethod
     def metrics(sums: dict[str, float]) -> dict[str, float]:
-        """The metrics of a whole set from its sums."""
+        """The values of `measures`, by their names, for a whole set from its sums."""
 
     def configure_optimizers(self) -> Any:
         if self.make_optimizer is None:
             raise ConfigError(f"{type(self).__name__} was built without a maker of optimizers")
-        optimizer, schedule = self.make_optimizer(self.parameters())
+        optimizer, schedule = self.make_optimizer(self.named_parameters())
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,9 @@ from nos_repro.data.batches import Crops, Normalise, cut, draw_crops, epoch_orde
 from nos_repro.data.images import ImageSet, Labelled, balanced_order, find_dataset
 from nos_repro.errors import ConfigError
 from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
+from nos_repro.tasks.metrics import ACCURACY, LOSS, Metric
 
-Batch = tuple[Float[Tensor, "batch 3 height width"], Int64[Tensor, " batch"]]
+ImageBatch = tuple[Float[Tensor, "batch 3 height width"], Int64[Tensor, " batch"]]
 
 PRECISIONS = ("32", "bf16")
 EVALUATION_BATCH = 500
@@ -119,24 +120,26 @@ class ImageData(TaskData):
     def steps_per_epoch(self) -> int:
         return len(self._split[1]) // self.settings.batch_size
 
-    def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def train_batches(self, epoch: int, start: int = 0) -> Iterator[ImageBatch]:
         size, train = self.settings.batch_size, self._split[1]
         order = train[epoch_order(len(train), self.seed, epoch)]
         for k in range(start, self.steps_per_epoch):
             crops = draw_crops(size, self.seed, epoch, k) if self.settings.augment else None
             yield self._batch(self._images.train, order[k * size : (k + 1) * size], crops)
 
-    def val_batches(self) -> Iterator[Batch]:
+    def val_batches(self) -> Iterator[ImageBatch]:
         return self._in_order(self._images.train, self._split[0])
 
-    def test_batches(self) -> Iterator[Batch]:
+    def test_batches(self) -> Iterator[ImageBatch]:
         return self._in_order(self._images.test, torch.arange(len(self._images.test.labels)))
 
-    def _in_order(self, part: Labelled, places: Int64[Tensor, " places"]) -> Iterator[Batch]:
+    def _in_order(self, part: Labelled, places: Int64[Tensor, " places"]) -> Iterator[ImageBatch]:
         for chosen in torch.split(places, EVALUATION_BATCH):
             yield self._batch(part, chosen, None)
 
-    def _batch(self, part: Labelled, chosen: Int64[Tensor, " batch"], crops: Crops | None) -> Batch:
+    def _batch(
+        self, part: Labelled, chosen: Int64[Tensor, " batch"], crops: Crops | None
+    ) -> ImageBatch:
         images = part.images[chosen] if crops is None else cut(part.images, chosen, crops)
         return self._normalise(images), part.labels[chosen]
 
@@ -149,8 +152,7 @@ class ImageTask(Task):
     """
 
     Settings: ClassVar[type[Any]] = ImageSettings
-    metric: ClassVar[str] = "accuracy"
-    direction: ClassVar[Literal["max", "min"]] = "max"
+    measures: ClassVar[tuple[Metric, ...]] = (ACCURACY, LOSS)
     model: torch.nn.Module
 
     def __init__(
@@ -158,7 +160,6 @@ class ImageTask(Task):
     ) -> None:
         super().__init__(settings, make_optimizer)
         self.dataset = find_dataset(settings.data)
-        self.chance = 100 / self.dataset.classes
         self.model = self.make_model(self.dataset.classes, self.dataset.size)
         self.memory_format = (
             torch.channels_last if settings.channels_last else torch.contiguous_format
@@ -172,6 +173,10 @@ class ImageTask(Task):
     @classmethod
     def make_data(cls, settings: ImageSettings, *, data_dir: Path, seed: int) -> TaskData:
         return ImageData(settings, data_dir=data_dir, seed=seed)
+
+    @classmethod
+    def chance(cls, settings: ImageSettings) -> float:
+        return 100 / find_dataset(settings.data).classes
 
     @classmethod
     def code(cls, settings: ImageSettings) -> tuple[str, ...]:
@@ -193,11 +198,11 @@ class ImageTask(Task):
             logits: Tensor = self.model(images)
         return logits.float()
 
-    def training_step(self, batch: Batch, batch_idx: int = 0) -> Float[Tensor, ""]:
+    def training_step(self, batch: ImageBatch, batch_idx: int = 0) -> Float[Tensor, ""]:
         images, labels = batch
         return F.cross_entropy(self(images), labels)
 
-    def evaluation_sums(self, batch: Batch) -> dict[str, Tensor]:
+    def evaluation_sums(self, batch: ImageBatch) -> dict[str, Tensor]:
         images, labels = batch
         logits = self(images)
         return {

@@ -93,6 +93,7 @@ class ConvNet(ImageTask):
     """
 
     Settings: ClassVar[type[Any]] = ConvNetSettings
+    label: ClassVar[str] = "small ConvNet"
 
     def make_model(self, classes: int, size: int) -> nn.Module:
         head = HEADS[self.settings.head]

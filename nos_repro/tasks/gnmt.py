@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +15,9 @@ from torch import Tensor, nn
 
 from nos_repro.data.buckets import Buckets, padded
 from nos_repro.data.translation import (
-    Corpus,
     Encoded,
     Limits,
+    ParallelCorpus,
     encode,
     encoded_training,
     find_corpus,
@@ -27,9 +26,10 @@ from nos_repro.data.translation import (
 from nos_repro.data.wordpieces import PAD, WordPieces
 from nos_repro.errors import DataError
 from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
-from nos_repro.tasks.gnmt_beam import Search, beam_search
+from nos_repro.tasks.gnmt_beam import BeamOptions, beam_search
 from nos_repro.tasks.gnmt_bleu import References, bleu, signatures
 from nos_repro.tasks.gnmt_model import Dropout, Network
+from nos_repro.tasks.metrics import BLEU, BLEU_TOKENISED, LOSS, PERPLEXITY, Metric, perplexity
 from nos_repro.tasks.registry import register_task
 
 PRECISIONS = ("32", "bf16")
@@ -38,7 +38,7 @@ EVALUATION_BATCH, EVALUATION_PIECES = 128, 128
 together. No settings: no number depends on them but speed and memory."""
 
 
-class Batch(NamedTuple):
+class SentenceBatch(NamedTuple):
     """Sentence pairs in word pieces.
 
     A source ends with END; a target begins with BEGIN and ends with END; PAD fills up. `vocabulary`
@@ -146,7 +146,7 @@ class TranslationData(TaskData):
         return Limits(self.settings.longest, self.settings.leave_out)
 
     @cached_property
-    def _corpus(self) -> Corpus:
+    def _corpus(self) -> ParallelCorpus:
         return find_corpus(self.settings.data, self.settings.languages, self.data_dir)
 
     @cached_property
@@ -176,12 +176,12 @@ class TranslationData(TaskData):
     def steps_per_epoch(self) -> int:
         return self._buckets.batches
 
-    def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def train_batches(self, epoch: int, start: int = 0) -> Iterator[SentenceBatch]:
         self._epochs = epoch + 1
         for chosen in self._buckets.epoch(self.seed, epoch)[start:]:
             yield self._batch(self._training[1], chosen)
 
-    def train_share(self, epoch: int, start: int, rank: int, world: int) -> Iterator[Batch]:
+    def train_share(self, epoch: int, start: int, rank: int, world: int) -> Iterator[SentenceBatch]:
         """Of each batch every `world`-th pair from the `rank`-th on.
 
         The loss is a mean over word pieces, and shares differ in how many they have: weighted by
@@ -198,12 +198,12 @@ class TranslationData(TaskData):
             weight = world * lengths[own].sum() / lengths[chosen].sum()
             yield self._batch(pairs, own)._replace(weight=weight)
 
-    def val_batches(self) -> Iterator[Batch]:
+    def val_batches(self) -> Iterator[SentenceBatch]:
         pairs, _ = self._held_out["val"]
         for chosen in _by_length(pairs):
             yield self._batch(pairs, chosen)
 
-    def test_batches(self) -> Iterator[Batch]:
+    def test_batches(self) -> Iterator[SentenceBatch]:
         pairs, texts = self._held_out["test"]
         every = self.settings.bleu_every
         translated = every > 0 and (self._epochs is None or self._epochs % every == 0)
@@ -214,10 +214,10 @@ class TranslationData(TaskData):
                 batch = batch._replace(references=(References(own, self.pieces),))
             yield batch
 
-    def _batch(self, pairs: Encoded, chosen: Int64[Tensor, " batch"]) -> Batch:
+    def _batch(self, pairs: Encoded, chosen: Int64[Tensor, " batch"]) -> SentenceBatch:
         source = padded(pairs.source, chosen)
         target = padded(pairs.target, chosen, begin=True)
-        return Batch(source, target, self.pieces.fingerprint)
+        return SentenceBatch(source, target, self.pieces.fingerprint)
 
 
 def _by_length(pairs: Encoded) -> Iterator[Int64[Tensor, " batch"]]:
@@ -247,15 +247,14 @@ class GNMT(Task):
     """
 
     Settings: ClassVar[type[Any]] = GNMTSettings
-    metric: ClassVar[str] = "perplexity"
-    direction: ClassVar[Literal["max", "min"]] = "min"
+    measures: ClassVar[tuple[Metric, ...]] = (PERPLEXITY, LOSS, BLEU, BLEU_TOKENISED)
+    label: ClassVar[str] = "GNMT {layers}x{width}"
     vocabulary: Int64[Tensor, ""]
 
     def __init__(
         self, settings: GNMTSettings, make_optimizer: OptimizerMaker | None = None
     ) -> None:
         super().__init__(settings, make_optimizer)
-        self.chance = float(settings.vocabulary)
         self.network = Network(
             settings.vocabulary,
             settings.width,
@@ -264,7 +263,7 @@ class GNMT(Task):
             settings.init,
             settings.share_embeddings,
         )
-        self.search = Search(settings.beam, settings.length_penalty, settings.coverage_penalty)
+        self.search = BeamOptions(settings.beam, settings.length_penalty, settings.coverage_penalty)
         self.register_buffer("vocabulary", torch.tensor(0))
         self.register_load_state_dict_post_hook(_disagree)  # type: ignore[no-untyped-call]
         self._agreed = False
@@ -276,6 +275,10 @@ class GNMT(Task):
     @classmethod
     def code(cls, settings: GNMTSettings) -> tuple[str, ...]:
         return (cls.__module__,)
+
+    @classmethod
+    def chance(cls, settings: GNMTSettings) -> float:
+        return float(settings.vocabulary)
 
     @classmethod
     def remark(cls) -> str:
@@ -321,13 +324,13 @@ class GNMT(Task):
             logits = self.network.classifier(hidden[real])
         return logits.float(), wanted[real]
 
-    def training_step(self, batch: Batch, batch_idx: int = 0) -> Float[Tensor, ""]:
+    def training_step(self, batch: SentenceBatch, batch_idx: int = 0) -> Float[Tensor, ""]:
         self.agree(batch.vocabulary)
         logits, wanted = self(batch.source, batch.target)
         loss = F.cross_entropy(logits, wanted, label_smoothing=self.settings.label_smoothing)
         return loss * batch.weight
 
-    def evaluation_sums(self, batch: Batch) -> dict[str, Tensor]:
+    def evaluation_sums(self, batch: SentenceBatch) -> dict[str, Tensor]:
         self.agree(batch.vocabulary)
         logits, wanted = self(batch.source, batch.target)
         sums = {
@@ -372,8 +375,7 @@ class GNMT(Task):
     def metrics(sums: dict[str, float]) -> dict[str, float]:
         """The loss (log-perplexity, nats a word piece), its exponential, and BLEU in percent."""
         loss = sums["loss"] / sums["count"]
-        perplexity = math.exp(loss) if loss < 700 else math.inf
-        return {"loss": loss, "perplexity": perplexity, **bleu(sums)}
+        return {"loss": loss, "perplexity": perplexity(loss), **bleu(sums)}
 
 
 def _disagree(task: nn.Module, _: object) -> None:

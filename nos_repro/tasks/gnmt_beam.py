@@ -15,11 +15,11 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from nos_repro.data.wordpieces import BEGIN, END, PAD
-from nos_repro.tasks.gnmt_model import Memory, Network, State
+from nos_repro.tasks.gnmt_model import DecoderState, Memory, Network
 
 
 @dataclass(frozen=True)
-class Search:
+class BeamOptions:
     """How wide to search, and by which score: `log P / lp + cp` (Wu et al., equation 14).
 
     `lp = ((5 + |Y|) / 6) ** length_penalty`, and `cp = coverage_penalty * sum_i log(min(sum_j p_ij,
@@ -78,7 +78,7 @@ class Alive:
     log_p: Float[Tensor, "batch beam"]
     coverage: Float[Tensor, "batch beam source"]
     memory: Memory
-    state: State | None
+    state: DecoderState | None
 
     def go_on(
         self,
@@ -104,7 +104,7 @@ class Alive:
 
 @torch.no_grad()
 def beam_search(
-    network: Network, source: Int64[Tensor, "batch source"], search: Search
+    network: Network, source: Int64[Tensor, "batch source"], search: BeamOptions
 ) -> tuple[Int64[Tensor, "batch longest"], Float[Tensor, " batch"]]:
     """The best translation of each sentence, up to its END and then PAD, and its score.
 
@@ -143,7 +143,7 @@ def beam_search(
 
 
 def _step(
-    network: Network, search: Search, found: Found, alive: Alive, limits: Tensor, place: int
+    network: Network, search: BeamOptions, found: Found, alive: Alive, limits: Tensor, place: int
 ) -> None:
     """The piece at `place` of every hypothesis."""
     beam, length = search.beam, place + 1

@@ -18,7 +18,7 @@ from nos_repro.data.wordpieces import PAD
 FIRST_RESIDUAL = 2
 """Layers from the third on add their input to their output."""
 
-State: TypeAlias = list[tuple[Tensor, Tensor]]
+DecoderState: TypeAlias = list[tuple[Tensor, Tensor]]
 """Hidden and cell of each decoder layer, [1, batch * beams, width]."""
 
 
@@ -35,7 +35,7 @@ class Decoded(NamedTuple):
 
     hidden: Float[Tensor, "time rows width"]
     attention: Float[Tensor, "batch queries source"]
-    state: State
+    state: DecoderState
 
 
 class Dropout(nn.Module):
@@ -143,7 +143,7 @@ class Decoder(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(
-        self, x: Float[Tensor, "time rows width"], memory: Memory, state: State | None = None
+        self, x: Float[Tensor, "time rows width"], memory: Memory, state: DecoderState | None = None
     ) -> Decoded:
         """`rows` are the batch's sentences, each repeated for its beams; None: a state of zeros."""
         x, after = self.bottom(self.dropout(x), state[0] if state else None)
@@ -194,7 +194,7 @@ class Network(nn.Module):
         return Memory(self.decoder.attention.key(values), values, real)
 
     def decode(
-        self, pieces: Int64[Tensor, "rows time"], memory: Memory, state: State | None = None
+        self, pieces: Int64[Tensor, "rows time"], memory: Memory, state: DecoderState | None = None
     ) -> Decoded:
         """The decoder over given pieces (teacher forcing), or over one step of a search."""
         table = self.embedding if self.target_embedding is None else self.target_embedding

@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.distributed as dist
@@ -23,7 +23,8 @@ from torch import Tensor
 from nos_repro.data.images import find_dataset, list_datasets
 from nos_repro.errors import DataError
 from nos_repro.tasks.base import OptimizerMaker, Task, require
-from nos_repro.tasks.nasnet_data import Batch, Images
+from nos_repro.tasks.metrics import ACCURACY, LOSS, TOP5_ACCURACY, Metric
+from nos_repro.tasks.nasnet_data import Images, PhotographBatch
 from nos_repro.tasks.nasnet_model import (
     AUXILIARY_POOL,
     STEMS,
@@ -115,8 +116,8 @@ class NASNetTask(Task):
     """
 
     Settings: ClassVar[type[Any]] = NASNetSettings
-    metric: ClassVar[str] = "accuracy"
-    direction: ClassVar[Literal["max", "min"]] = "max"
+    measures: ClassVar[tuple[Metric, ...]] = (ACCURACY, TOP5_ACCURACY, LOSS)
+    label: ClassVar[str] = "NASNet-A ({cells} @ {filters})"
     updates: Int64[Tensor, ""]
     classes: Int64[Tensor, ""]
 
@@ -125,7 +126,6 @@ class NASNetTask(Task):
     ) -> None:
         make = cast(Any, make_optimizer)
         super().__init__(settings, make and (lambda parameters: make(self._groups())))
-        self.chance = 100 / settings.classes
         self.memory_format = (
             torch.channels_last if settings.channels_last else torch.contiguous_format
         )
@@ -156,6 +156,10 @@ class NASNetTask(Task):
         )
 
     @classmethod
+    def chance(cls, settings: NASNetSettings) -> float:
+        return 100 / settings.classes
+
+    @classmethod
     def code(cls, settings: NASNetSettings) -> tuple[str, ...]:
         held = "." in settings.data or settings.data in list_datasets()
         return (cls.__module__, *([find_dataset(settings.data).module] if held else []))
@@ -170,8 +174,8 @@ class NASNetTask(Task):
     def _groups(self) -> list[dict[str, Any]]:
         own = {id(weight) for weight in decayed(self.model)}
         groups: list[dict[str, Any]] = [{"params": []}, {"params": [], "weight_decay": 0.0}]
-        for parameter in self.model.parameters():
-            groups[id(parameter) not in own]["params"].append(parameter)
+        for name, parameter in self.model.named_parameters():
+            groups[id(parameter) not in own]["params"].append((name, parameter))
         return groups
 
     @torch.no_grad()
@@ -195,7 +199,7 @@ class NASNetTask(Task):
             logits, second = network(scaled)
         return logits.to(kind), None if second is None else second.to(kind)
 
-    def training_step(self, batch: Batch, batch_idx: int = 0) -> Float[Tensor, ""]:
+    def training_step(self, batch: PhotographBatch, batch_idx: int = 0) -> Float[Tensor, ""]:
         """The mean loss of the replicas in the batch, computed one after the other."""
         self.agree(batch.classes)
         images = self.settings.batch_size // self.settings.replicas
@@ -234,7 +238,7 @@ class NASNetTask(Task):
         for layer in layers:
             layer.passes = 0
 
-    def evaluation_sums(self, batch: Batch) -> dict[str, Tensor]:
+    def evaluation_sums(self, batch: PhotographBatch) -> dict[str, Tensor]:
         self.agree(batch.classes)
         logits, labels = self(batch.images), batch.labels
         best = logits.topk(min(5, self.settings.classes)).indices == labels[:, None]

@@ -26,7 +26,7 @@ Part = Literal["val", "test"]
 Pixels = tuple[UInt8[Tensor, "batch 3 size size"], Int64[Tensor, " batch"]]
 
 
-class Batch(NamedTuple):
+class PhotographBatch(NamedTuple):
     """Images in 0..255 and their classes; `classes` is the fingerprint of the classes' names."""
 
     images: UInt8[Tensor, "batch 3 size size"]
@@ -172,10 +172,12 @@ class Images(TaskData):
     def steps_per_epoch(self) -> int:
         return self.given_steps or self._steps_a_pass
 
-    def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def train_batches(self, epoch: int, start: int = 0) -> Iterator[PhotographBatch]:
         return self.train_share(epoch, start, 0, 1)
 
-    def train_share(self, epoch: int, start: int, rank: int, world: int) -> Iterator[Batch]:
+    def train_share(
+        self, epoch: int, start: int, rank: int, world: int
+    ) -> Iterator[PhotographBatch]:
         if self.replicas % world:
             fit = [str(n) for n in range(1, self.replicas + 1) if self.replicas % n == 0]
             raise ConfigError(
@@ -186,7 +188,7 @@ class Images(TaskData):
             )
         return self._share(epoch, start, rank, world)
 
-    def _share(self, epoch: int, start: int, rank: int, world: int) -> Iterator[Batch]:
+    def _share(self, epoch: int, start: int, rank: int, world: int) -> Iterator[PhotographBatch]:
         step, last = (epoch * self.steps_per_epoch + k for k in (start, self.steps_per_epoch))
         while step < last:
             walk, done = divmod(step, self._steps_a_pass)
@@ -195,11 +197,11 @@ class Images(TaskData):
                 yield self._batch(pixels)
                 step += 1
 
-    def val_batches(self) -> Iterator[Batch]:
+    def val_batches(self) -> Iterator[PhotographBatch]:
         return map(self._batch, self._source.part("val"))
 
-    def test_batches(self) -> Iterator[Batch]:
+    def test_batches(self) -> Iterator[PhotographBatch]:
         return map(self._batch, self._source.part("test"))
 
-    def _batch(self, pixels: Pixels) -> Batch:
-        return Batch(*pixels, torch.tensor(self._source.fingerprint))
+    def _batch(self, pixels: Pixels) -> PhotographBatch:
+        return PhotographBatch(*pixels, torch.tensor(self._source.fingerprint))

@@ -30,7 +30,7 @@ class Operation(NamedTuple):
     state: int
 
 
-class Table(NamedTuple):
+class CellTable(NamedTuple):
     """A cell. State 0 is the current input, 1 the previous one, 2 and on what the steps give."""
 
     steps: tuple[tuple[Operation, Operation], ...]
@@ -39,11 +39,11 @@ class Table(NamedTuple):
     """Of the operations on states 0 and 1; the others have 1."""
 
 
-def table(*steps: str, concat: range, stride: int) -> Table:
+def table(*steps: str, concat: range, stride: int) -> CellTable:
     """The table of steps such as `sep5(0) + sep3(1)`."""
     found = [re.findall(r"(sep|avg|max|id)(\d?)\((\d)\)", step) for step in steps]
     pairs = [[Operation(kind, int(k or 1), int(state)) for kind, k, state in f] for f in found]
-    return Table(tuple((left, right) for left, right in pairs), tuple(concat), stride)
+    return CellTable(tuple((left, right) for left, right in pairs), tuple(concat), stride)
 
 
 # fmt: off
@@ -203,21 +203,23 @@ def pool(kind: str, x: Map, kernel: int, stride: int) -> Out:
     return F.avg_pool2d(x, kernel, stride, before, behind, count_include_pad=False)
 
 
-class Shape(NamedTuple):
+class MapShape(NamedTuple):
     """Of a map: its channels, and how often its sides were halved."""
 
     channels: int
     halvings: int
 
 
-class Cell(nn.Module):
+class NasnetCell(nn.Module):
     """A table's cell of so many filters. Inputs and output are activated: whatever reads the
     output of a cell would begin with a ReLU.
 
     Without a ``previous`` shape the current input is the previous one too, as it is.
     """
 
-    def __init__(self, table: Table, filters: int, current: Shape, previous: Shape | None) -> None:
+    def __init__(
+        self, table: CellTable, filters: int, current: MapShape, previous: MapShape | None
+    ) -> None:
         super().__init__()
         self.table = table
         self.current = Projection(current.channels, filters)
@@ -237,7 +239,7 @@ class Cell(nn.Module):
                 self.separable[name] = Separable(
                     widths[operation.state], filters, operation.kernel, stride
                 )
-        self.shape = Shape(
+        self.shape = MapShape(
             filters * len(table.concat), current.halvings + (1 if table.stride == 2 else 0)
         )
 
@@ -341,13 +343,13 @@ class NASNet(nn.Module):
         self.stem_norm = ReplicaNorm(stem_filters)
         start(self.stem.weight, 9 * stem_filters)
         self.cells = nn.ModuleList()
-        shapes: list[Shape | None] = [None, Shape(stem_filters, 0)]
+        shapes: list[MapShape | None] = [None, MapShape(stem_filters, 0)]
         if not large:
             shapes[0] = shapes[1]
         for kind, wide in plan:
             previous, current = shapes[-2:]
             assert current is not None
-            cell = Cell(kind, wide, current, previous)
+            cell = NasnetCell(kind, wide, current, previous)
             self.cells.append(cell)
             shapes.append(cell.shape)
         self.auxiliary_after = len(plan) - cells - 2

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +17,8 @@ from torch.nn import functional as F
 from nos_repro.data.corpora import UNKNOWN, Corpus, find_corpus
 from nos_repro.errors import DataError
 from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
-from nos_repro.tasks.recurrence import State, Weights, lstm
+from nos_repro.tasks.metrics import LOSS, PERPLEXITY, Metric, perplexity
+from nos_repro.tasks.recurrence import LstmState, Weights, lstm
 from nos_repro.tasks.registry import register_task
 from nos_repro.tasks.softmax import cross_entropy
 
@@ -182,8 +182,7 @@ class PtbLstm(Task):
     """
 
     Settings: ClassVar[type[Any]] = PtbLstmSettings
-    metric: ClassVar[str] = "perplexity"
-    direction: ClassVar[Literal["max", "min"]] = "min"
+    measures: ClassVar[tuple[Metric, ...]] = (PERPLEXITY, LOSS)
     hidden: Tensor
     cell: Tensor
     vocabulary: Tensor
@@ -193,7 +192,6 @@ class PtbLstm(Task):
     ) -> None:
         super().__init__(settings, make_optimizer)
         words, size = settings.words, settings.hidden
-        self.chance = float(words)
         self.embedding = nn.Parameter(torch.empty(words, settings.embedding).uniform_(-0.1, 0.1))
         self.layer = Weights(settings.embedding, size)
         self.projection = nn.Linear(size, settings.embedding, bias=False)
@@ -203,11 +201,15 @@ class PtbLstm(Task):
         self.register_buffer("vocabulary", torch.tensor(0))
         self.register_load_state_dict_post_hook(_forget_what_was_seen)  # type: ignore[no-untyped-call]
         self._seen = False
-        self._reading: State | None = None
+        self._reading: LstmState | None = None
 
     @classmethod
     def make_data(cls, settings: PtbLstmSettings, *, data_dir: Path, seed: int) -> TaskData:
         return CorpusData(settings, data_dir=data_dir, seed=seed)
+
+    @classmethod
+    def chance(cls, settings: PtbLstmSettings) -> float:
+        return float(settings.words)
 
     @classmethod
     def code(cls, settings: PtbLstmSettings) -> tuple[str, ...]:
@@ -218,7 +220,7 @@ class PtbLstm(Task):
         goes_on = self._kept(1, settings.state_reset) & ~batch.fresh
         loss, state = self._read(
             batch,
-            State(*(torch.where(goes_on, value, 0.0) for value in (self.hidden, self.cell))),
+            LstmState(*(torch.where(goes_on, value, 0.0) for value in (self.hidden, self.cell))),
             self._mask(settings.embedding, settings.input_dropout),
             self._mask(settings.hidden, settings.state_dropout),
             self._mask(settings.hidden, settings.output_dropout),
@@ -232,8 +234,8 @@ class PtbLstm(Task):
         """Of segments in their order: each goes on with the state that the last one left."""
         with torch.no_grad():
             zero = self.embedding.new_zeros(batch.words.shape[1], self.settings.hidden)
-            before = self._reading or State(zero, zero)
-            state = State(*(torch.where(batch.fresh, zero, value) for value in before))
+            before = self._reading or LstmState(zero, zero)
+            state = LstmState(*(torch.where(batch.fresh, zero, value) for value in before))
             loss, self._reading = self._read(batch, state)
         return {"loss": loss, "count": torch.tensor(batch.words[1:].numel())}
 
@@ -253,7 +255,7 @@ class PtbLstm(Task):
         draw = torch.Generator().manual_seed(seed)
         read = [corpus.end, *(numbers.get(word, unknown) for word in text.split())]
         zero = self.embedding.new_zeros(1, self.settings.hidden)
-        state, written = State(zero, zero), []
+        state, written = LstmState(zero, zero), []
         for _ in range(count):
             inputs = F.embedding(torch.tensor(read, device=device)[:, None], self.embedding)
             outputs, state = lstm(inputs, state, self.layer)
@@ -271,16 +273,16 @@ class PtbLstm(Task):
     def metrics(sums: dict[str, float]) -> dict[str, float]:
         """Mean loss in nats, and perplexity, both per word, `<eos>` counted."""
         loss = sums["loss"] / sums["count"]
-        return {"loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf}
+        return {"loss": loss, "perplexity": perplexity(loss)}
 
     def _read(
         self,
         segment: Segment,
-        state: State,
+        state: LstmState,
         input_mask: Tensor | None = None,
         state_mask: Tensor | None = None,
         output_mask: Tensor | None = None,
-    ) -> tuple[Float[Tensor, ""], State]:
+    ) -> tuple[Float[Tensor, ""], LstmState]:
         """The sum of the segment's losses, and the state behind it."""
         if not self._seen:  # once for each state that was loaded: a look waits for the device
             self._agree(int(segment.vocabulary))

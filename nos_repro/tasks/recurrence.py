@@ -22,7 +22,7 @@ _sigmoid_backward = torch.ops.aten.sigmoid_backward
 _tanh_backward = torch.ops.aten.tanh_backward
 
 
-class State(NamedTuple):
+class LstmState(NamedTuple):
     """What a layer carries from step to step."""
 
     hidden: Float[Tensor, "batch hidden"]
@@ -48,10 +48,10 @@ class Weights(nn.Module):
 
 def plain(
     inputs: Float[Tensor, "time batch inputs"],
-    state: State,
+    state: LstmState,
     weights: Weights,
     mask: Float[Tensor, "batch hidden"] | None = None,
-) -> tuple[Float[Tensor, "time batch hidden"], State]:
+) -> tuple[Float[Tensor, "time batch hidden"], LstmState]:
     """The specification: step by step, the hidden state times ``mask`` wherever it is fed back.
 
     What the layer hands on, upwards and to the next segment, is not masked.
@@ -65,22 +65,22 @@ def plain(
         cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
         hidden = o.sigmoid() * cell.tanh()
         outputs.append(hidden)
-    return torch.stack(outputs), State(hidden, cell)
+    return torch.stack(outputs), LstmState(hidden, cell)
 
 
 def lstm(
     inputs: Float[Tensor, "time batch inputs"],
-    state: State,
+    state: LstmState,
     weights: Weights,
     mask: Float[Tensor, "batch hidden"] | None = None,
-) -> tuple[Float[Tensor, "time batch hidden"], State]:
+) -> tuple[Float[Tensor, "time batch hidden"], LstmState]:
     """As `plain`. No gradient goes through the states: backpropagation is truncated there."""
     hidden, cell = state.hidden.detach(), state.cell.detach()
     if mask is not None:
         outputs, hidden, cell = _Masked.apply(
             inputs, hidden, cell, weights.input, weights.hidden, weights.bias, mask
         )
-        return outputs, State(hidden, cell)
+        return outputs, LstmState(hidden, cell)
     flat = [weights.input, weights.hidden, weights.bias, torch.zeros_like(weights.bias)]
     with warnings.catch_warnings():
         # cuDNN would have the weights in one piece; it puts them together at each call
@@ -89,7 +89,7 @@ def lstm(
         outputs, hidden, cell = torch.lstm(
             inputs, (hidden[None], cell[None]), flat, True, 1, 0.0, grad, False, False
         )
-    return outputs, State(hidden[0].detach(), cell[0].detach())
+    return outputs, LstmState(hidden[0].detach(), cell[0].detach())
 
 
 class _Masked(torch.autograd.Function):

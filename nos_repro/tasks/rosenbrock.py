@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
+from nos_repro.tasks.metrics import LOSS, Metric
 from nos_repro.tasks.registry import register_task
 
 
@@ -60,8 +61,8 @@ class Rosenbrock(Task):
     """
 
     Settings: ClassVar[type[Any]] = RosenbrockSettings
-    metric: ClassVar[str] = "loss"
-    direction: ClassVar[Literal["max", "min"]] = "min"
+    measures: ClassVar[tuple[Metric, ...]] = (LOSS,)
+    label: ClassVar[str] = "Rosenbrock's function"
 
     def __init__(
         self, settings: RosenbrockSettings, make_optimizer: OptimizerMaker | None = None
@@ -69,11 +70,15 @@ class Rosenbrock(Task):
         super().__init__(settings, make_optimizer)
         x, y = (torch.tensor(value, dtype=torch.float64) for value in settings.start)
         self.x, self.y = nn.Parameter(x), nn.Parameter(y)
-        self.chance = float(self().detach())
 
     @classmethod
     def make_data(cls, settings: RosenbrockSettings, *, data_dir: Path, seed: int) -> TaskData:
         return RosenbrockData(settings.steps_per_epoch)
+
+    @classmethod
+    def chance(cls, settings: RosenbrockSettings) -> float:
+        """The value at the start."""
+        return float(cls(settings)().detach())
 
     def forward(self) -> Float[Tensor, ""]:
         return (1 - self.x) ** 2 + 100 * (self.y - self.x**2) ** 2

@@ -71,6 +71,7 @@ class WideResNet(ImageTask):
     """
 
     Settings: ClassVar[type[Any]] = WideResNetSettings
+    label: ClassVar[str] = "WRN-{depth}-{width}"
 
     def make_model(self, classes: int, size: int) -> nn.Module:
         settings = self.settings

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from nos_repro.experiments.columns import STATE
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.trial import Trial
 from nos_repro.search.log import Event
 from nos_repro.search.state import Tally
-from nos_repro.tasks import find_task
-from nos_repro.tracking.place import Place
+from nos_repro.tasks.metrics import find_metric
+from nos_repro.tracking.study_role import StudyRole
 
 EPOCH, GLOBAL_STEP = "epoch", "global_step"
 """What a trial's charts stand on: W&B's own step counts messages, from attempt to attempt."""
@@ -44,7 +45,7 @@ def group_of(name: str, scale: str) -> str:
     return f"{name}/{scale}"
 
 
-def trial_config(study: Study, trial: Trial, place: Place) -> dict[str, Any]:
+def trial_config(study: Study, trial: Trial, place: StudyRole) -> dict[str, Any]:
     """A run's config: the trial's settings, and what else W&B may group by, all at the top."""
     return {
         **trial.to_json(),
@@ -63,14 +64,14 @@ def trial_point(point: dict[str, float]) -> dict[str, float]:
 
 def curve_metrics(study: Study) -> list[str]:
     """What of every point of its curves a study is judged by: the task's metric, and the loss."""
-    metric = find_task(study.task["name"]).metric
+    metric = find_metric(study.task["name"]).name
     parts = ("val", "test") if _tests(study) else ("val",)
     return list(dict.fromkeys([*(f"{part}_{metric}" for part in parts), "train_loss"]))
 
 
 def columns(study: Study) -> list[str]:
     """The columns of the study that come from records, and the usual ones."""
-    named = [name for name in study.columns if name != "optimizer_state"]
+    named = [name for name in study.columns if name != STATE]
     usual = [name for name in COLUMNS if _tests(study) or "_test" not in name]
     return list(dict.fromkeys([*named, *usual]))
 

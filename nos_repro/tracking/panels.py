@@ -26,7 +26,7 @@ from nos_repro.tracking.metrics import (
     curve_metrics,
     group_of,
 )
-from nos_repro.tracking.place import REPEAT, deciding_phase, first_phase
+from nos_repro.tracking.study_role import REPEAT, deciding_phase, first_phase
 
 import_wandb()  # first, for its error reports: wandb-workspaces loads it too
 
@@ -36,7 +36,7 @@ expr: Any = import_module("wandb_workspaces.expr")
 
 
 @dataclass(frozen=True)
-class View:
+class WorkspaceView:
     """What is shown of the runs that ``filters`` hold for, in sections of panels by name."""
 
     title: str
@@ -47,7 +47,7 @@ class View:
     sections: dict[str, list[Any]]
 
 
-def study_views(study: Study) -> list[View]:
+def study_views(study: Study) -> list[WorkspaceView]:
     """The trials that make the numbers, and the sweep that chose their rates, if that is another
     phase."""
     numbers = {
@@ -68,7 +68,9 @@ def study_views(study: Study) -> list[View]:
     ]
 
 
-def _view(study: Study, name: str, phase: str, says: str, sections: dict[str, list[Any]]) -> View:
+def _view(
+    study: Study, name: str, phase: str, says: str, sections: dict[str, list[Any]]
+) -> WorkspaceView:
     group = group_of(study.study, study.scale)
     shown = expr.And(
         expr.Metric("Group") == group,
@@ -77,7 +79,7 @@ def _view(study: Study, name: str, phase: str, says: str, sections: dict[str, li
     )
     settings = [f"config:{key}.value" for key in ("row", "lr", "weight_decay", "seed")]
     said = [f"summary:{name}" for name in (STATUS, *columns(study))]
-    return View(f"{group} {name}".strip(), says, shown, [*settings, *said], sections)
+    return WorkspaceView(f"{group} {name}".strip(), says, shown, [*settings, *said], sections)
 
 
 def _band(study: Study) -> str:
@@ -143,7 +145,7 @@ def _sensitivity(study: Study) -> list[Any]:
     ]
 
 
-def search_views(search: Search) -> list[View]:
+def search_views(search: Search) -> list[WorkspaceView]:
     """The one run of a search: its rewards, its controller, its children."""
     group = group_of(search.search, search.scale)
     x = wr.Metric(SAMPLES)
@@ -171,4 +173,4 @@ def search_views(search: Search) -> list[View]:
     }
     says = "A point a sample that has its reward; every child is a row of the table."
     said = [f"summary:{name}" for name in ("reward_best", BEST_RULE, SAMPLES)]
-    return [View(group, says, expr.And(expr.Metric("Group") == group), said, sections)]
+    return [WorkspaceView(group, says, expr.And(expr.Metric("Group") == group), said, sections)]

@@ -17,7 +17,7 @@ from typing import Any
 
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
-from nos_repro.experiments.tracker import Curve
+from nos_repro.experiments.tracker import CurveLines
 from nos_repro.experiments.trial import Trial
 from nos_repro.tracking.connection import Mode, close_run, open_run, read_told, write_told
 from nos_repro.tracking.metrics import (
@@ -29,7 +29,7 @@ from nos_repro.tracking.metrics import (
     trial_point,
     trial_summary,
 )
-from nos_repro.tracking.place import Place, place_of
+from nos_repro.tracking.study_role import StudyRole, role_of
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class WandbRuns:
         return open_run(self.mode, self.folder, lambda: self._named(trial), _prepare)
 
     def _named(self, trial: Trial) -> dict[str, Any]:
-        place = place_of(self.study, trial)
+        place = role_of(self.study, trial)
         return {
             "id": self.run_id(trial),
             "name": trial.label(),
@@ -82,7 +82,7 @@ def _prepare(run: Any) -> None:
     run.summary[STATUS] = "training"
 
 
-def tags(trial: Trial, place: Place) -> list[str]:
+def tags(trial: Trial, place: StudyRole) -> list[str]:
     """Rows, optimizer and schedule, each once, as far as W&B takes them."""
     words = (*place.rows, trial.optimizer, trial.schedule)
     return list(dict.fromkeys(word[:TAG_CHARACTERS] for word in words))
@@ -97,7 +97,7 @@ class FollowedTrial:
     told: int
     failed: bool = False
 
-    def tell(self, curve: Curve) -> None:
+    def tell(self, curve: CurveLines) -> None:
         if self.run is None:
             return
         try:

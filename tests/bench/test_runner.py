@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from nos_repro.bench import runner
-from nos_repro.bench.runner import Ratio, Row, interleave, register_benchmark, run_benchmarks
+from nos_repro.bench.runner import (
+    Measurement,
+    Ratio,
+    interleave,
+    register_benchmark,
+    run_benchmarks,
+)
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.files import StoreError
 
@@ -44,17 +50,19 @@ def test_a_ratio_of_unequal_rounds_is_refused() -> None:
 
 # fmt: off
 BUDGETS = [
-    (Row("time",  Ratio.of([0.8]), at_most=0.8),  True,  "<= 0.8: met"),
-    (Row("time",  Ratio.of([0.9]), at_most=0.8),  False, "<= 0.8: MISSED"),
-    (Row("speed", Ratio.of([3.1]), at_least=3.0), True,  ">= 3: met"),
-    (Row("speed", Ratio.of([2.9]), at_least=3.0), False, ">= 3: MISSED"),
-    (Row("info",  Ratio.of([1.0])),               None,  "-"),
+    (Measurement("time",  Ratio.of([0.8]), at_most=0.8),  True,  "<= 0.8: met"),
+    (Measurement("time",  Ratio.of([0.9]), at_most=0.8),  False, "<= 0.8: MISSED"),
+    (Measurement("speed", Ratio.of([3.1]), at_least=3.0), True,  ">= 3: met"),
+    (Measurement("speed", Ratio.of([2.9]), at_least=3.0), False, ">= 3: MISSED"),
+    (Measurement("info",  Ratio.of([1.0])),               None,  "-"),
 ]
 # fmt: on
 
 
 @pytest.mark.parametrize(("row", "met", "budget"), BUDGETS)
-def test_a_missed_budget_is_shown_as_missed(row: Row, met: bool | None, budget: str) -> None:
+def test_a_missed_budget_is_shown_as_missed(
+    row: Measurement, met: bool | None, budget: str
+) -> None:
     assert (row.met, row.budget) == (met, budget)
 
 
@@ -63,8 +71,11 @@ def test_a_run_stores_rows_with_provenance_and_reports_a_missed_budget(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     @register_benchmark("honest")
-    def honest() -> list[Row]:
-        return [Row("fast enough", Ratio.of([0.5]), at_most=1), Row("slow", Ratio.of([2.0]), 1)]
+    def honest() -> list[Measurement]:
+        return [
+            Measurement("fast enough", Ratio.of([0.5]), at_most=1),
+            Measurement("slow", Ratio.of([2.0]), 1),
+        ]
 
     assert run_benchmarks([], tmp_path) == 1
     printed = capsys.readouterr().out

@@ -15,8 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
-from nos_repro.data.imagenet import Batch, ImageSet, eval_batches, find_images, train_batches
-from nos_repro.data.places import data_folder
+from nos_repro.data.imagenet import (
+    ImageTree,
+    LabelledPixels,
+    eval_batches,
+    find_images,
+    train_batches,
+)
+from nos_repro.data.paths import data_folder
 from nos_repro.data.workers import in_order
 from nos_repro.errors import DataError
 
@@ -43,22 +49,22 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def images(root: Path) -> ImageSet:
+def images(root: Path) -> ImageTree:
     return find_images("tiny", root.parent).train
 
 
-def epoch(images: ImageSet, **changes: int) -> list[Batch]:
+def epoch(images: ImageTree, **changes: int) -> list[LabelledPixels]:
     settings = {"size": SIZE, "batch_size": BATCH, "seed": 5, "epoch": 2, **changes}
     return list(train_batches(images, **settings))
 
 
-def same(ours: list[Batch], theirs: list[Batch]) -> bool:
+def same(ours: list[LabelledPixels], theirs: list[LabelledPixels]) -> bool:
     return len(ours) == len(theirs) and all(
         torch.equal(x, y) and torch.equal(i, j) for (x, i), (y, j) in zip(ours, theirs, strict=True)
     )
 
 
-def test_an_epoch_is_whole_batches_of_different_images(images: ImageSet) -> None:
+def test_an_epoch_is_whole_batches_of_different_images(images: ImageTree) -> None:
     """Without jitter or crop to speak of, an image's brightness tells which one it is."""
     batches = list(train_batches(images, size=SIZE, batch_size=BATCH, seed=0, epoch=0, jitter={}))
     assert [tuple(x.shape) for x, _ in batches] == [(BATCH, 3, SIZE, SIZE)] * (IMAGES // BATCH)
@@ -69,7 +75,7 @@ def test_an_epoch_is_whole_batches_of_different_images(images: ImageSet) -> None
     assert torch.cat([labels for _, labels in batches]).tolist() == (which % 3).tolist()
 
 
-def test_who_resumes_inside_an_epoch_sees_exactly_what_was_left(images: ImageSet) -> None:
+def test_who_resumes_inside_an_epoch_sees_exactly_what_was_left(images: ImageTree) -> None:
     whole = epoch(images)
     for start in range(len(whole) + 1):
         assert same(epoch(images, start=start), whole[start:])
@@ -77,11 +83,11 @@ def test_who_resumes_inside_an_epoch_sees_exactly_what_was_left(images: ImageSet
 
 @pytest.mark.parametrize("start", [0, 3])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers_change_no_bit(images: ImageSet, workers: int, start: int) -> None:
+def test_workers_change_no_bit(images: ImageTree, workers: int, start: int) -> None:
     assert same(epoch(images, start=start, workers=workers), epoch(images, start=start))
 
 
-def test_threads_change_no_bit(images: ImageSet) -> None:
+def test_threads_change_no_bit(images: ImageTree) -> None:
     threads = torch.get_num_threads()
     first = epoch(images, size=200)
     torch.set_num_threads(4 if threads != 4 else 2)
@@ -92,7 +98,7 @@ def test_threads_change_no_bit(images: ImageSet) -> None:
 
 
 @pytest.mark.parametrize("world", [2, 4])
-def test_processes_that_share_a_batch_have_it_together(images: ImageSet, world: int) -> None:
+def test_processes_that_share_a_batch_have_it_together(images: ImageTree, world: int) -> None:
     shares = [epoch(images, rank=rank, world=world, start=1) for rank in range(world)]
     together = [
         (torch.cat([x for x, _ in parts]), torch.cat([labels for _, labels in parts]))
@@ -102,7 +108,7 @@ def test_processes_that_share_a_batch_have_it_together(images: ImageSet, world: 
 
 
 def test_a_large_batch_is_the_work_of_several(
-    images: ImageSet, monkeypatch: pytest.MonkeyPatch
+    images: ImageTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = epoch(images, batch_size=17)
     monkeypatch.setattr("nos_repro.data.imagenet.PIECE", 5)
@@ -110,7 +116,7 @@ def test_a_large_batch_is_the_work_of_several(
     assert same(epoch(images, batch_size=17, workers=2), whole)
 
 
-def test_seeds_and_epochs_differ_in_order_and_in_views(images: ImageSet) -> None:
+def test_seeds_and_epochs_differ_in_order_and_in_views(images: ImageTree) -> None:
     first = epoch(images)
     for changes in ({"seed": 6}, {"epoch": 3}):
         other = epoch(images, **changes)
@@ -125,7 +131,7 @@ def test_an_evaluation_shows_every_image_once_in_order(root: Path) -> None:
     assert same(list(eval_batches(val, size=SIZE, batch_size=4, workers=2)), batches)
 
 
-def test_the_trials_own_random_numbers_are_not_touched(images: ImageSet) -> None:
+def test_the_trials_own_random_numbers_are_not_touched(images: ImageTree) -> None:
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()
     epoch(images, workers=1)
     assert torch.equal(before[0], torch.get_rng_state())
@@ -258,7 +264,7 @@ def test_the_real_images_are_all_read(name: str, part: str, classes: int, count:
     images = trees.train if part == "train" else trees.val
     assert (len(trees.classes), len(images)) == (classes, count)
     assert images.labels.bincount().tolist() == [count // classes] * classes
-    some = ImageSet(images.folder, images.names[::25], images.labels[::25])
+    some = ImageTree(images.folder, images.names[::25], images.labels[::25])
     seen = torch.cat([x for x, _ in eval_batches(some, size=64, batch_size=50)])
     assert 90 < seen.float().mean() < 135
     assert seen.float().std((1, 2, 3)).min() > 3

@@ -13,7 +13,7 @@ from torchtext.datasets import PennTreebank
 
 from nos_repro.data import corpora, ptb
 from nos_repro.data.corpora import Corpus, Lines, Texts, find_corpus, number
-from nos_repro.data.places import data_folder
+from nos_repro.data.paths import data_folder
 from nos_repro.data.ptb import read_ptb
 from nos_repro.errors import ConfigError, DataError
 

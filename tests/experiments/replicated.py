@@ -28,6 +28,7 @@ from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.training import Stopped
 from nos_repro.experiments.trial import Training, Trial
 from nos_repro.tasks.base import OptimizerMaker, Task, TaskData
+from nos_repro.tasks.metrics import LOSS
 
 NAME = "tests.experiments.replicated"
 STEPS, HELD_OUT = 3, 40
@@ -76,12 +77,10 @@ def _examples(count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 class Regression(Task):
     Settings = Settings
-    metric = "loss"
-    direction = "min"
+    measures = (LOSS,)
 
     def __init__(self, settings: Settings, make_optimizer: OptimizerMaker | None = None) -> None:
         super().__init__(settings, make_optimizer)
-        self.chance = 1.0
         self.model = nn.Sequential(
             nn.Linear(5, settings.width),
             *([nn.BatchNorm1d(settings.width)] if settings.batch_norm else []),
@@ -91,6 +90,10 @@ class Regression(Task):
             nn.Tanh(),
             nn.Linear(settings.width, 1),
         ).double()
+
+    @classmethod
+    def chance(cls, settings: Settings) -> float:
+        return 1.0
 
     @classmethod
     def make_data(cls, settings: Settings, *, data_dir: Path, seed: int) -> TaskData:

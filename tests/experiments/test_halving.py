@@ -5,7 +5,7 @@ import random
 import pytest
 
 from nos_repro.experiments.halving import (
-    Place,
+    RungResult,
     Standing,
     places,
     stages,
@@ -48,11 +48,11 @@ def test_the_best_half_goes_on_each_with_its_best_point():
         }
     )
     assert now == {
-        "a": Standing((1,), 4, 1, Place(2, 3, 5, 3)),
-        "b": Standing((), 4, 0, Place(2, 4, 5, 3)),
-        "c": Standing((0,), 4, 0, Place(2, 1, 5, 3)),
-        "d": Standing((0,), 4, 0, Place(2, 2, 5, 3)),
-        "e": Standing((), 4, 0, Place(2, 5, 5, 3)),
+        "a": Standing((1,), 4, 1, RungResult(2, 3, 5, 3)),
+        "b": Standing((), 4, 0, RungResult(2, 4, 5, 3)),
+        "c": Standing((0,), 4, 0, RungResult(2, 1, 5, 3)),
+        "d": Standing((0,), 4, 0, RungResult(2, 2, 5, 3)),
+        "e": Standing((), 4, 0, RungResult(2, 5, 5, 3)),
     }
 
 
@@ -66,9 +66,9 @@ def test_a_rung_waits_for_the_last_trial_and_later_curves_do_not_change_it():
     assert rung_of(late)["b"].until == 4, "c is still on the way"
     late["c"] = [curve(20, 25, 40, 35)]
     now = rung_of(late)
-    assert now["c"] == Standing((0,), 8, 0, Place(4, 1, 2, 1))
-    assert now["b"] == Standing((), 8, 0, Place(4, 2, 2, 1))
-    assert now["a"].place == Place(2, 3, 3, 2)
+    assert now["c"] == Standing((0,), 8, 0, RungResult(4, 1, 2, 1))
+    assert now["b"] == Standing((), 8, 0, RungResult(4, 2, 2, 1))
+    assert now["a"].place == RungResult(2, 3, 3, 2)
 
 
 def test_equal_rows_rank_in_the_studys_order_and_equal_points_in_the_grids():
@@ -87,15 +87,15 @@ def test_a_divergence_ranks_last_and_never_goes_on():
             "one point left": [curve(status="diverged"), curve(1, 1)],
         }
     )
-    assert now["one point left"] == Standing((1,), 4, 1, Place(2, 1, 3, 1))
+    assert now["one point left"] == Standing((1,), 4, 1, RungResult(2, 1, 3, 1))
     assert now["diverged"].points == now["failed"].points == ()
 
 
 def test_a_trial_that_diverges_after_a_rung_was_well_at_it():
     rows = {"a": [curve(50, 60, 61, status="diverged")], "b": [curve(10, 20)]}
     now = rung_of(rows)
-    assert now["a"] == Standing((), 8, 0, Place(4, 1, 1, 0)), "at epoch 4 nobody is left"
-    assert now["b"].place == Place(2, 2, 2, 1)
+    assert now["a"] == Standing((), 8, 0, RungResult(4, 1, 1, 0)), "at epoch 4 nobody is left"
+    assert now["b"].place == RungResult(2, 2, 2, 1)
 
 
 def test_a_minimised_metric_ranks_the_least_first():
@@ -129,8 +129,8 @@ def test_the_epochs_of_a_whole_race_are_counted_by_hand():
 
 def test_the_reason_names_the_rung_at_which_a_point_was_stopped():
     names = ["lr=1", "lr=2"]
-    out_first = Standing((), 4, 1, Place(2, 9, 12, 6))
-    out_later = Standing((), 8, 1, Place(4, 5, 6, 3))
+    out_first = Standing((), 4, 1, RungResult(2, 9, 12, 6))
+    out_later = Standing((), 8, 1, RungResult(4, 5, 6, 3))
     rank = "stopped at epoch 2: rank 9 of 12, 6 went on"
     assert why_out(TWO_RUNGS, out_first, 0, names) == (2, rank)
     assert why_out(TWO_RUNGS, out_first, 1, names) == (2, rank)

@@ -173,6 +173,26 @@ def test_a_scale_or_a_row_that_is_not_there_lists_the_choice(write):
         load_study(write(), rows=["PowerSign*"])
 
 
+def test_a_scale_of_any_name_is_one_line(write):
+    scales = {"medium": {"training": {"epochs": 5}}, "smoke": None, 7: {}}
+    assert load_study(write(scales=scales), scale="medium").training.epochs == 5
+    assert load_study(write(scales=scales), scale="smoke").scale == "smoke"
+    assert load_study(write(scales=scales), scale="7").scale == "7"
+    with pytest.raises(ConfigError, match=r"unknown scale 'medum'\n  did you mean 'medium'.*smoke"):
+        load_study(write(scales=scales), scale="medum")
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "a-b", "", "é", "a b"])
+def test_a_scale_is_a_word_that_a_folder_and_a_page_can_have(write, name):
+    with pytest.raises(ConfigError, match="must be letters, digits and _"):
+        load_study(write(scales={name: {}}), scale=name)
+
+
+def test_a_file_without_scales_says_how_one_looks(write):
+    with pytest.raises(ConfigError, match=r"add one, e.g. scales: \{paper: \{\}\}"):
+        load_study(write(scales={}))
+
+
 def test_a_study_that_halves_its_rows_is_never_cut_to_some_of_them(write):
     path = write(halving={"rungs": [1]})
     assert load_study(path).halving.rungs == [1]

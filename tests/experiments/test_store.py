@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from nos_repro.experiments.claim import Heartbeat, read_claim
 from nos_repro.experiments.files import StoreError, remove_scratch, write_atomically
+from nos_repro.experiments.heartbeat import Heartbeat, read_lease
 from nos_repro.experiments.store import Store
 from tests.experiments.helpers import digits_trial, write_record
 
@@ -132,11 +132,11 @@ def test_a_claim_of_a_live_process_is_respected_and_of_a_dead_one_taken_over(tmp
     (tmp_path / "claim.json").write_text(json.dumps({**values, "pid": 2**22 + 1}))
     heartbeat = Heartbeat(tmp_path)
     assert heartbeat.take()
-    claim = read_claim(tmp_path)
+    claim = read_lease(tmp_path)
     assert claim is not None
     assert claim.ours
     heartbeat.release()
-    assert read_claim(tmp_path) is None
+    assert read_lease(tmp_path) is None
 
 
 def test_a_claim_of_another_host_dies_with_its_heartbeat(tmp_path):
@@ -152,20 +152,20 @@ def test_a_claim_of_another_host_dies_with_its_heartbeat(tmp_path):
 
 
 def test_a_claim_stays_fresh_while_a_step_or_an_evaluation_takes_its_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("nos_repro.experiments.claim.BEAT_SECONDS", 0.001)
+    monkeypatch.setattr("nos_repro.experiments.heartbeat.BEAT_SECONDS", 0.001)
     heartbeat = Heartbeat(tmp_path, steps=9)
     assert heartbeat.take()
     heartbeat.beat(7, {"val_accuracy": 50.0})
-    first = read_claim(tmp_path)
+    first = read_lease(tmp_path)
     deadline = time.monotonic() + 60
-    while (claim := read_claim(tmp_path)) == first or claim.step != 7:
+    while (claim := read_lease(tmp_path)) == first or claim.step != 7:
         assert time.monotonic() < deadline
     assert (claim.steps, claim.latest) == (9, {"val_accuracy": 50.0})
     heartbeat.release()
 
 
 def test_a_claim_that_another_process_took_over_is_left_to_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("nos_repro.experiments.claim.BEAT_SECONDS", 1e6)
+    monkeypatch.setattr("nos_repro.experiments.heartbeat.BEAT_SECONDS", 1e6)
     heartbeat = Heartbeat(tmp_path)
     assert heartbeat.take()
     values = json.loads((tmp_path / "claim.json").read_text())

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from nos_repro.experiments.claim import read_claim
+from nos_repro.experiments.heartbeat import read_lease
 from tests.conftest import ROOT
 from tests.launch.study import TINY
 
@@ -166,7 +166,7 @@ def training(results: Path) -> list[int]:
     """The processes that train a trial now and have saved its state at least once."""
     found = []
     for folder in trials(results).glob("*"):
-        claim = read_claim(folder)
+        claim = read_lease(folder)
         if claim is not None and claim.step > 0 and (folder / "checkpoint.pt").exists():
             found.append(claim.pid)
     return found
@@ -200,12 +200,12 @@ class Witness:
     def _watch(self) -> None:
         while not self._end.wait(0.2):
             for folder in trials(self.results).glob("*"):
-                claim = read_claim(folder)
+                claim = read_lease(folder)
                 if claim is None:
                     continue
                 before = self.held.setdefault(folder.name, [])
                 alive = [pid for pid in before if pid != claim.pid and _lives(pid)]
-                if alive and read_claim(folder) == claim:
+                if alive and read_lease(folder) == claim:
                     self.twice.append(f"{folder.name}: {claim.pid} while {alive} live")
                 if claim.pid not in before:
                     before.append(claim.pid)

@@ -16,9 +16,9 @@ from nos_repro.launch.dry_run import dry_run
 from nos_repro.launch.local import InProcess, LocalWorkers
 from nos_repro.launch.run import run_study
 from nos_repro.launch.verify import agrees
-from nos_repro.report.figures import draw
-from nos_repro.report.status import study_status
-from nos_repro.report.table import study_table
+from nos_repro.report.study.figures import draw
+from nos_repro.report.study.status import study_status
+from nos_repro.report.study.table import study_table
 from tests.experiments.helpers import digits_study, filled
 
 HERE = Conditions(Path("unused"))

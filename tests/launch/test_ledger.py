@@ -10,7 +10,7 @@ import pytest
 from nos_repro.errors import LaunchError
 from nos_repro.launch.slurm import cluster, recovery
 from nos_repro.launch.slurm.ledger import Ledger, Message
-from nos_repro.launch.slurm.places import Places
+from nos_repro.launch.slurm.throttle import Throttle
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_places_go_to_the_oldest_array_and_then_to_the_next(ledger, monkeypatch)
     monkeypatch.setattr(cluster, "throttle", lambda array, tasks: throttled.append((array, tasks)))
     first, second = queued(ledger, [["a"], ["b"], ["c"]]), queued(ledger, [["d"], ["e"]])
     first.array, second.array = "1", "2"
-    places = Places(2)
+    places = Throttle(2)
     places.give(first, 2)
     assert places.room == 0
     places.update({"1_1": "RUNNING", "1_2": "PENDING"})
@@ -211,7 +211,7 @@ def test_an_array_of_another_process_is_counted_and_told_its_share(ledger, monke
     throttled = []
     monkeypatch.setattr(cluster, "throttle", lambda array, tasks: throttled.append((array, tasks)))
     batch = queued(ledger, [["a"], ["b"], ["c"]])
-    places = Places(2)
+    places = Throttle(2)
     places.adopt(batch)
     assert places.room == 0
     places.update({"71_0": "RUNNING", "71_1": "RUNNING", "71_2": "PENDING"})

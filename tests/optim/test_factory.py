@@ -8,13 +8,13 @@ import torch
 from torch.nn import Parameter
 
 from nos_repro.errors import ConfigError, RuleError
+from nos_repro.optim import OPTIMIZERS
 from nos_repro.optim.factory import (
     check_optimizer,
     make_optimizer,
-    optimizer_names,
-    register_optimizer,
 )
 from nos_repro.optim.families import AddSign, PowerSign
+from nos_repro.optim.lookup import optimizer_names
 from nos_repro.optim.rule_optimizer import RuleOptimizer
 from nos_repro.rules.catalog import CATALOG
 
@@ -114,13 +114,70 @@ def test_a_decay_needs_total_steps() -> None:
         make_optimizer("powersign-ld", [Parameter(torch.ones(3))], lr=0.1)
 
 
-def test_a_third_party_optimizer_is_found_with_its_options() -> None:
+def test_an_optimizer_registered_by_a_script_is_found_with_its_options() -> None:
+    @OPTIMIZERS.register("test-plain")
     def plain(params: Any, *, lr: float, nudge: float = 0.0) -> torch.optim.Optimizer:
         return torch.optim.SGD(params, lr=lr + nudge)
 
-    register_optimizer("test-plain")(plain)
     assert make("test-plain", nudge=0.5).param_groups[0]["lr"] == 0.6
     with pytest.raises(ConfigError, match="weight_decay"):
         make("test-plain", weight_decay=0.1)
-    with pytest.raises(ConfigError, match="already"):
-        register_optimizer("test-plain")(plain)
+    with pytest.raises(ConfigError, match=r"'adam' of .*test_factory is already registered by nos"):
+        OPTIMIZERS.register("adam")(plain)
+
+
+def test_a_dotted_path_names_a_class_whose_keywords_are_its_options() -> None:
+    optimizer = make("torch.optim.AdamW", betas=[0.8, 0.9], weight_decay=0.25)
+    assert type(optimizer) is torch.optim.AdamW
+    assert optimizer.param_groups[0]["betas"] == (0.8, 0.9)
+    assert optimizer.param_groups[0]["weight_decay"] == 0.25
+    with pytest.raises(ConfigError, match=r"(?s)option of torch\.optim\.AdamW: 'beta'.*'betas'"):
+        check_optimizer("torch.optim.AdamW", beta=0.5)
+
+
+def test_an_optimizer_of_matrices_alone_is_not_refused_before_there_are_parameters() -> None:
+    check_optimizer("torch.optim.Muon", momentum=0.5)
+    with pytest.raises(ConfigError, match="Muon only supports 2D parameters"):
+        make("torch.optim.Muon")
+
+
+def test_what_a_dotted_path_names_must_be_an_optimizer() -> None:
+    with pytest.raises(ConfigError, match=r"optimizer: no Python module 'no_such\.module'"):
+        check_optimizer("no_such.module")
+    with pytest.raises(ConfigError, match=r"torch\.optim has neither a module nor a .* 'AdmaW'"):
+        check_optimizer("torch.optim.AdmaW")
+    with pytest.raises(
+        ConfigError, match=r"torch\.optim must define one optimizer, not 2: say which"
+    ):
+        check_optimizer("torch.optim")
+    with pytest.raises(ConfigError, match=r"(?s)math\.sqrt: .*got an unexpected .* 'lr'"):
+        check_optimizer("math.sqrt")
+    with pytest.raises(
+        ConfigError, match=r"math\.pi: expected a function \(params, \*, lr, \.\.\.\)"
+    ):
+        check_optimizer("math.pi")
+
+
+def test_names_reach_the_optimizer_that_asks_for_them_and_no_other() -> None:
+    @OPTIMIZERS.register("test-by-name")
+    def by_name(named_parameters: Any, *, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+        kinds: dict[bool, list[Parameter]] = {True: [], False: []}
+        for name, parameter in named_parameters:
+            kinds[name.endswith("bias")].append(parameter)
+        groups = [{"params": kinds[True], "weight_decay": 0.0}, {"params": kinds[False]}]
+        return torch.optim.SGD(groups, lr=lr, weight_decay=weight_decay)
+
+    model = torch.nn.Linear(2, 2)
+    made = make_optimizer("test-by-name", model.named_parameters(), lr=1.0, weight_decay=0.5)
+    assert [(g["params"], g["weight_decay"]) for g in made.param_groups] == [
+        ([model.bias], 0.0), ([model.weight], 0.5)
+    ]  # fmt: skip
+    grouped = [{"params": model.named_parameters(), "lr": 9.0}]
+    assert make_optimizer("test-by-name", grouped, lr=1.0).param_groups[0]["lr"] == 1.0
+    for name in ("adam", "powersign", "torch.optim.SGD"):
+        made = make_optimizer(name, grouped, lr=1.0)
+        assert made.param_groups[0]["lr"] == 9.0
+        assert "param_names" not in made.param_groups[0]
+        grouped = [{"params": model.named_parameters(), "lr": 9.0}]
+    with pytest.raises(ConfigError, match="needs the names of the parameters"):
+        make_optimizer("test-by-name", model.parameters(), lr=1.0)

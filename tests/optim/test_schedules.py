@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -14,11 +15,10 @@ from torch.optim.lr_scheduler import (
 )
 
 from nos_repro.errors import ConfigError
+from nos_repro.optim import SCHEDULES
 from nos_repro.optim.factory import (
     check_schedule,
     make_schedule,
-    register_schedule,
-    schedule_names,
 )
 
 T = 40
@@ -124,13 +124,13 @@ def test_without_noise_the_noisy_schedule_is_linear_cosine() -> None:
     assert quiet == pytest.approx(factors("linear_cosine", beta=0.001), abs=1e-12)
 
 
-@pytest.mark.parametrize("name", schedule_names())
+@pytest.mark.parametrize("name", SCHEDULES.names())
 def test_past_the_end_the_rate_stays(name: str) -> None:
     late = factors(name, T + 5)
     assert late[T:] == [late[T]] * 5
 
 
-@pytest.mark.parametrize("name", schedule_names())
+@pytest.mark.parametrize("name", SCHEDULES.names())
 def test_a_schedule_resumes_from_its_state(name: str) -> None:
     whole = factors(name)
     first = make_schedule(name, optimizer(1.0), total_steps=T)
@@ -194,11 +194,20 @@ def test_no_steps_are_refused() -> None:
         make_schedule("cosine", optimizer(), total_steps=0)
 
 
-def test_a_third_party_schedule_is_found_and_cannot_be_registered_twice() -> None:
-    def halves(*, total_steps: int, seed: int, at: int = 2):  # type: ignore[no-untyped-def]
+def test_a_schedule_registered_by_a_script_is_found_and_takes_the_seed_only_if_it_asks() -> None:
+    @SCHEDULES.register("test-halves")
+    def halves(*, total_steps: int, at: int = 2) -> Callable[[int], float]:
         return lambda t: 0.5 if t >= at else 1.0
 
-    register_schedule("test-halves")(halves)
     assert factors("test-halves", 4, at=3) == [1, 1, 1, 0.5]
-    with pytest.raises(ConfigError, match="already"):
-        register_schedule("test-halves")(halves)
+    with pytest.raises(ConfigError, match="already registered"):
+        SCHEDULES.register("cosine")(halves)
+
+
+def test_a_schedule_that_asks_for_more_is_refused_when_it_is_found() -> None:
+    @SCHEDULES.register("test-greedy")
+    def greedy(optimizer: object, *, total_steps: int) -> Callable[[int], float]:
+        return lambda t: 1.0
+
+    with pytest.raises(ConfigError, match=r"missing 1 required .*: 'optimizer'"):
+        check_schedule("test-greedy")

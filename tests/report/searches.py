@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.experiments.files import json_line
-from nos_repro.report.search_history import History, read_history
+from nos_repro.report.search.history import History, read_history
 from nos_repro.rules.rule import Rule
 from nos_repro.search.settings import Search, load_search
 

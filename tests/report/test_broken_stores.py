@@ -15,8 +15,8 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
-from nos_repro.report.table import study_table
-from nos_repro.report.write import figures, tables
+from nos_repro.report.study.files import figures, tables
+from nos_repro.report.study.table import study_table
 from tests.report.records import accuracy, filled_store
 
 FILE = {

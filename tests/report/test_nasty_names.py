@@ -10,12 +10,12 @@ from nos_repro.experiments.schema import Figure, Row, Selection, Study
 from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.trial import Trial
 from nos_repro.report.layout import LATEX
-from nos_repro.report.status import study_status
-from nos_repro.report.table import study_table
-from nos_repro.report.verdict import judge_study
-from nos_repro.report.verdict_table import verdict_table
-from nos_repro.report.why import explain, why_text
-from nos_repro.report.write import figures, tables
+from nos_repro.report.study.files import figures, tables
+from nos_repro.report.study.status import study_status
+from nos_repro.report.study.table import study_table
+from nos_repro.report.study.verdict import judge_study
+from nos_repro.report.study.verdict_table import verdict_table
+from nos_repro.report.study.why import explain, why_text
 from tests.experiments.helpers import digits_study
 from tests.report.records import accuracy, filled_store
 

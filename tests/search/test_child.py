@@ -16,6 +16,7 @@ from nos_repro.optim.factory import make_optimizer
 from nos_repro.search import child as child_module
 from nos_repro.search.child import PAPER_RATES, Child, Evaluation, best_rate, evaluate, reward_of
 from nos_repro.tasks import find_task
+from nos_repro.tasks.metrics import ACCURACY, PERPLEXITY
 from tests.search.helpers import tiny_child
 
 CONDITIONS = Conditions(Path("unused"), device="cpu")
@@ -139,19 +140,16 @@ def test_asked_to_stop_it_stops_between_two_steps():
 
 def test_the_best_rate_is_the_smaller_of_two_equals_and_of_the_right_direction():
     sweep = [(0.01, 50.0), (0.1, 50.0), (1.0, None)]
-    assert best_rate(sweep, "max") == 0.01
-    assert best_rate([(0.01, 9.0), (0.1, 2.0)], "min") == 0.1
-    assert best_rate([(0.01, None)], "max") is None
+    assert best_rate(sweep, ACCURACY) == 0.01
+    assert best_rate([(0.01, 9.0), (0.1, 2.0)], PERPLEXITY) == 0.1
+    assert best_rate([(0.01, None)], ACCURACY) is None
 
 
 def test_a_metric_that_is_to_be_small_gives_the_larger_reward_the_smaller_it_is():
-    class Perplexity:
-        metric, direction = "perplexity", "min"
-
-    rewards = [reward_of(Perplexity, {"val_perplexity": x}) for x in (1.0, 10.0, 1e6)]
+    rewards = [reward_of(PERPLEXITY, {"val_perplexity": x}) for x in (1.0, 10.0, 1e6)]
     assert rewards == sorted(rewards, reverse=True)
     assert all(0 < reward <= 1 for reward in rewards)
-    assert reward_of(Perplexity, {"val_perplexity": math.inf}) is None
+    assert reward_of(PERPLEXITY, {"val_perplexity": math.inf}) is None
 
 
 def test_the_test_images_are_measured_only_when_asked_for():

@@ -8,7 +8,7 @@ import pytest
 
 from nos_repro.errors import ConfigError, LaunchError
 from nos_repro.experiments.build import Conditions
-from nos_repro.experiments.claim import STALE_SECONDS
+from nos_repro.experiments.heartbeat import STALE_SECONDS
 from nos_repro.experiments.load import task_section
 from nos_repro.launch.base import Report
 from nos_repro.launch.local import InProcess, LocalWorkers

@@ -20,9 +20,9 @@ from nos_repro.experiments.load import load_study
 from nos_repro.launch.local import LocalWorkers
 from nos_repro.search.hall import best_rules
 from nos_repro.search.log import Log
-from nos_repro.search.named import read_named
 from nos_repro.search.run import confirm, run_search, train_refused
 from nos_repro.search.settings import load_search
+from nos_repro.search.side_runs import read_side_runs
 from tests.conftest import ROOT
 from tests.search.helpers import Instant, loop, tiny_search
 
@@ -156,7 +156,7 @@ def searched(tmp_path_factory):
 
 def test_baselines_the_best_and_the_refused_are_trained_beside_the_search(searched):
     search, results = searched
-    named = read_named(results / "search" / "smoke")
+    named = read_side_runs(results / "search" / "smoke")
     of = {purpose: [n for n, _ in named if n.purpose == purpose] for purpose in
           ("baseline", "confirm", "refused")}  # fmt: skip
     assert {n.name for n in of["baseline"]} == set(search.baselines)
@@ -169,11 +169,11 @@ def test_baselines_the_best_and_the_refused_are_trained_beside_the_search(search
 
 def test_what_was_trained_beside_the_search_is_not_trained_again(searched):
     search, results = searched
-    before = read_named(results / "search" / "smoke")
+    before = read_side_runs(results / "search" / "smoke")
     launcher = Instant()
     confirm(search, results, launcher, Conditions(results))
     assert launcher.trained == []
-    assert read_named(results / "search" / "smoke") == before
+    assert read_side_runs(results / "search" / "smoke") == before
 
 
 def test_the_best_rules_are_the_log_s(searched):

@@ -9,7 +9,7 @@ import torch
 from nos_repro.data import images as registry
 from nos_repro.data.images import ImageSet, Labelled, register_dataset
 from nos_repro.errors import ConfigError
-from nos_repro.tasks.classification import Batch, ImageData, ImageSettings, ImageTask
+from nos_repro.tasks.classification import ImageBatch, ImageData, ImageSettings, ImageTask
 from nos_repro.tasks.convnet import ConvNet, ConvNetSettings
 
 TRAIN, TEST = 1000, 600
@@ -37,7 +37,7 @@ def data(seed: int = 0, **settings: object) -> ImageData:
     return ImageData(ImageSettings(**settings), data_dir=Path("unused"), seed=seed)
 
 
-def numbers(batches: Iterator[Batch]) -> list[int]:
+def numbers(batches: Iterator[ImageBatch]) -> list[int]:
     return [
         int(image[0, 0, 0]) * 256 + int(image[1, 0, 0]) for images, _ in batches for image in images
     ]

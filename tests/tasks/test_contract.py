@@ -66,11 +66,9 @@ every_task = pytest.mark.parametrize("name", list_tasks())
 
 
 @every_task
-def test_a_task_names_its_metric_direction_and_chance(name: str, tmp_path: Path) -> None:
-    task, data = build(name, tmp_path)
-    assert task.direction in ("max", "min")
-    assert task.metric in score(task, data)
-    assert task.chance == pytest.approx(float(task.chance))
+def test_a_label_names_settings_that_there_are(name: str) -> None:
+    cls, settings = small(name)
+    assert "{" not in cls.label.format(**dataclasses.asdict(settings))
 
 
 @every_task
@@ -86,7 +84,8 @@ def test_settings_are_a_structured_config_that_round_trips(name: str) -> None:
 @every_task
 def test_an_untrained_model_knows_nothing(name: str, tmp_path: Path) -> None:
     task, data = build(name, tmp_path)
-    assert score(task, data)[task.metric] == pytest.approx(task.chance, abs=12)
+    level = task.chance(task.settings)
+    assert score(task, data)[task.measures[0].name] == pytest.approx(level, abs=12)
 
 
 @every_task
@@ -132,11 +131,13 @@ def test_the_loss_falls_within_a_few_steps_bit_for_bit_alike(name: str, tmp_path
 
 
 @every_task
-def test_sums_of_parts_make_the_metrics_of_the_whole(name: str, tmp_path: Path) -> None:
+def test_sums_of_parts_make_the_metrics_that_the_task_declares(name: str, tmp_path: Path) -> None:
     task, data = build(name, tmp_path)
     task.eval()
     sums = [task.evaluation_sums(batch) for batch in data.test_batches()]
     assert all("count" in part and not part[key].requires_grad for part in sums for key in part)
+    whole = task.metrics({key: sum(float(part[key]) for part in sums) for key in sums[0]})
+    assert {metric.name for metric in task.measures} <= whole.keys()
 
 
 @every_task

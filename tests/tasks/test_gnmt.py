@@ -14,7 +14,7 @@ from torch import nn
 from nos_repro.data.translation import Encoded, Sentences
 from nos_repro.errors import ConfigError, DataError
 from nos_repro.experiments.trial import Training, Trial
-from nos_repro.tasks.gnmt import GNMT, Batch, GNMTSettings, _by_length
+from nos_repro.tasks.gnmt import GNMT, GNMTSettings, SentenceBatch, _by_length
 from nos_repro.tasks.gnmt_model import Attention, Dropout, Encoder, Memory, Network
 from tests.tasks.resuming import stopped_and_whole
 
@@ -155,7 +155,9 @@ def test_label_smoothing_is_torchs_and_in_training_alone() -> None:
     task = GNMT(GNMTSettings(**TINY, label_smoothing=0.1, dropout=0.0))
     plain = GNMT(GNMTSettings(**TINY, dropout=0.0))
     plain.load_state_dict(task.state_dict())
-    batch = Batch(sources(), torch.tensor([[2, 9, 3], [2, 3, 0], [2, 8, 3]]), torch.tensor(1))
+    batch = SentenceBatch(
+        sources(), torch.tensor([[2, 9, 3], [2, 3, 0], [2, 8, 3]]), torch.tensor(1)
+    )
     logits, wanted = task(batch.source, batch.target)
     log_p = logits.log_softmax(1)
     smoothed = -(0.9 * log_p.gather(1, wanted[:, None])[:, 0] + 0.1 * log_p.mean(dim=1)).mean()
@@ -167,7 +169,9 @@ def test_label_smoothing_is_torchs_and_in_training_alone() -> None:
 
 def test_bfloat16_keeps_float32_weights_and_loss() -> None:
     task = GNMT(GNMTSettings(**TINY, precision="bf16"))
-    batch = Batch(sources(), torch.tensor([[2, 9, 3], [2, 3, 0], [2, 8, 3]]), torch.tensor(1))
+    batch = SentenceBatch(
+        sources(), torch.tensor([[2, 9, 3], [2, 3, 0], [2, 8, 3]]), torch.tensor(1)
+    )
     loss = task.training_step(batch)
     loss.backward()
     assert loss.dtype == torch.float32
@@ -275,7 +279,7 @@ def test_the_shares_of_a_batch_have_the_batchs_loss_and_gradient_in_the_mean(
     data = GNMT.make_data(settings, data_dir=tmp_path, seed=3)
     task = GNMT(settings).double()
 
-    def gradient(batch: Batch) -> torch.Tensor:
+    def gradient(batch: SentenceBatch) -> torch.Tensor:
         task.zero_grad()
         task.training_step(batch).backward()
         return torch.cat([p.grad.flatten() for p in task.parameters() if p.grad is not None])

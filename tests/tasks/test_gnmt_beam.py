@@ -8,8 +8,8 @@ from torch import Tensor
 
 from nos_repro.bench.gnmt_decoding import search_plainly
 from nos_repro.data.wordpieces import BEGIN, END, PAD
-from nos_repro.tasks.gnmt_beam import Search, _top, beam_search
-from nos_repro.tasks.gnmt_model import Decoded, Memory, Network, State
+from nos_repro.tasks.gnmt_beam import BeamOptions, _top, beam_search
+from nos_repro.tasks.gnmt_model import Decoded, DecoderState, Memory, Network
 
 
 def network(vocabulary: int, seed: int = 0, width: int = 6) -> Network:
@@ -19,7 +19,7 @@ def network(vocabulary: int, seed: int = 0, width: int = 6) -> Network:
     return net.eval()
 
 
-class Short(Search):
+class Short(BeamOptions):
     """Translations of at most 4 pieces, so that all can be listed."""
 
     def limits(self, source_lengths: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def greedy(net: Network, source: Tensor, limit: int) -> list[int]:
 
 
 @torch.no_grad()
-def score(net: Network, source: Tensor, pieces: list[int], search: Search) -> float:
+def score(net: Network, source: Tensor, pieces: list[int], search: BeamOptions) -> float:
     """Equation 14 of Wu et al., of one translation, by teacher forcing."""
     decoded = net.decode(torch.tensor([[BEGIN, *pieces[:-1]]]), net.encode(source))
     log_p = net.classifier(decoded.hidden[:, 0]).log_softmax(dim=1)
@@ -70,7 +70,7 @@ def score(net: Network, source: Tensor, pieces: list[int], search: Search) -> fl
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_beam_of_1_is_greedy(seed: int) -> None:
-    net, source, search = network(12, seed), sources(12, 9, seed), Search(beam=1)
+    net, source, search = network(12, seed), sources(12, 9, seed), BeamOptions(beam=1)
     found, _ = beam_search(net, source, search)
     for row, sentence in zip(found, source, strict=True):
         one = trimmed(sentence[None])
@@ -103,9 +103,9 @@ def test_a_beam_as_wide_as_all_translations_finds_the_best(
 @pytest.mark.parametrize("seed", range(3))
 def test_a_batch_is_translated_as_its_sentences_are_one_by_one(beam: int, seed: int) -> None:
     net, source = network(12, seed), sources(12, 12, seed)
-    together, scores = beam_search(net, source, Search(beam=beam))
+    together, scores = beam_search(net, source, BeamOptions(beam=beam))
     for row, total, sentence in zip(together, scores, source, strict=True):
-        alone, own = beam_search(net, trimmed(sentence[None]), Search(beam=beam))
+        alone, own = beam_search(net, trimmed(sentence[None]), BeamOptions(beam=beam))
         assert until_end(row) == until_end(alone[0])
         assert float(total) == pytest.approx(float(own[0]), abs=1e-5)
 
@@ -115,7 +115,7 @@ def test_a_batch_is_translated_as_its_sentences_are_one_by_one(beam: int, seed: 
 def test_the_search_is_that_of_one_hypothesis_after_another(
     beam: int, penalties: tuple[float, float]
 ) -> None:
-    net, source, search = network(12, beam), sources(12, 8, beam), Search(beam, *penalties)
+    net, source, search = network(12, beam), sources(12, 8, beam), BeamOptions(beam, *penalties)
     found, _ = beam_search(net, source, search)
     for row, sentence in zip(found, source, strict=True):
         assert until_end(row) == search_plainly(net, trimmed(sentence[None]), search)
@@ -124,7 +124,7 @@ def test_the_search_is_that_of_one_hypothesis_after_another(
 @pytest.mark.parametrize("seed", range(3))
 def test_the_score_is_that_of_the_translation(seed: int) -> None:
     """What is summed along the way, re-ordered with the beams, is what teacher forcing says."""
-    net, source, search = network(12, seed), sources(12, 12, seed), Search(4, 0.6, 0.3)
+    net, source, search = network(12, seed), sources(12, 12, seed), BeamOptions(4, 0.6, 0.3)
     found, scores = beam_search(net, source, search)
     for row, total, sentence in zip(found, scores, source, strict=True):
         expected = score(net, trimmed(sentence[None]), until_end(row), search)
@@ -139,7 +139,7 @@ class Counting(Network):
         self.vocabulary = vocabulary
         self.classifier = torch.nn.Identity()
 
-    def decode(self, pieces: Tensor, memory: Memory, state: State | None = None) -> Decoded:
+    def decode(self, pieces: Tensor, memory: Memory, state: DecoderState | None = None) -> Decoded:
         rows = len(pieces)
         following = torch.where(pieces[:, 0] < 4, 4, pieces[:, 0] + 1)
         following[following == self.vocabulary] = END
@@ -154,12 +154,12 @@ class Counting(Network):
 @pytest.mark.parametrize("beam", [1, 2, 5])
 def test_unlikely_short_translations_do_not_end_the_search_for_a_likely_long_one(beam: int) -> None:
     """One ends at every step: a search that only counted them would stop after as many steps."""
-    found, _ = beam_search(Counting(16), sources(12, 3), Search(beam=beam))
+    found, _ = beam_search(Counting(16), sources(12, 3), BeamOptions(beam=beam))
     assert [until_end(row) for row in found] == [[*range(4, 16), END]] * 3
 
 
 def test_a_model_that_never_ends_is_cut_at_its_limit() -> None:
-    net, source, search = network(12), sources(12, 5), Search(beam=3)
+    net, source, search = network(12), sources(12, 5), BeamOptions(beam=3)
     net.classifier.bias.data[END] = -1e9
     found, scores = beam_search(net, source, search)
     limits = search.limits((source != PAD).sum(dim=1)).tolist()

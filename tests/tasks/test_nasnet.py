@@ -21,7 +21,7 @@ from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.trial import Training, Trial
 from nos_repro.optim.factory import make_optimizer, make_schedule
 from nos_repro.tasks.nasnet import NASNetSettings, NASNetTask
-from nos_repro.tasks.nasnet_data import Batch
+from nos_repro.tasks.nasnet_data import PhotographBatch
 from tests.conftest import ROOT
 from tests.experiments import replicated
 from tests.tasks.resuming import stopped_and_whole
@@ -42,11 +42,11 @@ def tiny(**changes: Any) -> NASNetTask:
     return NASNetTask(NASNetSettings(**{**TINY, **changes}))
 
 
-def batch(images: int = 16, classes: int = 10, size: int = 32) -> Batch:
+def batch(images: int = 16, classes: int = 10, size: int = 32) -> PhotographBatch:
     generator = torch.Generator().manual_seed(3)
     pixels = torch.randint(0, 256, (images, 3, size, size), generator=generator)
     labels = torch.randint(0, classes, (images,), generator=generator)
-    return Batch(pixels.to(torch.uint8), labels, torch.tensor(7))
+    return PhotographBatch(pixels.to(torch.uint8), labels, torch.tensor(7))
 
 
 def few_photographs(folder: Path, classes: tuple[str, ...] = ("cat", "dog")) -> Path:
@@ -147,7 +147,7 @@ def test_weight_decay_leaves_norms_and_biases_alone() -> None:
         torch.testing.assert_close(p, before[name] * (0.95 if shrinks else 1.0), msg=name)
 
 
-def gradients(task: NASNetTask, given: Batch) -> tuple[Tensor, list[Tensor]]:
+def gradients(task: NASNetTask, given: PhotographBatch) -> tuple[Tensor, list[Tensor]]:
     task.zero_grad()
     loss = task.training_step(given)
     loss.backward()
@@ -163,7 +163,9 @@ def test_replicas_one_after_the_other_are_the_mean_of_replicas_by_themselves() -
     for part in range(4):
         one = tiny(**settings, batch_size=4, replicas=1).double()
         own = slice(4 * part, 4 * part + 4)
-        value, parts = gradients(one, Batch(given.images[own], given.labels[own], given.classes))
+        value, parts = gradients(
+            one, PhotographBatch(given.images[own], given.labels[own], given.classes)
+        )
         losses.append(value)
         alone.append(parts)
         means.append(one.model.stem_norm.mean)

@@ -14,11 +14,11 @@ from nos_repro.tasks.depthwise import depthwise
 from nos_repro.tasks.nasnet_model import (
     NORMAL,
     REDUCTION,
-    Cell,
+    MapShape,
     NASNet,
+    NasnetCell,
     Operation,
     ReplicaNorm,
-    Shape,
     decayed,
     norms,
     pool,
@@ -130,8 +130,8 @@ def test_the_cells_read_as_the_paper_draws_them() -> None:
     assert NORMAL.steps[0] == (Operation("sep", 5, 0), Operation("sep", 3, 1))
     assert REDUCTION.steps[3] == (Operation("id", 1, 3), Operation("avg", 3, 2))
     for cell, channels, halvings in ((NORMAL, 6 * 8, 0), (REDUCTION, 4 * 8, 1)):
-        built = Cell(cell, 8, Shape(12, 0), Shape(12, 0))
-        assert built.shape == Shape(channels, halvings)
+        built = NasnetCell(cell, 8, MapShape(12, 0), MapShape(12, 0))
+        assert built.shape == MapShape(channels, halvings)
         x = torch.rand(2, 12, 10, 10)
         assert built(x, x).shape == (2, channels, 10 >> halvings, 10 >> halvings)
 

@@ -19,7 +19,7 @@ from nos_repro.errors import ConfigError, DataError
 from nos_repro.experiments.trial import Training, Trial
 from nos_repro.tasks import ptb_lstm
 from nos_repro.tasks.ptb_lstm import CorpusData, PtbLstm, PtbLstmSettings, Segment
-from nos_repro.tasks.recurrence import State, plain
+from nos_repro.tasks.recurrence import LstmState, plain
 from tests.tasks.resuming import stopped_and_whole
 
 TRAIN, VAL, TEST = 510, 90, 110
@@ -88,12 +88,14 @@ def test_a_uniform_model_loses_the_logarithm_of_the_vocabulary() -> None:
     torch.nn.init.zeros_(model.embedding)
     loss = model.training_step(next(data().train_batches(0)))
     assert loss.item() / SMALL["time_steps"] == pytest.approx(math.log(21))
-    assert perplexity(model, data().val_batches()) == pytest.approx(21) == model.chance
+    assert (
+        perplexity(model, data().val_batches()) == pytest.approx(21) == model.chance(model.settings)
+    )
 
 
 def by_hand(
-    model: PtbLstm, segment: Segment, state: State, masks: dict[int, Tensor]
-) -> tuple[Tensor, State]:
+    model: PtbLstm, segment: Segment, state: LstmState, masks: dict[int, Tensor]
+) -> tuple[Tensor, LstmState]:
     """The loss of a segment from the definition; `masks` are those of input, state and output."""
     x = model.embedding[segment.words[:-1]] * masks[0]
     outputs, state = plain(x, state, model.layer, masks[1])
@@ -120,7 +122,7 @@ def test_steps_are_the_definition_forth_and_back(kind: str) -> None:
     """Two models, one by hand, over four segments: the masks are drawn in the documented order."""
     chosen = DROPOUTS[kind]
     model = task(**chosen).double()
-    state = State(model.hidden.clone(), model.cell.clone())
+    state = LstmState(model.hidden.clone(), model.cell.clone())
     rates = [chosen[f"{place}_dropout"] for place in ("input", "state", "output")]
     for step, segment in enumerate(itertools.islice(walk(data(**chosen)), 4)):
         torch.manual_seed(step)
@@ -137,12 +139,12 @@ def test_steps_are_the_definition_forth_and_back(kind: str) -> None:
             else torch.ones(4, size).double()
             for place, (size, rate) in enumerate(zip(sizes, rates, strict=True))
         }
-        start = State(*(value.detach() * goes_on for value in state))
+        start = LstmState(*(value.detach() * goes_on for value in state))
         expected, state = by_hand(model, segment, start, masks)
         theirs = torch.autograd.grad(expected, list(model.parameters()))
         torch.testing.assert_close(loss, expected)
         torch.testing.assert_close(list(ours), list(theirs))
-        torch.testing.assert_close(State(model.hidden, model.cell), State(*state))
+        torch.testing.assert_close(LstmState(model.hidden, model.cell), LstmState(*state))
 
 
 def test_a_mask_is_one_for_all_steps_of_a_text_and_another_for_each(
@@ -254,7 +256,9 @@ def test_at_temperature_0_the_likeliest_word_comes_next_and_never_unknown() -> N
     number = {word: n for n, word in enumerate(corpus.words)}
     read = [number[word] for word in ("<eos>", "a", "<unk>", "c", *written)]
     zero = torch.zeros(1, 12).double()
-    outputs, _ = plain(model.embedding[torch.tensor(read)[:, None]], State(zero, zero), model.layer)
+    outputs, _ = plain(
+        model.embedding[torch.tensor(read)[:, None]], LstmState(zero, zero), model.layer
+    )
     logits = model.projection(outputs[:, 0]) @ model.embedding.t() + model.bias
     assert [number[word] for word in written] == logits[3:-1, 1:].argmax(dim=1).add(1).tolist()
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nos_repro.tasks.recurrence import State, Weights, lstm, plain
+from nos_repro.tasks.recurrence import LstmState, Weights, lstm, plain
 
 STEPS, BATCH, INPUTS, HIDDEN = 7, 5, 3, 4
 
@@ -19,15 +19,15 @@ def draw(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
-def state() -> State:
-    return State(draw(BATCH, HIDDEN), draw(BATCH, HIDDEN))
+def state() -> LstmState:
+    return LstmState(draw(BATCH, HIDDEN), draw(BATCH, HIDDEN))
 
 
 def mask() -> Tensor:
     return (torch.rand(BATCH, HIDDEN) < 0.7).double() / 0.7
 
 
-def gradients(function, inputs, start, weights, dropped) -> tuple[list[Tensor], State]:
+def gradients(function, inputs, start, weights, dropped) -> tuple[list[Tensor], LstmState]:
     """Outputs and gradients of a loss in which every output counts differently."""
     inputs = inputs.clone().requires_grad_()
     outputs, last = function(inputs, start, weights, dropped)
@@ -50,7 +50,7 @@ def test_the_fast_layer_is_the_plain_cell_forth_and_back(weights: Weights, maske
 def test_single_precision_agrees_as_far_as_it_goes(masked: bool) -> None:
     torch.manual_seed(1)
     weights, inputs = Weights(24, 40), torch.randn(35, 6, 24)
-    start = State(torch.randn(6, 40), torch.randn(6, 40))
+    start = LstmState(torch.randn(6, 40), torch.randn(6, 40))
     dropped = (torch.rand(6, 40) < 0.8) / 0.8 if masked else None
     ours, _ = gradients(lstm, inputs, start, weights, dropped)
     theirs, _ = gradients(plain, inputs, start, weights, dropped)
@@ -77,7 +77,7 @@ class Layer(nn.Module):
         super().__init__()
         self.weights = weights
 
-    def forward(self, inputs: Tensor, start: State, dropped: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, start: LstmState, dropped: Tensor) -> Tensor:
         return lstm(inputs, start, self.weights, dropped)[0]
 
 

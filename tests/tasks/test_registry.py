@@ -37,7 +37,7 @@ def test_a_third_partys_module_needs_to_hold_one_task(package: Path) -> None:
     (package / "valley_package" / "valley.py").write_text(PLUGIN)
     task = find_task("valley_package.valley")
     assert task.__name__ == "Valley"
-    assert task(task.Settings()).chance == 409
+    assert task.chance(task.Settings()) == 409
 
 
 def test_a_module_without_a_task_is_an_error(package: Path) -> None:

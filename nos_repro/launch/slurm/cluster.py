@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nos_repro.errors import LaunchError
-from nos_repro.launch.base import Ending
-from nos_repro.launch.slurm.ledger import Batch, Message
+from nos_repro.launch.base import JobEnding
+from nos_repro.launch.slurm.ledger import JobArray, Message
 
 COMMAND_SECONDS = 60
 TAIL_LINES = 12
@@ -51,7 +51,7 @@ HINTS = {
 class Kind:
     """How a job that ended without a word is judged."""
 
-    outcome: Ending
+    outcome: JobEnding
     words: str
 
 
@@ -73,7 +73,7 @@ OURS = {"FAILED", "COMPLETED", "OUT_OF_MEMORY", "TIMEOUT"}
 """States of a job whose own doing it may be that it ended before its first line."""
 
 
-def states(batches: Iterable[Batch]) -> dict[str, str] | None:
+def states(batches: Iterable[JobArray]) -> dict[str, str] | None:
     """SLURM's state of every pack of these batches that it still knows; None: no answer.
 
     By number and name: numbers begin anew where a cluster is set up anew.

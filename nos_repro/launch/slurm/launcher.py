@@ -17,9 +17,9 @@ from nos_repro.errors import LaunchError
 from nos_repro.launch.base import J, Report
 from nos_repro.launch.settings import LauncherSettings
 from nos_repro.launch.slurm import cluster, recovery
-from nos_repro.launch.slurm.ledger import Batch, Ledger, Message, Queued
-from nos_repro.launch.slurm.places import Places
+from nos_repro.launch.slurm.ledger import JobArray, Ledger, Message, Queued
 from nos_repro.launch.slurm.submission import RefusedError, submit
+from nos_repro.launch.slurm.throttle import Throttle
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Slurm(Generic[J]):
         self._buffer: list[J] = []
         self._queued: dict[str, tuple[J, Queued]] = {}
         self._suspects: set[str] = set()
-        self._places = Places(settings.array_parallelism)
+        self._places = Throttle(settings.array_parallelism)
         self._tried = self._surveyed = self._ever_begun = False
         self._poll_at = self._submit_at = self._prune_at = self._remind_at = 0.0
         self._refusals = 0
@@ -185,7 +185,7 @@ class Slurm(Generic[J]):
                 self._queued[job.identity] = (job, Queued(batch, number, place))
         return True
 
-    def _refused(self, batch: Batch, error: str) -> bool:
+    def _refused(self, batch: JobArray, error: str) -> bool:
         """sbatch failed. It may have queued the batch all the same: the next flush looks for it."""
         waits = cluster.passing(error) or (cluster.at_a_limit(error) and bool(self._queued))
         if waits:
@@ -234,11 +234,11 @@ class Slurm(Generic[J]):
                 del self._queued[identity]
                 self.submit(job)
 
-    def _watched(self) -> list[Batch]:
+    def _watched(self) -> list[JobArray]:
         """The batches that something is expected of, the oldest first."""
         return list({at.batch.name: at.batch for _, at in self._queued.values()}.values())
 
-    def _poll(self, watched: Sequence[Batch]) -> None:
+    def _poll(self, watched: Sequence[JobArray]) -> None:
         """Buries the packs that SLURM does not have any more.
 
         Twice in a row: between the loss of a node, or a preemption, and the moment at which SLURM
@@ -260,7 +260,7 @@ class Slurm(Generic[J]):
                     self._bury(batch, pack, state)
         self._suspects = gone
 
-    def _bury(self, batch: Batch, pack: int, state: str) -> None:
+    def _bury(self, batch: JobArray, pack: int, state: str) -> None:
         """A pack has ended without all its reports. The job that it was at is judged by how it
         ended; those behind it were never begun and are queued anew, unless somebody cancelled the
         pack as a whole."""

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import LaunchError
-from nos_repro.experiments.claim import Heartbeat
 from nos_repro.experiments.files import write_json
-from nos_repro.launch.base import Ending
+from nos_repro.experiments.heartbeat import Heartbeat
+from nos_repro.launch.base import JobEnding
 
 REPORT = re.compile(r"(\d+)-(\d+)\.json")
 PRUNE_SECONDS = 300.0
@@ -34,13 +34,13 @@ PRUNE_SECONDS = 300.0
 class Message:
     """What a pack says of one of its jobs, or whoever buried it."""
 
-    outcome: Ending
+    outcome: JobEnding
     message: str = ""
     detail: str = ""
 
 
 @dataclass
-class Batch:
+class JobArray:
     """One submission: an array of packs, each a few jobs that run one after the other.
 
     ``array`` is SLURM's number, None until sbatch has told it. ``packs`` names the jobs by their
@@ -147,7 +147,7 @@ def _read_message(path: Path) -> Message | None:
 class Queued:
     """Where to hear of a job that is on the cluster."""
 
-    batch: Batch
+    batch: JobArray
     pack: int
     place: int
 
@@ -166,7 +166,7 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
-        self.batches: dict[str, Batch] = {}
+        self.batches: dict[str, JobArray] = {}
 
     def refresh(self) -> None:
         """Reads the batches that others have added since. Raises LaunchError for a damaged one."""
@@ -176,11 +176,11 @@ class Ledger:
                 with contextlib.suppress(OSError):  # pruned meanwhile; or NFS, which passes
                     self.batches[path.parent.name] = _read_batch(path)
 
-    def new(self, study: str, packs: Sequence[Sequence[str]]) -> Batch:
+    def new(self, study: str, packs: Sequence[Sequence[str]]) -> JobArray:
         """A batch in a folder of its own, written down, not yet submitted. Raises StoreError."""
         moment = time.strftime("%Y%m%d-%H%M%S")
         folder = self.folder / f"{study}-{moment}-{uuid.uuid4().hex[:6]}"
-        batch = Batch(
+        batch = JobArray(
             folder, [list(pack) for pack in packs], None, time.time(), socket.gethostname()
         )
         (folder / "reports").mkdir(parents=True)
@@ -189,7 +189,7 @@ class Ledger:
         return batch
 
     @property
-    def open(self) -> list[Batch]:
+    def open(self) -> list[JobArray]:
         return [batch for batch in self.batches.values() if batch.open]
 
     def queued(self) -> dict[str, Queued]:
@@ -228,13 +228,13 @@ class Ledger:
             heartbeat.release()
 
 
-def _read_batch(path: Path) -> Batch:
+def _read_batch(path: Path) -> JobArray:
     data = path.read_bytes()
     try:
         values = json.loads(data)
         packs = [[str(identity) for identity in pack] for pack in values["packs"]]
         array = None if values["array"] is None else str(values["array"])
-        return Batch(path.parent, packs, array, float(values["submitted"]), str(values["host"]))
+        return JobArray(path.parent, packs, array, float(values["submitted"]), str(values["host"]))
     except (ValueError, KeyError, TypeError) as error:
         raise LaunchError(
             f"{path}: damaged ({error}); once `squeue` shows no job named {path.parent.name},"

@@ -27,12 +27,12 @@ from typing import Any, Generic, NoReturn
 import submitit
 import torch
 
-from nos_repro.experiments.claim import STALE_SECONDS
 from nos_repro.experiments.files import StoreError, write_atomically
+from nos_repro.experiments.heartbeat import STALE_SECONDS
 from nos_repro.experiments.replicas import from_leader
 from nos_repro.launch.base import J, Report
 from nos_repro.launch.slurm.cluster import own_state
-from nos_repro.launch.slurm.ledger import Batch, Message
+from nos_repro.launch.slurm.ledger import JobArray, Message
 from nos_repro.launch.work import keep_freed_memory, run_job
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class _Run(Generic[J]):
 
     def __init__(self, pack: Pack[J]) -> None:
         self.pack = pack
-        self.batch = Batch(pack.folder, [])
+        self.batch = JobArray(pack.folder, [])
         self.together = pack.nodes * pack.processes > 1
         self.rank = int(os.environ["SLURM_PROCID"]) if self.together else 0
         self.started = time.monotonic()

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from nos_repro.errors import LaunchError
 from nos_repro.launch.slurm import cluster
-from nos_repro.launch.slurm.ledger import Batch, Ledger, Message
+from nos_repro.launch.slurm.ledger import JobArray, Ledger, Message
 
 
 def number(ledger: Ledger) -> bool:
@@ -49,7 +49,7 @@ def bury(ledger: Ledger) -> bool:
     return True
 
 
-def close(batch: Batch, packs: Iterable[int], reason: str) -> None:
+def close(batch: JobArray, packs: Iterable[int], reason: str) -> None:
     """From here on the packs are nobody's: should SLURM start one again, it leaves at once. That
     is what counts; that they are taken off the cluster as well is tried."""
     gone = list(packs)

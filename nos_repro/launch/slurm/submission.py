@@ -18,7 +18,7 @@ from nos_repro.errors import LaunchError
 from nos_repro.experiments.files import StoreError
 from nos_repro.launch.base import J
 from nos_repro.launch.settings import LauncherSettings
-from nos_repro.launch.slurm.ledger import Batch
+from nos_repro.launch.slurm.ledger import JobArray
 from nos_repro.launch.slurm.pack import SIGNALS, Pack
 
 WAIT_SECONDS = 60
@@ -34,7 +34,7 @@ class RefusedError(Exception):
 
 
 def submit(
-    batch: Batch, jobs: Sequence[Sequence[J]], settings: LauncherSettings, parallelism: int
+    batch: JobArray, jobs: Sequence[Sequence[J]], settings: LauncherSettings, parallelism: int
 ) -> None:
     """Queues the packs of a batch, ``parallelism`` at a time, and writes down its number.
 

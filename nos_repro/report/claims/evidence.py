@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from nos_repro.report.paired import Scores, compare
-from nos_repro.report.student import above, quantile
+from nos_repro.report.statistics import Scores, above, compare, quantile
 
 ClaimVerdict = Literal["holds", "does not hold", "undecided", "not run", "cannot be tested here"]
 VERDICTS: tuple[ClaimVerdict, ...] = get_args(ClaimVerdict)

@@ -9,8 +9,8 @@ from nos_repro.report.claims.evidence import ANY_SCALE, Finding
 from nos_repro.report.claims.listed import Claim, claims
 from nos_repro.report.claims.results import Results, not_run
 
-SHOWN_SCALES = ("paper", "small")
-"""At `smoke` nothing is learnt that a claim could be about: only when it is asked for."""
+LEFT_OUT = "smoke"
+"""The scale that proves only that everything runs: it is judged only when it is asked for."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ def judge_claim(claim: Claim, found: Results, scale: str | None = None) -> list[
     if not claim.test.source:
         return [claim.test.judge(found, ANY_SCALE)]
     begun = found.scales(claim.test.source)
-    wanted = (scale,) if scale is not None else SHOWN_SCALES
-    scales = [each for each in begun if each in wanted]
+    scales = [each for each in begun if (each != LEFT_OUT if scale is None else each == scale)]
     if not scales:
         return [not_run(scale or "-", f"no record of {claim.test.source}")]
     return [claim.test.judge(found, each) for each in scales]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
-from nos_repro.report.claims.evidence import ANY_SCALE, Finding
+from nos_repro.report.claims.efficiency_tests import EfficiencyTest
+from nos_repro.report.claims.evidence import Finding
 from nos_repro.report.claims.language_tests import EqualTest, TokensTest
-from nos_repro.report.claims.results import OfNoRow, Results, not_run
+from nos_repro.report.claims.results import Results
 from nos_repro.report.claims.row_tests import RowsTest
 from nos_repro.report.claims.search_tests import (
     BeatsTest,
@@ -33,21 +33,6 @@ class Test(Protocol):
     def judge(self, found: Results, scale: str) -> Finding: ...
 
 
-@dataclass(frozen=True)
-class HandedTest(OfNoRow):
-    """A comparison of search algorithms that a room downstream of this one has made."""
-
-    NAME: ClassVar[str] = "sample_efficiency"
-    ours: str
-    theirs: str
-    source = ""
-
-    def judge(self, found: Results, scale: str) -> Finding:
-        if self.NAME not in found.handed:
-            return not_run(ANY_SCALE, f"no {self.NAME} was handed to this report")
-        return found.handed[self.NAME](found.root, self.ours, self.theirs)
-
-
 # fmt: off
 KINDS: dict[str, Any] = {
     "rows":              RowsTest,      # one optimizer against another, paired over seeds
@@ -61,6 +46,6 @@ KINDS: dict[str, Any] = {
     "search_cost":       CostTest,      # hours of workers
     "tokens":            TokensTest,    # the length of a rule's string
     "equal_rules":       EqualTest,     # two texts, one rule
-    "sample_efficiency": HandedTest,    # bench: samples until a known best rule is found
+    "sample_efficiency": EfficiencyTest,    # samples until a known best rule is found
 }
 # fmt: on

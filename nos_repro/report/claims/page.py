@@ -29,9 +29,10 @@ def claims_table(judged: Sequence[Judged]) -> Table:
 def claims_text(judged: Sequence[Judged]) -> str:
     """The list for a terminal: verdict, scale and name on a line, then the rest below it."""
     lines = [TITLE, counted(judged)]
+    wide = max((len(f.scale) for each in judged for f in each.findings), default=0)
     for each in judged:
         for number, finding in enumerate(each.findings):
-            lines += ["", f"{finding.verdict.upper():<22} {finding.scale:<6} {each.claim.id}"]
+            lines += ["", f"{finding.verdict.upper():<22} {finding.scale:<{wide}} {each.claim.id}"]
             first = [each.claim.says, each.claim.place] if not number else []
             for text in (*first, finding.reason):
                 lines += textwrap.wrap(plain(text), WIDTH, initial_indent=" " * 4,

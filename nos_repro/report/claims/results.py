@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nos_repro.errors import ConfigError, unknown
+from nos_repro.experiments.layers import scales_of
 from nos_repro.experiments.load import load_study
-from nos_repro.experiments.schema import SCALES, Study
+from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, outcomes
 from nos_repro.experiments.settings_file import read_values, shipped
 from nos_repro.experiments.store import Store
 from nos_repro.report.claims.evidence import Finding
-from nos_repro.report.search_history import History, read_history
+from nos_repro.report.search.history import History, read_history
 
 Rows = dict[str, Outcome]
 
 
 @dataclass
 class Results:
-    """A results folder. ``handed`` are the tests that a room downstream of this one has.
+    """A results folder.
 
     ``files`` state the studies and searches, by their names; ``problems`` are what could not be
     read, a sentence each.
     """
 
     root: Path
-    handed: Mapping[str, Callable[..., Finding]] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=shipped)
     problems: list[str] = field(default_factory=list)
     _scales: dict[str, list[str]] = field(default_factory=dict)
@@ -36,12 +37,19 @@ class Results:
     _histories: dict[tuple[str, str], History] = field(default_factory=dict)
 
     def scales(self, name: str) -> list[str]:
-        """The scales at which there is anything of a study or search, `paper` first."""
+        """The scales of a study or search at which there is anything, in the order of its file."""
         if name not in self._scales:
-            begun = [s for s in SCALES if self._begun(self.root / name / s)]
-            known = read_values(self.files[name]).get("scales", {}) if begun else {}
-            self._scales[name] = [scale for scale in begun if scale in known]
+            folder = self.root / name
+            begun = {path.name for path in folder.glob("*") if self._begun(path)}
+            known = scales_of(read_values(self.files[name])) if begun else {}
+            self._scales[name] = [scale for scale in known if scale in begun]
         return self._scales[name]
+
+    def check_scale(self, scale: str) -> None:
+        """Raises ConfigError where none of the files has a scale of that name."""
+        known = {each for path in self.files.values() for each in scales_of(read_values(path))}
+        if scale not in known:
+            raise ConfigError(unknown("scale", scale, known))
 
     @staticmethod
     def _begun(folder: Path) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from nos_repro.experiments.columns import metric_of
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
@@ -29,9 +30,7 @@ from nos_repro.report.claims.evidence import (
     some,
 )
 from nos_repro.report.claims.results import Results, Rows, not_run
-from nos_repro.report.paired import Scores
-from nos_repro.report.table import sign_of
-from nos_repro.report.verdict import TOLERANCES, metric_of
+from nos_repro.report.statistics import Scores
 
 SPEED_TOLERANCE = 0.05
 """A share of the training."""
@@ -108,18 +107,22 @@ class RowsTest:
         return some([every([singles[one, other] for other in self.theirs]) for one in self.ours])
 
     def _bounds(self, study: Study, rows: Rows, theirs: str) -> Bounds:
-        tolerance = self.tolerance
-        if tolerance is None and self.measure == "speed":
-            tolerance = SPEED_TOLERANCE
-        if tolerance is None:
-            number = rows[theirs].number(self.column)
-            tolerance = TOLERANCES[metric_of(study, self.column)].at(number.mean if number else 0.0)
+        number = rows[theirs].number(self.column) if self.column else None
+        tolerance = self._tolerance(study, number.mean if number is not None else 0.0)
         return Bounds(self.expect, tolerance, self.margin)
+
+    def _tolerance(self, study: Study, value: float) -> float:
+        """The tolerance for a difference from ``value``."""
+        if self.tolerance is not None:
+            return self.tolerance
+        if self.measure == "speed":
+            return SPEED_TOLERANCE
+        return metric_of(study.task["name"], self.column).tolerance.at(value)
 
     def _effect(self, study: Study, rows: Rows, pair: Pair) -> Effect:
         one, other = (rows[name] for name in pair)
         bounds = self._bounds(study, rows, pair[1])
-        unit = UNITS.get(self.measure, _unit(study, self.column))
+        unit = self._unit(study)
         what = f"{pair[0]} against {pair[1]}"
         ours, theirs = self._scores(study, one, other)
         effect = paired(
@@ -146,7 +149,10 @@ class RowsTest:
 
     def _score(self, study: Study, record: Record) -> float:
         value = MEASURES[self.measure](record.column(self.column))
-        return sign_of(study.task["name"], self.column) * value
+        return metric_of(study.task["name"], self.column).sign * value
+
+    def _unit(self, study: Study) -> str:
+        return UNITS.get(self.measure) or metric_of(study.task["name"], self.column).unit
 
     def _mean(self, study: Study, rows: Rows, effects: Sequence[Effect]) -> Effect:
         """The mean over the pairs, seed by seed."""
@@ -159,7 +165,7 @@ class RowsTest:
         whole = {s: v for s, v in sums.items() if len(v) == len(effects) and None not in v}
         means = {s: math.fsum(x for x in v if x is not None) / len(v) for s, v in whole.items()}
         bounds = self._bounds(study, rows, self._pairs()[0][1])
-        unit = UNITS.get(self.measure, _unit(study, self.column))
+        unit = self._unit(study)
         what = f"mean over {len(effects)} pairs of rows"
         step = self._resolution(study) / math.sqrt(len(effects))
         zeros = dict.fromkeys(means, 0.0)
@@ -178,19 +184,15 @@ class RowsTest:
         if ours is None or theirs is None:
             return None
         measured = MEASURES[self.measure]
-        return sign_of(study.task["name"], self.column) * (measured(ours) - measured(theirs))
+        sign = metric_of(study.task["name"], self.column).sign
+        return sign * (measured(ours) - measured(theirs))
 
     def _papers_own(self, study: Study, effects: dict[Pair, Effect]) -> str | None:
         """Whether the paper's own table says what its text says."""
         given = {p: e.paper for p, e in effects.items() if e.paper is not None}
         if len(given) < len(effects) or self.which == "mean":
             return None
-        tolerance = self.tolerance if self.tolerance is not None else 0.5
-        least = -tolerance - 1e-9 if self.expect in ("level", "not worse") else self.margin
-        agree = {
-            p: v > least and (self.expect != "level" or v <= tolerance + 1e-9)
-            for p, v in given.items()
-        }
+        agree = {p: self._agrees(study, p[1], value) for p, value in given.items()}
         if self.which == "some":
             whole = any(all(agree[one, other] for other in self.theirs) for one in self.ours)
             return f"the paper's own numbers: {'so' if whole else 'not so'}"
@@ -202,6 +204,13 @@ class RowsTest:
             f"the paper's own numbers: not so in {len(against)} of {len(agree)} comparisons"
             f" ({one} against {other}: {given[one, other]:+.3g})"
         )
+
+    def _agrees(self, study: Study, theirs: str, difference: float) -> bool:
+        """Whether the ``difference`` of the paper's own numbers is the expected one."""
+        tolerance = self._tolerance(study, study.rows[theirs].paper[self.column]) + 1e-9
+        if self.expect == "level":
+            return abs(difference) <= tolerance
+        return difference > (-tolerance if self.expect == "not worse" else self.margin)
 
 
 def unfinished(outcome: Outcome) -> bool:
@@ -246,9 +255,8 @@ def speeds(study: Study, one: Outcome, other: Outcome) -> tuple[Scores, Scores]:
 
 def curve(record: Record) -> list[tuple[float, float]]:
     """The validation metric by epoch; larger is better."""
-    sign = 1.0 if record.direction == "max" else -1.0
     key = f"val_{record.metric}"
-    return [(p["epoch"], sign * p[key]) for p in record.metrics if key in p]
+    return [(p["epoch"], record.sign * p[key]) for p in record.metrics if key in p]
 
 
 def _blocked(effect: Effect, study: Study, one: Outcome, other: Outcome, *, level: bool) -> Effect:
@@ -306,8 +314,3 @@ def _cautions(rows: Rows, asked: Sequence[str]) -> list[str]:
     if stale:
         lines.append(f"stale (older code): {len(stale)} of {len(asked)} rows")
     return lines
-
-
-def _unit(study: Study, column: str) -> str:
-    metric = metric_of(study, column) if column else ""
-    return {"accuracy": "points", "bleu": "BLEU", "bleu_tokenised": "BLEU"}.get(metric, metric)

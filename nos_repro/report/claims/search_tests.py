@@ -14,13 +14,12 @@ from nos_repro.experiments.selection import Outcome
 from nos_repro.report.claims.evidence import Bounds, Effect, Finding, every, single
 from nos_repro.report.claims.ranks import predicts
 from nos_repro.report.claims.results import OfNoRow, Results, not_run
-from nos_repro.report.expressions import shares
-from nos_repro.report.paired import Comparison
-from nos_repro.report.search_confirmation import candidates, declared, versus
-from nos_repro.report.search_history import History
-from nos_repro.report.verdict import TOLERANCES
+from nos_repro.report.search.confirmation import Candidate, candidates, declared, versus
+from nos_repro.report.search.expressions import shares
+from nos_repro.report.search.history import History
+from nos_repro.report.statistics import Comparison
 from nos_repro.rules.rule import Rule
-from nos_repro.tasks import find_task
+from nos_repro.tasks.metrics import Metric
 
 QUARTERS = 4
 LEAST = 40
@@ -52,13 +51,10 @@ class BeatsTest(_SearchTest):
         missing = [name for name in self.baselines if name not in known]
         if best is None or missing:
             return not_run(scale, "not confirmed by fresh seeds yet (`search ... --confirm`)")
-        metric = find_task(history.settings["child"]["task"]["name"]).metric
-        bounds = Bounds("better", TOLERANCES[metric].size)
         effects = [
-            _compared(f"{best.name} against {name}", versus(history, best, known[name], "test"),
-                      bounds)
+            _compared(best, known[name], versus(history, best, known[name], "test"), history.metric)
             for name in self.baselines
-        ]  # fmt: skip
+        ]
         evidence = every([single(effect) for effect in effects])
         decisive = (
             evidence.strongest_against
@@ -72,7 +68,9 @@ class BeatsTest(_SearchTest):
         return Finding(scale, evidence.verdict, f"the closest: {decisive}", effects, remarks)
 
 
-def _compared(what: str, result: Comparison, bounds: Bounds) -> Effect:
+def _compared(one: Candidate, other: Candidate, result: Comparison, metric: Metric) -> Effect:
+    number, what = other.number("test"), f"{one.name} against {other.name}"
+    bounds = Bounds("better", metric.tolerance.at(number.mean if number is not None else 0.0))
     p_for = p_against = 1.0
     if result.n > 1:
         p_for, p_against = bounds.p_values(result.mean, result.error, result.n - 1)
@@ -81,7 +79,7 @@ def _compared(what: str, result: Comparison, bounds: Bounds) -> Effect:
         p_for = 1.0 if result.lost > result.other_lost else p_for
         p_against = 1.0 if result.lost < result.other_lost else p_against
     low, high = result.mean - result.half, result.mean + result.half
-    return Effect(what, result.mean, low, high, result.n, "points", p_for, p_against)
+    return Effect(what, result.mean, low, high, result.n, metric.unit, p_for, p_against)
 
 
 @dataclass(frozen=True)
@@ -221,5 +219,4 @@ def _place(outcome: Outcome, by: str) -> tuple[float, float] | None:
     if outcome.missing or outcome.chosen is None or outcome.chosen.record is None:
         return None
     record = outcome.chosen.record
-    sign = 1.0 if record.direction == "max" else -1.0
-    return record.epoch, sign * record.column_at(by, math.inf)
+    return record.epoch, record.sign * record.column_at(by, math.inf)

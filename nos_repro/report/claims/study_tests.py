@@ -9,13 +9,13 @@ from typing import Literal
 
 from scipy.special import bdtr, bdtrc
 
+from nos_repro.experiments.columns import metric_of
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.claims.evidence import ANY_SCALE, Effect, Finding, every, single
 from nos_repro.report.claims.ranks import predicts
 from nos_repro.report.claims.results import OfNoRow, Results, not_run
 from nos_repro.report.claims.row_tests import by_seed, curve, unfinished
-from nos_repro.report.optimizer_state import values_a_parameter
-from nos_repro.report.table import sign_of
+from nos_repro.report.study.optimizer_state import values_a_parameter
 
 HALF_DECADE = 0.5 + 1e-6
 
@@ -147,7 +147,7 @@ class EarlyTest(OfNoRow):
         waiting = [name for name, outcome in rows.items() if unfinished(outcome)]
         if waiting:
             return not_run(scale, f"{len(rows) - len(waiting)} of {len(rows)} rows are complete")
-        sign = sign_of(study.task["name"], self.column)
+        sign = metric_of(study.task["name"], self.column).sign
         early, late = [], []
         for outcome in rows.values():
             ends = by_seed(study, outcome, lambda record: sign * record.column(self.column))

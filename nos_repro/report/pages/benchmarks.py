@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.report.layout import Cell, Column, Table
-from nos_repro.report.origin import machines
 from nos_repro.report.pages.tables import Badge, PageCell, PageTable, page_table
+from nos_repro.report.provenance import machines
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nos_repro.report.curve import style
+from nos_repro.report.study.curve import style
 
 Trace = dict[str, Any]
 Layout = dict[str, Any]

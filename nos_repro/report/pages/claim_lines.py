@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nos_repro.report.claims.judge import Judged
 from nos_repro.report.claims.page import claim_tables
 from nos_repro.report.pages.tables import Badge, PageTable, page_table
-from nos_repro.report.places import file_of
+from nos_repro.report.paths import file_of
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nos_repro.experiments.columns import STATE, metric_of
 from nos_repro.experiments.settings_file import shipped
 from nos_repro.report.claims.evidence import VERDICTS as CLAIM_VERDICTS
-from nos_repro.report.everything import Everything, FoundStudy, threads_of
+from nos_repro.report.collection import Everything, FoundStudy, threads_of
 from nos_repro.report.pages.benchmarks import Benchmark
 from nos_repro.report.pages.claim_lines import ClaimLine
 from nos_repro.report.pages.page import Page
 from nos_repro.report.pages.sparkline import Spark, search_spark, study_spark
 from nos_repro.report.pages.tables import Badge, counts
-from nos_repro.report.places import by_name, config_words, file_of, results_words
-from nos_repro.report.search_history import History
-from nos_repro.report.table import STATE, is_complete, show, sign_of
-from nos_repro.report.verdict import VERDICTS
+from nos_repro.report.paths import by_name, config_words, file_of, results_words
+from nos_repro.report.search.history import History
+from nos_repro.report.study.table import is_complete, show
+from nos_repro.report.study.verdict import VERDICTS
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def _best(found: FoundStudy) -> tuple[str, str]:
     study = found.study
     columns = [column for column in study.columns if column != STATE]
     column = next((column for column in columns if "_test" in column), columns[0])
-    sign = sign_of(study.task["name"], column)
+    sign = metric_of(study.task["name"], column).sign
     numbers = [
         (number, row.name)
         for row in found.rows

@@ -9,7 +9,7 @@ from typing import ClassVar
 from nos_repro.report.pages.charts import Chart
 from nos_repro.report.pages.claim_lines import ClaimLine
 from nos_repro.report.pages.static_figure import Picture
-from nos_repro.report.places import results_words
+from nos_repro.report.paths import results_words
 
 
 @dataclass(frozen=True, kw_only=True)

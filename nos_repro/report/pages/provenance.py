@@ -13,8 +13,8 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.experiments.store import Store
 from nos_repro.report.pages.tables import Badge
-from nos_repro.report.places import last_parts
-from nos_repro.report.why import TrialLine, Why, explain, known_of
+from nos_repro.report.paths import last_parts
+from nos_repro.report.study.why import TrialLine, Why, explain, known_of
 
 
 @dataclass(frozen=True)

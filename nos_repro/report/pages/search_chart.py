@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nos_repro.report.pages.charts import Chart, Line, Trace, Variant, band, layout, short, shown
-from nos_repro.report.search_course import (
+from nos_repro.report.search.course import (
     BASELINE,
     BEST,
     MEAN,
@@ -17,7 +17,7 @@ from nos_repro.report.search_course import (
     moving_quantiles,
     window_of,
 )
-from nos_repro.report.search_history import History
+from nos_repro.report.search.history import History
 
 MANY = 5000
 """More dots than these are drawn by WebGL: an SVG of so many moves slowly."""

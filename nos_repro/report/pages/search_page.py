@@ -11,10 +11,10 @@ from nos_repro.report.pages.page import OwnPage, commands
 from nos_repro.report.pages.search_chart import search_chart
 from nos_repro.report.pages.static_figure import search_picture
 from nos_repro.report.pages.tables import PageTable, page_table
-from nos_repro.report.places import by_name, file_of
-from nos_repro.report.search_history import History
-from nos_repro.report.search_protocol import origin_lines
-from nos_repro.report.search_report import search_tables
+from nos_repro.report.paths import by_name, file_of
+from nos_repro.report.search.files import search_tables
+from nos_repro.report.search.history import History
+from nos_repro.report.search.protocol import origin_lines
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,11 @@ import numpy as np
 
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
-from nos_repro.report.curve import curve, drawn, ends, metric_words, style
 from nos_repro.report.pages.charts import DASHES, spans_decades
 from nos_repro.report.pages.curve_chart import metrics
-from nos_repro.report.search_course import MEAN, line_points, moving_average, window_of
-from nos_repro.report.search_history import History
+from nos_repro.report.search.course import MEAN, line_points, moving_average, window_of
+from nos_repro.report.search.history import History
+from nos_repro.report.study.curve import curve, drawn, ends, metric_words, style
 
 WIDTH, HEIGHT = 240, 72
 MOST = 60
@@ -54,7 +54,8 @@ def study_spark(study: Study, outcomes: Sequence[Outcome]) -> Spark | None:
             [math.log10(value) if log else value for value in each.mean], low, high))
         for (colour, dash), each in seen
     ]  # fmt: skip
-    return Spark(lines, f"{metric_words(names[0])}{', log scale,' if log else ''} over the epochs")
+    words = metric_words(study, names[0])
+    return Spark(lines, f"{words}{', log scale,' if log else ''} over the epochs")
 
 
 def search_spark(history: History) -> Spark | None:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
-from nos_repro.report.curve import drawn, said_in
 from nos_repro.report.layout import plain
-from nos_repro.report.origin import origin
-from nos_repro.report.search_history import History
-from nos_repro.report.search_protocol import origin_lines
+from nos_repro.report.provenance import origin
+from nos_repro.report.search.history import History
+from nos_repro.report.search.protocol import origin_lines
+from nos_repro.report.study.curve import drawn, said_in
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +36,7 @@ def study_picture(study: Study, rows: Sequence[Outcome], folder: Path) -> Pictur
         return None
 
     def draw() -> Figure | None:
-        from nos_repro.report.figures import draw
+        from nos_repro.report.study.figures import draw
 
         return draw(study, rows)
 
@@ -47,7 +47,7 @@ def study_picture(study: Study, rows: Sequence[Outcome], folder: Path) -> Pictur
 
 def search_picture(history: History) -> Picture | None:
     def draw() -> Figure | None:
-        from nos_repro.report.search_figure import figure4
+        from nos_repro.report.search.figure import figure4
 
         return figure4(history)
 
@@ -72,7 +72,7 @@ def _picture(
         figure = draw()
         if figure is None:
             return None
-        from nos_repro.report.figures import encode
+        from nos_repro.report.study.figures import encode
 
         text = encode(figure, "svg").decode()
     data = base64.b64encode(text.encode()).decode()

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
-from nos_repro.report.everything import FoundStudy
+from nos_repro.report.collection import FoundStudy
 from nos_repro.report.layout import Column, Table
-from nos_repro.report.origin import origin
 from nos_repro.report.pages.charts import Chart
 from nos_repro.report.pages.claim_lines import ClaimLine
 from nos_repro.report.pages.curve_chart import curve_chart, row_lines
@@ -19,10 +18,11 @@ from nos_repro.report.pages.static_figure import study_picture
 from nos_repro.report.pages.sweep_chart import sweep_chart
 from nos_repro.report.pages.tables import Badge, PageCell, PageTable, counts, is_number, page_table
 from nos_repro.report.pages.target_chart import target_parts
-from nos_repro.report.places import by_name, file_of
-from nos_repro.report.table import study_table
-from nos_repro.report.verdict import VERDICTS, CellVerdict
-from nos_repro.report.verdict_table import difference_words
+from nos_repro.report.paths import by_name, file_of
+from nos_repro.report.provenance import origin
+from nos_repro.report.study.table import study_table
+from nos_repro.report.study.verdict import VERDICTS, CellVerdict
+from nos_repro.report.study.verdict_table import difference_words
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,8 @@ from nos_repro.report.pages.charts import (
     shown,
     spans_decades,
 )
-from nos_repro.report.why import NOT_RUN, value_of
-from nos_repro.tasks.registry import find_task
+from nos_repro.report.study.why import NOT_RUN, value_of
+from nos_repro.tasks.metrics import find_metric
 
 HOVER = "<b>%{fullData.name}</b><br>%{text}<extra></extra>"
 # fmt: off
@@ -41,7 +41,7 @@ def sweep_chart(study: Study, outcomes: Sequence[Outcome], lines: Sequence[Line]
         data += _scores(outcome, line)
         data += _lost(outcome, line, len(outcomes))
     by = study.selection.by.replace("_", " ").replace("val", "validation")
-    metric = find_task(study.task["name"]).metric.replace("_", " ")
+    metric = find_metric(study.task["name"]).words
     lost = any(trace.get("yaxis") == "y2" for trace in data)
     heights = [y for trace in data if trace.get("yaxis") != "y2" for y in trace["y"]]
     log = spans_decades(heights)

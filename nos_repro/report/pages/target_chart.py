@@ -43,10 +43,9 @@ def target_parts(
     if sum(row.end is not None for row in rows) < LEAST:
         return None
     first = next(record for outcome in outcomes for record in outcome.counting)
-    sign = 1.0 if first.direction == "max" else -1.0
     what = f"validation {first.metric.replace('_', ' ')}"
     goals = {share: target_of(rows, share) for share in SHARES}
-    words = {share: f"what {SHARES[share]}: {sign * goals[share]:.4g}" for share in SHARES}
+    words = {share: f"what {SHARES[share]}: {first.sign * goals[share]:.4g}" for share in SHARES}
     own = {line.key: line for line in lines}
     kept = [own[str(row.number)] for row in rows]
     variants = [

@@ -111,9 +111,8 @@ def racers(outcomes: Sequence[Outcome]) -> list[Racer]:
 
 
 def _run(record: Record) -> Run:
-    sign = 1.0 if record.direction == "max" else -1.0
     key = f"val_{record.metric}"
-    points = [(p["epoch"], sign * p[key]) for p in record.thinned().metrics if key in p]
+    points = [(p["epoch"], record.sign * p[key]) for p in record.thinned().metrics if key in p]
     alive = record.status != "diverged"
     pace = record.seconds / record.epoch if record.epoch else 0.0
     return Run(points if alive else [], pace, record.status == "finished")

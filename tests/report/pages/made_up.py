@@ -9,8 +9,8 @@ from typing import Any
 from nos_repro.experiments.schema import Figure, Row, Selection, Study
 from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.trial import Training, Trial
-from nos_repro.report.everything import FoundStudy
-from nos_repro.report.verdict import judge_study
+from nos_repro.report.collection import FoundStudy
+from nos_repro.report.study.verdict import judge_study
 from tests.experiments.helpers import digits_study
 from tests.report.records import Ending, accuracy, filled_store
 

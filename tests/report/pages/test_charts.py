@@ -11,14 +11,14 @@ import pytest
 
 from nos_repro.experiments.schema import Figure, Study
 from nos_repro.experiments.selection import Outcome
-from nos_repro.report.curve import COLOURS, curve
 from nos_repro.report.pages.charts import Chart, lines_of, script_json, short, shown
 from nos_repro.report.pages.curve_chart import curve_chart, row_lines
 from nos_repro.report.pages.search_chart import search_chart
 from nos_repro.report.pages.static_figure import study_picture
 from nos_repro.report.pages.study_page import study_page
 from nos_repro.report.pages.sweep_chart import sweep_chart
-from nos_repro.report.write import write_report
+from nos_repro.report.study.curve import COLOURS, curve
+from nos_repro.report.study.files import write_report
 from tests.conftest import ROOT
 from tests.report.pages.made_up import HOSTILE, found, made_up_study
 from tests.report.records import accuracy

@@ -1,0 +1,293 @@
+"""A digest of the code that makes a trial's numbers: of what it executes, by content.
+
+From a few roots (the training loop, the task, the optimizer, the schedule, the data) the
+definitions that each one refers to are followed, in this package and, for a module of the user's
+own, in its top-level package. The digest is a hash of what these definitions say and of how they
+refer to each other. What nobody refers to does not count, and neither does any name.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from nos_repro.experiments import source, syntax
+from nos_repro.experiments.source import Module, read_module
+from nos_repro.experiments.syntax import Chain, Definition
+
+PACKAGE = __name__.partition(".")[0]
+
+ROUNDS = 4
+"""How many references away a change of who refers to whom is seen. What a definition itself says
+is in the digest however far away it is."""
+
+
+class Sources:
+    """The modules of packages, read as they are asked for.
+
+    ``folders`` maps top-level packages to their folders; others are looked for where Python would
+    import them from. ``kept``: a folder where what was read is kept for the next process.
+    """
+
+    def __init__(self, folders: dict[str, Path] | None = None, kept: Path | None = None) -> None:
+        self.folders = dict(folders or {})
+        self.kept = kept
+        self._modules: dict[str, Module | None] = {}
+
+    def module(self, name: str) -> Module | None:
+        """The module of that name; None where there is none, or no Python source of it."""
+        if name not in self._modules:
+            self._modules[name] = self._read(name)
+        return self._modules[name]
+
+    def _read(self, name: str) -> Module | None:
+        top, *rest = name.split(".")
+        folder = self._folder(top)
+        if folder is None:
+            return None
+        place = folder.joinpath(*rest)
+        for path in (place / "__init__.py", place.parent / f"{place.name}.py"):
+            if path.is_file():
+                return self._parse(name, path)
+        return Module(name) if place.is_dir() else None
+
+    def _parse(self, name: str, path: Path) -> Module:
+        text, package = path.read_bytes(), path.name == "__init__.py"
+        own = {name.partition(".")[0], PACKAGE}
+        if self.kept is None:
+            return read_module(name, text.decode(), package=package, own=own)
+        key = f"{name} {package}".encode()
+        place = self.kept / f"{hashlib.sha256(_reader() + key + text).hexdigest()[:32]}.json"
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return _module(orjson.loads(place.read_bytes()))
+        module = read_module(name, text.decode(), package=package, own=own)
+        with suppress(OSError):  # nothing depends on it but time
+            place.parent.mkdir(parents=True, exist_ok=True)
+            scratch = place.with_suffix(f".{os.getpid()}")
+            scratch.write_bytes(orjson.dumps(module))
+            scratch.replace(place)
+        return module
+
+    def _folder(self, top: str) -> Path | None:
+        if top not in self.folders:
+            if top == PACKAGE:
+                self.folders[top] = Path(__file__).parent.parent
+            else:
+                spec = importlib.util.find_spec(top)
+                places = list(spec.submodule_search_locations or ()) if spec is not None else []
+                if not places:
+                    return None
+                self.folders[top] = Path(places[0])
+        return self.folders[top]
+
+    def digest(self, roots: Iterable[str], *texts: str) -> str:
+        """Twelve hexadecimal digits for what the ``roots`` (`module:definition`, and
+        `module:TABLE[row]`) execute, and for ``texts``, such as an update rule.
+
+        Raises LookupError for a root that is not there, and SyntaxError for a module that is no
+        Python.
+        """
+        graph = _Graph(self)
+        starts = [graph.root(root) for root in roots]
+        return graph.hash(starts, texts)
+
+
+@functools.cache
+def _reader() -> bytes:
+    """What reads modules: another reader's summaries are not this one's."""
+    return Path(source.__file__).read_bytes() + Path(syntax.__file__).read_bytes()
+
+
+def _module(kept: dict[str, Any]) -> Module:
+    """A module's summary as it comes back from a file."""
+    kept["definitions"] = [*map(_definition, kept["definitions"])]
+    kept["rows"] = {name: _definition(row) for name, row in kept["rows"].items()}
+    return Module(**kept)
+
+
+def _definition(kept: dict[str, Any]) -> Definition:
+    kept["members"] = [(name, _definition(member)) for name, member in kept["members"]]
+    kept["refs"] = [tuple(chain) for chain in kept["refs"]]
+    return Definition(**kept)
+
+
+class _Node:
+    """A definition that is reached, in the module whose names it uses.
+
+    ``label``: of a class's member, which is found by its name. ``targets``: for each of its
+    references the definitions that it means, and what of it is text.
+    """
+
+    __slots__ = ("definition", "label", "module", "targets")
+
+    def __init__(self, module: Module, definition: Definition, label: str = "") -> None:
+        self.module = module
+        self.definition = definition
+        self.label = label
+        self.targets: list[tuple[list[_Node], str]] = []
+
+
+class _Graph:
+    """What is reached from the roots."""
+
+    def __init__(self, sources: Sources) -> None:
+        self.sources = sources
+        self.nodes: dict[int, _Node] = {}
+        self.ahead: list[_Node] = []
+        self.mentioned: set[str] = set()
+        self.waiting: dict[str, list[_Node]] = defaultdict(list)
+        self.acting: set[str] = set()
+
+    def root(self, origin: str) -> list[_Node]:
+        """The nodes of `module:definition`, with all that they reach."""
+        name, _, path = origin.partition(":")
+        module = self.sources.module(name)
+        if module is None:
+            raise LookupError(f"no source of {name}")
+        if path in module.rows:
+            found = [self._node(module, module.rows[path])]
+        else:
+            definition, _, member = path.partition(".")
+            found = self._defined(module, definition)
+            if member:
+                self._mention(member)
+        if not found:
+            raise LookupError(f"{name} defines no {path}")
+        self._follow()
+        return found
+
+    def _follow(self) -> None:
+        while self.ahead:
+            node = self.ahead.pop()
+            self._act(node.module)
+            node.targets += [self._resolve(node.module, chain) for chain in node.definition.refs]
+            for name in node.definition.mentions:
+                self._mention(name)
+            for name, definition in node.definition.members:
+                member = _Node(node.module, definition, name)
+                member.targets.append(([node], ""))
+                if name in node.definition.live or name in self.mentioned:
+                    self._reach(member)
+                else:
+                    self.waiting[name].append(member)
+
+    def _mention(self, name: str) -> None:
+        """Every reached class's member of that name may be meant."""
+        self.mentioned.add(name)
+        for member in self.waiting.pop(name, ()):
+            self._reach(member)
+
+    def _reach(self, node: _Node) -> _Node:
+        known = self.nodes.get(id(node.definition))
+        if known is None:
+            self.nodes[id(node.definition)] = known = node
+            self.ahead.append(node)
+        return known
+
+    def _node(self, module: Module, definition: Definition) -> _Node:
+        return self._reach(_Node(module, definition))
+
+    def _act(self, module: Module) -> None:
+        """A module that is imported runs its statements, after its packages' and imports' own."""
+        ahead = [module]
+        while ahead:
+            module = ahead.pop()
+            if module.name in self.acting or not module.counts:
+                continue
+            self.acting.add(module.name)
+            for number in module.acts:
+                self._node(module, module.definitions[number])
+            paths = [_above(module.name), *module.imports.values(), *module.stars]
+            for path in paths:
+                if path and _is_own(module, path):
+                    imported = self.sources.module(path) or self.sources.module(_above(path))
+                    ahead += [imported] if imported is not None else []
+
+    def _resolve(self, module: Module, chain: Chain) -> tuple[list[_Node], str]:
+        """What a chain of names means in a module, and what of it is text: the attributes that are
+        asked of it, or its name where it means nothing that is followed."""
+        if chain[0] == "":
+            found, asked = self._defined(module, chain[1]), chain[2:]
+            if not found:  # it comes from a library, by a star
+                asked = chain[1:]
+        else:
+            found, asked = self._imported(chain)
+        return found, ".".join(asked)
+
+    def _imported(
+        self, path: Chain, seen: frozenset[Chain] = frozenset()
+    ) -> tuple[list[_Node], Chain]:
+        """The longest beginning of the path that is a module, then a name in it, then the rest."""
+        for length in range(len(path), 0, -1):
+            module = self.sources.module(".".join(path[:length]))
+            if module is None:
+                continue
+            if not module.counts:
+                return [], ()
+            if length == len(path):
+                return self._whole(module), ()
+            return self._defined(module, path[length], seen | {path}), path[length + 1 :]
+        return [], path[-1:]
+
+    def _defined(
+        self, module: Module, name: str, seen: frozenset[Chain] = frozenset()
+    ) -> list[_Node]:
+        """The definitions of a name in a module, wherever they were imported from."""
+        if name in module.names:
+            return [self._node(module, module.definitions[n]) for n in module.names[name]]
+        paths = [module.imports[name]] if name in module.imports else []
+        paths += [f"{star}.{name}" for star in module.stars if name not in module.imports]
+        for path in paths:
+            chain = tuple(path.split("."))
+            if chain not in seen and _is_own(module, path):
+                found, _ = self._imported(chain, seen)
+                if found:
+                    return found
+        return []
+
+    def _whole(self, module: Module) -> list[_Node]:
+        """A module that is itself a value: of a user's own, anything may be asked for."""
+        if module.name.partition(".")[0] == PACKAGE:
+            return []
+        return [self._node(module, definition) for definition in module.definitions]
+
+    def hash(self, starts: list[list[_Node]], texts: Iterable[str]) -> str:
+        """Of the nodes, each with what it refers to (Weisfeiler and Lehman), and of the roots."""
+        nodes = self.nodes.values()
+        own = {
+            id(n): _sha(n.label, n.definition.text, *(text for _, text in n.targets)) for n in nodes
+        }
+        now = own
+        for _ in range(ROUNDS):
+            now = {
+                id(n): _sha(own[id(n)], *(now[id(t)] for targets, _ in n.targets for t in targets))
+                for n in nodes
+            }
+        roots = [now[id(node)] for start in starts for node in start]
+        return _sha(*sorted(now.values()), *roots, *texts)[:12]
+
+
+def _is_own(module: Module, path: str) -> bool:
+    """Whether what the module imports from there is followed."""
+    return path.partition(".")[0] in (PACKAGE, module.name.partition(".")[0])
+
+
+def _above(path: str) -> str:
+    return path.rpartition(".")[0]
+
+
+def _sha(*parts: str) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode("utf-8", "surrogatepass"))
+        digest.update(b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,234 @@
+"""Syntax as text: what of a definition can decide a number, other definitions as holes in it."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+HOLE = "\0"
+
+Chain = tuple[str, ...]
+"""A name and the attributes asked of it: `baselines.sgd` of the module is ("", "baselines",
+"sgd"), of an import its whole path."""
+
+
+@dataclass
+class Definition:
+    """A top-level statement, a member of a class, or a row of a table.
+
+    ``text``: its syntax, with a HOLE for each of ``refs``. ``mentions``: the attributes that it
+    asks of anything. ``members`` of a class count where somebody mentions them; those without a
+    name, or in ``live``, count by themselves.
+    """
+
+    text: str
+    refs: list[Chain] = field(default_factory=list)
+    mentions: list[str] = field(default_factory=list)
+    members: list[tuple[str, Definition]] = field(default_factory=list)
+    live: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Scope:
+    """What the names of a module mean.
+
+    ``package``: where relative imports begin. ``own``: the top-level packages whose definitions are
+    followed. ``imports`` maps a name to the dotted path that it was imported from, ``bound`` are
+    the module's own names, ``stars`` the modules from which it imports all.
+    """
+
+    package: str
+    own: frozenset[str]
+    imports: dict[str, str] = field(default_factory=dict)
+    bound: set[str] = field(default_factory=set)
+    stars: list[str] = field(default_factory=list)
+
+    def is_own(self, path: str) -> bool:
+        return path.partition(".")[0] in self.own
+
+    def may_define(self, name: str) -> bool:
+        """Whether the name is one of the module's, or of a module that it imports all from."""
+        starred = any(map(self.is_own, self.stars))
+        return name in self.bound or (starred and not hasattr(builtins, name))
+
+    def imported(self, node: ast.Import | ast.ImportFrom) -> dict[str, str]:
+        """The names that an import binds, with their paths; what is starred is noted."""
+        imports: dict[str, str] = {}
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                path = alias.name if alias.asname else alias.name.partition(".")[0]
+                imports[alias.asname or path] = path
+            return imports
+        base = node.module or ""
+        if node.level:
+            above = self.package.split(".")[: len(self.package.split(".")) - node.level + 1]
+            base = ".".join([*above, *([node.module] if node.module else [])])
+        for alias in node.names:
+            if alias.name == "*":
+                self.stars.append(base)
+            else:
+                imports[alias.asname or alias.name] = f"{base}.{alias.name}"
+        return imports
+
+
+def define(nodes: list[ast.AST], scope: Scope, local: Iterable[str] = ()) -> Definition:
+    """The definition that the ``nodes`` make together; ``local`` names are not the module's."""
+    writer = _Writer(scope, nodes, local)
+    for node in nodes:
+        writer.write_top(node)
+    return Definition("".join(writer.out), writer.refs, sorted(writer.mentions))
+
+
+class _Writer:
+    """Writes syntax as text, the names of other definitions as holes."""
+
+    def __init__(self, scope: Scope, nodes: list[ast.AST], local: Iterable[str]) -> None:
+        self.scope = scope
+        self.imports = dict(scope.imports)
+        self.out: list[str] = []
+        self.refs: list[Chain] = []
+        self.mentions: set[str] = set()
+        self.local = {*_locals(nodes), *local}
+        inside = [node for top in nodes for node in ast.walk(top)]
+        for node in inside:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                self.imports.update(scope.imported(node))
+        self.asks_by_text = any(map(_asks_by_text, inside))
+
+    def write_top(self, node: ast.AST) -> None:
+        """A definition itself, which goes by no name."""
+        if is_definition(node):
+            self.fields(node, but=("name", "returns", "type_comment", "type_params"))
+        else:
+            self.write(node)
+
+    def write(self, node: object) -> None:
+        match node:
+            case ast.Import() | ast.ImportFrom() | ast.expr_context() | ast.Pass():
+                pass
+            case ast.Expr(value=ast.Constant(value=str())):
+                pass  # a docstring
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                self.fields(node, but=("returns", "type_comment", "type_params"))
+            case ast.arg(arg=name):
+                self.out.append(f"{name};")
+            case ast.AnnAssign(value=None):
+                pass
+            case ast.AnnAssign():
+                self.fields(node, but=("annotation",))
+            case ast.Assert(test=test):
+                self.out.append("Assert(")
+                self.write(test)
+            case ast.Raise(exc=error):
+                self.out.append("Raise(")
+                self.write(error.func if isinstance(error, ast.Call) else error)
+            case ast.Name() | ast.Attribute():
+                self.write_chain(node)
+            case ast.Constant(value=value):
+                self.out.append(f"{value!r};")
+                if self.asks_by_text and isinstance(value, str) and value.isidentifier():
+                    self.mentions.add(value)
+            case ast.AST():
+                self.fields(node)
+            case list():
+                self.out.append("[")
+                for item in node:
+                    self.write(item)
+                self.out.append("]")
+            case _:
+                self.out.append(f"{node!r};")
+
+    def fields(self, node: ast.AST, but: tuple[str, ...] = ()) -> None:
+        """A node field by field. Empty fields are left out: new versions of Python add some."""
+        self.out.append(f"{type(node).__name__}(")
+        for name, value in ast.iter_fields(node):
+            if name not in but and value is not None and value != []:
+                self.out.append(f"{name}=")
+                self.write(value)
+        self.out.append(")")
+
+    def write_chain(self, node: ast.Name | ast.Attribute) -> None:
+        attributes: list[str] = []
+        base: ast.expr = node
+        while isinstance(base, ast.Attribute):
+            attributes.append(base.attr)
+            base = base.value
+        attributes.reverse()
+        self.mentions.update(attributes)
+        if not isinstance(node.ctx, ast.Load):
+            self.out.append(type(node.ctx).__name__)
+        if not isinstance(base, ast.Name):
+            self.write(base)
+            self.out.append("".join(f".{name}" for name in attributes) + ";")
+            return
+        name = base.id
+        path = None if name in self.local else self.imports.get(name)
+        if path is not None and self.scope.is_own(path):
+            self.refs.append((*path.split("."), *attributes))
+            self.out.append(HOLE)
+        elif path is not None:
+            self.out.append(".".join([path, *attributes]) + ";")
+        elif name not in self.local and self.scope.may_define(name):
+            self.refs.append(("", name, *attributes))
+            self.out.append(HOLE)
+        else:
+            self.out.append(".".join([name, *attributes]) + ";")
+
+
+def binds(statement: ast.stmt) -> list[str]:
+    """The names that a statement binds where it stands."""
+    match statement:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return [name]
+        case ast.Assign(targets=targets):
+            return list(dict.fromkeys(n for target in targets for n in _stored(target)))
+        case ast.AnnAssign(target=target) | ast.AugAssign(target=target):
+            return list(_stored(target))
+        case ast.If() | ast.Try() | ast.With() | ast.For() | ast.While():
+            inner = [n for n in ast.iter_child_nodes(statement) if isinstance(n, ast.stmt)]
+            inner += [s for h in getattr(statement, "handlers", ()) for s in h.body]
+            return list(dict.fromkeys(name for s in inner for name in binds(s)))
+        case _ if type(statement).__name__ == "TypeAlias":
+            return [statement.name.id]  # type: ignore[attr-defined]
+    return []
+
+
+def _stored(target: ast.expr) -> Iterator[str]:
+    for node in ast.walk(target):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
+def _locals(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """The names that a definition binds inside: they hide those of the module."""
+    for top in nodes:
+        own = set(binds(top)) if isinstance(top, ast.stmt) else set()
+        shared = {n for node in ast.walk(top) if isinstance(node, ast.Global) for n in node.names}
+        for node in ast.walk(top):
+            match node:
+                case ast.Name(id=name, ctx=ast.Store() | ast.Del()) if name not in own:
+                    names = [name]
+                case ast.arg(arg=name):
+                    names = [name]
+                case ast.FunctionDef(name=name) | ast.ClassDef(name=name) if node is not top:
+                    names = [name]
+                case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)):
+                    names = [name]
+                case ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
+                    names = [name]
+                case _:
+                    names = []
+            yield from (name for name in names if name not in shared)
+
+
+def _asks_by_text(node: ast.AST) -> bool:
+    """Whether it may ask for an attribute by a text: `getattr(run, key)`."""
+    return isinstance(node, ast.Name) and node.id in (
+        *("getattr", "setattr", "hasattr", "delattr", "attrgetter", "methodcaller"),
+    )
+
+
+def is_definition(statement: ast.AST) -> bool:
+    return isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)

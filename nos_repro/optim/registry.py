@@ -1,0 +1,79 @@
+"""The optimizers and schedules by name, and what each of them must take.
+
+One of your own is a function in a module of yours, which a study names by that module:
+
+    from nos_repro.optim import OPTIMIZERS, SCHEDULES
+
+    @OPTIMIZERS.register("lion")
+    def lion(params, *, lr, weight_decay=0.0, betas=(0.9, 0.99)): ...
+
+    @SCHEDULES.register("warmup")
+    def warmup(*, total_steps, steps=100): ...
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from nos_repro.errors import ConfigError
+from nos_repro.registry import Registry
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+OptimizerBuilder: TypeAlias = "Callable[..., Optimizer]"
+"""`make(params, *, lr, ...)`, its keywords being its options. It is handed ``weight_decay``,
+``total_steps`` and ``seed`` if it has them. If its first parameter is called ``named_parameters``
+it is handed (name, parameter) pairs, and its groups are its own."""
+
+Factor: TypeAlias = Callable[[int], float]
+"""What a schedule multiplies the initial rate by at step t; the first update has t = 0."""
+
+ScheduleBuilder: TypeAlias = Callable[..., Factor]
+"""`make(*, total_steps, seed, ...)`, its keywords being its options; either may be left out."""
+
+
+def keywords(function: Callable[..., Any]) -> set[str]:
+    """The names of a maker's parameters, less the parameters that it optimizes."""
+    parameters = inspect.signature(function).parameters.values()
+    named = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+    return named - {"params", "named_parameters", "self"}
+
+
+def wants_names(make: OptimizerBuilder) -> bool:
+    """Whether the maker asks for (name, parameter) pairs."""
+    return "named_parameters" in inspect.signature(make).parameters
+
+
+def _is_optimizer(thing: object) -> bool:
+    from torch.optim import Optimizer
+
+    return isinstance(thing, type) and issubclass(thing, Optimizer)
+
+
+def _check_optimizer(name: str, make: OptimizerBuilder) -> None:
+    _check_call(f"optimizer {name}", make, "(params, *, lr, ...)", None, lr=0.1)
+
+
+def _check_schedule(name: str, make: ScheduleBuilder) -> None:
+    _check_call(f"schedule {name}", make, "(*, total_steps, seed, ...)")
+
+
+def _check_call(what: str, make: Any, expected: str, *given: object, **named: object) -> None:
+    """Raises ConfigError unless ``make`` takes this, whatever else it takes."""
+    if not callable(make):
+        raise ConfigError(f"{what}: expected a function {expected}, got {make!r}")
+    try:
+        inspect.signature(make).bind_partial(*given, **named)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{what}: expected a function {expected}, {error}") from None
+
+
+OPTIMIZERS: Registry[OptimizerBuilder] = Registry(
+    "optimizer", "nos_repro.optim.baselines", check=_check_optimizer, recognise=_is_optimizer
+)
+SCHEDULES: Registry[ScheduleBuilder] = Registry(
+    "schedule", "nos_repro.optim.schedules", check=_check_schedule
+)

@@ -1,0 +1,226 @@
+"""All that a results folder holds, read once: every study and search that has anything, and the
+claims. What cannot be read is named, and loses nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nos_repro.errors import NosError
+from nos_repro.experiments.files import StoreError, write_atomically
+from nos_repro.experiments.layers import scales_of
+from nos_repro.experiments.record import Record
+from nos_repro.experiments.schema import Study
+from nos_repro.experiments.selection import Outcome
+from nos_repro.experiments.settings_file import is_search, read_values
+from nos_repro.experiments.store import Store
+from nos_repro.report.claims.evidence import Finding
+from nos_repro.report.claims.judge import Judged, judge_claim
+from nos_repro.report.claims.listed import Claim, claims
+from nos_repro.report.claims.page import claims_file
+from nos_repro.report.claims.results import Results
+from nos_repro.report.paths import by_name, config_words
+from nos_repro.report.search.efficiency import write_efficiency
+from nos_repro.report.search.files import write_search_report
+from nos_repro.report.search.history import History
+from nos_repro.report.study.files import write_report
+from nos_repro.report.study.table import is_complete
+from nos_repro.report.study.verdict import CellVerdict, judge_study
+from nos_repro.search.efficiency.runs import FOLDER
+
+BENCH = "bench"
+"""The folder of the benchmarks, which are no study."""
+
+
+@dataclass(frozen=True)
+class FoundStudy:
+    """A study at a scale, its rows, and the verdicts on its cells."""
+
+    study: Study
+    rows: list[Outcome]
+    store: Store
+    verdicts: list[CellVerdict]
+
+    @property
+    def records(self) -> list[Record]:
+        """Of all trials, each once: rows may share one."""
+        return list({record.id: record for row in self.rows for record in row.records}.values())
+
+    @property
+    def complete(self) -> int:
+        """Rows whose every trial has finished."""
+        return sum(map(is_complete, self.rows))
+
+    @property
+    def core_hours(self) -> float:
+        return sum(r.seconds * threads_of(r.provenance) for r in self.records) / 3600
+
+
+def threads_of(provenance: Mapping[str, Any]) -> int:
+    """One where nothing, or nothing that is a number, is said."""
+    threads = provenance.get("threads")
+    return threads if isinstance(threads, int) else 1
+
+
+@dataclass
+class Everything:
+    """``files`` state the studies and searches, by their names. ``left_out`` says what of the
+    folder is not shown, and ``broken`` whether any of that should be: it has a file of settings
+    and could not be read."""
+
+    root: Path
+    files: Mapping[str, Path]
+    studies: list[FoundStudy] = field(default_factory=list)
+    searches: list[History] = field(default_factory=list)
+    judged: list[Judged] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    broken: bool = False
+
+    @property
+    def problems(self) -> list[str]:
+        """What could not be read of studies and searches that are shown."""
+        own = [problem for found in self.studies for problem in found.store.problems]
+        return own + [problem for history in self.searches for problem in history.problems]
+
+    def words(self, name: str, scale: str) -> str:
+        """What names a study or search of these again on a command line."""
+        return f"{config_words(self.files[name])} --scale {scale}"
+
+    @contextmanager
+    def apart(
+        self, name: str, scale: str = "", *, but: tuple[type[Exception], ...] = ()
+    ) -> Iterator[None]:
+        """Whatever goes wrong within is reported under the name of the study or search, and the
+        rest goes on; ``but`` is raised."""
+        try:
+            yield
+        except but:
+            raise
+        except Exception as error:  # noqa: BLE001 whatever is odd or damaged, the rest is shown
+            self.leave_out(f"{name}, scale {scale}" if scale else name, error)
+
+    def leave_out(self, what: str, error: Exception) -> None:
+        """Says that ``what`` cannot be shown, and why."""
+        self.left_out.append(f"{what}: {self.said(error)}")
+        self.broken = True
+
+    def said(self, error: Exception) -> str:
+        """An error on one line, folders by their names, for a page is read elsewhere too."""
+        text = str(error) if isinstance(error, NosError) else f"{type(error).__name__}: {error}"
+        folders = {path.parent for path in self.files.values()}
+        return " ".join(by_name(text, self.root, *folders).split())
+
+
+def read_everything(results: Results) -> Everything:
+    """Every study and search of ``results.files``, at every scale that has anything."""
+    everything = Everything(results.root, results.files)
+    for name, path in results.files.items():
+        try:
+            scales = results.scales(name)
+        except NosError as error:
+            everything.leave_out(name, error)
+            continue
+        for scale in scales:
+            with everything.apart(name, scale):
+                if is_search(path):
+                    everything.searches.append(results.history(name, scale))
+                else:
+                    everything.studies.append(_study(results, name, scale))
+    everything.left_out += _strangers(results)
+    everything.judged = [_judged(claim, results, everything) for claim in claims()]
+    return everything
+
+
+def _study(results: Results, name: str, scale: str) -> FoundStudy:
+    study, rows = results.study(name, scale)
+    outcomes = list(rows.values())
+    return FoundStudy(study, outcomes, results.store(name, scale), judge_study(study, outcomes))
+
+
+def _strangers(results: Results) -> Iterator[str]:
+    """Folders that no file of settings stands behind."""
+    known = results.files
+    folders = sorted(path for path in results.root.glob("*") if path.is_dir())
+    for folder in folders:
+        if folder.name in known:
+            yield from _strange_scales(results, folder)
+        elif folder.name != BENCH and not folder.name.startswith("."):
+            yield (
+                f"{folder.name}: no study or search of that name ships with the suite; `report"
+                " --all CONFIG` shows one of your own too"
+            )
+
+
+def _strange_scales(results: Results, folder: Path) -> Iterator[str]:
+    file = results.files[folder.name]
+    try:
+        known, shown = scales_of(read_values(file)), results.scales(folder.name)
+    except NosError as error:
+        yield f"{folder.name}: {error}"
+        return
+    for scale in sorted(path.name for path in folder.iterdir() if path.is_dir()):
+        if scale not in known:
+            yield f"{folder.name}/{scale}: {file.name} has no scale '{scale}'"
+        elif scale not in shown:
+            yield f"{folder.name}/{scale}: has no records"
+
+
+def _judged(claim: Claim, results: Results, everything: Everything) -> Judged:
+    """A claim whose records cannot be read has no verdict, and loses the others none."""
+    try:
+        return Judged(claim, judge_claim(claim, results))
+    except Exception as error:  # noqa: BLE001 as in `apart`
+        said = everything.said(error)
+        if not any(line.endswith(said) for line in everything.left_out):  # many claims, one file
+            everything.leave_out(f"claim {claim.id}", error)
+        why = f"its records cannot be read: {said}"
+        return Judged(claim, [Finding("-", "not run", why)])
+
+
+def summary(everything: Everything) -> list[str]:
+    """A line a study or search."""
+    words = [
+        (found.study.study, found.study.scale, _study_words(found)) for found in everything.studies
+    ]
+    words += [
+        (history.asked.search, history.asked.scale,
+         f"{history.tally.evaluated:,} of {history.asked.samples:,} rules have a reward")
+        for history in everything.searches
+    ]  # fmt: skip
+    if not words:
+        return [f"nothing under {everything.root} yet"]
+    wide, high = (max(len(word[part]) for word in words) for part in (0, 1))
+    return [f"{name:<{wide}}  {scale:<{high}}  {said}" for name, scale, said in words]
+
+
+def _study_words(found: FoundStudy) -> str:
+    kinds = [record.status for record in found.records]
+    lost = [f"{kinds.count(kind)} {kind}" for kind in ("diverged", "failed") if kind in kinds]
+    stale = sum(row.stale for row in found.rows)
+    more = lost + ([f"{stale} rows stale"] if stale else [])
+    return (
+        f"{found.complete} of {len(found.rows)} rows complete, {len(kinds)} trials"
+        f"{''.join(f', {each}' for each in more)}, {found.core_hours:.2f} core-hours"
+    )
+
+
+def write_everything(everything: Everything) -> Iterator[Path]:
+    """Writes the tables and figures of every study and search beside its records, those of the
+    search algorithms' comparison, and the claims where all their records could be read. What cannot
+    be written is reported and skipped. Raises StoreError where the disk refuses, for it would
+    refuse the rest too."""
+    for found in everything.studies:
+        with everything.apart(found.study.study, found.study.scale, but=(StoreError,)):
+            yield from write_report(found.study, found.rows, found.store.root)
+    for history in everything.searches:
+        with everything.apart(history.asked.search, history.asked.scale, but=(StoreError,)):
+            yield from write_search_report(history)
+    with everything.apart(str(FOLDER), but=(StoreError,)):
+        yield from write_efficiency(everything.root)
+    if not everything.broken:
+        path = everything.root / "claims.md"
+        write_atomically(path, claims_file(everything.judged))
+        yield path

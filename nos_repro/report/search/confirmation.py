@@ -1,0 +1,200 @@
+"""Found rules against baselines by fresh seeds: whether the search found anything better.
+
+The rule whose verdict counts is declared before any of these children is trained: the one with
+the best reward in the search. The difference that counts is that of the test metric, for the
+validation images have chosen the rule and its rate.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nos_repro.experiments.selection import SampleMean
+from nos_repro.report.layout import GLUE, Cell, Column, Table
+from nos_repro.report.search.history import History
+from nos_repro.report.statistics import Comparison, Scores, compare
+from nos_repro.report.study.table import show
+from nos_repro.tasks.metrics import Metric
+
+PARTS = ("test", "val")
+WORDS = {"test": "test", "val": "validation"}
+NONE = "-"
+TITLE = "Confirmation: found rules and baselines by fresh seeds"
+
+
+@dataclass
+class Candidate:
+    """A rule or a baseline, with its metric by part and seed; None where there is none.
+
+    ``rank``: a found rule's among all that the search has scored.
+    """
+
+    name: str
+    baseline: bool
+    reward: float | None = None
+    rank: float = math.inf
+    values: dict[str, dict[int, float | None]] = field(
+        default_factory=lambda: {part: {} for part in PARTS}
+    )
+
+    def number(self, part: str) -> SampleMean | None:
+        """Over the seeds that have a value."""
+        known = [value for value in self.values[part].values() if value is not None]
+        if not known:
+            return None
+        return SampleMean(
+            statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else 0.0, len(known)
+        )
+
+    def cell(self, part: str) -> str:
+        number, values = self.number(part), self.values[part]
+        lost = sum(value is None for value in values.values())
+        remark = f"{lost} of {len(values)} without a result" if lost else ""
+        if number is None:
+            return remark or NONE
+        return show(number) + (f" ({remark})".replace(" ", GLUE) if lost else "")
+
+
+def candidates(history: History) -> list[Candidate]:
+    """What was confirmed so far, best test mean first."""
+    metric = history.metric.name
+    ranks = {
+        event["rule"]: (event["reward"], rank)
+        for rank, event in enumerate(history.hall.ranked(), 1)
+    }
+    scored = {named.optimizer: found.reward for named, found in history.of("baseline")}
+    found: dict[str, Candidate] = {}
+    for named, evaluation in history.of("confirm"):
+        if named.optimizer not in found:
+            baseline = history.is_baseline(named)
+            known = (None, math.inf) if baseline else ranks.get(named.name, (None, math.inf))
+            reward = scored.get(named.optimizer) if baseline else known[0]
+            found[named.optimizer] = Candidate(named.name, baseline, reward, known[1])
+        candidate = found[named.optimizer]
+        healthy = evaluation.status == "healthy"
+        for part in PARTS:
+            value = evaluation.metrics.get(f"{part}_{metric}") if healthy else None
+            candidate.values[part][named.seed] = value
+    sign = history.metric.sign
+
+    def key(candidate: Candidate) -> tuple[float, str]:
+        number = candidate.number("test") or candidate.number("val")
+        return (-sign * number.mean if number is not None else math.inf, candidate.name)
+
+    return sorted(found.values(), key=key)
+
+
+def declared(found: Sequence[Candidate]) -> Candidate | None:
+    """The found rule whose verdict counts: the best in the search, of those that are confirmed."""
+    rules = [each for each in found if not each.baseline]
+    return min(rules, key=lambda each: each.rank) if rules else None
+
+
+def versus(history: History, one: Candidate, other: Candidate, part: str) -> Comparison:
+    """One less the other by the metric; turned round where small is good."""
+    return compare(_scores(history, one, part), _scores(history, other, part))
+
+
+def confirmation(history: History) -> list[Table]:
+    """Means over fresh seeds, then the verdicts."""
+    found = candidates(history)
+    if not found:
+        return [Table([TITLE], [], [], ["Not run yet: `search ... --confirm` trains them."])]
+    return [_means(history, found), _verdicts(history, found)]
+
+
+def _means(history: History, found: list[Candidate]) -> Table:
+    metric = history.metric.name
+    seeds = sorted({seed for each in found for seed in each.values["test"]})
+    columns = [Column(t) for t in ("", "search reward", f"validation {metric}", f"test {metric}")]
+    rows = []
+    for each in found:
+        name = f"{each.name} (baseline)" if each.baseline else each.name
+        reward = NONE if each.reward is None else f"{each.reward:.4f}"
+        rows.append([Cell(text) for text in (name, reward, each.cell("val"), each.cell("test"))])
+    notes = [
+        f"Mean ± sample standard deviation (n) over seeds {', '.join(map(str, seeds))}, none of"
+        " which took part in the search; each sweeps the rates anew. The order is that of the test"
+        " means.",
+    ]
+    return Table([TITLE], columns, rows, notes)
+
+
+def _verdicts(history: History, found: list[Candidate]) -> Table:
+    best = declared(found)
+    baselines = [each for each in found if each.baseline]
+    rules = [each for each in found if not each.baseline]
+    if best is None or not baselines:
+        return Table(["Verdicts: no rule and baseline to compare yet"], [], [])
+    columns = [Column("baseline")]
+    for part in PARTS:
+        title = f"best rule less baseline, {WORDS[part]}"
+        columns += [Column(title, f"{WORDS[part]} difference"), Column("verdict")]
+    columns.append(Column(f"of {len(rules)} rules, test: better / level / worse"))
+    rows = []
+    said: dict[str, list[str]] = {}
+    for baseline in baselines:
+        row = [baseline.name]
+        for part in PARTS:
+            result = versus(history, best, baseline, part)
+            row += [_difference(result, history.metric), result.verdict]
+        said.setdefault(versus(history, best, baseline, "test").verdict, []).append(baseline.name)
+        counted = Counter(versus(history, rule, baseline, "test").verdict for rule in rules)
+        row.append(" / ".join(f"{counted[kind]}" for kind in ("better", "level", "worse")))
+        rows.append([Cell(text) for text in row])
+    return Table(
+        ["Do the best rules found beat the baselines, in the same child protocol?"],
+        columns,
+        rows,
+        [_sentence(best, said), *_verdict_notes(history, best)],
+    )
+
+
+# fmt: off
+VERBS = {
+    "better":    "beats",
+    "level":     "is level with (the interval holds 0)",
+    "worse":     "is worse than",
+    "undecided": "cannot be told from (fewer than two seeds)",
+}
+# fmt: on
+
+
+def _sentence(best: Candidate, said: dict[str, list[str]]) -> str:
+    parts = [f"{verb} {', '.join(said[kind])}" for kind, verb in VERBS.items() if kind in said]
+    return f"The best rule by its search reward, {best.name}: on test images it {'; '.join(parts)}."
+
+
+def _verdict_notes(history: History, best: Candidate) -> list[str]:
+    notes = [
+        "Declared beforehand: the verdict is that of the rule with the best reward in the search,"
+        " on the test images; the validation images chose rule and rate.",
+        "Differences are paired by seed, with Student's 95 % interval (n pairs). None is corrected"
+        " for how many are made. Whoever has no result on more seeds than the other is worse.",
+    ]
+    first = next(iter(history.hall.ranked()), None)
+    if first is not None and first["rule"] != best.name:
+        notes.append(
+            f"The best rule of the search by now, {first['rule']} ({first['reward']:.4f}), is not"
+            " among those that were confirmed."
+        )
+    return notes
+
+
+def _difference(result: Comparison, metric: Metric) -> str:
+    if not result.n:
+        return NONE
+    half = "" if math.isnan(result.half) else f"{GLUE}±{GLUE}{metric.decimals(result.half)}"
+    return f"{metric.signed(result.mean)}{half}{GLUE}({result.n})"
+
+
+def _scores(history: History, candidate: Candidate, part: str) -> Scores:
+    sign = history.metric.sign
+    return {
+        seed: None if value is None else sign * value
+        for seed, value in candidate.values[part].items()
+    }

@@ -1,0 +1,70 @@
+"""The report of a search: on the screen, and the files of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from nos_repro.experiments.files import write_atomically
+from nos_repro.report.layout import Table, escape_latex, escape_markdown
+from nos_repro.report.search.confirmation import confirmation
+from nos_repro.report.search.history import History
+from nos_repro.report.search.protocol import origin_lines
+from nos_repro.report.search.tables import course, expressions, hall_of_fame, refused
+
+Format = Literal["text", "markdown", "latex"]
+
+
+def search_tables(history: History) -> list[Table]:
+    """All parts of the report, in their order."""
+    return [
+        course(history),
+        hall_of_fame(history),
+        *confirmation(history),
+        refused(history),
+        expressions(history),
+    ]
+
+
+def print_report(history: History, form: Format, tables: Sequence[Table] | None = None) -> str:
+    """The report in one of its forms, with where its numbers come from.
+
+    ``tables`` are those of `search_tables`, where they are made already.
+    """
+    origin = origin_lines(history)
+    parts = [getattr(table, form)() for table in tables or search_tables(history)]
+    if form == "markdown":
+        parts.append("\n".join(f"- {escape_markdown(line)}" for line in origin))
+    elif form == "latex":
+        parts.append("\n".join(escape_latex(line) + r"\par" for line in origin))
+    else:
+        parts.append("\n".join(origin))
+    return "\n\n".join(parts)
+
+
+def search_files(history: History) -> dict[str, bytes]:
+    """`hall_of_fame.md` and `.tex`; with a rule or more, `figure4.png` and `.svg`."""
+    from nos_repro.report.search.figure import figure4
+    from nos_repro.report.study.figures import encode
+
+    figure, tables = figure4(history), search_tables(history)
+    markdown = print_report(history, "markdown", tables)
+    latex = print_report(history, "latex", tables)
+    if figure is not None:
+        markdown += "\n\n![Reward against the number of sampled rules](figure4.png)"
+    files = {
+        "hall_of_fame.md": (markdown + "\n").encode(),
+        "hall_of_fame.tex": (latex + "\n").encode(),
+    }
+    if figure is not None:
+        files |= {"figure4.png": encode(figure, "png"), "figure4.svg": encode(figure, "svg")}
+    return files
+
+
+def write_search_report(history: History) -> list[Path]:
+    """Writes the files into the search's folder; returns their paths. Raises StoreError."""
+    files = search_files(history)
+    for name, data in files.items():
+        write_atomically(history.folder / name, data)
+    return [history.folder / name for name in files]

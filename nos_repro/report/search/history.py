@@ -1,0 +1,154 @@
+"""All that a report needs of a search's folder, read once: at any moment, also from a clone."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nos_repro.errors import ConfigError
+from nos_repro.experiments.settings_file import paper_file
+from nos_repro.search.child import Evaluation
+from nos_repro.search.hall import Hall
+from nos_repro.search.log import Event, Log
+from nos_repro.search.loop import differences
+from nos_repro.search.run import folder_of
+from nos_repro.search.settings import Search, load_search
+from nos_repro.search.side_runs import Purpose, SideRun, read_side_runs
+from nos_repro.search.state import Tally
+from nos_repro.tasks.metrics import Metric, find_metric
+
+
+@dataclass(frozen=True)
+class Reward:
+    """A sample that has its reward."""
+
+    sample: int
+    status: str
+    reward: float
+    key: str
+    """What equal rules share."""
+
+
+@dataclass
+class History:
+    """A search, as far as its logs tell it.
+
+    ``settings`` are those it was begun with (`settings.json`); ``asked`` are the file's of now,
+    and ``notes`` say where the two differ.
+    """
+
+    folder: Path
+    asked: Search
+    settings: dict[str, Any]
+    paper: Search | None = None
+    """The same file at scale paper, if it has one."""
+    named: list[tuple[SideRun, Evaluation]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """Of the files at this moment; no part of what a report says."""
+    tally: Tally = field(default_factory=Tally)
+    hall: Hall = field(default_factory=Hall)
+    rewards: list[Reward] = field(default_factory=list)
+    """In the order of the samples' numbers."""
+    rules: dict[str, str] = field(default_factory=dict)
+    """Normal forms by key, of whatever has its reward."""
+    refused: Counter[str] = field(default_factory=Counter)
+    withdrawn: int = 0
+    updates: list[tuple[float, float]] = field(default_factory=list)
+    """Entropy and staleness of every update."""
+    sessions: list[Event] = field(default_factory=list)
+    beside: list[Event] = field(default_factory=list)
+    """The sessions of the children beside the search."""
+    children: int = 0
+    """How many children were trained for samples, in ``seconds`` of a worker's time."""
+    seconds: float = 0.0
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that the reward is made of."""
+        return find_metric(self.settings["child"]["task"]["name"])
+
+    def take(self, event: Event) -> None:
+        """Remembers what a report will say of an event."""
+        self.tally.take(event)
+        self.hall.take(event)
+        match event["event"]:
+            case "evaluated":
+                key, status = event["key"], event["status"]
+                self.rewards.append(Reward(event["sample"], status, event["reward"], key))
+                self.rules.setdefault(key, event["rule"])
+                if status == "refused":
+                    self.refused[event.get("reason", "")] += 1
+                self.children += status not in ("refused", "reused")
+                self.seconds += event.get("seconds", 0.0)
+            case "withdrawn":
+                self.withdrawn += 1
+            case "updated":
+                self.updates.append((event.get("entropy", 0.0), event.get("staleness", 0.0)))
+            case "session":
+                self.sessions.append(event)
+
+    @property
+    def unique(self) -> int:
+        """Different rules among those that have their reward."""
+        return len(self.rules)
+
+    def of(self, purpose: Purpose) -> list[tuple[SideRun, Evaluation]]:
+        """The children beside the search that were trained for ``purpose``."""
+        return [(named, found) for named, found in self.named if named.purpose == purpose]
+
+    @property
+    def baselines(self) -> list[tuple[SideRun, Evaluation]]:
+        """Scored as the search's own rules are, best first."""
+        return sorted(self.of("baseline"), key=lambda pair: (-pair[1].reward, pair[0].name))
+
+    def is_baseline(self, named: SideRun) -> bool:
+        """Whether an optimizer was given, and not found by the search."""
+        known = {(other.name, other.optimizer) for other, _ in self.of("baseline")}
+        return (named.name, named.optimizer) in known | set(self.asked.baselines.items())
+
+
+def read_history(
+    path: Path, results: Path, *, scale: str = "paper", overrides: Sequence[str] = ()
+) -> History:
+    """What is known of the search of a file; all of it empty where it has not begun.
+
+    Raises ConfigError (RuleError) for the file or `settings.json`, LogError for a damaged log.
+    """
+    search = load_search(path, scale=scale, overrides=overrides)
+    folder = folder_of(search, results)
+    settings, notes = _settings(search, folder)
+    history = History(folder, search, settings, _paper(path), notes=notes)
+    history.named = read_side_runs(folder, history.problems.append)
+    history.beside = [
+        event
+        for event in Log(folder / "named.jsonl").read(note=lambda _: None)
+        if event["event"] == "session"
+    ]
+    for event in Log(folder / "log.jsonl").read(note=history.problems.append):
+        history.take(event)
+    history.rewards.sort(key=lambda reward: reward.sample)
+    return history
+
+
+def _paper(path: Path) -> Search | None:
+    file = paper_file(path)
+    return None if file is None else load_search(file)
+
+
+def _settings(search: Search, folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """What the search was begun with, and where the file asks for something else by now."""
+    path, now = folder / "settings.json", search.identity()
+    try:
+        before = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return now, []
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}): mend it from a copy") from None
+    changes = list(differences(before, now))
+    notes = [f"The file has other settings than this search ran with: {'; '.join(changes)}."]
+    return before, notes if changes else []

@@ -1,0 +1,43 @@
+"""Where a search stands: how many rules, how good, who runs it, what stands beside it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from nos_repro.experiments.heartbeat import read_lease
+from nos_repro.launch.progress import duration
+from nos_repro.report.search.history import History
+from nos_repro.search.progress import figures
+
+
+def search_status(history: History) -> str:
+    """The progress lines of a search, from its files alone."""
+    asked = history.asked
+    beside = [
+        f"{len(history.of('baseline'))} of {len(asked.baselines)} baselines",
+        f"{len(history.of('confirm'))} to confirm the best (`search ... --confirm`)",
+        f"{len(history.of('refused'))} that were refused (`search ... --train-refused N`)",
+    ]
+    lines = [
+        f"{asked.search} ({asked.source}), scale {asked.scale}, in {history.folder}",
+        _who(history.folder),
+        *figures(history.tally, asked.samples, history.unique),
+        f"{history.tally.sampled - history.tally.evaluated - history.withdrawn} rules under way,"
+        f" {history.withdrawn} withdrawn; {history.children} children took"
+        f" {history.seconds / 3600:.2f} worker-hours",
+        f"children beside the search: {', '.join(beside)}",
+        *history.notes,
+    ]
+    return "\n".join(lines)
+
+
+def _who(folder: Path) -> str:
+    claim = read_lease(folder)
+    if claim is None:
+        return "no process has claimed it (while its baselines are trained, none has yet)"
+    who = f"process {claim.pid} on {claim.host}"
+    ago = duration(max(0.0, time.time() - claim.updated))
+    if not claim.alive:
+        return f"{who} left it {ago} ago without a word; `search` goes on from there"
+    return f"running now: {who}, last heard of {ago} ago"

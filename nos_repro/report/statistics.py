@@ -1,0 +1,81 @@
+"""Student's t, and two optimizers compared over the same seeds: the mean difference, its 95 %
+interval, and a verdict."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy.special import (  # scipy.stats takes longer to import than a report to print
+    stdtr,
+    stdtrit,
+)
+
+Verdict = Literal["better", "level", "worse", "undecided"]
+
+Scores = Mapping[int, float | None]
+"""A score by seed, larger is better; None where the training diverged or failed."""
+LEVEL = 0.95
+"""Of every interval."""
+
+
+def quantile(degrees: Any, level: float = LEVEL) -> Any:
+    """The value that a share ``level`` of Student's t lies within, on either side of 0; NaN below
+    one degree of freedom (arrays are taken as well)."""
+    degrees = np.asarray(degrees, dtype=float)
+    safe = np.where(degrees >= 1, degrees, np.nan)
+    return stdtrit(safe, 0.5 + level / 2)[()]
+
+
+def above(t: Any, degrees: Any) -> Any:
+    """The probability of Student's t to lie at ``t`` or above (arrays are taken as well)."""
+    return stdtr(degrees, np.negative(t))[()]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One less the other, over the ``n`` seeds on which both have a score.
+
+    ``error``: the standard error of the mean, NaN for fewer than two seeds. ``lost`` and
+    ``other_lost``: seeds, of those that both were trained by, on which the one or the other has
+    none.
+    """
+
+    mean: float
+    error: float
+    n: int
+    lost: int = 0
+    other_lost: int = 0
+
+    @property
+    def half(self) -> float:
+        """Of the 95 % interval, Student's; NaN for fewer than two seeds."""
+        return float(quantile(self.n - 1)) * self.error
+
+    @property
+    def verdict(self) -> Verdict:
+        """ "level" where the interval holds 0. A score missing on a seed is a loss there: whoever
+        loses so more often than the other is worse, whatever the rest says."""
+        if self.lost != self.other_lost:
+            return "worse" if self.lost > self.other_lost else "better"
+        if math.isnan(self.half):
+            return "undecided"
+        if abs(self.mean) <= self.half:
+            return "level"
+        return "better" if self.mean > 0 else "worse"
+
+
+def compare(one: Scores, other: Scores) -> Comparison:
+    """``one`` less ``other``, paired by seed."""
+    shared = sorted(one.keys() & other.keys())
+    pairs = [(one[seed], other[seed]) for seed in shared]
+    differences = [a - b for a, b in pairs if a is not None and b is not None]
+    n = len(differences)
+    mean = statistics.fmean(differences) if n else math.nan
+    error = statistics.stdev(differences) / math.sqrt(n) if n > 1 else math.nan
+    lost = sum(a is None for a, _ in pairs)
+    return Comparison(mean, error, n, lost, sum(b is None for _, b in pairs))

@@ -1,0 +1,1 @@
+"""A study's report: its table, figures, verdicts and status, and why a cell says what it says."""

@@ -1,0 +1,122 @@
+"""A row's line in a figure: its values over the epochs, its colour and dashes, its name.
+
+The figures of a report and the charts of a page draw the same lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nos_repro.experiments.record import Record
+from nos_repro.experiments.schema import Study
+from nos_repro.experiments.selection import Outcome
+from nos_repro.report.study.race import how_far
+from nos_repro.tasks import find_task
+from nos_repro.tasks.metrics import find_metric
+
+# Okabe and Ito's palette, which the colour-blind can tell apart; yellow is left out, for it does
+# not show on white. Where the colours are used up, the next dashes begin.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+PATHS = "Paths through the recorded points, circle to cross; the black dot is the optimum."
+DASHES = 5
+"""How many kinds of dashes there are."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A row's line: mean and sample standard deviation over ``n`` runs, a value an epoch."""
+
+    epochs: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    n: int
+
+
+def style(number: int) -> tuple[str, int]:
+    """The colour and the dashes of the ``number``th line of a figure."""
+    return COLOURS[number % len(COLOURS)], number // len(COLOURS) % DASHES
+
+
+def drawn(study: Study, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The rows that the study's figure shows."""
+    asked = set(study.figure.rows) if study.figure is not None else set()
+    return [outcome for outcome in outcomes if not asked or outcome.name in asked]
+
+
+def curve(records: Sequence[Record], metric: str) -> Curve | None:
+    """The mean of the finished runs' ``metric`` over the epochs that all of them recorded; of a
+    run that a rung has stopped, what there is.
+
+    A committed record keeps some epochs of a long run only, and not every run the same ones.
+    Only those are drawn, so that a clone draws the same.
+    """
+    runs = [
+        {point["epoch"]: point[metric] for point in record.thinned().metrics if metric in point}
+        for record in records
+        if record.status in ("finished", "stopped")
+    ]
+    shared = sorted(set.intersection(*map(set, runs))) if runs else []
+    if not shared:
+        return None
+    values = np.array([[run[epoch] for epoch in shared] for run in runs])
+    std = values.std(axis=0, ddof=1) if len(runs) > 1 else np.zeros(len(shared))
+    return Curve(np.array(shared), values.mean(axis=0), std, len(runs))
+
+
+def ends(seen: Sequence[Curve]) -> tuple[float, float]:
+    """The heights between which the ends can be told apart: the steep beginning is left out, no
+    end is cut off."""
+    late = [(line, line.epochs >= line.epochs[-1] / 4) for line in seen]
+    low = min((line.mean - line.std)[part].min() for line, part in late)
+    high = max((line.mean + line.std)[part].max() for line, part in late)
+    margin = 0.05 * (high - low) or 1.0
+    return float(low - margin), float(high + margin)
+
+
+def label(outcome: Outcome, line: Curve | None) -> str:
+    """A row's name in a legend; one without a line says why."""
+    if line is None:
+        return f"{outcome.name}: {state(outcome)}"
+    asked = len(outcome.repeats) or 1
+    if outcome.standing is not None:
+        return f"{outcome.name}: {how_far(outcome)}"
+    return outcome.name if line.n == asked else f"{outcome.name} ({line.n} of {asked} runs)"
+
+
+def said_in(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
+    """What the study's figure says beside numbers and provenance: its axis and its rows."""
+    if study.figure is None:
+        return []
+    rows = drawn(study, outcomes)
+    if study.figure.kind == "rosenbrock":
+        return [PATHS, *(row.name for row in rows)]
+    metric = figure_metric(study)
+    return [metric_words(study, metric), *(label(row, curve(row.counting, metric)) for row in rows)]
+
+
+def state(outcome: Outcome) -> str:
+    if outcome.standing is not None:
+        return how_far(outcome)
+    if outcome.missing:
+        return "not run yet"
+    return "diverged" if outcome.diverged else "no run finished"
+
+
+def figure_metric(study: Study) -> str:
+    """What the study's figure of curves shows: by default the metric that chooses, on the test
+    part."""
+    named = study.figure.metric if study.figure is not None else ""
+    return named or f"test_{find_metric(study.task['name']).name}"
+
+
+def metric_words(study: Study, key: str) -> str:
+    """What an axis says about a value of the curves: `test accuracy (%)`."""
+    part, _, name = key.partition("_")
+    for metric in find_task(study.task["name"]).measures:
+        if metric.name == name:
+            return f"{part} {metric.axis}"
+    return key.replace("_", " ")

@@ -1,0 +1,124 @@
+"""A scale's protocol in words: what was trained, on what, for how long, and how it was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from string import Formatter
+from typing import Any
+
+from nos_repro.experiments.grid import row_settings
+from nos_repro.experiments.schema import Study
+from nos_repro.tasks import find_task
+
+Settings = dict[str, Any]
+
+# fmt: off
+WORDS: dict[str, Callable[[Any], str]] = {
+    "data":              lambda value: f"on {value}",
+    "classes":           lambda value: f"{value:,} classes",
+    "size":              lambda value: f"{value} pixels a side",
+    "train_images":      lambda value: f"{value:,} training images" if value else "",
+    "validation_images": lambda value: f"{value:,} for validation" if value else "",
+    "batch_size":        lambda value: f"batch {value}",
+    "augment":           lambda value: "augmented" if value else "not augmented",
+    "channels_last":     lambda value: "",    # a memory layout, no part of the protocol
+    "precision":         lambda value: "float32" if value == "32" else str(value),
+    "steps_per_epoch":   lambda value: f"{value} steps an epoch",
+}
+# fmt: on
+
+
+def settings_of(study: Study) -> Settings:
+    """The study's own protocol, in the form of `Study.paper_protocol`."""
+    training, selection = asdict(study.training), asdict(study.selection)
+    halving = {} if study.halving is None else {"halving": asdict(study.halving)}
+    rows = {name: row_settings(row, study) for name, row in study.rows.items()}
+    own = {"task": dict(study.task), "training": training, "selection": selection, **halving}
+    return {**own, "rows": rows}
+
+
+def is_the_papers(study: Study) -> bool:
+    """Whether the study runs what its file says the paper ran: overrides count, names do not, nor
+    do rows that the paper's table does not have."""
+    if not study.paper_protocol:
+        return study.scale == "paper"
+    added = {f"rows.{name}" for name in study.rows.keys() - study.paper_protocol["rows"].keys()}
+    return not set(differences(study)) - added
+
+
+def differences(study: Study) -> list[str]:
+    """The settings that are not as in the file's scale `paper`, by their paths; a row that the
+    paper's scale has and that was not asked for is no difference."""
+    own, paper = settings_of(study), dict(study.paper_protocol)
+    if not paper:
+        return []
+    paper["rows"] = {name: row for name, row in paper["rows"].items() if name in own["rows"]}
+    return list(_differences(own, paper, ""))
+
+
+def _differences(own: Any, paper: Any, where: str) -> Iterator[str]:
+    if isinstance(own, dict) and isinstance(paper, dict) and not where.endswith(".sweep"):
+        for key in sorted({*own, *paper}):
+            yield from _differences(own.get(key), paper.get(key), f"{where}.{key}".lstrip("."))
+    elif own != paper:
+        yield where
+
+
+def model(protocol: Settings) -> str:
+    """`WRN-40-4`: the task's label with its settings."""
+    task: Settings = protocol["task"]
+    return _label(task).format(**task)
+
+
+def _label(task: Settings) -> str:
+    return find_task(task["name"]).label or str(task["name"])
+
+
+def epochs(protocol: Settings) -> str:
+    count = protocol["training"]["epochs"]
+    return f"{count} epoch{'s' if count > 1 else ''}"
+
+
+def short(protocol: Settings) -> str:
+    """`WRN-40-4, 300 epochs`: enough to tell two scales apart in a column's heading."""
+    return f"{model(protocol)}, {epochs(protocol)}"
+
+
+def long(protocol: Settings, other: Settings | None = None) -> str:
+    """The whole protocol. Settings without words of their own are shown where ``other`` differs."""
+    task = dict(protocol["task"])
+    against = (other or {}).get("task", {})
+    in_model = ["name", *(key for _, key, _, _ in Formatter().parse(_label(task)) if key)]
+    parts = []
+    for key in sorted(task, key=lambda key: key not in WORDS):
+        if key in in_model:
+            continue
+        if key in WORDS:
+            parts.append(WORDS[key](task[key]))
+        elif against.get(key, task[key]) != task[key]:
+            parts.append(f"{key}={task[key]}")
+    return ", ".join([model(protocol), *filter(None, parts), epochs(protocol)])
+
+
+def selection_words(protocol: Settings) -> str:
+    """How a row's point was chosen and over what its cells are taken."""
+    if "halving" in protocol:
+        return _halving_words(protocol["halving"])
+    chosen = protocol["selection"]
+    by = chosen["by"].replace("_", " ").replace("val", "validation value")
+    length = chosen["sweep_epochs"]
+    after = f" after {length} epochs" if length else ""
+    repeats = chosen["repeats"]
+    runs = f"{repeats} fresh seed{'s' if repeats > 1 else ''}" if repeats else "that very run"
+    return f"point chosen by {by}{after}, cells over {runs}"
+
+
+def _halving_words(halving: Settings) -> str:
+    by = halving["by"].replace("_", " ").replace("val", "validation value")
+    epochs = ", ".join(map(str, halving["rungs"]))
+    return (
+        f"point chosen by {by} at epoch {halving['rungs'][0]}; of the rows still in, the best"
+        f" {halving['keep']:.0%} by {by} so far go on after each of the epochs {epochs}, the others"
+        " are stopped (our heuristic, the paper prints none); cells over that very run"
+    )

@@ -1,0 +1,96 @@
+"""One run: a learner writes rules until the mean reward of the last 100 is 0.9 of the optimum."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean
+
+import torch
+
+from nos_repro.experiments.files import json_line, write_atomically
+from nos_repro.experiments.provenance import provenance
+from nos_repro.search.algorithms import Algorithm, Batch, find_algorithm
+from nos_repro.search.controller import Controller
+from nos_repro.search.efficiency.runs import (
+    BATCH,
+    BLOCK,
+    CAP,
+    PROTOCOL,
+    SHARE,
+    STEPS,
+    WINDOW,
+    EfficiencyRun,
+    RunRecord,
+    all_runs,
+    of,
+    read_records,
+)
+from nos_repro.search.efficiency.task import OPTIMUM, SPACE, reward
+
+
+def make_learner(run: EfficiencyRun) -> Algorithm:
+    """Its controller too: the same first weights for every algorithm of a seed."""
+    kind = find_algorithm(run.algorithm)
+    settings = {key: PROTOCOL[key] for key in ("batch", "entropy", "baseline_decay")}
+    if run.step is not None:
+        settings[STEPS[run.algorithm][0]] = run.step
+    controller = Controller(SPACE, hidden=int(PROTOCOL["hidden"]), seed=run.seed)
+    return kind(controller, kind.Settings(**settings))
+
+
+def train(run: EfficiencyRun, cap: int = CAP) -> RunRecord:
+    """Samples and learns until the target or the cap; the record of it.
+
+    ``curve`` holds the mean rewards of 50 samples each, the last one of what is left. ``seconds``
+    are the processor's: others may be using the machine.
+    """
+    learner = make_learner(run)
+    generator = torch.Generator().manual_seed(run.seed + 10_000)
+    rewards: list[float] = []
+    window: deque[float] = deque(maxlen=WINDOW)
+    arrived = False
+    start = time.process_time()
+    while not arrived and len(rewards) < cap:
+        samples = learner.controller.sample(BATCH, generator)
+        found = [reward(tuple(string)) for string in learner.controller.decode(samples.tokens)]
+        learner.update(Batch(samples.tokens, samples.log_probs, torch.tensor(found)))
+        rewards += found
+        window.extend(found)
+        arrived = len(window) == WINDOW and math.fsum(window) >= SHARE * OPTIMUM * WINDOW - 1e-9
+    return {
+        **asdict(run),
+        "needed": len(rewards) if arrived else None,
+        "last": round(fmean(window), 4),
+        "best": max(rewards),
+        "curve": [
+            round(fmean(rewards[at : at + BLOCK]), 4) for at in range(0, len(rewards), BLOCK)
+        ],
+        "seconds": round(time.process_time() - start, 2),
+        "protocol": PROTOCOL,
+        "provenance": provenance("cpu"),
+    }
+
+
+def complete(path: Path) -> list[RunRecord]:
+    """Makes every run that has no record in the file, one after the other; all records.
+
+    The file is whole after every run: what is killed loses the run that it was at.
+    """
+    records = read_records(path)
+    for run in all_runs(records):
+        if not of(records, **asdict(run)):
+            records.append(train(run))
+            write_atomically(path, "".join(map(json_line, records)).encode())
+            print(_progress(records[-1]), flush=True)
+    return records
+
+
+def _progress(record: RunRecord) -> str:
+    step = "" if record["step"] is None else f" at {record['step']:g}"
+    reached = f"{record['needed']} samples" if record["needed"] else f"{record['last']} at the cap"
+    name = f"{record['part']}: {record['algorithm']}{step}, seed {record['seed']}"
+    return f"{name}: {reached}, {record['seconds']} s"

@@ -1,0 +1,314 @@
+"""A trial's digest changes exactly where what it executes does: modules of one's own, both ways."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nos_repro.experiments.digest import Sources
+
+MODULES = {
+    "__init__": "from mine.scales import HALF\n",
+    "task": '''
+        """What is trained."""
+
+        from __future__ import annotations
+
+        import math
+
+        import torch
+        import torch.nn.functional as F
+
+        import mine
+        from mine import helpers
+        from mine.constants import WIDTH
+        from mine.rows import ROWS
+        from nos_repro.tasks.base import Task
+
+        from .noise import add_noise as disturb
+
+
+        class MyTask(Task):
+            """A model."""
+
+            label = "mine"
+
+            def __init__(self, settings, make=None):
+                super().__init__(settings, make)
+                self.layer = torch.nn.Linear(WIDTH, 1)
+
+            def forward(self, x):
+                return F.relu(self.layer(x))
+
+            def training_step(self, batch, batch_idx: int = 0) -> torch.Tensor:
+                if batch is None:
+                    raise ValueError("no batch")
+                late = getattr(self, "penalty")
+                return self(disturb(batch)).mean() * mine.HALF + late() + ROWS["a"].value
+
+            def penalty(self):
+                from mine.late import weight
+
+                return weight() * helpers.scale(math.pi)
+
+            def describe(self):
+                return "a task"
+
+
+        class Unused:
+            pass
+    ''',
+    "helpers": '''
+        from mine.deep import factor
+
+
+        def scale(x, power=2):
+            """x to a power."""
+            # of deep's factor
+            return factor() * x**power
+
+
+        def unused():
+            return 1
+    ''',
+    "deep": "def factor():\n    return 0.25\n",
+    "late": "def weight():\n    return 0.5\n",
+    "noise": '''
+        from mine.stars import *
+
+
+        def add_noise(batch):
+            """Disturbs."""
+            return batch + SIZE
+    ''',
+    "stars": "SIZE = 0.125\nOTHER = 2\n",
+    "scales": "HALF = 0.5\n",
+    "constants": """
+        import torch
+
+        WIDTH = 8
+        HEIGHT = 9
+        torch.set_flush_denormal(True)
+    """,
+    "rows": """
+        from dataclasses import dataclass
+        from typing import ClassVar
+
+        from nos_repro.registry import Table
+
+
+        @dataclass
+        class Row:
+            name: str
+            latex: str
+            value: float
+            meaning: str = ""
+            display: ClassVar[tuple[str, ...]] = ("latex", "meaning")
+
+
+        ROWS = Table(
+            Row("a", "A", 1.0, meaning="the first"),
+            Row("b", "B", 2.0),
+        )
+    """,
+    "loop": "def train(task, batch):\n    task.training_step(batch).backward()\n",
+    "neighbour": "NOBODY = 'imports this'\n",
+}
+ROOTS = ("mine.loop:train", "mine.task:MyTask", "mine.rows:ROWS[a]")
+
+Edit = Callable[[Path], None]
+Digest = Callable[[Path], str]
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A package of one's own."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name, source in MODULES.items():
+        lines = source.splitlines()
+        (folder / f"{name}.py").write_text("\n".join(line.removeprefix(" " * 8) for line in lines))
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the package's own modules are kept, so that they are read once."""
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture
+def digest(kept: Path) -> Digest:
+    return lambda folder: Sources({"mine": folder}, kept=kept).digest(ROOTS)
+
+
+def swap(module: str, old: str, new: str) -> Edit:
+    """The edit that writes ``new`` for ``old``, which must be there."""
+
+    def edit(folder: Path) -> None:
+        path = folder / f"{module}.py"
+        source = path.read_text()
+        assert old in source
+        path.write_text(source.replace(old, new))
+
+    return edit
+
+
+def append(module: str, text: str) -> Edit:
+    def edit(folder: Path) -> None:
+        with (folder / f"{module}.py").open("a") as file:
+            file.write(f"\n\n{text}\n")
+
+    return edit
+
+
+def everywhere(old: str, new: str) -> Edit:
+    def edit(folder: Path) -> None:
+        for path in folder.glob("*.py"):
+            path.write_text(path.read_text().replace(old, new))
+
+    return edit
+
+
+def rename(old: str, new: str) -> Edit:
+    """The edit that renames a module, in a file's name and in all imports."""
+
+    def edit(folder: Path) -> None:
+        (folder / new).parent.mkdir(exist_ok=True)
+        (folder / f"{old}.py").rename(folder / f"{new}.py")
+        dotted = new.replace("/", ".")
+        for path in folder.rglob("*.py"):
+            source = path.read_text().replace(f"mine.{old}", f"mine.{dotted}")
+            source = source.replace(f"from mine import {old}\n", f"import mine.{dotted} as {old}\n")
+            path.write_text(source)
+
+    return edit
+
+
+def reorder(folder: Path) -> None:
+    path = folder / "helpers.py"
+    head, scale, unused = path.read_text().split("\n\n\n")
+    path.write_text("\n\n\n".join([head, unused, scale]))
+
+
+# fmt: off
+NOTHING_CHANGED = {
+    "a comment":                  swap("helpers", "# of deep's factor", "# of another thing"),
+    "a docstring":                swap("helpers", '"""x to a power."""', '"""x ** power."""'),
+    "a docstring less":           swap("noise", '    """Disturbs."""\n', ""),
+    "a module's docstring":       swap("task", "What is trained.", "What trains."),
+    "layout":                     swap("helpers", "(x, power=2)", "(\n    x,\n    power = 2,\n)"),
+    "quotes and brackets":        swap("helpers", "() * x**power", "() * (x ** power)"),
+    "type hints":                 swap("helpers", "x, power=2)", "x: int, power: int = 2)"),
+    "an error's words":           swap("task", '"no batch"', 'f"no batch: {batch}"'),
+    "a function nobody calls":    append("helpers", "def more():\n    return 3"),
+    "a class nobody uses":        append("task", "class Other:\n    x = 1"),
+    "a constant nobody reads":    swap("constants", "HEIGHT = 9", "HEIGHT = 10"),
+    "a method nobody calls":      swap("task", 'return "a task"', 'return "my task"'),
+    "an attribute nobody reads":  swap("task", 'label = "mine"', 'label = "yours"'),
+    "an import nobody uses":      swap("helpers", "from mine", "import json\nfrom mine"),
+    "a module nobody imports":    swap("neighbour", "imports", "reads"),
+    "an import's alias":          everywhere("disturb", "shake"),
+    "the order of functions":     reorder,
+    "a renamed module":           rename("helpers", "assistance"),
+    "a renamed module, deep":     rename("deep", "bottom"),
+    "a moved module":             rename("deep", "below/deep"),
+    "a renamed function":         everywhere("factor", "coefficient"),
+    "a renamed constant":         everywhere("WIDTH", "COLUMNS"),
+    "a renamed class":            everywhere("Row", "Line"),
+    "another row of a table":     swap("rows", '"B", 2.0', '"B", 3.0'),
+    "a row more":                 swap("rows", "Table(\n", 'Table(\n    Row("c", "C", 3.0),\n'),
+    "how a row is printed":       swap("rows", '"A", 1.0, meaning="the first"', r'"\\alpha", 1.0'),
+    "what runs as a script":      append("task", 'if __name__ == "__main__":\n    print(1)'),
+}
+SOMETHING_CHANGED = {
+    "a constant":                 swap("constants", "WIDTH = 8", "WIDTH = 16"),
+    "a helper's helper":          swap("deep", "0.25", "0.5"),
+    "a default":                  swap("helpers", "power=2", "power=3"),
+    "an operator":                swap("noise", "batch + SIZE", "batch - SIZE"),
+    "a layer":                    swap("task", "Linear(WIDTH, 1)", "Linear(WIDTH, 2)"),
+    "a library's function":       swap("task", "F.relu(", "F.gelu("),
+    "which library it is from":   swap("task", "import math", "import cmath as math"),
+    "what torch calls":           swap("task", "self.layer(x)", "self.layer(x + 1)"),
+    "which helper is called":     swap("task", "helpers.scale(math.pi)", "helpers.unused()"),
+    "a method asked for by text": swap("task", "return weight() *", "return 2 * weight() *"),
+    "a late import":              swap("late", "0.5", "0.75"),
+    "a starred import":           swap("stars", "0.125", "0.25"),
+    "what the package exports":   swap("scales", "0.5", "0.25"),
+    "where an import is from":    swap("__init__", "import HALF", "import WHOLE as HALF"),
+    "the row that is used":       swap("rows", '"A", 1.0', '"A", 1.5'),
+    "how an import acts":         swap("constants", "(True)", "(False)"),
+    "a decorator":                swap("deep", "def factor", "@staticmethod\ndef factor"),
+    "the base class":             swap("task", "class MyTask(Task)", "class MyTask(Unused, Task)"),
+    "a statement more":           swap("noise", "return", "batch = 2 * batch\n    return"),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("edit", NOTHING_CHANGED.values(), ids=NOTHING_CHANGED)
+def test_what_a_trial_does_not_execute_leaves_its_digest(
+    mine: Path, digest: Digest, edit: Edit
+) -> None:
+    before = digest(mine)
+    edit(mine)
+    assert digest(mine) == before
+
+
+@pytest.mark.parametrize("edit", SOMETHING_CHANGED.values(), ids=SOMETHING_CHANGED)
+def test_what_a_trial_executes_changes_its_digest(mine: Path, digest: Digest, edit: Edit) -> None:
+    before = digest(mine)
+    edit(mine)
+    assert digest(mine) != before
+
+
+def test_a_digest_counts_its_roots_and_texts(mine: Path) -> None:
+    sources = Sources({"mine": mine})
+    digests = [
+        sources.digest(["mine.deep:factor"]),
+        sources.digest(["mine.late:weight"]),
+        sources.digest(["mine.deep:factor", "mine.late:weight"]),
+        sources.digest(["mine.deep:factor"], "g * m"),
+        sources.digest(["mine.deep:factor"], "g * v"),
+    ]
+    assert len(set(digests)) == len(digests)
+
+
+@pytest.mark.parametrize("root", ["mine.nowhere:f", "mine.deep:f", "mine.rows:ROWS[z]"])
+def test_a_root_that_is_not_there_is_an_error(mine: Path, root: str) -> None:
+    with pytest.raises(LookupError):
+        Sources({"mine": mine}).digest([root])
+
+
+def test_a_digest_from_what_an_earlier_process_kept_is_the_same(
+    mine: Path, digest: Digest, tmp_path: Path
+) -> None:
+    fresh = digest(mine)
+    kept = tmp_path / "kept"
+    for _ in range(2):
+        assert Sources({"mine": mine}, kept=kept).digest(ROOTS) == fresh
+    swap("deep", "0.25", "0.5")(mine)
+    assert Sources({"mine": mine}, kept=kept).digest(ROOTS) == digest(mine) != fresh
+
+
+def test_a_damaged_or_unwritable_folder_of_what_is_kept_costs_time_alone(
+    mine: Path, digest: Digest, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    Sources({"mine": mine}, kept=kept).digest(ROOTS)
+    for number, path in enumerate(kept.iterdir()):
+        path.write_bytes([b"", b"{", b"[]", b'{"name": 1}'][number % 4])
+    assert Sources({"mine": mine}, kept=kept).digest(ROOTS) == digest(mine)
+    shutil.rmtree(kept)
+    kept.write_text("a file")
+    assert Sources({"mine": mine}, kept=kept).digest(ROOTS) == digest(mine)
+
+
+def test_another_copy_of_the_same_package_has_the_same_digest(
+    mine: Path, digest: Digest, tmp_path: Path
+) -> None:
+    copy = tmp_path / "elsewhere" / "mine"
+    shutil.copytree(mine, copy)
+    assert digest(copy) == digest(mine)

@@ -1,0 +1,88 @@
+"""Sub-expressions of normal forms: found wherever they hide, and counted once a rule."""
+
+import math
+import random
+
+import pytest
+
+from nos_repro.report.search.expressions import SIGNS, shares, subexpressions
+from nos_repro.rules.rule import Rule
+from nos_repro.rules.space import SPACES
+
+
+def held(text: str) -> set[str]:
+    return subexpressions(Rule.parse(text).normal().expr)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sign(g) * sign(m)",
+        "sign(m) * sign(g)",
+        "exp(sign(g) * sign(m)) * g",
+        "ld * exp(cd) * sign(m) * sign(g) * g",
+        "sign(m) * (g * sign(g))",
+        "exp(ld) * exp(sign(m) * sign(g))",
+        "-2 * sign(g) * sign(m) / v",
+        "g / (1 + sign(m) * sign(g))",
+        "2 ** (sign(g) * sign(m)) * g",
+        "drop(clip(sign(g) * sign(m) * m, 1e-4), 0.3)",
+        "g * exp(-(sign(m) * sign(g)))",
+        "1 - ld * sign(g) * sign(m)",
+        "sign(g * m)",
+    ],
+)
+def test_the_product_of_the_signs_is_found_wherever_it_hides(text: str) -> None:
+    assert SIGNS in held(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["sign(g) + sign(m)", "sign(g) / sign(m)", "exp(sign(g)) * sign(m)", "sign(g) * m", "g"],
+)
+def test_what_is_no_product_of_the_signs_is_not_taken_for_one(text: str) -> None:
+    assert SIGNS not in held(text)
+
+
+def test_all_that_a_rule_holds() -> None:
+    assert held("0.5 * exp(m - g) * ld / sqrt(v)") == {
+        "g", "m", "v", "ld", "g - m", "exp(m - g)", "sqrt(v)",
+        "exp(m - g) * ld", "exp(m - g) / sqrt(v)", "ld / sqrt(v)", "exp(m - g) * ld / sqrt(v)",
+    }  # fmt: skip
+
+
+def test_signs_and_numbers_in_front_do_not_count() -> None:
+    assert held("m - g") == held("g - m") == held("-3 * (g - m)")
+    assert held("-(g * m)") == held("g * m")
+    assert "1 - g" in held("g - 1")
+    assert held("2 + 2 * g * m") == held("1 + g * m")
+    assert "2 + g" in held("2 + g")
+    assert "g + 0.5 * m" in held("-2 * g - m")
+    assert held("1 / m") == {"m", "1 / m"}
+
+
+def test_random_rules_hold_texts_that_can_be_read_and_only_operands_of_their_own() -> None:
+    source = random.Random(0)
+    for _ in range(100):
+        rule = Rule.from_tokens(SPACES["arxiv-2"].sample(source)).normal()
+        for text in subexpressions(rule.expr):
+            assert {row.name for row in Rule.parse(text).operands} <= {
+                row.name for row in rule.operands
+            }
+
+
+def test_a_lift_is_the_share_among_the_best_over_the_share_among_all() -> None:
+    signs, plain = "exp(sign(g) * sign(m)) * g", "exp(v) * g"
+    ranked = [signs, signs.replace("* g", "* m"), plain, "g", "m", signs.replace("* g", "* v")]
+    counted = shares(ranked, 2)
+    lift = counted.find(SIGNS)
+    assert (lift.best, lift.all) == (2, 3)
+    assert lift.lift == pytest.approx((2 / 2) / (3 / 6))
+    assert counted.find("exp(v)").lift == 0
+    assert math.isnan(counted.find("gamma").lift)
+
+
+def test_the_top_leaves_out_what_is_rare_or_not_among_the_best() -> None:
+    ranked = ["exp(g)", "exp(g) * m", "exp(m)", "exp(m) * v", "sqrt(v)"]
+    top = [lift.text for lift in shares(ranked, 2).top(3, least=2)]
+    assert top == ["exp(g)", "g", "m"]

@@ -1,0 +1,147 @@
+"""One registry for every kind of thing that a settings file may name."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nos_repro.errors import ConfigError
+from nos_repro.registry import Registry
+
+Write = Callable[[str, str], None]
+
+SAW = "from shop.tools import TOOLS, Tool\n@TOOLS.register('{0}')\nclass {1}(Tool): ...\n"
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Writes modules that Python finds, and forgets them afterwards."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def module(name: str, source: str) -> None:
+        path = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+
+    yield module
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def tools(write: Write) -> Any:
+    """A registry of tools, one of which ships."""
+    write(
+        "shop.tools",
+        "from nos_repro.registry import Registry\n"
+        "class Tool: ...\n"
+        "TOOLS = Registry('tool', 'shop.shelf',\n"
+        "    recognise=lambda thing: isinstance(thing, type) and Tool in thing.__mro__[1:])\n",
+    )
+    write("shop.shelf.saw", SAW.format("saw", "Saw"))
+    from shop.tools import TOOLS  # type: ignore[import-not-found]
+
+    return TOOLS
+
+
+def test_the_modules_of_its_package_are_found_by_themselves(tools: Any) -> None:
+    assert tools.names() == ["saw"]
+    assert tools.find("saw").__name__ == "Saw"
+    assert tools.entry("saw").origin == "shop.shelf.saw:Saw"
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_and_the_choice(tools: Any) -> None:
+    with pytest.raises(ConfigError, match=r"unknown tool 'sav'\n  did you mean 'saw'.*one of: saw"):
+        tools.find("sav")
+
+
+def test_of_many_names_an_error_shows_twenty_and_how_many_there_are() -> None:
+    registry: Registry[Any] = Registry("tool", "json")
+    for number in range(25):
+        registry.register(f"tool{number:02}")(lambda: None)
+    with pytest.raises(ConfigError, match=r"one of: tool00 .* tool19 \.\.\. \(25 in all\)$"):
+        registry.find("axe")
+
+
+def test_a_module_from_outside_is_named_by_its_path(tools: Any, write: Write) -> None:
+    write("mine.axe", SAW.format("axe", "Axe"))
+    assert tools.find("mine.axe") is tools.find("mine.axe.Axe") is tools.find("mine.axe.axe")
+    assert tools.entry("mine.axe").origin == "mine.axe:Axe"
+
+
+def test_what_a_module_defines_without_registering_it_will_do_if_it_is_the_only_one(
+    tools: Any, write: Write
+) -> None:
+    write("mine.axe", "from shop.tools import Tool\nclass Axe(Tool): ...\nSame = Axe\n")
+    assert tools.entry("mine.axe").origin == "mine.axe:Axe"
+
+
+def test_a_package_may_offer_what_one_of_its_modules_defines(tools: Any, write: Write) -> None:
+    write("mine.__init__", "from mine.axe import Axe\n")
+    write("mine.axe", SAW.format("axe", "Axe"))
+    assert tools.entry("mine.Axe").origin == "mine.axe:Axe"
+
+
+def test_of_a_module_with_several_one_must_be_named(tools: Any, write: Write) -> None:
+    write("mine.two", SAW.format("axe", "Axe") + SAW.format("rasp", "Rasp"))
+    with pytest.raises(ConfigError, match=r"^row\.tool: mine\.two must define one tool, not 2: say "
+                                          r"which, as in mine\.two\.Axe"):  # fmt: skip
+        tools.find("mine.two", "row.tool")
+    assert tools.find("mine.two.Rasp").__name__ == "Rasp"
+    assert "mine.two" not in tools
+    assert "mine.two.Rasp" in tools
+
+
+def test_a_module_that_is_missing_or_empty_is_an_error(tools: Any, write: Write) -> None:
+    write("mine.nothing", "")
+    with pytest.raises(ConfigError, match=r"mine\.nothing must define one tool, not 0"):
+        tools.find("mine.nothing")
+    with pytest.raises(ConfigError, match=r"(?s)tool: no Python module 'no\.such'.*PYTHONPATH"):
+        tools.find("no.such")
+    with pytest.raises(ConfigError, match=r"mine\.nothing has neither a module nor a tool 'axe'"):
+        tools.find("mine.nothing.axe")
+
+
+def test_an_error_inside_a_module_is_the_modules(tools: Any, write: Write) -> None:
+    write("mine.broken", "import a_module_that_is_missing")
+    write("bad.__init__", "import a_module_that_is_missing")
+    for name in ("mine.broken", "mine.broken.Axe", "bad.axe"):
+        with pytest.raises(ModuleNotFoundError, match="a_module_that_is_missing"):
+            tools.find(name)
+
+
+def test_a_name_that_ships_cannot_be_taken(tools: Any, write: Write) -> None:
+    write("mine.saw", SAW.format("saw", "Saw"))
+    with pytest.raises(
+        ConfigError, match=r"tool 'saw' of mine\.saw is already registered by shop\.shelf\.saw"
+    ):
+        tools.find("mine.saw")
+
+
+def test_facts_and_the_decorated_thing_make_the_value(write: Write) -> None:
+    def build(name: str, thing: Any, *, metres: int) -> tuple[str, str, int]:
+        return name, thing.__name__, metres
+
+    registry: Registry[tuple[str, str, int]] = Registry("plank", "json", build=build)
+
+    @registry.register("long", metres=7)
+    def make() -> None: ...
+
+    assert registry.find("long") == ("long", "make", 7)
+    write("mine.planks", "def unregistered(): ...\n")
+    with pytest.raises(ConfigError, match="has neither a module nor a plank 'unregistered'"):
+        registry.find("mine.planks.unregistered")
+
+
+def test_a_contract_is_checked_when_an_entry_is_found(write: Write) -> None:
+    def check(name: str, value: object) -> None:
+        if not callable(value):
+            raise ConfigError(f"{name} cannot be called")
+
+    registry: Registry[Any] = Registry("tool", "json", check=check)
+    with pytest.raises(ConfigError, match=r"math\.pi cannot be called"):
+        registry.find("math.pi")
+    assert registry.find("math.floor")(2.5) == 2
