@@ -39,10 +39,12 @@ def settings_of(study: Study) -> Settings:
 
 
 def is_the_papers(study: Study) -> bool:
-    """Whether the study runs what its file says the paper ran: overrides count, names do not."""
+    """Whether the study runs what its file says the paper ran: overrides count, names do not, nor
+    do rows that the paper's table does not have."""
     if not study.paper_protocol:
         return study.scale == "paper"
-    return not differences(study)
+    added = {f"rows.{name}" for name in study.rows.keys() - study.paper_protocol["rows"].keys()}
+    return not set(differences(study)) - added
 
 
 def differences(study: Study) -> list[str]:
