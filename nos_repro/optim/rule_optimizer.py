@@ -14,7 +14,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor
@@ -27,7 +27,11 @@ from nos_repro.optim.foreach import update_foreach
 from nos_repro.optim.fused import use_fused
 from nos_repro.optim.program import Program, lower, scalar_inputs
 from nos_repro.optim.reference import update_reference
-from nos_repro.rules.rule import Rule
+from nos_repro.rules.parse import parse
+from nos_repro.rules.printing import print_expr
+
+if TYPE_CHECKING:
+    from nos_repro.rules.rule import Rule
 
 Execution = Callable[[FlatBatch, Step], None]
 
@@ -113,7 +117,7 @@ class RuleOptimizer(Optimizer):
         maximize: bool = False,
     ) -> None:
         defaults = {
-            "rule": str(rule if isinstance(rule, Rule) else Rule.parse(rule)),
+            "rule": print_expr(parse(str(rule))),
             "lr": lr,
             "betas": betas,
             "eps": eps,
@@ -259,12 +263,7 @@ class RuleOptimizer(Optimizer):
 @cache
 def program_of(rule: str) -> Program:
     """The program of a rule's text."""
-    return lower(Rule.parse(rule).expr)
-
-
-@cache
-def _needs_total_steps(rule: str) -> bool:
-    return Rule.parse(rule).needs_total_steps
+    return lower(parse(rule))
 
 
 def program_averages(state: dict[str, Any]) -> list[str]:
@@ -333,7 +332,7 @@ def _check_group(group: dict[str, Any]) -> None:
     steps = group["total_steps"]
     if steps is not None and (not isinstance(steps, int) or steps < 1):
         raise ConfigError(f"total_steps must be a positive integer, got {steps!r}")
-    if steps is None and _needs_total_steps(str(group["rule"])):
+    if steps is None and program_of(str(group["rule"])).decays:
         raise RuleError(
             f"the rule {group['rule']} reads a decay, which ends with the training\n"
             "  give total_steps: the number of updates in all"

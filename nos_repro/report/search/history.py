@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import ConfigError
-from nos_repro.experiments.settings_file import read_values
+from nos_repro.experiments.settings_file import paper_file
 from nos_repro.search.child import Evaluation
 from nos_repro.search.hall import Hall
 from nos_repro.search.log import Event, Log
@@ -136,9 +136,8 @@ def read_history(
 
 
 def _paper(path: Path) -> Search | None:
-    if "paper" not in read_values(path).get("scales", {}):
-        return None
-    return load_search(path)
+    file = paper_file(path)
+    return None if file is None else load_search(file)
 
 
 def _settings(search: Search, folder: Path) -> tuple[dict[str, Any], list[str]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from nos_repro.experiments.grid import row_settings
 from nos_repro.experiments.schema import Study
-from nos_repro.tasks import find_task
+from nos_repro.tasks import TASKS
 
 Settings = dict[str, Any]
 
@@ -39,10 +39,12 @@ def settings_of(study: Study) -> Settings:
 
 
 def is_the_papers(study: Study) -> bool:
-    """Whether the study runs what its file says the paper ran: overrides count, names do not."""
+    """Whether the study runs what its file says the paper ran: overrides count, names do not, nor
+    do rows that the paper's table does not have."""
     if not study.paper_protocol:
         return study.scale == "paper"
-    return not differences(study)
+    added = {f"rows.{name}" for name in study.rows.keys() - study.paper_protocol["rows"].keys()}
+    return not set(differences(study)) - added
 
 
 def differences(study: Study) -> list[str]:
@@ -70,7 +72,7 @@ def model(protocol: Settings) -> str:
 
 
 def _label(task: Settings) -> str:
-    return find_task(task["name"]).label or str(task["name"])
+    return TASKS.find(task["name"]).label or str(task["name"])
 
 
 def epochs(protocol: Settings) -> str:

@@ -141,7 +141,7 @@ def _why_not_comparable(study: Study, row: str, changed: Sequence[str]) -> str:
         return f"made at scale {study.scale}, the paper's number was not"
     # more seeds, or fewer, are taken account of by the interval
     own = [path for path in changed if path != "selection.repeats" and not path.startswith("rows.")]
-    own += [path for path in changed if path.startswith(f"rows.{row}.")]
+    own += [path for path in changed if f"{path}.".startswith(f"rows.{row}.")]
     return f"not the paper's settings: {', '.join(own)}" if own else ""
 
 
