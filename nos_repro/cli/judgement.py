@@ -79,9 +79,12 @@ def _cell(options: argparse.Namespace) -> tuple[Study, Outcome, Store]:
     from nos_repro.experiments.cell import find_cell
     from nos_repro.experiments.selection import outcome
     from nos_repro.experiments.store import Store
+    from nos_repro.report.figures.base import figure_of
 
     check_results(options.results)
-    cell = find_cell(options.cell, scale=options.scale, overrides=options.overrides)
+    cell = find_cell(
+        options.cell, scale=options.scale, overrides=options.overrides, check=figure_of
+    )
     store = Store(options.results, cell.study.study, cell.study.scale)
     return cell.study, outcome(cell.study, cell.row, store), store
 

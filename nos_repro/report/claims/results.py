@@ -14,6 +14,7 @@ from nos_repro.experiments.selection import Outcome, outcomes
 from nos_repro.experiments.settings_file import read_values, scales_of, shipped
 from nos_repro.experiments.store import Store
 from nos_repro.report.claims.evidence import Finding
+from nos_repro.report.figures.base import figure_of
 from nos_repro.report.search.history import History, read_history
 
 Rows = dict[str, Outcome]
@@ -57,7 +58,7 @@ class Results:
     def study(self, name: str, scale: str) -> tuple[Study, Rows]:
         """A study and what the records say of its rows."""
         if (name, scale) not in self._studies:
-            study = load_study(self.files[name], scale=scale)
+            study = load_study(self.files[name], scale=scale, check=figure_of)
             store = Store(self.root, name, scale)
             rows = {outcome.name: outcome for outcome in outcomes(study, store)}
             self.problems += store.problems

@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nos_repro.experiments.record import Record
-from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.study.race import how_far
 
 # Okabe and Ito's palette, which the colour-blind can tell apart; yellow is left out, for it does
 # not show on white. Where the colours are used up, the next dashes begin.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-PATHS = "Paths through the recorded points, circle to cross; the black dot is the optimum."
 DASHES = 5
 """How many kinds of dashes there are."""
 
@@ -37,12 +35,6 @@ class Curve:
 def style(number: int) -> tuple[str, int]:
     """The colour and the dashes of the ``number``th line of a figure."""
     return COLOURS[number % len(COLOURS)], number // len(COLOURS) % DASHES
-
-
-def drawn(study: Study, outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The rows that the study's figure shows."""
-    asked = set(study.figure.rows) if study.figure is not None else set()
-    return [outcome for outcome in outcomes if not asked or outcome.name in asked]
 
 
 def curve(records: Sequence[Record], metric: str) -> Curve | None:
@@ -83,17 +75,6 @@ def label(outcome: Outcome, line: Curve | None) -> str:
     if outcome.standing is not None:
         return f"{outcome.name}: {how_far(outcome)}"
     return outcome.name if line.n == asked else f"{outcome.name} ({line.n} of {asked} runs)"
-
-
-def said_in(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
-    """What the study's figure says beside numbers and provenance: its axis and its rows."""
-    if study.figure is None:
-        return []
-    rows = drawn(study, outcomes)
-    if study.figure.kind == "rosenbrock":
-        return [PATHS, *(row.name for row in rows)]
-    metric = study.figure.metric
-    return [metric_words(metric), *(label(row, curve(row.counting, metric)) for row in rows)]
 
 
 def state(outcome: Outcome) -> str:
