@@ -115,6 +115,8 @@ class Study:
         if not self.rows:
             raise ConfigError("rows: a study needs at least one row")
         for name, row in self.rows.items():
+            if not row.optimizer:
+                raise ConfigError(f"rows.{name}: no optimizer; say one, e.g. optimizer: adam")
             for column in row.paper:
                 if column not in self.columns:
                     raise ConfigError(unknown(f"rows.{name}.paper", column, self.columns))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.figures.base import FIGURES, FigureSettings, StudyFigure
 from nos_repro.report.study.curve import curve, ends, label, metric_words, style
+from nos_repro.tasks.metrics import find_metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CurvesSettings(FigureSettings):
-    metric: str = "test_accuracy"
+    """``metric`` is a key of the curves, such as `test_accuracy`; by default the task's metric that
+    chooses, on the test part."""
+
+    metric: str = ""
 
 
 @FIGURES.register("curves")
@@ -31,7 +35,7 @@ class Curves(StudyFigure):
 
     @property
     def metric(self) -> str:
-        return self.settings.metric
+        return self.settings.metric or f"test_{find_metric(self.study.task['name']).name}"
 
     def draw(self, canvas: Figure, rows: Sequence[Outcome]) -> None:
         from matplotlib.lines import Line2D
@@ -62,7 +66,7 @@ class Curves(StudyFigure):
             artists.append((float(line.mean[-1]), artist, label(row, line)))
         artists.sort(key=lambda entry: -entry[0])
         axes.set_xlabel("epoch")
-        axes.set_ylabel(metric_words(self.metric))
+        axes.set_ylabel(metric_words(self.study, self.metric))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25, linewidth=0.6)
         if seen:
@@ -85,4 +89,4 @@ class Curves(StudyFigure):
 
     def texts(self, rows: Sequence[Outcome]) -> list[str]:
         words = [label(row, curve(row.counting, self.metric)) for row in rows]
-        return [metric_words(self.metric), *words]
+        return [metric_words(self.study, self.metric), *words]

@@ -36,7 +36,7 @@ def row_lines(study: Study, outcomes: Sequence[Outcome]) -> list[Line]:
 def curve_chart(study: Study, outcomes: Sequence[Outcome], lines: Sequence[Line]) -> Chart | None:
     """None where no run has a curve yet."""
     names = metrics(study, outcomes)
-    variants = [_variant(metric, outcomes, lines) for metric in names]
+    variants = [_variant(study, metric, outcomes, lines) for metric in names]
     variants = [variant for variant in variants if variant.data]
     if not variants:
         return None
@@ -46,7 +46,7 @@ def curve_chart(study: Study, outcomes: Sequence[Outcome], lines: Sequence[Line]
         "Curves of the rows over the epochs",
         variants,
         list(lines),
-        [Control("metric", [(metric, metric_words(metric)) for metric in kept])],
+        [Control("metric", [(metric, metric_words(study, metric)) for metric in kept])],
         log=True,
         words=[
             "Mean over the runs that a row's cells are made of; the band is one sample standard"
@@ -68,7 +68,9 @@ def metrics(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
     return measured + [key for key in ("lr",) if key in found]
 
 
-def _variant(metric: str, outcomes: Sequence[Outcome], lines: Sequence[Line]) -> Variant:
+def _variant(
+    study: Study, metric: str, outcomes: Sequence[Outcome], lines: Sequence[Line]
+) -> Variant:
     found = [(o, line, curve(o.counting, metric)) for o, line in zip(outcomes, lines, strict=True)]
     seen = [(outcome, line, each) for outcome, line, each in found if each is not None]
     data = [trace for _, line, each in seen if each.n > 1 for trace in [_band(each, line)]]
@@ -80,7 +82,7 @@ def _variant(metric: str, outcomes: Sequence[Outcome], lines: Sequence[Line]) ->
         between = ends(in_sight)
         if all(map(math.isfinite, between)):
             y["range"] = list(between)  # type: ignore[assignment]
-    return Variant([metric], data, layout("epoch", metric_words(metric), yaxis=y))
+    return Variant([metric], data, layout("epoch", metric_words(study, metric), yaxis=y))
 
 
 def _line(each: Curve, outcome: Outcome, line: Line) -> Trace:

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nos_repro.experiments.record import Record
+from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.study.race import how_far
+from nos_repro.tasks import TASKS
 
 # Okabe and Ito's palette, which the colour-blind can tell apart; yellow is left out, for it does
 # not show on white. Where the colours are used up, the next dashes begin.
@@ -85,6 +87,10 @@ def state(outcome: Outcome) -> str:
     return "diverged" if outcome.diverged else "no run finished"
 
 
-def metric_words(metric: str) -> str:
-    words = metric.replace("_", " ")
-    return f"{words} (%)" if metric.endswith("accuracy") else words
+def metric_words(study: Study, key: str) -> str:
+    """What an axis says about a value of the curves: `test accuracy (%)`."""
+    part, _, name = key.partition("_")
+    for metric in TASKS.find(study.task["name"]).measures:
+        if metric.name == name:
+            return f"{part} {metric.axis}"
+    return key.replace("_", " ")
