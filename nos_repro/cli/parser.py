@@ -90,7 +90,11 @@ def make_parser() -> argparse.ArgumentParser:
     claims = _verb(
         verbs, "claims", judges.claims, "what the papers claim in words, and what the records say"
     )
-    claims.add_argument("claim", nargs="?", metavar="CLAIM", help="one of them, in full")
+    claims.add_argument("words", nargs="*", metavar="CLAIM|CONFIG",
+                        help="one of them, in full; the files, ending in .yaml, of the studies and"
+                        " searches of your own that --file speaks of")  # fmt: skip
+    claims.add_argument("--file", type=Path, metavar="FILE", help="claims of your own, in the form"
+                        " of nos_repro/report/claims/claims.yaml, instead of the papers'")  # fmt: skip
     claims.add_argument("--scale", help="only at this scale (default: at every one but smoke)")
     _format_argument(claims)
     claims.add_argument("--write", action="store_true",
