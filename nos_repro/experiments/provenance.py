@@ -18,7 +18,7 @@ import orjson
 import torch
 
 from nos_repro.experiments.trial import make_settings
-from nos_repro.tasks import find_task
+from nos_repro.tasks import TASKS
 
 PACKAGE = "nos_repro"
 LIBRARIES = (
@@ -97,7 +97,9 @@ def trial_code(task: str, task_settings: dict[str, Any]) -> str:
 @functools.cache
 def _trial_code(task: str, task_settings: bytes) -> str:
     settings = make_settings(task, orjson.loads(task_settings))
-    return code_digest(find_task(task).code(settings))
+    entry = TASKS.entry(task)
+    origins = (entry.origin, *entry.value.code(settings))
+    return code_digest(tuple(origin.partition(":")[0] for origin in origins))
 
 
 def _reached(roots: list[str]) -> set[str]:
