@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nos_repro.cli.reading import reads
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from nos_repro.experiments.selection import Outcome
     from nos_repro.experiments.store import Store
     from nos_repro.launch.settings import LauncherSettings
-    from nos_repro.report.claims.listed import Claim
     from nos_repro.report.claims.results import Results
 
 
@@ -41,7 +38,7 @@ def verdicts(options: argparse.Namespace) -> int:
 def claims(options: argparse.Namespace) -> int:
     from nos_repro.cli.verbs import check_results
     from nos_repro.experiments.files import write_atomically
-    from nos_repro.report.claims.judge import judge_claims
+    from nos_repro.report.claims.judge import judge_claims, own_claims
     from nos_repro.report.claims.listed import find_claim
     from nos_repro.report.claims.page import (
         TITLE,
@@ -52,8 +49,8 @@ def claims(options: argparse.Namespace) -> int:
     )
 
     check_results(options.results)
-    configs = [word for word in options.words if word.endswith((".yaml", ".yml"))]
-    wanted = [word for word in options.words if word not in configs]
+    configs = [word for word in options.overrides if word.endswith((".yaml", ".yml"))]
+    wanted = [word for word in options.overrides if word not in configs]
     if len(wanted) > 1:
         raise ConfigError(f"one CLAIM at a time, not {len(wanted)}; a CONFIG ends in .yaml")
     if configs and options.file is None:
@@ -63,8 +60,9 @@ def claims(options: argparse.Namespace) -> int:
             "--write is for the papers' whole list; leave out CLAIM, --scale and --file"
         )
     found = claim_results(options, *configs)
-    ours, title = claims_of(options.file, found), TITLE
+    ours, title = None, TITLE
     if options.file is not None:
+        ours = own_claims(options.file, found)
         title = f"What {options.file.name} claims, and what the records say of it"
     if options.scale is not None:
         found.check_scale(options.scale)
@@ -85,21 +83,6 @@ def claims(options: argparse.Namespace) -> int:
     for problem in found.problems:
         print(f"warning: {problem}", file=sys.stderr)
     return 0
-
-
-def claims_of(file: Path | None, found: Results) -> Sequence[Claim]:
-    """The claims of a user's own file, whose studies and searches are ``found``; None: the
-    papers'."""
-    from nos_repro.report.claims.check import check_names
-    from nos_repro.report.claims.listed import claims, read_claims
-
-    if file is None:
-        return claims()
-    listed = read_claims(file)
-    for claim in listed:
-        if claim.test is not None:
-            check_names(claim.test, found, f"{file}: claim {claim.id}")
-    return listed
 
 
 def claim_results(options: argparse.Namespace, *own: str) -> Results:

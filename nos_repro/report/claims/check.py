@@ -7,7 +7,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from nos_repro.errors import ConfigError, unknown
+from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.settings_file import read_values
 from nos_repro.report.claims.results import Results
 
@@ -40,7 +40,10 @@ def make(cls: type[T], values: Any, what: str) -> T:
     hints = typing.get_type_hints(cls)
     for name, value in values.items():
         _check_type(value, hints[name], f"{what}.{name}")
-    return cls(**values)
+    try:
+        return cls(**values)
+    except NosError as error:
+        raise type(error)(f"{what}: {error}") from None
 
 
 def check_keys(values: Mapping[str, Any], known: Iterable[str], what: str) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from nos_repro.experiments.layers import scales_of
 from nos_repro.experiments.settings_file import read_values
+from nos_repro.report.claims.check import check_names
 from nos_repro.report.claims.evidence import ANY_SCALE, Finding
 from nos_repro.report.claims.kinds import Test
-from nos_repro.report.claims.listed import Claim, claims
+from nos_repro.report.claims.listed import Claim, claims, read_claims
 from nos_repro.report.claims.results import Results, not_run
 
 LEFT_OUT = "smoke"
@@ -22,6 +24,16 @@ class Judged:
 
     claim: Claim
     findings: list[Finding]
+
+
+def own_claims(file: Path, found: Results) -> tuple[Claim, ...]:
+    """The claims of a user's own file, about studies and searches that are ``found``. Raises
+    ConfigError, naming file, claim and key."""
+    listed = read_claims(file)
+    for claim in listed:
+        if claim.test is not None:
+            check_names(claim.test, found, f"{file}: claim {claim.id}")
+    return listed
 
 
 def judge_claims(

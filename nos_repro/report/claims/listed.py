@@ -76,7 +76,7 @@ def read_claims(path: Path) -> tuple[Claim, ...]:
 
 def read_claim(entry: Any) -> Claim:
     """Raises ConfigError for what is not a claim."""
-    what = f"claim {entry.get('id', '?') if isinstance(entry, dict) else entry!r}"
+    what = f"claim {entry.get('id', '?') if isinstance(entry, dict) else repr(entry)}"
     if not isinstance(entry, dict) or not all(isinstance(entry.get(k), str) for k in TEXTS):
         raise ConfigError(f"{what}: expected a mapping with the texts {', '.join(TEXTS)}")
     check_keys(entry, (*TEXTS, "where", "test", "untested"), what)

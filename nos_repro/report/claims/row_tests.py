@@ -70,11 +70,11 @@ class RowsTest:
 
     def __post_init__(self) -> None:
         if not self._pairs():
-            raise ConfigError("test: name rows as ours and theirs, or as pairs")
+            raise ConfigError("name rows as ours and theirs, or as pairs")
         if any(len(pair) != 2 for pair in self.pairs):
-            raise ConfigError("test.pairs: expected pairs of two rows each")
+            raise ConfigError("pairs: expected pairs of two rows each")
         if self.measure != "speed" and not self.column:
-            raise ConfigError("test: no column; only the measure speed has none")
+            raise ConfigError("no column; only the measure speed has none")
 
     @property
     def source(self) -> str:

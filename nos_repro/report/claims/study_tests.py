@@ -38,7 +38,7 @@ class RatesTest:
 
     def __post_init__(self) -> None:
         if any(len(pair) != 2 for pair in self.pairs):
-            raise ConfigError("test.pairs: expected pairs of two rows each")
+            raise ConfigError("pairs: expected pairs of two rows each")
 
     @property
     def source(self) -> str:
