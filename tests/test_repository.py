@@ -173,6 +173,32 @@ def test_the_readmes_links_into_the_repository_lead_somewhere() -> None:
         assert (ROOT / target).exists(), target
 
 
+def in_the_locale(call: ast.Call) -> bool:
+    """Whether this call reads or writes text in the encoding of the user's locale."""
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    words = {word.value for word in [*call.args, *given.values()] if isinstance(word, ast.Constant)}
+    if "encoding" in given:
+        return False
+    match getattr(call.func, "attr", getattr(call.func, "id", "")):
+        case "read_text":
+            return not call.args
+        case "write_text":
+            return len(call.args) < 2
+        case "open":
+            plain = isinstance(call.func, ast.Name) and len(call.args) == 1
+            return plain or not words.isdisjoint({"r", "w", "a", "x", "r+", "w+", "a+"})
+        case "run" | "Popen" | "check_output":
+            return "text" in given
+    return False
+
+
+def test_no_text_is_read_or_written_in_the_users_locale() -> None:
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                assert not in_the_locale(node), f"{path}:{node.lineno}: name the encoding"
+
+
 @pytest.mark.slow
 def test_an_installed_wheel_carries_its_configs_and_its_command(tmp_path: Path) -> None:
     """Built and installed away from the checkout; the dependencies are this environment's."""

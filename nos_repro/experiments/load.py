@@ -41,7 +41,7 @@ OURS = {
 
 def task_keys(name: str) -> set[str]:
     """What a section of a task of that name may say."""
-    return {"name", *(entry.name for entry in dataclasses.fields(find_task(name).Settings))}
+    return {"name", *(entry.name for entry in dataclasses.fields(TASKS.find(name).Settings))}
 
 
 def launcher_keys(name: str) -> set[str] | None:

@@ -124,7 +124,7 @@ class Search:
 
 
 def _algorithm_keys(name: str) -> set[str]:
-    return {"name", *(entry.name for entry in dataclasses.fields(find_algorithm(name).Settings))}
+    return {"name", *(entry.name for entry in dataclasses.fields(ALGORITHMS.find(name).Settings))}
 
 
 SECTIONS = (
