@@ -67,6 +67,11 @@ class Results:
             self._stores[name, scale] = store
         return self._studies[name, scale]
 
+    def declared(self, name: str) -> Study:
+        """A study at the first scale of its file, for what no record is needed for."""
+        path = self.files[name]
+        return load_study(path, scale=next(iter(scales_of(read_values(path)))))
+
     def store(self, name: str, scale: str) -> Store:
         """Where the records of a study lie."""
         self.study(name, scale)
