@@ -29,13 +29,43 @@ def make_optimizer(
     seed: int = 0,
     **options: Any,
 ) -> Optimizer:
-    """The optimizer of a name, a family with its decay, a catalogue name, or a rule's text.
+    """The optimizer of a name, or of an update rule's text.
 
-    Names: `lookup.optimizer_names()`; `powersign-rd20`; `rule: TEXT`, or the text alone; your own
-    `my_package.my_module`, or a class or function in a module, `torch.optim.AdamW`.
-    ``params`` are parameters, (name, parameter) pairs or groups of either; only an optimizer that
-    asks for names is handed them.
-    Raises ConfigError (name, option, value) and RuleError (the rule's text, missing total_steps).
+    Args:
+        name: one of
+            "sgd", "momentum", "adam", "rmsprop" (torch's), "rmsprop-tf" (TensorFlow's);
+            a family with or without a decay: "powersign", "addsign-ld", "powersign-rd20";
+            a rule that the papers print, by its name in the catalogue: "table6-13";
+            the text of a rule: "g + drop(m, 0.3)", or "rule: adam" where the text is a name too;
+            your own: "my_package.my_module", or a class or function, "torch.optim.AdamW".
+        params: the parameters to train, their (name, parameter) pairs, or groups of either. Only
+            an optimizer that asks for names is handed them.
+        lr: the learning rate, a number > 0.
+        weight_decay: handed to the optimizer; refused where it takes none.
+        total_steps: the number of updates in the whole training; needed with a decay.
+        seed: of a rule's noise and drops.
+        **options: the optimizer's own, such as `base` for "powersign" or `betas` for "adam".
+
+    Returns:
+        A `torch.optim.Optimizer`: torch's own for most baselines, else a `RuleOptimizer`.
+
+    Raises:
+        ConfigError: a name or option is unknown, with the nearest one, or a value is impossible.
+        RuleError: the text is not a rule, or `total_steps` is missing.
+
+    Example:
+        >>> import torch
+        >>> from nos_repro import make_optimizer
+        >>> model = torch.nn.Linear(3, 1)
+        >>> make_optimizer("powersign", model.parameters(), lr=0.1, base=2.0).defaults["rule"]
+        '2**(sign(g) * sign(m)) * g'
+        >>> make_optimizer("table6-18", model.parameters(), lr=0.1).defaults["rule"]
+        'm * exp(g2)'
+        >>> make_optimizer("powersing", model.parameters(), lr=0.1)
+        Traceback (most recent call last):
+        ...
+        nos_repro.errors.ConfigError: unknown optimizer 'powersing'
+          did you mean 'powersign'?  ...
     """
     if not (isinstance(lr, int | float) and math.isfinite(lr) and lr > 0):
         raise ConfigError(f"lr must be a finite number > 0, got {lr!r}")
@@ -56,7 +86,37 @@ def make_optimizer(
 def make_schedule(
     name: str, optimizer: Optimizer, *, total_steps: int, seed: int = 0, **options: Any
 ) -> LRScheduler:
-    """The schedule of a name, to be stepped once after every update. Raises ConfigError."""
+    """The learning-rate schedule of a name; step it once after every update.
+
+    Args:
+        name: "constant", "cosine", "cosine_restarts", "stepwise", "linear_cosine" or
+            "noisy_linear_cosine" (sec. 5.2), or your own: "my_package.my_module".
+        optimizer: the optimizer whose rates it sets. Their present values are the initial ones.
+        total_steps: T, the number of updates in the whole training. Past it the rates stay.
+        seed: of the noise of "noisy_linear_cosine".
+        **options: the schedule's own, such as `alpha` for "cosine"; the defaults are the paper's.
+
+    Returns:
+        An `LRScheduler` whose state is the step alone.
+
+    Raises:
+        ConfigError: a name or option is unknown, with the nearest one, or a value is impossible.
+
+    Example:
+        >>> import torch
+        >>> from nos_repro import PowerSign, make_schedule
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> optimizer = PowerSign([w], lr=0.1)
+        >>> schedule = make_schedule("linear_cosine", optimizer, total_steps=4)
+        >>> for step in range(4):
+        ...     print(f"step {step}: rate {optimizer.param_groups[0]['lr']:.4f}")
+        ...     optimizer.step()
+        ...     schedule.step()
+        step 0: rate 0.1000
+        step 1: rate 0.0640
+        step 2: rate 0.0250
+        step 3: rate 0.0037
+    """
     if total_steps < 1:
         raise ConfigError(f"total_steps must be a positive integer, got {total_steps}")
     return Schedule(optimizer, _factor(name, total_steps, seed, options))

@@ -91,21 +91,18 @@ def _of_rule(rule: Rule, options: set[str]) -> FoundOptimizer:
 
 
 def _rule(name: str) -> Rule:
-    """The rule of a catalogue name or of a text; what can only be a name gets a ConfigError."""
-    if name.startswith("rule:"):
-        return Rule.parse(name.removeprefix("rule:").strip())
-    if not _WORD.fullmatch(name):
-        return Rule.parse(name)
-    catalogue = _catalogue()
-    if name in catalogue:
-        return catalogue[name].rule
+    """The rule of a text or of a catalogue name; what can only be a name gets a ConfigError."""
     try:
-        return Rule.parse(name)
+        return Rule.parse(name.removeprefix("rule:").strip())
     except RuleError:
-        raise ConfigError(
-            unknown("optimizer", name, optimizer_names())
-            + "\n  or the text of a rule, such as: rule: g * exp(sign(g) * sign(m))"
-        ) from None
+        if name.startswith("rule:") or not _WORD.fullmatch(name):
+            raise
+    if name in _catalogue():
+        return _catalogue()[name].rule
+    raise ConfigError(
+        unknown("optimizer", name, optimizer_names())
+        + "\n  or the text of a rule, such as: rule: g * exp(sign(g) * sign(m))"
+    )
 
 
 def _catalogue() -> Mapping[str, Printed]:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import ConfigError, NosError, unknown
-from nos_repro.experiments.load import task_section
-from nos_repro.experiments.settings_file import check_shape, merge, read_values, structured
+from nos_repro.experiments.layers import NamedSection, merge
+from nos_repro.experiments.load import LAUNCHER, task_keys, task_section
+from nos_repro.experiments.overrides import command_line
+from nos_repro.experiments.settings_file import check_shape, in_base, read_layers, structured
 from nos_repro.optim.factory import check_optimizer
 from nos_repro.rules.space import SPACES, Space
 from nos_repro.search.algorithms import find_algorithm
@@ -121,6 +123,17 @@ class Search:
         return plain
 
 
+def _algorithm_keys(name: str) -> set[str]:
+    return {"name", *(entry.name for entry in dataclasses.fields(find_algorithm(name).Settings))}
+
+
+SECTIONS = (
+    NamedSection("algorithm", _algorithm_keys),
+    NamedSection("child.task", task_keys, beside="child.sweep"),
+    LAUNCHER,
+)
+
+
 def load_search(path: Path, *, scale: str = "paper", overrides: Sequence[str] = ()) -> Search:
     """Reads, merges and checks a search's file; ``overrides`` are `key.path=value` words.
 
@@ -129,14 +142,15 @@ def load_search(path: Path, *, scale: str = "paper", overrides: Sequence[str] = 
     try:
         return _load(path, scale, overrides)
     except NosError as error:
-        raise type(error)(f"{path} (scale {scale}): {error}") from None
+        said = in_base(path, error, lambda base: load_search(base, scale=scale))
+        raise type(error)(f"{path} (scale {scale}): {said}") from None
 
 
 def _load(path: Path, scale: str, overrides: Sequence[str]) -> Search:
-    values = read_values(path)
-    if "study" in values:
+    files = read_layers(path)
+    if "study" in files[-1]:
         raise ConfigError("a study, not a search: use `run`")
-    merged = merge(values, scale, overrides)
+    merged = merge(files, scale, command_line(files, overrides), SECTIONS)
     if "scale" in merged:
         raise ConfigError("scale: is chosen with --scale, not in the file")
     mappings = ("space", "algorithm", "child", "controller", "refuse", "baselines", "launcher")

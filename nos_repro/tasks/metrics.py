@@ -86,6 +86,14 @@ class Metric:
         """1 where larger is better, else -1: a value times its sign is the better the larger."""
         return 1.0 if self.direction == "max" else -1.0
 
+    def decimals(self, value: float) -> str:
+        """``value`` with the metric's decimals."""
+        return f"{value:.{self.digits}f}"
+
+    def signed(self, difference: float) -> str:
+        """The same with its sign: `+0.31`."""
+        return f"{difference:+.{self.digits}f}"
+
     def reward(self, value: float) -> float:
         """The reward of a search's child with this value, in [0, 1].
 

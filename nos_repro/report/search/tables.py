@@ -14,7 +14,6 @@ from nos_repro.report.search.history import History, Reward
 from nos_repro.report.search.protocol import protocol_lines
 from nos_repro.search.child import Evaluation
 from nos_repro.tasks import find_task
-from nos_repro.tasks.metrics import find_metric
 
 BEST_RULES = 20
 BEST_SHARE = 0.1
@@ -202,7 +201,7 @@ def chance_reward(history: History) -> float:
     settings = dict(history.settings["child"]["task"])
     name = settings.pop("name")
     chance = find_task(name).chance(make_settings(name, settings))
-    return find_metric(name).reward(chance)
+    return history.metric.reward(chance)
 
 
 def expressions(history: History) -> Table:
