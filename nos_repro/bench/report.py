@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
-from nos_repro.experiments.load import load_study
 from nos_repro.experiments.code import trial_code
+from nos_repro.experiments.load import load_study
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import outcomes

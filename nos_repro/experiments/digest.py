@@ -160,7 +160,7 @@ class _Graph:
         if module is None:
             return []
         if path in module.rows:
-            found = [self._node(module, module.rows[path])]
+            found = [self._row(module, module.rows[path])]
         else:
             definition, _, member = path.partition(".")
             found = self._defined(module, definition) or self._all(module)
@@ -199,6 +199,21 @@ class _Graph:
 
     def _node(self, module: Module, definition: Definition) -> _Node:
         return self._reach(_Node(module, definition))
+
+    def _row(self, module: Module, row: Definition) -> _Node:
+        """A row of a table, less what its class says only prints."""
+        classes, _ = self._resolve(module, row.refs[0])
+        cls = classes[0].definition if classes else Definition("")
+        node = _Node(module, Definition("row"))
+        node.targets.append((classes, ""))
+        for key, definition in row.members:
+            place = int(key) if key.isdecimal() else len(cls.fields)
+            name = cls.fields[place] if place < len(cls.fields) else key
+            if name not in cls.display:
+                node.targets.append(([self._reach(_Node(module, definition, name))], ""))
+        node.targets.sort(key=lambda target: [n.label for n in target[0]])
+        self._act(module)
+        return self.nodes.setdefault(id(row), node)
 
     def _act(self, module: Module) -> None:
         """A module that is imported runs its statements, after its packages' and imports' own."""

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 
-
 LIBRARIES = (
     *("torch", "torchvision", "pytorch-lightning", "numpy"),
     *("sacrebleu", "sentencepiece", "torchtext", "num2words"),

@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from nos_repro.experiments.grid import Point, points, repeat_trials, sweep_trial
-from nos_repro.experiments.halving import Standing, score, standings, why_out
 from nos_repro.errors import NosError
 from nos_repro.experiments.code import trial_code
+from nos_repro.experiments.grid import Point, points, repeat_trials, sweep_trial
+from nos_repro.experiments.halving import Standing, score, standings, why_out
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Halving, Row, Study
 from nos_repro.experiments.store import Store

@@ -112,7 +112,9 @@ def test_renaming_a_module_of_each_room_and_adding_a_function_leaves_every_diges
             )
     for source in package.rglob("*.py"):
         text = rename(source.read_text("utf-8"))
-        more = "" if source.name == "__init__.py" else "\n\ndef nobody_calls_this():\n    return 1\n"
+        more = (
+            "" if source.name == "__init__.py" else "\n\ndef nobody_calls_this():\n    return 1\n"
+        )
         source.write_text(text + more, "utf-8")
     then = _digests(Sources({"nos_repro": package}, kept=kept), trials, rename)
     assert then == now
