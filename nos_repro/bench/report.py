@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
+from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio, interleave
 from nos_repro.experiments.code import trial_code
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.record import Record
@@ -37,15 +37,15 @@ import sys, time
 import nos_repro.report.collection, nos_repro.report.study.verdict_table
 import nos_repro.report.pages.write
 from nos_repro.cli import main
-from nos_repro.tasks import find_task
-find_task("convnet")
+from nos_repro.tasks import TASKS
+TASKS.find("convnet")
 loaded = time.process_time()
 main(sys.argv[1:])
 print(loaded, time.process_time() - loaded, file=sys.stderr)
 """
 
 
-@register_benchmark("report")
+@BENCHMARKS.register("report")
 def report() -> Iterator[Measurement]:
     """Seconds of a processor that the commands take, and that loading the libraries takes."""
     with tempfile.TemporaryDirectory() as folder:

@@ -322,10 +322,10 @@ def _utf8(word: str) -> str:
 
 
 def bench(options: argparse.Namespace) -> int:
-    from nos_repro.bench import list_benchmarks, run_benchmarks
+    from nos_repro.bench import BENCHMARKS, run_benchmarks
 
     if options.list:
-        print("\n".join(list_benchmarks()))
+        print("\n".join(BENCHMARKS.names()))
         return 0
     return run_benchmarks(options.names, options.results)
 

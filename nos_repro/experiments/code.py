@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from nos_repro.data import user_cache
+from nos_repro.data.paths import user_cache
 from nos_repro.experiments.digest import Sources
 from nos_repro.experiments.trial import make_settings
 from nos_repro.optim.lookup import find_optimizer

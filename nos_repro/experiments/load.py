@@ -25,7 +25,7 @@ from nos_repro.experiments.settings_file import (
     structured,
 )
 from nos_repro.optim.factory import check_optimizer, check_schedule
-from nos_repro.tasks import find_task
+from nos_repro.tasks import TASKS
 
 # fmt: off
 OURS = {
@@ -41,7 +41,7 @@ OURS = {
 
 def task_keys(name: str) -> set[str]:
     """What a section of a task of that name may say."""
-    return {"name", *(entry.name for entry in dataclasses.fields(find_task(name).Settings))}
+    return {"name", *(entry.name for entry in dataclasses.fields(TASKS.find(name).Settings))}
 
 
 def launcher_keys(name: str) -> set[str] | None:
@@ -102,7 +102,7 @@ def task_section(section: dict[str, Any]) -> dict[str, Any]:
     name = values.pop("name", None)
     if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError("task.name: say which task is trained, e.g. name: wide_resnet")
-    settings = structured(find_task(name).Settings, values, "task")
+    settings = structured(TASKS.find(name).Settings, values, "task")
     filled: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
     return {"name": name, **filled}
 

@@ -13,7 +13,7 @@ import torch
 from nos_repro.errors import ConfigError, NosError
 from nos_repro.experiments.checkpoint import VERSION
 from nos_repro.experiments.trial import make_settings
-from nos_repro.tasks import find_task
+from nos_repro.tasks import TASKS
 from nos_repro.tasks.base import Task, TaskData
 
 
@@ -28,7 +28,7 @@ def load_trained(checkpoint: Path, data_dir: Path) -> tuple[Task, TaskData]:
     path = checkpoint / "checkpoint.pt" if checkpoint.is_dir() else checkpoint
     name, values = _settings(path.parent / "settings.json")
     weights = read_checkpoint(path)["model"]
-    cls = find_task(name)
+    cls = TASKS.find(name)
     try:
         settings = make_settings(name, values)
         task = cls(settings)

@@ -15,7 +15,7 @@ from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.study.race import how_far
-from nos_repro.tasks import find_task
+from nos_repro.tasks import TASKS
 from nos_repro.tasks.metrics import find_metric
 
 # Okabe and Ito's palette, which the colour-blind can tell apart; yellow is left out, for it does
@@ -116,7 +116,7 @@ def figure_metric(study: Study) -> str:
 def metric_words(study: Study, key: str) -> str:
     """What an axis says about a value of the curves: `test accuracy (%)`."""
     part, _, name = key.partition("_")
-    for metric in find_task(study.task["name"]).measures:
+    for metric in TASKS.find(study.task["name"]).measures:
         if metric.name == name:
             return f"{part} {metric.axis}"
     return key.replace("_", " ")
