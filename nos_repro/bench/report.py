@@ -50,7 +50,7 @@ def report() -> Iterator[Measurement]:
     """Seconds of a processor that the commands take, and that loading the libraries takes."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "many.yaml"
-        config.write_text(json.dumps(many()))
+        config.write_text(json.dumps(many()), encoding="utf-8")
         study = load_study(config)
         commands, budgets = {}, {}
         for points, budget in ((SHORT, BUDGET_SECONDS), (LONG, None)):
@@ -83,7 +83,7 @@ class _Command:
 
     def __call__(self) -> None:
         whole = [sys.executable, "-c", CHILD, *self.words]
-        done = subprocess.run(whole, check=True, capture_output=True, text=True)
+        done = subprocess.run(whole, check=True, capture_output=True, encoding="utf-8")
         loading, seconds = map(float, done.stderr.splitlines()[-1].split())
         self.loading.append(loading)
         self.seconds.append(seconds)

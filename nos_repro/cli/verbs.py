@@ -251,9 +251,11 @@ def search(options: argparse.Namespace) -> int:
 
 
 def rule(options: argparse.Namespace) -> int:
+    from nos_repro.experiments.printed import printed_results
+    from nos_repro.rules.catalog import lookup
     from nos_repro.rules.explain import explain
 
-    print(explain(options.rule))
+    print(explain(lookup(options.rule), printed_results))
     return 0
 
 

@@ -47,7 +47,7 @@ def commit() -> str:
 
 def _git(folder: Path, *words: str) -> str:
     done = subprocess.run(
-        ["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=10
+        ["git", *words], cwd=folder, capture_output=True, encoding="utf-8", check=True, timeout=10
     )
     return done.stdout.strip()
 
@@ -56,7 +56,7 @@ def _git(folder: Path, *words: str) -> str:
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():
-        for line in info.read_text().splitlines():
+        for line in info.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return f"{line.split(':', 1)[1].strip()} ({os.cpu_count()} cores)"
     return platform.processor() or platform.machine()
