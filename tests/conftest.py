@@ -1,20 +1,60 @@
-"""What every test shares: one thread a process, and no trace left in the user's cache."""
+"""What every test shares: a folder of its own, and nothing of the user's.
 
+The environment is settled as this file is imported, before a library or a test module reads it. No
+test sees the user's data, caches, logins or locale, the variables of a batch job, or the folder in
+which pytest was started.
+"""
+
+import atexit
 import os
+import re
+import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("WANDB_MODE", "offline")
-os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-os.environ.setdefault("MPLBACKEND", "agg")
+from tests.committed import export_committed, why_none
 
-# Properties are tried on the same examples every time, and leave no folder in the checkout.
-os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = f"{tempfile.gettempdir()}/hypothesis-{os.getuid()}"
+ROOT = Path(__file__).resolve().parent.parent
+
+# fmt: off
+FOREIGN = re.compile(
+    r"NOS_REPRO_(?!BROWSER|SCREENSHOTS)|WANDB_|XDG_|SBATCH_|SUBMITIT_|SLURM_(?!CONF|LAB_)"  # ours
+    r"|(RANK|LOCAL_RANK|GROUP_RANK|NODE_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE)$|MASTER_|TORCHELASTIC_"
+    r"|(COLUMNS|LINES|TERM|NO_COLOR|FORCE_COLOR|TTY_\w+|PYTHON_COLORS)$"          # the terminal
+    r"|(LANG|LANGUAGE|TZ)$|LC_|PYTHON(UTF8|COERCECLOCALE|IOENCODING|WARNINGS)$"   # the locale
+    r"|GIT_(DIR|WORK_TREE|INDEX_FILE)$"                                           # a git hook
+    r"|(ALL|HTTPS?|NO)_PROXY$|(MKL|OPENBLAS)_NUM_THREADS$|MPLCONFIGDIR$",
+    re.IGNORECASE,
+)
+"""Names of variables that change what some test sees."""
+# fmt: on
+
+
+def settle(scratch: Path) -> None:
+    """Gives this process and all that it starts one environment, whatever the user's is."""
+    for name in list(os.environ):
+        if FOREIGN.match(name):
+            del os.environ[name]
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    folders = {f"WANDB_{name}_DIR": "wandb" for name in ("CACHE", "DATA", "CONFIG", "ARTIFACT")}
+    folders |= {"XDG_CACHE_HOME": "cache", "NOS_REPRO_DATA": "data", "NETRC": "netrc"}
+    folders |= {"HYPOTHESIS_STORAGE_DIRECTORY": "hypothesis"}
+    os.environ |= {name: str(scratch / folder) for name, folder in folders.items()}
+    os.environ |= {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
+    os.environ |= {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull, "OMP_NUM_THREADS": "1"}
+    os.environ |= {"LC_ALL": "C.UTF-8", "COLUMNS": "80", "PYTHONPATH": os.pathsep.join(path)}
+
+
+SCRATCH = Path(tempfile.mkdtemp(prefix="nos-repro-tests-"))
+atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
+settle(SCRATCH)
+
+# Properties are tried on the same examples every time.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
 
@@ -22,7 +62,22 @@ settings.load_profile("repeatable")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-ROOT = Path(__file__).resolve().parent.parent
+
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere() -> Iterator[None]:
+    """Fixtures that several tests share run in an empty folder."""
+    start = Path.cwd()
+    empty = SCRATCH / "empty"
+    empty.mkdir()
+    os.chdir(empty)
+    yield
+    os.chdir(start)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(elsewhere: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A test runs in a folder of its own, so that `results/` is its own too."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -31,8 +86,9 @@ def root() -> Path:
     return ROOT
 
 
-@pytest.fixture(autouse=True)
-def no_user_data(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Tests see no data set of the user's and write none: each brings its own folder."""
-    folder = tmp_path_factory.getbasetemp() / "data"
-    monkeypatch.setenv("NOS_REPRO_DATA", str(folder))
+@pytest.fixture(scope="session")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with what git tracks alone; skips where git cannot tell."""
+    if reason := why_none():
+        pytest.skip(reason)
+    return export_committed(tmp_path_factory.mktemp("committed"))

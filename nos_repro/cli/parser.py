@@ -45,7 +45,8 @@ def make_parser() -> argparse.ArgumentParser:
         "the table of a study, or the report of a search, so far; or of all of them",
     )
     report.add_argument("overrides", nargs="*", default=[], metavar=("CONFIG", "KEY=VALUE"),
-                        help="a study's or search's file, and settings laid over it")  # fmt: skip
+                        help="a study's or search's file, and settings laid over it;"
+                        " +rows.NAME={optimizer: ...} adds a row")  # fmt: skip
     report.add_argument("--scale", help="one of the scales in the file (default: paper)")
     _results_argument(report)
     _rows_argument(report)
@@ -189,7 +190,8 @@ def _verb(
 def _file_arguments(parser: argparse.ArgumentParser, what: str, override: str) -> None:
     parser.add_argument("config", metavar="CONFIG", help=what)
     parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE",
-                        help=f"settings laid over the file's, e.g. {override}")  # fmt: skip
+                        help=f"settings laid over the file's, e.g. {override};"
+                        " +rows.NAME={optimizer: ...} adds a row to a study")  # fmt: skip
     parser.add_argument(
         "--scale", default="paper", help="one of the scales in the file (default: paper)"
     )
@@ -203,7 +205,8 @@ def _format_argument(parser: argparse.ArgumentParser) -> None:
 def _cell_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cell", metavar="CELL", help="e.g. 'table2:PowerSign (cosine)'")
     parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE",
-                        help="settings laid over the study's")  # fmt: skip
+                        help="settings laid over the study's; +rows.NAME={optimizer: ...}"
+                        " adds a row")  # fmt: skip
     parser.add_argument(
         "--scale", default="paper", help="one of the scales in the file (default: paper)"
     )

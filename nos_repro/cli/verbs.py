@@ -251,9 +251,11 @@ def search(options: argparse.Namespace) -> int:
 
 
 def rule(options: argparse.Namespace) -> int:
+    from nos_repro.experiments.printed import printed_results
+    from nos_repro.rules.catalog import lookup
     from nos_repro.rules.explain import explain
 
-    print(explain(options.rule))
+    print(explain(lookup(options.rule), printed_results))
     return 0
 
 
@@ -322,10 +324,10 @@ def _utf8(word: str) -> str:
 
 
 def bench(options: argparse.Namespace) -> int:
-    from nos_repro.bench import list_benchmarks, run_benchmarks
+    from nos_repro.bench import BENCHMARKS, run_benchmarks
 
     if options.list:
-        print("\n".join(list_benchmarks()))
+        print("\n".join(BENCHMARKS.names()))
         return 0
     return run_benchmarks(options.names, options.results)
 

@@ -14,10 +14,18 @@ from omegaconf import DictConfig
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.columns import check_columns
 from nos_repro.experiments.grid import Point, points, repeat_trials, row_settings, sweep_trial
+from nos_repro.experiments.layers import NamedSection, merge
+from nos_repro.experiments.overrides import command_line
 from nos_repro.experiments.schema import Row, Study
-from nos_repro.experiments.settings_file import check_shape, merge, read_values, structured
+from nos_repro.experiments.settings_file import (
+    check_shape,
+    in_base,
+    paper_file,
+    read_layers,
+    structured,
+)
 from nos_repro.optim.factory import check_optimizer, check_schedule
-from nos_repro.tasks import find_task
+from nos_repro.tasks import TASKS
 
 # fmt: off
 OURS = {
@@ -31,22 +39,36 @@ OURS = {
 # fmt: on
 
 
+def task_keys(name: str) -> set[str]:
+    """What a section of a task of that name may say."""
+    return {"name", *(entry.name for entry in dataclasses.fields(TASKS.find(name).Settings))}
+
+
+def launcher_keys(name: str) -> set[str] | None:
+    """This machine has no settings; those of a cluster are read in `launch.settings`."""
+    return {"name"} if name == "local" else None
+
+
+LAUNCHER = NamedSection("launcher", launcher_keys)
+SECTIONS = (NamedSection("task", task_keys), LAUNCHER)
+
+
 def load_study(
     path: Path, *, scale: str = "paper", overrides: Sequence[str] = (), rows: Iterable[str] = ()
 ) -> Study:
     """Reads, merges and checks a study.
 
-    ``overrides`` are `key.path=value` words, applied last; ``rows`` are names or patterns of rows
-    to keep. Raises ConfigError (RuleError for a rule's text) naming file, key and choice.
+    ``overrides`` are words of `experiments.overrides`, applied last; ``rows`` are names or patterns
+    of rows to keep. Raises ConfigError (RuleError for a rule's text) naming file, key and choice.
     """
     try:
-        values = read_values(path)
-        if "search" in values:
+        files = read_layers(path)
+        if "search" in files[-1]:
             raise ConfigError("a search, not a study: use `search`")
-        study = _build(merge(values, scale, overrides), scale)
+        study = _build(merge(files, scale, command_line(files, overrides), SECTIONS), scale)
         paper = study if scale == "paper" and not overrides else None
         study = dataclasses.replace(
-            study, task=task_section(study.task), paper_protocol=_paper_protocol(values, paper)
+            study, task=task_section(study.task), paper_protocol=_paper_protocol(path, paper)
         )
         check_columns(study.task["name"], study.columns)
         for name in study.figure.rows if study.figure is not None else ():
@@ -55,7 +77,8 @@ def load_study(
         study = dataclasses.replace(study, rows={n: study.rows[n] for n in _chosen(study, rows)})
         _check_optimizers(study)
     except NosError as error:
-        raise type(error)(f"{path} (scale {scale}): {error}") from None
+        said = in_base(path, error, lambda base: load_study(base, scale=scale))
+        raise type(error)(f"{path} (scale {scale}): {said}") from None
     return study
 
 
@@ -79,20 +102,23 @@ def task_section(section: dict[str, Any]) -> dict[str, Any]:
     name = values.pop("name", None)
     if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError("task.name: say which task is trained, e.g. name: wide_resnet")
-    settings = structured(find_task(name).Settings, values, "task")
+    settings = structured(TASKS.find(name).Settings, values, "task")
     filled: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
     return {"name": name, **filled}
 
 
-def _paper_protocol(values: dict[str, Any], paper: Study | None) -> dict[str, Any]:
+def _paper_protocol(path: Path, known: Study | None) -> dict[str, Any]:
     """What the file says the paper did, whatever scale and overrides are asked for; {} if nothing.
 
     A table prints the paper's numbers beside ours, and has to say under which protocol each is.
-    ``paper`` is the study at that scale, where it is built already.
+    ``known`` is the study at its scale `paper`, where it is built already.
     """
-    if "paper" not in values.get("scales", {}):
+    file = paper_file(path)
+    if file is None:
         return {}
-    study = paper or _build(merge(values, "paper", ()), "paper")
+    if known is None or file != path:
+        known = _build(merge(read_layers(file), "paper", {}, SECTIONS), "paper")
+    study = known
     parts: dict[str, Any] = {
         "training": study.training,
         "selection": study.selection,

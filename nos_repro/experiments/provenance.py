@@ -18,7 +18,7 @@ import orjson
 import torch
 
 from nos_repro.experiments.trial import make_settings
-from nos_repro.tasks import find_task
+from nos_repro.tasks import TASKS
 
 PACKAGE = "nos_repro"
 LIBRARIES = (
@@ -58,7 +58,7 @@ def commit() -> str:
 
 def _git(folder: Path, *words: str) -> str:
     done = subprocess.run(
-        ["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=10
+        ["git", *words], cwd=folder, capture_output=True, encoding="utf-8", check=True, timeout=10
     )
     return done.stdout.strip()
 
@@ -67,7 +67,7 @@ def _git(folder: Path, *words: str) -> str:
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():
-        for line in info.read_text().splitlines():
+        for line in info.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return f"{line.split(':', 1)[1].strip()} ({os.cpu_count()} cores)"
     return platform.processor() or platform.machine()
@@ -97,7 +97,9 @@ def trial_code(task: str, task_settings: dict[str, Any]) -> str:
 @functools.cache
 def _trial_code(task: str, task_settings: bytes) -> str:
     settings = make_settings(task, orjson.loads(task_settings))
-    return code_digest(find_task(task).code(settings))
+    entry = TASKS.entry(task)
+    origins = (entry.origin, *entry.value.code(settings))
+    return code_digest(tuple(origin.partition(":")[0] for origin in origins))
 
 
 def _reached(roots: list[str]) -> set[str]:
@@ -127,7 +129,7 @@ def _source(name: str) -> Path | None:
 def _parse(name: str) -> ast.Module:
     source = _source(name)
     assert source is not None
-    return ast.parse(source.read_text())
+    return ast.parse(source.read_text(encoding="utf-8"))
 
 
 def _imports(name: str) -> Iterator[str]:

@@ -236,7 +236,7 @@ def _sign(folder: Path, now: str, *, resumed: bool) -> str:
     A trial that two versions of the code have trained counts as the older one's: it is stale.
     """
     path = folder / "code.txt"
-    before = path.read_text().split() if resumed and path.exists() else []
+    before = path.read_text(encoding="utf-8").split() if resumed and path.exists() else []
     digests = list(dict.fromkeys([*before, now]))
     write_atomically(path, "".join(f"{digest}\n" for digest in digests).encode())
     return digests[0] if digests[0] != now else digests[-1]
@@ -277,14 +277,14 @@ def _reset_peak_memory() -> None:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="latin-1")
 
 
 def _peak_memory_gb(device: str) -> float:
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated() / 2**30
     if sys.platform == "linux":
-        for line in Path("/proc/self/status").read_text().splitlines():
+        for line in Path("/proc/self/status").read_text(encoding="latin-1").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 2**20
     if sys.platform == "darwin":

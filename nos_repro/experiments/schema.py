@@ -70,11 +70,13 @@ class Halving:
 class Figure:
     """The figure that a study draws beside its table: ``curves`` of a metric, or ``rosenbrock``.
 
-    ``rows`` are those that the paper's own figure shows; none named, all are drawn.
+    ``metric`` is a key of the curves, such as `test_accuracy` (default: the task's metric that
+    chooses, on the test part). ``rows`` are those that the paper's own figure shows; with none
+    named, all are drawn.
     """
 
     kind: str = "curves"
-    metric: str = "test_accuracy"
+    metric: str = ""
     rows: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -130,6 +132,8 @@ class Study:
         if not self.rows:
             raise ConfigError("rows: a study needs at least one row")
         for name, row in self.rows.items():
+            if not row.optimizer:
+                raise ConfigError(f"rows.{name}: no optimizer; say one, e.g. optimizer: adam")
             for column in row.paper:
                 if column not in self.columns:
                     raise ConfigError(unknown(f"rows.{name}.paper", column, self.columns))

@@ -1,4 +1,4 @@
-"""A settings file: YAML, one of its scales and overrides laid over it, checked by a dataclass."""
+"""A settings file: found, read with what it is laid over (`base`), checked by a dataclass."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import functools
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from nos_repro.errors import ConfigError, unknown
+from nos_repro.errors import ConfigError, NosError, unknown
+from nos_repro.experiments.layers import Values, at, lay_files, spell_out
 
 
 def find_config(given: str) -> Path:
@@ -61,8 +62,83 @@ def named(configs: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def read_values(path: Path) -> dict[str, Any]:
-    """What the file says. Raises ConfigError where it cannot be read or is no mapping."""
+def read_values(path: Path) -> Values:
+    """What a study's or search's file says, laid over its base. Raises ConfigError."""
+    return lay_files(read_layers(path))
+
+
+def read_layers(path: Path) -> list[Values]:
+    """What a study's or search's file says, the last of the list, and before it what the files say
+    that it is laid over. Raises ConfigError, naming the file of those where something is wrong."""
+    return [values for _, values in reversed(_chain(path))]
+
+
+def paper_file(path: Path) -> Path | None:
+    """The file that says what the paper did: the nearest one with a scale `paper` of its own, of
+    the file and those that it is laid over. So what is laid over a table of the paper's is held
+    against that, until it says itself what the paper did."""
+    for file, values in _chain(path):
+        if at(values, "scales.paper") is not None:
+            return file
+    return None
+
+
+def in_base(path: Path, error: NosError, load: Callable[[Path], Any]) -> str:
+    """The error of a file, and where its base has the same one by itself, the base's name too."""
+    try:
+        below = [file for file, _ in _chain(path)][1:]
+        if below:
+            load(below[0])
+    except NosError as own:
+        if str(own).endswith(f": {error}"):
+            return f"base {own}"
+    return str(error)
+
+
+def _chain(path: Path, above: Sequence[Path] = ()) -> list[tuple[Path, Values]]:
+    """The file, what that is laid over, and so on."""
+    own = spell_out(read_mapping(path))
+    if "base" not in own:
+        return [(path, own)]
+    below = _find_base(own.pop("base"), path)
+    files = [*above, path, below]
+    if below.resolve() in [file.resolve() for file in files[:-1]]:
+        raise ConfigError(f"base: goes in a circle: {' -> '.join(file.name for file in files)}")
+    try:
+        lower = _chain(below, files[:-1])
+    except ConfigError as error:
+        raise ConfigError(f"base {below.name}: {error}") from None
+    _check_kind(own, lower[0][1], below)
+    return [(path, own), *lower]
+
+
+def _find_base(base: Any, path: Path) -> Path:
+    if not isinstance(base, str):
+        raise ConfigError(f"base: expected a file, e.g. base: table2.yaml, got {base!r}")
+    beside = path.parent / base
+    known = shipped()
+    if beside.is_file():
+        return beside
+    if Path(base).stem in known and Path(base).parent in (Path(), Path("configs")):
+        return known[Path(base).stem]
+    wrong = unknown("study", Path(base).stem, known)
+    raise ConfigError(f"base: no file {base!r} beside {path.name}, and {wrong}")
+
+
+def _check_kind(own: Values, below: Values, path: Path) -> None:
+    """What is laid over a study is a study, with a name of its own for its records."""
+    for kind, other in (("study", "search"), ("search", "study")):
+        if kind in below and other in own:
+            raise ConfigError(f"base {path.name}: a {kind}, and a {other} cannot be laid over it")
+        if kind in below and kind not in own:
+            raise ConfigError(
+                f"base {path.name}: what is laid over it needs a name of its own,"
+                f" e.g. {kind}: my_{kind}"
+            )
+
+
+def read_mapping(path: Path) -> Values:
+    """What one file says. Raises ConfigError where it cannot be read or is not a mapping."""
     try:
         values = copy.deepcopy(_parsed(path.read_text("utf-8")))
     except (OSError, UnicodeDecodeError) as error:
@@ -89,83 +165,6 @@ def is_search(path: Path) -> bool:
         return "search" in read_values(path)
     except ConfigError:
         return False
-
-
-def scales_of(values: dict[str, Any]) -> dict[str, Any]:
-    """The scales that a file has, in its order, each with what it changes.
-
-    Any plain word is a scale. Two of them mean something more: at `paper` the settings are the
-    paper's, and `smoke` proves only that everything runs, so that no claim is tested there unasked.
-    """
-    scales = values.get("scales", {})
-    if not isinstance(scales, dict):
-        raise ConfigError("scales: expected one mapping per scale")
-    if not scales:
-        raise ConfigError("scales: the file has none; add one, e.g. scales: {paper: {}}")
-    for name in map(str, scales):
-        if not name.isascii() or not name.replace("_", "").isalnum():
-            raise ConfigError(
-                f"scales: {name!r} must be letters, digits and _, for a folder is named after it"
-            )
-    return {str(name): {} if scales[name] is None else scales[name] for name in scales}
-
-
-def merge(values: dict[str, Any], scale: str, overrides: Sequence[str]) -> DictConfig:
-    """The file's values with its ``scale`` laid over them, then each `key.path=value` word."""
-    scales = scales_of(values)
-    if scale not in scales:
-        raise ConfigError(unknown("scale", scale, scales))
-    base = _spelled_out({key: value for key, value in values.items() if key != "scales"})
-    above = [(f"scales.{scale}", scales[scale])]
-    above += [(f"override {word!r}", _override(word)) for word in overrides]
-    above = [(where, _spelled_out(c) if isinstance(c, dict) else c) for where, c in above]
-    merged = base
-    for where, changes in above:
-        _check_rows(base.get("rows"), changes, where)
-        merged = _merge_dicts(merged, changes, where)
-    return OmegaConf.create(merged)
-
-
-def _spelled_out(values: dict[str, Any]) -> dict[str, Any]:
-    """`launcher: slurm`, or `launcher=slurm`, is short for the name of the launcher."""
-    if isinstance(values.get("launcher"), str):
-        return {**values, "launcher": {"name": values["launcher"]}}
-    return values
-
-
-def _check_rows(rows: Any, changes: Any, where: str) -> None:
-    """A scale and an override change rows of the file; what they misspell is no new row."""
-    named = changes.get("rows") if isinstance(changes, dict) else None
-    if isinstance(rows, dict) and isinstance(named, dict):
-        for name in named:
-            if name not in rows:
-                raise ConfigError(f"{where}: {unknown('row', str(name), map(str, rows))}")
-
-
-def _override(word: str) -> dict[str, Any]:
-    key, equals, _ = word.partition("=")
-    if not equals or not all(key.split(".")):
-        raise ConfigError(f"override {word!r}: expected key.path=value, e.g. task.width=2")
-    try:
-        values = OmegaConf.to_container(OmegaConf.from_dotlist([word]), resolve=True)
-    except (YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"override {word!r}: {error}") from None
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
-
-
-def _merge_dicts(base: dict[str, Any], above: Any, where: str) -> dict[str, Any]:
-    """``base`` with ``above`` laid over it: mappings merge, all else is replaced."""
-    if not isinstance(above, dict):
-        raise ConfigError(f"{where}: expected a mapping, got {above!r}")
-    merged = dict(base)
-    for key, value in above.items():
-        below = merged.get(key)
-        if isinstance(below, dict) and isinstance(value, dict) and key != "sweep":
-            merged[key] = _merge_dicts(below, value, f"{where}.{key}")
-        else:
-            merged[key] = value
-    return merged
 
 
 def check_shape(cls: Any, merged: DictConfig, mappings: Sequence[str]) -> None:

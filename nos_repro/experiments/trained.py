@@ -9,7 +9,7 @@ from typing import Any
 from nos_repro.errors import ConfigError, NosError
 from nos_repro.experiments.checkpoint import DamagedCheckpoint, read_checkpoint
 from nos_repro.experiments.trial import make_settings
-from nos_repro.tasks import find_task
+from nos_repro.tasks import TASKS
 from nos_repro.tasks.base import Task, TaskData
 
 
@@ -24,7 +24,7 @@ def load_trained(checkpoint: Path, data_dir: Path) -> tuple[Task, TaskData]:
     path = checkpoint / "checkpoint.pt" if checkpoint.is_dir() else checkpoint
     name, values = _settings(path.parent / "settings.json")
     weights = read_state(path)["model"]
-    cls = find_task(name)
+    cls = TASKS.find(name)
     try:
         settings = make_settings(name, values)
         task = cls(settings)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import ConfigError, unknown
-from nos_repro.experiments.settings_file import read_values, structured
+from nos_repro.experiments.settings_file import read_mapping, structured
 
 LAUNCHERS = ("local", "slurm")
 
@@ -151,7 +151,7 @@ def _profile(name: str) -> dict[str, Any]:
     if path is None:
         raise ConfigError(f"launcher.cluster: {unknown('cluster', name, clusters)}")
     try:
-        profile = read_values(path)
+        profile = read_mapping(path)
         for key in ("cluster", "name"):
             if key in profile:
                 raise ConfigError(f"'{key}' is no key of a profile")

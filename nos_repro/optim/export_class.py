@@ -3,7 +3,7 @@
 import textwrap
 from dataclasses import dataclass
 
-from nos_repro.optim.export_update import decays, reads_step
+from nos_repro.optim.export_update import reads_step
 from nos_repro.optim.program import Program
 from nos_repro.rules.primitives import DELTA
 from nos_repro.rules.printing import print_number
@@ -101,7 +101,7 @@ def _options(program: Program) -> list[Option]:
     betas = [BETAS[name] for name in averages]
     named = " and ".join(averages[-2:])
     options = [Option("lr", "float", "", "the learning rate.", "lr >= 0")]
-    if decays(program):
+    if program.decays:
         meaning = "T of the decay: the number of updates in all."
         options += [Option("total_steps", "int", "", meaning, "total_steps >= 1", ">= 1")]
     if len(betas) == 1:

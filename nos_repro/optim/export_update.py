@@ -10,31 +10,22 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from nos_repro.optim.program import AVERAGES, Argument, Instruction, Program
-from nos_repro.rules.primitives import ANNEALED_NOISE_POWER, BINARY, PERIODIC_DECAY
-from nos_repro.rules.printing import ARGUMENTS, ATOM, NEGATION, print_number
+import torch
+
+from nos_repro.optim.program import AVERAGES, STD, Argument, Instruction, Program
+from nos_repro.rules.primitives import ATOM, BINARY, NEGATION, OPERANDS, UNARY, operand_row
+from nos_repro.rules.printing import print_number
+from nos_repro.rules.rows import BinaryRow, UnaryRow
 
 WIDTH = 72  # of an expression, so that a statement stays within 100 columns
 
-# fmt: off
-CALLS = {
-    "exp":     "torch.exp({x})",
-    "log":     "torch.log(torch.abs({x}))",
-    "sqrt":    "torch.sqrt(torch.abs({x}))",
-    "clip":    "torch.clamp({x}, -{p}, {p})",
-    "sign":    "torch.sign({x})",
-    "sigmoid": "torch.sigmoid({x})",
-}
-# What a value is called where it needs a name.
-WORDS = {
-    "+": "total", "-": "difference", "*": "product", "/": "ratio", "**": "power",
-    "neg": "minus", "exp": "exp", "log": "log", "sqrt": "root", "clip": "clipped",
-    "sign": "sign", "sigmoid": "sigmoid", "drop": "dropped", "fill": "constant", "normal": "gauss",
-}
+WORDS = {"fill": "constant", "normal": "gauss"}  # what values that no primitive makes are called
 POWERS = {"m": "g", "v": "g2", "gamma": "g3"}
 KNOWN = {"g * g": "g2", "g2 * g": "g3"}
-# fmt: on
-NEVER_NEGATIVE = ("g2", "v", "v_hat")
+NEVER_NEGATIVE = {
+    name for row in OPERANDS.values() if row.nonnegative for name in (row.name, f"{row.name}_hat")
+}
+NOISES = {row.std: row.name for row in OPERANDS.values() if isinstance(row.std, float)}
 AGREEMENT = ("sign_g", "sign_m")
 
 
@@ -76,13 +67,7 @@ def update_statements(program: Program) -> list[str]:
 
 def reads_step(program: Program) -> bool:
     """Whether it depends on the number of the optimizer's step: draws and decays do."""
-    return bool(program.sites or decays(program))
-
-
-def decays(program: Program) -> list[str]:
-    """The decay operands that it reads."""
-    others = {"eps", "annealed_std", *(f"correction_{name}" for name in AVERAGES)}
-    return [name for name in program.scalar_inputs if name not in others]
+    return bool(program.sites or program.decays)
 
 
 def _uncorrected(program: Program) -> bool:
@@ -94,25 +79,14 @@ def _uncorrected(program: Program) -> bool:
     )
 
 
-def _decay(name: str) -> str:
-    """The formula of a decay; `elapsed` is the step, held at the last one."""
-    if name == "ld":
-        return "1 - elapsed / total_steps"
-    angle = "math.pi * elapsed"
-    if match := PERIODIC_DECAY.fullmatch(name):
-        n = match[2]
-        restart = f"math.pi * (elapsed * {n} % total_steps)"
-        angle = restart if match[1] == "rd" else f"2 * math.pi * {n} * elapsed"
-    return f"0.5 * (1 + math.cos({angle} / total_steps))"
-
-
 class _Writer:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.lines: list[str] = []
         inputs = ["g", "w", *program.averages, *program.scalar_inputs]
         self.values = {name: _Value(name, ATOM, name) for name in inputs}
-        self._simple = {*inputs, *KNOWN.values(), "noise", "annealed_noise"}
+        self._simple = {*inputs, *KNOWN.values()}
+        self._simple |= {name for name, row in OPERANDS.items() if row.random}
         self._simple |= {f"{name}_hat" for name in AVERAGES}
         self._taken: set[str] = set()
         self._kept: dict[Instruction, str] = {}
@@ -143,14 +117,15 @@ class _Writer:
         program = self.program
         if "eps" in program.scalar_inputs:
             self.lines += ['eps = group["eps"]']
-        if names := decays(program):
+        if program.decays:
             self.lines += ['t, total_steps = group["t"], group["total_steps"]']
             self.lines += ["elapsed = min(t, total_steps)"]
-            self.lines += [f"{name} = {_decay(name)}" for name in names]
+            self.lines += [f"{name} = {operand_row(name).source}" for name in program.decays]
         elif reads_step(program):
             self.lines += ['t = group["t"]']
-        if "annealed_std" in program.scalar_inputs:
-            self.lines += [f"annealed_std = (1 + t) ** -{ANNEALED_NOISE_POWER / 2}"]
+        for name in program.scalar_inputs:
+            if name.endswith(STD):
+                self.lines += [f"{name} = {operand_row(name.removesuffix(STD)).source}"]
 
     def add(self, line: Instruction, *, scalar: bool) -> None:
         """One instruction: kept for where it is read, or written down under a name."""
@@ -180,7 +155,7 @@ class _Writer:
                 return _Value(f"torch.where({self._kept[line]}, {x.source}, 0.0)", ATOM, word)
             case "/", [average, divisor] if divisor.source.startswith("correction_"):
                 source = f"{average.source} / (1 - {self._betas[average.source]}**steps)"
-                return _Value(source, BINARY["/"].precedence, word)
+                return _Value(source, _binds(BINARY["/"]), word)
             case "/", [x, y] if self._is_scalar(line.arguments[0]) and x.source != "1":
                 # `2 / tensor` is 2 * tensor.reciprocal(), rounded twice
                 return _Value(f"torch.div({x.source}, {y.source})", ATOM, word)
@@ -215,10 +190,8 @@ class _Writer:
     def _word(self, line: Instruction) -> str:
         words = tuple(self._value(a).word for a in line.arguments)
         match line.function, line.arguments:
-            case "*", (_, "annealed_std") if words[0] == WORDS["normal"]:
-                return "annealed_noise"
-            case "*", _ if words[0] == WORDS["normal"]:
-                return "noise"
+            case "*", (_, std) if words[0] == WORDS["normal"]:
+                return std.removesuffix(STD) if isinstance(std, str) else NOISES[std]
             case "/", (str(average), str(divisor)) if divisor == f"correction_{average}":
                 return f"{average}_hat"
             case "+", (_, "eps"):
@@ -226,9 +199,9 @@ class _Writer:
             case "*", _ if words == AGREEMENT:
                 return "agreement"
             case function, (_,) if words[0] in self._simple and function != "fill":
-                return f"{WORDS[function]}_{words[0]}"
+                return f"{_word(function)}_{words[0]}"
             case function, _:
-                return WORDS[function]
+                return _word(function)
 
     def _shorten(self, line: Instruction) -> bool:
         """Gives the longest argument a name; False if all have one."""
@@ -267,22 +240,49 @@ def _key(line: Instruction) -> str:
     return f"make_key(seed, t, number, {line.site})"
 
 
+def _row(function: str) -> UnaryRow | BinaryRow | None:
+    return UNARY.get(function) or BINARY.get(function)
+
+
+def _word(function: str) -> str:
+    row = _row(function)
+    return WORDS[function] if row is None else row.word or row.name
+
+
+def _binds(row: BinaryRow) -> int:
+    return ATOM if row.infix is None else row.infix.precedence
+
+
+def _call(row: UnaryRow | BinaryRow) -> str:
+    """The call of a function, by default by its name in torch."""
+    if row.source:
+        return row.source
+    name = getattr(row.function, "__name__", "")
+    assert getattr(torch, name, None) is row.function, f"the row of {row.name} needs a source"
+    extra = ", {p}" if isinstance(row, UnaryRow) and row.parameter else ""
+    return f"torch.{name}({{x}}{extra if isinstance(row, UnaryRow) else ', {y}'})"
+
+
+def _is_word(value: _Value) -> bool:
+    return re.fullmatch(r"\w+", value.source) is not None
+
+
 def _expression(line: Instruction, arguments: list[_Value]) -> tuple[str, int]:
     """A function of the language in Python, and how tightly it binds."""
-    match line.function, arguments:
-        case "neg", [x]:
+    row = _row(line.function)
+    match row, arguments:
+        case UnaryRow(name="neg"), [x]:
             return "-" + x.within(ATOM), NEGATION
-        case "sqrt" | "log", [x] if x.source in NEVER_NEGATIVE:
-            return f"torch.{line.function}({x.source})", ATOM
-        case "**", [x, y]:
-            if all(re.fullmatch(r"\w+", each.source) for each in arguments):
-                return f"{x.source}**{y.source}", BINARY["**"].precedence
-            return f"torch.pow({x.source}, {y.source})", ATOM
-        case function, [x, y]:
-            left, right = ARGUMENTS[function]
-            source = f"{x.within(left)} {function} {y.within(right)}"
-            return source, BINARY[function].precedence
-        case function, [x]:
+        case UnaryRow(), [x]:
+            absolute = row.reads == "size" and x.source not in NEVER_NEGATIVE
+            source = f"torch.abs({x.source})" if absolute else x.source
             p = "" if line.parameter is None else print_number(line.parameter)
-            return CALLS[function].format(x=x.source, p=p), ATOM
+            return _call(row).format(x=source, p=p), ATOM
+        case BinaryRow(name="**"), [x, y] if _is_word(x) and _is_word(y):
+            return f"{x.source}**{y.source}", _binds(row)
+        case BinaryRow(infix=infix), [x, y] if infix is not None and not row.source:
+            source = f"{x.within(infix.left)} {row.name} {y.within(infix.right)}"
+            return source, infix.precedence
+        case BinaryRow(), [x, y]:
+            return _call(row).format(x=x.source, y=y.source), ATOM
     raise AssertionError(line)

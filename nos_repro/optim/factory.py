@@ -4,10 +4,8 @@ Your own package adds to the choice: see `nos_repro.optim.registry`.
 """
 
 import math
-import re
-from collections.abc import Iterator, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,34 +13,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import ParamsT
 
-from nos_repro.errors import ConfigError, NosError, RuleError, unknown
-from nos_repro.optim.families import AddSign, PowerSign, of_family
-from nos_repro.optim.registry import (
-    OPTIMIZERS,
-    SCHEDULES,
-    Factor,
-    OptimizerBuilder,
-    keywords,
-    wants_names,
-)
-from nos_repro.optim.rule_optimizer import RuleOptimizer
+from nos_repro.errors import ConfigError, NosError, unknown
+from nos_repro.optim.lookup import find_optimizer
+from nos_repro.optim.registry import SCHEDULES, Factor, keywords, wants_names
 from nos_repro.optim.schedules import Schedule
-from nos_repro.registry import is_path
-from nos_repro.rules.families import DECAYS, FAMILIES, find_family, is_decay
-from nos_repro.rules.rule import Rule
-
-if TYPE_CHECKING:
-    from nos_repro.rules.catalog import Printed
-
-FAMILY_CLASSES: dict[str, type[RuleOptimizer]] = {"powersign": PowerSign, "addsign": AddSign}
-
-_WORD = re.compile(r"[A-Za-z]\w*(-[\w.]+)*")
-
-
-def optimizer_names() -> list[str]:
-    """What `make_optimizer` takes beside rule text and the suffixes cd{n}, rd{n}."""
-    families = [f"{name}{suffix}" for name in FAMILIES for suffix in ("", "-ld", "-cd", "-rd10")]
-    return list(dict.fromkeys([*OPTIMIZERS.names(), *families, *_catalogue()]))
 
 
 def make_optimizer(
@@ -55,17 +29,48 @@ def make_optimizer(
     seed: int = 0,
     **options: Any,
 ) -> Optimizer:
-    """The optimizer of a name, a family with its decay, a catalogue name, or a rule's text.
+    """The optimizer of a name, or of an update rule's text.
 
-    Names: `optimizer_names()`; `powersign-rd20`; `rule: TEXT`, or the text alone; your own
-    `my_package.my_module`, or a class or function in a module, `torch.optim.AdamW`.
-    ``params`` are parameters, (name, parameter) pairs or groups of either; only an optimizer that
-    asks for names is handed them.
-    Raises ConfigError (name, option, value) and RuleError (the rule's text, missing total_steps).
+    Args:
+        name: one of
+            "sgd", "momentum", "adam", "rmsprop" (torch's), "rmsprop-tf" (TensorFlow's);
+            a family with or without a decay: "powersign", "addsign-ld", "powersign-rd20";
+            a rule that the papers print, by its name in the catalogue: "table6-13";
+            the text of a rule: "g + drop(m, 0.3)", or "rule: adam" where the text is a name too;
+            your own: "my_package.my_module", or a class or function, "torch.optim.AdamW".
+        params: the parameters to train, their (name, parameter) pairs, or groups of either. Only
+            an optimizer that asks for names is handed them.
+        lr: the learning rate, a number > 0.
+        weight_decay: handed to the optimizer; refused where it takes none.
+        total_steps: the number of updates in the whole training; needed with a decay.
+        seed: of a rule's noise and drops.
+        **options: the optimizer's own, such as `base` for "powersign" or `betas` for "adam".
+
+    Returns:
+        A `torch.optim.Optimizer`: torch's own for most baselines, else a `RuleOptimizer`.
+
+    Raises:
+        ConfigError: a name or option is unknown, with the nearest one, or a value is impossible.
+        RuleError: the text is not a rule, or `total_steps` is missing.
+
+    Example:
+        >>> import torch
+        >>> from nos_repro import make_optimizer
+        >>> model = torch.nn.Linear(3, 1)
+        >>> make_optimizer("powersign", model.parameters(), lr=0.1, base=2.0).defaults["rule"]
+        '2**(sign(g) * sign(m)) * g'
+        >>> make_optimizer("table6-18", model.parameters(), lr=0.1).defaults["rule"]
+        'm * exp(g2)'
+        >>> make_optimizer("powersing", model.parameters(), lr=0.1)
+        Traceback (most recent call last):
+        ...
+        nos_repro.errors.ConfigError: unknown optimizer 'powersing'
+          did you mean 'powersign'?  ...
     """
     if not (isinstance(lr, int | float) and math.isfinite(lr) and lr > 0):
         raise ConfigError(f"lr must be a finite number > 0, got {lr!r}")
-    make, accepted, fixed = _find_optimizer(name)
+    found = find_optimizer(name)
+    make, accepted, fixed = found.make, found.accepted, found.fixed
     _check_options(name, options, accepted - {"lr", *fixed})
     given = {"weight_decay": weight_decay, "total_steps": total_steps, "seed": seed}
     if weight_decay != 0 and "weight_decay" not in accepted:
@@ -81,7 +86,37 @@ def make_optimizer(
 def make_schedule(
     name: str, optimizer: Optimizer, *, total_steps: int, seed: int = 0, **options: Any
 ) -> LRScheduler:
-    """The schedule of a name, to be stepped once after every update. Raises ConfigError."""
+    """The learning-rate schedule of a name; step it once after every update.
+
+    Args:
+        name: "constant", "cosine", "cosine_restarts", "stepwise", "linear_cosine" or
+            "noisy_linear_cosine" (sec. 5.2), or your own: "my_package.my_module".
+        optimizer: the optimizer whose rates it sets. Their present values are the initial ones.
+        total_steps: T, the number of updates in the whole training. Past it the rates stay.
+        seed: of the noise of "noisy_linear_cosine".
+        **options: the schedule's own, such as `alpha` for "cosine"; the defaults are the paper's.
+
+    Returns:
+        An `LRScheduler` whose state is the step alone.
+
+    Raises:
+        ConfigError: a name or option is unknown, with the nearest one, or a value is impossible.
+
+    Example:
+        >>> import torch
+        >>> from nos_repro import PowerSign, make_schedule
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> optimizer = PowerSign([w], lr=0.1)
+        >>> schedule = make_schedule("linear_cosine", optimizer, total_steps=4)
+        >>> for step in range(4):
+        ...     print(f"step {step}: rate {optimizer.param_groups[0]['lr']:.4f}")
+        ...     optimizer.step()
+        ...     schedule.step()
+        step 0: rate 0.1000
+        step 1: rate 0.0640
+        step 2: rate 0.0250
+        step 3: rate 0.0037
+    """
     if total_steps < 1:
         raise ConfigError(f"total_steps must be a positive integer, got {total_steps}")
     return Schedule(optimizer, _factor(name, total_steps, seed, options))
@@ -109,51 +144,6 @@ def check_optimizer(name: str, **options: Any) -> None:
 def check_schedule(name: str, **options: Any) -> None:
     """Raises what `make_schedule` would raise, before there is an optimizer."""
     _factor(name, 100, 0, options)(0)
-
-
-def _find_optimizer(name: str) -> tuple[OptimizerBuilder, set[str], dict[str, Any]]:
-    """What makes it, the options it takes, and those that the name has settled."""
-    if is_path(name) or name in OPTIMIZERS:
-        make = OPTIMIZERS.find(name)
-        return make, keywords(make), {}
-    options = keywords(RuleOptimizer) - {"rule"}
-    if found := find_family(name):
-        family, decay = found
-        fixed = {} if decay is None else {"decay": decay}
-        if decay is not None and not is_decay(decay):
-            if name in _catalogue():
-                return RuleOptimizer, options, {"rule": _rule(name)}
-            raise ConfigError(f"optimizer '{name}': {unknown('decay', decay, DECAYS)}")
-        if family.name in FAMILY_CLASSES:
-            cls = FAMILY_CLASSES[family.name]
-            return cls, keywords(cls), fixed
-        constants = {constant.name for constant in family.constants}
-        return partial(of_family, family), options | constants | {"decay"}, fixed
-    return RuleOptimizer, options, {"rule": _rule(name)}
-
-
-def _rule(name: str) -> Rule:
-    """The rule of a catalogue name or of a text; what can only be a name gets a ConfigError."""
-    if name.startswith("rule:"):
-        return Rule.parse(name.removeprefix("rule:").strip())
-    if not _WORD.fullmatch(name):
-        return Rule.parse(name)
-    catalogue = _catalogue()
-    if name in catalogue:
-        return catalogue[name].rule
-    try:
-        return Rule.parse(name)
-    except RuleError:
-        raise ConfigError(
-            unknown("optimizer", name, optimizer_names())
-            + "\n  or the text of a rule, such as: rule: g * exp(sign(g) * sign(m))"
-        ) from None
-
-
-def _catalogue() -> "Mapping[str, Printed]":
-    from nos_repro.rules.catalog import CATALOG
-
-    return CATALOG
 
 
 def _factor(name: str, total_steps: int, seed: int, options: dict[str, Any]) -> Factor:

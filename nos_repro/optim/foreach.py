@@ -1,6 +1,5 @@
 """The foreach execution: every line of the program on all tensors at once (`torch._foreach_*`)."""
 
-from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
@@ -10,27 +9,10 @@ from nos_repro.optim.batch import FlatBatch, Step, arithmetic_dtype
 from nos_repro.optim.draws import make_key
 from nos_repro.optim.program import Argument, Instruction
 from nos_repro.optim.reference import apply, draw
+from nos_repro.rules.primitives import BINARY, UNARY
+from nos_repro.rules.rows import BinaryRow, Tensors, UnaryRow
 
-Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 Value: TypeAlias = Tensors | float
-
-# fmt: off
-UNARY: dict[str, Callable[[Tensors], Tensors]] = {
-    "neg":     lambda x: torch._foreach_neg(x),
-    "exp":     lambda x: torch._foreach_exp(x),
-    "log":     lambda x: torch._foreach_log(torch._foreach_abs(x)),
-    "sqrt":    lambda x: torch._foreach_sqrt(torch._foreach_abs(x)),
-    "sign":    lambda x: torch._foreach_sign(x),
-    "sigmoid": lambda x: torch._foreach_sigmoid(x),
-}
-BINARY: dict[str, Callable[[Tensors, Value], Tensors]] = {
-    "+":  lambda x, y: torch._foreach_add(x, y),
-    "-":  lambda x, y: torch._foreach_sub(x, y),
-    "*":  lambda x, y: torch._foreach_mul(x, y),
-    "/":  lambda x, y: torch._foreach_div(x, y),
-    "**": lambda x, y: torch._foreach_pow(x, y),
-}
-# fmt: on
 
 
 def update_foreach(batch: FlatBatch, step: Step) -> None:
@@ -82,12 +64,11 @@ def run_body(batch: FlatBatch, step: Step, w: Tensors, g: Tensors) -> Tensors:
 def _line(
     line: Instruction, arguments: list[Value], batch: FlatBatch, step: Step, g: Tensors
 ) -> Tensors:
-    """A row of the tables above where there is one, else the reference, tensor by tensor."""
-    if arguments and not isinstance(arguments[0], float):
-        if line.function in UNARY:
-            return UNARY[line.function](arguments[0])
-        if line.function in BINARY:
-            return BINARY[line.function](arguments[0], arguments[1])
+    """The row's own function of lists where it has one, else the reference, tensor by tensor."""
+    row: UnaryRow | BinaryRow | None = UNARY.get(line.function) or BINARY.get(line.function)
+    if row is not None and row.foreach is not None and not isinstance(arguments[0], float):
+        extra = () if line.parameter is None else (line.parameter,)
+        return row.foreach(*arguments, *extra)
     results = []
     for i, like in enumerate(g):
         own = [a if isinstance(a, float) else a[i] for a in arguments]

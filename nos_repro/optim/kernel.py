@@ -15,12 +15,11 @@ from nos_repro.optim.batch import Step, arithmetic_dtype
 from nos_repro.optim.draws import counter, keep, normal
 from nos_repro.optim.program import Argument, Instruction, Program
 from nos_repro.optim.ternary import select_signs
-from nos_repro.rules.primitives import BINARY, UNARY
+from nos_repro.rules.primitives import BINARY, OPERANDS, UNARY
 
 Kernel = Callable[..., None]
 
 _OPERATORS = {name: f"binary_{i}" for i, name in enumerate(BINARY)}
-_POWERS = {"m": "g", "v": "g * g", "gamma": "g * g * g"}
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,9 @@ def source(kind: KernelKind) -> str:
     if kind.l2:
         body += ["g = g + w * l2"]
     for place, name in enumerate(program.averages):
+        power = " * ".join("g" * OPERANDS[name].power)
         body += [
-            f"{name} = averages[{place}][i] * beta_{name} + ({_POWERS[name]}) * rest_{name}",
+            f"{name} = averages[{place}][i] * beta_{name} + ({power}) * rest_{name}",
             f"averages[{place}][i].copy_({name})",
         ]
     body += [_line(line) for line in program.body]

@@ -15,11 +15,11 @@ from typing import TypeAlias
 
 import torch
 
-from nos_repro.rules.decays import annealed_noise_std, decay
-from nos_repro.rules.primitives import BINARY, NOISE_STD, UNARY, find_operand
+from nos_repro.rules.primitives import BINARY, OPERANDS, UNARY, find_operand, operand_row
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
 
-AVERAGES = ("m", "v", "gamma")
+AVERAGES = tuple(name for name, row in OPERANDS.items() if row.power)
+STD = "_std"  # ends the name of a noise's standard deviation
 TENSOR_INPUTS = frozenset({"g", "w", *AVERAGES})
 
 Argument: TypeAlias = str | float
@@ -50,7 +50,7 @@ class Program:
     """`once` runs on floats once a step, `body` on every tensor; `update` is the body's result.
 
     Inputs of the body: g, w, the averages after their update (not corrected), and scalars.
-    Inputs of `once`: `eps`, `annealed_std`, `correction_{average}`, and the decays by name.
+    Inputs of `once`: `eps`, `{noise}_std`, `correction_{average}`, and the decays by name.
     """
 
     once: tuple[Instruction, ...]
@@ -77,6 +77,12 @@ class Program:
     def corrections(self) -> tuple[str, ...]:
         """The averages whose bias correction is needed somewhere."""
         return tuple(a for a in AVERAGES if f"correction_{a}" in self.scalar_inputs)
+
+    @cached_property
+    def decays(self) -> tuple[str, ...]:
+        """The decay operands that it reads."""
+        rows = map(find_operand, self.scalar_inputs)
+        return tuple(row.name for row in rows if row is not None and row.needs_total_steps)
 
     @cached_property
     def last_uses(self) -> tuple[tuple[str, ...], ...]:
@@ -151,30 +157,33 @@ class _Builder:
                 return float(value)
             case Operand(name):
                 return self._operand(expr, name)
-            case Unary("sign", x):
-                return self.emit("sign", self._up_to_scale(x))
             case Unary(function, x, parameter):
-                argument = self.visit(x)
-                if UNARY[function].random:
-                    if self.is_scalar(argument):
-                        argument = self.emit("fill", argument)
+                row = UNARY[function]
+                argument = self._up_to_scale(x) if row.reads == "sign" else self.visit(x)
+                if row.random:
+                    argument = self._filled(argument)
                     return self._draw(expr, "drop", argument, parameter=parameter)
                 return self.emit(function, argument, parameter=parameter)
             case Binary(function, x, y):
-                left, right = self.visit(x), self.visit(y)
-                if BINARY[function].adds_delta:
+                binary, left, right = BINARY[function], self.visit(x), self.visit(y)
+                if binary.adds_delta:
                     right = self.emit("+", right, "eps")
+                if binary.infix is None and self.is_scalar(left) != self.is_scalar(right):
+                    left, right = self._filled(left), self._filled(right)
                 return self.emit(function, left, right)
 
+    def _filled(self, value: Argument) -> Argument:
+        """A tensor, full of the value if that is a scalar."""
+        return self.emit("fill", value) if self.is_scalar(value) else value
+
     def _operand(self, expr: Expr, name: str) -> Argument:
-        row = find_operand(name)
-        assert row is not None, name
+        row = operand_row(name)
         if row.definition is not None:
             return self.visit(row.definition)
         if name in AVERAGES:
             return self.emit("/", name, f"correction_{name}")
-        if row.random:
-            std = "annealed_std" if name == "annealed_noise" else NOISE_STD
+        if row.std is not None:
+            std = f"{name}{STD}" if callable(row.std) else row.std
             return self.emit("*", self._draw(expr, "normal"), std)
         return name
 
@@ -214,14 +223,14 @@ def scalar_inputs(
     for name in program.scalar_inputs:
         if name == "eps":
             values[name] = eps
-        elif name == "annealed_std":
-            values[name] = annealed_noise_std(t)
+        elif name.endswith(STD):
+            values[name] = operand_row(name.removesuffix(STD)).std_at(t)
         elif name.startswith("correction_"):
             beta = betas[AVERAGES.index(name.removeprefix("correction_"))]
             values[name] = 1 - beta**updates
         else:
             assert total_steps is not None, name
-            values[name] = decay(name, t, total_steps)
+            values[name] = operand_row(name).decay_at(t, total_steps)
     return values
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from nos_repro.optim.batch import FlatBatch, Step, arithmetic_dtype
 from nos_repro.optim.draws import counter, keep, make_key, normal
 from nos_repro.optim.program import Argument, Instruction
-from nos_repro.rules.primitives import BINARY, UNARY
+from nos_repro.rules.primitives import BINARY, OPERANDS, UNARY
 
 Value = Tensor | float
 
@@ -30,7 +30,9 @@ def update_tensor(
         g = g + w * step.weight_decay
     for name, average in averages.items():
         beta = step.beta(name)
-        power = {"m": g, "v": g * g, "gamma": g * g * g}[name]
+        power = g
+        for _ in range(1, OPERANDS[name].power):
+            power = power * g
         average.copy_(average * beta + power * (1 - beta))
     update = run_body(step, {"g": g, "w": w, **averages}, number)
     if step.weight_decay != 0 and step.decoupled:

@@ -10,10 +10,11 @@ parameter's own updates, which are fewer where it had no gradient.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor
@@ -26,28 +27,77 @@ from nos_repro.optim.foreach import update_foreach
 from nos_repro.optim.fused import use_fused
 from nos_repro.optim.program import Program, lower, scalar_inputs
 from nos_repro.optim.reference import update_reference
-from nos_repro.rules.rule import Rule
+from nos_repro.rules.parse import parse
+from nos_repro.rules.printing import print_expr
+
+if TYPE_CHECKING:
+    from nos_repro.rules.rule import Rule
 
 Execution = Callable[[FlatBatch, Step], None]
 
 
 class RuleOptimizer(Optimizer):
-    """w <- w - lr * rule(g, averages, w, decays, noise).
+    """Any update rule of the language as an optimizer.
 
-    rule: a `Rule` or its text, e.g. "exp(sign(g) * sign(m)) * g".
-    betas: the decay rates of the averages of g, g^2 and g^3.
-    eps: what a division adds to its divisor (the papers' delta).
-    weight_decay: added to the gradient that the rule sees (L2), or, with
-        `decoupled_weight_decay`, taken off the weights at the rate lr * weight_decay.
-    total_steps: T of the decays; a rule that reads one cannot do without.
-    seed: of the rule's noise and drops; with the step count it is the generator's whole state.
-    foreach, fused: which execution runs. By default fused (one compiled pass over memory) where a
-        compiler works and the tensors hold a million elements or more, else foreach;
-        `foreach=False` is the plain loop, `fused=True` insists.
-    maximize: climb instead of descending.
+    Each update is
 
-    Raises RuleError (text, missing total_steps) and ConfigError (any other setting). A non-finite
-    update is no error: the run has diverged.
+        m <- beta1 * m + (1 - beta1) * g                if the rule reads m or adam
+        v <- beta2 * v + (1 - beta2) * g^2              if it reads v, adam or rmsprop
+        gamma <- beta3 * gamma + (1 - beta3) * g^3      if it reads gamma
+        w <- w - lr * rule(g, m_hat, v_hat, gamma_hat, w, decays, noise)
+
+    where the hat is the bias correction, m_hat = m / (1 - beta1^k) after k updates. Only the
+    averages that the rule reads are kept. `python -m nos_repro rule TEXT` explains a rule.
+
+    Args:
+        params: the parameters to train, or groups of them as dicts, as for any torch optimizer.
+        rule: a `Rule` or its text, such as "exp(sign(g) * sign(m)) * g".
+        lr: the learning rate, a number >= 0 or a tensor of one element.
+        betas: the decay rates of the averages of g, g^2 and g^3; in [0, 1).
+        eps: what a division adds to its divisor (the papers' delta); >= 0.
+        weight_decay: how much of the weight is added to the gradient that the rule sees (L2); >= 0.
+        decoupled_weight_decay: take lr * weight_decay of the weight off the weight itself instead,
+            as AdamW does.
+        total_steps: T, the number of updates in the whole training; needed if the rule reads a
+            decay (ld, cd, cd{n}, rd{n}).
+        seed: of the rule's noise and drops, a whole number. The draws of an update depend on the
+            seed and the number of the update alone.
+        foreach: True: one call for all tensors; False: a plain loop; None: see `fused`.
+        fused: True: one compiled pass over memory; False: not that; None: that where a compiler
+            works and the tensors hold a million elements or more, else `foreach`.
+        maximize: climb instead of descending.
+
+    Raises:
+        RuleError: the text is not a rule, or `total_steps` is missing.
+        ConfigError: another argument is impossible, a parameter is not a dense tensor of real
+            floating-point numbers, or, in `step`, a gradient is sparse.
+
+    Example:
+        >>> import torch
+        >>> from nos_repro import RuleOptimizer
+        >>> w = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+        >>> optimizer = RuleOptimizer([w], "adam * exp(sign(g) * sign(m))", lr=0.1)
+        >>> for step in range(4):
+        ...     optimizer.zero_grad()
+        ...     loss = (w**2).sum()
+        ...     loss.backward()
+        ...     optimizer.step()
+        ...     print(f"loss {loss.item():.2f}")
+        loss 5.00
+        loss 3.52
+        loss 2.34
+        loss 1.46
+
+    References:
+        I. Bello, B. Zoph, V. Vasudevan, Q. Le, "Neural Optimizer Search with Reinforcement
+        Learning", ICML 2017, arXiv:1709.07417, sections 3.1 and 4.1.
+
+    Notes:
+        The papers leave open what `t` is: the first update is step 0 of the decays, and `t` counts
+        the optimizer's steps, while the bias corrections count a parameter's own updates, which are
+        fewer where it had no gradient. Averages start at 0 and are updated before the rule reads
+        them. With float16 and bfloat16 parameters, averages and arithmetic are in float32. An
+        update that is not finite is not an error: the run has diverged.
     """
 
     def __init__(
@@ -67,7 +117,7 @@ class RuleOptimizer(Optimizer):
         maximize: bool = False,
     ) -> None:
         defaults = {
-            "rule": str(rule if isinstance(rule, Rule) else Rule.parse(rule)),
+            "rule": print_expr(parse(str(rule))),
             "lr": lr,
             "betas": betas,
             "eps": eps,
@@ -155,6 +205,19 @@ class RuleOptimizer(Optimizer):
             laid = known[p] = FlatView(p, state, program.averages)
         return laid
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Fills the options that older pickles and saved states lack."""
+        super().__setstate__(state)
+        for option, argument in inspect.signature(RuleOptimizer).parameters.items():
+            if argument.default is not argument.empty:
+                for group in [self.defaults, *self.param_groups]:
+                    group.setdefault(option, argument.default)
+        for group in self.param_groups:
+            group.setdefault("t", max(map(self._updates, group["params"]), default=0))
+
+    def _updates(self, p: Tensor) -> int:
+        return int(self.state[p]["step"]) if p in self.state else 0
+
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Takes over a saved state, bit for bit; how it is executed stays this optimizer's own.
 
@@ -200,12 +263,7 @@ class RuleOptimizer(Optimizer):
 @cache
 def program_of(rule: str) -> Program:
     """The program of a rule's text."""
-    return lower(Rule.parse(rule).expr)
-
-
-@cache
-def _needs_total_steps(rule: str) -> bool:
-    return Rule.parse(rule).needs_total_steps
+    return lower(parse(rule))
 
 
 def program_averages(state: dict[str, Any]) -> list[str]:
@@ -274,7 +332,7 @@ def _check_group(group: dict[str, Any]) -> None:
     steps = group["total_steps"]
     if steps is not None and (not isinstance(steps, int) or steps < 1):
         raise ConfigError(f"total_steps must be a positive integer, got {steps!r}")
-    if steps is None and _needs_total_steps(str(group["rule"])):
+    if steps is None and program_of(str(group["rule"])).decays:
         raise RuleError(
             f"the rule {group['rule']} reads a decay, which ends with the training\n"
             "  give total_steps: the number of updates in all"

@@ -9,6 +9,8 @@ Exact: the value is the same, up to the last bit of f on a scalar and on a vecto
 from dataclasses import dataclass
 
 from nos_repro.optim.program import Argument, Instruction, Program
+from nos_repro.rules.primitives import BINARY, UNARY
+from nos_repro.rules.rows import BinaryRow, UnaryRow
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,17 @@ class _Rewriter:
         if form is None:
             return False
         base: tuple[Argument, ...] = line.arguments[:-1]
-        if line.function not in ("exp", "sigmoid", "**") or not all(map(self._is_scalar, base)):
+        row: UnaryRow | BinaryRow | None = UNARY.get(line.function) or BINARY.get(line.function)
+        if row is None or not row.costly or not all(map(self._is_scalar, base)):
             return False
-        above = self._scalar(line.function, *base, form.scale)
-        below = self._scalar(line.function, *base, self._scalar("neg", form.scale))
-        between = self._scalar(line.function, *base, 0.0)
+        above, below, between = (
+            self._scalar(line.function, *base, x, parameter=line.parameter)
+            for x in (
+                form.scale,
+                self._scalar("neg", form.scale),
+                self._scalar("*", form.scale, 0.0),  # NaN where the scale is infinite
+            )
+        )
         carrier = self._carrier(form.carriers, line.result)
         self.body.append(Instruction(line.result, "select", (carrier, above, below, between)))
         return True
@@ -88,9 +96,9 @@ class _Rewriter:
             x = name
         return x
 
-    def _scalar(self, function: str, *arguments: Argument) -> str:
+    def _scalar(self, function: str, *arguments: Argument, parameter: float | None = None) -> str:
         name = f"s{len(self.once)}"
-        self.once.append(Instruction(name, function, arguments))
+        self.once.append(Instruction(name, function, arguments, parameter))
         self._scalars.add(name)
         return name
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from nos_repro.errors import NosError
 from nos_repro.experiments.files import StoreError, write_atomically
+from nos_repro.experiments.layers import scales_of
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
-from nos_repro.experiments.settings_file import is_search, read_values, scales_of
+from nos_repro.experiments.settings_file import is_search, read_values
 from nos_repro.experiments.store import Store
 from nos_repro.report.claims.evidence import Finding
 from nos_repro.report.claims.judge import Judged, judge_claim

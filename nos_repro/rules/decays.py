@@ -1,30 +1,35 @@
-"""The decay operands (sec. 4.1) as functions of the step.
+"""The decay operands (sec. 4.1) as functions of the elapsed steps, 0 to total_steps.
 
-The first update is step 0 and sees f(0) = 1. Past the last step the decays stay at f(T).
+The first update is step 0 and sees f(0) = 1.
 """
 
 import math
+from collections.abc import Callable
 
-from nos_repro.rules.primitives import ANNEALED_NOISE_POWER, PERIODIC_DECAY
+ANNEALED_NOISE_POWER = 0.55
 
 
-def decay(name: str, step: int, total_steps: int) -> float:
-    """f(t) of `ld`, `cd`, `cd{n}` or `rd{n}`; KeyError for other names.
+def linear(step: int, total_steps: int) -> float:
+    """`ld`."""
+    return 1 - step / total_steps
 
-    `rd{n}` restarts at t = T as well, where it is 1 and not 0 (the authors' TensorFlow code).
+
+def cosine(step: int, total_steps: int) -> float:
+    """`cd`: half a period."""
+    return 0.5 * (1 + math.cos(math.pi * step / total_steps))
+
+
+def cyclical(n: int) -> Callable[[int, int], float]:
+    """`cd{n}`: n periods."""
+    return lambda step, total: 0.5 * (1 + math.cos(2 * math.pi * n * step / total))
+
+
+def restart(n: int) -> Callable[[int, int], float]:
+    """`rd{n}`: n half periods, each from 1 to 0.
+
+    It restarts at t = T as well, where it is 1 and not 0 (the authors' TensorFlow code).
     """
-    s = min(step, total_steps)
-    if name == "ld":
-        return 1 - s / total_steps
-    if name == "cd":
-        return 0.5 * (1 + math.cos(math.pi * s / total_steps))
-    match = PERIODIC_DECAY.fullmatch(name)
-    if match is None:
-        raise KeyError(name)
-    n = int(match[2])
-    if match[1] == "cd":
-        return 0.5 * (1 + math.cos(2 * math.pi * n * s / total_steps))
-    return 0.5 * (1 + math.cos(math.pi * ((s * n) % total_steps) / total_steps))
+    return lambda step, total: 0.5 * (1 + math.cos(math.pi * ((step * n) % total) / total))
 
 
 def annealed_noise_std(step: int) -> float:

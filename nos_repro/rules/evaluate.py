@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from nos_repro.rules.primitives import BINARY, DELTA, UNARY, find_operand
+from nos_repro.rules.primitives import BINARY, DELTA, UNARY, operand_row
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
 
 Drop = Callable[[Tensor, float], Tensor]
@@ -42,10 +42,9 @@ def evaluate(
             case Operand(name):
                 if name in operands:
                     return operands[name]
-                row = find_operand(name)
-                assert row is not None, name
-                assert row.definition is not None, f"no value for {name}"
-                return visit(row.definition)
+                definition = operand_row(name).definition
+                assert definition is not None, f"no value for {name}"
+                return visit(definition)
             case Unary(function, x, parameter):
                 argument = tensor(visit(x))
                 if UNARY[function].random:
@@ -60,7 +59,9 @@ def evaluate(
                 left, right = visit(x), visit(y)
                 if binary.adds_delta:
                     right = right + delta
-                if not isinstance(left, Tensor) and not isinstance(right, Tensor):
+                if binary.infix is None:
+                    right = tensor(right)
+                if binary.infix is None or not isinstance(right, Tensor):
                     left = tensor(left)
                 return binary.function(left, right)
 

@@ -17,16 +17,15 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from nos_repro.rules.decays import annealed_noise_std, decay
 from nos_repro.rules.evaluate import evaluate
-from nos_repro.rules.primitives import NOISE_STD, find_operand
+from nos_repro.rules.primitives import OPERANDS, operand_row
 from nos_repro.rules.tree import Expr, Operand, walk
 
 SEED = 2017
 ELEMENTS = 24
 STEPS = (0, 137, 300, 611, 913)  # of TOTAL_STEPS, a prime: no two decays agree on all of them
 TOTAL_STEPS = 997
-BETAS = {"m": (0.9, 1), "v": (0.999, 2), "gamma": (0.999, 3)}  # decay rate, power of g
+BETAS = {"m": 0.9, "v": 0.999, "gamma": 0.999}  # the averages' decay rates
 DIGITS = 6
 NEGLIGIBLE = 1e-12  # of the largest value of its step; and 1e-13 in itself
 
@@ -36,10 +35,9 @@ def fingerprint(expr: Expr) -> str:
     operands = dict(_probe())
     for node in walk(expr):
         if isinstance(node, Operand) and node.name not in operands:
-            row = find_operand(node.name)
-            assert row is not None, node.name
+            row = operand_row(node.name)
             if row.needs_total_steps:
-                values = [[decay(node.name, step, TOTAL_STEPS)] for step in STEPS]
+                values = [[row.decay_at(step, TOTAL_STEPS)] for step in STEPS]
                 operands[node.name] = torch.tensor(values, dtype=torch.float64)
     return hashlib.sha256(_rounded(evaluate(expr, operands, _drop)).encode()).hexdigest()[:16]
 
@@ -61,14 +59,13 @@ def _probe() -> dict[str, Tensor]:
     g = normal() * torch.cat([size, torch.ones_like(size)])
     g[1:3, -1] = 0
     g[0, -2] = 0
-    annealed = torch.tensor([[annealed_noise_std(step)] for step in STEPS], dtype=torch.float64)
-    probe = {
-        "g": g,
-        "w": normal(),
-        "noise": NOISE_STD * normal(),
-        "annealed_noise": annealed * normal(),
-    }
-    for name, (beta, power) in BETAS.items():
+    probe = {"g": g, "w": normal()}
+    for name, row in OPERANDS.items():
+        if row.random:
+            stds = [[row.std_at(step)] for step in STEPS]
+            probe[name] = torch.tensor(stds, dtype=torch.float64) * normal()
+    for name, beta in BETAS.items():
+        power = OPERANDS[name].power
         average = torch.zeros(ELEMENTS, dtype=torch.float64)
         rows = []
         for step, gradient in enumerate(g, 1):

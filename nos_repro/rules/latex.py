@@ -1,7 +1,7 @@
 r"""A tree as LaTeX, as the papers write it: `e^{\mathrm{sign}(g) * \mathrm{sign}(\hat{m})} * g`."""
 
-from nos_repro.rules.primitives import BINARY, UNARY, find_operand
-from nos_repro.rules.printing import ARGUMENTS, NEGATION, precedence, print_number
+from nos_repro.rules.primitives import BINARY, NEGATION, UNARY, operand_row
+from nos_repro.rules.printing import precedence, print_number
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
 
 
@@ -9,23 +9,24 @@ def print_latex(expr: Expr) -> str:
     """LaTeX without the surrounding dollars."""
     match expr:
         case Operand(name):
-            row = find_operand(name)
-            assert row is not None, name
-            return row.latex
+            return operand_row(name).latex
         case Number(value):
             return latex_number(value)
-        case Unary("neg", x):
-            return UNARY["neg"].latex.format(x=_bracketed(x, NEGATION))
         case Unary(function, x, parameter):
             constant = "" if parameter is None else latex_number(parameter)
-            return UNARY[function].latex.format(x=print_latex(x), p=constant)
-        case Binary("/", x, y):
-            return BINARY["/"].latex.format(x=print_latex(x), y=print_latex(y))
-        case Binary("**", x, y):
-            return BINARY["**"].latex.format(x=_base(x), y=print_latex(y))
+            return UNARY[function].latex.format(
+                x=print_latex(x), X=_bracketed(x, NEGATION), p=constant
+            )
         case Binary(function, x, y):
-            left, right = ARGUMENTS[function]
-            return BINARY[function].latex.format(x=_bracketed(x, left), y=_bracketed(y, right))
+            row = BINARY[function]
+            left, right = (0, 0) if row.infix is None else (row.infix.left, row.infix.right)
+            return row.latex.format(
+                x=print_latex(x),
+                y=print_latex(y),
+                X=_bracketed(x, left),
+                Y=_bracketed(y, right),
+                base=_base(x),
+            )
 
 
 def latex_number(value: float) -> str:

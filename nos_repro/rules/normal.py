@@ -5,8 +5,10 @@ rounding, overflow, NaN and the sign of a zero may differ. The delta of a divisi
 for 0 (v is often smaller than it): x * y / y stays. A division by a number is the exception.
 
 The tree becomes a sum of terms, a term a coefficient times factors; sums and products lose their
-order and nesting there. What functions do to factors stands in tables, in `rewrites`. Sums are not
-multiplied out: (1 + x) * g and g + x * g are told to be equal by the fingerprint alone.
+order and nesting there. What a function does to its argument is in its row of `primitives`: of
+one that says nothing, only the argument is brought into normal form. The laws that tie functions to
+each other (exp to log and powers, sqrt and sign to powers) are here. Sums are not multiplied out:
+only the fingerprint tells that (1 + x) * g and g + x * g are equal.
 """
 
 import math
@@ -14,9 +16,9 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TypeAlias
 
-from nos_repro.rules.primitives import DELTA, find_operand
+from nos_repro.rules.primitives import BINARY, DELTA, UNARY, operand_row
 from nos_repro.rules.printing import print_expr
-from nos_repro.rules.rewrites import CONSTANT, INNER, is_nonnegative
+from nos_repro.rules.rows import UnaryRow
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
 
 # (base, n, k) is the factor base**n / (base + delta)**k.
@@ -38,29 +40,32 @@ def normal_form(expr: Expr) -> Expr:
 def _sum_of(expr: Expr) -> Sum:
     match expr:
         case Operand(name):
-            row = find_operand(name)
-            assert row is not None, name
-            return _atom(expr) if row.definition is None else _sum_of(row.definition)
+            definition = operand_row(name).definition
+            return _atom(expr) if definition is None else _sum_of(definition)
         case Number(value):
             return _number(value)
         case Unary("neg", x):
             return _times(_number(-1.0), _sum_of(x))
-        case Unary("clip", x, float(bound)):
-            return _clip(_sum_of(x), bound)
-        case Unary("drop", x, p):
-            return _atom(Unary("drop", _rebuild(_sum_of(x)), p))
-        case Unary(function, x):
-            return _unary(function, _sum_of(x))
-        case Binary("+", x, y):
-            return _plus(_sum_of(x), _sum_of(y))
-        case Binary("-", x, y):
-            return _plus(_sum_of(x), _times(_number(-1.0), _sum_of(y)))
-        case Binary("*", x, y):
-            return _times(_sum_of(x), _sum_of(y))
-        case Binary("/", x, y):
-            return _times(_sum_of(x), _reciprocal(_sum_of(y)))
-        case Binary(_, x, y):
-            return _power(_sum_of(x), _sum_of(y))
+        case Unary(function, x, parameter):
+            return _unary(function, _sum_of(x), parameter)
+        case Binary(function, x, y):
+            return _binary(function, _sum_of(x), _sum_of(y))
+
+
+def _binary(function: str, x: Sum, y: Sum) -> Sum:
+    match BINARY[function].algebra:
+        case "sum":
+            return _plus(x, y)
+        case "difference":
+            return _plus(x, _times(_number(-1.0), y))
+        case "product":
+            return _times(x, y)
+        case "quotient":
+            return _times(x, _reciprocal(y))
+        case "power":
+            return _power(x, y)
+        case "opaque":
+            return _atom(Binary(function, _rebuild(x), _rebuild(y)))
 
 
 def _number(value: float) -> Sum:
@@ -156,8 +161,8 @@ def _outside_exp(exponent: Sum, add: Callable[[Expr, int], None]) -> tuple[float
     scale, rest = 1.0, {}
     for term, c in exponent.items():
         match term:
-            case () if 0 < CONSTANT["exp"](c) < math.inf:
-                scale = CONSTANT["exp"](c)
+            case () if 0 < UNARY["exp"].on_float(c) < math.inf:
+                scale = UNARY["exp"].on_float(c)
             case ((Unary("log", x), 1, 0),) if c == 0.5:
                 add(Unary("sqrt", x), 1)
             case ((Unary("log", x), 1, 0),) if _is_power(c) and (is_nonnegative(x) or c % 2 == 0):
@@ -202,54 +207,82 @@ def _power(x: Sum, y: Sum) -> Sum:
             return plain
 
 
-def _unary(function: str, x: Sum) -> Sum:
-    """exp, log, sqrt, sign and sigmoid of a sum; the middle three go factor by factor."""
+def _unary(function: str, x: Sum, parameter: float | None = None) -> Sum:
+    row = UNARY[function]
     c = _constant(x)
+    if c is not None and not row.random:
+        value = row.on_float(c, parameter)
+        if math.isfinite(value):
+            return _number(value)
+    plain = _atom(Unary(function, _rebuild(x), parameter))
     if c is not None:
-        value = CONSTANT[function](c)
-        return _number(value) if math.isfinite(value) else _atom(Unary(function, _rebuild(x)))
-    if function == "exp":
-        return _product(1.0, [(Unary("exp", _rebuild(x)), 1, 0)])
-    if function == "sigmoid":
-        return _atom(Unary("sigmoid", _rebuild(x)))
-    coefficient, term = _single(x)
-    parts = [(_of_factor(function, base), n) for base, n, _ in term if n]
+        return plain
+    match row.algebra:
+        case "opaque":
+            return plain
+        case "exponential":
+            return _product(1.0, [(Unary(function, _rebuild(x)), 1, 0)])
+        case "even" | "odd":
+            return _with_parity(row, x, parameter)
+        case _:
+            return _by_factors(row, *_single(x))
+
+
+def _with_parity(row: UnaryRow, x: Sum, parameter: float | None) -> Sum:
+    """f(-x) = f(x) or -f(x); then f(c * s) = f(c) * s for a product of signs s, if f is odd."""
+    c, term = _single(x)
+    odd = row.algebra == "odd"
+    if odd and all(isinstance(b, Unary) and b.function == "sign" and not k for b, _, k in term):
+        return _times(_number(row.on_float(c, parameter)), {term: 1.0})
+    if c < 0:
+        turned = _unary(row.name, _times(_number(-1.0), x), parameter)
+        return _times(_number(-1.0), turned) if odd else turned
+    if c == 1 and len(term) == 1 and term[0][1:] == (1, 0):
+        return _of_factor(row, term[0][0], parameter)
+    return _atom(Unary(row.name, _rebuild(x), parameter))
+
+
+def _by_factors(row: UnaryRow, coefficient: float, term: Term) -> Sum:
+    """A multiplicative function of a product, or the logarithm of it."""
+    parts = [(_of_factor(row, base), n) for base, n, _ in term if n]
     below = [(base, 0, k) for base, _, k in term if k]
-    if function == "sign":
+    if row.reads == "sign":
         below = [(b, 0, k) for b, _, k in below if k % 2 and not is_nonnegative(b)]
     if below:
-        parts.append((_atom(Unary(function, _rebuild(_product(1.0, below)))), 1))
-    total = _number(CONSTANT[function](coefficient))
+        parts.append((_atom(Unary(row.name, _rebuild(_product(1.0, below)))), 1))
+    total = _number(row.on_float(coefficient))
     for part, n in parts:
         many = _number(float(n))
-        total = (
-            _plus(total, _times(part, many))
-            if function == "log"
-            else _times(total, _power(part, many))
-        )
+        if row.algebra == "logarithmic":
+            total = _plus(total, _times(part, many))
+        else:
+            total = _times(total, _power(part, many))
     return total
 
 
-def _of_factor(function: str, base: Expr) -> Sum:
-    if isinstance(base, Unary) and (rewrite := INNER.get((function, base.function))):
-        return _sum_of(rewrite(base.x))
-    return _atom(Unary(function, base))
+def _of_factor(row: UnaryRow, base: Expr, parameter: float | None = None) -> Sum:
+    if isinstance(base, Unary) and row.of and (rewrite := row.of.get(base.function)):
+        return _sum_of(rewrite(base, parameter))
+    return _atom(Unary(row.name, base, parameter))
 
 
-def _clip(x: Sum, bound: float) -> Sum:
-    """clip(-x) = -clip(x), clip(clip(x, a), b) = clip(x, min(a, b)); signs are at most 1."""
-    if not x:
-        return {}
-    c, term = _single(x)
-    if all(isinstance(base, Unary) and base.function == "sign" and not k for base, _, k in term):
-        return _times(_number(max(-bound, min(c, bound))), {term: 1.0} if term else _number(1.0))
-    if c < 0:
-        return _times(_number(-1.0), _clip(_times(_number(-1.0), x), bound))
-    match term:
-        case ((Unary("clip", inner, float(narrow)), 1, 0),) if c == 1:
-            return _atom(Unary("clip", inner, min(narrow, bound)))
+@lru_cache(maxsize=1 << 14)
+def is_nonnegative(expr: Expr) -> bool:
+    """Whether a normal form is never below 0, as far as a glance tells."""
+    match expr:
+        case Operand(name):
+            return operand_row(name).nonnegative
+        case Number(value):
+            return value >= 0
+        case Unary(function, x):
+            known = UNARY[function].nonnegative
+            return is_nonnegative(x) if known == "where x is" else known
+        case Binary("+" | "*" | "/", x, y):
+            return is_nonnegative(x) and is_nonnegative(y)
+        case Binary("**", _, Number(power)):
+            return power % 2 == 0
         case _:
-            return _atom(Unary("clip", _rebuild(x), bound))
+            return False
 
 
 def _rebuild(x: Sum) -> Expr:
@@ -292,10 +325,9 @@ def _with_named_optimizers(term: Term) -> tuple[dict[Expr, int], dict[Expr, int]
     above = {base: n for base, n, _ in term if n}
     below = {base: k for base, _, k in term if k}
     for name in ("adam", "rmsprop"):
-        row = find_operand(name)
-        assert row is not None
-        assert isinstance(row.definition, Binary)
-        top, bottom = row.definition.x, row.definition.y
+        definition = operand_row(name).definition
+        assert isinstance(definition, Binary)
+        top, bottom = definition.x, definition.y
         if times := min(above.get(top, 0), below.get(bottom, 0)):
             above[Operand(name)] = times
             above[top] -= times

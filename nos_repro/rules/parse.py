@@ -11,27 +11,28 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from nos_repro.errors import RuleError, unknown
-from nos_repro.rules.primitives import BINARY, OPERANDS, PERIODIC_DECAY, UNARY, find_operand
+from nos_repro.rules.primitives import (
+    ALIASES,
+    BINARY,
+    OPERANDS,
+    PERIODIC_DECAY,
+    UNARY,
+    find_operand,
+)
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
 
 LONGEST_TEXT = 4000
 DEEPEST = 100
 SHOWN = 80  # characters of the text that an error shows
-
-# fmt: off
-OPERAND_ALIASES = {
-    "m_hat":     "m",         "Adam":    "adam",           "eps":       "noise",
-    "v_hat":     "v",         "ADAM":    "adam",           "epsilon":   "noise",
-    "gamma_hat": "gamma",     "RMSProp": "rmsprop",        "eps_t":     "annealed_noise",
-                              "RMSprop": "rmsprop",        "epsilon_t": "annealed_noise",
-}
+CALLABLE = [*UNARY, *(row.name for row in BINARY.values() if row.infix is None)]
+TAKES_ABS = [row.name for row in UNARY.values() if row.reads == "size"]
 OPERATORS: dict[type[ast.operator], str] = {
-    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**",
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.Div: "/",
+    ast.Pow: "**",
 }
-# The open interval in which the constant of a function must lie.
-PARAMETER_RANGE = {"clip": (0.0, math.inf), "drop": (0.0, 1.0)}
-# fmt: on
-SQUEEZES_SIGN = ("sqrt", "log")  # they take |x| anyway, so abs may stand inside them
 FOREIGN = re.compile(r"[^A-Za-z0-9_ .,+\-*/^%@()\[\]]")
 GLUED = re.compile(r"(?<![\w.])(?>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)[A-Za-z_]")
 
@@ -53,7 +54,7 @@ class _Reader:
         if len(self.text) > LONGEST_TEXT:
             self.fail(f"a rule has at most {LONGEST_TEXT} characters", LONGEST_TEXT)
         if odd := FOREIGN.search(self.text):
-            self.fail(f"{odd[0]!a} is no character of the language", odd.start())
+            self.fail(f"{odd[0]!a} is not allowed in a rule", odd.start())
         if glued := GLUED.search(self.text):
             self.fail("a number runs into a word; write a * between them", glued.end() - 1)
         # `^` becomes `**`: remember where each character of the longer text came from.
@@ -67,7 +68,7 @@ class _Reader:
             # Also what Python says of 200 brackets in each other, with no place.
             if error.offset is None or "too many nested" in str(error.msg):
                 raise RuleError("the brackets are nested too deep") from None
-            self.fail("this is no formula", self.column(error.offset - 1))
+            self.fail("not a valid expression", self.column(error.offset - 1))
         except (RecursionError, MemoryError):
             raise RuleError(f"the rule is nested deeper than {DEEPEST} levels") from None
         return self.expr(root, 0)
@@ -125,18 +126,19 @@ class _Reader:
                 power = self.number(x)
                 return 10.0**power if abs(power) < 300 else math.nan
             case _:
-                self.fail_at(node, "here stands a plain number, such as 1e-4")
+                self.fail_at(node, "expected a number here, such as 1e-4")
 
     def operand(self, node: ast.Name) -> Expr:
-        name = OPERAND_ALIASES.get(node.id, node.id)
+        name = ALIASES.get(node.id, node.id)
         if match := PERIODIC_DECAY.fullmatch(name):
             name = match[1] + match[2]  # rd_10 is rd10
         if find_operand(name):
             return Operand(name)
         if name == "e":
             return Number(math.e)
-        if name in UNARY:
-            self.fail_at(node, f"unary '{name}' needs its argument: {_usage(name)}")
+        if name in CALLABLE:
+            kind = "unary" if name in UNARY else "binary"
+            self.fail_at(node, f"{kind} '{name}' needs its argument: {_usage(name)}")
         if name == "rd":
             self.fail_at(node, "restart decay needs its number of periods: rd10, rd20")
         self.fail_at(node, unknown("operand", name, [*OPERANDS, "cd2", "rd10", "rd20"]))
@@ -144,30 +146,30 @@ class _Reader:
     def call(self, node: ast.Call, depth: int) -> Expr:
         assert isinstance(node.func, ast.Name)
         name = node.func.id
-        if name in ("identity", "abs"):
-            parameters = 0
-        elif name in UNARY:
-            parameters = int(UNARY[name].parameter is not None)
-        else:
+        if name not in CALLABLE and name not in ("identity", "abs"):
             self.fail_at(node.func, unknown("unary", name, UNARY))
-        if len(node.args) != 1 + parameters or node.keywords:
+        arguments = _arguments(name)
+        if len(node.args) != len(arguments) or node.keywords:
             self.fail_at(node.func, f"{name} is written {_usage(name)}")
         if name == "abs":
-            self.fail_at(node.func, "abs stands only inside sqrt and log, which take |x| anyway")
-        argument = node.args[0]
-        if name in SQUEEZES_SIGN:
-            argument = _without_abs(argument)
-        x = self.expr(argument, depth + 1)
+            inside = " and ".join(TAKES_ABS)
+            self.fail_at(node.func, f"abs is allowed only inside {inside}, which take |x| anyway")
+        if name in TAKES_ABS:
+            node.args[0] = _without_abs(node.args[0])
+        x = self.expr(node.args[0], depth + 1)
         if name == "identity":
             return x
-        return Unary(name, x, self.parameter(name, node.args[1]) if parameters else None)
+        if name in BINARY:
+            return Binary(name, x, self.expr(node.args[1], depth + 1))
+        return Unary(name, x, self.parameter(name, node.args[1]) if arguments[1:] else None)
 
     def parameter(self, function: str, node: ast.expr) -> float:
         value = self.number(node)
-        low, high = PARAMETER_RANGE[function]
+        row = UNARY[function]
+        low, high = row.parameter_range
         if not low < value < high:
             limit = f"between {low:g} and {high:g}" if high < math.inf else f"above {low:g}"
-            self.fail_at(node, f"the {UNARY[function].parameter} of {function} lies {limit}")
+            self.fail_at(node, f"the {row.parameter} of {function} must be {limit}")
         return value
 
     def binary(self, node: ast.BinOp, depth: int) -> Expr:
@@ -184,8 +186,16 @@ class _Reader:
         return Binary(function, self.expr(node.left, depth + 1), self.expr(node.right, depth + 1))
 
 
+def _arguments(name: str) -> list[str]:
+    """What a function is called with, in words."""
+    if name in BINARY:
+        return ["x", "y"]
+    parameter = UNARY[name].parameter if name in UNARY else None
+    return ["x"] if parameter is None else ["x", parameter]
+
+
 def _usage(name: str) -> str:
-    return f"{name}(x, {UNARY[name].parameter})" if name in PARAMETER_RANGE else f"{name}(x)"
+    return f"{name}({', '.join(_arguments(name))})"
 
 
 def _without_abs(node: ast.expr) -> ast.expr:

@@ -1,5 +1,5 @@
-"""The words of the language (sec. 4.1), as tables: the parser, the printer, the tokens, the
-compiler and the tests all read these rows.
+"""The words of the language (sec. 4.1), as tables: the parser, the printer, the tokens, the normal
+form, the executions, `export` and the tests all read these rows, and know no primitive beside them.
 
 *Readings of the paper*: N(0, 0.01) gives a variance (std 0.1); clip(x, l) clips to [-l, l];
 drop(x, p) zeroes with probability p and does not rescale the rest; `x**y` of a negative x and a
@@ -7,137 +7,161 @@ broken y is NaN, as in torch. m, v, gamma are the bias-corrected m_hat, v_hat, g
 writes a plain m in signs, where the correction, a positive factor, makes no difference.
 """
 
+import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor
 
-from nos_repro.rules.tree import Binary, Expr, Unary
+from nos_repro.registry import Table
+from nos_repro.rules import decays
+from nos_repro.rules.rows import BinaryRow, Infix, OperandRow, Rewrites, Tensors, UnaryRow
+from nos_repro.rules.tree import Binary, Number, Unary
 from nos_repro.rules.tree import Operand as Op
 
 DELTA = 1e-8  # the papers' delta (000: epsilon): x / y is x / (y + DELTA)
-NOISE_STD = 0.1
-ANNEALED_NOISE_POWER = 0.55  # the variance at step t is 1 / (1 + t) ** 0.55
-
-
-@dataclass(frozen=True)
-class OperandRow:
-    """An input. `averages` it reads: "m", "v", "gamma". `definition`: the tree it is short for."""
-
-    name: str
-    latex: str
-    meaning: str
-    averages: frozenset[str] = frozenset()
-    definition: Expr | None = None
-    reads_weights: bool = False
-    random: bool = False
-    needs_total_steps: bool = False
-
-
-@dataclass(frozen=True)
-class UnaryRow:
-    """A function of one tensor; with `parameter` it takes a constant too (its name is given).
-
-    `function` of `drop` is None: its random numbers come from outside, from the optimizer's
-    generator.
-    """
-
-    name: str
-    latex: str
-    function: Callable[..., Tensor] | None
-    edge: str
-    parameter: str | None = None
-
-    @property
-    def random(self) -> bool:
-        """Whether it draws."""
-        return self.function is None
-
-
-@dataclass(frozen=True)
-class BinaryRow:
-    """A function of two tensors; with `adds_delta` the second one is y + DELTA."""
-
-    name: str
-    latex: str
-    precedence: int
-    function: Callable[..., Tensor]
-    edge: str
-    adds_delta: bool = False
+NEGATION = 3  # how tightly a minus sign binds: more than `*`, less than `**`, as in Python
+ATOM = 5  # how tightly a word, a number and a call bind
 
 
 def _log(x: Tensor) -> Tensor:
     return x.abs().log()
 
 
+def _logs(x: Tensors) -> Tensors:
+    return torch._foreach_log(torch._foreach_abs(x))
+
+
 def _sqrt(x: Tensor) -> Tensor:
     return x.abs().sqrt()
+
+
+def _sqrts(x: Tensors) -> Tensors:
+    return torch._foreach_sqrt(torch._foreach_abs(x))
 
 
 def _clip(x: Tensor, bound: float) -> Tensor:
     return x.clamp(-bound, bound)
 
 
-_NONE, _M, _V, _GAMMA = (frozenset(averages) for averages in ([], ["m"], ["v"], ["gamma"]))
 _G2 = Binary("*", Op("g"), Op("g"))
 _G3 = Binary("*", _G2, Op("g"))
 _ADAM = Binary("/", Op("m"), Unary("sqrt", Op("v")))
 _RMSPROP = Binary("/", Op("g"), Unary("sqrt", Op("v")))
+_LOG_OF: Rewrites = {
+    "exp": lambda f, _: f.x,
+    "sqrt": lambda f, _: Binary("*", Number(0.5), Unary("log", f.x)),
+}
+_SQRT_OF: Rewrites = {
+    "exp": lambda f, _: Unary("exp", Binary("*", Number(0.5), f.x)),
+    "sign": lambda f, _: Binary("**", f, Number(2.0)),
+}
+_SIGN_OF: Rewrites = {
+    "exp": lambda f, _: Number(1.0),
+    "sigmoid": lambda f, _: Number(1.0),
+    "sqrt": lambda f, _: Binary("**", Unary("sign", f.x), Number(2.0)),
+    "sign": lambda f, _: f,
+    "clip": lambda f, _: Unary("sign", f.x),
+}
+_CLIP_OF: Rewrites = {
+    "clip": lambda f, p: Unary("clip", f.x, min(f.parameter or math.inf, p or math.inf)),
+}
 
+# The order means nothing: the search spaces list their words themselves.
 # fmt: off
-_OPERANDS = (
+OPERANDS = Table(
     OperandRow("g",       "g",                 "the gradient"),
-    OperandRow("g2",      "g^2",               "its square",                    _NONE,   _G2),
-    OperandRow("g3",      "g^3",               "its cube",                      _NONE,   _G3),
-    OperandRow("m",       r"\hat{m}",          "bias-corrected average of g",   _M),
-    OperandRow("v",       r"\hat{v}",          "bias-corrected average of g^2", _V),
-    OperandRow("gamma",   r"\hat{\gamma}",     "bias-corrected average of g^3", _GAMMA),
-    OperandRow("adam",    r"\mathrm{Adam}",    "m / (sqrt(v) + 1e-8)",          _M | _V, _ADAM),
-    OperandRow("rmsprop", r"\mathrm{RMSProp}", "g / (sqrt(v) + 1e-8)",          _V,      _RMSPROP),
-    OperandRow("w",       "w",                 "the weight",                    reads_weights=True),
-    OperandRow("noise",   r"\epsilon",         "N(0, 0.01), std 0.1",           random=True),
-    OperandRow("annealed_noise", r"\epsilon_t", "N(0, 1 / (1 + t)^0.55)",       random=True),
-    OperandRow("ld",      "ld",                "linear decay",          needs_total_steps=True),
-    OperandRow("cd",      "cd",                "cosine decay, n = 1/2", needs_total_steps=True),
+    OperandRow("g2",      "g^2",               "its square",  _G2, nonnegative=True),
+    OperandRow("g3",      "g^3",               "its cube",    _G3),
+    OperandRow("m",       r"\hat{m}",          "bias-corrected average of g",
+               power=1, aliases=("m_hat",)),
+    OperandRow("v",       r"\hat{v}",          "bias-corrected average of g^2",
+               power=2, aliases=("v_hat",), nonnegative=True),
+    OperandRow("gamma",   r"\hat{\gamma}",     "bias-corrected average of g^3",
+               power=3, aliases=("gamma_hat",)),
+    OperandRow("adam",    r"\mathrm{Adam}",    "m / (sqrt(v) + 1e-8)",
+               _ADAM, aliases=("Adam", "ADAM")),
+    OperandRow("rmsprop", r"\mathrm{RMSProp}", "g / (sqrt(v) + 1e-8)",
+               _RMSPROP, aliases=("RMSProp", "RMSprop")),
+    OperandRow("w",       "w",                 "the weight", reads_weights=True, token=False),
+    OperandRow("noise",   r"\epsilon",         "N(0, 0.01), std 0.1",
+               std=0.1, aliases=("eps", "epsilon")),
+    OperandRow("annealed_noise", r"\epsilon_t", "N(0, 1 / (1 + t)^0.55)",
+               std=decays.annealed_noise_std, aliases=("eps_t", "epsilon_t"),
+               source=f"(1 + t) ** -{decays.ANNEALED_NOISE_POWER / 2}"),
+    OperandRow("ld",      "ld",                "linear decay",
+               decay=decays.linear, nonnegative=True,
+               source="1 - elapsed / total_steps"),
+    OperandRow("cd",      "cd",                "cosine decay, n = 1/2",
+               decay=decays.cosine, nonnegative=True,
+               source="0.5 * (1 + math.cos(math.pi * elapsed / total_steps))"),
 )
-_UNARY = (
-    UnaryRow("neg",     "-{x}",                         torch.neg,     "-0.0 at 0"),
-    UnaryRow("exp",     "e^{{{x}}}",                    torch.exp,     "inf above 88.7 in float32"),
-    UnaryRow("log",     r"\log|{x}|",                   _log,          "log|x|; -inf at 0"),
-    UnaryRow("sqrt",    r"\sqrt{{|{x}|}}",              _sqrt,         "sqrt|x|"),
-    UnaryRow("clip",    r"\mathrm{{clip}}({x}, {p})",   _clip,         "to [-p, p]",    "bound"),
-    UnaryRow("drop",    r"\mathrm{{drop}}({x}, {p})",   None,        "no rescaling", "probability"),
-    UnaryRow("sign",    r"\mathrm{{sign}}({x})",        torch.sign,    "0 at 0, -0.0 and NaN"),
-    UnaryRow("sigmoid", r"\mathrm{{sigmoid}}({x})",     torch.sigmoid, "text only"),
+UNARY = Table(
+    UnaryRow("neg",     "-{X}",                       torch.neg,  "-0.0 at 0",
+             torch._foreach_neg, word="minus"),
+    UnaryRow("exp",     "e^{{{x}}}",                  torch.exp,  "inf above 88.7 in float32",
+             torch._foreach_exp, costly=True, algebra="exponential", nonnegative=True),
+    UnaryRow("log",     r"\log|{x}|",                 _log,       "log|x|; -inf at 0",
+             _logs, "torch.log({x})", reads="size", algebra="logarithmic", of=_LOG_OF),
+    UnaryRow("sqrt",    r"\sqrt{{|{x}|}}",            _sqrt,      "sqrt|x|",
+             _sqrts, "torch.sqrt({x})", "root", reads="size", algebra="multiplicative", of=_SQRT_OF,
+             nonnegative=True),
+    UnaryRow("clip",    r"\mathrm{{clip}}({x}, {p})", _clip,      "to [-p, p]",
+             source="torch.clamp({x}, -{p}, {p})", word="clipped",
+             algebra="odd", of=_CLIP_OF, nonnegative="where x is",
+             parameter="bound", parameter_range=(0.0, math.inf), constants=(1e-5, 1e-4, 1e-3)),
+    UnaryRow("drop",    r"\mathrm{{drop}}({x}, {p})", None,       "no rescaling",
+             word="dropped", nonnegative="where x is",
+             parameter="probability", parameter_range=(0.0, 1.0), constants=(0.1, 0.3, 0.5)),
+    UnaryRow("sign",    r"\mathrm{{sign}}({x})",      torch.sign, "0 at 0, -0.0 and NaN",
+             torch._foreach_sign, reads="sign", algebra="multiplicative", of=_SIGN_OF),
+    UnaryRow("sigmoid", r"\mathrm{{sigmoid}}({x})",   torch.sigmoid, "0 and 1 far from 0",
+             torch._foreach_sigmoid, costly=True, nonnegative=True, token=False),
 )
-_BINARY = (
-    BinaryRow("+",  "{x} + {y}",             1, torch.add,         "inf - inf is NaN"),
-    BinaryRow("-",  "{x} - {y}",             1, torch.sub,         "inf - inf is NaN"),
-    BinaryRow("*",  "{x} * {y}",             2, torch.mul,         "0 * inf is NaN"),
-    BinaryRow("/",  r"\frac{{{x}}}{{{y}}}",  2, torch.true_divide, "x / (y + 1e-8)", True),
-    BinaryRow("**", "{{{x}}}^{{{y}}}",       4, torch.pow,         "NaN if x < 0 and y is broken"),
+BINARY = Table(
+    BinaryRow("+",  "{X} + {Y}",            torch.add, "inf - inf is NaN",
+              Infix(1, 1, 2), torch._foreach_add, word="total", algebra="sum"),
+    BinaryRow("-",  "{X} - {Y}",            torch.sub, "inf - inf is NaN",
+              Infix(1, 1, 2), torch._foreach_sub, word="difference", algebra="difference"),
+    BinaryRow("*",  "{X} * {Y}",            torch.mul, "0 * inf is NaN",
+              Infix(2, 2, 3), torch._foreach_mul, word="product", algebra="product"),
+    BinaryRow("/",  r"\frac{{{x}}}{{{y}}}", torch.true_divide, "x / (y + 1e-8)",
+              Infix(2, 2, 3), torch._foreach_div, word="ratio", algebra="quotient",
+              adds_delta=True),
+    BinaryRow("**", "{{{base}}}^{{{y}}}",   torch.pow, "NaN if x < 0 and y is broken",
+              Infix(4, ATOM, NEGATION), torch._foreach_pow, "torch.pow({x}, {y})", "power",
+              costly=True, algebra="power"),
 )
 # fmt: on
 
-OPERANDS: dict[str, OperandRow] = {row.name: row for row in _OPERANDS}
-UNARY: dict[str, UnaryRow] = {row.name: row for row in _UNARY}
-BINARY: dict[str, BinaryRow] = {row.name: row for row in _BINARY}
-
+ALIASES = {alias: row.name for row in OPERANDS.values() for alias in row.aliases}
 PERIODIC_DECAY = re.compile(r"(cd|rd)_?([1-9][0-9]{0,5})")
-_PERIODIC_MEANING = {"cd": "cyclical decay of {n} periods", "rd": "restart decay of {n} periods"}
 
 
 @cache
 def find_operand(name: str) -> OperandRow | None:
     """The row of an operand; `cd7` and `rd10` have one each, made here."""
-    if row := OPERANDS.get(name):
-        return row
-    if match := PERIODIC_DECAY.fullmatch(name):
-        kind, n = match.groups()
-        if name == f"{kind}{n}":
-            meaning = _PERIODIC_MEANING[kind].format(n=n)
-            return OperandRow(name, f"{kind}_{{{n}}}", meaning, needs_total_steps=True)
-    return None
+    match = PERIODIC_DECAY.fullmatch(name)
+    if match is None or "_" in name:
+        return OPERANDS.get(name)
+    kind, n = match.groups()
+    what, decay, angle = {
+        "cd": ("cyclical", decays.cyclical, f"2 * math.pi * {n} * elapsed"),
+        "rd": ("restart", decays.restart, f"math.pi * (elapsed * {n} % total_steps)"),
+    }[kind]
+    return OperandRow(
+        name,
+        f"{kind}_{{{n}}}",
+        f"{what} decay of {n} periods",
+        decay=decay(int(n)),
+        source=f"0.5 * (1 + math.cos({angle} / total_steps))",
+        nonnegative=True,
+    )
+
+
+def operand_row(name: str) -> OperandRow:
+    """The row of an operand that is in a tree."""
+    row = find_operand(name)
+    assert row is not None, name
+    return row

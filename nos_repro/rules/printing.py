@@ -2,13 +2,8 @@
 
 import math
 
-from nos_repro.rules.primitives import BINARY
+from nos_repro.rules.primitives import ATOM, BINARY, NEGATION
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
-
-NEGATION = 3  # binds tighter than `*`, looser than `**`, as in Python
-ATOM = 5
-# How tightly the left and the right argument must bind to stand without brackets.
-ARGUMENTS = {"+": (1, 2), "-": (1, 2), "*": (2, 3), "/": (2, 3), "**": (ATOM, NEGATION)}
 
 
 def print_number(value: float) -> str:
@@ -28,7 +23,8 @@ def precedence(expr: Expr) -> int:
     """How tightly the outermost sign of the printed text binds."""
     match expr:
         case Binary(function):
-            return BINARY[function].precedence
+            infix = BINARY[function].infix
+            return ATOM if infix is None else infix.precedence
         case Unary("neg", x) if not isinstance(x, Number):
             return NEGATION
         case Number(value) if value < 0:
@@ -52,9 +48,11 @@ def print_expr(expr: Expr) -> str:
             assert parameter is not None
             return f"{function}({print_expr(x)}, {print_number(parameter)})"
         case Binary(function, x, y):
-            left, right = ARGUMENTS[function]
+            infix = BINARY[function].infix
+            if infix is None:
+                return f"{function}({print_expr(x)}, {print_expr(y)})"
             sign = function if function == "**" else f" {function} "
-            return _bracketed(x, left) + sign + _bracketed(y, right)
+            return _bracketed(x, infix.left) + sign + _bracketed(y, infix.right)
 
 
 def _bracketed(expr: Expr, least: int) -> str:

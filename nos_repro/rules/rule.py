@@ -1,16 +1,17 @@
-"""An update rule: an immutable tree with its text, and what follows from it (sec. 3.1)."""
+"""An update rule: an immutable tree with its text, and what follows from it (sec. 3.1).
 
-from collections.abc import Sequence
+What only prints or compares is imported where it is asked for: an optimizer runs without it.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from nos_repro.rules.fingerprint import fingerprint
-from nos_repro.rules.latex import print_latex
-from nos_repro.rules.normal import normal_form
 from nos_repro.rules.parse import parse
-from nos_repro.rules.primitives import UNARY, OperandRow, find_operand
+from nos_repro.rules.primitives import UNARY, operand_row
 from nos_repro.rules.printing import print_expr
+from nos_repro.rules.rows import OperandRow
 from nos_repro.rules.tokens import from_tokens, to_tokens
 from nos_repro.rules.tree import Expr, Operand, Unary, walk
 
@@ -20,7 +21,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Rule:
-    """w changes by -lr * expr. Rules are equal when their trees are; `normal()` groups more."""
+    """An update rule, w <- w - lr * rule: an immutable expression of the language (sec. 3.1, 4.1).
+
+    Rules are equal when their trees are; `normal()` groups those that algebra makes equal.
+
+    Args:
+        expr: the expression tree. Most rules come from `Rule.parse` or `Rule.from_tokens`.
+
+    Example:
+        >>> from nos_repro import Rule
+        >>> rule = Rule.parse("exp(sign(g) * sign(m)) * g")
+        >>> rule
+        Rule('exp(sign(g) * sign(m)) * g')
+        >>> sorted(rule.averages), rule.needs_total_steps, rule.random
+        (['m'], False, False)
+        >>> rule.normal() == Rule.parse("g * exp(sign(m) * sign(g))").normal()
+        True
+        >>> Rule.parse("exp(sgn(g)) * g")
+        Traceback (most recent call last):
+        ...
+        nos_repro.errors.RuleError: unknown unary 'sgn'
+            exp(sgn(g)) * g
+                ^^^
+          did you mean 'sign'?  one of: ...
+    """
 
     expr: Expr
 
@@ -46,10 +70,14 @@ class Rule:
 
     def latex(self) -> str:
         """The papers' notation, without dollars."""
+        from nos_repro.rules.latex import print_latex
+
         return print_latex(self.expr)
 
     def normal(self) -> "Rule":
         """The rule in algebraic normal form (`normal`): for grouping and display, never run."""
+        from nos_repro.rules.normal import normal_form
+
         return Rule(normal_form(self.expr))
 
     def fingerprint(self) -> str:
@@ -57,7 +85,9 @@ class Rule:
 
         Of the normal form, so that rules which algebra groups are never parted by rounding.
         """
-        return fingerprint(normal_form(self.expr))
+        from nos_repro.rules.fingerprint import fingerprint
+
+        return fingerprint(self.normal().expr)
 
     def __repr__(self) -> str:
         return f"Rule({str(self)!r})"
@@ -66,14 +96,12 @@ class Rule:
     def operands(self) -> tuple[OperandRow, ...]:
         """The rows of the distinct operands, in the order in which they are first read."""
         names = dict.fromkeys(node.name for node in walk(self.expr) if isinstance(node, Operand))
-        rows = [find_operand(name) for name in names]
-        assert all(rows), names
-        return tuple(row for row in rows if row is not None)
+        return tuple(map(operand_row, names))
 
     @cached_property
     def averages(self) -> frozenset[str]:
         """Which of "m", "v", "gamma" an optimizer must keep."""
-        return frozenset[str]().union(*(row.averages for row in self.operands))
+        return frozenset(_averages(self.expr))
 
     @cached_property
     def needs_total_steps(self) -> bool:
@@ -92,3 +120,14 @@ class Rule:
             isinstance(node, Unary) and UNARY[node.function].random for node in walk(self.expr)
         )
         return any(row.random for row in self.operands) or any(drops)
+
+
+def _averages(expr: Expr) -> Iterator[str]:
+    """The averages among the operands, and in what operands are short for."""
+    for node in walk(expr):
+        if isinstance(node, Operand):
+            row = operand_row(node.name)
+            if row.power:
+                yield row.name
+            if row.definition is not None:
+                yield from _averages(row.definition)

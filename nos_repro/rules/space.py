@@ -133,10 +133,21 @@ class Space:
                 raise RuleError(unknown(what, token, words))
 
 
-_ARXIV_ALONE = ("2", "ld", "cd", "rd10", "rd20", "annealed_noise")
-_ICML_OPERANDS = tuple(word for word in OPERAND_TOKENS if word not in _ARXIV_ALONE)
-_ICML_UNARY = tuple(word for word in UNARY_TOKENS if word != "sqrt")
-_ICML_BINARY = tuple(word for word in BINARY_TOKENS if word != "**")
+# The papers' vocabulary. Its order is frozen: an old controller's checkpoint keeps its meaning.
+OPERANDS = (
+    "g g2 g3 m v gamma sign(g) sign(m) 1 2 noise 1e-4*w 1e-3*w 1e-2*w 1e-1*w adam rmsprop"
+    " ld cd rd10 rd20 annealed_noise"
+)
+UNARY = "identity neg exp log sqrt clip1e-5 clip1e-4 clip1e-3 drop0.1 drop0.3 drop0.5 sign"
+BINARY = "+ - * / ** keep_left"
+# 000 lacks what 002 added.
+_ICML_OPERANDS = " ".join(
+    word
+    for word in OPERANDS.split()
+    if word not in ("2", "ld", "cd", "rd10", "rd20", "annealed_noise")
+)
+_ICML_UNARY = UNARY.replace(" sqrt", "")
+_ICML_BINARY = BINARY.replace(" **", "")
 
 
 def _space(operands: str, unary: str, binary: str, iterations: int) -> Space:
@@ -147,13 +158,13 @@ def _space(operands: str, unary: str, binary: str, iterations: int) -> Space:
 # 002 10^6 to 10^11, 000 10^6 to 10^10. At depth 1 even all words make fewer than 10^6 strings.
 # fmt: off
 SPACES: dict[str, Space] = {
-    "arxiv-1": Space(tuple(OPERAND_TOKENS), tuple(UNARY_TOKENS), BINARY_TOKENS, 1),
-    "arxiv-2": Space(tuple(OPERAND_TOKENS), tuple(UNARY_TOKENS), BINARY_TOKENS, 2),
+    "arxiv-1": _space(OPERANDS, UNARY, BINARY, 1),
+    "arxiv-2": _space(OPERANDS, UNARY, BINARY, 2),
     "arxiv-3": _space("g g2 m v sign(g) sign(m) 1 1e-3*w adam ld cd",
                       "identity exp sqrt clip1e-4 drop0.3", "+ - * /", 3),
     "arxiv-4": _space("g m adam sign(g) sign(m) 1 ld cd", "identity exp", "+ - * /", 4),
-    "icml-1":  Space(_ICML_OPERANDS, _ICML_UNARY, _ICML_BINARY, 1),
-    "icml-2":  Space(_ICML_OPERANDS, _ICML_UNARY, _ICML_BINARY, 2),
+    "icml-1":  _space(_ICML_OPERANDS, _ICML_UNARY, _ICML_BINARY, 1),
+    "icml-2":  _space(_ICML_OPERANDS, _ICML_UNARY, _ICML_BINARY, 2),
     "icml-3":  _space("g g2 m v sign(g) sign(m) 1 1e-3*w adam",
                       "identity exp clip1e-4 drop0.3", "+ - * /", 3),
 }

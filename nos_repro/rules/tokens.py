@@ -1,55 +1,41 @@
 """The token form (sec. 3.1): strings of 5n words `op1 op2 u1 u2 b`, one group an iteration.
 
 Iteration k computes b(u1(op1), u2(op2)) and adds it to the operand bank as `#k`; the last one is
-the update. The order of the vocabulary is frozen: a controller's softmax rows are numbered by it.
-New words may only be added at the end.
+the update. The words are those of the papers and every row of `primitives` besides; the softmax
+rows of a controller are numbered by the words of its search space, in the space's own order.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from nos_repro.errors import RuleError, unknown
+from nos_repro.rules.parse import parse
+from nos_repro.rules.primitives import BINARY, OPERANDS, UNARY
+from nos_repro.rules.printing import print_number
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
 
 MOST_ITERATIONS = 4
 GROUP = ("op1", "op2", "u1", "u2", "b")
 
+# Operands that are more than a word, or come in numbers.
+PHRASES = "sign(g) sign(m) 1 2 1e-4*w 1e-3*w 1e-2*w 1e-1*w rd10 rd20"
 
-def _scaled_w(scale: float) -> Expr:
-    return Binary("*", Number(scale), Operand("w"))
+
+def _unary_tokens() -> Iterator[tuple[str, tuple[str, float | None]]]:
+    yield "identity", ("identity", None)
+    for name, row in UNARY.items():
+        if row.token and row.parameter is None:
+            yield name, (name, None)
+        for constant in row.constants:
+            yield f"{name}{print_number(constant)}", (name, constant)
 
 
-# fmt: off
 OPERAND_TOKENS: dict[str, Expr] = {
-    "g":       Operand("g"),                 "g2":      Operand("g2"),
-    "g3":      Operand("g3"),                "m":       Operand("m"),
-    "v":       Operand("v"),                 "gamma":   Operand("gamma"),
-    "sign(g)": Unary("sign", Operand("g")),  "sign(m)": Unary("sign", Operand("m")),
-    "1":       Number(1.0),                  "2":       Number(2.0),
-    "noise":   Operand("noise"),
-    "1e-4*w":  _scaled_w(1e-4),              "1e-3*w":  _scaled_w(1e-3),
-    "1e-2*w":  _scaled_w(1e-2),              "1e-1*w":  _scaled_w(1e-1),
-    "adam":    Operand("adam"),              "rmsprop": Operand("rmsprop"),
-    "ld":      Operand("ld"),                "cd":      Operand("cd"),
-    "rd10":    Operand("rd10"),              "rd20":    Operand("rd20"),
-    "annealed_noise": Operand("annealed_noise"),
+    **{name: Operand(name) for name, row in OPERANDS.items() if row.token},
+    **{word: parse(word) for word in PHRASES.split()},
 }
 # The function and its constant; identity leaves no node.
-UNARY_TOKENS: dict[str, tuple[str, float | None]] = {
-    "identity": ("identity", None),
-    "neg":      ("neg",  None),
-    "exp":      ("exp",  None),
-    "log":      ("log",  None),
-    "sqrt":     ("sqrt", None),
-    "clip1e-5": ("clip", 1e-5),
-    "clip1e-4": ("clip", 1e-4),
-    "clip1e-3": ("clip", 1e-3),
-    "drop0.1":  ("drop", 0.1),
-    "drop0.3":  ("drop", 0.3),
-    "drop0.5":  ("drop", 0.5),
-    "sign":     ("sign", None),
-}
-BINARY_TOKENS: tuple[str, ...] = ("+", "-", "*", "/", "**", "keep_left")
-# fmt: on
+UNARY_TOKENS: dict[str, tuple[str, float | None]] = dict(_unary_tokens())
+BINARY_TOKENS = (*(name for name, row in BINARY.items() if row.token), "keep_left")
 _OPERAND_OF = {expr: token for token, expr in OPERAND_TOKENS.items()}
 _UNARY_OF = {function: token for token, function in UNARY_TOKENS.items()}
 
@@ -96,7 +82,7 @@ def _wrong(tokens: Sequence[str], at: int, choice: Collection[str]) -> str:
 
 
 def to_tokens(expr: Expr) -> list[str] | None:
-    """Tokens that read back to this very tree, or None where 1 to 4 iterations cannot say it."""
+    """Tokens that read back to this very tree, or None if it needs more than 4 iterations."""
     writer = _Writer()
     fits = writer.compute(expr) is not None
     return writer.tokens if fits else None

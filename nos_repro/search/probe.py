@@ -20,9 +20,8 @@ import torch
 from jaxtyping import Bool, Float32
 from torch import Tensor
 
-from nos_repro.rules.decays import annealed_noise_std, decay
 from nos_repro.rules.evaluate import evaluate
-from nos_repro.rules.primitives import NOISE_STD
+from nos_repro.rules.primitives import OPERANDS
 from nos_repro.rules.rule import Rule
 
 Reason = Literal["constant", "gradient-free", "no descent"]
@@ -141,13 +140,11 @@ def _path(source: torch.Generator, rate: float, noise: float, start: float) -> _
         gradients.append(slopes[-1] * (1 + share))
         path.append(weights)
         weights = weights - rate * (weights - optimum)
-    annealed = torch.tensor([[annealed_noise_std(step)] for step in range(STEPS)])
-    operands = {
-        **_averages(torch.stack(gradients)),
-        "w": start + torch.stack(path),
-        "noise": NOISE_STD * _normals(source),
-        "annealed_noise": annealed * _normals(source),
-    }
+    operands = {**_averages(torch.stack(gradients)), "w": start + torch.stack(path)}
+    for name, row in OPERANDS.items():
+        if row.random:
+            stds = torch.tensor([[row.std_at(step)] for step in range(STEPS)])
+            operands[name] = stds * _normals(source)
     return _Path(operands, torch.stack(slopes))
 
 
@@ -159,7 +156,8 @@ def _normals(source: torch.Generator) -> Tensor:
 def _averages(g: Tensor) -> dict[str, Tensor]:
     """The gradient and the bias-corrected averages that follow from it."""
     found = {"g": g}
-    for name, beta, power in (("m", 0.9, 1), ("v", 0.999, 2), ("gamma", 0.999, 3)):
+    for name, beta in (("m", 0.9), ("v", 0.999), ("gamma", 0.999)):
+        power = OPERANDS[name].power
         average, rows = torch.zeros_like(g[0]), []
         for step, gradient in enumerate(g, 1):
             average = beta * average + (1 - beta) * gradient**power
@@ -172,8 +170,8 @@ def _decays(rule: Rule) -> dict[str, Tensor]:
     """The decays that a rule reads, at steps spread over the training but for the very first,
     where `log(cd)` is 0."""
     steps = [1 + step * TOTAL_STEPS // STEPS for step in range(STEPS)]
-    names = [row.name for row in rule.operands if row.needs_total_steps]
-    return {n: torch.tensor([[decay(n, s, TOTAL_STEPS)] for s in steps]) for n in names}
+    rows = [row for row in rule.operands if row.needs_total_steps]
+    return {r.name: torch.tensor([[r.decay_at(s, TOTAL_STEPS)] for s in steps]) for r in rows}
 
 
 def _other(path: _Path) -> _Path:

@@ -8,7 +8,7 @@ from nos_repro.experiments.provenance import code_digest, provenance
 from nos_repro.experiments.trial import make_settings
 from nos_repro.search.child import Child
 from nos_repro.search.log import Event
-from nos_repro.tasks import find_task
+from nos_repro.tasks import TASKS
 
 ENGINE = "nos_repro.search.loop"
 """The module from which all the code is reached that a search's numbers depend on."""
@@ -17,7 +17,10 @@ ENGINE = "nos_repro.search.loop"
 def session(child: Child, workers: int) -> Event:
     """A digest of the code, provenance, and how many children are trained at a time."""
     trial = child.trial("sgd", 1.0, 0, sweep=False)
-    modules = find_task(trial.task).code(make_settings(trial.task, trial.task_settings))
+    entry = TASKS.entry(trial.task)
+    settings = make_settings(trial.task, trial.task_settings)
+    origins = (entry.origin, *entry.value.code(settings))
+    modules = [origin.partition(":")[0] for origin in origins]
     return {
         "event": "session",
         "workers": workers,

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import ConfigError, NosError, unknown
-from nos_repro.experiments.load import task_section
-from nos_repro.experiments.settings_file import check_shape, merge, read_values, structured
+from nos_repro.experiments.layers import NamedSection, merge
+from nos_repro.experiments.load import LAUNCHER, task_keys, task_section
+from nos_repro.experiments.overrides import command_line
+from nos_repro.experiments.settings_file import check_shape, in_base, read_layers, structured
 from nos_repro.optim.factory import check_optimizer
 from nos_repro.rules.space import SPACES, Space
-from nos_repro.search.algorithms import find_algorithm
+from nos_repro.search.algorithms import ALGORITHMS
 from nos_repro.search.child import Child
 from nos_repro.search.controller import Controller
 from nos_repro.search.probe import Refusals
@@ -112,13 +114,24 @@ class Search:
     def algorithm_settings(self) -> Any:
         """The algorithm's own settings, from its section."""
         values = {key: value for key, value in self.algorithm.items() if key != "name"}
-        return find_algorithm(self.algorithm["name"]).Settings(**values)
+        return ALGORITHMS.find(self.algorithm["name"]).Settings(**values)
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide what the search finds, as they come back from JSON."""
         values = {k: v for k, v in dataclasses.asdict(self).items() if k not in FREE}
         plain: dict[str, Any] = json.loads(json.dumps(values))
         return plain
+
+
+def _algorithm_keys(name: str) -> set[str]:
+    return {"name", *(entry.name for entry in dataclasses.fields(ALGORITHMS.find(name).Settings))}
+
+
+SECTIONS = (
+    NamedSection("algorithm", _algorithm_keys),
+    NamedSection("child.task", task_keys, beside="child.sweep"),
+    LAUNCHER,
+)
 
 
 def load_search(path: Path, *, scale: str = "paper", overrides: Sequence[str] = ()) -> Search:
@@ -129,14 +142,15 @@ def load_search(path: Path, *, scale: str = "paper", overrides: Sequence[str] = 
     try:
         return _load(path, scale, overrides)
     except NosError as error:
-        raise type(error)(f"{path} (scale {scale}): {error}") from None
+        said = in_base(path, error, lambda base: load_search(base, scale=scale))
+        raise type(error)(f"{path} (scale {scale}): {said}") from None
 
 
 def _load(path: Path, scale: str, overrides: Sequence[str]) -> Search:
-    values = read_values(path)
-    if "study" in values:
+    files = read_layers(path)
+    if "study" in files[-1]:
         raise ConfigError("a study, not a search: use `run`")
-    merged = merge(values, scale, overrides)
+    merged = merge(files, scale, command_line(files, overrides), SECTIONS)
     if "scale" in merged:
         raise ConfigError("scale: is chosen with --scale, not in the file")
     mappings = ("space", "algorithm", "child", "controller", "refuse", "baselines", "launcher")
@@ -170,5 +184,5 @@ def _algorithm(section: dict[str, Any]) -> dict[str, Any]:
     name = values.pop("name", None)
     if not isinstance(name, str):
         raise ConfigError("algorithm.name: say how the controller learns, e.g. name: ppo")
-    settings = structured(find_algorithm(name).Settings, values, "algorithm")
+    settings = structured(ALGORITHMS.find(name).Settings, values, "algorithm")
     return {"name": name, **dataclasses.asdict(settings)}

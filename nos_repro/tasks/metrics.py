@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nos_repro.errors import ConfigError, unknown
-from nos_repro.tasks.registry import find_task
+from nos_repro.tasks.registry import TASKS
 
 LARGEST_EXPONENT = 700.0
 """Above it e to that power no longer fits into a float."""
@@ -86,6 +86,14 @@ class Metric:
         """1 where larger is better, else -1: a value times its sign is the better the larger."""
         return 1.0 if self.direction == "max" else -1.0
 
+    def decimals(self, value: float) -> str:
+        """``value`` with the metric's decimals."""
+        return f"{value:.{self.digits}f}"
+
+    def signed(self, difference: float) -> str:
+        """The same with its sign: `+0.31`."""
+        return f"{difference:+.{self.digits}f}"
+
     def reward(self, value: float) -> float:
         """The reward of a search's child with this value, in [0, 1].
 
@@ -123,7 +131,7 @@ def find_metric(task: str, name: str = "") -> Metric:
 
     Raises ConfigError where the task has none of that name.
     """
-    measures = find_task(task).measures
+    measures = TASKS.find(task).measures
     for metric in measures:
         if name in ("", metric.name):
             return metric

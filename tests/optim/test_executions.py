@@ -17,6 +17,7 @@ from nos_repro.errors import ConfigError
 from nos_repro.optim import compiler, fused
 from nos_repro.optim.draws import counter, keep, make_key, normal
 from nos_repro.optim.program import lower
+from nos_repro.optim.ternary import select_signs
 from nos_repro.rules.catalog import CATALOG
 from nos_repro.rules.evaluate import evaluate
 from nos_repro.rules.rule import Rule
@@ -234,6 +235,25 @@ def test_a_program_computes_common_parts_once() -> None:
     assert [line.function for line in program.body] == ["/", "*", "+", "+", "/"]
 
 
+@pytest.mark.parametrize("rule", ["exp(exp(1000) * sign(g)) * w", "0.5**(sign(g) * log(0)) + w"])
+def test_a_function_of_signs_has_the_same_value_at_every_edge(
+    rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's source, run as it is: an infinite scale makes NaN of a zero."""
+    monkeypatch.setattr(fused, "_COMPILED", {})
+    monkeypatch.setattr(fused, "compile_kernel", lambda kernel, example: kernel)
+    assert "select" in str(select_signs(lower(Rule.parse(rule).expr)))
+    edges = torch.tensor([0.0, -0.0, 1.5, -1.5, 1e-320, math.inf, -math.inf, math.nan] * 4)
+    updates = []
+    for execution in ({"fused": True}, {"foreach": False}):
+        p = Parameter(torch.ones_like(edges))
+        p.grad = edges.clone()
+        RuleOptimizer([p], rule, 0.1, **execution).step()
+        updates.append(p.detach())
+    assert torch.equal(updates[0].isnan(), updates[1].isnan())
+    torch.testing.assert_close(*updates, equal_nan=True, rtol=1e-6, atol=0)
+
+
 def test_no_correction_is_made_under_a_sign() -> None:
     assert lower(Rule.parse("sign(m) * sign(-m) * g").expr).corrections == ()
     assert lower(Rule.parse("sign(m) * m").expr).corrections == ("m",)
@@ -248,3 +268,14 @@ def test_scalars_are_computed_outside_the_body() -> None:
 def test_importing_the_package_loads_no_torch() -> None:
     code = "import sys, nos_repro; assert 'torch' not in sys.modules; nos_repro.PowerSign"
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_an_optimizer_loads_nothing_that_only_prints_or_compares() -> None:
+    code = "import sys, nos_repro.optim.rule_optimizer; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    rules = {name for name in loaded.stdout.split() if name.startswith("nos_repro.rules.")}
+    assert "nos_repro.rules.primitives" in rules
+    for idle in ("normal", "latex", "explain", "fingerprint", "catalog", "evaluate", "space"):
+        assert f"nos_repro.rules.{idle}" not in rules

@@ -218,12 +218,52 @@ def test_a_loaded_state_shares_no_memory_with_its_source() -> None:
     assert all(map(torch.equal, before, [state["m"] for state in first.state.values()]))
 
 
-@pytest.mark.parametrize("clone", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
-def test_a_copy_walks_on_alike(clone: Any) -> None:
+def saved_and_loaded(optimizer: RuleOptimizer) -> Any:
+    stored = io.BytesIO()
+    torch.save(optimizer, stored)
+    stored.seek(0)
+    return torch.load(stored, weights_only=False)
+
+
+CLONES = [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x)), saved_and_loaded]
+
+
+@pytest.mark.parametrize("clone", CLONES)
+def test_a_copy_walks_on_alike_and_leaves_the_original_alone(clone: Any) -> None:
     optimizer = RuleOptimizer(parameters(), RANDOM, 0.1, total_steps=20)
-    walk(optimizer, 0, 5)
+    before = walk(optimizer, 0, 5)
     twin = clone(optimizer)
-    assert all(map(torch.equal, walk(optimizer, 5, 9), walk(twin, 5, 9)))
+    there = walk(twin, 5, 9)
+    assert all(map(torch.equal, walk(optimizer, 5, 5), before)), "the copy moved the original"
+    assert all(map(torch.equal, walk(optimizer, 5, 9), there))
+
+
+def older(optimizer: RuleOptimizer) -> RuleOptimizer:
+    """As a version without most of today's options would have made it."""
+    for group in [optimizer.defaults, *optimizer.param_groups]:
+        for option in group.keys() - {"params", "rule", "lr"}:
+            del group[option]
+    return optimizer
+
+
+@pytest.mark.parametrize("clone", CLONES)
+@pytest.mark.parametrize("rule", ["adam", "drop(m, 0.3) * (1 + noise) + 0.01 * annealed_noise"])
+def test_a_copy_without_newer_options_walks_on_with_their_defaults(clone: Any, rule: str) -> None:
+    optimizer = RuleOptimizer(parameters(), rule, 0.1)
+    whole = walk(RuleOptimizer(parameters(), rule, 0.1), 0, 9)
+    walk(optimizer, 0, 5)
+    revived = clone(older(optimizer))
+    assert all(map(torch.equal, walk(revived, 5, 9), whole))
+    revived.add_param_group({"params": parameters((2,))})
+    assert revived.param_groups[1]["t"] == 9
+
+
+def test_a_saved_state_without_newer_options_goes_on_with_their_defaults() -> None:
+    first = PowerSign(parameters(), 0.1)
+    walk(first, 0, 5)
+    second = PowerSign([Parameter(p.detach().clone()) for p in first.param_groups[0]["params"]])
+    second.load_state_dict(copy.deepcopy(older(copy.deepcopy(first)).state_dict()))
+    assert all(map(torch.equal, walk(first, 5, 9), walk(second, 5, 9)))
 
 
 def test_a_state_of_another_rule_is_refused_with_the_difference() -> None:

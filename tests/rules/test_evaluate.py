@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from nos_repro.rules.decays import annealed_noise_std, decay
+from nos_repro.rules.decays import annealed_noise_std
 from nos_repro.rules.evaluate import evaluate
 from nos_repro.rules.parse import parse
-from nos_repro.rules.primitives import BINARY, UNARY
+from nos_repro.rules.primitives import BINARY, UNARY, operand_row
 
 EDGES = torch.tensor([0.0, -0.0, 1.0, -1.0, 1e-5, -3e-4, 90.0, -90.0, math.inf, -math.inf])
 
@@ -98,7 +98,7 @@ def test_equal_noise_is_one_noise():
     ],
 )  # fmt: skip
 def test_decays_follow_the_authors_formulas(name, step, value):
-    assert decay(name, step, 100) == pytest.approx(value, abs=1e-12)
+    assert operand_row(name).decay_at(step, 100) == pytest.approx(value, abs=1e-12)
 
 
 def test_annealed_noise_has_the_papers_variance():

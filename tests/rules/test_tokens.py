@@ -18,14 +18,30 @@ def words(text: str) -> list[str]:
 
 def test_the_order_of_the_vocabulary_is_frozen():
     """An old controller's checkpoint numbers its softmax rows by it: only append."""
-    assert " ".join(OPERAND_TOKENS) == (
+    space = SPACES["arxiv-2"]
+    assert " ".join(space.operands) == (
         "g g2 g3 m v gamma sign(g) sign(m) 1 2 noise 1e-4*w 1e-3*w 1e-2*w 1e-1*w adam rmsprop"
         " ld cd rd10 rd20 annealed_noise"
     )
-    assert " ".join(UNARY_TOKENS) == (
+    assert " ".join(space.unary) == (
         "identity neg exp log sqrt clip1e-5 clip1e-4 clip1e-3 drop0.1 drop0.3 drop0.5 sign"
     )
-    assert " ".join(BINARY_TOKENS) == "+ - * / ** keep_left"
+    assert " ".join(space.binary) == "+ - * / ** keep_left"
+    icml = SPACES["icml-2"]
+    assert " ".join(icml.operands) == (
+        "g g2 g3 m v gamma sign(g) sign(m) 1 noise 1e-4*w 1e-3*w 1e-2*w 1e-1*w adam rmsprop"
+    )
+    assert " ".join(icml.unary) == (
+        "identity neg exp log clip1e-5 clip1e-4 clip1e-3 drop0.1 drop0.3 drop0.5 sign"
+    )
+    assert " ".join(icml.binary) == "+ - * / keep_left"
+
+
+def test_every_word_of_the_papers_spaces_is_a_token():
+    space = SPACES["arxiv-2"]
+    assert set(space.operands) == OPERAND_TOKENS.keys()
+    assert set(space.unary) == UNARY_TOKENS.keys()
+    assert set(space.binary) == set(BINARY_TOKENS)
 
 
 def test_operand_tokens_are_their_own_text():

@@ -86,3 +86,65 @@ def test_a_mistake_names_the_file_the_key_and_the_nearest_fix(override, words):
 def test_a_study_is_no_search():
     with pytest.raises(NosError, match="use `run`"):
         load_search(CONFIGS / "table2.yaml")
+
+
+def test_another_algorithm_leaves_out_what_only_the_old_one_has(caplog):
+    search = load_search(CONFIGS / "search.yaml", overrides=["algorithm.name=random"])
+    assert search.algorithm["name"] == "random"
+    assert search.algorithm["entropy"] == 0.0015
+    assert "lr" not in search.algorithm
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "algorithm.name=random leaves out what the file says for ppo: algorithm.lr"
+    )
+
+
+def test_what_is_said_for_the_new_algorithm_is_checked_in_any_order():
+    for words in (["name=random", "lr=0.1"], ["lr=0.1", "name=random"]):
+        with pytest.raises(NosError, match=r"algorithm\.lr: unknown key"):
+            load_search(CONFIGS / "search.yaml", overrides=[f"algorithm.{word}" for word in words])
+    trpo = load_search(
+        CONFIGS / "search.yaml", overrides=["algorithm=trpo", "algorithm.max_kl=0.02"]
+    )
+    assert trpo.algorithm["max_kl"] == 0.02
+
+
+def test_a_scale_s_keys_are_those_of_its_own_algorithm(caplog):
+    words = ["algorithm.name=random"]
+    small = load_search(CONFIGS / "search.yaml", scale="small", overrides=words)
+    assert small.algorithm["baseline_decay"] == 0.8
+    assert len(caplog.records) == 1
+
+
+def test_a_misspelt_key_is_an_error_where_its_algorithm_runs(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text((CONFIGS / "search.yaml").read_text().replace("batch: 5", "bacth: 5"))
+    with pytest.raises(NosError, match="did you mean 'batch'"):
+        load_search(path)
+    assert load_search(path, overrides=["algorithm.name=random"]).algorithm["batch"] == 5
+
+
+def test_another_task_leaves_out_what_only_the_old_one_has(caplog):
+    words = ["child.task.name=rosenbrock"]
+    search = load_search(CONFIGS / "search.yaml", overrides=words)
+    assert search.child.task["name"] == "rosenbrock"
+    assert search.child.sweep == {}
+    assert "child.task.head" in caplog.text
+    assert "child.sweep.train_images" in caplog.text
+
+
+def test_a_search_is_laid_over_another(tmp_path, caplog):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "{base: search, search: mine, algorithm: reinforce, baselines: {SGD: null},"
+        " scales: {medium: {samples: 300}}}"
+    )
+    medium = load_search(path, scale="medium")
+    assert (medium.search, medium.samples, medium.algorithm["name"]) == ("mine", 300, "reinforce")
+    assert (medium.algorithm["lr"], "clip" in medium.algorithm) == (1e-5, False)
+    assert "SGD" not in medium.baselines
+    assert load_search(path, scale="small").algorithm["lr"] == 2e-4
+    path.write_text("{base: search, search: mine, algorithm: random}")
+    for scale in ("paper", "small", "smoke"):
+        assert "lr" not in load_search(path, scale=scale).algorithm
+    assert not caplog.records  # nobody asked for it on a command line

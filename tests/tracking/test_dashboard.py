@@ -19,13 +19,13 @@ from nos_repro.tracking.dashboard import Dashboard
 from nos_repro.tracking.metrics import columns, curve_metrics, trial_point, trial_summary
 from nos_repro.tracking.search_run import follow_search
 from nos_repro.tracking.wandb_runs import WandbRuns
+from tests.committed import every_committed
 from tests.conftest import ROOT
 from tests.experiments.helpers import digits_study
 from tests.search.helpers import loop, tiny_search
 from tests.tracking.reading import parts
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-RESULTS = sorted((ROOT / "results").glob("*/*/records.jsonl"))
 
 
 def walk(values, kind):
@@ -118,12 +118,12 @@ def test_a_misspelt_metric_would_be_seen(monkeypatch):
     assert "val_acuracy" in history
 
 
-@pytest.mark.parametrize("path", RESULTS, ids=lambda path: "-".join(path.parts[-3:-1]))
-def test_a_dashboard_of_a_committed_study_finds_its_names_in_the_records(path):
+@every_committed("*/*/records.jsonl")
+def test_a_dashboard_of_a_committed_study_finds_its_names_in_the_records(path, committed):
     """All tasks that have records: their metrics have other names than the digits'."""
-    name, scale = path.parts[-3:-1]
+    name, scale, _ = path.parts
     study = load_study(ROOT / "configs" / f"{name}.yaml", scale=scale)
-    rows = outcomes(study, Store(ROOT / "results", name, scale))
+    rows = outcomes(study, Store(committed, name, scale))
     records = [r for row in rows for r in row.counting if r.status == "finished"]
     assert records
     for record in records:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import ConfigError, unknown
+from nos_repro.experiments.layers import scales_of
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, outcomes
-from nos_repro.experiments.settings_file import read_values, scales_of, shipped
+from nos_repro.experiments.settings_file import read_values, shipped
 from nos_repro.experiments.store import Store
 from nos_repro.report.claims.evidence import Finding
 from nos_repro.report.search.history import History, read_history

@@ -107,14 +107,17 @@ class RowsTest:
         return some([every([singles[one, other] for other in self.theirs]) for one in self.ours])
 
     def _bounds(self, study: Study, rows: Rows, theirs: str) -> Bounds:
-        tolerance = self.tolerance
-        if tolerance is None and self.measure == "speed":
-            tolerance = SPEED_TOLERANCE
-        if tolerance is None:
-            number = rows[theirs].number(self.column)
-            metric = metric_of(study.task["name"], self.column)
-            tolerance = metric.tolerance.at(number.mean if number else 0.0)
+        number = rows[theirs].number(self.column) if self.column else None
+        tolerance = self._tolerance(study, number.mean if number is not None else 0.0)
         return Bounds(self.expect, tolerance, self.margin)
+
+    def _tolerance(self, study: Study, value: float) -> float:
+        """The tolerance for a difference from ``value``."""
+        if self.tolerance is not None:
+            return self.tolerance
+        if self.measure == "speed":
+            return SPEED_TOLERANCE
+        return metric_of(study.task["name"], self.column).tolerance.at(value)
 
     def _effect(self, study: Study, rows: Rows, pair: Pair) -> Effect:
         one, other = (rows[name] for name in pair)
@@ -189,12 +192,7 @@ class RowsTest:
         given = {p: e.paper for p, e in effects.items() if e.paper is not None}
         if len(given) < len(effects) or self.which == "mean":
             return None
-        tolerance = self.tolerance if self.tolerance is not None else 0.5
-        least = -tolerance - 1e-9 if self.expect in ("level", "not worse") else self.margin
-        agree = {
-            p: v > least and (self.expect != "level" or v <= tolerance + 1e-9)
-            for p, v in given.items()
-        }
+        agree = {p: self._agrees(study, p[1], value) for p, value in given.items()}
         if self.which == "some":
             whole = any(all(agree[one, other] for other in self.theirs) for one in self.ours)
             return f"the paper's own numbers: {'so' if whole else 'not so'}"
@@ -206,6 +204,13 @@ class RowsTest:
             f"the paper's own numbers: not so in {len(against)} of {len(agree)} comparisons"
             f" ({one} against {other}: {given[one, other]:+.3g})"
         )
+
+    def _agrees(self, study: Study, theirs: str, difference: float) -> bool:
+        """Whether the ``difference`` of the paper's own numbers is the expected one."""
+        tolerance = self._tolerance(study, study.rows[theirs].paper[self.column]) + 1e-9
+        if self.expect == "level":
+            return abs(difference) <= tolerance
+        return difference > (-tolerance if self.expect == "not worse" else self.margin)
 
 
 def unfinished(outcome: Outcome) -> bool:

@@ -19,7 +19,7 @@ from nos_repro.report.search.expressions import shares
 from nos_repro.report.search.history import History
 from nos_repro.report.statistics import Comparison
 from nos_repro.rules.rule import Rule
-from nos_repro.tasks.metrics import Metric, find_metric
+from nos_repro.tasks.metrics import Metric
 
 QUARTERS = 4
 LEAST = 40
@@ -51,9 +51,8 @@ class BeatsTest(_SearchTest):
         missing = [name for name in self.baselines if name not in known]
         if best is None or missing:
             return not_run(scale, "not confirmed by fresh seeds yet (`search ... --confirm`)")
-        metric = find_metric(history.settings["child"]["task"]["name"])
         effects = [
-            _compared(best, known[name], versus(history, best, known[name], "test"), metric)
+            _compared(best, known[name], versus(history, best, known[name], "test"), history.metric)
             for name in self.baselines
         ]
         evidence = every([single(effect) for effect in effects])

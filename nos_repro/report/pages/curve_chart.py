@@ -20,7 +20,15 @@ from nos_repro.report.pages.charts import (
     shown,
     spans_decades,
 )
-from nos_repro.report.study.curve import Curve, curve, drawn, ends, label, metric_words
+from nos_repro.report.study.curve import (
+    Curve,
+    curve,
+    drawn,
+    ends,
+    figure_metric,
+    label,
+    metric_words,
+)
 
 PARTS = ("train", "val", "test")
 HOVER = "<b>%{fullData.name}</b><br>epoch %{x}: %{y:.5g}%{text}<extra></extra>"
@@ -35,7 +43,7 @@ def row_lines(study: Study, outcomes: Sequence[Outcome]) -> list[Line]:
 def curve_chart(study: Study, outcomes: Sequence[Outcome], lines: Sequence[Line]) -> Chart | None:
     """None where no run has a curve yet."""
     names = metrics(study, outcomes)
-    variants = [_variant(metric, outcomes, lines) for metric in names]
+    variants = [_variant(study, metric, outcomes, lines) for metric in names]
     variants = [variant for variant in variants if variant.data]
     if not variants:
         return None
@@ -45,7 +53,7 @@ def curve_chart(study: Study, outcomes: Sequence[Outcome], lines: Sequence[Line]
         "Curves of the rows over the epochs",
         variants,
         list(lines),
-        [Control("metric", [(metric, metric_words(metric)) for metric in kept])],
+        [Control("metric", [(metric, metric_words(study, metric)) for metric in kept])],
         log=True,
         words=[
             "Mean over the runs that a row's cells are made of; the band is one sample standard"
@@ -59,14 +67,17 @@ def metrics(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
     records = [record for outcome in outcomes for record in outcome.counting]
     found = {key for record in records for point in record.metrics[-1:] for key in point}
     found |= {key for record in records for point in record.metrics[:1] for key in point}
-    first = study.figure.metric if study.figure is not None else ""
+    curves = study.figure is not None and study.figure.kind == "curves"
+    first = figure_metric(study) if curves else ""
     own = f"val_{records[0].metric}" if records else ""
     measured = sorted(key for key in found if key.partition("_")[0] in PARTS)
     measured.sort(key=lambda key: (key != first, key != own))
     return measured + [key for key in ("lr",) if key in found]
 
 
-def _variant(metric: str, outcomes: Sequence[Outcome], lines: Sequence[Line]) -> Variant:
+def _variant(
+    study: Study, metric: str, outcomes: Sequence[Outcome], lines: Sequence[Line]
+) -> Variant:
     found = [(o, line, curve(o.counting, metric)) for o, line in zip(outcomes, lines, strict=True)]
     seen = [(outcome, line, each) for outcome, line, each in found if each is not None]
     data = [trace for _, line, each in seen if each.n > 1 for trace in [_band(each, line)]]
@@ -78,7 +89,7 @@ def _variant(metric: str, outcomes: Sequence[Outcome], lines: Sequence[Line]) ->
         between = ends(in_sight)
         if all(map(math.isfinite, between)):
             y["range"] = list(between)  # type: ignore[assignment]
-    return Variant([metric], data, layout("epoch", metric_words(metric), yaxis=y))
+    return Variant([metric], data, layout("epoch", metric_words(study, metric), yaxis=y))
 
 
 def _line(each: Curve, outcome: Outcome, line: Line) -> Trace:

@@ -54,7 +54,8 @@ def study_spark(study: Study, outcomes: Sequence[Outcome]) -> Spark | None:
             [math.log10(value) if log else value for value in each.mean], low, high))
         for (colour, dash), each in seen
     ]  # fmt: skip
-    return Spark(lines, f"{metric_words(names[0])}{', log scale,' if log else ''} over the epochs")
+    words = metric_words(study, names[0])
+    return Spark(lines, f"{words}{', log scale,' if log else ''} over the epochs")
 
 
 def search_spark(history: History) -> Spark | None:

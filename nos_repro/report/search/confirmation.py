@@ -18,7 +18,7 @@ from nos_repro.report.layout import GLUE, Cell, Column, Table
 from nos_repro.report.search.history import History
 from nos_repro.report.statistics import Comparison, Scores, compare
 from nos_repro.report.study.table import show
-from nos_repro.tasks.metrics import find_metric
+from nos_repro.tasks.metrics import Metric
 
 PARTS = ("test", "val")
 WORDS = {"test": "test", "val": "validation"}
@@ -61,7 +61,7 @@ class Candidate:
 
 def candidates(history: History) -> list[Candidate]:
     """What was confirmed so far, best test mean first."""
-    metric = find_metric(history.settings["child"]["task"]["name"]).name
+    metric = history.metric.name
     ranks = {
         event["rule"]: (event["reward"], rank)
         for rank, event in enumerate(history.hall.ranked(), 1)
@@ -79,7 +79,7 @@ def candidates(history: History) -> list[Candidate]:
         for part in PARTS:
             value = evaluation.metrics.get(f"{part}_{metric}") if healthy else None
             candidate.values[part][named.seed] = value
-    sign = _sign(history)
+    sign = history.metric.sign
 
     def key(candidate: Candidate) -> tuple[float, str]:
         number = candidate.number("test") or candidate.number("val")
@@ -108,7 +108,7 @@ def confirmation(history: History) -> list[Table]:
 
 
 def _means(history: History, found: list[Candidate]) -> Table:
-    metric = find_metric(history.settings["child"]["task"]["name"]).name
+    metric = history.metric.name
     seeds = sorted({seed for each in found for seed in each.values["test"]})
     columns = [Column(t) for t in ("", "search reward", f"validation {metric}", f"test {metric}")]
     rows = []
@@ -141,7 +141,7 @@ def _verdicts(history: History, found: list[Candidate]) -> Table:
         row = [baseline.name]
         for part in PARTS:
             result = versus(history, best, baseline, part)
-            row += [_difference(result), result.verdict]
+            row += [_difference(result, history.metric), result.verdict]
         said.setdefault(versus(history, best, baseline, "test").verdict, []).append(baseline.name)
         counted = Counter(versus(history, rule, baseline, "test").verdict for rule in rules)
         row.append(" / ".join(f"{counted[kind]}" for kind in ("better", "level", "worse")))
@@ -185,20 +185,16 @@ def _verdict_notes(history: History, best: Candidate) -> list[str]:
     return notes
 
 
-def _difference(result: Comparison) -> str:
+def _difference(result: Comparison, metric: Metric) -> str:
     if not result.n:
         return NONE
-    half = "" if math.isnan(result.half) else f"{GLUE}±{GLUE}{result.half:.2f}"
-    return f"{result.mean:+.2f}{half}{GLUE}({result.n})"
+    half = "" if math.isnan(result.half) else f"{GLUE}±{GLUE}{metric.decimals(result.half)}"
+    return f"{metric.signed(result.mean)}{half}{GLUE}({result.n})"
 
 
 def _scores(history: History, candidate: Candidate, part: str) -> Scores:
-    sign = _sign(history)
+    sign = history.metric.sign
     return {
         seed: None if value is None else sign * value
         for seed, value in candidate.values[part].items()
     }
-
-
-def _sign(history: History) -> float:
-    return find_metric(history.settings["child"]["task"]["name"]).sign

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import ConfigError
-from nos_repro.experiments.settings_file import read_values
+from nos_repro.experiments.settings_file import paper_file
 from nos_repro.search.child import Evaluation
 from nos_repro.search.hall import Hall
 from nos_repro.search.log import Event, Log
@@ -19,6 +19,7 @@ from nos_repro.search.run import folder_of
 from nos_repro.search.settings import Search, load_search
 from nos_repro.search.side_runs import Purpose, SideRun, read_side_runs
 from nos_repro.search.state import Tally
+from nos_repro.tasks.metrics import Metric, find_metric
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ class History:
     children: int = 0
     """How many children were trained for samples, in ``seconds`` of a worker's time."""
     seconds: float = 0.0
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that the reward is made of."""
+        return find_metric(self.settings["child"]["task"]["name"])
 
     def take(self, event: Event) -> None:
         """Remembers what a report will say of an event."""
@@ -130,9 +136,8 @@ def read_history(
 
 
 def _paper(path: Path) -> Search | None:
-    if "paper" not in read_values(path).get("scales", {}):
-        return None
-    return load_search(path)
+    file = paper_file(path)
+    return None if file is None else load_search(file)
 
 
 def _settings(search: Search, folder: Path) -> tuple[dict[str, Any], list[str]]:

@@ -15,6 +15,8 @@ from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.study.race import how_far
+from nos_repro.tasks import TASKS
+from nos_repro.tasks.metrics import find_metric
 
 # Okabe and Ito's palette, which the colour-blind can tell apart; yellow is left out, for it does
 # not show on white. Where the colours are used up, the next dashes begin.
@@ -92,8 +94,8 @@ def said_in(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
     rows = drawn(study, outcomes)
     if study.figure.kind == "rosenbrock":
         return [PATHS, *(row.name for row in rows)]
-    metric = study.figure.metric
-    return [metric_words(metric), *(label(row, curve(row.counting, metric)) for row in rows)]
+    metric = figure_metric(study)
+    return [metric_words(study, metric), *(label(row, curve(row.counting, metric)) for row in rows)]
 
 
 def state(outcome: Outcome) -> str:
@@ -104,6 +106,17 @@ def state(outcome: Outcome) -> str:
     return "diverged" if outcome.diverged else "no run finished"
 
 
-def metric_words(metric: str) -> str:
-    words = metric.replace("_", " ")
-    return f"{words} (%)" if metric.endswith("accuracy") else words
+def figure_metric(study: Study) -> str:
+    """What the study's figure of curves shows: by default the metric that chooses, on the test
+    part."""
+    named = study.figure.metric if study.figure is not None else ""
+    return named or f"test_{find_metric(study.task['name']).name}"
+
+
+def metric_words(study: Study, key: str) -> str:
+    """What an axis says about a value of the curves: `test accuracy (%)`."""
+    part, _, name = key.partition("_")
+    for metric in TASKS.find(study.task["name"]).measures:
+        if metric.name == name:
+            return f"{part} {metric.axis}"
+    return key.replace("_", " ")

@@ -25,6 +25,7 @@ from nos_repro.report.study.curve import (
     curve,
     drawn,
     ends,
+    figure_metric,
     label,
     metric_words,
     state,
@@ -42,7 +43,7 @@ def draw(study: Study, outcomes: Sequence[Outcome]) -> Figure | None:
     outcomes = drawn(study, outcomes)
     if study.figure.kind == "rosenbrock":
         return rosenbrock(study, outcomes)
-    return curves(study, outcomes, study.figure.metric)
+    return curves(study, outcomes, figure_metric(study))
 
 
 def encode(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
@@ -85,7 +86,7 @@ def curves(study: Study, outcomes: Sequence[Outcome], metric: str) -> Figure:
         lines.append((float(line.mean[-1]), artist, label(outcome, line)))
     lines.sort(key=lambda entry: -entry[0])
     axes.set_xlabel("epoch")
-    axes.set_ylabel(metric_words(metric))
+    axes.set_ylabel(metric_words(study, metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25, linewidth=0.6)
     if seen:

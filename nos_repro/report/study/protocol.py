@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from string import Formatter
 from typing import Any
 
 from nos_repro.experiments.grid import row_settings
 from nos_repro.experiments.schema import Study
+from nos_repro.tasks import TASKS
 
 Settings = dict[str, Any]
 
 # fmt: off
-MODELS: dict[str, str] = {
-    "wide_resnet": "WRN-{depth}-{width}",
-    "convnet":     "small ConvNet",
-    "rosenbrock":  "Rosenbrock's function",
-    "gnmt":        "GNMT {layers}x{width}",
-    "nasnet":      "NASNet-A ({cells} @ {filters})",
-}
 WORDS: dict[str, Callable[[Any], str]] = {
     "data":              lambda value: f"on {value}",
     "classes":           lambda value: f"{value:,} classes",
@@ -44,10 +39,12 @@ def settings_of(study: Study) -> Settings:
 
 
 def is_the_papers(study: Study) -> bool:
-    """Whether the study runs what its file says the paper ran: overrides count, names do not."""
+    """Whether the study runs what its file says the paper ran: overrides count, names do not, nor
+    do rows that the paper's table does not have."""
     if not study.paper_protocol:
         return study.scale == "paper"
-    return not differences(study)
+    added = {f"rows.{name}" for name in study.rows.keys() - study.paper_protocol["rows"].keys()}
+    return not set(differences(study)) - added
 
 
 def differences(study: Study) -> list[str]:
@@ -69,8 +66,13 @@ def _differences(own: Any, paper: Any, where: str) -> Iterator[str]:
 
 
 def model(protocol: Settings) -> str:
+    """`WRN-40-4`: the task's label with its settings."""
     task: Settings = protocol["task"]
-    return MODELS.get(task["name"], str(task["name"])).format(**task)
+    return _label(task).format(**task)
+
+
+def _label(task: Settings) -> str:
+    return TASKS.find(task["name"]).label or str(task["name"])
 
 
 def epochs(protocol: Settings) -> str:
@@ -87,8 +89,7 @@ def long(protocol: Settings, other: Settings | None = None) -> str:
     """The whole protocol. Settings without words of their own are shown where ``other`` differs."""
     task = dict(protocol["task"])
     against = (other or {}).get("task", {})
-    name = task.pop("name")
-    in_model = [key for key in task if f"{{{key}}}" in MODELS.get(name, "")]
+    in_model = ["name", *(key for _, key, _, _ in Formatter().parse(_label(task)) if key)]
     parts = []
     for key in sorted(task, key=lambda key: key not in WORDS):
         if key in in_model:

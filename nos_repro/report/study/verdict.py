@@ -21,6 +21,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -31,6 +32,7 @@ from nos_repro.experiments.selection import Outcome, SampleMean
 from nos_repro.report.statistics import quantile
 from nos_repro.report.study import protocol
 from nos_repro.report.study.optimizer_state import values_a_parameter
+from nos_repro.tasks.metrics import Metric
 
 Verdict = Literal[
     "reproduced",
@@ -58,9 +60,6 @@ class Interval:
     low: float
     high: float
 
-    def __str__(self) -> str:
-        return f"[{self.low:+.2f}, {self.high:+.2f}]"
-
 
 @dataclass(frozen=True)
 class CellVerdict:
@@ -68,8 +67,9 @@ class CellVerdict:
 
     ``place``: the paper's table, row and column, with the page where it is known. ``interval`` is
     of our mean, ``difference`` and ``difference_interval`` of ours less the paper's; None where
-    there is none. ``more_seeds`` would decide what is inconclusive, were the mean and the spread
-    to stay as they are; None where that many would not, or where it is decided.
+    there is none. ``metric`` is None for the optimizer's state. ``more_seeds`` would decide what
+    is inconclusive if the mean and the spread stayed as they are; None where that many would not,
+    or where it is decided.
     """
 
     row: str
@@ -79,6 +79,7 @@ class CellVerdict:
     verdict: Verdict
     reason: str
     paper: float
+    metric: Metric | None = None
     ours: SampleMean | None = None
     interval: Interval | None = None
     difference: float | None = None
@@ -140,7 +141,7 @@ def _why_not_comparable(study: Study, row: str, changed: Sequence[str]) -> str:
         return f"made at scale {study.scale}, the paper's number was not"
     # more seeds, or fewer, are taken account of by the interval
     own = [path for path in changed if path != "selection.repeats" and not path.startswith("rows.")]
-    own += [path for path in changed if path.startswith(f"rows.{row}.")]
+    own += [path for path in changed if f"{path}.".startswith(f"rows.{row}.")]
     return f"not the paper's settings: {', '.join(own)}" if own else ""
 
 
@@ -153,6 +154,7 @@ def _judge_cell(study: Study, outcome: Outcome, column: str, why_not: str) -> Ce
         "title": study.columns[column],
         "place": _place(study, outcome.name, column),
         "paper": paper,
+        "metric": metric_of(study.task["name"], column) if column != STATE else None,
         "ours": number,
         "interval": _interval(number.mean, quantile(number.n - 1) * number.std / number.n**0.5)
         if number is not None
@@ -169,13 +171,14 @@ def _judge_cell(study: Study, outcome: Outcome, column: str, why_not: str) -> Ce
     if unfinished := _unfinished(study, outcome, number):
         return CellVerdict(verdict=unfinished[0], reason=unfinished[1], **known)
     assert number is not None
-    return _judge_number(number, _printed(study, column, paper), column, study, known)
+    return _judge_number(number, _printed(study, column, paper), study, known)
 
 
 def _judge_number(
-    number: SampleMean, printed: Printed, column: str, study: Study, known: dict[str, Any]
+    number: SampleMean, printed: Printed, study: Study, known: dict[str, Any]
 ) -> CellVerdict:
-    tolerance = metric_of(study.task["name"], column).tolerance.at(printed.value)
+    metric: Metric = known["metric"]
+    tolerance = metric.tolerance.at(printed.value)
     difference = number.mean - printed.value
     half = float(half_width(number.std, number.n, printed.runs, printed.rounding))
     verdict: Verdict = str(classify(difference - half, difference + half, tolerance))  # type: ignore[assignment]
@@ -184,7 +187,7 @@ def _judge_number(
         more += 1  # the sweep's own run chose the point: it is none of the fresh seeds
     return CellVerdict(
         verdict=verdict,
-        reason=_reason(verdict, number, printed, difference, tolerance, more),
+        reason=_reason(verdict, number, printed, difference, metric.decimals(tolerance), more),
         difference=difference,
         difference_interval=_interval(difference, half),
         tolerance=tolerance,
@@ -198,17 +201,17 @@ def _reason(
     number: SampleMean,
     printed: Printed,
     difference: float,
-    tolerance: float,
+    tolerance: str,
     more: int | None,
 ) -> str:
     match verdict:
         case "reproduced":
-            return f"the interval holds 0 and lies within ±{tolerance:.2f}"
+            return f"the interval holds 0 and lies within ±{tolerance}"
         case "within tolerance":
-            return f"not 0, but within ±{tolerance:.2f}"
+            return f"not 0, but within ±{tolerance}"
         case "differs":
             side = "above" if difference > 0 else "below"
-            return f"{side} the paper's by more than {tolerance:.2f}"
+            return f"{side} the paper's by more than {tolerance}"
     if number.n < 2:
         return f"n too small: a single run has no spread; {_seeds(more or 1)} at least"
     if more is not None:
@@ -249,12 +252,9 @@ def _interval(middle: float, half: float) -> Interval | None:
 def _printed(study: Study, column: str, value: float) -> Printed:
     """The paper's number. Its table prints all numbers of a column with as many digits."""
     runs = max(1, study.paper_protocol.get("selection", {}).get("repeats", 0))
-    digits = max(
-        len(str(row.paper[column]).partition(".")[2]) or 0
-        for row in study.rows.values()
-        if column in row.paper
-    )
-    return Printed(value, runs, 0.5 * 10.0**-digits)
+    values = [str(row.paper[column]) for row in study.rows.values() if column in row.paper]
+    digits = max(-int(Decimal(value).as_tuple().exponent) for value in values)
+    return Printed(value, runs, 0.5 * 10.0 ** -max(0, digits))
 
 
 def _place(study: Study, row: str, column: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nos_repro.experiments.columns import STATE, metric_of
+from nos_repro.experiments.columns import STATE
 from nos_repro.experiments.schema import Study
 from nos_repro.report.layout import GLUE, Cell, Column, Table
 from nos_repro.report.study.table import NONE, STALE, show
@@ -34,34 +34,39 @@ def _words(cell: CellVerdict) -> tuple[str, ...]:
     ours = NONE if cell.ours is None else show(cell.ours) + (STALE if cell.stale else "")
     if cell.column == STATE and cell.ours is not None:
         ours = f"{cell.ours.mean:g}"
-    known = cell.interval is not None and cell.ours is not None and cell.ours.n > 1
-    interval = f"[{cell.interval.low:.2f},{GLUE}{cell.interval.high:.2f}]" if known else NONE  # type: ignore[union-attr]
     return (
         cell.row,
         cell.title,
         str(cell.paper),
         ours,
-        interval,
+        _interval_words(cell),
         difference_words(cell),
         cell.verdict,
         cell.reason,
     )
 
 
+def _interval_words(cell: CellVerdict) -> str:
+    """`[95.20, 95.60]`."""
+    if cell.interval is None or cell.metric is None or cell.ours is None or cell.ours.n < 2:
+        return NONE
+    low, high = map(cell.metric.decimals, (cell.interval.low, cell.interval.high))
+    return f"[{low},{GLUE}{high}]"
+
+
 def difference_words(cell: CellVerdict) -> str:
     """`-0.12 [-0.40, +0.16]`."""
-    if cell.difference is None:
+    if cell.difference is None or cell.metric is None:
         return NONE
-    interval = "" if cell.difference_interval is None else f" {cell.difference_interval}"
-    return f"{cell.difference:+.2f}{interval}".replace(" ", GLUE)
+    signed, interval = cell.metric.signed, cell.difference_interval
+    words = "" if interval is None else f" [{signed(interval.low)}, {signed(interval.high)}]"
+    return f"{signed(cell.difference)}{words}".replace(" ", GLUE)
 
 
 def _notes(study: Study, cells: Sequence[CellVerdict]) -> list[str]:
     notes = [f"{len(cells)} cells: {counted(cells)}."]
-    judged = [c.column for c in cells if c.tolerance is not None]
-    metrics = {metric.name: metric for metric in (metric_of(study.task["name"], c) for c in judged)}
-    for name in sorted(metrics):
-        notes.append(f"Tolerance of {name}: {metrics[name].tolerance}.")
+    judged = {c.metric.name: c.metric for c in cells if c.metric and c.tolerance is not None}
+    notes += [f"Tolerance of {name}: {judged[name].tolerance}." for name in sorted(judged)]
     if any(cell.difference is not None for cell in cells):
         notes.append(
             "The difference's interval assumes our spread for the paper's runs too, which prints"

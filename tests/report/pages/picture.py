@@ -1,7 +1,7 @@
 """The picture of the index that the README shows: `python -m tests.report.pages.picture` takes it.
 
-It carries the digest of the words on the page that it shows, so that a test can tell that it is
-stale.
+It shows the results that git tracks, and carries the digest of the words on the page, so that a
+test can tell that it is stale.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from PIL.PngImagePlugin import PngInfo
 from nos_repro.report.claims.results import Results
 from nos_repro.report.collection import read_everything
 from nos_repro.report.pages.write import INDEX, write_pages
+from tests.committed import export_committed
 from tests.conftest import ROOT
 from tests.report.pages.browser import browser
 
-PICTURE = ROOT / "results" / "index.png"
+PICTURE = "index.png"
+"""In `results/`."""
 COMMAND = "python -m tests.report.pages.picture"
 KEY = "page"
 HEIGHT = 900
@@ -29,10 +31,10 @@ HEIGHT = 900
 UNSEEN = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.DOTALL)
 
 
-def write_index(folder: Path) -> Path:
-    """The pages of the committed results; returns the index."""
-    results = Results(ROOT / "results")
-    write_pages(read_everything(results), folder)
+def write_index(results: Path, folder: Path) -> Path:
+    """The pages of these results; returns the index."""
+    found = Results(results)
+    write_pages(read_everything(found), folder)
     return folder / INDEX
 
 
@@ -41,18 +43,19 @@ def digest(index: Path) -> str:
     return hashlib.sha256(words.encode()).hexdigest()
 
 
-def take() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        index = write_index(Path(folder))
-        with browser(Path(folder)) as chromium:
+def take(picture: Path) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        index = write_index(export_committed(folder / "committed"), folder)
+        with browser(folder) as chromium:
             chromium.open(index, (1280, HEIGHT))
             chromium.shoot("index")
             taken = (chromium.shots / "index.png").read_bytes()
         said = PngInfo()
         said.add_text(KEY, digest(index))
-        Image.open(io.BytesIO(taken)).quantize(128).save(PICTURE, pnginfo=said, optimize=True)
+        Image.open(io.BytesIO(taken)).quantize(128).save(picture, pnginfo=said, optimize=True)
 
 
 if __name__ == "__main__":
-    take()
-    print(f"wrote {PICTURE.relative_to(ROOT)}")
+    take(ROOT / "results" / PICTURE)
+    print(f"wrote results/{PICTURE}")

@@ -11,7 +11,6 @@ from nos_repro.report.claims.results import Results
 from nos_repro.report.collection import read_everything
 from nos_repro.report.pages.study_page import study_page
 from nos_repro.report.pages.write import write_page, write_pages
-from tests.conftest import ROOT
 from tests.report.pages.browser import DESKTOP, PHONE, Browser, browser, in_browser
 from tests.report.pages.made_up import HOSTILE, found, made_up_study
 
@@ -28,10 +27,10 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pages(committed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pages of the committed results."""
     folder = tmp_path_factory.mktemp("pages")
-    results = Results(ROOT / "results")
+    results = Results(committed)
     write_pages(read_everything(results), folder)
     return folder
 
@@ -45,9 +44,9 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_table_shows_our_numbers_and_the_papers_with_a_verdict(
-    chromium: Browser, committed: Path
+    chromium: Browser, pages: Path
 ) -> None:
-    chromium.open(committed / "table2-small.html")
+    chromium.open(pages / "table2-small.html")
     rows = chromium.texts("#table tbody tr")
     assert len(rows) == 16
     best = next(row for row in rows if row.startswith("PowerSign (cosine)"))
@@ -137,9 +136,9 @@ def test_a_target_can_be_chosen_in_epochs_and_seconds(chromium: Browser, made_up
     "name", ["index", "table2-small", "figure5_rosenbrock-paper", "search-small"]
 )
 def test_a_page_asks_for_nothing_complains_of_nothing_and_fits_a_phone(
-    name: str, chromium: Browser, committed: Path
+    name: str, chromium: Browser, pages: Path
 ) -> None:
-    chromium.open(committed / f"{name}.html", PHONE)
+    chromium.open(pages / f"{name}.html", PHONE)
     charts = chromium.run("JSON.parse(document.getElementById('charts').textContent).length")
     assert chromium.wait(f"document.querySelectorAll('.js-plotly-plot').length === {charts}")
     assert (charts > 0) == (name != "index")
@@ -150,9 +149,9 @@ def test_a_page_asks_for_nothing_complains_of_nothing_and_fits_a_phone(
 
 
 def test_a_page_prints_with_its_static_figure_and_without_controls(
-    chromium: Browser, committed: Path
+    chromium: Browser, pages: Path
 ) -> None:
-    chromium.open(committed / "icml_figure5-small.html")
+    chromium.open(pages / "icml_figure5-small.html")
     assert chromium.run("!document.querySelector('details.static').open")
     pdf = chromium.printed()
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > 0
@@ -186,12 +185,12 @@ def test_names_with_markup_are_shown_as_they_are_and_do_nothing(
 
 
 def test_the_index_leads_to_every_page_and_filters_the_claims(
-    chromium: Browser, committed: Path
+    chromium: Browser, pages: Path
 ) -> None:
-    chromium.open(committed / "index.html")
+    chromium.open(pages / "index.html")
     links = chromium.run("[...document.querySelectorAll('.card h3 a')].map(a => a.href)")
-    pages = {path.name for path in committed.glob("*.html")} - {"index.html"}
-    assert {link.rpartition("/")[2] for link in links} == pages
+    names = {path.name for path in pages.glob("*.html")} - {"index.html"}
+    assert {link.rpartition("/")[2] for link in links} == names
     card = next(text for text in chromium.texts(".card") if text.startswith("icml_figure5"))
     for words in ("small", "000 Figure 5", "6 of 6 rows complete", "Optimizer 1", "core-hours"):
         assert words in card
@@ -210,10 +209,8 @@ def test_the_index_leads_to_every_page_and_filters_the_claims(
 
 
 @pytest.mark.parametrize("name", ["index", "icml_figure5-small", "search-small"])
-def test_a_dark_page_is_dark_and_its_text_light(
-    name: str, chromium: Browser, committed: Path
-) -> None:
-    chromium.open(committed / f"{name}.html", DESKTOP, dark=True)
+def test_a_dark_page_is_dark_and_its_text_light(name: str, chromium: Browser, pages: Path) -> None:
+    chromium.open(pages / f"{name}.html", DESKTOP, dark=True)
     style = "getComputedStyle(document.body)"
     back, ink = (chromium.run(f"{style}.{key}") for key in ("backgroundColor", "color"))
     brightness = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (back, ink)]

@@ -26,9 +26,6 @@ from nos_repro.search.efficiency.runs import (
 )
 from tests.search.made_up_runs import made_up
 
-ROOT = Path(__file__).resolve().parents[3]
-COMMITTED = ROOT / "results" / FOLDER
-
 
 @pytest.fixture
 def all_made_up() -> list[RunRecord]:
@@ -99,17 +96,18 @@ def test_table_and_figure_are_written_beside_the_records(tmp_path: Path, all_mad
 AGAIN = "write it again:  python -m nos_repro report --all --write"
 
 
-def test_the_committed_comparison_is_complete() -> None:
-    records = read_records(COMMITTED / "runs.jsonl")
+def test_the_committed_comparison_is_complete(committed: Path) -> None:
+    records = read_records(committed / FOLDER / "runs.jsonl")
     missing = [run for run in all_runs(records) if not of(records, **vars(run))]
     assert not missing, AGAIN
     assert all(re.fullmatch("[0-9a-f]{12}", r["provenance"]["commit"]) for r in records)
 
 
-def test_the_committed_table_and_figure_are_what_the_records_say() -> None:
-    now = files(read_records(COMMITTED / "runs.jsonl"))
-    assert (COMMITTED / "table.md").read_bytes() == now["table.md"], AGAIN
-    drawn = (COMMITTED / "figure.svg").read_text()
+def test_the_committed_table_and_figure_are_what_the_records_say(committed: Path) -> None:
+    folder = committed / FOLDER
+    now = files(read_records(folder / "runs.jsonl"))
+    assert (folder / "table.md").read_bytes() == now["table.md"], AGAIN
+    drawn = (folder / "figure.svg").read_text(encoding="utf-8")
     if f"Matplotlib v{matplotlib.__version__}," not in drawn:
         pytest.skip("drawn by another matplotlib")
     assert drawn.encode() == now["figure.svg"], AGAIN

@@ -1,0 +1,255 @@
+"""What is laid over what: a settings file over its base, a scale over both, then the command line.
+
+Mappings merge key by key, all else is replaced; a `sweep` is replaced whole. In `rows`, `columns`,
+`baselines` and `scales` a null takes out what lies below.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from nos_repro.errors import ConfigError, unknown
+
+Values = dict[str, Any]
+
+log = logging.getLogger(__name__)
+
+OPEN = ("rows", "columns", "baselines")
+SHORT = ("task", "algorithm", "launcher")
+"""Sections that may be a bare name: `launcher: slurm`, or `launcher=slurm`."""
+
+
+@dataclass(frozen=True)
+class NamedSection:
+    """A section, such as `task`, whose `name` decides which other keys it has.
+
+    ``keys`` says which those are (None: any). Where a layer above names another one, what the
+    layers below say for the old name, and the new one does not have, is left out. ``beside`` is
+    a section with the same keys.
+    """
+
+    path: str
+    keys: Callable[[str], Collection[str] | None]
+    beside: str = ""
+
+    def fit(self, files: Sequence[Values], scale: str, asked: Values) -> list[Values]:
+        """The files without such keys; says so where it is ``asked``, the command line, that names
+        another one."""
+        scales = [at(file, f"scales.{scale}") for file in files]
+        tops = [self._name(file) for file in files]
+        above = [self._name(changes) for changes in scales]
+        said = _last(tops + above)
+        name = self._name(asked) or said
+        fitted, dropped = [], []
+        for number, file in enumerate(files):
+            own = _last(tops[: number + 1])
+            file, gone = self._without(file, own, name)
+            if isinstance(scales[number], dict):
+                own = _last([own, *above[: number + 1]])
+                changes, more = self._without(scales[number], own, name)
+                file = {**file, "scales": {**file["scales"], scale: changes}}
+                gone += more
+            fitted.append(file)
+            dropped += gone
+        if dropped and name != said:
+            keys = ", ".join(dict.fromkeys(dropped))
+            log.warning("%s.name=%s leaves out what the file says for %s: %s",
+                        self.path, name, said, keys)  # fmt: skip
+        return fitted
+
+    def _name(self, values: Any) -> str | None:
+        section = at(values, self.path)
+        name = section.get("name") if isinstance(section, dict) else None
+        return name if isinstance(name, str) else None
+
+    def _without(
+        self, values: Values, own: str | None, name: str | None
+    ) -> tuple[Values, list[str]]:
+        """``values``, said for the name ``own``, less what ``name`` does not have."""
+        if own is None or name is None or own == name:
+            return values, []
+        keys = self.keys(name)
+        gone: list[str] = []
+        for path in filter(None, (self.path, self.beside)):
+            section = at(values, path)
+            if isinstance(section, dict) and keys is not None:
+                strange = [key for key in section if key != "name" and key not in keys]
+                kept = {key: value for key, value in section.items() if key not in strange}
+                values = put(values, path.split("."), kept)
+                gone += [f"{path}.{key}" for key in strange]
+        return values, gone
+
+
+def scales_of(values: Values) -> Values:
+    """The scales that a file has, in its order, each with what it changes.
+
+    Any plain word is a scale. Two of them mean something more: at `paper` the settings are the
+    paper's, and `smoke` proves only that everything runs, so that no claim is tested there unasked.
+    """
+    scales = values.get("scales", {})
+    if not isinstance(scales, dict):
+        raise ConfigError("scales: expected one mapping per scale")
+    if not scales:
+        raise ConfigError("scales: the file has none; add one, e.g. scales: {paper: {}}")
+    for name in scales:
+        if not name.isascii() or not name.replace("_", "").isalnum():
+            raise ConfigError(
+                f"scales: {name!r} must be letters, digits and _, for a folder is named after it"
+            )
+    return {name: {} if changes is None else changes for name, changes in scales.items()}
+
+
+def spell_out(values: Values) -> Values:
+    """``values`` without what is short for something: `launcher: slurm` is the launcher's name,
+    and `optimizer: {name: adam, eps: 1}` a row's `optimizer` and its `options`."""
+    long = {
+        key: {"name": value} if key in SHORT and isinstance(value, str) else value
+        for key, value in values.items()
+    }
+    if isinstance(long.get("rows"), dict):
+        long["rows"] = {str(name): _spell_out_row(row) for name, row in long["rows"].items()}
+    if isinstance(long.get("scales"), dict):
+        long["scales"] = {
+            str(name): spell_out(changes) if isinstance(changes, dict) else changes
+            for name, changes in long["scales"].items()
+        }
+    return long
+
+
+def _spell_out_row(row: Any) -> Any:
+    if not isinstance(row, dict):
+        return row
+    long = dict(row)
+    for key, options in (("optimizer", "options"), ("schedule", "schedule_options")):
+        if isinstance(row.get(key), dict):
+            given = dict(long.pop(key))
+            if "name" in given:
+                long[key] = given.pop("name")
+            long[options] = lay(given, row.get(options) or {}, f"rows.{options}")
+    return long
+
+
+def lay_files(files: Sequence[Values]) -> Values:
+    """What a file says that is laid over others; the lowest comes first."""
+    merged: Values = {}
+    for own in files:
+        merged = _lay_over(merged, own) if merged else own
+    return merged
+
+
+def _lay_over(below: Values, own: Values) -> Values:
+    rows, new_rows = below.get("rows"), own.get("rows")
+    if isinstance(rows, dict) and isinstance(new_rows, dict):
+        for name, row in new_rows.items():
+            new = isinstance(row, dict) and row.get("optimizer")
+            if name not in rows and not new:
+                wrong = unknown("row", name, rows)
+                raise ConfigError(f"rows: {wrong}\n  a row that is new says its optimizer")
+        gone = [name for name, row in new_rows.items() if row is None]
+        below, own = _without_rows(below, gone), _without_rows(own, gone, scales=False)
+    scales, new_scales = below.get("scales"), own.get("scales")
+    if isinstance(scales, dict) and isinstance(new_scales, dict):
+        gone = [name for name in scales if name in new_scales and new_scales[name] is None]
+        below = {**below, "scales": _less(scales, gone)}
+        own = {**own, "scales": _less(new_scales, gone)}
+    return lay(below, own, "")
+
+
+def _without_rows(values: Values, names: Sequence[str], *, scales: bool = True) -> Values:
+    """``values`` without these rows, in the figure and (unless it shall not be) the scales too."""
+    less = dict(values)
+    if isinstance(values.get("rows"), dict):
+        less["rows"] = _less(values["rows"], names)
+    figure = values.get("figure")
+    if isinstance(figure, dict) and isinstance(figure.get("rows"), list):
+        shown = [name for name in figure["rows"] if name not in names]
+        less["figure"] = {**figure, "rows": shown}
+    if scales and isinstance(values.get("scales"), dict):
+        less["scales"] = {
+            name: _without_rows(changes, names) if isinstance(changes, dict) else changes
+            for name, changes in values["scales"].items()
+        }
+    return less
+
+
+def merge(
+    files: Sequence[Values],
+    scale: str,
+    asked: Values,
+    sections: Iterable[NamedSection] = (),
+) -> DictConfig:
+    """The files with their ``scale`` laid over them, then what is ``asked`` on the command line."""
+    scales = scales_of(lay_files(files))
+    if scale not in scales:
+        raise ConfigError(unknown("scale", scale, scales))
+    for section in sections:
+        files = section.fit(files, scale, asked)
+    values = lay_files(files)
+    merged = {key: value for key, value in values.items() if key != "scales"}
+    changes, where = scales_of(values)[scale], f"scales.{scale}"
+    check_rows(merged.get("rows"), changes, where)
+    merged = lay(lay(merged, changes, where), asked, "")
+    return OmegaConf.create(_without_nulls(merged))
+
+
+def _without_nulls(merged: Values) -> Values:
+    rows = merged.get("rows")
+    if isinstance(rows, dict):
+        merged = _without_rows(merged, [name for name, row in rows.items() if row is None])
+    for key in OPEN:
+        if isinstance(merged.get(key), dict):
+            named = merged[key]
+            merged[key] = _less(named, [name for name in named if named[name] is None])
+    return merged
+
+
+def check_rows(rows: Any, changes: Any, where: str, more: str = "") -> None:
+    """A scale and an override change rows of the file; what they misspell is not a new row."""
+    named = changes.get("rows") if isinstance(changes, dict) else None
+    if isinstance(rows, dict | list) and isinstance(named, dict):
+        for name in named:
+            if name not in rows:
+                wrong = unknown("row", name, rows)
+                raise ConfigError("\n".join(filter(None, (f"{where}: {wrong}", more))))
+
+
+def lay(below: Values, above: Any, where: str, whole: Collection[str] = ("sweep",)) -> Values:
+    """``below`` with ``above`` laid over it; the keys ``whole`` are replaced whole."""
+    if not isinstance(above, dict):
+        raise ConfigError(f"{where}: expected a mapping, got {above!r}")
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        if isinstance(under, dict) and isinstance(value, dict) and key not in whole:
+            merged[key] = lay(under, value, f"{where}.{key}", whole)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _less(values: Values, names: Sequence[str]) -> Values:
+    return {name: value for name, value in values.items() if name not in names}
+
+
+def _last(names: Sequence[str | None]) -> str | None:
+    return next((name for name in reversed(names) if name is not None), None)
+
+
+def at(values: Any, path: str) -> Any:
+    """What lies at a dotted path; None where nothing does."""
+    for key in path.split("."):
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
+
+
+def put(values: Values, path: Sequence[str], value: Any) -> Values:
+    """A copy of ``values`` with another ``value`` at a path."""
+    first, *rest = path
+    under = values.get(first)
+    return {**values, first: put(under if isinstance(under, dict) else {}, rest, value)
+            if rest else value}  # fmt: skip

@@ -1,0 +1,131 @@
+"""What an optimizer's name means: a registered one, a family, the catalogue, a rule's text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from nos_repro.errors import ConfigError, RuleError, unknown
+from nos_repro.optim.families import AddSign, PowerSign, of_family
+from nos_repro.optim.registry import OPTIMIZERS, OptimizerBuilder, keywords
+from nos_repro.optim.rule_optimizer import RuleOptimizer
+from nos_repro.registry import is_path
+from nos_repro.rules import families, primitives
+from nos_repro.rules.families import DECAYS, FAMILIES, Family, find_family, is_decay
+from nos_repro.rules.primitives import find_operand
+from nos_repro.rules.rule import Rule
+from nos_repro.rules.tree import Binary, Expr, Operand, Unary, walk
+
+if TYPE_CHECKING:
+    from nos_repro.rules.catalog import Printed
+
+NO_NUMBERS = "what a name means is followed by itself (experiments.digest)"
+
+FAMILY_CLASSES: dict[str, type[RuleOptimizer]] = {"powersign": PowerSign, "addsign": AddSign}
+
+_WORD = re.compile(r"[A-Za-z]\w*(-[\w.]+)*")
+
+
+@dataclass(frozen=True)
+class FoundOptimizer:
+    """What makes an optimizer, the options it takes, and those that its name has settled.
+
+    ``origin``: where the maker is defined. ``family`` and ``rule``: whose update it makes, if any.
+    """
+
+    make: OptimizerBuilder
+    accepted: set[str]
+    fixed: dict[str, Any]
+    origin: str
+    family: Family | None = None
+    rule: Rule | None = None
+
+    def code(self, options: Mapping[str, Any]) -> tuple[list[str], str]:
+        """What a trial with these options executes, for its digest: the origins of definitions
+        and table rows, and the rule's text."""
+        rule, rows = self.rule, []
+        if self.family is not None:
+            names = [constant.name for constant in self.family.constants]
+            constants = {name: options[name] for name in names if name in options}
+            rule = self.family.rule(self.fixed.get("decay", options.get("decay")), **constants)
+            rows = [f"{families.__name__}:FAMILIES[{self.family.name}]"]
+        if rule is None:
+            return [self.origin], ""
+        words = dict.fromkeys(_rows_of(rule.expr))
+        return [self.origin, *rows, *(f"{primitives.__name__}:{row}" for row in words)], str(rule)
+
+
+def find_optimizer(name: str) -> FoundOptimizer:
+    """Raises ConfigError (a name) and RuleError (a rule's text) where it means nothing."""
+    if is_path(name) or name in OPTIMIZERS:
+        entry = OPTIMIZERS.entry(name)
+        return FoundOptimizer(entry.value, keywords(entry.value), {}, entry.origin)
+    options = keywords(RuleOptimizer) - {"rule"}
+    if found := find_family(name):
+        family, decay = found
+        fixed = {} if decay is None else {"decay": decay}
+        if decay is not None and not is_decay(decay):
+            if name in _catalogue():
+                return _of_rule(_rule(name), options)
+            raise ConfigError(f"optimizer '{name}': {unknown('decay', decay, DECAYS)}")
+        if family.name in FAMILY_CLASSES:
+            cls = FAMILY_CLASSES[family.name]
+            return FoundOptimizer(cls, keywords(cls), fixed, _origin(cls), family)
+        accepted = options | {constant.name for constant in family.constants} | {"decay"}
+        make = partial(of_family, family)
+        return FoundOptimizer(make, accepted, fixed, _origin(of_family), family)
+    return _of_rule(_rule(name), options)
+
+
+def optimizer_names() -> list[str]:
+    """What `find_optimizer` knows beside rules' texts and the suffixes cd{n}, rd{n}."""
+    names = [f"{name}{suffix}" for name in FAMILIES for suffix in ("", "-ld", "-cd", "-rd10")]
+    return list(dict.fromkeys([*OPTIMIZERS.names(), *names, *_catalogue()]))
+
+
+def _of_rule(rule: Rule, options: set[str]) -> FoundOptimizer:
+    return FoundOptimizer(RuleOptimizer, options, {"rule": rule}, _origin(RuleOptimizer), rule=rule)
+
+
+def _rule(name: str) -> Rule:
+    """The rule of a text or of a catalogue name; what can only be a name gets a ConfigError."""
+    try:
+        return Rule.parse(name.removeprefix("rule:").strip())
+    except RuleError:
+        if name.startswith("rule:") or not _WORD.fullmatch(name):
+            raise
+    if name in _catalogue():
+        return _catalogue()[name].rule
+    raise ConfigError(
+        unknown("optimizer", name, optimizer_names())
+        + "\n  or the text of a rule, such as: rule: g * exp(sign(g) * sign(m))"
+    )
+
+
+def _catalogue() -> Mapping[str, Printed]:
+    from nos_repro.rules.catalog import CATALOG
+
+    return CATALOG
+
+
+def _origin(thing: Any) -> str:
+    return f"{thing.__module__}:{thing.__qualname__}"
+
+
+def _rows_of(expr: Expr) -> Iterator[str]:
+    """The rows of the primitives' tables that a rule reads, those of short forms included."""
+    for node in walk(expr):
+        match node:
+            case Operand(name):
+                row = find_operand(name)
+                if name in primitives.OPERANDS:
+                    yield f"OPERANDS[{name}]"
+                if row is not None and row.definition is not None:
+                    yield from _rows_of(row.definition)
+            case Unary(function):
+                yield f"UNARY[{function}]"
+            case Binary(function):
+                yield f"BINARY[{function}]"

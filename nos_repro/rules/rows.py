@@ -1,0 +1,174 @@
+"""What a row of the tables in `primitives` says: everything that the suite knows of a primitive.
+
+Most fields have a default that is right without thought: a function that nothing is said about is
+opaque to algebra, runs tensor by tensor where torch has no version for lists of tensors, is
+written in an exported file by its name in torch, and enters no search space that does not name it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from nos_repro.rules.tree import Expr, Unary
+
+Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
+Rewrites: TypeAlias = Mapping[str, Callable[[Unary, float | None], Expr]]
+"""By the name of an inner function: the tree of the outer one, of a constant, of it."""
+
+Reads = Literal["value", "size", "sign"]
+UnaryAlgebra = Literal[
+    "opaque",  # nothing is known
+    "even",  # f(-x) = f(x)
+    "odd",  # f(-x) = -f(x)
+    "multiplicative",  # f(x * y) = f(x) * f(y)
+    "exponential",  # f(x + y) = f(x) * f(y), the base is f(1)
+    "logarithmic",  # f(x * y) = f(x) + f(y)
+]
+BinaryAlgebra = Literal["opaque", "sum", "difference", "product", "quotient", "power"]
+
+
+@dataclass(frozen=True, eq=False)
+class OperandRow:
+    """An input of a rule.
+
+    meaning: in words, for people.
+    definition: the tree it is short for.
+    power: which power of the gradient it is the bias-corrected running average of.
+    std: the standard deviation of a normal noise; a function of the step, or constant.
+    decay: f(elapsed steps, total steps), held at its last value once the training is over.
+    source: its `decay` or `std` in an exported file, of `elapsed` and `total_steps`, or of `t`.
+    nonnegative: it is never below 0.
+    token: whether a search space may name it.
+    """
+
+    display: ClassVar[tuple[str, ...]] = ("latex", "meaning", "source", "nonnegative")
+    """The fields that no execution reads: they print and compare."""
+
+    name: str
+    latex: str
+    meaning: str
+    definition: Expr | None = None
+    power: int = 0
+    std: float | Callable[[int], float] | None = None
+    decay: Callable[[int, int], float] | None = None
+    source: str = ""
+    reads_weights: bool = False
+    nonnegative: bool = False
+    aliases: tuple[str, ...] = ()
+    token: bool = True
+
+    @property
+    def random(self) -> bool:
+        """Whether it draws."""
+        return self.std is not None
+
+    @property
+    def needs_total_steps(self) -> bool:
+        """Whether it is a decay that ends with the training."""
+        return self.decay is not None
+
+    def std_at(self, step: int) -> float:
+        """The standard deviation of its noise at a step; the first update is step 0."""
+        assert self.std is not None, self.name
+        return self.std(step) if callable(self.std) else self.std
+
+    def decay_at(self, step: int, total_steps: int) -> float:
+        """The decay at a step: the first update is step 0; past the last step it stays at f(T)."""
+        assert self.decay is not None, self.name
+        return self.decay(min(step, total_steps), total_steps)
+
+
+@dataclass(frozen=True, eq=False)
+class UnaryRow:
+    """A function of one tensor; with `parameter` it takes a constant too (its name is given).
+
+    latex: `{x}` is the argument, `{X}` the argument in brackets if it is a sum, `{p}` the constant.
+    function: the specification. None for `drop`: its random numbers come from outside, from the
+        optimizer's generator.
+    edge: what it does off its natural domain.
+    foreach: the same on a list of tensors.
+    source: a call in an exported file, such as `torch.clamp({x}, -{p}, {p})`; by default torch's
+        function by its name.
+    word: what its value is called there, by default its own name.
+    reads: what of its argument it depends on: all, |x| alone, or the sign alone.
+    costly: whether the fused execution computes the values ahead where there are only three.
+    algebra, of, nonnegative: what the normal form knows of it: a law; what it makes of other
+        functions, by name (log of exp(x) is x); that it is never below 0.
+    parameter_range: the open interval in which the constant must lie.
+    constants: those that tokens may name (`clip1e-4`).
+    token: whether a search space may name it.
+    """
+
+    display: ClassVar[tuple[str, ...]] = (
+        "latex", "edge", "source", "word", "algebra", "of", "nonnegative",
+    )  # fmt: skip
+    """The fields that no execution reads: they print and compare."""
+
+    name: str
+    latex: str
+    function: Callable[..., Tensor] | None
+    edge: str
+    foreach: Callable[..., Tensors] | None = None
+    source: str = ""
+    word: str = ""
+    reads: Reads = "value"
+    costly: bool = False
+    algebra: UnaryAlgebra = "opaque"
+    of: Rewrites | None = None
+    nonnegative: bool | Literal["where x is"] = False
+    parameter: str | None = None
+    parameter_range: tuple[float, float] = (-torch.inf, torch.inf)
+    constants: tuple[float, ...] = ()
+    token: bool = True
+
+    @property
+    def random(self) -> bool:
+        """Whether it draws."""
+        return self.function is None
+
+    def on_float(self, x: float, parameter: float | None = None) -> float:
+        """Its value for a number, in double precision."""
+        assert self.function is not None, self.name
+        extra = () if parameter is None else (parameter,)
+        return float(self.function(torch.tensor(x, dtype=torch.float64), *extra))
+
+
+@dataclass(frozen=True)
+class Infix:
+    """How tightly an operator binds, and how tightly its arguments must to need no brackets."""
+
+    precedence: int
+    left: int
+    right: int
+
+
+@dataclass(frozen=True, eq=False)
+class BinaryRow:
+    """A function of two tensors.
+
+    latex: `{x}` and `{y}` are the arguments, `{X}` and `{Y}` in brackets where `infix` needs them,
+        `{base}` is x as the base of a power.
+    infix: how the operator binds; a row without is written as a call, `max(x, y)`. The functions of
+        operators take a number for one of the tensors, those of calls need not.
+    adds_delta: the second argument is y + DELTA.
+    The other fields are as in `UnaryRow`.
+    """
+
+    display: ClassVar[tuple[str, ...]] = ("latex", "edge", "source", "word", "algebra")
+    """The fields that no execution reads: they print and compare."""
+
+    name: str
+    latex: str
+    function: Callable[..., Tensor]
+    edge: str
+    infix: Infix | None = None
+    foreach: Callable[..., Tensors] | None = None
+    source: str = ""
+    word: str = ""
+    costly: bool = False
+    algebra: BinaryAlgebra = "opaque"
+    adds_delta: bool = False
+    token: bool = True

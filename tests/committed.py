@@ -1,0 +1,59 @@
+"""The results that git tracks, taken from its index: other files beside them are not seen.
+
+Stage a table (`git add`) and the tests see it. Where git does not track `results/`, say in an
+unpacked archive, the tests that need it are skipped and say why.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _git(*words: str, given: bytes = b"") -> bytes:
+    command = ["git", "-C", ROOT, *words]
+    return subprocess.run(command, input=given, capture_output=True, check=True).stdout
+
+
+@cache
+def _listing() -> tuple[bytes, str]:
+    """Paths under `results/`, each ended by a zero byte; and if there are none, why."""
+    try:
+        listing = _git("ls-files", "-z", "results")
+    except FileNotFoundError:
+        return b"", "git is not installed"
+    except subprocess.CalledProcessError as error:
+        return b"", error.stderr.decode(errors="replace").strip()
+    return listing, "" if listing else "git tracks no file there"
+
+
+def why_none() -> str:
+    """Why no result counts as committed; empty where some do."""
+    reason = _listing()[1]
+    return f"cannot tell which files of results/ are committed: {reason}" if reason else ""
+
+
+def committed_files(pattern: str) -> list[PurePosixPath]:
+    """Tracked files whose path in `results/` matches, such as `*/*/records.jsonl`."""
+    names = _listing()[0].decode().split("\0")[:-1]
+    paths = sorted(PurePosixPath(name).relative_to("results") for name in names)
+    return [path for path in paths if path.match(pattern)]
+
+
+def every_committed(pattern: str) -> pytest.MarkDecorator:
+    """One case per tracked file that matches: its path in `results/`, as the argument `path`."""
+    found = [pytest.param(path, id="-".join(path.parts[:-1])) for path in committed_files(pattern)]
+    none = pytest.param(None, marks=pytest.mark.skip(reason=why_none() or f"no {pattern}"))
+    return pytest.mark.parametrize("path", found or [none])
+
+
+def export_committed(folder: Path) -> Path:
+    """Writes every tracked result under ``folder``; returns the folder that is `results/`."""
+    _git("checkout-index", "-z", "--stdin", f"--prefix={folder}/", given=_listing()[0])
+    below = _git("rev-parse", "--show-prefix").decode().strip()  # of a checkout within another
+    return folder / below / "results"
