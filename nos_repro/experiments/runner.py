@@ -18,6 +18,7 @@ import torch
 from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.checkpoint import Checkpoints
+from nos_repro.experiments.code import trial_code
 from nos_repro.experiments.files import (
     StoreError,
     json_line,
@@ -26,7 +27,7 @@ from nos_repro.experiments.files import (
     write_json,
 )
 from nos_repro.experiments.heartbeat import Heartbeat
-from nos_repro.experiments.provenance import provenance, trial_code
+from nos_repro.experiments.provenance import provenance
 from nos_repro.experiments.record import Record, RecordError, Status
 from nos_repro.experiments.replicas import Group, Replicas
 from nos_repro.experiments.tracker import Tracker, TrialFollower
@@ -188,7 +189,7 @@ def _train_to_record(attempt: _Attempt, heartbeat: Heartbeat) -> Record:
 
     _reset_peak_memory()
     trial = attempt.trial
-    attempt.code = trial_code(trial.task, trial.task_settings)
+    attempt.code = trial_code(trial.to_json())
     try:
         run = attempt.prepare()
         beat(run)

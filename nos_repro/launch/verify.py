@@ -21,7 +21,7 @@ from pathlib import Path
 from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.checkpoint import Checkpoints
-from nos_repro.experiments.provenance import trial_code
+from nos_repro.experiments.code import trial_code
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import is_stale, outcomes
@@ -107,5 +107,5 @@ def agrees(trial: Trial, record: Record, conditions: Conditions, whole: bool) ->
 
 
 def _signed(trial: Trial, record: Record) -> Record:
-    now = trial_code(trial.task, trial.task_settings)
+    now = trial_code(trial.to_json())
     return dataclasses.replace(record, code=now, verified=[*record.verified, record.code])
