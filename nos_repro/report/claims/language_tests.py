@@ -21,6 +21,10 @@ class TokensTest(OfNoRow):
     iterations: int
     source = ""
 
+    def __post_init__(self) -> None:
+        for text in self.rules:
+            Rule.parse(text)
+
     def judge(self, found: Results, scale: str) -> Finding:
         lengths = {text: len(Rule.parse(text).tokens() or ()) for text in self.rules}
         most = WORDS_AN_ITERATION * self.iterations
@@ -37,6 +41,10 @@ class EqualTest(OfNoRow):
 
     pairs: Sequence[Sequence[str]]
     source = ""
+
+    def __post_init__(self) -> None:
+        for one, other in self.pairs:
+            Rule.parse(one), Rule.parse(other)
 
     def judge(self, found: Results, scale: str) -> Finding:
         effects = []

@@ -15,6 +15,7 @@ from nos_repro.experiments.selection import Outcome, outcomes
 from nos_repro.experiments.settings_file import read_values, shipped
 from nos_repro.experiments.store import Store
 from nos_repro.report.claims.evidence import Finding
+from nos_repro.report.figures.base import figure_of
 from nos_repro.report.search.history import History, read_history
 
 Rows = dict[str, Outcome]
@@ -58,13 +59,18 @@ class Results:
     def study(self, name: str, scale: str) -> tuple[Study, Rows]:
         """A study and what the records say of its rows."""
         if (name, scale) not in self._studies:
-            study = load_study(self.files[name], scale=scale)
+            study = load_study(self.files[name], scale=scale, check=figure_of)
             store = Store(self.root, name, scale)
             rows = {outcome.name: outcome for outcome in outcomes(study, store)}
             self.problems += store.problems
             self._studies[name, scale] = study, rows
             self._stores[name, scale] = store
         return self._studies[name, scale]
+
+    def declared(self, name: str) -> Study:
+        """A study at the first scale of its file, for what no record is needed for."""
+        path = self.files[name]
+        return load_study(path, scale=next(iter(scales_of(read_values(path)))))
 
     def store(self, name: str, scale: str) -> Store:
         """Where the records of a study lie."""

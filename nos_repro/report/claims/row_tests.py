@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from nos_repro.errors import ConfigError
 from nos_repro.experiments.columns import metric_of
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
@@ -67,6 +68,14 @@ class RowsTest:
     margin: float = 0.0
     exact: bool = False
 
+    def __post_init__(self) -> None:
+        if not self._pairs():
+            raise ConfigError("name rows as ours and theirs, or as pairs")
+        if any(len(pair) != 2 for pair in self.pairs):
+            raise ConfigError("pairs: expected pairs of two rows each")
+        if self.measure != "speed" and not self.column:
+            raise ConfigError("no column; only the measure speed has none")
+
     @property
     def source(self) -> str:
         return self.study
@@ -78,7 +87,7 @@ class RowsTest:
 
     def _pairs(self) -> list[Pair]:
         crossed = [(one, other) for one in self.ours for other in self.theirs]
-        return crossed + [(one, other) for one, other in self.pairs]
+        return crossed + [(pair[0], pair[-1]) for pair in self.pairs]
 
     def judge(self, found: Results, scale: str) -> Finding:
         study, rows = found.study(self.study, scale)

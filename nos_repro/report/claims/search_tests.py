@@ -121,6 +121,9 @@ class SharesTest(_SearchTest):
     part: str
     best: int
 
+    def __post_init__(self) -> None:
+        Rule.parse(self.part)
+
     def judge(self, found: Results, scale: str) -> Finding:
         history = found.history(self.search, scale)
         ranked = [event["rule"] for event in history.hall.ranked()]

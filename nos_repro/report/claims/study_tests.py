@@ -9,6 +9,7 @@ from typing import Literal
 
 from scipy.special import bdtr, bdtrc
 
+from nos_repro.errors import ConfigError
 from nos_repro.experiments.columns import metric_of
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.claims.evidence import ANY_SCALE, Effect, Finding, every, single
@@ -34,6 +35,10 @@ class RatesTest:
     expect: Literal["larger", "near"]
     pairs: Sequence[Sequence[str]]
     against: str = ""
+
+    def __post_init__(self) -> None:
+        if any(len(pair) != 2 for pair in self.pairs):
+            raise ConfigError("pairs: expected pairs of two rows each")
 
     @property
     def source(self) -> str:
@@ -115,7 +120,7 @@ class MemoryTest:
             yield self.study, name
 
     def judge(self, found: Results, scale: str) -> Finding:
-        study, _ = found.study(self.study, "paper")
+        study = found.declared(self.study)
         kept = {name: values_a_parameter(study.rows[name]) for _, name in self.named()}
         effects = [
             Effect(f"{one} against {other}", kept[one] - kept[other], math.nan, math.nan, 1,

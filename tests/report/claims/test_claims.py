@@ -192,6 +192,9 @@ class Made(Results):
     def study(self, name: str, scale: str) -> tuple[Study, Rows]:
         return self.made
 
+    def declared(self, name: str) -> Study:
+        return self.made[0]
+
 
 def small(repeats: int = 5, **rates: list[float]) -> Study:
     """Three rows with a grid each, [0.01, 0.03, 0.1] where nothing else is given."""
