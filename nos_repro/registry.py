@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -46,7 +47,7 @@ class Registry(Generic[T]):
     looked up, before anything runs. ``build`` makes the value of an entry from its name, what a
     decorator was put on and the decorator's keywords (default: the decorated thing itself).
     ``recognise`` tells a thing of this kind that a module from outside defines without registering
-    it, which will do where it is the only one.
+    it, which will do where it is the only one. ``key`` is the setting that names one, for errors.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class Registry(Generic[T]):
         check: Callable[[str, T], None] = lambda name, value: None,
         build: Callable[..., T] | None = None,
         recognise: Callable[[object], bool] = lambda thing: False,
+        key: str = "",
     ) -> None:
         self.kind = kind
+        self.key = key or kind
         self.package = package
         self._check = check
         self._build = build
@@ -99,8 +102,8 @@ class Registry(Generic[T]):
         """The value of an entry, by its name or by where it is: `my_package.my_module` if this
         module has just one, else `my_package.my_module.MyTask`.
 
-        Raises ConfigError, naming the setting ``key`` (default: the kind), where there is none, or
-        where it does not keep the contract of its kind.
+        Raises ConfigError, naming the setting ``key`` (default: the registry's), where there is
+        none, or where it does not keep the contract of its kind.
         """
         return self.entry(name, key).value
 
@@ -112,17 +115,21 @@ class Registry(Generic[T]):
             if entry is None:
                 if not is_path(name):
                     raise ConfigError(unknown(self.kind, name, self.names()))
-                entry = self._outside(name, key or self.kind)
+                entry = self._outside(name, key or self.key)
             self._check(name, entry.value)
             self._found[name] = entry
         return self._found[name]
+
+    def origins(self, name: str) -> tuple[str, ...]:
+        """Where the entry is defined, `my_package.my_module:MyTask`; () where there is none."""
+        return (self.entry(name).origin,) if name in self else ()
 
     def __contains__(self, name: str) -> bool:
         """Whether it is the name of an entry, or the path of a module or thing with one."""
         if name in self.names():
             return True
         try:
-            return is_path(name) and bool(self._outside(name, self.kind))
+            return is_path(name) and bool(self._outside(name, self.key))
         except ConfigError:
             return False
 
@@ -144,7 +151,9 @@ class Registry(Generic[T]):
             if entry.origin == origin or (entry.module == parent and name == last):
                 return entry
         if thing is None or self._build is not None:
-            raise ConfigError(f"{key}: {parent} has neither a module nor a {self.kind} '{last}'")
+            raise ConfigError(
+                f"{key}: no Python module '{path}', and no {self.kind} '{last}' in {parent}"
+            )
         return _entry(thing, thing)
 
     def _only(self, module: ModuleType, key: str) -> Entry[T]:
@@ -170,6 +179,66 @@ def is_path(name: str) -> bool:
     """Whether it can be the path of something in a Python module: `my_package.my_module`."""
     parts = name.split(".")
     return len(parts) > 1 and all(part.isidentifier() for part in parts)
+
+
+def require_call(what: str, thing: Any, expected: str, *given: object, **named: object) -> None:
+    """Raises ConfigError unless ``thing`` takes these arguments, whatever else it takes.
+
+    ``expected`` is the signature that the error shows, such as "(params, *, lr, ...)".
+    """
+    if not callable(thing):
+        raise ConfigError(f"{what}: expected a function {expected}, got {thing!r}")
+    try:
+        inspect.signature(thing).bind_partial(*given, **named)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{what}: expected a function {expected}: {error}") from None
+
+
+def require_methods(what: str, cls: type, base: type) -> None:
+    """Raises ConfigError unless ``cls`` has all abstract methods of ``base``, to be called alike.
+
+    Python itself finds this out when an object is made, and not at all where a metaclass that is
+    not ABCMeta leaves `abstractmethod` without effect.
+    """
+    wrong = []
+    for name, abstract in vars(base).items():
+        if not getattr(abstract, "__isabstractmethod__", False):
+            continue
+        own = inspect.getattr_static(cls, name)
+        if getattr(own, "__isabstractmethod__", False):
+            wrong.append(f"{cls.__name__} lacks {_written(name, abstract)}")
+        elif not _called_alike(own, abstract):
+            wrong.append(
+                f"{cls.__name__} has {_written(name, own)}, expected {_written(name, abstract)}"
+            )
+    if wrong:
+        raise ConfigError(f"{what}: " + "\n  ".join(wrong))
+
+
+def _function(method: Any) -> Any:
+    """The function inside a class method, static method or property."""
+    return getattr(method, "__func__", None) or getattr(method, "fget", None) or method
+
+
+def _called_alike(own: Any, expected: Any) -> bool:
+    """Whether ``own`` can be called in each way that ``expected`` can: with all its arguments, or
+    without those that have a default."""
+    if not inspect.isfunction(_function(own)) or isinstance(own, property):
+        return True
+    every = list(inspect.signature(_function(expected)).parameters.values())
+    for given in (every, [p for p in every if p.default is p.empty]):
+        named = {p.name: None for p in given if p.kind is p.KEYWORD_ONLY}
+        try:
+            inspect.signature(_function(own)).bind(*[None] * (len(given) - len(named)), **named)
+        except TypeError:
+            return False
+    return True
+
+
+def _written(name: str, method: Any) -> str:
+    kinds = {classmethod: "@classmethod ", staticmethod: "@staticmethod ", property: "@property "}
+    signature = str(inspect.signature(_function(method))).replace("'", "")
+    return f"{kinds.get(type(method), '')}{name}{signature}"
 
 
 def _import(name: str) -> ModuleType | None:

@@ -1,6 +1,7 @@
 """The command line: help, statuses, and what a slip of the hand gets."""
 
 import ast
+import io
 import subprocess
 import sys
 
@@ -45,7 +46,7 @@ def test_no_verb_prints_the_help_and_is_a_mistake(capsys):
         (["report", "table2", "--write", "--rows", "SGD*"], "leave out --rows"),
         (["claims", "rosenbrok-better"], "did you mean 'rosenbrock-better'"),
         (["claims", "--scale", "smal"], "did you mean 'small'"),
-        (["claims", "--write", "--scale", "small"], "leave out CLAIM and --scale"),
+        (["claims", "--write", "--scale", "small"], "leave out CLAIM, --scale and --file"),
         (["why", "table2"], "name a study and a row"),
         (["why", "table2:Powersine (cosine)"], "did you mean 'PowerSign (cosine)'"),
         (["recheck", "tabel2:SGD"], "did you mean 'table2'"),
@@ -98,3 +99,12 @@ def test_an_exported_file_is_all_that_is_printed(capsys):
     printed = capsys.readouterr()
     assert printed.err == ""
     assert [n.name for n in ast.parse(printed.out).body if isinstance(n, ast.ClassDef)] == ["Mine"]
+
+
+def test_a_terminal_without_our_signs_shows_question_marks_and_the_rest(committed, monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert main(["report", "table5", "--scale", "small", "--results", str(committed)]) == 0
+    text = terminal.buffer.getvalue().decode("ascii")
+    assert "Adam" in text
+    assert "paper?" in text  # the sign of degree

@@ -101,7 +101,7 @@ def test_a_module_that_is_missing_or_empty_is_an_error(tools: Any, write: Write)
         tools.find("mine.nothing")
     with pytest.raises(ConfigError, match=r"(?s)tool: no Python module 'no\.such'.*PYTHONPATH"):
         tools.find("no.such")
-    with pytest.raises(ConfigError, match=r"mine\.nothing has neither a module nor a tool 'axe'"):
+    with pytest.raises(ConfigError, match=r"no tool 'axe' in mine\.nothing"):
         tools.find("mine.nothing.axe")
 
 
@@ -132,7 +132,7 @@ def test_facts_and_the_decorated_thing_make_the_value(write: Write) -> None:
 
     assert registry.find("long") == ("long", "make", 7)
     write("mine.planks", "def unregistered(): ...\n")
-    with pytest.raises(ConfigError, match="has neither a module nor a plank 'unregistered'"):
+    with pytest.raises(ConfigError, match="no plank 'unregistered' in mine"):
         registry.find("mine.planks.unregistered")
 
 

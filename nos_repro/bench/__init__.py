@@ -1,22 +1,14 @@
 """The repository's own benchmarks: ratios within one process, against the budgets they must keep.
 
-One file a benchmark; `run_benchmarks` finds every module of this package by itself.
+One file per benchmark, which registers itself; yours is `bench my_package.my_benchmark`.
 """
 
-from nos_repro.bench.runner import (
-    Measurement,
-    Ratio,
-    interleave,
-    list_benchmarks,
-    register_benchmark,
-    run_benchmarks,
-)
+from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio, interleave, run_benchmarks
 
 __all__ = [
+    "BENCHMARKS",
     "Measurement",
     "Ratio",
     "interleave",
-    "list_benchmarks",
-    "register_benchmark",
     "run_benchmarks",
 ]

@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 import torch
 from torchvision.transforms import v2
 
-from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
+from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio, interleave
 from nos_repro.data.batches import Normalise, cut, draw_crops, epoch_order
 from nos_repro.data.cifar10 import MEAN, STD
 from nos_repro.launch.local import start_worker, worker_context
@@ -17,7 +17,7 @@ IMAGES, BATCH = 50_000, 128
 OUR_BATCHES = 20
 
 
-@register_benchmark("augmentation")
+@BENCHMARKS.register("augmentation")
 def augmentation() -> list[Measurement]:
     """Measured where it runs: in a worker process, one thread, which keeps freed memory."""
     context = worker_context()

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from nos_repro.bench.runner import Measurement, Ratio, register_benchmark
+from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio
 from nos_repro.data import data_folder
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.load import task_section
@@ -41,7 +41,7 @@ SEEDS, EPOCHS, IMAGES, RATE = 10, 5, 5000, 0.03
 RULES = ("exp(sign(g) * sign(m)) * g", "adam", "m * exp(v)", "sign(m) * sqrt(g)")
 
 
-@register_benchmark("child-training")
+@BENCHMARKS.register("child-training")
 def child_training() -> Iterator[Measurement]:
     """Speed and accuracy against a plain loop; two workers; rules an hour."""
     threads = torch.get_num_threads()

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
+from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio, interleave
 from nos_repro.tasks.base import TaskData
 from nos_repro.tasks.convnet import ConvNet, ConvNetSettings
 
@@ -23,7 +23,7 @@ BUDGETS = {"pool": 3.0, "flat": 2.3}
 STEPS, ROUNDS = 12, 12
 
 
-@register_benchmark("convnet-training")
+@BENCHMARKS.register("convnet-training")
 def convnet_training() -> Iterator[Measurement]:
     """Images a second and their ratio, for both heads."""
     threads = torch.get_num_threads()

@@ -18,7 +18,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from nos_repro.bench.gnmt_training import CORES, small_gnmt
-from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
+from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio, interleave
 from nos_repro.data.wordpieces import BEGIN, END, PAD
 from nos_repro.launch.work import keep_freed_memory
 from nos_repro.tasks.gnmt import GNMT
@@ -29,7 +29,7 @@ BEAM, STEPS, ROUNDS, SAMPLE = 8, 450, 3, 10
 FASTER, SECONDS = 20.0, 12.0
 
 
-@register_benchmark("gnmt-decoding")
+@BENCHMARKS.register("gnmt-decoding")
 def gnmt_decoding() -> Iterator[Measurement]:
     """Seconds for the whole test set, and how many times faster than sentence by sentence."""
     threads = torch.get_num_threads()

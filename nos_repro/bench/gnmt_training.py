@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
+from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio, interleave
 from nos_repro.data import data_folder
 from nos_repro.data.wordpieces import PAD
 from nos_repro.experiments.build import Conditions, build
@@ -33,7 +33,7 @@ SIDE = 2048
 """Of the square matrices whose product is timed."""
 
 
-@register_benchmark("gnmt-training")
+@BENCHMARKS.register("gnmt-training")
 def gnmt_training() -> Iterator[Measurement]:
     """Padding, target tokens a second in both precisions, and the machine's matrix product."""
     threads = torch.get_num_threads()

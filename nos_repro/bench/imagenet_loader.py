@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
+from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio, interleave
 from nos_repro.data import pictures
 from nos_repro.data.imagenet import ImageTree, find_images, train_batches
 from nos_repro.data.paths import data_folder
@@ -29,7 +29,7 @@ STRONG = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4}
 """The jitter of torchvision's users, beside that of the recipe."""
 
 
-@register_benchmark("imagenet-loader")
+@BENCHMARKS.register("imagenet-loader")
 def imagenet_loader() -> list[Measurement]:
     """Measured where it runs: in a worker process, one thread, which keeps freed memory."""
     try:

@@ -16,14 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
+from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio, interleave
 from nos_repro.tasks.nasnet_model import NASNet, norms
 
 IMAGES, SIDE, CLASSES, ROUNDS = 32, 224, 1000, 5
 AS_IT_COMES, CHANNELS_LAST = 1.8, 1.1
 
 
-@register_benchmark("nasnet-step")
+@BENCHMARKS.register("nasnet-step")
 def nasnet_step() -> Iterator[Measurement]:
     """Images a second of each, and how many times faster than either form of the peer ours is."""
     try:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 from torch.nn import Parameter
 
-from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
+from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio, interleave
 from nos_repro.optim.rule_optimizer import RuleOptimizer
 from nos_repro.rules.catalog import CATALOG
 
@@ -31,7 +31,7 @@ def wide_resnet_shapes(depth: int = 40, width: int = 4) -> list[Shape]:
     return [*shapes, (channels,), (channels,), (10, channels), (10,)]
 
 
-@register_benchmark("optimizer-step")
+@BENCHMARKS.register("optimizer-step")
 def optimizer_step() -> Iterator[Measurement]:
     """Ratios of one process: 33 M parameters, WRN-40-4, and rules of Table 6."""
     start = time.perf_counter()

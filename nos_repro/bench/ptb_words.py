@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
+from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio, interleave
 from nos_repro.launch.local import start_worker, worker_context
 from nos_repro.tasks.ptb_lstm import PtbLstm, PtbLstmSettings, Segment
 from nos_repro.tasks.recurrence import LstmState, Weights, lstm
@@ -46,7 +46,7 @@ class Bare(nn.Module):
         return loss / words.shape[1]
 
 
-@register_benchmark("ptb-words")
+@BENCHMARKS.register("ptb-words")
 def ptb_words() -> list[Measurement]:
     """Measured where it runs: in a worker process, one thread, which keeps freed memory."""
     with ProcessPoolExecutor(

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
+from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio, interleave
+from nos_repro.experiments.code import trial_code
 from nos_repro.experiments.load import load_study
-from nos_repro.experiments.provenance import trial_code
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import outcomes
@@ -37,20 +37,20 @@ import sys, time
 import nos_repro.report.collection, nos_repro.report.study.verdict_table
 import nos_repro.report.pages.write
 from nos_repro.cli import main
-from nos_repro.tasks import find_task
-find_task("convnet")
+from nos_repro.tasks import TASKS
+TASKS.find("convnet")
 loaded = time.process_time()
 main(sys.argv[1:])
 print(loaded, time.process_time() - loaded, file=sys.stderr)
 """
 
 
-@register_benchmark("report")
+@BENCHMARKS.register("report")
 def report() -> Iterator[Measurement]:
     """Seconds of a processor that the commands take, and that loading the libraries takes."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "many.yaml"
-        config.write_text(json.dumps(many()))
+        config.write_text(json.dumps(many()), encoding="utf-8")
         study = load_study(config)
         commands, budgets = {}, {}
         for points, budget in ((SHORT, BUDGET_SECONDS), (LONG, None)):
@@ -83,7 +83,7 @@ class _Command:
 
     def __call__(self) -> None:
         whole = [sys.executable, "-c", CHILD, *self.words]
-        done = subprocess.run(whole, check=True, capture_output=True, text=True)
+        done = subprocess.run(whole, check=True, capture_output=True, encoding="utf-8")
         loading, seconds = map(float, done.stderr.splitlines()[-1].split())
         self.loading.append(loading)
         self.seconds.append(seconds)
@@ -138,7 +138,7 @@ def made_up(trial: Trial, points: int) -> Record:
         seconds=draw.uniform(10, 100),
         examples_per_second=draw.uniform(100, 1000),
         memory_gb=0.5,
-        code=trial_code(trial.task, trial.task_settings),
+        code=trial_code(trial.to_json()),
         provenance=PROVENANCE,
     )
 

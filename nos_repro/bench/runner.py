@@ -7,10 +7,7 @@ the per-round ratios with their spread.
 
 from __future__ import annotations
 
-import importlib
 import os
-import pkgutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,9 +17,9 @@ from statistics import median
 
 import torch
 
-from nos_repro.errors import ConfigError, unknown
 from nos_repro.experiments.files import write_json
 from nos_repro.experiments.provenance import provenance
+from nos_repro.registry import Registry, require_call
 
 
 @dataclass(frozen=True)
@@ -81,19 +78,13 @@ class Measurement:
 
 
 Benchmark = Callable[[], Iterable[Measurement]]
-_BENCHMARKS: dict[str, Benchmark] = {}
-
-
-def register_benchmark(name: str) -> Callable[[Benchmark], Benchmark]:
-    """Decorator: puts a function that returns rows under `nos-repro bench NAME`."""
-
-    def add(function: Benchmark) -> Benchmark:
-        if name in _BENCHMARKS:
-            raise ValueError(f"two benchmarks are called {name!r}")
-        _BENCHMARKS[name] = function
-        return function
-
-    return add
+BENCHMARKS: Registry[Benchmark] = Registry(
+    "benchmark",
+    "nos_repro.bench",
+    check=lambda name, benchmark: require_call(f"benchmark {name}", benchmark, "()"),
+    key="bench",
+)
+"""Its decorator puts a function that returns rows under `nos-repro bench NAME`."""
 
 
 def interleave(
@@ -118,28 +109,17 @@ def interleave(
     return seconds
 
 
-def list_benchmarks() -> list[str]:
-    """The names of all benchmarks: every module of this package is imported."""
-    package = sys.modules[__package__]
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{__package__}.{module.name}")
-    return sorted(_BENCHMARKS)
-
-
 def run_benchmarks(names: Sequence[str], results_dir: Path) -> int:
     """Runs the named benchmarks (all, if none is named), prints and stores each as it ends.
 
     Returns 0, or 1 where a budget was missed. Raises ConfigError for an unknown name.
     """
-    known = list_benchmarks()
-    for name in names:
-        if name not in known:
-            raise ConfigError(unknown("benchmark", name, known))
+    chosen = {name: BENCHMARKS.find(name) for name in names or BENCHMARKS.names()}
     missed = 0
-    for name in names or known:
+    for name, benchmark in chosen.items():
         print(f"{name}: running ...", flush=True)
         start = time.perf_counter()
-        rows = list(_BENCHMARKS[name]())
+        rows = list(benchmark())
         if not rows:  # it cannot be run here, and has said why: what was measured elsewhere stands
             continue
         print(table(name, rows), flush=True)

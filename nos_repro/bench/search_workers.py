@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from nos_repro.bench.runner import Measurement, Ratio, register_benchmark
+from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.files import write_json
 from nos_repro.experiments.settings_file import find_config
@@ -36,7 +36,7 @@ SETTLED = 5_000
 """Samples after which memory is first read: what grows from there on grows for ever."""
 
 
-@register_benchmark("search-workers")
+@BENCHMARKS.register("search-workers")
 def search_workers() -> Iterator[Measurement]:
     """The share of the workers' time in which they work; memory; the loop's time a rule."""
     threads = torch.get_num_threads()
@@ -146,7 +146,7 @@ class _Memory:
 
 
 def _resident_mb() -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="latin-1").splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     raise RuntimeError("no VmRSS in /proc/self/status")

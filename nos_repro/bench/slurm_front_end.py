@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from nos_repro.bench.runner import Measurement, Ratio, register_benchmark
+from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.load import task_section
 from nos_repro.experiments.schema import Row, Selection, Study
@@ -29,7 +29,7 @@ from nos_repro.launch.trial_job import TrialJob
 TRIALS, WATCH_SECONDS = 500, 60.0
 
 
-@register_benchmark("slurm-front-end")
+@BENCHMARKS.register("slurm-front-end")
 def slurm_front_end() -> Iterator[Measurement]:
     """Seconds to queue 500 trials, and the share of a core that waiting for them takes."""
     if not _answers():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from nos_repro.bench.runner import Measurement, Ratio, interleave, register_benchmark
+from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio, interleave
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.heartbeat import Heartbeat
@@ -26,7 +26,7 @@ from nos_repro.tasks.convnet import ConvNetSettings
 EPOCHS, ROUNDS = 3, 10
 
 
-@register_benchmark("trial-overhead")
+@BENCHMARKS.register("trial-overhead")
 def trial_overhead() -> Iterator[Measurement]:
     """Seconds of the trial over seconds of the bare loop, one thread."""
     threads = torch.get_num_threads()

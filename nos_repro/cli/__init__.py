@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +17,9 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit status (1: failed, 2: user mistake, 130: interrupted)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not where a notebook or a test took its place
+            stream.reconfigure(errors="replace")  # in an old locale, `?` for a sign like ±
     parser = make_parser()
     options, words = parser.parse_known_args(arguments)
     if not hasattr(options, "verb"):

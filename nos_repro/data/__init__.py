@@ -1,16 +1,12 @@
 """The data sets: where they are looked for, how they are decoded once, and how batches are cut.
 
-One file a data set; `find_dataset` finds every module of this package by itself.
+One file per data set, which registers itself; one of your own is `data: my_package.my_data`.
 """
 
-from nos_repro.data.images import Dataset, ImageSet, find_dataset, list_datasets, register_dataset
+from nos_repro.data.corpora import CORPORA
+from nos_repro.data.images import IMAGES
+from nos_repro.data.parallel import PARALLEL_TEXTS
 from nos_repro.data.paths import data_folder
+from nos_repro.data.trees import PHOTOGRAPHS
 
-__all__ = [
-    "Dataset",
-    "ImageSet",
-    "data_folder",
-    "find_dataset",
-    "list_datasets",
-    "register_dataset",
-]
+__all__ = ["CORPORA", "IMAGES", "PARALLEL_TEXTS", "PHOTOGRAPHS", "data_folder"]

@@ -23,7 +23,7 @@ from torchvision.datasets.utils import check_integrity, download_url, extract_ar
 
 from nos_repro.data import folder
 from nos_repro.data.decoded import decoded, source_key
-from nos_repro.data.images import ImageSet, Labelled, register_dataset
+from nos_repro.data.images import IMAGES, ImageSet, Labelled
 from nos_repro.errors import DataError
 
 CLASSES = (
@@ -39,7 +39,7 @@ SILENCE_SECONDS = 30
 """How long a download may say nothing before it is given up."""
 
 
-@register_dataset("cifar10", classes=10, validation_images=5000)
+@IMAGES.register("cifar10", classes=10, validation_images=5000)
 def read_cifar10(data_dir: Path) -> ImageSet:
     """CIFAR-10, decoded once and memory-mapped. Raises DataError.
 

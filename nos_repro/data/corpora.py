@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
-import pkgutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,8 +19,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from nos_repro.data.plugins import import_plugin
-from nos_repro.errors import ConfigError, DataError, unknown
+from nos_repro.errors import DataError
+from nos_repro.registry import Registry, require_call
 
 UNKNOWN, END = "<unk>", "<eos>"
 SPECIALS = (UNKNOWN, END)
@@ -70,7 +68,6 @@ class Source:
     vocabulary: int
     texts: Callable[[Path], Texts]
     """Reads the text from the folder of all data sets. Raises DataError."""
-    module: str
 
     def read(self, data_dir: Path, vocabulary: int | None = None) -> Corpus:
         """The corpus with its own number of words, or another one; read once a process.
@@ -80,44 +77,22 @@ class Source:
         return _read(self, data_dir, vocabulary or self.vocabulary)
 
 
-_SOURCES: dict[str, Source] = {}
-Reader = Callable[[Path], Texts]
+def _source(name: str, texts: Callable[[Path], Texts], *, vocabulary: int) -> Source:
+    return Source(name, vocabulary, texts)
 
 
-def register_corpus(name: str, *, vocabulary: int) -> Callable[[Reader], Reader]:
-    """Decorator: makes `data: NAME` mean the text that the function reads."""
-
-    def add(read: Reader) -> Reader:
-        _SOURCES[name] = Source(name, vocabulary, read, read.__module__)
-        return read
-
-    return add
+def _check(name: str, source: Source) -> None:
+    require_call(f"corpus {name}", source.texts, "(data_dir) -> Texts", Path())
 
 
-def list_corpora() -> list[str]:
-    """The names of all registered corpora: every module of this package is imported."""
-    package = importlib.import_module("nos_repro.data")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"nos_repro.data.{module.name}")
-    return sorted(_SOURCES)
+CORPORA: Registry[Source] = Registry(
+    "corpus", "nos_repro.data", build=_source, check=_check, key="task.data"
+)
+"""Its decorator makes `data: NAME` mean the text that a function reads:
 
-
-def find_corpus(name: str) -> Source:
-    """The corpus of that name; `my_package.my_data` is the one that this module registers.
-
-    Raises ConfigError for a name that nobody registered.
-    """
-    if "." in name:
-        import_plugin("task.data", name)
-        own = [source for source in _SOURCES.values() if source.module == name]
-        if len(own) != 1:
-            raise ConfigError(f"task.data: {name} must register one corpus, not {len(own)}")
-        return own[0]
-    if name not in _SOURCES:
-        names = list_corpora()
-        if name not in names:
-            raise ConfigError(unknown("corpus", name, names))
-    return _SOURCES[name]
+    @CORPORA.register("letters", vocabulary=30)
+    def read(data_dir): ...
+"""
 
 
 @functools.lru_cache(maxsize=4)

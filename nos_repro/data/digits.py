@@ -11,17 +11,17 @@ from pathlib import Path
 import torch
 
 from nos_repro.data.images import (
+    IMAGES,
     ImageSet,
     Labelled,
     balanced_order,
     channel_statistics,
-    register_dataset,
 )
 
 TEST_IMAGES = 297
 
 
-@register_dataset("digits", classes=10, validation_images=300)
+@IMAGES.register("digits", classes=10, validation_images=300)
 def read_digits(data_dir: Path) -> ImageSet:
     """The digits: 297 test images, 1,500 for training and validation, both stratified.
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +13,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from nos_repro.data.plugins import import_plugin
-from nos_repro.errors import ConfigError, unknown
+from nos_repro.registry import Registry, require_call
 
 SPLIT_SEED = 2017
 """Seed of every fixed split. It is no setting: all trials of all studies hold out the same."""
@@ -40,7 +37,7 @@ class ImageSet(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is known of a data set before it is read: square RGB images of so many classes."""
+    """What is known of a data set before it is read: its square RGB images and their classes."""
 
     name: str
     classes: int
@@ -49,52 +46,32 @@ class Dataset:
     """Held out of the training images unless a study says otherwise."""
     read: Callable[[Path], ImageSet]
     """Reads the set from the folder of all data sets. Raises DataError."""
-    module: str
 
 
-_DATASETS: dict[str, Dataset] = {}
-Reader = Callable[[Path], ImageSet]
+def _dataset(
+    name: str,
+    read: Callable[[Path], ImageSet],
+    *,
+    classes: int,
+    size: int = 32,
+    validation_images: int,
+) -> Dataset:
+    return Dataset(name, classes, size, validation_images, functools.cache(read))
 
 
-def register_dataset(
-    name: str, *, classes: int, size: int = 32, validation_images: int
-) -> Callable[[Reader], Reader]:
-    """Decorator: makes `data: NAME` mean the image set that the function reads.
-
-    The function is called once a process for each data folder; what it returns is kept.
-    """
-
-    def add(read: Reader) -> Reader:
-        once = functools.cache(read)
-        _DATASETS[name] = Dataset(name, classes, size, validation_images, once, read.__module__)
-        return read
-
-    return add
+def _check(name: str, dataset: Dataset) -> None:
+    require_call(f"image set {name}", dataset.read, "(data_dir) -> ImageSet", Path())
 
 
-def list_datasets() -> list[str]:
-    """The names of all registered data sets: every module of this package is imported."""
-    package = importlib.import_module("nos_repro.data")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"nos_repro.data.{module.name}")
-    return sorted(_DATASETS)
+IMAGES: Registry[Dataset] = Registry(
+    "image set", "nos_repro.data", build=_dataset, check=_check, key="task.data"
+)
+"""Its decorator makes `data: NAME` mean the image set that a function reads:
 
+    @IMAGES.register("stripes", classes=2, size=8, validation_images=4)
+    def read(data_dir): ...
 
-def find_dataset(name: str) -> Dataset:
-    """The data set of that name; `my_package.my_data` is the one that this module registers.
-
-    Raises ConfigError for a name that nobody registered.
-    """
-    if "." in name:
-        import_plugin("task.data", name)
-        own = [dataset for dataset in _DATASETS.values() if dataset.module == name]
-        if len(own) != 1:
-            raise ConfigError(f"task.data: {name} must register one data set, not {len(own)}")
-        return own[0]
-    names = list_datasets()
-    if name not in names:
-        raise ConfigError(unknown("data set", name, names))
-    return _DATASETS[name]
+The function is called once a process for each data folder; what it returns is kept."""
 
 
 def balanced_order(labels: Int64[Tensor, " images"]) -> Int64[Tensor, " images"]:

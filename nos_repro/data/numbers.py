@@ -6,9 +6,12 @@ trains on it; it lets the translation study run on a fresh machine.
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
 import random
+from pathlib import Path
 
-from nos_repro.data.parallel import Pairs, Text
+from nos_repro.data.parallel import PARALLEL_TEXTS, Pairs, ParallelCorpus, Text
 from nos_repro.errors import ConfigError
 
 SEED = 2017
@@ -19,6 +22,18 @@ that BLEU has four words in a row to count."""
 # fmt: off
 SIZES = {"test": 500, "val": 500, "train": 20_000}
 # fmt: on
+
+
+@PARALLEL_TEXTS.register("numbers")
+def numbers(languages: tuple[str, str], data_dir: Path) -> ParallelCorpus:
+    """The names of numbers in two languages that num2words knows."""
+
+    def read(part: str, most: int | None) -> Pairs:
+        return number_names(part, languages, most)
+
+    version = importlib.metadata.version("num2words")
+    facts = f"{version} {SEED} {DIGITS} {SIZES} {languages}"
+    return ParallelCorpus("number names", read, lambda: hashlib.sha256(facts.encode()).hexdigest())
 
 
 def number_names(part: str, languages: tuple[str, str], most: int | None = None) -> Pairs:

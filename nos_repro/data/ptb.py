@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import chain
 from pathlib import Path
 
-from nos_repro.data.corpora import SPECIALS, Lines, Texts, register_corpus
+from nos_repro.data.corpora import CORPORA, SPECIALS, Lines, Texts
 from nos_repro.data.text import find_text, read_lines
 from nos_repro.errors import DataError
 
@@ -26,7 +26,7 @@ PARTS = {
 # fmt: on
 
 
-@register_corpus("ptb", vocabulary=WORDS)
+@CORPORA.register("ptb", vocabulary=WORDS)
 def read_ptb(data_dir: Path) -> Texts:
     """The three parts. Raises DataError where one is missing, in part there, or another text."""
     train, val, test = (_part(path, PARTS[name]) for name, path in _find(data_dir).items())

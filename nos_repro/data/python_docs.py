@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nos_repro.data.corpora import Lines, Texts, register_corpus
+from nos_repro.data.corpora import CORPORA, Lines, Texts
 
 SOURCE = "pydoc_data.topics (of this Python)"
 
 
-@register_corpus("pydoc", vocabulary=2000)
+@CORPORA.register("pydoc", vocabulary=2000)
 def read_pydoc(data_dir: Path) -> Texts:
     """A paragraph a line, the topics in order; of ten paragraphs one is for validation, one a test.
 

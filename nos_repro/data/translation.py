@@ -1,23 +1,9 @@
-"""Parallel text: where it is looked for, and its training side as word pieces, encoded once.
-
-`data: NAME` is one of
-
-- `numbers`: number names, embedded;
-- a folder NAME of the data folder with the parts of `multi30k`, `wmt14`, or plainly `train.en`,
-  `train.de`, `val.en` and so on (the suffixes are the languages), each file plain or `.gz`;
-- two files `NAME.en` and `NAME.de`: every twentieth pair or so is held out for validation, and as
-  many for the test, at most 1,000 each.
-
-An absolute path does as well as a name.
-"""
+"""The sides of a parallel text as word pieces; the training side is encoded once."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import importlib.metadata
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -29,45 +15,18 @@ import torch
 from jaxtyping import Bool, Int32, Int64
 from torch import Tensor
 
-from nos_repro.data import numbers
 from nos_repro.data.decoded import decoded
-from nos_repro.data.parallel import Pairs, read_pairs
+from nos_repro.data.parallel import Pairs, ParallelCorpus
 from nos_repro.data.wordpieces import END, WordPieces, learn_pieces, thinned
-from nos_repro.errors import DataError, unknown
+from nos_repro.errors import DataError
 
 log = logging.getLogger(__name__)
 
 FORMAT = "1"
 """Part of every key: changed when encoding changes."""
 
-HELD_OUT_OF, MOST_HELD_OUT = 20, 1000
-SPLIT_SEED = 2017
-
 LINES = 100_000
 """Encoded at a time."""
-
-PARTS = ("train", "val", "test")
-# fmt: off
-NAMES: dict[str, dict[str, tuple[str, ...]]] = {
-    # set: the names under which people have its parts, in the order in which they are tried
-    "multi30k": {"test": ("test_2016_flickr", "test_2016", "test2016", "test")},
-    "wmt14":    {"test": ("newstest2014", "test"), "val": ("newstest2013", "val", "valid", "dev")},
-}
-OTHERS = {"train": ("train",), "val": ("val", "valid", "dev"), "test": ("test",)}
-# fmt: on
-
-
-@dataclass(frozen=True)
-class ParallelCorpus:
-    """A parallel text that was found.
-
-    `read` gives the pairs of a part, of `train` at most so many; `digest` is one of the content
-    of its training side.
-    """
-
-    where: str
-    read: Callable[[str, int | None], Pairs]
-    digest: Callable[[], str]
 
 
 class Sentences(NamedTuple):
@@ -97,93 +56,6 @@ class Limits:
 
     longest: int
     leave_out: bool
-
-
-def find_corpus(name: str, languages: tuple[str, str], data_dir: Path) -> ParallelCorpus:
-    """The parallel text called `name`. Raises DataError saying what to put where."""
-    if name == "numbers":
-        return _number_names(languages)
-    folder = data_dir / name
-    if folder.is_dir():
-        return _folder(folder, languages)
-    both = [_file(folder.parent, (folder.name,), language) for language in languages]
-    if all(both):
-        return _two_files(both[0], both[1])  # type: ignore[arg-type]
-    first, second = (f"{folder}.{language}" for language in languages)
-    raise DataError(
-        f"{unknown('parallel text', name, ('numbers', *NAMES))}\n"
-        f"  neither a folder {folder}/ with train.{languages[0]}, train.{languages[1]} and so on,\n"
-        f"  nor two files {first} and {second} (or .gz);\n"
-        "  put one of them there, or name another folder by --data DIR or NOS_REPRO_DATA"
-    )
-
-
-def _number_names(languages: tuple[str, str]) -> ParallelCorpus:
-    def read(part: str, most: int | None) -> Pairs:
-        return numbers.number_names(part, languages, most)
-
-    version = importlib.metadata.version("num2words")
-    facts = f"{version} {numbers.SEED} {numbers.DIGITS} {numbers.SIZES} {languages}"
-    return ParallelCorpus("number names", read, lambda: hashlib.sha256(facts.encode()).hexdigest())
-
-
-def _folder(folder: Path, languages: tuple[str, str]) -> ParallelCorpus:
-    """Raises DataError unless every part has both its sides."""
-    own = NAMES.get(folder.name, {})
-    files: dict[str, tuple[Path, Path]] = {}
-    for part in PARTS:
-        stems = own.get(part, OTHERS[part])
-        sides = [_file(folder, stems, language) for language in languages]
-        for language, side in zip(languages, sides, strict=True):
-            if side is None:
-                tried = " or ".join(f"{stem}.{language}" for stem in stems)
-                raise DataError(f"{folder} has no {tried}, plain or .gz, for the part '{part}'")
-        files[part] = (sides[0], sides[1])  # type: ignore[assignment]
-
-    def read(part: str, most: int | None) -> Pairs:
-        pairs = read_pairs(*files[part])
-        return pairs if most is None else pairs.keep(range(min(most, len(pairs.source.lines))))
-
-    return ParallelCorpus(str(folder), read, lambda: _digest(files["train"]))
-
-
-def _two_files(source: Path, target: Path) -> ParallelCorpus:
-    @functools.cache
-    def split() -> dict[str, Pairs]:
-        pairs = read_pairs(source, target)
-        count = len(pairs.source.lines)
-        held_out = min(count // HELD_OUT_OF, MOST_HELD_OUT)
-        if not held_out:
-            raise DataError(
-                f"{source} has {count} lines: give at least {HELD_OUT_OF}, of which one is held out"
-                " for validation and one for the test"
-            )
-        order = np.random.default_rng(SPLIT_SEED).permutation(count).tolist()
-        cuts = {"val": order[:held_out], "test": order[held_out : 2 * held_out]}
-        cuts["train"] = sorted(order[2 * held_out :])
-        return {part: pairs.keep(chosen) for part, chosen in cuts.items()}
-
-    def read(part: str, most: int | None) -> Pairs:
-        pairs = split()[part]
-        return pairs if most is None else pairs.keep(range(min(most, len(pairs.source.lines))))
-
-    return ParallelCorpus(f"{source} and {target}", read, lambda: _digest((source, target)))
-
-
-def _file(folder: Path, stems: tuple[str, ...], language: str) -> Path | None:
-    for stem in stems:
-        for name in (f"{stem}.{language}", f"{stem}.{language}.gz"):
-            if (folder / name).is_file():
-                return folder / name
-    return None
-
-
-def _digest(files: tuple[Path, Path]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def encoded_training(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from nos_repro.errors import DataError, unknown
+from nos_repro.registry import Registry, is_path, require_call
 
 SUFFIXES = {
     *(".jpg", ".jpeg", ".png", ".ppm", ".bmp"),
@@ -83,13 +84,30 @@ class ImageTrees:
         return int.from_bytes(digest[:6], "big")
 
 
+def _check(name: str, read: Callable[[Path], ImageTrees]) -> None:
+    require_call(f"photographs {name}", read, "(data_dir) -> ImageTrees", Path())
+
+
+PHOTOGRAPHS: Registry[Callable[[Path], ImageTrees]] = Registry(
+    "set of photographs", "nos_repro.data", check=_check, key="task.data"
+)
+"""Sets that are not laid out as class folders, each listed by a function of its own; a set in class
+folders is found by its folder's name and needs none.
+
+    @PHOTOGRAPHS.register("flowers")
+    def flowers(data_dir): ...
+"""
+
+
 def find_images(name: str, data_dir: Path) -> ImageTrees:
-    """The set of that name in the data folder, or at that absolute path.
+    """The set of that name in the data folder, at that absolute path, or of that module.
 
     Raises DataError where it is missing, or a class folder is empty or holds what is no image, or
     the parts have different classes.
     """
     root = Path(data_dir) / Path(name).expanduser()
+    if is_path(name) and not root.exists():
+        return PHOTOGRAPHS.find(name)(Path(data_dir))
     folders = {"train": root / "train", "val": _evaluation(root)}
     parts = {part: _scan(folder) for part, folder in folders.items() if folder.is_dir()}
     if not parts:

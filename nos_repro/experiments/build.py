@@ -26,7 +26,7 @@ from nos_repro.experiments.replicas import (
 from nos_repro.experiments.training import Run, Stopped
 from nos_repro.experiments.trial import Trial, make_settings
 from nos_repro.optim.factory import make_optimizer, make_schedule
-from nos_repro.tasks import find_task
+from nos_repro.tasks import TASKS
 from nos_repro.tasks.base import Task, TaskData, require_even
 
 
@@ -57,7 +57,7 @@ class Conditions:
 
 def build_task(trial: Trial, conditions: Conditions) -> tuple[Task, TaskData]:
     """A trial's task and data, plain Lightning modules. Raises the errors of either."""
-    cls = find_task(trial.task)
+    cls = TASKS.find(trial.task)
     settings = make_settings(trial.task, trial.task_settings)
     data = cls.make_data(settings, data_dir=conditions.data_dir, seed=trial.seed)
     data.prepare()

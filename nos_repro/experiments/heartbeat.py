@@ -52,7 +52,7 @@ def read_lease(folder: Path) -> Lease | None:
     On NFS a file that is replaced while it is read gives an error (ESTALE) now and then.
     """
     try:
-        values: dict[str, Any] = json.loads((folder / "claim.json").read_text())
+        values: dict[str, Any] = json.loads((folder / "claim.json").read_text(encoding="utf-8"))
         return Lease(**values)
     except (OSError, ValueError, TypeError):
         return None

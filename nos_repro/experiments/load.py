@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from nos_repro.experiments.settings_file import (
     structured,
 )
 from nos_repro.optim.factory import check_optimizer, check_schedule
-from nos_repro.tasks import find_task
+from nos_repro.tasks import TASKS
 
 # fmt: off
 OURS = {
@@ -41,7 +41,7 @@ OURS = {
 
 def task_keys(name: str) -> set[str]:
     """What a section of a task of that name may say."""
-    return {"name", *(entry.name for entry in dataclasses.fields(find_task(name).Settings))}
+    return {"name", *(entry.name for entry in dataclasses.fields(TASKS.find(name).Settings))}
 
 
 def launcher_keys(name: str) -> set[str] | None:
@@ -54,12 +54,18 @@ SECTIONS = (NamedSection("task", task_keys), LAUNCHER)
 
 
 def load_study(
-    path: Path, *, scale: str = "paper", overrides: Sequence[str] = (), rows: Iterable[str] = ()
+    path: Path,
+    *,
+    scale: str = "paper",
+    overrides: Sequence[str] = (),
+    rows: Iterable[str] = (),
+    check: Callable[[Study], object] = lambda study: None,
 ) -> Study:
     """Reads, merges and checks a study.
 
     ``overrides`` are words of `experiments.overrides`, applied last; ``rows`` are names or patterns
-    of rows to keep. Raises ConfigError (RuleError for a rule's text) naming file, key and choice.
+    of rows to keep. ``check`` raises for what only a later room knows to be wrong, an unknown
+    figure say. Raises ConfigError (RuleError for a rule's text) naming file, key and choice.
     """
     try:
         files = read_layers(path)
@@ -71,15 +77,27 @@ def load_study(
             study, task=task_section(study.task), paper_protocol=_paper_protocol(path, paper)
         )
         check_columns(study.task["name"], study.columns)
-        for name in study.figure.rows if study.figure is not None else ():
-            if name not in study.rows:
-                raise ConfigError(unknown("figure.rows", name, study.rows))
+        _check_figure(study)
         study = dataclasses.replace(study, rows={n: study.rows[n] for n in _chosen(study, rows)})
         _check_optimizers(study)
+        check(study)
     except NosError as error:
         said = in_base(path, error, lambda base: load_study(base, scale=scale))
         raise type(error)(f"{path} (scale {scale}): {said}") from None
     return study
+
+
+def _check_figure(study: Study) -> None:
+    """The shape of the section alone: which kinds there are, `report.figures` knows."""
+    section = study.figure or {}
+    if not isinstance(section.get("kind", ""), str):
+        raise ConfigError(f"figure.kind: expected a name, got {section['kind']!r}")
+    rows = section.get("rows", [])
+    if not isinstance(rows, list):
+        raise ConfigError(f"figure.rows: expected a list of rows, got {rows!r}")
+    for name in rows:
+        if name not in study.rows:
+            raise ConfigError(unknown("figure.rows", str(name), study.rows))
 
 
 def _build(merged: DictConfig, scale: str) -> Study:
@@ -102,7 +120,7 @@ def task_section(section: dict[str, Any]) -> dict[str, Any]:
     name = values.pop("name", None)
     if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError("task.name: say which task is trained, e.g. name: wide_resnet")
-    settings = structured(find_task(name).Settings, values, "task")
+    settings = structured(TASKS.find(name).Settings, values, "task")
     filled: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
     return {"name": name, **filled}
 

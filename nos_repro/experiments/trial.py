@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nos_repro.errors import ConfigError
-from nos_repro.tasks import find_task
+from nos_repro.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Trial:
         return self.to_json()
 
     def _task_defaults(self) -> dict[str, Any]:
-        settings: Any = find_task(self.task).Settings
+        settings: Any = TASKS.find(self.task).Settings
         return _defaults(settings)
 
     def label(self) -> str:
@@ -98,7 +98,7 @@ class Trial:
 def make_settings(task: str, values: dict[str, Any]) -> Any:
     """The task's own settings from what a study or a record says: JSON knows no tuples."""
     exact = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return find_task(task).Settings(**exact)
+    return TASKS.find(task).Settings(**exact)
 
 
 @functools.cache

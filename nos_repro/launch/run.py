@@ -28,7 +28,7 @@ from nos_repro.launch.settings import LauncherSettings
 from nos_repro.launch.slurm.launcher import Slurm
 from nos_repro.launch.trial_job import TrialJob
 from nos_repro.launch.work import keep_freed_memory
-from nos_repro.tasks import find_task
+from nos_repro.tasks import TASKS
 
 
 def conditions_of(
@@ -173,4 +173,4 @@ def prepare_data(study: Study, conditions: Conditions) -> None:
     values = dict(study.task)
     name = values.pop("name")
     settings = make_settings(name, values)
-    find_task(name).make_data(settings, data_dir=conditions.data_dir, seed=0).prepare()
+    TASKS.find(name).make_data(settings, data_dir=conditions.data_dir, seed=0).prepare()

@@ -17,8 +17,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nos_repro.errors import ConfigError
-from nos_repro.registry import Registry
+from nos_repro.registry import Registry, require_call
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -38,7 +37,7 @@ ScheduleBuilder: TypeAlias = Callable[..., Factor]
 def keywords(function: Callable[..., Any]) -> set[str]:
     """The names of a maker's parameters, less the parameters that it optimizes."""
     parameters = inspect.signature(function).parameters.values()
-    named = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+    named = {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     return named - {"params", "named_parameters", "self"}
 
 
@@ -54,21 +53,11 @@ def _is_optimizer(thing: object) -> bool:
 
 
 def _check_optimizer(name: str, make: OptimizerBuilder) -> None:
-    _check_call(f"optimizer {name}", make, "(params, *, lr, ...)", None, lr=0.1)
+    require_call(f"optimizer {name}", make, "(params, *, lr, ...)", None, lr=0.1)
 
 
 def _check_schedule(name: str, make: ScheduleBuilder) -> None:
-    _check_call(f"schedule {name}", make, "(*, total_steps, seed, ...)")
-
-
-def _check_call(what: str, make: Any, expected: str, *given: object, **named: object) -> None:
-    """Raises ConfigError unless ``make`` takes this, whatever else it takes."""
-    if not callable(make):
-        raise ConfigError(f"{what}: expected a function {expected}, got {make!r}")
-    try:
-        inspect.signature(make).bind_partial(*given, **named)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{what}: expected a function {expected}, {error}") from None
+    require_call(f"schedule {name}", make, "(*, total_steps, seed, ...)")
 
 
 OPTIMIZERS: Registry[OptimizerBuilder] = Registry(

@@ -22,6 +22,8 @@ from nos_repro.rules.rows import UnaryRow
 from nos_repro.rules.signs import is_nonnegative
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
 
+NO_NUMBERS = "for grouping and display (experiments.digest)"
+
 # (base, n, k) is the factor base**n / (base + delta)**k.
 Factor: TypeAlias = tuple[Expr, int, int]
 Term: TypeAlias = tuple[Factor, ...]

@@ -26,7 +26,7 @@ from nos_repro.search.loop import SearchFollower, SearchLoop, check_settings
 from nos_repro.search.progress import make_display
 from nos_repro.search.settings import Search
 from nos_repro.search.side_runs import SideRun, evaluate_named
-from nos_repro.tasks import find_task
+from nos_repro.tasks import TASKS
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def prepare(child: Child, conditions: Conditions) -> None:
     for sweep in (True, False):
         trial = child.trial("sgd", 0.1, 0, sweep=sweep)
         settings = make_settings(trial.task, trial.task_settings)
-        find_task(trial.task).make_data(settings, data_dir=conditions.data_dir, seed=0).prepare()
+        TASKS.find(trial.task).make_data(settings, data_dir=conditions.data_dir, seed=0).prepare()
 
 
 def child_seconds(child: Child, conditions: Conditions) -> float:

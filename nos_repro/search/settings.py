@@ -16,7 +16,7 @@ from nos_repro.experiments.overrides import command_line
 from nos_repro.experiments.settings_file import check_shape, in_base, read_layers, structured
 from nos_repro.optim.factory import check_optimizer
 from nos_repro.rules.space import SPACES, Space
-from nos_repro.search.algorithms import find_algorithm
+from nos_repro.search.algorithms import ALGORITHMS
 from nos_repro.search.child import Child
 from nos_repro.search.controller import Controller
 from nos_repro.search.probe import Refusals
@@ -114,7 +114,7 @@ class Search:
     def algorithm_settings(self) -> Any:
         """The algorithm's own settings, from its section."""
         values = {key: value for key, value in self.algorithm.items() if key != "name"}
-        return find_algorithm(self.algorithm["name"]).Settings(**values)
+        return ALGORITHMS.find(self.algorithm["name"]).Settings(**values)
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide what the search finds, as they come back from JSON."""
@@ -124,7 +124,7 @@ class Search:
 
 
 def _algorithm_keys(name: str) -> set[str]:
-    return {"name", *(entry.name for entry in dataclasses.fields(find_algorithm(name).Settings))}
+    return {"name", *(entry.name for entry in dataclasses.fields(ALGORITHMS.find(name).Settings))}
 
 
 SECTIONS = (
@@ -184,5 +184,5 @@ def _algorithm(section: dict[str, Any]) -> dict[str, Any]:
     name = values.pop("name", None)
     if not isinstance(name, str):
         raise ConfigError("algorithm.name: say how the controller learns, e.g. name: ppo")
-    settings = structured(find_algorithm(name).Settings, values, "algorithm")
+    settings = structured(ALGORITHMS.find(name).Settings, values, "algorithm")
     return {"name": name, **dataclasses.asdict(settings)}

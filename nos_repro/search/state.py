@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from nos_repro.rules.rule import Rule
-from nos_repro.search.algorithms import Algorithm, Batch, find_algorithm
+from nos_repro.search.algorithms import ALGORITHMS, Algorithm, Batch
 from nos_repro.search.controller import Controller
 from nos_repro.search.log import Event, LogError
 from nos_repro.search.settings import Search
@@ -94,7 +94,7 @@ class SearchState:
         self.controller: Controller = search.make_controller()
         settings = search.algorithm_settings()
         self.batch: int = settings.batch
-        self.algorithm: Algorithm = find_algorithm(search.algorithm["name"])(
+        self.algorithm: Algorithm = ALGORITHMS.find(search.algorithm["name"])(
             self.controller, settings
         )
         self.policy = 0

@@ -1,5 +1,8 @@
-"""What is trained. One file a task; `find_task` finds every module of this package by itself."""
+"""What is trained: one file per task, which registers itself.
 
-from nos_repro.tasks.registry import TASKS, find_task, list_tasks, register_task
+One of your own is `task: {name: my_package.my_task}`.
+"""
 
-__all__ = ["TASKS", "find_task", "list_tasks", "register_task"]
+from nos_repro.tasks.registry import TASKS
+
+__all__ = ["TASKS"]

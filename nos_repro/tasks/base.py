@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from nos_repro.errors import ConfigError
+from nos_repro.registry import require_methods
 from nos_repro.tasks.metrics import Metric
 
 OptimizerMaker: TypeAlias = Callable[
@@ -63,7 +64,13 @@ class TaskData(pl.LightningDataModule):
 
     `train_batches` is a pure function of (seed, epoch), and batch k, its augmentation included,
     of (seed, epoch, k): a run that resumes inside an epoch asks for `start=k`.
+
+    Raises ConfigError where a subclass lacks one of the abstract methods.
     """
+
+    def __new__(cls, *given: Any, **named: Any) -> TaskData:
+        require_methods(f"data {cls.__module__}", cls, TaskData)
+        return super().__new__(cls)
 
     @property
     @abstractmethod
@@ -171,8 +178,9 @@ class Task(pl.LightningModule):
 
     @classmethod
     def code(cls, settings: Any) -> tuple[str, ...]:
-        """The modules that decide a trial's numbers, beside those that the engine imports."""
-        return (cls.__module__,)
+        """What else decides a trial's numbers than the task and the engine, `module:definition`
+        for each: whatever the settings name, such as a data set (`Registry.origins`)."""
+        return ()
 
     @abstractmethod
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from nos_repro.data.batches import Crops, Normalise, cut, draw_crops, epoch_order
-from nos_repro.data.images import ImageSet, Labelled, balanced_order, find_dataset
+from nos_repro.data.images import IMAGES, ImageSet, Labelled, balanced_order
 from nos_repro.errors import ConfigError
 from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
 from nos_repro.tasks.metrics import ACCURACY, LOSS, Metric
@@ -43,7 +43,7 @@ class ImageSettings:
     """"32", or "bf16": bfloat16 autocast of the forward pass."""
 
     def __post_init__(self) -> None:
-        find_dataset(self.data)
+        IMAGES.find(self.data)
         require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
         require(
             self.train_images is None or self.train_images >= self.batch_size,
@@ -85,12 +85,12 @@ class ImageData(TaskData):
 
     @cached_property
     def _images(self) -> ImageSet:
-        return find_dataset(self.settings.data).read(self.data_dir)
+        return IMAGES.find(self.settings.data).read(self.data_dir)
 
     @cached_property
     def _split(self) -> tuple[Int64[Tensor, " validation"], Int64[Tensor, " train"]]:
         """The places of the validation and the training images within the set's training part."""
-        dataset, settings = find_dataset(self.settings.data), self.settings
+        dataset, settings = IMAGES.find(self.settings.data), self.settings
         order = balanced_order(self._images.train.labels)
         held_out = settings.validation_images
         if held_out is None:
@@ -159,7 +159,7 @@ class ImageTask(Task):
         self, settings: ImageSettings, make_optimizer: OptimizerMaker | None = None
     ) -> None:
         super().__init__(settings, make_optimizer)
-        self.dataset = find_dataset(settings.data)
+        self.dataset = IMAGES.find(settings.data)
         self.model = self.make_model(self.dataset.classes, self.dataset.size)
         self.memory_format = (
             torch.channels_last if settings.channels_last else torch.contiguous_format
@@ -176,11 +176,11 @@ class ImageTask(Task):
 
     @classmethod
     def chance(cls, settings: ImageSettings) -> float:
-        return 100 / find_dataset(settings.data).classes
+        return 100 / IMAGES.find(settings.data).classes
 
     @classmethod
     def code(cls, settings: ImageSettings) -> tuple[str, ...]:
-        return (cls.__module__, find_dataset(settings.data).module)
+        return IMAGES.origins(settings.data)
 
     @property
     def channels_last(self) -> bool:

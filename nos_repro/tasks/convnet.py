@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nos_repro.tasks.base import require
 from nos_repro.tasks.classification import ImageSettings, ImageTask
-from nos_repro.tasks.registry import register_task
+from nos_repro.tasks.registry import TASKS
 
 FILTERS = 32
 
@@ -65,7 +65,7 @@ class FlatLinear(nn.Linear):
         return F.linear(x.flatten(1), weight, self.bias)
 
 
-@register_task("convnet")
+@TASKS.register("convnet")
 class ConvNet(ImageTask):
     """Two times (convolution, ReLU, batch norm), then a linear layer (sec. 4.2).
 

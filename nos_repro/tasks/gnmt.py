@@ -14,15 +14,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from nos_repro.data.buckets import Buckets, padded
-from nos_repro.data.translation import (
-    Encoded,
-    Limits,
-    ParallelCorpus,
-    encode,
-    encoded_training,
-    find_corpus,
-    flat,
-)
+from nos_repro.data.parallel import PARALLEL_TEXTS, ParallelCorpus, find_parallel_text
+from nos_repro.data.translation import Encoded, Limits, encode, encoded_training, flat
 from nos_repro.data.wordpieces import PAD, WordPieces
 from nos_repro.errors import DataError
 from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
@@ -30,7 +23,7 @@ from nos_repro.tasks.gnmt_beam import BeamOptions, beam_search
 from nos_repro.tasks.gnmt_bleu import References, bleu, signatures
 from nos_repro.tasks.gnmt_model import Dropout, Network
 from nos_repro.tasks.metrics import BLEU, BLEU_TOKENISED, LOSS, PERPLEXITY, Metric, perplexity
-from nos_repro.tasks.registry import register_task
+from nos_repro.tasks.registry import TASKS
 
 PRECISIONS = ("32", "bf16")
 EVALUATION_BATCH, EVALUATION_PIECES = 128, 128
@@ -147,7 +140,7 @@ class TranslationData(TaskData):
 
     @cached_property
     def _corpus(self) -> ParallelCorpus:
-        return find_corpus(self.settings.data, self.settings.languages, self.data_dir)
+        return find_parallel_text(self.settings.data, self.settings.languages, self.data_dir)
 
     @cached_property
     def _training(self) -> tuple[WordPieces, Encoded]:
@@ -233,7 +226,7 @@ def _by_length(pairs: Encoded) -> Iterator[Int64[Tensor, " batch"]]:
         start += max(1, fits)
 
 
-@register_task("gnmt")
+@TASKS.register("gnmt")
 class GNMT(Task):
     """Trained by teacher forcing on the mean cross entropy of a batch's target pieces, END counted.
 
@@ -274,7 +267,7 @@ class GNMT(Task):
 
     @classmethod
     def code(cls, settings: GNMTSettings) -> tuple[str, ...]:
-        return (cls.__module__,)
+        return PARALLEL_TEXTS.origins(settings.data)
 
     @classmethod
     def chance(cls, settings: GNMTSettings) -> float:

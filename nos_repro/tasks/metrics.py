@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nos_repro.errors import ConfigError, unknown
-from nos_repro.tasks.registry import find_task
+from nos_repro.tasks.registry import TASKS
 
 LARGEST_EXPONENT = 700.0
 """Above it e to that power no longer fits into a float."""
@@ -131,7 +131,7 @@ def find_metric(task: str, name: str = "") -> Metric:
 
     Raises ConfigError where the task has none of that name.
     """
-    measures = find_task(task).measures
+    measures = TASKS.find(task).measures
     for metric in measures:
         if name in ("", metric.name):
             return metric

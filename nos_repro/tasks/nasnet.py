@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from nos_repro.data.images import find_dataset, list_datasets
+from nos_repro.data.images import IMAGES
+from nos_repro.data.trees import PHOTOGRAPHS
 from nos_repro.errors import DataError
 from nos_repro.tasks.base import OptimizerMaker, Task, require
 from nos_repro.tasks.metrics import ACCURACY, LOSS, TOP5_ACCURACY, Metric
@@ -34,7 +35,7 @@ from nos_repro.tasks.nasnet_model import (
     inner_side,
     norms,
 )
-from nos_repro.tasks.registry import register_task
+from nos_repro.tasks.registry import TASKS
 
 PRECISIONS = ("32", "bf16")
 
@@ -102,7 +103,7 @@ class NASNetSettings:
         )
 
 
-@register_task("nasnet")
+@TASKS.register("nasnet")
 class NASNetTask(Task):
     """NASNet-A, trained by synchronous replicas and evaluated by the average of its weights.
 
@@ -161,8 +162,7 @@ class NASNetTask(Task):
 
     @classmethod
     def code(cls, settings: NASNetSettings) -> tuple[str, ...]:
-        held = "." in settings.data or settings.data in list_datasets()
-        return (cls.__module__, *([find_dataset(settings.data).module] if held else []))
+        return (*IMAGES.origins(settings.data), *PHOTOGRAPHS.origins(settings.data))
 
     def configure_optimizers(self) -> Any:
         """Weight decay for convolutions and linear layers alone; after every update the average

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nos_repro.data import imagenet
 from nos_repro.data.batches import Crops, cut, draw_crops, epoch_order
-from nos_repro.data.images import Dataset, Labelled, balanced_order, find_dataset, list_datasets
+from nos_repro.data.images import IMAGES, Dataset, Labelled, balanced_order
 from nos_repro.errors import ConfigError
 from nos_repro.tasks.base import TaskData, require
 
@@ -146,8 +146,8 @@ class Images(TaskData):
     def _source(self) -> Photographs | InMemory:
         """Raises DataError, and ConfigError where the settings are of another set."""
         source: Photographs | InMemory
-        if "." in self.set or self.set in list_datasets():
-            dataset = find_dataset(self.set)
+        if self.set in IMAGES:
+            dataset = IMAGES.find(self.set)
             require(self.size == dataset.size, "size", f"{dataset.size} for '{self.set}'",
                     self.size)  # fmt: skip
             source = InMemory(dataset, self.data_dir, self.batch_size, self.seed)

@@ -14,12 +14,12 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nos_repro.data.corpora import UNKNOWN, Corpus, find_corpus
+from nos_repro.data.corpora import CORPORA, UNKNOWN, Corpus
 from nos_repro.errors import DataError
 from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
 from nos_repro.tasks.metrics import LOSS, PERPLEXITY, Metric, perplexity
 from nos_repro.tasks.recurrence import LstmState, Weights, lstm
-from nos_repro.tasks.registry import register_task
+from nos_repro.tasks.registry import TASKS
 from nos_repro.tasks.softmax import cross_entropy
 
 EVALUATION_STEPS = 1024
@@ -50,7 +50,7 @@ class PtbLstmSettings:
     """What is called an epoch, a point of the curve; None: once round the corpus, 415 of PTB."""
 
     def __post_init__(self) -> None:
-        find_corpus(self.data)
+        CORPORA.find(self.data)
         for key in ("hidden", "embedding", "batch_size", "time_steps"):
             require(getattr(self, key) >= 1, key, "at least 1", getattr(self, key))
         for key in ("input_dropout", "state_dropout", "output_dropout", "state_reset"):
@@ -65,7 +65,7 @@ class PtbLstmSettings:
     @property
     def words(self) -> int:
         """The size of the vocabulary."""
-        return self.vocabulary or find_corpus(self.data).vocabulary
+        return self.vocabulary or CORPORA.find(self.data).vocabulary
 
 
 class Segment(NamedTuple):
@@ -105,7 +105,7 @@ class CorpusData(TaskData):
     @cached_property
     def corpus(self) -> Corpus:
         """The numbered corpus. Raises DataError."""
-        return find_corpus(self.settings.data).read(self.data_dir, self.settings.vocabulary)
+        return CORPORA.find(self.settings.data).read(self.data_dir, self.settings.vocabulary)
 
     @cached_property
     def _begin(self) -> Int64[Tensor, " batch"]:
@@ -156,7 +156,7 @@ class CorpusData(TaskData):
         return Segment(words, torch.tensor(fresh), torch.tensor(self.corpus.fingerprint))
 
 
-@register_task("ptb_lstm")
+@TASKS.register("ptb_lstm")
 class PtbLstm(Task):
     """Embedding, dropout, LSTM, dropout, down-projection, softmax tied to the embedding.
 
@@ -213,7 +213,7 @@ class PtbLstm(Task):
 
     @classmethod
     def code(cls, settings: PtbLstmSettings) -> tuple[str, ...]:
-        return (cls.__module__, find_corpus(settings.data).module)
+        return CORPORA.origins(settings.data)
 
     def training_step(self, batch: Segment, batch_idx: int = 0) -> Float[Tensor, ""]:
         settings = self.settings

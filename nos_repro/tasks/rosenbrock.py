@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
 from nos_repro.tasks.metrics import LOSS, Metric
-from nos_repro.tasks.registry import register_task
+from nos_repro.tasks.registry import TASKS
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class RosenbrockData(TaskData):
         yield ()
 
 
-@register_task("rosenbrock")
+@TASKS.register("rosenbrock")
 class Rosenbrock(Task):
     """f(x, y) = (1 - x)^2 + 100 (y - x^2)^2, least at (1, 1), in float64.
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nos_repro.tasks.base import require
 from nos_repro.tasks.classification import ImageSettings, ImageTask
-from nos_repro.tasks.registry import register_task
+from nos_repro.tasks.registry import TASKS
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv
     return layer
 
 
-@register_task("wide_resnet")
+@TASKS.register("wide_resnet")
 class WideResNet(ImageTask):
     """WRN-depth-width: conv3x3(3->16), three stages of (depth-4)/6 blocks, BN-ReLU-pool-linear.
 

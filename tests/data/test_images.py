@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from nos_repro.data import data_folder, find_dataset, list_datasets
+from nos_repro.data import IMAGES, data_folder
 from nos_repro.data.images import balanced_order, channel_statistics
 from nos_repro.errors import ConfigError
 
 PLUGIN = """
 import torch
-from nos_repro.data.images import ImageSet, Labelled, register_dataset
+from nos_repro.data.images import ImageSet, Labelled, IMAGES
 
-@register_dataset("stripes", classes=2, size=8, validation_images=4)
+@IMAGES.register("stripes", classes=2, size=8, validation_images=4)
 def read(data_dir):
     part = Labelled(torch.zeros(20, 8, 8, 3, dtype=torch.uint8), torch.arange(20) % 2)
     return ImageSet(part, part, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -48,7 +48,7 @@ def test_channel_statistics_are_numpys() -> None:
 
 
 def test_digits_are_1797_real_images_without_any_download(tmp_path: Path) -> None:
-    digits = find_dataset("digits").read(tmp_path / "nowhere")
+    digits = IMAGES.find("digits").read(tmp_path / "nowhere")
     assert digits.train.images.shape == (1500, 32, 32, 3)
     assert digits.test.images.shape == (297, 32, 32, 3)
     assert digits.train.images.max() == 255
@@ -58,17 +58,17 @@ def test_digits_are_1797_real_images_without_any_download(tmp_path: Path) -> Non
     assert not (tmp_path / "nowhere").exists()
 
 
-@pytest.mark.parametrize("name", list_datasets())
+@pytest.mark.parametrize("name", IMAGES.names())
 def test_a_data_set_says_what_it_is_before_it_is_read(name: str) -> None:
-    dataset = find_dataset(name)
+    dataset = IMAGES.find(name)
     assert dataset.name == name
     assert dataset.classes >= 2
     assert dataset.validation_images >= 1
 
 
 def test_an_unknown_data_set_gets_the_nearest_name() -> None:
-    with pytest.raises(ConfigError, match=r"unknown data set 'cifar'\n  did you mean 'cifar10'"):
-        find_dataset("cifar")
+    with pytest.raises(ConfigError, match=r"unknown image set 'cifar'\n  did you mean 'cifar10'"):
+        IMAGES.find("cifar")
 
 
 def test_a_third_partys_data_set_registers_itself(
@@ -77,11 +77,11 @@ def test_a_third_partys_data_set_registers_itself(
     (tmp_path / "their_package").mkdir()
     (tmp_path / "their_package" / "their_images.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(tmp_path)
-    dataset = find_dataset("their_package.their_images")
+    dataset = IMAGES.find("their_package.their_images")
     assert (dataset.name, dataset.classes, dataset.size) == ("stripes", 2, 8)
     assert "their_package.their_images" in sys.modules
     with pytest.raises(ConfigError, match=r"task\.data: no Python module 'their_package\.other'"):
-        find_dataset("their_package.other")
+        IMAGES.find("their_package.other")
 
 
 def test_the_data_folder_is_the_argument_then_the_variable_then_the_cache(

@@ -11,8 +11,8 @@ import torch
 from torchtext.data import Field
 from torchtext.datasets import PennTreebank
 
-from nos_repro.data import corpora, ptb
-from nos_repro.data.corpora import Corpus, Lines, Texts, find_corpus, number
+from nos_repro.data import ptb
+from nos_repro.data.corpora import CORPORA, Corpus, Lines, Texts, number
 from nos_repro.data.paths import data_folder
 from nos_repro.data.ptb import read_ptb
 from nos_repro.errors import ConfigError, DataError
@@ -137,30 +137,27 @@ def test_a_fingerprint_tells_words_and_their_order_apart(small: Path) -> None:
 
 
 def test_a_corpus_is_found_by_its_name_or_its_neighbours() -> None:
-    assert find_corpus("ptb").vocabulary == 10_000
+    assert CORPORA.find("ptb").vocabulary == 10_000
     with pytest.raises(ConfigError, match=r"unknown corpus 'pbt'\n  did you mean 'ptb'"):
-        find_corpus("pbt")
+        CORPORA.find("pbt")
     with pytest.raises(ConfigError, match=r"no Python module 'nobody\.knows'"):
-        find_corpus("nobody.knows")
+        CORPORA.find("nobody.knows")
 
 
 def test_a_corpus_of_ones_own_is_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letters.py").write_text(
-        "from nos_repro.data.corpora import Lines, Texts, register_corpus\n"
-        "@register_corpus('letters', vocabulary=4)\n"
+        "from nos_repro.data.corpora import CORPORA, Lines, Texts\n"
+        "@CORPORA.register('letters', vocabulary=4)\n"
         "def read(data_dir):\n"
         "    return Texts(*[Lines([['a', 'b']], 'memory')] * 3)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    try:
-        assert find_corpus("mine.letters").read(tmp_path).train.tolist() == [2, 3, 1]
-    finally:
-        corpora._SOURCES.pop("letters", None)
+    assert CORPORA.find("mine.letters").read(tmp_path).train.tolist() == [2, 3, 1]
 
 
 def test_the_embedded_corpus_needs_no_file_and_keeps_its_parts_apart() -> None:
-    source = find_corpus("pydoc")
+    source = CORPORA.find("pydoc")
     corpus = source.read(Path("/nowhere"))
     assert len(corpus.words) == source.vocabulary
     assert len(corpus.train) > 6 * max(len(corpus.val), len(corpus.test)) > 30_000
@@ -174,7 +171,7 @@ def test_the_embedded_corpus_needs_no_file_and_keeps_its_parts_apart() -> None:
     reason="no Penn Treebank in the user's data folder",
 )
 def test_the_real_penn_treebank_has_its_published_counts() -> None:
-    corpus = find_corpus("ptb").read(USERS)
+    corpus = CORPORA.find("ptb").read(USERS)
     assert [len(part) for part in corpus[1:]] == [929_589, 73_760, 82_430]
     assert len(corpus.words) == int(corpus.train.max()) + 1 == 10_000
     assert (corpus.train == corpus.end).sum() == 42_068

@@ -11,7 +11,8 @@ import torch
 from nos_repro.data import translation
 from nos_repro.data.buckets import Buckets, padded
 from nos_repro.data.numbers import SIZES, number_names
-from nos_repro.data.translation import Encoded, Limits, Sentences, encoded_training, find_corpus
+from nos_repro.data.parallel import find_parallel_text
+from nos_repro.data.translation import Encoded, Limits, Sentences, encoded_training
 from nos_repro.data.wordpieces import BEGIN, END, PAD
 from nos_repro.errors import ConfigError, DataError
 
@@ -48,7 +49,7 @@ def make_folder(root: Path, **changed: list[str] | bytes) -> Path:
 
 
 def training(root: Path, vocabulary: int = 80, most: int | None = None, limits: Limits = LIMITS):
-    corpus = find_corpus("text", BOTH, root)
+    corpus = find_parallel_text("text", BOTH, root)
     return encoded_training(corpus, root, vocabulary=vocabulary, most=most, limits=limits)
 
 
@@ -56,7 +57,7 @@ def test_a_folder_of_plain_or_gzipped_parts_is_read(tmp_path: Path) -> None:
     folder = make_folder(tmp_path)
     write(folder / "train.en.gz", lines("en", 60))
     (folder / "train.en").unlink()
-    pairs = find_corpus("text", BOTH, tmp_path).read("train", 7)
+    pairs = find_parallel_text("text", BOTH, tmp_path).read("train", 7)
     assert pairs.source.lines == lines("en", 60)[:7]
     assert pairs.target.lines == lines("de", 60)[:7]
 
@@ -65,13 +66,13 @@ def test_multi30k_is_read_under_its_own_names(tmp_path: Path) -> None:
     folder = make_folder(tmp_path).rename(tmp_path / "multi30k")
     for language in BOTH:
         (folder / f"test.{language}").rename(folder / f"test_2016_flickr.{language}")
-    assert len(find_corpus("multi30k", BOTH, tmp_path).read("test", None).source.lines) == 5
+    assert len(find_parallel_text("multi30k", BOTH, tmp_path).read("test", None).source.lines) == 5
 
 
 def test_of_two_files_a_part_is_held_out_for_good(tmp_path: Path) -> None:
     for language in BOTH:
         write(tmp_path / f"mine.{language}", [f"{language} {i}" for i in range(100)])
-    corpus = find_corpus("mine", BOTH, tmp_path)
+    corpus = find_parallel_text("mine", BOTH, tmp_path)
     parts = [corpus.read(part, None) for part in ("train", "val", "test")]
     assert [len(pairs.source.lines) for pairs in parts] == [90, 5, 5]
     seen = [line for pairs in parts for line in pairs.source.lines]
@@ -113,7 +114,7 @@ BAD = {
 
 def read_all(root: Path) -> None:
     pieces, _ = training(root)
-    pairs = find_corpus("text", BOTH, root).read("test", None)
+    pairs = find_parallel_text("text", BOTH, root).read("test", None)
     translation.encode(pairs, pieces, LIMITS, part="test")
 
 
@@ -147,10 +148,10 @@ def test_a_truncated_archive_is_named(tmp_path: Path) -> None:
 
 def test_a_missing_part_and_a_missing_text_say_what_to_put_where(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"did you mean 'multi30k'(.|\n)*train\.en(.|\n)*--data"):
-        find_corpus("multi3k", BOTH, tmp_path)
+        find_parallel_text("multi3k", BOTH, tmp_path)
     (make_folder(tmp_path) / "val.de").unlink()
     with pytest.raises(DataError, match=r"has no val\.de or valid\.de or dev\.de"):
-        find_corpus("text", BOTH, tmp_path)
+        find_parallel_text("text", BOTH, tmp_path)
 
 
 def test_a_vocabulary_that_the_text_does_not_allow_is_refused(tmp_path: Path) -> None:
@@ -167,7 +168,7 @@ def test_the_pieces_are_learnt_from_the_training_side_alone_and_once(
     make_folder(tmp_path, val_en=["ΩΩΩ"] * 5, test_de=["ЖЖЖ"] * 5)
     pieces, pairs = training(tmp_path)
     assert pieces.size == 80
-    text = find_corpus("text", BOTH, tmp_path).read("train", None)
+    text = find_parallel_text("text", BOTH, tmp_path).read("train", None)
     assert pieces.decode(padded(pairs.target, torch.arange(60))) == text.target.lines
     assert "Ω" not in pieces.decode(torch.tensor([pieces.encode(["ΩΩΩ"])[0]]))[0]
     monkeypatch.setattr(translation, "learn_pieces", None)

@@ -10,13 +10,13 @@ from typing import Any
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Row, Selection, Study, Training
 from nos_repro.experiments.trial import Trial
-from nos_repro.tasks import find_task
+from nos_repro.tasks import TASKS
 
 TASK = {"data": "digits", "batch_size": 50, "train_images": 200, "validation_images": 100}
 
 
 def filled(**settings: Any) -> dict[str, Any]:
-    cls = find_task("convnet")
+    cls = TASKS.find("convnet")
     values = dataclasses.asdict(cls.Settings(**{**TASK, **settings}))
     return json.loads(json.dumps(values))
 

@@ -206,10 +206,10 @@ def test_one_bad_trial_never_stops_the_others_and_is_tried_again_when_asked(
 FRAGILE = """
 import os
 from nos_repro.tasks.convnet import ConvNet
-from nos_repro.tasks.registry import register_task
+from nos_repro.tasks.registry import TASKS
 
 
-@register_task("fragile")
+@TASKS.register("fragile")
 class Fragile(ConvNet):
     def configure_optimizers(self):
         made = super().configure_optimizers()

@@ -144,7 +144,7 @@ def test_an_optimizer_of_matrices_alone_is_not_refused_before_there_are_paramete
 def test_what_a_dotted_path_names_must_be_an_optimizer() -> None:
     with pytest.raises(ConfigError, match=r"optimizer: no Python module 'no_such\.module'"):
         check_optimizer("no_such.module")
-    with pytest.raises(ConfigError, match=r"torch\.optim has neither a module nor a .* 'AdmaW'"):
+    with pytest.raises(ConfigError, match=r"no optimizer 'AdmaW' in torch\.optim"):
         check_optimizer("torch.optim.AdmaW")
     with pytest.raises(
         ConfigError, match=r"torch\.optim must define one optimizer, not 2: say which"

@@ -12,7 +12,7 @@ from torch.nn.utils import parameters_to_vector
 
 from nos_repro.errors import ConfigError
 from nos_repro.rules.space import Space
-from nos_repro.search.algorithms import Algorithm, Batch, base, find_algorithm, list_algorithms
+from nos_repro.search.algorithms import ALGORITHMS, Algorithm, Batch
 from nos_repro.search.algorithms import trpo as trpo_module
 from nos_repro.search.algorithms.base import Baseline
 from nos_repro.search.algorithms.trpo import conjugate_gradient
@@ -22,9 +22,9 @@ BANDIT = Space(("g", "m", "v"), ("identity", "exp"), ("+", "-", "*"), 1)
 BEST_ARM = ["m", "g", "exp", "identity", "*"]
 LEARNERS = {"ppo": {"lr": 0.01}, "reinforce": {"lr": 0.01}, "trpo": {"max_kl": 0.05}}
 PLUGIN = """
-from nos_repro.search.algorithms.base import Algorithm, register_algorithm
+from nos_repro.search.algorithms.base import Algorithm, ALGORITHMS
 
-@register_algorithm("idle")
+@ALGORITHMS.register("idle")
 class Idle(Algorithm):
     def update(self, batch):
         return {}
@@ -32,7 +32,7 @@ class Idle(Algorithm):
 
 
 def make(name: str, controller: Controller, **settings: Any) -> Algorithm:
-    kind = find_algorithm(name)
+    kind = ALGORITHMS.find(name)
     return kind(controller, kind.Settings(**settings))
 
 
@@ -105,14 +105,14 @@ def trpos_view(
 
 
 def test_the_packages_algorithms_are_found_by_name() -> None:
-    assert {"ppo", "trpo", "reinforce", "random"} <= set(list_algorithms())
-    for name in list_algorithms():
-        assert issubclass(find_algorithm(name), Algorithm)
+    assert {"ppo", "trpo", "reinforce", "random"} <= set(ALGORITHMS.names())
+    for name in ALGORITHMS.names():
+        assert issubclass(ALGORITHMS.find(name), Algorithm)
 
 
 def test_the_papers_settings_are_the_defaults() -> None:
     """002 sec. 4.2."""
-    settings = find_algorithm("ppo").Settings()
+    settings = ALGORITHMS.find("ppo").Settings()
     assert (settings.lr, settings.batch, settings.entropy) == (1e-5, 5, 0.0015)
 
 
@@ -132,25 +132,25 @@ IMPOSSIBLE = [
 @pytest.mark.parametrize(("name", "key", "value"), IMPOSSIBLE)
 def test_an_impossible_setting_is_refused_by_its_key(name: str, key: str, value: float) -> None:
     with pytest.raises(ConfigError, match=rf"^algorithm\.{key} must be .*, got {value}$"):
-        find_algorithm(name).Settings(**{key: value})
+        ALGORITHMS.find(name).Settings(**{key: value})
 
 
 def test_an_unknown_algorithm_gets_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="unknown algorithm 'reinforced'\n  did you mean 'reinf"):
-        find_algorithm("reinforced")
+        ALGORITHMS.find("reinforced")
 
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of third parties' modules; what they register is forgotten after the test."""
-    list_algorithms()
-    monkeypatch.setattr(base, "ALGORITHMS", dict(base.ALGORITHMS))
+    ALGORITHMS.names()
+    monkeypatch.setattr(ALGORITHMS, "_entries", dict(ALGORITHMS._entries))
+    monkeypatch.setattr(ALGORITHMS, "_found", {})
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
 
 def test_a_third_partys_module_brings_an_algorithm(package: Path, controller: Controller) -> None:
-    (package / "idle_search.py").write_text(PLUGIN)
     (package / "their_search").mkdir()
     (package / "their_search" / "idle.py").write_text(PLUGIN)
     algorithm = make("their_search.idle", controller, batch=3)
@@ -161,10 +161,10 @@ def test_a_third_partys_module_brings_an_algorithm(package: Path, controller: Co
 def test_a_module_that_registers_none_is_an_error(package: Path) -> None:
     (package / "empty_search").mkdir()
     (package / "empty_search" / "nothing.py").write_text("")
-    with pytest.raises(ConfigError, match="must register one Algorithm, not 0"):
-        find_algorithm("empty_search.nothing")
+    with pytest.raises(ConfigError, match="must define one algorithm, not 0"):
+        ALGORITHMS.find("empty_search.nothing")
     with pytest.raises(ConfigError, match=r"algorithm\.name: no Python module 'no_such\.search'"):
-        find_algorithm("no_such.search")
+        ALGORITHMS.find("no_such.search")
 
 
 def test_a_baseline_is_the_moving_average_of_the_batches_before() -> None:

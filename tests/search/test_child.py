@@ -15,7 +15,7 @@ from nos_repro.experiments.training import Stopped
 from nos_repro.optim.factory import make_optimizer
 from nos_repro.search import child as child_module
 from nos_repro.search.child import PAPER_RATES, Child, Evaluation, best_rate, evaluate, reward_of
-from nos_repro.tasks import find_task
+from nos_repro.tasks import TASKS
 from nos_repro.tasks.metrics import ACCURACY, PERPLEXITY
 from tests.search.helpers import tiny_child
 
@@ -27,7 +27,7 @@ def plainly(optimizer: str, child: Child, seed: int) -> tuple[float, float]:
     """(best rate, accuracy): sec. 4.2 as one would write it down."""
 
     def train(lr: float, epochs: int, changes: dict) -> float:
-        cls = find_task("convnet")
+        cls = TASKS.find("convnet")
         settings = cls.Settings(
             **{k: v for k, v in {**child.task, **changes}.items() if k != "name"}
         )

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nos_repro.data import images as registry
-from nos_repro.data.images import ImageSet, Labelled, register_dataset
+from nos_repro.data.images import IMAGES, ImageSet, Labelled
 from nos_repro.errors import ConfigError
 from nos_repro.tasks.classification import ImageBatch, ImageData, ImageSettings, ImageTask
 from nos_repro.tasks.convnet import ConvNet, ConvNetSettings
@@ -24,12 +23,13 @@ def numbered() -> Iterator[None]:
         channels = torch.stack([number // 256, number % 256, 0 * number], dim=1).to(torch.uint8)
         return Labelled(channels[:, None, None].expand(-1, 32, 32, -1).contiguous(), number % 10)
 
-    @register_dataset("numbered", classes=10, validation_images=100)
+    @IMAGES.register("numbered", classes=10, validation_images=100)
     def read(data_dir: Path) -> ImageSet:
         return ImageSet(part(TRAIN), part(TEST), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
     yield
-    del registry._DATASETS["numbered"]
+    IMAGES._entries.pop("numbered")
+    IMAGES._found.clear()
 
 
 def data(seed: int = 0, **settings: object) -> ImageData:

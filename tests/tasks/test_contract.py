@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
-from nos_repro.tasks import find_task, list_tasks
+from nos_repro.tasks import TASKS
 from nos_repro.tasks.base import Task, TaskData
 
 # fmt: off
@@ -30,7 +30,7 @@ RATES = {"rosenbrock": 1e-4}
 
 
 def small(name: str) -> tuple[type[Task], Any]:
-    cls = find_task(name)
+    cls = TASKS.find(name)
     fields = {field.name for field in dataclasses.fields(cls.Settings)}
     embedded = {"data": "digits"} if "data" in fields else {}
     return cls, cls.Settings(**{**embedded, **SMALL.get(name, {})})
@@ -62,7 +62,7 @@ def score(task: Task, data: TaskData) -> dict[str, float]:
     return task.metrics(totals)
 
 
-every_task = pytest.mark.parametrize("name", list_tasks())
+every_task = pytest.mark.parametrize("name", TASKS.names())
 
 
 @every_task
@@ -142,5 +142,5 @@ def test_sums_of_parts_make_the_metrics_that_the_task_declares(name: str, tmp_pa
 
 @every_task
 def test_nothing_is_read_before_it_is_asked_for(name: str) -> None:
-    cls = find_task(name)
+    cls = TASKS.find(name)
     cls.make_data(cls.Settings(), data_dir=Path("/nowhere"), seed=0)

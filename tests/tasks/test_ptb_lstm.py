@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nos_repro.data import corpora
-from nos_repro.data.corpora import Lines, Texts, register_corpus
+from nos_repro.data.corpora import CORPORA, Lines, Texts
 from nos_repro.errors import ConfigError, DataError
 from nos_repro.experiments.trial import Training, Trial
 from nos_repro.tasks import ptb_lstm
@@ -36,12 +35,13 @@ def counting() -> Iterator[None]:
         text = [letters[(stride * n) % len(letters)] for n in range(9 * tokens // 10)]
         return Lines([text[k : k + 9] for k in range(0, len(text), 9)], "memory")
 
-    @register_corpus("counting", vocabulary=21)
+    @CORPORA.register("counting", vocabulary=21)
     def read(data_dir: Path) -> Texts:
         return Texts(lines(TRAIN, 1), lines(VAL, 2), lines(TEST, 3))
 
     yield
-    del corpora._SOURCES["counting"]
+    CORPORA._entries.pop("counting")
+    CORPORA._found.clear()
 
 
 def settings(**changes: Any) -> PtbLstmSettings:

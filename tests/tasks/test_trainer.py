@@ -10,7 +10,7 @@ import torch
 from torch.nn import Parameter
 
 from nos_repro.errors import ConfigError
-from nos_repro.tasks import find_task
+from nos_repro.tasks import TASKS
 from nos_repro.tasks.base import Task, TaskData
 
 # fmt: off
@@ -37,7 +37,7 @@ def maker(
 
 
 def build(name: str, folder: Path) -> tuple[Task, TaskData]:
-    cls = find_task(name)
+    cls = TASKS.find(name)
     settings: Any = cls.Settings(**CASES[name])
     torch.manual_seed(0)
     return cls(settings, maker), cls.make_data(settings, data_dir=folder, seed=4)
@@ -88,6 +88,6 @@ def test_lightnings_metrics_are_those_of_the_whole_set(name: str, tmp_path: Path
 
 
 def test_a_task_without_a_maker_says_so() -> None:
-    task = find_task("rosenbrock")
+    task = TASKS.find("rosenbrock")
     with pytest.raises(ConfigError, match="Rosenbrock was built without a maker of optimizers"):
         task(task.Settings()).configure_optimizers()

@@ -189,6 +189,9 @@ def _ask(*command: str) -> str | None:
 
 def _run(*command: str) -> subprocess.CompletedProcess[str] | None:
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS)
+        return subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace",
+            timeout=COMMAND_SECONDS,
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return None

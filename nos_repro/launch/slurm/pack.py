@@ -248,14 +248,14 @@ class _Run(Generic[J]):
             return
         line = f"{place} {_saved(job)}\n"
         path = self._timeouts_path
-        before = path.read_text() if path.exists() else ""
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
         with contextlib.suppress(StoreError):
             write_atomically(path, (before + line).encode())
 
     def _timeouts(self, place: int, job: J) -> int:
         """How often in a row this job has come to the limit with nothing saved since."""
         path = self._timeouts_path
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         now, count = f"{place} {_saved(job)}", 0
         for line in reversed(lines):
             if line != now:

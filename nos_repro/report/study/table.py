@@ -13,7 +13,7 @@ from nos_repro.report.layout import GLUE, Cell, Column, Table
 from nos_repro.report.study import protocol
 from nos_repro.report.study.optimizer_state import values_a_parameter
 from nos_repro.report.study.race import how_far
-from nos_repro.tasks import find_task
+from nos_repro.tasks import TASKS
 
 STALE, EDGE, OTHER_SCALE = "†", "‡", "°"
 NONE = "-"
@@ -159,7 +159,7 @@ def _notes(study: Study, outcomes: Sequence[Outcome], printed: list[str]) -> lis
         )
     if not printed:
         notes.append("The paper prints no numbers for this.")
-    if remark := find_task(study.task["name"]).remark():
+    if remark := TASKS.find(study.task["name"]).remark():
         notes.append(remark)
     if any(outcome.stale for outcome in outcomes):
         notes.append(

@@ -1,11 +1,5 @@
-"""How the controller learns. One file an algorithm; `find_algorithm` finds each by itself."""
+"""How the controller learns: one file per algorithm, which registers itself."""
 
-from nos_repro.search.algorithms.base import (
-    Algorithm,
-    Batch,
-    find_algorithm,
-    list_algorithms,
-    register_algorithm,
-)
+from nos_repro.search.algorithms.base import ALGORITHMS, Algorithm, Batch
 
-__all__ = ["Algorithm", "Batch", "find_algorithm", "list_algorithms", "register_algorithm"]
+__all__ = ["ALGORITHMS", "Algorithm", "Batch"]

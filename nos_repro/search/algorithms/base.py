@@ -5,19 +5,17 @@ It registers itself; one of your own is named by its module: `algorithm: {name: 
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from nos_repro.data.plugins import import_plugin
-from nos_repro.errors import ConfigError, unknown
+from nos_repro.errors import ConfigError
+from nos_repro.registry import Registry, require_methods
 from nos_repro.search.controller import Controller, Scores
 
 
@@ -122,39 +120,24 @@ def mean_entropy(scores: Scores) -> Float[Tensor, ""]:
     return scores.entropy.sum(1).mean()
 
 
-ALGORITHMS: dict[str, type[Algorithm]] = {}
-T = TypeVar("T", bound="type[Algorithm]")
+def _is_algorithm(thing: object) -> bool:
+    return isinstance(thing, type) and issubclass(thing, Algorithm)
 
 
-def register_algorithm(name: str) -> Callable[[T], T]:
-    """Class decorator: makes `algorithm: {name: NAME}` mean this Algorithm."""
-
-    def add(cls: T) -> T:
-        ALGORITHMS[name] = cls
-        return cls
-
-    return add
-
-
-def list_algorithms() -> list[str]:
-    """The names of all registered algorithms: every module of this package is imported."""
-    package = importlib.import_module("nos_repro.search.algorithms")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"nos_repro.search.algorithms.{module.name}")
-    return sorted(ALGORITHMS)
+def _check(name: str, cls: Any) -> None:
+    what = f"algorithm {name}"
+    if not _is_algorithm(cls):
+        raise ConfigError(f"{what}: expected a class derived from Algorithm, got {cls!r}")
+    if not dataclasses.is_dataclass(cls.Settings):
+        raise ConfigError(f"{what}: Settings of {cls.__name__} must be a dataclass")
+    require_methods(what, cls, Algorithm)
 
 
-def find_algorithm(name: str) -> type[Algorithm]:
-    """The Algorithm of that name; `my_package.mine` is the one that this module registers.
-
-    Raises ConfigError for a name that nobody registered.
-    """
-    if "." in name:
-        import_plugin("algorithm.name", name)
-        own = [cls for cls in ALGORITHMS.values() if cls.__module__ == name]
-        if len(own) != 1:
-            raise ConfigError(f"algorithm.name: {name} must register one Algorithm, not {len(own)}")
-        return own[0]
-    if name not in list_algorithms():
-        raise ConfigError(unknown("algorithm", name, ALGORITHMS))
-    return ALGORITHMS[name]
+ALGORITHMS: Registry[type[Algorithm]] = Registry(
+    "algorithm",
+    "nos_repro.search.algorithms",
+    check=_check,
+    recognise=_is_algorithm,
+    key="algorithm.name",
+)
+"""Its decorator makes `algorithm: {name: NAME}` mean the Algorithm that it is put on."""

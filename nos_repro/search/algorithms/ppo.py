@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 import torch
 
 from nos_repro.search.algorithms.base import (
+    ALGORITHMS,
     AdamAlgorithm,
     AlgorithmSettings,
     Batch,
     mean_entropy,
-    register_algorithm,
     require,
 )
 
@@ -37,7 +37,7 @@ class PPOSettings(AlgorithmSettings):
         require(self.passes >= 1, "passes", "at least 1", self.passes)
 
 
-@register_algorithm("ppo")
+@ALGORITHMS.register("ppo")
 class PPO(AdamAlgorithm):
     """Maximises mean over strings of sum over tokens of min(r A, clip(r, 1 - c, 1 + c) A).
 

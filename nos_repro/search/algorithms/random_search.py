@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import torch
 
-from nos_repro.search.algorithms.base import Algorithm, Batch, mean_entropy, register_algorithm
+from nos_repro.search.algorithms.base import ALGORITHMS, Algorithm, Batch, mean_entropy
 
 
-@register_algorithm("random")
+@ALGORITHMS.register("random")
 class RandomSearch(Algorithm):
     """Leaves the controller as it is."""
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from nos_repro.search.algorithms.base import (
+    ALGORITHMS,
     AdamAlgorithm,
     AlgorithmSettings,
     Batch,
     mean_entropy,
-    register_algorithm,
     require,
 )
 
@@ -34,7 +34,7 @@ class ReinforceSettings(AlgorithmSettings):
         require(self.most_weight > 0, "most_weight", "positive", self.most_weight)
 
 
-@register_algorithm("reinforce")
+@ALGORITHMS.register("reinforce")
 class Reinforce(AdamAlgorithm):
     """Maximises the mean over strings of A log p(string), once a batch.
 

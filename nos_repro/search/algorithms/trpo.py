@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from nos_repro.search.algorithms.base import (
+    ALGORITHMS,
     Algorithm,
     AlgorithmSettings,
     Batch,
     mean_entropy,
-    register_algorithm,
     require,
 )
 from nos_repro.search.controller import Scores
@@ -44,7 +44,7 @@ class TRPOSettings(AlgorithmSettings):
             require(getattr(self, key) >= 1, key, "at least 1", getattr(self, key))
 
 
-@register_algorithm("trpo")
+@ALGORITHMS.register("trpo")
 class TRPO(Algorithm):
     """Maximises the mean of r A (r: a string's probability now over that at its draw) plus the
     entropy term, within ``max_kl`` of the policy before the update."""

@@ -13,7 +13,7 @@ import torch
 
 from nos_repro.experiments.files import json_line, write_atomically
 from nos_repro.experiments.provenance import provenance
-from nos_repro.search.algorithms import Algorithm, Batch, find_algorithm
+from nos_repro.search.algorithms import ALGORITHMS, Algorithm, Batch
 from nos_repro.search.controller import Controller
 from nos_repro.search.efficiency.runs import (
     BATCH,
@@ -34,7 +34,7 @@ from nos_repro.search.efficiency.task import OPTIMUM, SPACE, reward
 
 def make_learner(run: EfficiencyRun) -> Algorithm:
     """Its controller too: the same first weights for every algorithm of a seed."""
-    kind = find_algorithm(run.algorithm)
+    kind = ALGORITHMS.find(run.algorithm)
     settings = {key: PROTOCOL[key] for key in ("batch", "entropy", "baseline_decay")}
     if run.step is not None:
         settings[STEPS[run.algorithm][0]] = run.step
