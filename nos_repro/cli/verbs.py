@@ -24,6 +24,7 @@ def open_study(options: argparse.Namespace) -> tuple[Study, Store]:
     from nos_repro.experiments.load import load_study
     from nos_repro.experiments.settings_file import find_config
     from nos_repro.experiments.store import Store
+    from nos_repro.report.figures.base import figure_of
 
     check_results(options.results)
     study = load_study(
@@ -31,6 +32,7 @@ def open_study(options: argparse.Namespace) -> tuple[Study, Store]:
         scale=options.scale,
         overrides=options.overrides,
         rows=options.rows,
+        check=figure_of,
     )
     return study, Store(options.results, study.study, study.scale)
 

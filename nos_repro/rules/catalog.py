@@ -20,6 +20,10 @@ from nos_repro.errors import RuleError
 from nos_repro.rules.families import find_family
 from nos_repro.rules.rule import Rule
 
+NO_NUMBERS = (
+    "names that the papers print; the rule found is followed by itself (experiments.digest)"
+)
+
 
 @dataclass(frozen=True)
 class Printed:

@@ -9,6 +9,8 @@ from nos_repro.rules.printing import print_number
 from nos_repro.rules.rule import Rule
 from nos_repro.rules.tree import Expr, Number, Operand, Unary, children
 
+NO_NUMBERS = "prints (experiments.digest)"
+
 BYTES_PER_AVERAGE = 4  # float32
 ADAM_AVERAGES = 2
 
