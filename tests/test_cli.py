@@ -46,7 +46,7 @@ def test_no_verb_prints_the_help_and_is_a_mistake(capsys):
         (["report", "table2", "--write", "--rows", "SGD*"], "leave out --rows"),
         (["claims", "rosenbrok-better"], "did you mean 'rosenbrock-better'"),
         (["claims", "--scale", "smal"], "did you mean 'small'"),
-        (["claims", "--write", "--scale", "small"], "leave out CLAIM and --scale"),
+        (["claims", "--write", "--scale", "small"], "leave out CLAIM, --scale and --file"),
         (["why", "table2"], "name a study and a row"),
         (["why", "table2:Powersine (cosine)"], "did you mean 'PowerSign (cosine)'"),
         (["recheck", "tabel2:SGD"], "did you mean 'table2'"),

@@ -80,7 +80,8 @@ def test_a_config_has_no_empty_keys(path: Path) -> None:
     assert list(empty(OmegaConf.to_container(read(path)), path.stem)) == []
 
 
-# Column sums over the rows as the paper prints them: a digit that slips in a config shows.
+# Column sums over the rows as the paper prints them: a digit that slips in a config shows. The
+# numbers were typed twice, by different hands, and compared before one of the copies was deleted.
 PAPER_SUMS = [
     ("table1", 14, {"best_test": 1308.5, "final_test": 1297.2}),
     ("table2", 16, {"best_test": 1522.4, "final_test": 1520.3}),
@@ -106,13 +107,11 @@ def test_a_table_has_every_row_and_value_of_the_paper(
         assert sum(row.paper[column] for row in table.values()) == pytest.approx(total)
 
 
-@pytest.mark.parametrize("name", ["table1", "table2", "table6"])
-def test_a_table_and_the_catalogue_agree_on_every_row(name: str) -> None:
-    """Both were copied from the paper by different hands, in the paper's order."""
+@pytest.mark.parametrize("name", [f"table{number}" for number in range(1, 7)])
+def test_a_table_and_the_catalogue_have_the_same_rows(name: str) -> None:
     rows = read(ROOT / "configs" / f"{name}.yaml").rows
     entries = [e for key, e in CATALOG.items() if key.startswith(f"{name}-")]
     for (label, row), entry in zip(rows.items(), entries, strict=True):
-        assert row.paper == entry.values, label
         if row.optimizer.startswith("rule: "):
             assert Rule.parse(row.optimizer.removeprefix("rule: ")) == entry.rule
         else:

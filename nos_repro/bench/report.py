@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio, interleave
+from nos_repro.experiments.code import trial_code
 from nos_repro.experiments.load import load_study
-from nos_repro.experiments.provenance import trial_code
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import outcomes
@@ -138,7 +138,7 @@ def made_up(trial: Trial, points: int) -> Record:
         seconds=draw.uniform(10, 100),
         examples_per_second=draw.uniform(100, 1000),
         memory_gb=0.5,
-        code=trial_code(trial.task, trial.task_settings),
+        code=trial_code(trial.to_json()),
         provenance=PROVENANCE,
     )
 

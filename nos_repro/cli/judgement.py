@@ -38,25 +38,44 @@ def verdicts(options: argparse.Namespace) -> int:
 def claims(options: argparse.Namespace) -> int:
     from nos_repro.cli.verbs import check_results
     from nos_repro.experiments.files import write_atomically
-    from nos_repro.report.claims.judge import judge_claims
+    from nos_repro.report.claims.judge import judge_claims, own_claims
     from nos_repro.report.claims.listed import find_claim
-    from nos_repro.report.claims.page import claim_tables, claims_file, claims_table, claims_text
+    from nos_repro.report.claims.page import (
+        TITLE,
+        claim_tables,
+        claims_file,
+        claims_table,
+        claims_text,
+    )
 
     check_results(options.results)
-    if options.write and (options.claim or options.scale):
-        raise ConfigError("--write is for the whole list; leave out CLAIM and --scale")
-    found = claim_results(options)
+    configs = [word for word in options.overrides if word.endswith((".yaml", ".yml"))]
+    wanted = [word for word in options.overrides if word not in configs]
+    if len(wanted) > 1:
+        raise ConfigError(f"one CLAIM at a time, not {len(wanted)}; a CONFIG ends in .yaml")
+    if configs and options.file is None:
+        raise ConfigError("CONFIG is for the claims of --file; the papers' are about what ships")
+    if options.write and (wanted or options.scale or options.file):
+        raise ConfigError(
+            "--write is for the papers' whole list; leave out CLAIM, --scale and --file"
+        )
+    found = claim_results(options, *configs)
+    ours, title = None, TITLE
+    if options.file is not None:
+        ours = own_claims(options.file, found)
+        title = f"What {options.file.name} claims, and what the records say of it"
     if options.scale is not None:
         found.check_scale(options.scale)
-    if options.claim is not None:
-        (judged,) = judge_claims(found, scale=options.scale, only=[find_claim(options.claim)])
+    if wanted:
+        only = [find_claim(wanted[0], ours)]
+        (judged,) = judge_claims(found, scale=options.scale, only=only)
         tables = claim_tables(judged)
         print("\n\n".join(getattr(table, options.format)() for table in tables))
     else:
-        listed = judge_claims(found, scale=options.scale)
-        table = claims_table(listed)
+        listed = judge_claims(found, scale=options.scale, only=ours)
+        table = claims_table(listed, title)
         text = options.format == "text"
-        print(claims_text(listed) if text else getattr(table, options.format)())
+        print(claims_text(listed, title) if text else getattr(table, options.format)())
         if options.write:
             path = options.results / "claims.md"
             write_atomically(path, claims_file(listed))
@@ -79,9 +98,12 @@ def _cell(options: argparse.Namespace) -> tuple[Study, Outcome, Store]:
     from nos_repro.experiments.cell import find_cell
     from nos_repro.experiments.selection import outcome
     from nos_repro.experiments.store import Store
+    from nos_repro.report.figures.base import figure_of
 
     check_results(options.results)
-    cell = find_cell(options.cell, scale=options.scale, overrides=options.overrides)
+    cell = find_cell(
+        options.cell, scale=options.scale, overrides=options.overrides, check=figure_of
+    )
     store = Store(options.results, cell.study.study, cell.study.scale)
     return cell.study, outcome(cell.study, cell.row, store), store
 

@@ -54,6 +54,8 @@ def make_parser() -> argparse.ArgumentParser:
     report.add_argument("--all", action="store_true",
                         help="every study and search that has records, at every scale: a line each;"
                         " each CONFIG is one of your own, beside those that ship")  # fmt: skip
+    report.add_argument("--claims", type=Path, metavar="FILE",
+                        help="with --all: claims of your own beside the papers'")  # fmt: skip
     report.add_argument("--write", action="store_true",
                         help="also write tables and figure beside the records; with --all also the"
                         " claims")  # fmt: skip
@@ -90,7 +92,11 @@ def make_parser() -> argparse.ArgumentParser:
     claims = _verb(
         verbs, "claims", judges.claims, "what the papers claim in words, and what the records say"
     )
-    claims.add_argument("claim", nargs="?", metavar="CLAIM", help="one of them, in full")
+    claims.add_argument("overrides", nargs="*", default=[], metavar="CLAIM|CONFIG",
+                        help="one of them, in full; the files, ending in .yaml, of the studies and"
+                        " searches of your own that --file speaks of")  # fmt: skip
+    claims.add_argument("--file", type=Path, metavar="FILE", help="claims of your own instead of"
+                        " the papers', as in nos_repro/report/claims/claims.yaml")  # fmt: skip
     claims.add_argument("--scale", help="only at this scale (default: at every one but smoke)")
     _format_argument(claims)
     claims.add_argument("--write", action="store_true",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 def report(options: argparse.Namespace) -> int:
     if options.all:
         return _report_all(options)
+    if options.claims is not None:
+        raise ConfigError("--claims is for --all; `claims --file` judges them")
     if not options.overrides:
         raise ConfigError("name a study or search, e.g. configs/table2.yaml; --all is all of them")
     options.config, *options.overrides = options.overrides
@@ -100,7 +102,7 @@ def _report_all(options: argparse.Namespace) -> int:
 
     _check_all(options)
     check_results(options.results)
-    everything = read_everything(claim_results(options, *options.overrides))
+    everything = read_everything(claim_results(options, *options.overrides), options.claims)
     print("\n".join(summary(everything)))
     if options.write:
         _write_all(everything)

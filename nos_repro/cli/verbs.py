@@ -24,6 +24,7 @@ def open_study(options: argparse.Namespace) -> tuple[Study, Store]:
     from nos_repro.experiments.load import load_study
     from nos_repro.experiments.settings_file import find_config
     from nos_repro.experiments.store import Store
+    from nos_repro.report.figures.base import figure_of
 
     check_results(options.results)
     study = load_study(
@@ -31,6 +32,7 @@ def open_study(options: argparse.Namespace) -> tuple[Study, Store]:
         scale=options.scale,
         overrides=options.overrides,
         rows=options.rows,
+        check=figure_of,
     )
     return study, Store(options.results, study.study, study.scale)
 
@@ -251,9 +253,11 @@ def search(options: argparse.Namespace) -> int:
 
 
 def rule(options: argparse.Namespace) -> int:
+    from nos_repro.experiments.printed import printed_results
+    from nos_repro.rules.catalog import lookup
     from nos_repro.rules.explain import explain
 
-    print(explain(options.rule))
+    print(explain(lookup(options.rule), printed_results))
     return 0
 
 

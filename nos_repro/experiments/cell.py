@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nos_repro.errors import ConfigError, unknown
@@ -19,14 +19,20 @@ class NamedCell:
     row: str
 
 
-def find_cell(given: str, *, scale: str, overrides: Sequence[str] = ()) -> NamedCell:
+def find_cell(
+    given: str,
+    *,
+    scale: str,
+    overrides: Sequence[str] = (),
+    check: Callable[[Study], object] = lambda study: None,
+) -> NamedCell:
     """Raises ConfigError for a name without a row, and for an unknown study or row."""
     config, colon, row = given.partition(":")
     if not colon or not row.strip():
         raise ConfigError(
             f"{given or '(empty)'}: name a study and a row, e.g. 'table2:PowerSign (cosine)'"
         )
-    study = load_study(find_config(config), scale=scale, overrides=overrides)
+    study = load_study(find_config(config), scale=scale, overrides=overrides, check=check)
     if row not in study.rows:
         raise ConfigError(unknown("row", row, study.rows))
     return NamedCell(study, row)

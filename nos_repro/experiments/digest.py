@@ -13,7 +13,7 @@ import hashlib
 import importlib.util
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ from nos_repro.experiments.source import Module, read_module
 from nos_repro.experiments.syntax import Chain, Definition
 
 PACKAGE = __name__.partition(".")[0]
+
+VERSIONED = frozenset({"torch", "torchvision", "numpy", "pytorch_lightning", "lightning_fabric"})
+"""Libraries that are not followed, however they are named: their versions are in each record."""
 
 ROUNDS = 4
 """How many references away a change of who refers to whom is seen. What a definition itself says
@@ -78,6 +81,8 @@ class Sources:
         return module
 
     def _folder(self, top: str) -> Path | None:
+        if top in VERSIONED:
+            return None
         if top not in self.folders:
             if top == PACKAGE:
                 self.folders[top] = Path(__file__).parent.parent
@@ -89,16 +94,17 @@ class Sources:
                 self.folders[top] = Path(places[0])
         return self.folders[top]
 
-    def digest(self, roots: Iterable[str], *texts: str) -> str:
+    def digest(self, roots: Sequence[str], *texts: str) -> str:
         """Twelve hexadecimal digits for what the ``roots`` (`module:definition`, and
         `module:TABLE[row]`) execute, and for ``texts``, such as an update rule.
 
-        Raises LookupError for a root that is not there, and SyntaxError for a module that is no
-        Python.
+        A root without Python source counts by its name, one that its module does not define at
+        the top as the whole module. Raises SyntaxError for a module that is not Python.
         """
         graph = _Graph(self)
         starts = [graph.root(root) for root in roots]
-        return graph.hash(starts, texts)
+        unread = [root for root, found in zip(roots, starts, strict=True) if not found]
+        return graph.hash(starts, [*unread, *texts])
 
 
 @functools.cache
@@ -152,16 +158,14 @@ class _Graph:
         name, _, path = origin.partition(":")
         module = self.sources.module(name)
         if module is None:
-            raise LookupError(f"no source of {name}")
+            return []
         if path in module.rows:
-            found = [self._node(module, module.rows[path])]
+            found = [self._row(module, module.rows[path])]
         else:
             definition, _, member = path.partition(".")
-            found = self._defined(module, definition)
+            found = self._defined(module, definition) or self._all(module)
             if member:
                 self._mention(member)
-        if not found:
-            raise LookupError(f"{name} defines no {path}")
         self._follow()
         return found
 
@@ -195,6 +199,21 @@ class _Graph:
 
     def _node(self, module: Module, definition: Definition) -> _Node:
         return self._reach(_Node(module, definition))
+
+    def _row(self, module: Module, row: Definition) -> _Node:
+        """A row of a table, less what its class says only prints."""
+        classes, _ = self._resolve(module, row.refs[0])
+        cls = classes[0].definition if classes else Definition("")
+        node = _Node(module, Definition("row"))
+        node.targets.append((classes, ""))
+        for key, definition in row.members:
+            place = int(key) if key.isdecimal() else len(cls.fields)
+            name = cls.fields[place] if place < len(cls.fields) else key
+            if name not in cls.display:
+                node.targets.append(([self._reach(_Node(module, definition, name))], ""))
+        node.targets.sort(key=lambda target: [n.label for n in target[0]])
+        self._act(module)
+        return self.nodes.setdefault(id(row), node)
 
     def _act(self, module: Module) -> None:
         """A module that is imported runs its statements, after its packages' and imports' own."""
@@ -256,8 +275,9 @@ class _Graph:
 
     def _whole(self, module: Module) -> list[_Node]:
         """A module that is itself a value: of a user's own, anything may be asked for."""
-        if module.name.partition(".")[0] == PACKAGE:
-            return []
+        return [] if module.name.partition(".")[0] == PACKAGE else self._all(module)
+
+    def _all(self, module: Module) -> list[_Node]:
         return [self._node(module, definition) for definition in module.definitions]
 
     def hash(self, starts: list[list[_Node]], texts: Iterable[str]) -> str:

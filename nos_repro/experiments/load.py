@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +54,18 @@ SECTIONS = (NamedSection("task", task_keys), LAUNCHER)
 
 
 def load_study(
-    path: Path, *, scale: str = "paper", overrides: Sequence[str] = (), rows: Iterable[str] = ()
+    path: Path,
+    *,
+    scale: str = "paper",
+    overrides: Sequence[str] = (),
+    rows: Iterable[str] = (),
+    check: Callable[[Study], object] = lambda study: None,
 ) -> Study:
     """Reads, merges and checks a study.
 
     ``overrides`` are words of `experiments.overrides`, applied last; ``rows`` are names or patterns
-    of rows to keep. Raises ConfigError (RuleError for a rule's text) naming file, key and choice.
+    of rows to keep. ``check`` raises for what only a later room knows to be wrong, an unknown
+    figure say. Raises ConfigError (RuleError for a rule's text) naming file, key and choice.
     """
     try:
         files = read_layers(path)
@@ -71,15 +77,27 @@ def load_study(
             study, task=task_section(study.task), paper_protocol=_paper_protocol(path, paper)
         )
         check_columns(study.task["name"], study.columns)
-        for name in study.figure.rows if study.figure is not None else ():
-            if name not in study.rows:
-                raise ConfigError(unknown("figure.rows", name, study.rows))
+        _check_figure(study)
         study = dataclasses.replace(study, rows={n: study.rows[n] for n in _chosen(study, rows)})
         _check_optimizers(study)
+        check(study)
     except NosError as error:
         said = in_base(path, error, lambda base: load_study(base, scale=scale))
         raise type(error)(f"{path} (scale {scale}): {said}") from None
     return study
+
+
+def _check_figure(study: Study) -> None:
+    """The shape of the section alone: which kinds there are, `report.figures` knows."""
+    section = study.figure or {}
+    if not isinstance(section.get("kind", ""), str):
+        raise ConfigError(f"figure.kind: expected a name, got {section['kind']!r}")
+    rows = section.get("rows", [])
+    if not isinstance(rows, list):
+        raise ConfigError(f"figure.rows: expected a list of rows, got {rows!r}")
+    for name in rows:
+        if name not in study.rows:
+            raise ConfigError(unknown("figure.rows", str(name), study.rows))
 
 
 def _build(merged: DictConfig, scale: str) -> Study:

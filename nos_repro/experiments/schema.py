@@ -67,24 +67,6 @@ class Halving:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """The figure that a study draws beside its table: ``curves`` of a metric, or ``rosenbrock``.
-
-    ``metric`` is a key of the curves, such as `test_accuracy` (default: the task's metric that
-    chooses, on the test part). ``rows`` are those that the paper's own figure shows; with none
-    named, all are drawn.
-    """
-
-    kind: str = "curves"
-    metric: str = ""
-    rows: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("curves", "rosenbrock"):
-            raise ConfigError(unknown("figure.kind", self.kind, ("curves", "rosenbrock")))
-
-
-@dataclass(frozen=True)
 class Row:
     """A row of the table: an optimizer, its schedule, the grid it is tuned over, the paper's cells.
 
@@ -117,7 +99,8 @@ class Study:
     sweep: dict[str, list[Any]] = field(default_factory=dict)
     selection: Selection = field(default_factory=Selection)
     halving: Halving | None = None
-    figure: Figure | None = None
+    figure: dict[str, Any] | None = None
+    """What is drawn beside the table: its kind, and what that kind takes (`report.figures`)."""
     launcher: dict[str, Any] = field(default_factory=dict)
     """Where trials run and what each is given (`launch.settings`); no number depends on it."""
     note: str = ""

@@ -16,9 +16,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from nos_repro.errors import NosError
+from nos_repro.experiments.code import trial_code
 from nos_repro.experiments.grid import Point, points, repeat_trials, sweep_trial
 from nos_repro.experiments.halving import Standing, score, standings, why_out
-from nos_repro.experiments.provenance import trial_code
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Halving, Row, Study
 from nos_repro.experiments.store import Store
@@ -134,8 +135,11 @@ class Outcome:
 
 
 def is_stale(record: Record) -> bool:
-    """Whether the code that decides a trial's numbers has changed since the record was made."""
-    return record.code != trial_code(record.trial["task"], record.trial["task_settings"])
+    """Whether the code that made the record's numbers has changed since, or is not here."""
+    try:
+        return record.code != trial_code(record.trial)
+    except NosError:  # what its settings name: a module of the user's own, say
+        return True
 
 
 def outcome(study: Study, name: str, store: Store) -> Outcome:

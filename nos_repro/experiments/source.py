@@ -63,7 +63,6 @@ class _Reader:
     def __init__(self, module: Module, scope: Scope) -> None:
         self.module = module
         self.scope = scope
-        self.classes: dict[str, ast.ClassDef] = {}
 
     def read(self, tree: ast.Module) -> None:
         statements = [s for s in tree.body if not _is_main_guard(s)]
@@ -72,7 +71,6 @@ class _Reader:
                 if isinstance(node, ast.Import | ast.ImportFrom):
                     self.scope.imports.update(self.scope.imported(node))
         self.scope.bound.update(name for s in statements for name in binds(s))
-        self.classes = {s.name: s for s in statements if isinstance(s, ast.ClassDef)}
         for statement in statements:
             self.sort(statement)
 
@@ -109,6 +107,7 @@ class _Reader:
         whole.members = [(n, define([_of_class(s)], self.scope, [n])) for n, s in members]
         bases = {ast.unparse(base).rpartition(".")[2] for base in cls.bases}
         every = bool(bases & POSITIONAL) or self.is_foreign(cls)
+        whole.fields, whole.display = _fields(cls)
         whole.live = [n for n, _ in members if every or n in ALWAYS or _is_special(n)]
         return whole
 
@@ -131,20 +130,17 @@ class _Reader:
         return call if path.endswith(f".registry.{name}") else None
 
     def of_row(self, table: str, row: ast.expr) -> tuple[str, Definition]:
-        """`TABLE[row]`, and the row less what only prints: what its class lists as `display`."""
+        """`TABLE[row]`, and what each of the row's fields is given."""
         if not isinstance(row, ast.Call):
             raise SyntaxError(f"{self.module.name}: each row of {table} must be a call")
-        cls = self.classes.get(row.func.id) if isinstance(row.func, ast.Name) else None
-        fields, display = _row_fields(cls) if cls is not None else (["name"], ())
-        given: dict[str | None, ast.expr] = dict(zip(fields, row.args, strict=False))
+        given: dict[str | None, ast.expr] = {str(place): arg for place, arg in enumerate(row.args)}
         given.update((keyword.arg, keyword.value) for keyword in row.keywords)
-        name = given.get("name")
+        name = given.get("name", given.get("0"))
         if not isinstance(name, ast.Constant):
             raise SyntaxError(f"{self.module.name}: a row of {table} must begin with its name")
-        counting = [ast.keyword(k, given[k]) for k in sorted(given, key=str) if k not in display]
-        counting += [ast.keyword("more", arg) for arg in row.args[len(fields) :]]
-        written = ast.Call(func=row.func, args=[], keywords=counting)
-        return f"{table}[{name.value!s}]", define([written], self.scope)
+        whole = define([row.func], self.scope)
+        whole.members = [(str(key), define([value], self.scope)) for key, value in given.items()]
+        return f"{table}[{name.value!s}]", whole
 
 
 def _of_class(statement: ast.stmt) -> ast.stmt:
@@ -157,13 +153,13 @@ def _of_class(statement: ast.stmt) -> ast.stmt:
     return statement
 
 
-def _row_fields(cls: ast.ClassDef) -> tuple[list[str], tuple[str, ...]]:
-    """The fields of a row's class in their order, and those that it lists as `display`."""
-    fields, display = [], ()
+def _fields(cls: ast.ClassDef) -> tuple[list[str], list[str]]:
+    """The fields of a dataclass in their order, and those that it lists as `display`."""
+    fields, display = [], []
     for statement in cls.body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             if statement.target.id == "display" and statement.value is not None:
-                display = tuple(ast.literal_eval(statement.value))
+                display = list(ast.literal_eval(statement.value))
             elif "ClassVar" not in ast.unparse(statement.annotation):
                 fields.append(statement.target.id)
     return fields, display

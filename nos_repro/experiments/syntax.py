@@ -16,11 +16,12 @@ Chain = tuple[str, ...]
 
 @dataclass
 class Definition:
-    """A top-level statement, a member of a class, or a row of a table.
+    """A top-level statement, a member of a class, a row of a table or a field of it.
 
     ``text``: its syntax, with a HOLE for each of ``refs``. ``mentions``: the attributes that it
-    asks of anything. ``members`` of a class count where somebody mentions them; those without a
-    name, or in ``live``, count by themselves.
+    asks of anything. ``members`` of a class count where somebody mentions them, those in ``live``
+    by themselves; of a row they are what its fields are given, by name or by place. ``fields`` of
+    a row's class are in their order, without those that only print (``display``).
     """
 
     text: str
@@ -28,6 +29,8 @@ class Definition:
     mentions: list[str] = field(default_factory=list)
     members: list[tuple[str, Definition]] = field(default_factory=list)
     live: list[str] = field(default_factory=list)
+    fields: list[str] = field(default_factory=list)
+    display: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -152,7 +152,8 @@ def _formula(rule: Rule) -> str:
 
 
 def _docstring(name: str, rule: Rule) -> str:
-    entry = min(printed_at(rule), key=lambda entry: not entry.values, default=None)  # a table first
+    entries = printed_at(rule)
+    entry = next((e for e in entries if "Table" in e.table), entries[0] if entries else None)
     place = f"; for this rule see {entry.place[4:]}, of {PAPERS[entry.paper]}" if entry else ""
     paper = "Neural Optimizer Search with Reinforcement Learning"
     total = ", total_steps=10_000" if rule.needs_total_steps else ""

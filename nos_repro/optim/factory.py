@@ -33,35 +33,44 @@ def make_optimizer(
 
     Args:
         name: one of
-            "sgd", "momentum", "adam", "rmsprop" (torch's), "rmsprop-tf" (TensorFlow's);
-            a family with or without a decay: "powersign", "addsign-ld", "powersign-rd20";
+            "sgd", "momentum", "adam", "rmsprop" (torch's), "rmsprop-tf"
+            (TensorFlow's);
+            a family, with or without a decay: "powersign", "addsign-ld",
+            "powersign-rd20";
             a rule that the papers print, by its name in the catalogue: "table6-13";
-            the text of a rule: "g + drop(m, 0.3)", or "rule: adam" where the text is a name too;
-            your own: "my_package.my_module", or a class or function, "torch.optim.AdamW".
-        params: the parameters to train, their (name, parameter) pairs, or groups of either. Only
-            an optimizer that asks for names is handed them.
+            the text of a rule: "g + drop(m, 0.3)", or "rule: adam" for a text that
+            is a name too;
+            your own: "my_package.my_module", or a class or function:
+            "torch.optim.AdamW".
+        params: the parameters to train, their (name, parameter) pairs, or groups of
+            either. Only an optimizer that asks for names is handed them.
         lr: the learning rate, a number > 0.
         weight_decay: handed to the optimizer; refused where it takes none.
-        total_steps: the number of updates in the whole training; needed with a decay.
-        seed: of a rule's noise and drops.
-        **options: the optimizer's own, such as `base` for "powersign" or `betas` for "adam".
+        total_steps: the number of updates in the whole training; needed with a
+            decay.
+        seed: the seed of a rule's noise and drops.
+        **options: the optimizer's own, such as `base` for "powersign" or `betas`
+            for "adam".
 
     Returns:
-        A `torch.optim.Optimizer`: torch's own for most baselines, else a `RuleOptimizer`.
+        A `torch.optim.Optimizer`: torch's own for most baselines, else a
+        `RuleOptimizer`.
 
     Raises:
-        ConfigError: a name or option is unknown, with the nearest one, or a value is impossible.
+        ConfigError: a name or option is unknown, with the nearest one, or a value
+            is impossible.
         RuleError: the text is not a rule, or `total_steps` is missing.
 
     Example:
         >>> import torch
         >>> from nos_repro import make_optimizer
-        >>> model = torch.nn.Linear(3, 1)
-        >>> make_optimizer("powersign", model.parameters(), lr=0.1, base=2.0).defaults["rule"]
+        >>> weights = [torch.nn.Parameter(torch.ones(2))]
+        >>> optimizer = make_optimizer("powersign", weights, lr=0.1, base=2.0)
+        >>> optimizer.defaults["rule"]
         '2**(sign(g) * sign(m)) * g'
-        >>> make_optimizer("table6-18", model.parameters(), lr=0.1).defaults["rule"]
+        >>> make_optimizer("table6-18", weights, lr=0.1).defaults["rule"]
         'm * exp(g2)'
-        >>> make_optimizer("powersing", model.parameters(), lr=0.1)
+        >>> make_optimizer("powersing", weights, lr=0.1)
         Traceback (most recent call last):
         ...
         nos_repro.errors.ConfigError: unknown optimizer 'powersing'
@@ -89,18 +98,23 @@ def make_schedule(
     """The learning-rate schedule of a name; step it once after every update.
 
     Args:
-        name: "constant", "cosine", "cosine_restarts", "stepwise", "linear_cosine" or
-            "noisy_linear_cosine" (sec. 5.2), or your own: "my_package.my_module".
-        optimizer: the optimizer whose rates it sets. Their present values are the initial ones.
-        total_steps: T, the number of updates in the whole training. Past it the rates stay.
-        seed: of the noise of "noisy_linear_cosine".
-        **options: the schedule's own, such as `alpha` for "cosine"; the defaults are the paper's.
+        name: "constant", "cosine", "cosine_restarts", "stepwise", "linear_cosine"
+            or "noisy_linear_cosine" (sec. 5.2), or your own:
+            "my_package.my_module".
+        optimizer: the optimizer whose rates it sets. Their present values are the
+            initial ones.
+        total_steps: T, the number of updates in the whole training. Past it the
+            rates stay.
+        seed: the seed of the noise in "noisy_linear_cosine".
+        **options: the schedule's own, such as `alpha` for "cosine"; the defaults
+            are the paper's.
 
     Returns:
         An `LRScheduler` whose state is the step alone.
 
     Raises:
-        ConfigError: a name or option is unknown, with the nearest one, or a value is impossible.
+        ConfigError: a name or option is unknown, with the nearest one, or a value
+            is impossible.
 
     Example:
         >>> import torch

@@ -18,32 +18,41 @@ class PowerSign(RuleOptimizer):
         m <- beta * m + (1 - beta) * g
         w <- w - lr * base ** (f(t) * sign(g) * sign(m)) * g
 
-    so that with the default base a gradient counts e times where its sign is that of its average m,
-    and 1/e times where they differ. The internal decay f(t) lets the update become plain SGD
-    towards the end of the training. PowerSign keeps one average per weight; Adam keeps two.
+    so that with the default base a gradient counts e times where its sign is that
+    of its average m, and 1/e times where they differ. A decay f(t) from 1 to 0
+    turns the update into that of SGD by the end of the training. PowerSign keeps
+    one average per weight; Adam keeps two.
 
     Args:
-        params: the parameters to train, or groups of them as dicts, as for any torch optimizer.
-        lr: the learning rate, a number >= 0 or a tensor of one element. The paper's advice
-            (sec. 8.1): begin with the rate of SGD.
-        base: the number that is raised to the power of the agreement; finite and > 0.
+        params: the parameters to train, or groups of them as dicts, as for any
+            torch optimizer.
+        lr: the learning rate, a number >= 0 or a tensor of one element. The paper's
+            advice (sec. 8.1): begin with the rate of SGD.
+        base: the factor of a gradient that agrees; a finite number > 0.
         beta: the decay rate of the average m; in [0, 1).
-        decay: f(t). None: f = 1. "ld": linear, 1 - t/T. "cd": cosine, from 1 to 0 in half a
-            period. "cd{n}", such as "cd3": n whole periods. "rd{n}", such as "rd20": n cosines from
-            1 to 0, one after the other. The paper recommends "cd".
-        total_steps: T, the number of updates in the whole training; needed with a decay.
+        decay: the internal decay f(t), one of
+            None: f = 1;
+            "ld": linear, 1 - t/T;
+            "cd": cosine, from 1 to 0 in half a period;
+            "cd{n}", such as "cd3": cosine of n whole periods;
+            "rd{n}", such as "rd20": n cosines from 1 to 0, one after the other.
+            The paper recommends "cd".
+        total_steps: T, the number of updates in the whole training; needed with a
+            decay.
         weight_decay: how much of the weight is added to the gradient (L2); >= 0.
-        decoupled_weight_decay: take lr * weight_decay of the weight off the weight itself instead,
-            as AdamW does.
-        foreach: True: one call for all tensors; False: a plain loop; None: see `fused`.
-        fused: True: one compiled pass over memory; False: not that; None: that where a compiler
-            works and the tensors are large, else `foreach`.
+        decoupled_weight_decay: take lr * weight_decay of the weight off the weight
+            itself instead, as AdamW does.
+        foreach: update all tensors in one call (True) or in a plain loop (False).
+        fused: update all tensors in one compiled pass over memory. If neither is
+            given, this is done where a compiler works and the tensors are large,
+            and one call for all tensors elsewhere.
         maximize: climb instead of descending.
 
     Raises:
         RuleError: `decay` is unknown, or `total_steps` is missing.
-        ConfigError: another argument is impossible, a parameter is not a dense tensor of real
-            floating-point numbers, or, in `step`, a gradient is sparse.
+        ConfigError: another argument is impossible, a parameter is not a dense
+            tensor of real floating-point numbers, or, in `step`, a gradient is
+            sparse.
 
     Example:
         >>> import torch
@@ -62,13 +71,13 @@ class PowerSign(RuleOptimizer):
         loss 1.08
 
     References:
-        I. Bello, B. Zoph, V. Vasudevan, Q. Le, "Neural Optimizer Search with Reinforcement
-        Learning", ICML 2017, arXiv:1709.07417, section 5.1.
+        I. Bello, B. Zoph, V. Vasudevan, Q. Le, "Neural Optimizer Search with
+        Reinforcement Learning", ICML 2017, arXiv:1709.07417, section 5.1.
 
     Notes:
-        The defaults are those of the authors' TensorFlow code. The first update sees f(0), and m
-        already holds that update's gradient. m starts at 0; a bias correction would not change
-        its sign, so there is none. sign(0) is 0.
+        The defaults are those of the authors' TensorFlow code. The first update
+        sees f(0), and m already holds that update's gradient. m starts at 0; a bias
+        correction would not change its sign, so there is none. sign(0) is 0.
     """
 
     def __init__(
@@ -108,32 +117,41 @@ class AddSign(RuleOptimizer):
         m <- beta * m + (1 - beta) * g
         w <- w - lr * (alpha + f(t) * sign(g) * sign(m)) * g
 
-    so that with the default alpha a gradient counts twice where its sign is that of its average m,
-    and not at all where they differ. The internal decay f(t) lets the update become plain SGD
-    towards the end of the training. AddSign keeps one average per weight; Adam keeps two.
+    so that with the default alpha a gradient counts twice where its sign is that of
+    its average m, and not at all where they differ. A decay f(t) from 1 to 0 turns
+    the update into that of SGD by the end of the training. AddSign keeps one
+    average per weight; Adam keeps two.
 
     Args:
-        params: the parameters to train, or groups of them as dicts, as for any torch optimizer.
-        lr: the learning rate, a number >= 0 or a tensor of one element. The paper's advice
-            (sec. 8.1): begin with the rate of SGD.
-        alpha: the number to which the agreement is added; finite.
+        params: the parameters to train, or groups of them as dicts, as for any
+            torch optimizer.
+        lr: the learning rate, a number >= 0 or a tensor of one element. The paper's
+            advice (sec. 8.1): begin with the rate of SGD.
+        alpha: the factor to which the agreement, 1, 0 or -1, is added; finite.
         beta: the decay rate of the average m; in [0, 1).
-        decay: f(t). None: f = 1. "ld": linear, 1 - t/T. "cd": cosine, from 1 to 0 in half a
-            period. "cd{n}", such as "cd3": n whole periods. "rd{n}", such as "rd20": n cosines from
-            1 to 0, one after the other. The paper recommends "ld".
-        total_steps: T, the number of updates in the whole training; needed with a decay.
+        decay: the internal decay f(t), one of
+            None: f = 1;
+            "ld": linear, 1 - t/T;
+            "cd": cosine, from 1 to 0 in half a period;
+            "cd{n}", such as "cd3": cosine of n whole periods;
+            "rd{n}", such as "rd20": n cosines from 1 to 0, one after the other.
+            The paper recommends "ld".
+        total_steps: T, the number of updates in the whole training; needed with a
+            decay.
         weight_decay: how much of the weight is added to the gradient (L2); >= 0.
-        decoupled_weight_decay: take lr * weight_decay of the weight off the weight itself instead,
-            as AdamW does.
-        foreach: True: one call for all tensors; False: a plain loop; None: see `fused`.
-        fused: True: one compiled pass over memory; False: not that; None: that where a compiler
-            works and the tensors are large, else `foreach`.
+        decoupled_weight_decay: take lr * weight_decay of the weight off the weight
+            itself instead, as AdamW does.
+        foreach: update all tensors in one call (True) or in a plain loop (False).
+        fused: update all tensors in one compiled pass over memory. If neither is
+            given, this is done where a compiler works and the tensors are large,
+            and one call for all tensors elsewhere.
         maximize: climb instead of descending.
 
     Raises:
         RuleError: `decay` is unknown, or `total_steps` is missing.
-        ConfigError: another argument is impossible, a parameter is not a dense tensor of real
-            floating-point numbers, or, in `step`, a gradient is sparse.
+        ConfigError: another argument is impossible, a parameter is not a dense
+            tensor of real floating-point numbers, or, in `step`, a gradient is
+            sparse.
 
     Example:
         >>> import torch
@@ -152,13 +170,13 @@ class AddSign(RuleOptimizer):
         loss 1.57
 
     References:
-        I. Bello, B. Zoph, V. Vasudevan, Q. Le, "Neural Optimizer Search with Reinforcement
-        Learning", ICML 2017, arXiv:1709.07417, section 5.1.
+        I. Bello, B. Zoph, V. Vasudevan, Q. Le, "Neural Optimizer Search with
+        Reinforcement Learning", ICML 2017, arXiv:1709.07417, section 5.1.
 
     Notes:
-        The defaults are those of the authors' TensorFlow code. The first update sees f(0), and m
-        already holds that update's gradient. m starts at 0; a bias correction would not change
-        its sign, so there is none. sign(0) is 0.
+        The defaults are those of the authors' TensorFlow code. The first update
+        sees f(0), and m already holds that update's gradient. m starts at 0; a bias
+        correction would not change its sign, so there is none. sign(0) is 0.
     """
 
     def __init__(

@@ -41,36 +41,41 @@ class RuleOptimizer(Optimizer):
 
     Each update is
 
-        m <- beta1 * m + (1 - beta1) * g                if the rule reads m or adam
-        v <- beta2 * v + (1 - beta2) * g^2              if it reads v, adam or rmsprop
-        gamma <- beta3 * gamma + (1 - beta3) * g^3      if it reads gamma
+        m <- beta1 * m + (1 - beta1) * g            for rules that read m or adam
+        v <- beta2 * v + (1 - beta2) * g^2          ... v, adam or rmsprop
+        gamma <- beta3 * gamma + (1 - beta3) * g^3  ... gamma
         w <- w - lr * rule(g, m_hat, v_hat, gamma_hat, w, decays, noise)
 
-    where the hat is the bias correction, m_hat = m / (1 - beta1^k) after k updates. Only the
-    averages that the rule reads are kept. `python -m nos_repro rule TEXT` explains a rule.
+    where the hat is the bias correction, m_hat = m / (1 - beta1^k) after k updates.
+    Only the averages that the rule reads are kept. `python -m nos_repro rule TEXT`
+    explains a rule.
 
     Args:
-        params: the parameters to train, or groups of them as dicts, as for any torch optimizer.
+        params: the parameters to train, or groups of them as dicts, as for any
+            torch optimizer.
         rule: a `Rule` or its text, such as "exp(sign(g) * sign(m)) * g".
         lr: the learning rate, a number >= 0 or a tensor of one element.
         betas: the decay rates of the averages of g, g^2 and g^3; in [0, 1).
         eps: what a division adds to its divisor (the papers' delta); >= 0.
-        weight_decay: how much of the weight is added to the gradient that the rule sees (L2); >= 0.
-        decoupled_weight_decay: take lr * weight_decay of the weight off the weight itself instead,
-            as AdamW does.
-        total_steps: T, the number of updates in the whole training; needed if the rule reads a
-            decay (ld, cd, cd{n}, rd{n}).
-        seed: of the rule's noise and drops, a whole number. The draws of an update depend on the
-            seed and the number of the update alone.
-        foreach: True: one call for all tensors; False: a plain loop; None: see `fused`.
-        fused: True: one compiled pass over memory; False: not that; None: that where a compiler
-            works and the tensors hold a million elements or more, else `foreach`.
+        weight_decay: how much of the weight is added to the gradient that the rule
+            sees (L2); >= 0.
+        decoupled_weight_decay: take lr * weight_decay of the weight off the weight
+            itself instead, as AdamW does.
+        total_steps: T, the number of updates in the whole training; needed if the
+            rule reads a decay (ld, cd, cd{n}, rd{n}).
+        seed: the seed of the rule's noise and drops, a whole number. What an update
+            draws depends on the seed and on the number of the update only.
+        foreach: update all tensors in one call (True) or in a plain loop (False).
+        fused: update all tensors in one compiled pass over memory. If neither is
+            given, this is done where a compiler works and the tensors hold a
+            million elements or more, and one call for all tensors elsewhere.
         maximize: climb instead of descending.
 
     Raises:
         RuleError: the text is not a rule, or `total_steps` is missing.
-        ConfigError: another argument is impossible, a parameter is not a dense tensor of real
-            floating-point numbers, or, in `step`, a gradient is sparse.
+        ConfigError: another argument is impossible, a parameter is not a dense
+            tensor of real floating-point numbers, or, in `step`, a gradient is
+            sparse.
 
     Example:
         >>> import torch
@@ -89,15 +94,16 @@ class RuleOptimizer(Optimizer):
         loss 1.46
 
     References:
-        I. Bello, B. Zoph, V. Vasudevan, Q. Le, "Neural Optimizer Search with Reinforcement
-        Learning", ICML 2017, arXiv:1709.07417, sections 3.1 and 4.1.
+        I. Bello, B. Zoph, V. Vasudevan, Q. Le, "Neural Optimizer Search with
+        Reinforcement Learning", ICML 2017, arXiv:1709.07417, sections 3.1 and 4.1.
 
     Notes:
-        The papers leave open what `t` is: the first update is step 0 of the decays, and `t` counts
-        the optimizer's steps, while the bias corrections count a parameter's own updates, which are
-        fewer where it had no gradient. Averages start at 0 and are updated before the rule reads
-        them. With float16 and bfloat16 parameters, averages and arithmetic are in float32. An
-        update that is not finite is not an error: the run has diverged.
+        Where the papers leave it open: the decays see t = 0 at the first update,
+        and t counts the optimizer's steps. A bias correction counts the updates of
+        its parameter, which are fewer where the parameter had no gradient. Averages
+        start at 0 and are updated before the rule reads them. With float16 and
+        bfloat16 parameters, averages and arithmetic are in float32. A non-finite
+        update is not an error: the run has diverged.
     """
 
     def __init__(

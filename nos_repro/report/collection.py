@@ -3,13 +3,13 @@ claims. What cannot be read is named, and loses nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nos_repro.errors import NosError
+from nos_repro.errors import ConfigError, NosError
 from nos_repro.experiments.files import StoreError, write_atomically
 from nos_repro.experiments.layers import scales_of
 from nos_repro.experiments.record import Record
@@ -18,7 +18,7 @@ from nos_repro.experiments.selection import Outcome
 from nos_repro.experiments.settings_file import is_search, read_values
 from nos_repro.experiments.store import Store
 from nos_repro.report.claims.evidence import Finding
-from nos_repro.report.claims.judge import Judged, judge_claim
+from nos_repro.report.claims.judge import Judged, judge_claim, own_claims
 from nos_repro.report.claims.listed import Claim, claims
 from nos_repro.report.claims.page import claims_file
 from nos_repro.report.claims.results import Results
@@ -67,17 +67,24 @@ def threads_of(provenance: Mapping[str, Any]) -> int:
 
 @dataclass
 class Everything:
-    """``files`` state the studies and searches, by their names. ``left_out`` says what of the
+    """``files`` state the studies and searches, by their names, and ``claims_from`` claims of a
+    user's own. ``left_out`` says what of the
     folder is not shown, and ``broken`` whether any of that should be: it has a file of settings
     and could not be read."""
 
     root: Path
     files: Mapping[str, Path]
+    claims_from: Path | None = None
     studies: list[FoundStudy] = field(default_factory=list)
     searches: list[History] = field(default_factory=list)
     judged: list[Judged] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     broken: bool = False
+
+    @property
+    def papers_claims(self) -> list[Judged]:
+        papers = {claim.id for claim in claims()}
+        return [each for each in self.judged if each.claim.id in papers]
 
     @property
     def problems(self) -> list[str]:
@@ -114,9 +121,11 @@ class Everything:
         return " ".join(by_name(text, self.root, *folders).split())
 
 
-def read_everything(results: Results) -> Everything:
-    """Every study and search of ``results.files``, at every scale that has anything."""
-    everything = Everything(results.root, results.files)
+def read_everything(results: Results, own: Path | None = None) -> Everything:
+    """Every study and search of ``results.files``, at every scale that has anything. ``own`` is a
+    file of claims beside the papers'. Raises ConfigError for that one."""
+    everything = Everything(results.root, results.files, own)
+    listed = [*claims(), *_own_claims(own, results)]
     for name, path in results.files.items():
         try:
             scales = results.scales(name)
@@ -130,8 +139,17 @@ def read_everything(results: Results) -> Everything:
                 else:
                     everything.studies.append(_study(results, name, scale))
     everything.left_out += _strangers(results)
-    everything.judged = [_judged(claim, results, everything) for claim in claims()]
+    everything.judged = [_judged(claim, results, everything) for claim in listed]
     return everything
+
+
+def _own_claims(own: Path | None, results: Results) -> Sequence[Claim]:
+    listed = () if own is None else own_claims(own, results)
+    papers = {claim.id for claim in claims()}
+    for claim in listed:
+        if claim.id in papers:
+            raise ConfigError(f"{own}: claim {claim.id}: the papers' list has one of that name")
+    return listed
 
 
 def _study(results: Results, name: str, scale: str) -> FoundStudy:
@@ -222,5 +240,5 @@ def write_everything(everything: Everything) -> Iterator[Path]:
         yield from write_efficiency(everything.root)
     if not everything.broken:
         path = everything.root / "claims.md"
-        write_atomically(path, claims_file(everything.judged))
+        write_atomically(path, claims_file(everything.papers_claims))
         yield path

@@ -1,21 +1,29 @@
 """Everything about one rule, for `python -m nos_repro rule "TEXT or name"`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from nos_repro.rules.catalog import CATALOG, lookup, printed_at
+from nos_repro.rules.catalog import CATALOG, Printed, printed_at
 from nos_repro.rules.families import family_of
 from nos_repro.rules.primitives import OPERANDS
 from nos_repro.rules.printing import print_number
 from nos_repro.rules.rule import Rule
 from nos_repro.rules.tree import Expr, Number, Operand, Unary, children
 
+NO_NUMBERS = "prints (experiments.digest)"
+
 BYTES_PER_AVERAGE = 4  # float32
 ADAM_AVERAGES = 2
 
 
-def explain(name_or_text: str) -> str:
-    """Lines for people: text, tree, tokens, normal form, state, place in the papers. RuleError."""
-    rule = lookup(name_or_text)
+def explain(rule: Rule, results: Callable[[Rule], Iterable[str]] = lambda rule: ()) -> str:
+    """Lines for people: text, tree, tokens, normal form, state, place in the papers.
+
+    results: gives the papers' numbers of a rule, a line for each row of a table.
+    """
+    heading, entries = _printed(rule)
+    places = [f"{entry.place} ({entry.name})" for entry in entries]
+    printed = dict.fromkeys(entry.rule.normal() for entry in entries)
+    numbers = [line for each in printed for line in results(each)]
     rows = [
         ("rule", str(rule)),
         ("LaTeX", rule.latex()),
@@ -28,8 +36,10 @@ def explain(name_or_text: str) -> str:
         ("total_steps", "needed, it reads a decay" if rule.needs_total_steps else "not needed"),
         ("random", "yes" if rule.random else "no"),
         ("family", _family(rule)),
-        ("in the papers", "\n".join(_places(rule))),
+        ("in the papers", "\n".join([*heading, *places])),
     ]
+    if numbers:
+        rows.append(("their numbers", "\n".join(numbers)))
     width = max(len(title) for title, _ in rows) + 2
     indent = "\n" + " " * width
     return "\n".join(f"{title:<{width}}{text.replace(chr(10), indent)}" for title, text in rows)
@@ -86,13 +96,10 @@ def _family(rule: Rule) -> str:
     return f"{name}: {family.formula} with {', '.join(values)}"
 
 
-def _places(rule: Rule) -> Iterator[str]:
+def _printed(rule: Rule) -> tuple[list[str], list[Printed]]:
     """Where the papers print it; else what they print that does the same in the probe."""
-    entries = printed_at(rule)
-    if not entries:
-        fingerprint = rule.fingerprint()
-        entries = [each for each in CATALOG.values() if each.rule.fingerprint() == fingerprint]
-        yield "not printed" + (", but these do the same:" if entries else "")
-    for entry in entries:
-        values = ", ".join(f"{name} {value:g}" for name, value in entry.values.items())
-        yield f"{entry.place} ({entry.name})" + (f": {values}" if values else "")
+    if entries := printed_at(rule):
+        return [], entries
+    fingerprint = rule.fingerprint()
+    entries = [entry for entry in CATALOG.values() if entry.rule.fingerprint() == fingerprint]
+    return ["not printed" + (", but these do the same:" if entries else "")], entries

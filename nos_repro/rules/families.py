@@ -8,6 +8,7 @@ follow from that row.
 import math
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nos_repro.errors import ConfigError, RuleError, unknown
 from nos_repro.registry import Table
@@ -43,6 +44,9 @@ class Family:
     formula: the rule's text, in which `f` is the decay and a constant is called by its name.
     label: how tables and exported classes call the family.
     """
+
+    display: ClassVar[tuple[str, ...]] = ("label",)
+    """The fields that no execution reads: they print."""
 
     name: str
     label: str

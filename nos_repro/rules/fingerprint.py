@@ -21,6 +21,8 @@ from nos_repro.rules.evaluate import evaluate
 from nos_repro.rules.primitives import OPERANDS, operand_row
 from nos_repro.rules.tree import Expr, Operand, walk
 
+NO_NUMBERS = "compares rules (experiments.digest)"
+
 SEED = 2017
 ELEMENTS = 24
 STEPS = (0, 137, 300, 611, 913)  # of TOTAL_STEPS, a prime: no two decays agree on all of them

@@ -4,6 +4,8 @@ from nos_repro.rules.primitives import BINARY, NEGATION, UNARY, operand_row
 from nos_repro.rules.printing import precedence, print_number
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
 
+NO_NUMBERS = "prints (experiments.digest)"
+
 
 def print_latex(expr: Expr) -> str:
     """LaTeX without the surrounding dollars."""

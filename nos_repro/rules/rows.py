@@ -44,7 +44,9 @@ class OperandRow:
     token: whether a search space may name it.
     """
 
-    display: ClassVar[tuple[str, ...]] = ("latex", "meaning", "source", "nonnegative")
+    display: ClassVar[tuple[str, ...]] = (
+        "latex", "meaning", "source", "nonnegative", "aliases", "token",
+    )  # fmt: skip
     """The fields that no execution reads: they print and compare."""
 
     name: str
@@ -103,7 +105,7 @@ class UnaryRow:
     """
 
     display: ClassVar[tuple[str, ...]] = (
-        "latex", "edge", "source", "word", "algebra", "of", "nonnegative",
+        "latex", "edge", "source", "word", "algebra", "of", "nonnegative", "constants", "token",
     )  # fmt: skip
     """The fields that no execution reads: they print and compare."""
 
@@ -157,7 +159,9 @@ class BinaryRow:
     The other fields are as in `UnaryRow`.
     """
 
-    display: ClassVar[tuple[str, ...]] = ("latex", "edge", "source", "word", "algebra")
+    display: ClassVar[tuple[str, ...]] = (
+        "latex", "edge", "source", "word", "algebra", "token",
+    )  # fmt: skip
     """The fields that no execution reads: they print and compare."""
 
     name: str

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Rule:
-    """An update rule, w <- w - lr * rule: an immutable expression of the language (sec. 3.1, 4.1).
+    """An update rule, w <- w - lr * rule: an immutable expression of the language
+    (sec. 3.1, 4.1).
 
-    Rules are equal when their trees are; `normal()` groups those that algebra makes equal.
+    Rules are equal when their trees are; `normal()` groups those that algebra makes
+    equal.
 
     Args:
-        expr: the expression tree. Most rules come from `Rule.parse` or `Rule.from_tokens`.
+        expr: the expression tree. Most rules come from `Rule.parse` or
+            `Rule.from_tokens`.
 
     Example:
         >>> from nos_repro import Rule

@@ -150,7 +150,7 @@ class SearchLoop:
         for event in self.log.read():
             self._remember(event)
         unlogged = replay(self.state, self.log.read(offset))
-        begun = session(self.search.child, self.workers)
+        begun = session(self.search.child, self.workers, self.search.algorithm["name"])
         self._append([*([unlogged] if unlogged else []), begun])
         self.tallied_before = self.tally.evaluated
         self.left = {path.name for path in self.answers.glob("[0-9]*.json")}

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import torch
 
-from nos_repro.experiments.provenance import code_digest, provenance
-from nos_repro.experiments.trial import make_settings
+from nos_repro.experiments.code import code_digest, task_roots
+from nos_repro.experiments.provenance import provenance
+from nos_repro.search.algorithms import ALGORITHMS
 from nos_repro.search.child import Child
 from nos_repro.search.log import Event
-from nos_repro.tasks import TASKS
 
-ENGINE = "nos_repro.search.loop"
-"""The module from which all the code is reached that a search's numbers depend on."""
+CHILD = "nos_repro.search.child:evaluate"
+SEARCH = "nos_repro.search.loop:SearchLoop"
 
 
-def session(child: Child, workers: int) -> Event:
-    """A digest of the code, provenance, and how many children are trained at a time."""
+def session(child: Child, workers: int, algorithm: str | None = None) -> Event:
+    """A digest of the code, provenance, and how many children are trained at a time.
+
+    The code is what trains a child, whatever its rule, and, of a search, what learns from it by
+    the ``algorithm``.
+    """
     trial = child.trial("sgd", 1.0, 0, sweep=False)
-    entry = TASKS.entry(trial.task)
-    settings = make_settings(trial.task, trial.task_settings)
-    origins = (entry.origin, *entry.value.code(settings))
-    modules = [origin.partition(":")[0] for origin in origins]
+    learns = () if algorithm is None else (SEARCH, ALGORITHMS.entry(algorithm).origin)
     return {
         "event": "session",
         "workers": workers,
-        "code": code_digest((*modules, ENGINE)),
+        "code": code_digest((*task_roots(trial.task, trial.task_settings), CHILD, *learns)),
         **provenance("cuda" if torch.cuda.is_available() else "cpu"),
     }

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from nos_repro.experiments import replicas
 from nos_repro.experiments.build import Conditions
-from nos_repro.experiments.provenance import provenance, trial_code
+from nos_repro.experiments.code import task_roots
+from nos_repro.experiments.provenance import provenance
 from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.training import Stopped
 from nos_repro.experiments.trial import Training, Trial
@@ -175,7 +176,7 @@ def fork(rank: int, folder: Path, plan: list[dict[str, Any]], **environment: str
 
 def main(folder: Path) -> None:
     """Runs each case of `cases.json` in processes of its own, all of one import of torch."""
-    provenance("cpu"), trial_code(NAME, {})  # once, and not in every process
+    provenance("cpu"), task_roots(NAME, {})  # once, and not in every process
     statuses = {}
     for name, case in json.loads((folder / "cases.json").read_text()).items():
         with socket.socket() as free:

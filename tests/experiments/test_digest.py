@@ -276,10 +276,21 @@ def test_a_digest_counts_its_roots_and_texts(mine: Path) -> None:
     assert len(set(digests)) == len(digests)
 
 
-@pytest.mark.parametrize("root", ["mine.nowhere:f", "mine.deep:f", "mine.rows:ROWS[z]"])
-def test_a_root_that_is_not_there_is_an_error(mine: Path, root: str) -> None:
-    with pytest.raises(LookupError):
+def test_a_root_that_is_made_inside_a_function_counts_as_its_whole_module(mine: Path) -> None:
+    def digest() -> str:
+        return Sources({"mine": mine}).digest(["mine.deep:make.<locals>.inner"])
+
+    before = digest()
+    append("deep", "OTHER = 1")(mine)
+    assert digest() != before
+
+
+def test_a_root_without_source_counts_by_its_name(mine: Path) -> None:
+    digests = [
         Sources({"mine": mine}).digest([root])
+        for root in ("mine.compiled:f", "mine.compiled:g", "torch.optim.adamw:AdamW")
+    ]
+    assert len(set(digests)) == 3
 
 
 def test_a_digest_from_what_an_earlier_process_kept_is_the_same(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nos_repro.experiments.build import Conditions
-from nos_repro.experiments.schema import Figure, Halving, Row, Selection, Training
+from nos_repro.experiments.schema import Halving, Row, Selection, Training
 from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.training import Stopped
@@ -16,7 +16,7 @@ from nos_repro.launch.dry_run import dry_run
 from nos_repro.launch.local import InProcess, LocalWorkers
 from nos_repro.launch.run import run_study
 from nos_repro.launch.verify import agrees
-from nos_repro.report.study.figures import draw
+from nos_repro.report.figures.base import draw
 from nos_repro.report.study.status import study_status
 from nos_repro.report.study.table import study_table
 from tests.experiments.helpers import digits_study, filled
@@ -230,7 +230,7 @@ def test_the_table_and_status_say_how_far_each_row_came(halved):
 
 
 def test_a_figure_draws_a_stopped_row_up_to_where_it_was_stopped(halved):
-    study = dataclasses.replace(STUDY, figure=Figure(metric="val_accuracy"))
+    study = dataclasses.replace(STUDY, figure={"metric": "val_accuracy"})
     figure = draw(study, list(rows_of(halved).values()))
     drawn = {line.get_xdata()[-1] for line in figure.axes[0].get_lines() if len(line.get_xdata())}
     assert drawn == {1, 2, 4}

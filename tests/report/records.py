@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nos_repro.experiments.provenance import trial_code
+from nos_repro.experiments.code import trial_code
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.store import Store
@@ -46,6 +46,6 @@ def filled_store(study: Study, results: Path, ending: Ending) -> Store:
             seen.add(trial.id)
             changes = ending(trial)
             if changes is not None:
-                code = trial_code(trial.task, trial.task_settings)
+                code = trial_code(trial.to_json())
                 known = {"code": code, "provenance": PROVENANCE, "seconds": 36.0, **changes}
                 write_record(store.folder(trial), trial, **known)

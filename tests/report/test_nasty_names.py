@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from nos_repro.experiments.schema import Figure, Row, Selection, Study
+from nos_repro.experiments.schema import Row, Selection, Study
 from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.trial import Trial
 from nos_repro.report.layout import LATEX
@@ -38,7 +38,7 @@ def nasty_study() -> Study:
         name: Row("sgd", seed=10 * n, note=name, paper={"best_test": 90.0})
         for n, name in enumerate(NASTY)
     }
-    study = digits_study(rows, selection=Selection(repeats=1), figure=Figure())
+    study = digits_study(rows, selection=Selection(repeats=1), figure={"kind": "curves"})
     said = " ".join(NASTY)
     return dataclasses.replace(
         study, source=said, claim=said, note=said, columns={"best_test": said}

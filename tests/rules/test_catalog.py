@@ -16,7 +16,8 @@ def of(paper, table):
 
 
 def test_every_table_has_all_its_rows():
-    rows = Counter((entry.paper, entry.table) for entry in CATALOG.values() if entry.values)
+    tables = re.compile("(icml-)?table[0-9]-")
+    rows = Counter((e.paper, e.table) for name, e in CATALOG.items() if tables.match(name))
     assert rows == {
         ("002", "Table 1"): 14, ("002", "Table 2"): 16, ("002", "Table 3"): 3,
         ("002", "Table 4"): 2,  ("002", "Table 5"): 4,  ("002", "Table 6"): 4 + 28,
@@ -24,11 +25,9 @@ def test_every_table_has_all_its_rows():
     }  # fmt: skip
 
 
-def test_table_6_prints_one_rule_twice_with_other_numbers():
+def test_table_6_prints_one_rule_twice():
     rules = Counter(entry.rule.normal() for entry in of("002", "Table 6"))
     assert [str(rule) for rule, n in rules.items() if n > 1] == ["sign(m) * sqrt(g)"]
-    best = [CATALOG[name].values["best_test"] for name in ("table6-2", "table6-4")]
-    assert best == [92.2, 91.6]
 
 
 def test_both_papers_print_the_same_sixteen_rules():
@@ -43,10 +42,7 @@ def test_every_entry_parses_prints_and_is_explained(entry):
     assert entry in printed_at(entry.rule)
     assert entry.rule.latex().count("{") == entry.rule.latex().count("}")
     assert re.fullmatch("[a-z0-9.-]+", entry.name)
-    text = explain(entry.name)
-    assert entry.place in text
-    for column, value in entry.values.items():
-        assert f"{column} {value:g}" in text
+    assert entry.place in explain(lookup(entry.name))
 
 
 def test_the_families_take_any_decay():
@@ -64,7 +60,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest():
 
 
 def test_explain_tells_what_a_rule_costs_and_where_it_stands():
-    text = explain("g * exp(sign(m) * sign(g))")
+    text = explain(Rule.parse("g * exp(sign(m) * sign(g))"))
     for said in (
         "exp(sign(g) * sign(m)) * g",
         "1 average (m): 4 bytes a parameter in float32, Adam 8",
@@ -75,15 +71,24 @@ def test_explain_tells_what_a_rule_costs_and_where_it_stands():
         "powersign: base**(f * (sign(g) * sign(m))) * g with f = 1, base = e",
     ):
         assert said in text, text
-    assert "needed, it reads a decay" in explain("g * ld")
-    assert "0 averages: 0 bytes" in explain("g")
-    assert explain("g * gamma * 3").endswith("not printed")
-    assert "002 sec. 5.1 (addsign)" in explain("g + sign(g) * sign(m) * g")
-    assert "of its normal form" in explain("m * 0.5 * 2")
+    assert "needed, it reads a decay" in explain(Rule.parse("g * ld"))
+    assert "0 averages: 0 bytes" in explain(Rule.parse("g"))
+    assert explain(Rule.parse("g * gamma * 3")).endswith("not printed")
+    assert "002 sec. 5.1 (addsign)" in explain(Rule.parse("g + sign(g) * sign(m) * g"))
+    assert "of its normal form" in explain(Rule.parse("m * 0.5 * 2"))
+
+
+def test_explain_asks_for_the_numbers_of_the_printed_rule():
+    def results(rule):
+        return [f"the numbers of {rule}"]
+
+    for text in ("m", "m / 2 * 2", "sqrt(m * m) * sign(m)"):
+        assert explain(Rule.parse(text), results).endswith("their numbers  the numbers of m"), text
+    assert "numbers" not in explain(Rule.parse("g * exp(m)"), results)
 
 
 def test_explain_of_a_shared_part_draws_both():
-    assert explain("g * g").count("─ g") == 2
+    assert explain(Rule.parse("g * g")).count("─ g") == 2
 
 
 @pytest.mark.parametrize(

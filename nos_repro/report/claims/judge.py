@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from nos_repro.report.claims.evidence import ANY_SCALE, Finding
-from nos_repro.report.claims.listed import Claim, claims
-from nos_repro.report.claims.results import Results, not_run
+from nos_repro.experiments.layers import scales_of
+from nos_repro.experiments.settings_file import read_values
+from nos_repro.report.claims.check import check_names
+from nos_repro.report.claims.evidence import ANY_SCALE, Finding, not_run
+from nos_repro.report.claims.kinds.base import ClaimTest
+from nos_repro.report.claims.listed import Claim, claims, read_claims
+from nos_repro.report.claims.results import Results
 
 LEFT_OUT = "smoke"
 """The scale that proves only that everything runs: it is judged only when it is asked for."""
@@ -19,6 +24,16 @@ class Judged:
 
     claim: Claim
     findings: list[Finding]
+
+
+def own_claims(file: Path, found: Results) -> tuple[Claim, ...]:
+    """The claims of a user's own file, about studies and searches that are ``found``. Raises
+    ConfigError, naming file, claim and key."""
+    listed = read_claims(file)
+    for claim in listed:
+        if claim.test is not None:
+            check_names(claim.test, found, f"{file}: claim {claim.id}")
+    return listed
 
 
 def judge_claims(
@@ -37,4 +52,14 @@ def judge_claim(claim: Claim, found: Results, scale: str | None = None) -> list[
     scales = [each for each in begun if (each != LEFT_OUT if scale is None else each == scale)]
     if not scales:
         return [not_run(scale or "-", f"no record of {claim.test.source}")]
-    return [claim.test.judge(found, each) for each in scales]
+    return [_judge_at(claim.test, found, each) for each in scales]
+
+
+def _judge_at(test: ClaimTest, found: Results, scale: str) -> Finding:
+    """Not run where a study lacks the scale, or leaves out a row there."""
+    for study, row in test.named():
+        if scale not in scales_of(read_values(found.files[study])):
+            return not_run(scale, f"{study} has no scale {scale}")
+        if row not in found.study(study, scale)[1]:
+            return not_run(scale, f"{study} leaves out {row} at this scale")
+    return test.judge(found, scale)

@@ -1,17 +1,22 @@
-"""The list of claims: `claims.yaml`, read and checked."""
+"""Lists of claims, read and checked: the papers' (`claims.yaml`), and files of a user's own."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from nos_repro.errors import ConfigError, unknown
-from nos_repro.report.claims.kinds import KINDS, Test
+from nos_repro.errors import ConfigError, NosError, unknown
+from nos_repro.report.claims.check import check_keys, make
+from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
+
+TEXTS = ("id", "says")
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,8 @@ class Claim:
 
     id: str
     says: str
-    where: tuple[Place, ...]
-    test: Test | None = None
+    where: tuple[Place | str, ...]
+    test: ClaimTest | None = None
     untested: str = ""
 
     @property
@@ -46,34 +51,59 @@ class Claim:
 
 @functools.cache
 def claims() -> tuple[Claim, ...]:
-    """All claims, in the order of the papers."""
-    text = resources.files("nos_repro.report.claims").joinpath("claims.yaml").read_text("utf-8")
-    return tuple(read_claim(entry) for entry in yaml.safe_load(text))
+    """What the papers claim, in their order."""
+    return read_claims(Path(str(resources.files("nos_repro.report.claims"))) / "claims.yaml")
 
 
-def read_claim(entry: dict[str, Any]) -> Claim:
-    """Raises ConfigError for what is no claim."""
-    where = tuple(Place(**place) for place in entry["where"])
-    known = {"id": entry["id"], "says": entry["says"], "where": where}
+def read_claims(path: Path) -> tuple[Claim, ...]:
+    """The claims of a file. Raises ConfigError, naming file, claim and key."""
+    try:
+        entries = yaml.safe_load(path.read_text("utf-8"))
+        if not isinstance(entries, list):
+            raise ConfigError("not a list of claims: expected entries with id, says, test")
+        listed = tuple(read_claim(entry) for entry in entries)
+        twice = [name for name, n in Counter(claim.id for claim in listed).items() if n > 1]
+        if twice:
+            raise ConfigError(f"claim {twice[0]} is there twice; give one of them another id")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    except NosError as error:
+        raise type(error)(f"{path}: {error}") from None
+    return listed
+
+
+def read_claim(entry: Any) -> Claim:
+    """Raises ConfigError for what is not a claim."""
+    what = f"claim {entry.get('id', '?') if isinstance(entry, dict) else repr(entry)}"
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(k), str) for k in TEXTS):
+        raise ConfigError(f"{what}: expected a mapping with the texts {', '.join(TEXTS)}")
+    check_keys(entry, (*TEXTS, "where", "test", "untested"), what)
+    where = entry.get("where", [])
+    places = [where] if isinstance(where, str) else where
+    if not isinstance(places, list):
+        raise ConfigError(f"{what}.where: expected a text or a list, got {where!r}")
+    said = [p if isinstance(p, str) else make(Place, p, f"{what}.where") for p in places]
+    known: dict[str, Any] = {"id": entry["id"], "says": entry["says"], "where": tuple(said)}
     if ("test" in entry) == ("untested" in entry):
-        raise ConfigError(f"claim {entry['id']}: give it either a test or the reason for none")
+        raise ConfigError(f"{what}: give it either a test or the reason for none")
     if "untested" in entry:
-        return Claim(**known, untested=entry["untested"])
-    values = dict(entry["test"])
-    kind = values.pop("kind")
-    if kind not in KINDS:
-        raise ConfigError(f"claim {entry['id']}: {unknown('kind of test', kind, KINDS)}")
-    cls = KINDS[kind]
-    names = [field.name for field in dataclasses.fields(cls)]
-    for key in values:
-        if key not in names:
-            raise ConfigError(f"claim {entry['id']}: {unknown('key', key, names)}")
-    return Claim(**known, test=cls(**values))
+        return Claim(**known, untested=str(entry["untested"]))
+    values = entry["test"]
+    if not isinstance(values, dict) or "kind" not in values:
+        raise ConfigError(f"{what}.test: say which kind; one of: {' '.join(CLAIM_TESTS.names())}")
+    try:
+        kind = CLAIM_TESTS.find(str(values["kind"]), "test.kind")
+    except ConfigError as error:
+        raise ConfigError(f"{what}: {error}") from None
+    values = {key: value for key, value in values.items() if key != "kind"}
+    return Claim(**known, test=make(kind, values, f"{what}.test"))
 
 
-def find_claim(id_: str) -> Claim:
-    """Raises ConfigError, with the nearest spelling."""
-    by_id = {claim.id: claim for claim in claims()}
+def find_claim(id_: str, listed: Sequence[Claim] | None = None) -> Claim:
+    """One of those listed (default: the papers'). Raises ConfigError, with the nearest spelling."""
+    by_id = {claim.id: claim for claim in (claims() if listed is None else listed)}
     if id_ not in by_id:
         raise ConfigError(unknown("claim", id_, by_id))
     return by_id[id_]

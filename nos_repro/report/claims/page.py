@@ -13,7 +13,7 @@ from nos_repro.report.layout import WIDTH, Cell, Column, Table, plain
 TITLE = "What the papers claim, and what the records say of it"
 
 
-def claims_table(judged: Sequence[Judged]) -> Table:
+def claims_table(judged: Sequence[Judged], title: str = TITLE) -> Table:
     """A line a claim and scale."""
     columns = [Column(title) for title in ("claim", "", "where", "scale", "verdict", "by")]
     rows = []
@@ -23,12 +23,12 @@ def claims_table(judged: Sequence[Judged]) -> Table:
             first = (claim.id, claim.says, claim.place) if not number else ("", "", "")
             words = (*first, finding.scale, finding.verdict, finding.reason)
             rows.append([Cell(text) for text in words])
-    return Table([TITLE, counted(judged)], columns, rows, NOTES)
+    return Table([title, counted(judged)], columns, rows, NOTES)
 
 
-def claims_text(judged: Sequence[Judged]) -> str:
+def claims_text(judged: Sequence[Judged], title: str = TITLE) -> str:
     """The list for a terminal: verdict, scale and name on a line, then the rest below it."""
-    lines = [TITLE, counted(judged)]
+    lines = [title, counted(judged)]
     wide = max((len(f.scale) for each in judged for f in each.findings), default=0)
     for each in judged:
         for number, finding in enumerate(each.findings):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nos_repro.errors import ConfigError, unknown
 from nos_repro.experiments.layers import scales_of
@@ -14,7 +13,7 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, outcomes
 from nos_repro.experiments.settings_file import read_values, shipped
 from nos_repro.experiments.store import Store
-from nos_repro.report.claims.evidence import Finding
+from nos_repro.report.figures.base import figure_of
 from nos_repro.report.search.history import History, read_history
 
 Rows = dict[str, Outcome]
@@ -58,13 +57,18 @@ class Results:
     def study(self, name: str, scale: str) -> tuple[Study, Rows]:
         """A study and what the records say of its rows."""
         if (name, scale) not in self._studies:
-            study = load_study(self.files[name], scale=scale)
+            study = load_study(self.files[name], scale=scale, check=figure_of)
             store = Store(self.root, name, scale)
             rows = {outcome.name: outcome for outcome in outcomes(study, store)}
             self.problems += store.problems
             self._studies[name, scale] = study, rows
             self._stores[name, scale] = store
         return self._studies[name, scale]
+
+    def declared(self, name: str) -> Study:
+        """A study at the first scale of its file, for what no record is needed for."""
+        path = self.files[name]
+        return load_study(path, scale=next(iter(scales_of(read_values(path)))))
 
     def store(self, name: str, scale: str) -> Store:
         """Where the records of a study lie."""
@@ -78,14 +82,3 @@ class Results:
             self.problems += history.problems
             self._histories[name, scale] = history
         return self._histories[name, scale]
-
-
-class OfNoRow:
-    """A test that speaks of no row of a study."""
-
-    def named(self) -> Iterator[tuple[str, str]]:
-        return iter(())
-
-
-def not_run(scale: str, reason: str, **more: Any) -> Finding:
-    return Finding(scale, "not run", reason, **more)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
+from nos_repro.report.figures.base import drawn, figure_of
 from nos_repro.report.pages.charts import (
     Chart,
     Control,
@@ -20,15 +21,7 @@ from nos_repro.report.pages.charts import (
     shown,
     spans_decades,
 )
-from nos_repro.report.study.curve import (
-    Curve,
-    curve,
-    drawn,
-    ends,
-    figure_metric,
-    label,
-    metric_words,
-)
+from nos_repro.report.study.curve import Curve, curve, ends, label, metric_words
 
 PARTS = ("train", "val", "test")
 HOVER = "<b>%{fullData.name}</b><br>epoch %{x}: %{y:.5g}%{text}<extra></extra>"
@@ -67,8 +60,8 @@ def metrics(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
     records = [record for outcome in outcomes for record in outcome.counting]
     found = {key for record in records for point in record.metrics[-1:] for key in point}
     found |= {key for record in records for point in record.metrics[:1] for key in point}
-    curves = study.figure is not None and study.figure.kind == "curves"
-    first = figure_metric(study) if curves else ""
+    figure = figure_of(study)
+    first = figure.metric if figure is not None else ""
     own = f"val_{records[0].metric}" if records else ""
     measured = sorted(key for key in found if key.partition("_")[0] in PARTS)
     measured.sort(key=lambda key: (key != first, key != own))

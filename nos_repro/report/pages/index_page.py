@@ -100,6 +100,8 @@ def index_page(
 def _command(everything: Everything) -> str:
     own = set(everything.files) - set(shipped())
     words = "".join(f" {config_words(everything.files[name])}" for name in sorted(own))
+    if everything.claims_from is not None:
+        words += f" --claims {config_words(everything.claims_from)}"
     return f"python -m nos_repro report --all{words}{results_words(everything.root)}"
 
 

@@ -10,11 +10,12 @@ import numpy as np
 
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
+from nos_repro.report.figures.base import drawn
 from nos_repro.report.pages.charts import DASHES, spans_decades
 from nos_repro.report.pages.curve_chart import metrics
 from nos_repro.report.search.course import MEAN, line_points, moving_average, window_of
 from nos_repro.report.search.history import History
-from nos_repro.report.study.curve import curve, drawn, ends, metric_words, style
+from nos_repro.report.study.curve import curve, ends, metric_words, style
 
 WIDTH, HEIGHT = 240, 72
 MOST = 60
@@ -34,8 +35,6 @@ class Spark:
 def study_spark(study: Study, outcomes: Sequence[Outcome]) -> Spark | None:
     """The figure's metric, or the task's own, over the epochs; None where nothing is drawn."""
     names = [name for name in metrics(study, outcomes) if name != "lr"]
-    if study.figure is not None and study.figure.kind == "rosenbrock":
-        names = [name for name in names if name.endswith("_loss")]
     if not names:
         return None
     found = [curve(outcome.counting, names[0]) for outcome in drawn(study, outcomes)]

@@ -1,5 +1,5 @@
 """The static figure of a page, for print and for readers without scripts: the committed SVG where
-it is that of these records, else drawn anew."""
+it is that of these records, else drawn again."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
+from nos_repro.report.figures.base import draw, drawn, figure_of
 from nos_repro.report.layout import plain
 from nos_repro.report.provenance import origin
 from nos_repro.report.search.history import History
 from nos_repro.report.search.protocol import origin_lines
-from nos_repro.report.study.curve import drawn, said_in
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,47 +32,42 @@ class Picture:
 
 def study_picture(study: Study, rows: Sequence[Outcome], folder: Path) -> Picture | None:
     """None where the study declares no figure, or has nothing to draw."""
-    if study.figure is None or not any(row.counting for row in rows):
+    figure = figure_of(study)
+    if figure is None or not any(row.counting for row in rows):
         return None
-
-    def draw() -> Figure | None:
-        from nos_repro.report.study.figures import draw
-
-        return draw(study, rows)
-
-    lines = origin(study, drawn(study, rows))
+    shown = drawn(study, rows)
+    lines, texts = origin(study, shown), [figure.caption(shown), *figure.texts(shown)]
     words = f"{study.source}: the figure of {study.study} at scale {study.scale}"
-    return _picture(folder / "figure.svg", lines, said_in(study, rows), draw, words)
+    return _picture(folder / "figure.svg", lines, texts, lambda: draw(study, rows), words)
 
 
 def search_picture(history: History) -> Picture | None:
-    def draw() -> Figure | None:
+    def figure() -> Figure | None:
         from nos_repro.report.search.figure import figure4
 
         return figure4(history)
 
     words = "000 Figure 4: the reward against the number of sampled rules"
-    return _picture(history.folder / "figure4.svg", origin_lines(history), [], draw, words)
+    return _picture(history.folder / "figure4.svg", origin_lines(history), [], figure, words)
 
 
 def _picture(
     file: Path,
     lines: Sequence[str],
     texts: Sequence[str],
-    draw: Callable[[], Figure | None],
+    drawing: Callable[[], Figure | None],
     words: str,
 ) -> Picture | None:
-    """A file that says of its records what they say now (``lines``), and of its axis and rows what
-    a new one would (``texts``), is that one: drawing takes a second, and a hundred studies a
-    hundred."""
+    """The file itself, where it says of its records what they say now (``lines``), and all the
+    ``texts`` that a new drawing would: drawing takes a second, and a hundred studies a hundred."""
     text = file.read_text("utf-8", errors="replace") if file.is_file() else ""
     asked = [html.escape(line, quote=False) for line in lines]
     asked += [f">{html.escape(plain(each), quote=False)}<" for each in texts]
     if not text or not all(each in text for each in asked):
-        figure = draw()
+        figure = drawing()
         if figure is None:
             return None
-        from nos_repro.report.study.figures import encode
+        from nos_repro.report.drawing import encode
 
         text = encode(figure, "svg").decode()
     data = base64.b64encode(text.encode()).decode()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.collection import FoundStudy
+from nos_repro.report.figures.base import StudyFigure, drawn, figure_of
 from nos_repro.report.layout import Column, Table
-from nos_repro.report.pages.charts import Chart
+from nos_repro.report.pages.charts import Chart, Line
 from nos_repro.report.pages.claim_lines import ClaimLine
 from nos_repro.report.pages.curve_chart import curve_chart, row_lines
 from nos_repro.report.pages.page import OwnPage, commands
@@ -34,8 +36,9 @@ class StudyPage(OwnPage):
     state: list[str]
     table: PageTable
     behind: list[Behind]
-    paths: bool
-    """Whether the picture shows paths, which the curves do not."""
+    figure_heading: str
+    """Of the figure's own section; "" where the picture shows what the curves show."""
+    figure: Chart | None
     curves: Chart | None
     sweeps: Chart | None
     targets: Chart | None
@@ -44,7 +47,7 @@ class StudyPage(OwnPage):
 
     @property
     def charts(self) -> list[Chart]:
-        charts = (self.curves, self.sweeps, self.targets, self.profile)
+        charts = (self.figure, self.curves, self.sweeps, self.targets, self.profile)
         return [chart for chart in charts if chart is not None]
 
 
@@ -56,6 +59,7 @@ def study_page(
     behind = behind_rows(study, rows, store)
     table = study_table(study, rows)
     lines = row_lines(study, rows)
+    figure = figure_of(study)
     timed = target_parts(rows, lines)
     results = store.root.parent.parent
     return StudyPage(
@@ -68,7 +72,8 @@ def study_page(
         table=_table(table, rows, behind, found.verdicts),
         behind=behind,
         picture=study_picture(study, rows, store.root),
-        paths=study.figure is not None and study.figure.kind == "rosenbrock",
+        figure_heading=figure.heading if figure is not None else "",
+        figure=_figure_chart(figure, drawn(study, rows), lines),
         curves=curve_chart(study, rows, lines),
         sweeps=sweep_chart(study, rows, lines),
         targets=timed[0] if timed is not None else None,
@@ -79,6 +84,17 @@ def study_page(
         claims=list(claims),
         index=index,
     )
+
+
+def _figure_chart(
+    figure: StudyFigure | None, rows: Sequence[Outcome], lines: Sequence[Line]
+) -> Chart | None:
+    """The figure's interactive form, if it has one; ``lines`` are those of all rows."""
+    if figure is None:
+        return None
+    colours = {line.name: line for line in lines}
+    chart = figure.chart(rows, [colours[row.name] for row in rows])
+    return dataclasses.replace(chart, name="figure") if chart is not None else None
 
 
 def _state(study: Study, rows: Sequence[Outcome]) -> list[str]:

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from nos_repro.experiments.files import write_atomically
+from nos_repro.report.drawing import encode
 from nos_repro.report.layout import Cell, Column, Table, escape_markdown
 from nos_repro.report.search.fewer_samples import NAMES, compare_samples
 from nos_repro.report.study.curve import COLOURS
-from nos_repro.report.study.figures import encode
 from nos_repro.search.efficiency.runs import (
     BATCH,
     BLOCK,

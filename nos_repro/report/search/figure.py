@@ -10,6 +10,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from nos_repro.report.drawing import canvas, finished, plain
 from nos_repro.report.search.course import (
     BASELINE,
     BEST,
@@ -24,7 +25,6 @@ from nos_repro.report.search.course import (
 )
 from nos_repro.report.search.history import History, Reward
 from nos_repro.report.search.protocol import origin_lines, short_words
-from nos_repro.report.study.figures import canvas, finished, plain
 from nos_repro.search.child import Evaluation
 
 VECTOR_DOTS = 5000

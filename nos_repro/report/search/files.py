@@ -45,8 +45,8 @@ def print_report(history: History, form: Format, tables: Sequence[Table] | None 
 
 def search_files(history: History) -> dict[str, bytes]:
     """`hall_of_fame.md` and `.tex`; with a rule or more, `figure4.png` and `.svg`."""
+    from nos_repro.report.drawing import encode
     from nos_repro.report.search.figure import figure4
-    from nos_repro.report.study.figures import encode
 
     figure, tables = figure4(history), search_tables(history)
     markdown = print_report(history, "markdown", tables)

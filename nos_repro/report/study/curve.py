@@ -16,12 +16,10 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.study.race import how_far
 from nos_repro.tasks import TASKS
-from nos_repro.tasks.metrics import find_metric
 
 # Okabe and Ito's palette, which the colour-blind can tell apart; yellow is left out, for it does
 # not show on white. Where the colours are used up, the next dashes begin.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-PATHS = "Paths through the recorded points, circle to cross; the black dot is the optimum."
 DASHES = 5
 """How many kinds of dashes there are."""
 
@@ -39,12 +37,6 @@ class Curve:
 def style(number: int) -> tuple[str, int]:
     """The colour and the dashes of the ``number``th line of a figure."""
     return COLOURS[number % len(COLOURS)], number // len(COLOURS) % DASHES
-
-
-def drawn(study: Study, outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The rows that the study's figure shows."""
-    asked = set(study.figure.rows) if study.figure is not None else set()
-    return [outcome for outcome in outcomes if not asked or outcome.name in asked]
 
 
 def curve(records: Sequence[Record], metric: str) -> Curve | None:
@@ -87,30 +79,12 @@ def label(outcome: Outcome, line: Curve | None) -> str:
     return outcome.name if line.n == asked else f"{outcome.name} ({line.n} of {asked} runs)"
 
 
-def said_in(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
-    """What the study's figure says beside numbers and provenance: its axis and its rows."""
-    if study.figure is None:
-        return []
-    rows = drawn(study, outcomes)
-    if study.figure.kind == "rosenbrock":
-        return [PATHS, *(row.name for row in rows)]
-    metric = figure_metric(study)
-    return [metric_words(study, metric), *(label(row, curve(row.counting, metric)) for row in rows)]
-
-
 def state(outcome: Outcome) -> str:
     if outcome.standing is not None:
         return how_far(outcome)
     if outcome.missing:
         return "not run yet"
     return "diverged" if outcome.diverged else "no run finished"
-
-
-def figure_metric(study: Study) -> str:
-    """What the study's figure of curves shows: by default the metric that chooses, on the test
-    part."""
-    named = study.figure.metric if study.figure is not None else ""
-    return named or f"test_{find_metric(study.task['name']).name}"
 
 
 def metric_words(study: Study, key: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from nos_repro.experiments.files import write_atomically
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
+from nos_repro.report.figures.base import draw
 from nos_repro.report.layout import escape_latex, escape_markdown
 from nos_repro.report.provenance import origin
 from nos_repro.report.study.table import study_table
@@ -38,7 +39,7 @@ def tables(study: Study, outcomes: Sequence[Outcome]) -> dict[str, bytes]:
 
 def figures(study: Study, outcomes: Sequence[Outcome]) -> dict[str, bytes]:
     """`figure.png` and `figure.svg`, where the study declares a figure."""
-    from nos_repro.report.study.figures import draw, encode
+    from nos_repro.report.drawing import encode
 
     figure = draw(study, outcomes)
     if figure is None:

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from nos_repro.experiments.schema import Figure, Row, Selection, Study
+from nos_repro.experiments.schema import Row, Selection, Study
 from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.trial import Training, Trial
 from nos_repro.report.collection import FoundStudy
@@ -34,7 +34,7 @@ def made_up_study(names: tuple[str, ...] = ("SGD", "PowerSign", "AddSign")) -> S
         training=Training(epochs=4),
         sweep={"lr": RATES},
     )
-    return dataclasses.replace(study, figure=Figure(metric="test_accuracy"))
+    return dataclasses.replace(study, figure={"metric": "test_accuracy"})
 
 
 def ending(trial: Trial) -> dict[str, Any]:

@@ -205,7 +205,7 @@ def test_the_index_leads_to_every_page_and_filters_the_claims(
     assert len(chromium.texts(claims)) == 2
     chromium.find(f"{claims} a").click()
     assert chromium.wait("document.title") == "figure5_rosenbrock, scale paper"
-    assert chromium.find("#paths img").is_displayed()
+    assert chromium.find("#figure img").is_displayed()
 
 
 @pytest.mark.parametrize("name", ["index", "icml_figure5-small", "search-small"])

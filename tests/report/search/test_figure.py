@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nos_repro.report.drawing import encode
 from nos_repro.report.search.course import (
     QUANTILES,
     moving_average,
@@ -14,7 +15,6 @@ from nos_repro.report.search.course import (
     window_of,
 )
 from nos_repro.report.search.figure import figure4, spread
-from nos_repro.report.study.figures import encode
 from tests.report.searches import Folder
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nos_repro.experiments.files import StoreError
-from nos_repro.experiments.schema import Figure, Study
+from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
@@ -17,7 +17,7 @@ from tests.report.records import accuracy, filled_store
 
 @pytest.fixture
 def study() -> Study:
-    return dataclasses.replace(digits_study(), figure=Figure())
+    return dataclasses.replace(digits_study(), figure={"kind": "curves"})
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from nos_repro.errors import ConfigError
 from nos_repro.experiments.columns import metric_of
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
@@ -25,11 +26,14 @@ from nos_repro.report.claims.evidence import (
     Expected,
     Finding,
     every,
+    not_run,
     paired,
     single,
     some,
 )
-from nos_repro.report.claims.results import Results, Rows, not_run
+from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
+from nos_repro.report.claims.results import Results, Rows
+from nos_repro.report.claims.scores import by_seed, speeds, unfinished
 from nos_repro.report.statistics import Scores
 
 SPEED_TOLERANCE = 0.05
@@ -45,8 +49,9 @@ UNITS = {"log": "nats", "log10": "decades", "speed": "of the training sooner"}
 Pair = tuple[str, str]
 
 
+@CLAIM_TESTS.register("rows")
 @dataclass(frozen=True)
-class RowsTest:
+class RowsTest(ClaimTest):
     """``ours`` against ``theirs``, every row with every row, or the ``pairs`` named.
 
     ``measure``: the ``column`` itself, its logarithm, or "speed": how much sooner, as a share of
@@ -67,6 +72,14 @@ class RowsTest:
     margin: float = 0.0
     exact: bool = False
 
+    def __post_init__(self) -> None:
+        if not self._pairs():
+            raise ConfigError("name rows as ours and theirs, or as pairs")
+        if any(len(pair) != 2 for pair in self.pairs):
+            raise ConfigError("pairs: expected pairs of two rows each")
+        if self.measure != "speed" and not self.column:
+            raise ConfigError("no column; only the measure speed has none")
+
     @property
     def source(self) -> str:
         return self.study
@@ -78,7 +91,7 @@ class RowsTest:
 
     def _pairs(self) -> list[Pair]:
         crossed = [(one, other) for one in self.ours for other in self.theirs]
-        return crossed + [(one, other) for one, other in self.pairs]
+        return crossed + [(pair[0], pair[-1]) for pair in self.pairs]
 
     def judge(self, found: Results, scale: str) -> Finding:
         study, rows = found.study(self.study, scale)
@@ -211,52 +224,6 @@ class RowsTest:
         if self.expect == "level":
             return abs(difference) <= tolerance
         return difference > (-tolerance if self.expect == "not worse" else self.margin)
-
-
-def unfinished(outcome: Outcome) -> bool:
-    """Whether anything that the row's number needs has not ended, or has failed."""
-    broken = any(record.status == "failed" for record in outcome.counting)
-    begun = any(scored.record is not None for scored in outcome.sweep)
-    return bool(outcome.missing) or broken or not begun
-
-
-def by_seed(study: Study, outcome: Outcome, score: Callable[[Record], float]) -> Scores:
-    """A score a seed, of the runs that make the row's number; None for one that diverged."""
-    if outcome.chosen is None:
-        first = study.selection.seed + outcome.row.seed
-        asked = study.selection.repeats
-        return dict.fromkeys(range(first + 1, first + 1 + asked) if asked else [first])
-    scores: dict[int, float | None] = {}
-    for record in outcome.counting:
-        value = score(record) if record.status == "finished" else math.nan
-        scores[int(record.trial["seed"])] = value if not math.isnan(value) else None
-    return scores
-
-
-def speeds(study: Study, one: Outcome, other: Outcome) -> tuple[Scores, Scores]:
-    """Minus the share of the training after which each run first reaches the best validation
-    value that both runs of a seed reach."""
-    mine, its = ({int(r.trial["seed"]): r for r in o.counting} for o in (one, other))
-    ours: dict[int, float | None] = {}
-    theirs: dict[int, float | None] = {}
-    for seed in mine.keys() & its.keys():
-        pair = (curve(mine[seed]), curve(its[seed]))
-        finished = all(r.status == "finished" and c for r, c in zip(
-            (mine[seed], its[seed]), pair, strict=True))  # fmt: skip
-        if not finished:
-            ours[seed] = None if mine[seed].status != "finished" else 0.0
-            theirs[seed] = None if its[seed].status != "finished" else 0.0
-            continue
-        target = min(max(value for _, value in points) for points in pair)
-        reached = [next(e for e, value in points if value >= target) for points in pair]
-        ours[seed], theirs[seed] = (-epoch / study.training.epochs for epoch in reached)
-    return ours, theirs
-
-
-def curve(record: Record) -> list[tuple[float, float]]:
-    """The validation metric by epoch; larger is better."""
-    key = f"val_{record.metric}"
-    return [(p["epoch"], record.sign * p[key]) for p in record.metrics if key in p]
 
 
 def _blocked(effect: Effect, study: Study, one: Outcome, other: Outcome, *, level: bool) -> Effect:

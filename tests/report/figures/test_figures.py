@@ -11,12 +11,13 @@ import pytest
 
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.record import Record
-from nos_repro.experiments.schema import Figure, Row, Study
+from nos_repro.experiments.schema import Row, Study
 from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
+from nos_repro.report.drawing import encode
+from nos_repro.report.figures.base import draw
 from nos_repro.report.study.curve import curve
-from nos_repro.report.study.figures import draw, encode
 from tests.experiments.helpers import digits_study
 from tests.report.records import accuracy, filled_store
 
@@ -32,7 +33,7 @@ def run_of(values: list[float], best: int = 0) -> Record:
 
 
 def curves_study(rows: dict[str, Row]) -> Study:
-    return dataclasses.replace(digits_study(rows), figure=Figure())
+    return dataclasses.replace(digits_study(rows), figure={"kind": "curves"})
 
 
 def svg_texts(data: bytes) -> list[str]:
@@ -104,7 +105,7 @@ def test_the_legend_names_every_row_and_says_what_is_missing(tmp_path: Path) -> 
 
 def test_a_figure_shows_the_rows_that_the_papers_own_shows(tmp_path: Path) -> None:
     rows = {name: Row("sgd", seed=n) for n, name in enumerate(("one", "two", "three"))}
-    study = dataclasses.replace(curves_study(rows), figure=Figure(rows=["three", "one"]))
+    study = dataclasses.replace(curves_study(rows), figure={"rows": ["three", "one"]})
     store = filled_store(study, tmp_path, lambda t: accuracy(1.0, 2.0))
     figure = draw(study, outcomes(study, store))
     assert figure is not None
@@ -119,8 +120,8 @@ def test_a_figure_of_six_rows_has_the_papers_four_baselines(name: str, root: Pat
     study = load_study(root / "configs" / f"{name}.yaml")
     assert study.figure is not None
     known = ("sgd", "momentum", "adam", "rmsprop-tf")
-    assert [study.rows[row].optimizer for row in study.figure.rows[:4]] == list(known)
-    assert len(study.figure.rows) == 6
+    assert [study.rows[row].optimizer for row in study.figure["rows"][:4]] == list(known)
+    assert len(study.figure["rows"]) == 6
 
 
 def test_a_figure_of_no_records_can_be_drawn(tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""Which code makes a trial's numbers, as a digest that its record keeps.
+
+A record whose digest is not today's is stale: something that the trial executed has changed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from nos_repro.data.paths import user_cache
+from nos_repro.experiments.digest import Sources
+from nos_repro.experiments.trial import make_settings
+from nos_repro.optim.lookup import find_optimizer
+from nos_repro.optim.registry import SCHEDULES
+from nos_repro.tasks.registry import TASKS
+
+ENGINE = (
+    "nos_repro.experiments.build:build",
+    "nos_repro.experiments.training:train",
+    "nos_repro.experiments.training:Run.restore",
+    "nos_repro.experiments.checkpoint:Checkpoints",
+)
+"""What every trial executes, whatever it trains: built, trained, saved and resumed."""
+
+
+def trial_code(trial: Mapping[str, Any]) -> str:
+    """The digest for a trial with these settings (`Trial.to_json`), as the code is now.
+
+    Raises ConfigError or RuleError where the settings name what is not there.
+    """
+    return code_digest(*trial_roots(trial))
+
+
+def trial_roots(trial: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
+    """The definitions from which a trial's code is reached, and the text of its rule."""
+    optimizer = trial["optimizer"], orjson.dumps(trial.get("options", {}))
+    roots, rule = _optimizer_roots(*optimizer)
+    schedule = SCHEDULES.entry(trial.get("schedule", "constant")).origin
+    return (*task_roots(trial["task"], trial["task_settings"]), *roots, schedule), rule
+
+
+def task_roots(task: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a trial of this task executes with any optimizer."""
+    given = orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)
+    return (*ENGINE, *_task_roots(task, given))
+
+
+@functools.cache
+def code_digest(roots: tuple[str, ...], *texts: str) -> str:
+    """`Sources.digest` of the code as it was when this process first read it."""
+    return _installed().digest(roots, *texts)
+
+
+@functools.cache
+def _installed() -> Sources:
+    return Sources(kept=user_cache() / "code")
+
+
+@functools.cache
+def _optimizer_roots(name: str, options: bytes) -> tuple[tuple[str, ...], str]:
+    roots, rule = find_optimizer(name).code(orjson.loads(options))
+    return tuple(roots), rule
+
+
+@functools.cache
+def _task_roots(name: str, settings: bytes) -> tuple[str, ...]:
+    entry = TASKS.entry(name, "task.name")
+    return entry.origin, *entry.value.code(make_settings(name, orjson.loads(settings)))

@@ -1,0 +1,26 @@
+"""The numbers that the papers print for a rule. Their one source is the studies that ship."""
+
+from collections.abc import Iterator
+
+from nos_repro.experiments.settings_file import read_values, shipped
+from nos_repro.rules.catalog import lookup
+from nos_repro.rules.rule import Rule
+
+
+def printed_results(rule: Rule) -> Iterator[str]:
+    """`table5, PowerSign: Valid Perplexity 68.5, Test Perplexity 64.8`: a line for each row of a
+    shipped study that trains the rule, in this form or in an algebraically equal one."""
+    normal = rule.normal()
+    for study, path in shipped().items():
+        values = read_values(path)
+        for name, row in values.get("rows", {}).items():
+            numbers = row.get("paper", {})
+            if numbers and _rule_of(row["optimizer"]).normal() == normal:
+                titles = values["columns"]
+                cells = [f"{titles[column]} {number:g}" for column, number in numbers.items()]
+                yield f"{study}, {name}: {', '.join(cells)}"
+
+
+def _rule_of(optimizer: str) -> Rule:
+    """The rule that a row of a paper's table trains, a baseline's included."""
+    return lookup(optimizer.removeprefix("rule:").removesuffix("-tf"))
