@@ -17,7 +17,7 @@ from difflib import get_close_matches
 from functools import cached_property
 
 from nos_repro.errors import RuleError
-from nos_repro.rules.families import find_family
+from nos_repro.rules.families import family_names, find_family
 from nos_repro.rules.rule import Rule
 
 NO_NUMBERS = (
@@ -181,8 +181,8 @@ def lookup(name_or_text: str) -> Rule:
     try:
         return Rule.parse(name_or_text)
     except RuleError as error:
-        near = get_close_matches(name[:100], CATALOG, n=1, cutoff=0.75)
-        hint = f"\n  or did you mean the catalogue's '{near[0]}'?" if near else ""
+        near = get_close_matches(name[:100], [*CATALOG, *family_names()], n=1, cutoff=0.75)
+        hint = f"\n  or did you mean the name '{near[0]}'?" if near else ""
         raise RuleError(f"{error}{hint}") from None
 
 
