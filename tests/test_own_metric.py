@@ -148,6 +148,8 @@ confirm: {best: 1, seeds: 2}
 scales:
   paper: {}
 """
+AT_HOME = ["--workers", "0"]
+"""In this process: no worker has to be started."""
 CLAIM = {
     "id": "momentum-fits",
     "says": "Momentum fits the line better than gradient descent.",
@@ -172,7 +174,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "line_search.yaml").write_text(SEARCH)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
-        said = ["--results", str(folder / "results"), "--data", str(folder)]
+        said = ["--results", str(folder / "results"), "--data", str(folder), *AT_HOME]
         assert main(["run", str(folder / "lines.yaml"), *said]) == 0
         yield folder
 
@@ -276,7 +278,7 @@ def test_a_claim_is_judged_by_which_error_is_smaller_in_the_metric_s_unit(lab: P
 
 
 def test_in_a_race_the_smaller_errors_go_on(lab: Path) -> None:
-    assert verb(lab, "run", "lines.yaml", "--scale", "race", "--data", str(lab)) == 0
+    assert verb(lab, "run", "lines.yaml", "--scale", "race", "--data", str(lab), *AT_HOME) == 0
     study = load_study(lab / "lines.yaml", scale="race")
     rows = outcomes(study, Store(lab / "results", "lines", "race"))
     ended = {row.name: row.chosen.record for row in rows if row.chosen is not None}

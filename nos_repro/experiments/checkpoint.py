@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import logging
+import pickle
 import time
 import zipfile
 from collections.abc import Callable
@@ -13,8 +13,6 @@ from typing import Any
 import torch
 
 from nos_repro.experiments.files import write_atomically
-
-log = logging.getLogger(__name__)
 
 VERSION = 1
 
@@ -47,26 +45,41 @@ class Checkpoints:
     def load(self, warn: Callable[[str], None]) -> dict[str, Any] | None:
         """The saved state; None where there is none.
 
-        A checkpoint that cannot be read (its checksums are compared) is set aside as
-        `checkpoint.corrupt.pt`, ``warn`` is told, and the trial starts over: its numbers depend
-        on its settings alone, so only time is lost.
+        A damaged checkpoint is set aside as `checkpoint.corrupt.pt`, ``warn`` is told, and the
+        trial starts over: its numbers depend on its settings alone, so only time is lost.
         """
         if not self.path.exists():
             return None
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                torn = archive.testzip()
-            if torn is not None:
-                raise ValueError(f"checksum of {torn} is wrong")
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-            if state.get("version") != VERSION:
-                raise ValueError(f"version {state.get('version')}, this code reads {VERSION}")
-        except (ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+            return read_checkpoint(self.path)
+        except DamagedCheckpoint as error:
             aside = self.path.with_name("checkpoint.corrupt.pt")
             self.path.replace(aside)
             warn(f"{self.path} is corrupt ({error}); kept as {aside.name}, the trial starts over")
             return None
-        return state
+
+
+class DamagedCheckpoint(Exception):
+    """What a checkpoint file holds is not a state that this version of the code has saved."""
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The state in the file, whose checksums are compared. Raises DamagedCheckpoint and OSError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            torn = archive.testzip()
+        if torn is not None:
+            raise ValueError(f"checksum of {torn} is wrong")
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        version = state.get("version")
+    except OSError:
+        raise
+    except (ValueError, TypeError, AttributeError, RuntimeError, EOFError,
+            pickle.UnpicklingError, zipfile.BadZipFile) as error:  # fmt: skip
+        raise DamagedCheckpoint(str(error)) from None
+    if version != VERSION:
+        raise DamagedCheckpoint(f"version {version}, this code reads {VERSION}")
+    return state
 
 
 def random_state() -> dict[str, Any]:

@@ -69,51 +69,46 @@ def run_trial(
     """
     with conditions.join() as replicas:
         attempt = _Attempt(trial, folder, conditions, replicas, stop, until)
-        return _lead(attempt, rungs, tracker) if replicas.leads else _follow(attempt)
+        if not replicas.leads:
+            return _follow(attempt), []
+        heartbeat = Heartbeat(folder)
+        if not heartbeat.take():
+            replicas.say("held")
+            return "held", []
+        try:
+            if not _ended(trial, folder, until):
+                replicas.say("train")
+                remove_scratch(folder)
+                following = tracker.follow(trial, folder) if tracker else nullcontext()
+                with _logging_to(folder / "log.txt"), following as attempt.follower:
+                    record = _train_to_record(attempt, heartbeat)
+                    record = dataclasses.replace(record, rungs=list(rungs))
+                    write_json(folder / "record.json", record.to_json())
+                    if attempt.follower is not None:
+                        attempt.follower.end(record)
+            replicas.say("recorded")
+        finally:
+            heartbeat.release()
+        return "recorded", attempt.notes
 
 
-def _lead(
-    attempt: _Attempt, rungs: Sequence[int], tracker: Tracker | None
-) -> tuple[TrialOutcome, list[str]]:
-    """What the process does that answers for the trial: alone, or before those that follow."""
-    folder, replicas = attempt.folder, attempt.replicas
-    heartbeat = Heartbeat(folder)
-    if not heartbeat.take():
-        replicas.say("held")
-        return "held", []
-    try:
-        if not _ended(attempt.trial, folder, attempt.until):
-            replicas.say("train")
-            remove_scratch(folder)
-            following = tracker.follow(attempt.trial, folder) if tracker else nullcontext()
-            with _logging_to(folder / "log.txt"), following as attempt.follower:
-                record = _train_to_record(attempt, heartbeat)
-                record = dataclasses.replace(record, rungs=list(rungs))
-                write_json(folder / "record.json", record.to_json())
-                if attempt.follower is not None:
-                    attempt.follower.end(record)
-        replicas.say("recorded")
-    finally:
-        heartbeat.release()
-    return "recorded", attempt.notes
-
-
-def _follow(attempt: _Attempt) -> tuple[TrialOutcome, list[str]]:
-    """What the other processes do: they train along, and what came of it the leader says."""
+def _follow(attempt: _Attempt) -> TrialOutcome:
+    """What the processes beside the leader do: they train along; the leader says the outcome."""
     group = attempt.replicas
     assert isinstance(group, Group)
     word = group.hear()
     if word == "train":
         with _logging_to(attempt.folder / f"log.{group.rank}.txt"):
             try:
-                attempt.train(lambda run: None)
+                run = attempt.prepare()
+                train(run, attempt.checkpoints, stop=attempt.stop, until=attempt.until)
                 word = group.hear()
             except (Stopped, StoreError, LaunchError):
                 raise
             except Exception as error:
                 log.exception("trial %s failed in process %d", attempt.trial.id, group.rank)
                 word = group.verdict(error)
-    return ("held" if word == "held" else "recorded"), []
+    return "held" if word == "held" else "recorded"
 
 
 def _ended(trial: Trial, folder: Path, until: int | None) -> bool:
@@ -158,49 +153,31 @@ class _Attempt:
     code: str = ""
     follower: TrialFollower | None = None
 
-    def train(self, on_step: Callable[[Run], None]) -> Ending | None:
-        """Trains to the end, or to where the trial is to pause: None. ``on_step`` is called before
-        the first step too. Raises Stopped, and whatever goes wrong."""
-        self.run = run = build(self.trial, self.conditions, self.replicas)
-        checkpoints = Checkpoints(
-            self.folder, self.conditions.checkpoint_seconds, writes=self.replicas.leads
-        )
-        state = self.replicas.from_leader(lambda: self._find(checkpoints))
+    def __post_init__(self) -> None:
+        seconds = self.conditions.checkpoint_seconds
+        self.checkpoints = Checkpoints(self.folder, seconds, writes=self.replicas.leads)
+
+    def prepare(self) -> Run:
+        """The run, restored from its checkpoint if there is one. Raises whatever goes wrong."""
+        self.run = build(self.trial, self.conditions, self.replicas)
+        state = self.replicas.from_leader(self._find)
         if state is not None:
-            run.restore(state)
+            self.run.restore(state)
         if self.replicas.leads:
             self.code = _sign(self.folder, self.code, resumed=state is not None)
-        on_step(run)
-        self._write_metrics(run)
-        if self._is_there():
-            return None
-        try:
-            return train(
-                run,
-                checkpoints,
-                on_step=on_step,
-                on_metrics=self._write_metrics,
-                stop=lambda: self.stop() or self._is_there(),
-            )
-        except Stopped:
-            if not self._is_there():
-                raise
-            return None
+        self.write_metrics(self.run)
+        return self.run
 
-    def _find(self, checkpoints: Checkpoints) -> dict[str, Any] | None:
+    def _find(self) -> dict[str, Any] | None:
         _set_aside_other_settings(self.trial, self.folder, self.notes)
-        return checkpoints.load(self.notes.append)
+        return self.checkpoints.load(self.notes.append)
 
-    def _write_metrics(self, run: Run) -> None:
+    def write_metrics(self, run: Run) -> None:
+        """Writes the curve so far, and tells the follower."""
         if self.replicas.leads:
             write_metrics(self.folder, run.history)
         if self.follower is not None:
             self.follower.tell(run.history)
-
-    def _is_there(self) -> bool:
-        """Whether the run has come to the epoch at which it is to pause."""
-        run, until = self.run, self.until
-        return run is not None and until is not None and until <= run.epoch < run.training.epochs
 
 
 def _train_to_record(attempt: _Attempt, heartbeat: Heartbeat) -> Record:
@@ -214,7 +191,16 @@ def _train_to_record(attempt: _Attempt, heartbeat: Heartbeat) -> Record:
     trial = attempt.trial
     attempt.code = trial_code(trial.to_json())
     try:
-        ending = attempt.train(beat)
+        run = attempt.prepare()
+        beat(run)
+        ending = train(
+            run,
+            attempt.checkpoints,
+            on_step=beat,
+            on_metrics=attempt.write_metrics,
+            stop=attempt.stop,
+            until=attempt.until,
+        )
     except (Stopped, StoreError, KeyboardInterrupt):
         raise
     except Exception as error:  # noqa: BLE001 a trial that breaks is a record that says so
@@ -222,21 +208,12 @@ def _train_to_record(attempt: _Attempt, heartbeat: Heartbeat) -> Record:
         reason, trace = map(_in_utf8, attempt.replicas.explain(error))
         step = attempt.run.step if attempt.run is not None else 0
         return _record(attempt, "failed", Ending("finished", step, reason), trace)
-    return _paused(attempt) if ending is None else _record(attempt, ending.status, ending)
+    return _record(attempt, ending.status, ending)
 
 
 def _in_utf8(said: str) -> str:
     """With file names that are no UTF-8 written out: no reader of the record would take them."""
     return said.encode("utf-8", "backslashreplace").decode()
-
-
-def _paused(attempt: _Attempt) -> Record:
-    """The record of a pause. The loop hears of it after a step: the checkpoint is one step into
-    the next epoch, and the record counts whole epochs, whatever interrupted the run."""
-    run = attempt.run
-    assert run is not None
-    step = run.epoch * run.data.steps_per_epoch
-    return _record(attempt, "paused", Ending("finished", step, f"paused at epoch {run.epoch}"))
 
 
 def _set_aside_other_settings(trial: Trial, folder: Path, notes: list[str]) -> None:

@@ -33,7 +33,7 @@ class Stopped(Exception):
 class Ending:
     """How training ended. ``step`` counts updates; a divergence names the first bad one."""
 
-    status: Literal["finished", "diverged"]
+    status: Literal["finished", "diverged", "paused"]
     step: int
     reason: str = ""
 
@@ -63,6 +63,7 @@ class Run:
         self.bare_optimizer: torch.optim.Optimizer = made["optimizer"]
         self.model, self.optimizer = self.fabric.setup(self.task, self.bare_optimizer)
         self._unchecked: list[Tensor] = []
+        self.start_clock()
 
     @property
     def steps(self) -> int:
@@ -103,6 +104,20 @@ class Run:
         for key in ("epoch", "batch", "history", "seconds", "loss_total"):
             setattr(self, key, state[key])
 
+    def save(self, checkpoints: Checkpoints) -> None:
+        """Saves the state, the time up to now included."""
+        self._count_seconds()
+        checkpoints.save(self.state())
+
+    def start_clock(self) -> None:
+        """`seconds` are counted from here on."""
+        self._clock = time.perf_counter()
+
+    def _count_seconds(self) -> None:
+        now = time.perf_counter()
+        self.seconds += now - self._clock
+        self._clock = now
+
     def train_step(self, batch: Any) -> None:
         """One update and one step of the schedule."""
         loss = self.model.training_step(batch, self.batch)
@@ -121,7 +136,8 @@ class Run:
         self.batch += 1
 
     def bad_step(self) -> int | None:
-        """Folds the losses since the last look into the epoch's sum; the first non-finite step."""
+        """Adds the losses since the last look to the epoch's sum; the first non-finite step (the
+        steps count from 1), None if there is none."""
         losses = torch.stack(self._unchecked).double().cpu().tolist() if self._unchecked else []
         losses = self.replicas.mean(losses)
         first = self.step - len(losses) + 1
@@ -131,6 +147,11 @@ class Run:
                 return first + offset
             self.loss_total += loss
         return None
+
+    def diverged(self, step: int, what: str) -> Ending:
+        """The end of a run in which ``what`` is not finite."""
+        self._count_seconds()
+        return Ending("diverged", step, f"{what} is not finite")
 
     def evaluate(self, batches: Iterator[Any], part: str) -> dict[str, float]:
         """The task's metrics over ``batches`` (of all processes, each has its own), named
@@ -170,60 +191,47 @@ def train(
     on_step: Callable[[Run], None] = lambda run: None,
     on_metrics: Callable[[Run], None] = lambda run: None,
     stop: Callable[[], bool] = lambda: False,
+    until: int | None = None,
 ) -> Ending:
-    """Trains ``run`` to its end, from wherever it stands.
+    """Trains ``run`` from wherever it is to its last epoch, or to the end of epoch ``until``.
 
-    ``on_step`` is called after every update, ``on_metrics`` after every evaluation. Where ``stop``
+    ``on_step`` is called after every update, ``on_metrics`` after every evaluation. When ``stop``
     answers True (in any of the processes) the state is saved and Stopped raised. A loss or an
     evaluation that is not finite ends the run as `diverged`: a result, not an error.
     """
+    epochs = run.training.epochs
+    end = epochs if until is None else min(until, epochs)
+    rank, world = run.replicas.rank, run.replicas.world
     run.task.train()
-    while run.epoch < run.training.epochs:
-        bad = _train_epoch(run, checkpoints, on_step, stop)
-        if bad is not None:
-            return Ending("diverged", bad, f"the loss of step {bad} is not finite")
-        started = time.perf_counter()
+    run.start_clock()
+    while run.epoch < end:
+        for batch in run.data.train_share(run.epoch, run.batch, rank, world):
+            run.train_step(run.fabric.to_device(batch))
+            on_step(run)
+            # asked once: all leave at the same step, and a state is saved with its losses summed
+            leaving, due = run.replicas.agree(stop(), checkpoints.due)
+            saving = leaving or due
+            if (saving or run.batch % CHECK_EVERY == 0) and (bad := run.bad_step()):
+                return run.diverged(bad, f"the loss of step {bad}")
+            if saving:
+                run.save(checkpoints)
+            if leaving:
+                raise Stopped
+        if bad := run.bad_step():
+            return run.diverged(bad, f"the loss of step {bad}")
         run.epoch, run.batch = run.epoch + 1, 0
-        last = run.epoch == run.training.epochs
-        if last or run.epoch % run.training.evaluate_every == 0:
+        if run.epoch == epochs or run.epoch % run.training.evaluate_every == 0:
             line = run.measure()
             odd = [key for key, value in line.items() if not math.isfinite(value)]
             if odd:
-                return Ending("diverged", run.step, f"{odd[0]} after step {run.step} is not finite")
+                return run.diverged(run.step, f"{odd[0]} after step {run.step}")
             run.history.append(line)
             on_metrics(run)
         run.loss_total = 0.0
-        run.seconds += time.perf_counter() - started
-        (saving,) = run.replicas.agree(checkpoints.due or last)
+        (saving,) = run.replicas.agree(checkpoints.due or run.epoch == end)
         if saving:
-            checkpoints.save(run.state())
+            run.save(checkpoints)
+    if run.epoch < epochs:
+        whole = run.epoch * run.data.steps_per_epoch
+        return Ending("paused", whole, f"paused at epoch {run.epoch}")
     return Ending("finished", run.step)
-
-
-def _train_epoch(
-    run: Run,
-    checkpoints: Checkpoints,
-    on_step: Callable[[Run], None],
-    stop: Callable[[], bool],
-) -> int | None:
-    """The rest of the current epoch; the step that diverged, if one did."""
-    started = time.perf_counter()
-    rank, world = run.replicas.rank, run.replicas.world
-    for batch in run.data.train_share(run.epoch, run.batch, rank, world):
-        run.train_step(run.fabric.to_device(batch))
-        on_step(run)
-        # asked once: all leave at the same step, and a state is saved with its losses summed
-        leaving, due = run.replicas.agree(stop(), checkpoints.due)
-        saving = leaving or due
-        if saving or run.batch % CHECK_EVERY == 0:
-            bad = run.bad_step()
-            if bad is not None:
-                return bad
-        if saving:
-            run.seconds += time.perf_counter() - started
-            started = time.perf_counter()
-            checkpoints.save(run.state())
-        if leaving:
-            raise Stopped
-    run.seconds += time.perf_counter() - started
-    return run.bad_step()

@@ -14,7 +14,7 @@ from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.selection import Outcome
 from nos_repro.experiments.store import Store
-from nos_repro.experiments.trained import read_checkpoint
+from nos_repro.experiments.trained import read_state
 from nos_repro.experiments.training import Run, train
 from nos_repro.experiments.trial import Trial
 
@@ -91,7 +91,7 @@ def _evaluated(trial: Trial, record: Record, folder: Path, conditions: Condition
     """By the stored checkpoint, which is only read."""
     run = build(trial, conditions)
     try:
-        state = read_checkpoint(folder / "checkpoint.pt")
+        state = read_state(folder / "checkpoint.pt")
     except ConfigError as error:
         return Rechecked(trial, trial.seed, problem=f"its checkpoint is corrupt: {error}")
     run.restore(state)

@@ -26,7 +26,7 @@ from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import is_stale, outcomes
 from nos_repro.experiments.store import Store
-from nos_repro.experiments.training import Stopped, train
+from nos_repro.experiments.training import train
 from nos_repro.experiments.trial import Trial
 from nos_repro.launch.local import await_workers, start_worker, worker_context
 
@@ -93,21 +93,15 @@ def agrees(trial: Trial, record: Record, conditions: Conditions, whole: bool) ->
     """Whether training ``trial`` again repeats the record: its first evaluation, or everything
     (of a trial that a rung has stopped, up to there)."""
     run = build(trial, conditions)
-    end = record.epoch if record.partial else math.inf
-    until = end if whole else 1
+    first = min(trial.training.evaluate_every, trial.training.epochs)
+    end = int(record.epoch) if record.partial else None
     with tempfile.TemporaryDirectory() as scratch:
-        try:
-            ending = train(
-                run,
-                Checkpoints(Path(scratch), every_seconds=float("inf")),
-                stop=lambda: bool(run.history) and run.epoch >= until,
-            )
-        except Stopped:
-            if not whole:
-                return run.history == record.metrics[:1]
-        else:
-            if (ending.status, ending.step) != (record.status, record.steps):
-                return False
+        checkpoints = Checkpoints(Path(scratch), every_seconds=math.inf)
+        ending = train(run, checkpoints, until=end if whole else first)
+    if ending.status == "paused" and not whole:
+        return run.history == record.metrics[:1]
+    if ending.status != "paused" and (ending.status, ending.step) != (record.status, record.steps):
+        return False
     measured = {line["epoch"]: line for line in run.history}
     return all(measured.get(line["epoch"]) == line for line in record.metrics)
 

@@ -1,12 +1,16 @@
 """What a metric knows about itself."""
 
 import math
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from nos_repro.errors import ConfigError
+from nos_repro.experiments.digest import Sources
+from nos_repro.tasks import TASKS
 from nos_repro.tasks.metrics import (
     ACCURACY,
     LOSS,
@@ -16,6 +20,7 @@ from nos_repro.tasks.metrics import (
     find_metric,
     perplexity,
 )
+from tests.conftest import ROOT
 
 MM = Tolerance(0.5, why="mm")
 
@@ -77,3 +82,42 @@ def test_the_metrics_need_neither_torch_nor_lightning() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr
+
+
+# fmt: off
+SHOWN = [
+    # module           what only a reader sees of a task   another text for it
+    ("metrics",        "Tolerance(0.5, why",               "Tolerance(0.7, why"),
+    ("metrics",        "accuracy (%)",                     "right answers (%)"),
+    ("metrics",        "min(share, 1.0)",                  "min(share, 2.0)"),
+    ("classification", "(ACCURACY, LOSS)",                 "(LOSS, ACCURACY)"),
+    ("classification", "return 100 / ",                    "return 10 / "),
+    ("convnet",        "small ConvNet",                    "ConvNet"),
+    ("gnmt",           "GNMT {layers}x{width}",            "GNMT"),
+    ("gnmt",           "Perplexity is per word piece",     "Perplexity is per piece"),
+    ("ptb_lstm",       "float(settings.words)",            "1.0"),
+]
+# fmt: on
+
+
+def test_what_is_said_about_a_metric_makes_no_record_stale(tmp_path: Path) -> None:
+    copy, kept = tmp_path / "nos_repro", tmp_path / "kept"
+    shutil.copytree(ROOT / "nos_repro", copy, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def digests() -> dict[str, str]:
+        engine = ("nos_repro.experiments.build:build", "nos_repro.experiments.training:train")
+        sources = Sources({"nos_repro": copy}, kept=kept)
+        return {n: sources.digest([*engine, TASKS.entry(n).origin]) for n in TASKS.names()}
+
+    def edit(module: str, old: str, new: str) -> None:
+        path = copy / "tasks" / f"{module}.py"
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+
+    before = digests()
+    for change in SHOWN:
+        edit(*change)
+    assert digests() == before
+    edit("metrics", "LARGEST_EXPONENT = 700.0", "LARGEST_EXPONENT = 600.0")
+    after = digests()
+    assert {name for name in before if after[name] != before[name]} == {"gnmt", "ptb_lstm"}
