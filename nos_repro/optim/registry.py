@@ -37,7 +37,7 @@ ScheduleBuilder: TypeAlias = Callable[..., Factor]
 def keywords(function: Callable[..., Any]) -> set[str]:
     """The names of a maker's parameters, less the parameters that it optimizes."""
     parameters = inspect.signature(function).parameters.values()
-    named = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+    named = {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     return named - {"params", "named_parameters", "self"}
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import inspect
+import pkgutil
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,8 +19,10 @@ from nos_repro.experiments.code import trial_code, trial_roots
 from nos_repro.experiments.digest import Sources
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.selection import is_stale
+from nos_repro.experiments.source import ALWAYS
 
 PACKAGE = Path(nos_repro.__file__).parent
+ROOT = "nos_repro."
 
 Roots = tuple[tuple[str, ...], str]
 Trial = dict[str, object]
@@ -216,3 +221,37 @@ def test_no_committed_record_is_stale(committed: Path) -> None:
 def _records(path: Path) -> Iterator[Record]:
     for line in path.read_bytes().splitlines():
         yield Record.read(line, str(path))
+
+
+# fmt: off
+OF_TRAINER = {  # Lightning calls these under `pl.Trainer` alone, which trains no trial
+    "prepare_data", "train_dataloader", "val_dataloader", "test_dataloader",
+    "validation_step", "test_step", "on_validation_epoch_end", "on_test_epoch_end",
+}
+OF_ENGINE = {   # the engine asks for these by name, where it needs them
+    "configure_optimizers", "training_step", "step", "state_dict", "load_state_dict",
+    "add_param_group",
+}
+# fmt: on
+
+
+def test_what_a_library_calls_by_itself_counts_where_it_is_overridden() -> None:
+    """An override that is in none of these lists would be executed, and no digest would show it."""
+    found = set()
+    for room in ("data", "tasks", "optim", "experiments"):
+        folder = importlib.import_module(f"nos_repro.{room}")
+        for module in pkgutil.iter_modules(folder.__path__, f"{folder.__name__}."):
+            for cls in vars(importlib.import_module(module.name)).values():
+                if isinstance(cls, type) and cls.__module__ == module.name:
+                    found |= set(_overrides(cls))
+    assert {"forward", "get_lr"} <= found <= ALWAYS | OF_TRAINER | OF_ENGINE
+
+
+def _overrides(cls: type) -> Iterator[str]:
+    """Its own public methods that a library's base has too."""
+    foreign = [b for b in cls.__mro__ if b is not object and not b.__module__.startswith(ROOT)]
+    for name, value in vars(cls).items():
+        plain = getattr(value, "__func__", value)
+        shared = any(name in vars(base) for base in foreign)
+        if shared and not name.startswith("_") and inspect.isfunction(plain):
+            yield name
