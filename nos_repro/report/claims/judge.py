@@ -9,10 +9,10 @@ from pathlib import Path
 from nos_repro.experiments.layers import scales_of
 from nos_repro.experiments.settings_file import read_values
 from nos_repro.report.claims.check import check_names
-from nos_repro.report.claims.evidence import ANY_SCALE, Finding
-from nos_repro.report.claims.kinds import Test
+from nos_repro.report.claims.evidence import ANY_SCALE, Finding, not_run
+from nos_repro.report.claims.kinds.base import ClaimTest
 from nos_repro.report.claims.listed import Claim, claims, read_claims
-from nos_repro.report.claims.results import Results, not_run
+from nos_repro.report.claims.results import Results
 
 LEFT_OUT = "smoke"
 """The scale that proves only that everything runs: it is judged only when it is asked for."""
@@ -55,7 +55,7 @@ def judge_claim(claim: Claim, found: Results, scale: str | None = None) -> list[
     return [_judge_at(claim.test, found, each) for each in scales]
 
 
-def _judge_at(test: Test, found: Results, scale: str) -> Finding:
+def _judge_at(test: ClaimTest, found: Results, scale: str) -> Finding:
     """Not run where a study lacks the scale, or leaves out a row there."""
     for study, row in test.named():
         if scale not in scales_of(read_values(found.files[study])):
