@@ -55,7 +55,7 @@ def test_the_families_take_any_decay():
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest():
-    with pytest.raises(RuleError, match="catalogue's 'powersign-ld'"):
+    with pytest.raises(RuleError, match="did you mean the name 'powersign-ld'"):
         lookup("powersing-ld")
 
 
