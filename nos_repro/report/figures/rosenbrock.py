@@ -20,7 +20,7 @@ START, OPTIMUM = (-2.0, 2.0), (1.0, 1.0)
 
 
 @FIGURES.register("rosenbrock")
-class Rosenbrock(StudyFigure):
+class Paths(StudyFigure):
     """The paths of the optimizers on the contours, a panel each."""
 
     heading = "Paths"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from nos_repro.experiments.columns import STATE, metric_of
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, SampleMean
-from nos_repro.report.layout import GLUE, Cell, Column, Table
+from nos_repro.report.layout import GLUE, Cell, Column, ReportTable
 from nos_repro.report.study import protocol
 from nos_repro.report.study.optimizer_state import values_a_parameter
 from nos_repro.report.study.race import how_far
@@ -19,7 +19,7 @@ STALE, EDGE, OTHER_SCALE = "†", "‡", "°"
 NONE = "-"
 
 
-def study_table(study: Study, outcomes: Sequence[Outcome]) -> Table:
+def study_table(study: Study, outcomes: Sequence[Outcome]) -> ReportTable:
     """The table of ``outcomes``, the study's rows in order.
 
     A cell is `mean ± std (n)` over finished trials, or says why there is none. A row with a
@@ -38,7 +38,7 @@ def study_table(study: Study, outcomes: Sequence[Outcome]) -> Table:
     rows = [_row(study, outcome, printed, best) for outcome in outcomes]
     waiting = any(outcome.missing for outcome in outcomes)
     mark = f"best of its column{' so far' if waiting else ''}" if any(best.values()) else ""
-    return Table(_heading(study), columns, rows, _notes(study, outcomes, printed), mark)
+    return ReportTable(_heading(study), columns, rows, _notes(study, outcomes, printed), mark)
 
 
 def show(number: SampleMean) -> str:
