@@ -15,7 +15,7 @@ from nos_repro.experiments.trial import Trial
 from nos_repro.report.layout import plain
 from nos_repro.report.provenance import origin
 from nos_repro.report.study import protocol
-from nos_repro.report.study.race import how_far
+from nos_repro.report.study.rows import how_far
 from nos_repro.report.study.table import show
 from nos_repro.report.study.verdict import CellVerdict, judge_study
 from nos_repro.report.study.verdict_table import difference_words
