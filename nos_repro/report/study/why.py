@@ -90,7 +90,7 @@ def explain(study: Study, outcome: Outcome, store: Store, known: Known | None = 
         chosen=_choice(outcome, by),
         trials=[*_swept(outcome, by, store), *_repeated(outcome, by, store)],
         problems=list(_problems(study, outcome, store, known)),
-        origin=origin(study, [outcome]),
+        origin=[*origin(study, [outcome]), *_signatures(outcome)],
     )
 
 
@@ -185,6 +185,16 @@ def _problems(study: Study, outcome: Outcome, store: Store, known: Known) -> Ite
             " asks for (of an older grid, say)"
         )
     yield from store.problems
+
+
+def _signatures(outcome: Outcome) -> Iterator[str]:
+    """The digests of the code that made the records, and those that `verify` found to agree."""
+    signed = Counter((record.code, *record.verified) for record in outcome.records)
+    for (code, *older), count in signed.items():
+        records = "1 record" if count == 1 else f"{count} records"
+        times = "once" if len(older) == 1 else f"{len(older)} times"
+        made = f"; made by {older[0]}, verified {times} since" if older else ""
+        yield f"Code {code} ({records}{made})."
 
 
 def _without_record(outcome: Outcome) -> Iterator[Trial]:
