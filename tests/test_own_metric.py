@@ -75,7 +75,7 @@ class Points(TaskData):
         yield self.draw(400, 2)
 
 
-@TASKS.register("line")
+@TASKS.register("own_line")
 class Line(Task):
     Settings = Settings
     measures = (MSE, WITHIN)

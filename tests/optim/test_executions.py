@@ -299,7 +299,12 @@ def test_importing_the_package_loads_no_torch() -> None:
 
 
 def test_an_optimizer_loads_nothing_that_only_prints_or_compares() -> None:
-    code = "import sys, nos_repro.optim.rule_optimizer; print(*sys.modules)"
+    code = (
+        "import sys, torch\nfrom nos_repro import make_optimizer\n"
+        "for name in ('powersign-ld', 'g', 'rule: g + drop(m, 0.3)', 'adam'):\n"
+        "    make_optimizer(name, [torch.nn.Parameter(torch.ones(2))], lr=0.1, total_steps=3)\n"
+        "print(*sys.modules)"
+    )
     loaded = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )
