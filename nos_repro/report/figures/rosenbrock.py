@@ -9,7 +9,8 @@ import numpy as np
 
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.figures.base import FIGURES, StudyFigure
-from nos_repro.report.study.curve import COLOURS, state
+from nos_repro.report.study.curve import COLOURS
+from nos_repro.report.study.rows import state
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,9 +12,8 @@ from nos_repro.report.collection import FoundStudy
 from nos_repro.report.figures.base import StudyFigure, drawn, figure_of
 from nos_repro.report.layout import Column, ReportTable
 from nos_repro.report.pages.charts import Chart, Line
-from nos_repro.report.pages.claim_lines import ClaimLine
 from nos_repro.report.pages.curve_chart import curve_chart, row_lines
-from nos_repro.report.pages.page import OwnPage, commands
+from nos_repro.report.pages.page import ClaimLine, OwnPage, commands
 from nos_repro.report.pages.provenance import Behind, behind_rows
 from nos_repro.report.pages.static_figure import study_picture
 from nos_repro.report.pages.sweep_chart import sweep_chart

@@ -31,7 +31,7 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, SampleMean
 from nos_repro.report.statistics import quantile
 from nos_repro.report.study import protocol
-from nos_repro.report.study.optimizer_state import values_a_parameter
+from nos_repro.report.study.rows import values_per_parameter
 from nos_repro.tasks.metrics import Metric
 
 Verdict = Literal[
@@ -242,7 +242,7 @@ def _unfinished(
 
 
 def _state(outcome: Outcome) -> SampleMean:
-    return SampleMean(values_a_parameter(outcome.row), 0.0, 1)
+    return SampleMean(values_per_parameter(outcome.row), 0.0, 1)
 
 
 def _interval(middle: float, half: float) -> Interval | None:
