@@ -38,7 +38,7 @@ DEFAULT_KIND = "curves"
 class FigureSettings:
     """The section `figure` of a study; a kind with options of its own extends it.
 
-    ``rows`` are those that the paper's own figure shows; none named, all are drawn.
+    ``rows`` are those that the paper's own figure shows; with none named, all are drawn.
     """
 
     kind: str = DEFAULT_KIND
@@ -50,8 +50,8 @@ class StudyFigure(ABC):
 
     Settings: ClassVar[type[FigureSettings]] = FigureSettings
     heading: ClassVar[str] = ""
-    """Of a section of its own on the page; "" for a figure that shows what the page's curves show,
-    which is then folded away below them."""
+    """The heading of a section of its own on the page. "" for a figure that shows the same as the
+    page's curves: it is then folded away below them."""
 
     def __init__(self, study: Study, settings: FigureSettings) -> None:
         self.study = study

@@ -10,13 +10,13 @@ from nos_repro.experiments.settings_file import shipped
 from nos_repro.report.claims.evidence import VERDICTS as CLAIM_VERDICTS
 from nos_repro.report.collection import Everything, FoundStudy, threads_of
 from nos_repro.report.pages.benchmarks import Benchmark
-from nos_repro.report.pages.claim_lines import ClaimLine
-from nos_repro.report.pages.page import Page
+from nos_repro.report.pages.page import ClaimLine, Page
 from nos_repro.report.pages.sparkline import Spark, search_spark, study_spark
 from nos_repro.report.pages.tables import Badge, counts
 from nos_repro.report.paths import by_name, config_words, file_of, results_words
 from nos_repro.report.search.history import History
-from nos_repro.report.study.table import is_complete, show
+from nos_repro.report.study.rows import is_complete
+from nos_repro.report.study.table import show
 from nos_repro.report.study.verdict import VERDICTS
 
 
@@ -49,14 +49,14 @@ class IndexPage(Page):
     claims: list[ClaimLine]
     claim_count: int
     badges: list[Badge]
-    """Of the cells."""
+    """The verdicts on the cells."""
     claim_badges: list[Badge]
     scales: list[str]
     left_out: list[str]
     problems: list[str]
     hours: float
     command: str
-    """What makes these pages, but for its last words."""
+    """The command that makes these pages, without its last words."""
 
     @property
     def counted(self) -> str:
@@ -139,7 +139,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _best(found: FoundStudy) -> tuple[str, str]:
-    """The best complete row by the first column of the test part, or else by the first."""
+    """The best complete row by the first column of the test part, or else by the first column."""
     study = found.study
     columns = [column for column in study.columns if column != STATE]
     column = next((column for column in columns if "_test" in column), columns[0])

@@ -9,9 +9,8 @@ from nos_repro.errors import ConfigError
 from nos_repro.experiments.files import write_atomically
 from nos_repro.report.collection import BENCH, Everything
 from nos_repro.report.pages.benchmarks import read_benchmarks
-from nos_repro.report.pages.claim_lines import ClaimLine, claim_lines
 from nos_repro.report.pages.index_page import index_page, search_card, study_card
-from nos_repro.report.pages.page import Page
+from nos_repro.report.pages.page import ClaimLine, Page, claim_lines
 from nos_repro.report.pages.render import render
 from nos_repro.report.pages.search_page import search_page
 from nos_repro.report.pages.study_page import study_page
@@ -43,7 +42,7 @@ def write_page(page: Page, path: Path) -> None:
 
 
 def write_pages(everything: Everything, folder: Path) -> list[Path]:
-    """A page a study and search, and the index; returns their paths. Raises StoreError."""
+    """One page per study and search, and the index; returns their paths. Raises StoreError."""
     check_folder(folder)
     written = []
     for name, data in pages(everything):
@@ -53,8 +52,8 @@ def write_pages(everything: Everything, folder: Path) -> list[Path]:
 
 
 def pages(everything: Everything) -> Iterator[tuple[str, bytes]]:
-    """The files' names and bytes, the index last. A page that cannot be made is named there, and
-    loses no other."""
+    """The files' names and bytes, the index last. A page that cannot be made is named there; the
+    others are made."""
     files = {file_of(found.study.study, found.study.scale) for found in everything.studies}
     files |= {file_of(h.asked.search, h.asked.scale) for h in everything.searches}
     claims = claim_lines(everything.judged, files)
