@@ -172,17 +172,25 @@ def status(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _as_interrupt)
-    from nos_repro.launch.run import conditions_of, worker_count
+    from nos_repro.launch.progress import say
+    from nos_repro.launch.run import conditions_of, launcher_of, trial_seconds
+    from nos_repro.launch.settings import launcher_settings
     from nos_repro.launch.verify import verify
 
     study, store = open_study(options)
-    if study.launcher.get("name", "local") != "local":
-        raise ConfigError("verify trains on this machine: leave out launcher=")
-    conditions = conditions_of(options.data, 60.0)
-    workers = worker_count(options.workers, options.threads)
+    settings = launcher_settings(study.launcher)
+    conditions = conditions_of(options.data, 60.0, settings)
+    launcher = launcher_of(
+        settings,
+        store.root,
+        study.study,
+        lambda: trial_seconds(study, conditions),
+        workers=options.workers,
+        threads=options.threads,
+    )
     differing = seen = 0
-    threads, whole = options.threads, options.whole
-    for trial, agreed in verify(study, store, conditions, workers, threads=threads, whole=whole):
+    whole = options.whole
+    for trial, agreed in verify(study, store, conditions, launcher, whole=whole, note=say):
         seen += 1
         differing += not agreed
         print(f"{'agrees' if agreed else 'DIFFERS'}  {trial.id}  {trial.label()}", flush=True)
