@@ -76,6 +76,11 @@ class Finding:
     """What weakens the verdict or was checked for it: tuning budgets, edges, stale records."""
 
 
+def not_run(scale: str, reason: str) -> Finding:
+    """What is missing before anything can be said."""
+    return Finding(scale, "not run", reason)
+
+
 def single(effect: Effect) -> Evidence:
     return Evidence(effect.p_for, effect.p_against, effect, effect)
 

@@ -11,9 +11,10 @@ from typing import Any, Literal
 from scipy.special import bdtr, ndtr
 
 from nos_repro.experiments.selection import Outcome
-from nos_repro.report.claims.evidence import Bounds, Effect, Finding, every, single
+from nos_repro.report.claims.evidence import Bounds, Effect, Finding, every, not_run, single
+from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
 from nos_repro.report.claims.ranks import predicts
-from nos_repro.report.claims.results import OfNoRow, Results, not_run
+from nos_repro.report.claims.results import Results
 from nos_repro.report.search.confirmation import Candidate, candidates, declared, versus
 from nos_repro.report.search.expressions import shares
 from nos_repro.report.search.history import History
@@ -29,7 +30,7 @@ NOISE = 0.005
 
 
 @dataclass(frozen=True)
-class _SearchTest(OfNoRow):
+class _SearchTest(ClaimTest):
     search: str
 
     @property
@@ -37,6 +38,7 @@ class _SearchTest(OfNoRow):
         return self.search
 
 
+@CLAIM_TESTS.register("search_beats")
 @dataclass(frozen=True)
 class BeatsTest(_SearchTest):
     """The best rule found beats each of the ``baselines`` by fresh seeds, on the test images."""
@@ -82,6 +84,7 @@ def _compared(one: Candidate, other: Candidate, result: Comparison, metric: Metr
     return Effect(what, result.mean, low, high, result.n, metric.unit, p_for, p_against)
 
 
+@CLAIM_TESTS.register("search_rises")
 @dataclass(frozen=True)
 class RisesTest(_SearchTest):
     """The "mean" reward of the last quarter is above the first's; the "best" of what came later
@@ -113,6 +116,7 @@ class RisesTest(_SearchTest):
         return Finding(scale, single(effect).verdict, str(effect), [effect], remarks)
 
 
+@CLAIM_TESTS.register("search_shares")
 @dataclass(frozen=True)
 class SharesTest(_SearchTest):
     """A ``part`` is in more of the ``best`` rules than chance puts it there; refuted where
@@ -151,6 +155,7 @@ def enrichment(seen: int, best: int, have: int, total: int) -> float:
     )
 
 
+@CLAIM_TESTS.register("search_cost")
 @dataclass(frozen=True)
 class CostTest(_SearchTest):
     """``samples`` rules take ``workers`` less than so many ``hours``, by the search's own mean."""
@@ -175,6 +180,7 @@ class CostTest(_SearchTest):
         return Finding(scale, single(effect).verdict, reason, [effect])
 
 
+@CLAIM_TESTS.register("rewards_predict")
 @dataclass(frozen=True)
 class RewardsTest(_SearchTest):
     """The rewards of a search order the rows of a ``study`` of its rules as their long runs do:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from nos_repro.report.claims.evidence import ANY_SCALE, Effect, Finding, single
-from nos_repro.report.claims.results import OfNoRow, Results, not_run
+from nos_repro.report.claims.evidence import ANY_SCALE, Effect, Finding, not_run, single
+from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
+from nos_repro.report.claims.results import Results
 from nos_repro.report.search.fewer_samples import compare_samples
 from nos_repro.search.efficiency.runs import SEEDS, of, read_records, records_file
 
 
+@CLAIM_TESTS.register("sample_efficiency")
 @dataclass(frozen=True)
-class EfficiencyTest(OfNoRow):
+class EfficiencyTest(ClaimTest):
     """``ours`` needs fewer samples than ``theirs``: half of the two-sided sign-flip test's p."""
 
     ours: str
     theirs: str
-    source = ""
 
     def judge(self, found: Results, scale: str) -> Finding:
         records = read_records(records_file(found.root))

@@ -7,19 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nos_repro.report.claims.evidence import ANY_SCALE, Effect, Finding, every, single
-from nos_repro.report.claims.results import OfNoRow, Results
+from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
+from nos_repro.report.claims.results import Results
 from nos_repro.rules.rule import Rule
 
 WORDS_AN_ITERATION = 5
 
 
+@CLAIM_TESTS.register("tokens")
 @dataclass(frozen=True)
-class TokensTest(OfNoRow):
+class TokensTest(ClaimTest):
     """Each of the ``rules`` can be written in so many ``iterations``."""
 
     rules: Sequence[str]
     iterations: int
-    source = ""
 
     def __post_init__(self) -> None:
         for text in self.rules:
@@ -35,12 +36,12 @@ class TokensTest(OfNoRow):
         return _finding(effects, "; ".join(effect.what for effect in effects))
 
 
+@CLAIM_TESTS.register("equal_rules")
 @dataclass(frozen=True)
-class EqualTest(OfNoRow):
+class EqualTest(ClaimTest):
     """The rules of each of the ``pairs`` are one, by normal form and by what they do in a probe."""
 
     pairs: Sequence[Sequence[str]]
-    source = ""
 
     def __post_init__(self) -> None:
         for one, other in self.pairs:

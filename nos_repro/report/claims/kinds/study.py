@@ -12,17 +12,19 @@ from scipy.special import bdtr, bdtrc
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.columns import metric_of
 from nos_repro.experiments.selection import Outcome
-from nos_repro.report.claims.evidence import ANY_SCALE, Effect, Finding, every, single
+from nos_repro.report.claims.evidence import ANY_SCALE, Effect, Finding, every, not_run, single
+from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
 from nos_repro.report.claims.ranks import predicts
-from nos_repro.report.claims.results import OfNoRow, Results, not_run
-from nos_repro.report.claims.row_tests import by_seed, curve, unfinished
-from nos_repro.report.study.optimizer_state import values_a_parameter
+from nos_repro.report.claims.results import Results
+from nos_repro.report.claims.scores import by_seed, curve, unfinished
+from nos_repro.report.study.rows import values_per_parameter
 
 HALF_DECADE = 0.5 + 1e-6
 
 
+@CLAIM_TESTS.register("rates")
 @dataclass(frozen=True)
-class RatesTest:
+class RatesTest(ClaimTest):
     """The learning rates that the sweeps of ``pairs`` of rows chose (the second row of a pair may
     be of another study, ``against``).
 
@@ -105,15 +107,15 @@ def _listed(effects: Sequence[Effect]) -> str:
     return "; ".join(f"{effect.what}: {effect.value:+.2g} decades" for effect in effects)
 
 
+@CLAIM_TESTS.register("memory")
 @dataclass(frozen=True)
-class MemoryTest:
+class MemoryTest(ClaimTest):
     """Each of ``ours`` keeps fewer values a parameter than each of ``theirs``, counted on the
     optimizers themselves."""
 
     study: str
     ours: Sequence[str]
     theirs: Sequence[str]
-    source = ""
 
     def named(self) -> Iterator[tuple[str, str]]:
         for name in (*self.ours, *self.theirs):
@@ -121,7 +123,7 @@ class MemoryTest:
 
     def judge(self, found: Results, scale: str) -> Finding:
         study = found.declared(self.study)
-        kept = {name: values_a_parameter(study.rows[name]) for _, name in self.named()}
+        kept = {name: values_per_parameter(study.rows[name]) for _, name in self.named()}
         effects = [
             Effect(f"{one} against {other}", kept[one] - kept[other], math.nan, math.nan, 1,
                    "values a parameter", float(kept[one] >= kept[other]),
@@ -133,8 +135,9 @@ class MemoryTest:
         return Finding(ANY_SCALE, evidence.verdict, f"{words} a parameter", effects)
 
 
+@CLAIM_TESTS.register("early_predicts")
 @dataclass(frozen=True)
-class EarlyTest(OfNoRow):
+class EarlyTest(ClaimTest):
     """The rows' validation metric at an ``epoch`` orders them as a ``column`` does in the end."""
 
     study: str
