@@ -6,12 +6,13 @@ import multiprocessing
 import pytest
 
 from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.code import trial_code
 from nos_repro.experiments.schema import Row, Selection
 from nos_repro.experiments.selection import is_stale, outcome
 from nos_repro.experiments.store import Store
 from nos_repro.launch.local import InProcess, LocalWorkers
 from nos_repro.launch.run import run_study
-from nos_repro.launch.verify import verify
+from nos_repro.launch.verify import VerifyJob, verify
 from tests.experiments.helpers import digits_study
 
 
@@ -64,3 +65,20 @@ def test_a_trial_that_todays_code_cannot_train_does_not_agree_and_stops_no_other
     study, store, conditions = recorded
     nowhere = dataclasses.replace(conditions, device="no such device")
     assert {agreed for _, agreed in verify(study, store, nowhere, LocalWorkers(1))} == {False}
+
+
+def test_what_a_cluster_verified_while_nobody_waited_is_taken_up_and_not_trained_again(recorded):
+    study, store, conditions = recorded
+    for trial in outcome(study, "SGD", store).trials:
+        record = store.record(trial)
+        code = trial_code(trial.to_json())
+        job = VerifyJob(trial, record, code, store.root / "verify", conditions)
+        assert job.run(lambda: False) == ("recorded", "")
+    assert {agreed for _, agreed in verify(study, store, conditions, Nothing())} == {True}
+    assert not outcome(study, "SGD", store).stale
+    assert not (store.root / "verify").exists()
+
+
+class Nothing(InProcess):
+    def submit(self, job):
+        raise AssertionError(f"{job.label} is trained again")
