@@ -12,7 +12,7 @@ from nos_repro.cli.reading import reads
 from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
-    from nos_repro.report.collection import Everything
+    from nos_repro.report.collection import Collection
     from nos_repro.report.search.history import History
 
 
@@ -98,21 +98,21 @@ def _words(options: argparse.Namespace) -> str:
 def _report_all(options: argparse.Namespace) -> int:
     from nos_repro.cli.judgement import claim_results
     from nos_repro.cli.verbs import check_results
-    from nos_repro.report.collection import read_everything, summary
+    from nos_repro.report.collection import read_collection, summary
 
     _check_all(options)
     check_results(options.results)
-    everything = read_everything(claim_results(options, *options.overrides), options.claims)
-    print("\n".join(summary(everything)))
+    collection = read_collection(claim_results(options, *options.overrides), options.claims)
+    print("\n".join(summary(collection)))
     if options.write:
-        _write_all(everything)
+        _write_all(collection)
     if options.html is not None:
         from nos_repro.report.pages.write import write_pages
 
-        _say_written(*write_pages(everything, options.html))
-    for line in (*everything.left_out, *everything.problems):
+        _say_written(*write_pages(collection, options.html))
+    for line in (*collection.left_out, *collection.problems):
         print(f"warning: {line}", file=sys.stderr)
-    return 1 if everything.broken else 0
+    return 1 if collection.broken else 0
 
 
 def _check_all(options: argparse.Namespace) -> None:
@@ -132,12 +132,12 @@ def _check_all(options: argparse.Namespace) -> None:
         check_folder(options.html)
 
 
-def _write_all(everything: Everything) -> None:
-    from nos_repro.report.collection import write_everything
+def _write_all(collection: Collection) -> None:
+    from nos_repro.report.collection import write_collection
 
-    for path in write_everything(everything):
+    for path in write_collection(collection):
         _say_written(path)
-    if everything.broken:
+    if collection.broken:
         print("warning: claims.md was not written: some records cannot be read", file=sys.stderr)
 
 
