@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 
-from nos_repro.errors import LaunchError
+from nos_repro.errors import ConfigError, LaunchError
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.code import trial_code
@@ -173,7 +173,9 @@ class _Attempt:
         return self.checkpoints.load(self.notes.append)
 
     def write_metrics(self, run: Run) -> None:
-        """Writes the curve so far, and tells the follower."""
+        """Writes the curve so far, and tells the follower. Raises ConfigError where the metric that
+        chooses is not measured."""
+        _check_measured(self.trial.task, run.history[:1])
         if self.replicas.leads:
             write_metrics(self.folder, run.history)
         if self.follower is not None:
@@ -241,6 +243,17 @@ def _sign(folder: Path, now: str, *, resumed: bool) -> str:
     digests = list(dict.fromkeys([*before, now]))
     write_atomically(path, "".join(f"{digest}\n" for digest in digests).encode())
     return digests[0] if digests[0] != now else digests[-1]
+
+
+def _check_measured(task: str, history: Sequence[dict[str, float]]) -> None:
+    """Found after the first evaluation: what `Task.metrics` returns is not known before."""
+    name = find_metric(task).name
+    for point in history:
+        found = [key.removeprefix("val_") for key in point if key.startswith("val_")]
+        if found and name not in found:
+            raise ConfigError(
+                f"task {task}: measures declares '{name}', and metrics returned {' '.join(found)}"
+            )
 
 
 def write_metrics(folder: Path, history: list[dict[str, float]]) -> None:

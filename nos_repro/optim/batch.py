@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nos_repro.optim.program import AVERAGES, Program, run_once
 
-LANES = 16  # the fused kernel's rows: so many elements that vector code needs no remainder
+LANES = 16  # elements per row in the fused kernel: vector code then has no remainder
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class FlatBatch:
         )
 
     def copy_back(self) -> None:
-        """Writes the parameters that are no flat memory."""
+        """Writes back the parameters that were copied out."""
         for p, flat in self.copied_out:
             p.copy_(flat.view(p.shape))
 
@@ -143,5 +143,5 @@ def new_average(p: Tensor) -> Tensor:
 
 
 def arithmetic_dtype(dtype: torch.dtype) -> torch.dtype:
-    """float32 for the half-precision types: their averages would stand still at beta = 0.999."""
+    """float32 for the half-precision types: their averages would not move at beta = 0.999."""
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype

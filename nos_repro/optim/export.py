@@ -50,7 +50,7 @@ TYPES = ("ParamsT", "StateDict")
 
 DTYPE = '''\
 def arithmetic_dtype(p: Tensor) -> torch.dtype:
-    """float32 for half precision, where averages would stand still at a decay rate of 0.999."""
+    """float32 for half precision, where averages would not move at a decay rate of 0.999."""
     return torch.float32 if p.dtype in (torch.bfloat16, torch.float16) else p.dtype
 '''
 DOUBLE = '''\
@@ -113,7 +113,7 @@ def _names(code: str) -> set[str]:
 
 
 def _generator(read: Iterable[str]) -> list[str]:
-    """What the file needs of draws.py, as it stands there: constants, then functions."""
+    """What the file needs of draws.py, copied: constants, then functions."""
     source = inspect.getsource(draws)
     definitions: dict[str, ast.stmt] = {}
     for node in ast.parse(source).body:

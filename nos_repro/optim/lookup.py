@@ -14,7 +14,7 @@ from nos_repro.optim.registry import OPTIMIZERS, OptimizerBuilder, keywords
 from nos_repro.optim.rule_optimizer import RuleOptimizer
 from nos_repro.registry import is_path
 from nos_repro.rules import families, primitives
-from nos_repro.rules.families import DECAYS, FAMILIES, Family, find_family, is_decay
+from nos_repro.rules.families import DECAYS, Family, family_names, find_family, is_decay
 from nos_repro.rules.primitives import find_operand
 from nos_repro.rules.rule import Rule
 from nos_repro.rules.tree import Binary, Expr, Operand, Unary, walk
@@ -82,8 +82,7 @@ def find_optimizer(name: str) -> FoundOptimizer:
 
 def optimizer_names() -> list[str]:
     """What `find_optimizer` knows beside rules' texts and the suffixes cd{n}, rd{n}."""
-    names = [f"{name}{suffix}" for name in FAMILIES for suffix in ("", "-ld", "-cd", "-rd10")]
-    return list(dict.fromkeys([*OPTIMIZERS.names(), *names, *_catalogue()]))
+    return list(dict.fromkeys([*OPTIMIZERS.names(), *family_names(), *_catalogue()]))
 
 
 def _of_rule(rule: Rule, options: set[str]) -> FoundOptimizer:

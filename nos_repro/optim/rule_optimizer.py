@@ -204,7 +204,7 @@ class RuleOptimizer(Optimizer):
         return batches
 
     def _laid(self, p: Tensor, state: dict[str, Any], program: Program) -> FlatView:
-        """The flat views of a parameter and its averages, made again when they have moved."""
+        """The flat views of a parameter and its averages, renewed when these have moved."""
         known: dict[Tensor, FlatView] = self.__dict__.setdefault("_laid_parameters", {})
         laid = known.get(p)
         if laid is None or not laid.holds(p, state):
@@ -244,7 +244,7 @@ class RuleOptimizer(Optimizer):
             if saved.get("rule") != own["rule"]:
                 raise ConfigError(
                     "this state belongs to another update rule\n"
-                    f"  saved:  {saved.get('rule', 'no rule of this package')}\n"
+                    f"  saved:  {saved.get('rule', 'not a rule of this package')}\n"
                     f"  here:   {own['rule']}"
                 )
         for key, p in _saved_keys(self, state_dict):

@@ -21,7 +21,7 @@ _UNIFORM = 2.0**-32
 
 
 class Schedule(LRScheduler):
-    """lr(t) = initial lr * factor(t). Its state is the step alone; the factor is made again."""
+    """lr(t) = initial lr * factor(t). Only the step is saved; the factor is code."""
 
     def __init__(self, optimizer: Optimizer, factor: Factor) -> None:
         self.factor = factor
@@ -33,7 +33,7 @@ class Schedule(LRScheduler):
         return [base * factor for base in self.base_lrs]
 
     def state_dict(self) -> dict[str, Any]:
-        """Without the factor, which is code."""
+        """The state without the factor, which is code."""
         return {k: v for k, v in super().state_dict().items() if k != "factor"}
 
 

@@ -27,7 +27,7 @@ from nos_repro.report.search.efficiency import write_efficiency
 from nos_repro.report.search.files import write_search_report
 from nos_repro.report.search.history import History
 from nos_repro.report.study.files import write_report
-from nos_repro.report.study.table import is_complete
+from nos_repro.report.study.rows import is_complete
 from nos_repro.report.study.verdict import CellVerdict, judge_study
 from nos_repro.search.efficiency.runs import FOLDER
 

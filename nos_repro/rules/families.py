@@ -86,6 +86,11 @@ def is_decay(name: str) -> bool:
     return row is not None and row.needs_total_steps
 
 
+def family_names() -> list[str]:
+    """The families by name, each with its commonest decays: a choice for errors."""
+    return [f"{name}{suffix}" for name in FAMILIES for suffix in ("", "-ld", "-cd", "-rd10")]
+
+
 def find_family(name: str) -> tuple[Family, str | None] | None:
     """`powersign-rd20` -> (PowerSign's row, "rd20"); None where no family begins the name.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from string import Formatter
 from typing import TYPE_CHECKING, Any
 
-from nos_repro.errors import ConfigError
+from nos_repro.errors import ConfigError, unknown
 from nos_repro.registry import Registry, require_methods
 
 if TYPE_CHECKING:
@@ -31,6 +32,13 @@ def _check(name: str, cls: Any) -> None:
     measures = getattr(cls, "measures", None)
     if not measures or not all(isinstance(metric, Metric) for metric in measures):
         raise ConfigError(f"{what}: {cls.__name__} lacks measures: tuple[Metric, ...]")
+    names = [metric.name for metric in measures]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{what}: {cls.__name__} measures a metric twice: {' '.join(names)}")
+    settings = [field.name for field in dataclasses.fields(cls.Settings)]
+    for _, key, _, _ in Formatter().parse(cls.label):
+        if key is not None and key not in settings:
+            raise ConfigError(f"{what}: label: {unknown('setting', key, settings)}")
     require_methods(what, cls, Task)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.figures.base import FIGURES, StudyFigure
-from nos_repro.report.study.curve import COLOURS, state
+from nos_repro.report.study.curve import COLOURS
+from nos_repro.report.study.rows import state
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +21,7 @@ START, OPTIMUM = (-2.0, 2.0), (1.0, 1.0)
 
 
 @FIGURES.register("rosenbrock")
-class Rosenbrock(StudyFigure):
+class Paths(StudyFigure):
     """The paths of the optimizers on the contours, a panel each."""
 
     heading = "Paths"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nos_repro.report.layout import Cell, Column, Table
+from nos_repro.report.layout import Cell, Column, ReportTable
 from nos_repro.report.pages.tables import Badge, PageCell, PageTable, page_table
 from nos_repro.report.provenance import machines
 
@@ -40,7 +40,7 @@ def _benchmark(values: dict[str, Any]) -> Benchmark:
     rows = list(map(_cells, values["rows"]))
     columns = [Column(title) for title in ("what", "measured", "budget", "")]
     verdicts = [_verdict(row) for row in values["rows"]]
-    table = page_table(Table([], columns, rows))
+    table = page_table(ReportTable([], columns, rows))
     for line, verdict in zip(table.rows, verdicts, strict=True):
         line[3] = PageCell("", badge=Badge(verdict) if verdict else None)
     kinds = [kind for kind in ("met", "missed") if kind in verdicts]

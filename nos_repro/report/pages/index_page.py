@@ -10,13 +10,13 @@ from nos_repro.experiments.settings_file import shipped
 from nos_repro.report.claims.evidence import VERDICTS as CLAIM_VERDICTS
 from nos_repro.report.collection import Everything, FoundStudy, threads_of
 from nos_repro.report.pages.benchmarks import Benchmark
-from nos_repro.report.pages.claim_lines import ClaimLine
-from nos_repro.report.pages.page import Page
+from nos_repro.report.pages.page import ClaimLine, Page
 from nos_repro.report.pages.sparkline import Spark, search_spark, study_spark
 from nos_repro.report.pages.tables import Badge, counts
 from nos_repro.report.paths import by_name, config_words, file_of, results_words
 from nos_repro.report.search.history import History
-from nos_repro.report.study.table import is_complete, show
+from nos_repro.report.study.rows import is_complete
+from nos_repro.report.study.table import show
 from nos_repro.report.study.verdict import VERDICTS
 
 

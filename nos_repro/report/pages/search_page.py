@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nos_repro.report.pages.charts import Chart
-from nos_repro.report.pages.claim_lines import ClaimLine
-from nos_repro.report.pages.page import OwnPage, commands
+from nos_repro.report.pages.page import ClaimLine, OwnPage, commands
 from nos_repro.report.pages.search_chart import search_chart
 from nos_repro.report.pages.static_figure import search_picture
 from nos_repro.report.pages.tables import PageTable, page_table

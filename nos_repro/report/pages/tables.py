@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from nos_repro.report.layout import GLUE, Table
+from nos_repro.report.layout import GLUE, ReportTable
 
 # fmt: off
 KINDS = {
@@ -66,7 +66,7 @@ class PageTable:
     best: str = ""
 
 
-def page_table(table: Table) -> PageTable:
+def page_table(table: ReportTable) -> PageTable:
     """A table as it is, without badges."""
     rows = [
         [PageCell(cell.text, cell.best, cell.signs, numeric=is_number(cell.text)) for cell in row]

@@ -32,7 +32,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Run:
+class TimedRun:
     """A run's validation metric by epoch, larger is better; no points where it has diverged."""
 
     points: list[tuple[float, float]]
@@ -72,7 +72,7 @@ class Racer:
     """A row whose runs have all ended without a failure. ``number``: its place in the study."""
 
     number: int
-    runs: list[Run]
+    runs: list[TimedRun]
 
     @property
     def end(self) -> float | None:
@@ -110,12 +110,12 @@ def racers(outcomes: Sequence[Outcome]) -> list[Racer]:
     return found
 
 
-def _run(record: Record) -> Run:
+def _run(record: Record) -> TimedRun:
     key = f"val_{record.metric}"
     points = [(p["epoch"], record.sign * p[key]) for p in record.thinned().metrics if key in p]
     alive = record.status != "diverged"
     pace = record.seconds / record.epoch if record.epoch else 0.0
-    return Run(points if alive else [], pace, record.status == "finished")
+    return TimedRun(points if alive else [], pace, record.status == "finished")
 
 
 def targets(rows: Sequence[Racer]) -> list[float]:

@@ -9,9 +9,8 @@ from nos_repro.errors import ConfigError
 from nos_repro.experiments.files import write_atomically
 from nos_repro.report.collection import BENCH, Everything
 from nos_repro.report.pages.benchmarks import read_benchmarks
-from nos_repro.report.pages.claim_lines import ClaimLine, claim_lines
 from nos_repro.report.pages.index_page import index_page, search_card, study_card
-from nos_repro.report.pages.page import Page
+from nos_repro.report.pages.page import ClaimLine, Page, claim_lines
 from nos_repro.report.pages.render import render
 from nos_repro.report.pages.search_page import search_page
 from nos_repro.report.pages.study_page import study_page

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
-from nos_repro.report.study.race import how_far
+from nos_repro.report.study.rows import how_far, state
 from nos_repro.tasks import TASKS
 
 # Okabe and Ito's palette, which the colour-blind can tell apart; yellow is left out, for it does
@@ -77,14 +77,6 @@ def label(outcome: Outcome, line: Curve | None) -> str:
     if outcome.standing is not None:
         return f"{outcome.name}: {how_far(outcome)}"
     return outcome.name if line.n == asked else f"{outcome.name} ({line.n} of {asked} runs)"
-
-
-def state(outcome: Outcome) -> str:
-    if outcome.standing is not None:
-        return how_far(outcome)
-    if outcome.missing:
-        return "not run yet"
-    return "diverged" if outcome.diverged else "no run finished"
 
 
 def metric_words(study: Study, key: str) -> str:

@@ -31,7 +31,7 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, SampleMean
 from nos_repro.report.statistics import quantile
 from nos_repro.report.study import protocol
-from nos_repro.report.study.optimizer_state import values_a_parameter
+from nos_repro.report.study.rows import values_per_parameter
 from nos_repro.tasks.metrics import Metric
 
 Verdict = Literal[
@@ -90,7 +90,7 @@ class CellVerdict:
 
 
 @dataclass(frozen=True)
-class Printed:
+class PrintedNumber:
     """A number as a paper prints it, the runs it is a mean of, half of its last printed digit."""
 
     value: float
@@ -113,7 +113,7 @@ def classify(low: Any, high: Any, tolerance: Any) -> Any:
     return np.select([within & holds_0, within, beyond], kinds, "inconclusive")[()]
 
 
-def more_seeds(number: SampleMean, printed: Printed, tolerance: float) -> int | None:
+def more_seeds(number: SampleMean, printed: PrintedNumber, tolerance: float) -> int | None:
     """How many more runs would decide, were mean and spread to stay; None for more than
     MOST_SEEDS. A single run has no spread: one more is the least."""
     if number.n < 2:
@@ -175,7 +175,7 @@ def _judge_cell(study: Study, outcome: Outcome, column: str, why_not: str) -> Ce
 
 
 def _judge_number(
-    number: SampleMean, printed: Printed, study: Study, known: dict[str, Any]
+    number: SampleMean, printed: PrintedNumber, study: Study, known: dict[str, Any]
 ) -> CellVerdict:
     metric: Metric = known["metric"]
     tolerance = metric.tolerance.at(printed.value)
@@ -199,7 +199,7 @@ def _judge_number(
 def _reason(
     verdict: Verdict,
     number: SampleMean,
-    printed: Printed,
+    printed: PrintedNumber,
     difference: float,
     tolerance: str,
     more: int | None,
@@ -242,19 +242,19 @@ def _unfinished(
 
 
 def _state(outcome: Outcome) -> SampleMean:
-    return SampleMean(values_a_parameter(outcome.row), 0.0, 1)
+    return SampleMean(values_per_parameter(outcome.row), 0.0, 1)
 
 
 def _interval(middle: float, half: float) -> Interval | None:
     return None if math.isnan(half) else Interval(float(middle - half), float(middle + half))
 
 
-def _printed(study: Study, column: str, value: float) -> Printed:
+def _printed(study: Study, column: str, value: float) -> PrintedNumber:
     """The paper's number. Its table prints all numbers of a column with as many digits."""
     runs = max(1, study.paper_protocol.get("selection", {}).get("repeats", 0))
     values = [str(row.paper[column]) for row in study.rows.values() if column in row.paper]
     digits = max(-int(Decimal(value).as_tuple().exponent) for value in values)
-    return Printed(value, runs, 0.5 * 10.0 ** -max(0, digits))
+    return PrintedNumber(value, runs, 0.5 * 10.0 ** -max(0, digits))
 
 
 def _place(study: Study, row: str, column: str) -> str:

@@ -15,7 +15,7 @@ from nos_repro.experiments.trial import Trial
 from nos_repro.report.layout import plain
 from nos_repro.report.provenance import origin
 from nos_repro.report.study import protocol
-from nos_repro.report.study.race import how_far
+from nos_repro.report.study.rows import how_far
 from nos_repro.report.study.table import show
 from nos_repro.report.study.verdict import CellVerdict, judge_study
 from nos_repro.report.study.verdict_table import difference_words
@@ -90,7 +90,7 @@ def explain(study: Study, outcome: Outcome, store: Store, known: Known | None = 
         chosen=_choice(outcome, by),
         trials=[*_swept(outcome, by, store), *_repeated(outcome, by, store)],
         problems=list(_problems(study, outcome, store, known)),
-        origin=origin(study, [outcome]),
+        origin=[*origin(study, [outcome]), *_signatures(outcome)],
     )
 
 
@@ -185,6 +185,16 @@ def _problems(study: Study, outcome: Outcome, store: Store, known: Known) -> Ite
             " asks for (of an older grid, say)"
         )
     yield from store.problems
+
+
+def _signatures(outcome: Outcome) -> Iterator[str]:
+    """The digests of the code that made the records, and those that `verify` found to agree."""
+    signed = Counter((record.code, *record.verified) for record in outcome.records)
+    for (code, *older), count in signed.items():
+        records = "1 record" if count == 1 else f"{count} records"
+        times = "once" if len(older) == 1 else f"{len(older)} times"
+        made = f"; made by {older[0]}, verified {times} since" if older else ""
+        yield f"Code {code} ({records}{made})."
 
 
 def _without_record(outcome: Outcome) -> Iterator[Trial]:

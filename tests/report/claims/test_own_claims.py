@@ -125,7 +125,7 @@ WRONG = {
    "a row misspelt":      (changed(ours=["PowrSign"]), "row of tiny: 'PowrSign'", "PowerSign"),
    "a column misspelt":   (changed(column="best_tset"), "column of tiny: 'best_tset'", "best_test"),
    "no column":           (changed(column=""),         "test: no column", ""),
-   "a kind misspelt":     (changed(kind="row"),        "kind of test 'row'", "rows"),
+   "a kind misspelt":     (changed(kind="row"),        "claim test 'row'", "rows"),
    "no kind":             (with_test(),                   "say which kind; one of: ", ""),
    "a key misspelt":      (changed(colum="best_test"), "test: unknown key 'colum'", "column"),
    "a key missing":       (with_test(kind="rates", study="tiny"), "no expect", ""),

@@ -17,7 +17,7 @@ from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
 from nos_repro.report.claims.ranks import predicts
 from nos_repro.report.claims.results import Results
 from nos_repro.report.claims.scores import by_seed, curve, unfinished
-from nos_repro.report.study.optimizer_state import values_a_parameter
+from nos_repro.report.study.rows import values_per_parameter
 
 HALF_DECADE = 0.5 + 1e-6
 
@@ -123,7 +123,7 @@ class MemoryTest(ClaimTest):
 
     def judge(self, found: Results, scale: str) -> Finding:
         study = found.declared(self.study)
-        kept = {name: values_a_parameter(study.rows[name]) for _, name in self.named()}
+        kept = {name: values_per_parameter(study.rows[name]) for _, name in self.named()}
         effects = [
             Effect(f"{one} against {other}", kept[one] - kept[other], math.nan, math.nan, 1,
                    "values a parameter", float(kept[one] >= kept[other]),
