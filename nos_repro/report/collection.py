@@ -1,5 +1,5 @@
-"""All that a results folder holds, read once: every study and search that has anything, and the
-claims. What cannot be read is named, and loses nothing else."""
+"""Everything in a results folder, read once: every study and search that has records, and the
+claims. Unreadable parts are reported and skipped."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from nos_repro.report.study.verdict import CellVerdict, judge_study
 from nos_repro.search.efficiency.runs import FOLDER
 
 BENCH = "bench"
-"""The folder of the benchmarks, which are no study."""
+"""The folder of the benchmarks; it is not a study."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class FoundStudy:
 
     @property
     def records(self) -> list[Record]:
-        """Of all trials, each once: rows may share one."""
+        """The records of all trials, each once: rows may share one."""
         return list({record.id: record for row in self.rows for record in row.records}.values())
 
     @property
@@ -60,7 +60,7 @@ class FoundStudy:
 
 
 def threads_of(provenance: Mapping[str, Any]) -> int:
-    """One where nothing, or nothing that is a number, is said."""
+    """1 where the provenance has no number of threads."""
     threads = provenance.get("threads")
     return threads if isinstance(threads, int) else 1
 
@@ -88,12 +88,12 @@ class Everything:
 
     @property
     def problems(self) -> list[str]:
-        """What could not be read of studies and searches that are shown."""
+        """What could not be read in studies and searches that are shown."""
         own = [problem for found in self.studies for problem in found.store.problems]
         return own + [problem for history in self.searches for problem in history.problems]
 
     def words(self, name: str, scale: str) -> str:
-        """What names a study or search of these again on a command line."""
+        """The words that name this study or search on a command line."""
         return f"{config_words(self.files[name])} --scale {scale}"
 
     @contextmanager
@@ -115,7 +115,7 @@ class Everything:
         self.broken = True
 
     def said(self, error: Exception) -> str:
-        """An error on one line, folders by their names, for a page is read elsewhere too."""
+        """An error on one line, with folders by their names, since a page is read elsewhere too."""
         text = str(error) if isinstance(error, NosError) else f"{type(error).__name__}: {error}"
         folders = {path.parent for path in self.files.values()}
         return " ".join(by_name(text, self.root, *folders).split())
@@ -159,7 +159,7 @@ def _study(results: Results, name: str, scale: str) -> FoundStudy:
 
 
 def _strangers(results: Results) -> Iterator[str]:
-    """Folders that no file of settings stands behind."""
+    """Folders that belong to no file of settings."""
     known = results.files
     folders = sorted(path for path in results.root.glob("*") if path.is_dir())
     for folder in folders:
@@ -187,7 +187,7 @@ def _strange_scales(results: Results, folder: Path) -> Iterator[str]:
 
 
 def _judged(claim: Claim, results: Results, everything: Everything) -> Judged:
-    """A claim whose records cannot be read has no verdict, and loses the others none."""
+    """A claim whose records cannot be read has no verdict; the others keep theirs."""
     try:
         return Judged(claim, judge_claim(claim, results))
     except Exception as error:  # noqa: BLE001 as in `apart`
@@ -199,7 +199,7 @@ def _judged(claim: Claim, results: Results, everything: Everything) -> Judged:
 
 
 def summary(everything: Everything) -> list[str]:
-    """A line a study or search."""
+    """One line per study or search."""
     words = [
         (found.study.study, found.study.scale, _study_words(found)) for found in everything.studies
     ]

@@ -49,14 +49,14 @@ class IndexPage(Page):
     claims: list[ClaimLine]
     claim_count: int
     badges: list[Badge]
-    """Of the cells."""
+    """The verdicts on the cells."""
     claim_badges: list[Badge]
     scales: list[str]
     left_out: list[str]
     problems: list[str]
     hours: float
     command: str
-    """What makes these pages, but for its last words."""
+    """The command that makes these pages, without its last words."""
 
     @property
     def counted(self) -> str:
@@ -139,7 +139,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _best(found: FoundStudy) -> tuple[str, str]:
-    """The best complete row by the first column of the test part, or else by the first."""
+    """The best complete row by the first column of the test part, or else by the first column."""
     study = found.study
     columns = [column for column in study.columns if column != STATE]
     column = next((column for column in columns if "_test" in column), columns[0])

@@ -42,7 +42,7 @@ def write_page(page: Page, path: Path) -> None:
 
 
 def write_pages(everything: Everything, folder: Path) -> list[Path]:
-    """A page a study and search, and the index; returns their paths. Raises StoreError."""
+    """One page per study and search, and the index; returns their paths. Raises StoreError."""
     check_folder(folder)
     written = []
     for name, data in pages(everything):
@@ -52,8 +52,8 @@ def write_pages(everything: Everything, folder: Path) -> list[Path]:
 
 
 def pages(everything: Everything) -> Iterator[tuple[str, bytes]]:
-    """The files' names and bytes, the index last. A page that cannot be made is named there, and
-    loses no other."""
+    """The files' names and bytes, the index last. A page that cannot be made is named there; the
+    others are made."""
     files = {file_of(found.study.study, found.study.scale) for found in everything.studies}
     files |= {file_of(h.asked.search, h.asked.scale) for h in everything.searches}
     claims = claim_lines(everything.judged, files)
