@@ -22,7 +22,7 @@ from nos_repro.errors import ConfigError
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.experiments.settings_file import structured
-from nos_repro.registry import Registry
+from nos_repro.registry import Registry, require_methods
 from nos_repro.report.provenance import origin
 from nos_repro.report.study import protocol
 
@@ -91,16 +91,15 @@ def _is_kind(thing: object) -> bool:
 def _check_kind(name: str, kind: type[StudyFigure]) -> None:
     if not _is_kind(kind):
         raise ConfigError(f"figure {name}: expected a subclass of StudyFigure, got {kind!r}")
-    # fmt: off
-    expected = {"draw": "(self, canvas, rows)", "caption": "(self, rows) -> str"}
-    # fmt: on
-    if missing := sorted(kind.__abstractmethods__):
-        wanted = ", ".join(method + expected.get(method, "(...)") for method in missing)
-        raise ConfigError(f"figure {name}: {kind.__name__} lacks {wanted}")
+    require_methods(f"figure {name}", kind, StudyFigure)
 
 
 FIGURES: Registry[type[StudyFigure]] = Registry(
-    "figure", "nos_repro.report.figures", check=_check_kind, recognise=_is_kind
+    "figure",
+    "nos_repro.report.figures",
+    check=_check_kind,
+    recognise=_is_kind,
+    key="figure.kind",
 )
 
 
@@ -111,7 +110,7 @@ def figure_of(study: Study) -> StudyFigure | None:
     """
     if study.figure is None:
         return None
-    kind = FIGURES.find(study.figure.get("kind", DEFAULT_KIND), "figure.kind")
+    kind = FIGURES.find(study.figure.get("kind", DEFAULT_KIND))
     return kind(study, structured(kind.Settings, study.figure, "figure"))
 
 
