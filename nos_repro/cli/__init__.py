@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not where a notebook or a test took its place
             stream.reconfigure(errors="replace")  # in an old locale, `?` for a sign like ±
+    if "" not in sys.path:
+        sys.path.append("")  # `nos-repro` finds modules in this folder, as `python -m` does
     parser = make_parser()
     options, words = parser.parse_known_args(arguments)
     if not hasattr(options, "verb"):

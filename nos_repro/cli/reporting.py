@@ -23,7 +23,7 @@ from nos_repro.cli.common import (
 from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
-    from nos_repro.report.collection import Everything
+    from nos_repro.report.collection import Collection
     from nos_repro.report.search.history import History
 
 
@@ -130,20 +130,20 @@ def _words(options: argparse.Namespace) -> str:
 def _report_all(options: argparse.Namespace) -> int:
     from nos_repro.experiments.settings_file import named
     from nos_repro.report.claims.results import Results
-    from nos_repro.report.collection import read_everything, summary
+    from nos_repro.report.collection import read_collection, summary
 
     _check_all(options)
     check_results(options.results)
-    everything = read_everything(Results(options.results, named(options.overrides)), options.claims)
-    print("\n".join(summary(everything)))
+    collection = read_collection(Results(options.results, named(options.overrides)), options.claims)
+    print("\n".join(summary(collection)))
     if options.write:
-        _write_all(everything)
+        _write_all(collection)
     if options.html is not None:
         from nos_repro.report.pages.write import write_pages
 
-        _say_written(*write_pages(everything, options.html))
-    warn_of([*everything.left_out, *everything.problems])
-    return 1 if everything.broken else 0
+        _say_written(*write_pages(collection, options.html))
+    warn_of([*collection.left_out, *collection.problems])
+    return 1 if collection.broken else 0
 
 
 def _check_all(options: argparse.Namespace) -> None:
@@ -163,12 +163,12 @@ def _check_all(options: argparse.Namespace) -> None:
         check_folder(options.html)
 
 
-def _write_all(everything: Everything) -> None:
-    from nos_repro.report.collection import write_everything
+def _write_all(collection: Collection) -> None:
+    from nos_repro.report.collection import write_collection
 
-    for path in write_everything(everything):
+    for path in write_collection(collection):
         _say_written(path)
-    if everything.broken:
+    if collection.broken:
         print("warning: claims.md was not written: some records cannot be read", file=sys.stderr)
 
 
