@@ -191,7 +191,7 @@ def cancel(options: argparse.Namespace) -> int:
 
     path = find_config(options.config)
     if is_search(path):
-        from nos_repro.search.run import folder_of
+        from nos_repro.search.folder import folder_of
         from nos_repro.search.settings import load_search
 
         search = load_search(path, scale=options.scale, overrides=options.overrides)
