@@ -20,7 +20,7 @@ LEFT_OUT = "smoke"
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim and its findings: one a scale with records, or one that says why there is none."""
+    """A claim and its findings: one per scale with records, or one that says why there is none."""
 
     claim: Claim
     findings: list[Finding]
