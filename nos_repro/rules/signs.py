@@ -1,4 +1,4 @@
-"""What can be told of the sign of a tree, for its normal form."""
+"""What is known about the sign of a tree; the normal form uses it."""
 
 from functools import lru_cache
 
@@ -8,7 +8,7 @@ from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
 
 @lru_cache(maxsize=1 << 14)
 def is_nonnegative(expr: Expr) -> bool:
-    """Whether a normal form is never below 0, as far as a glance tells."""
+    """Whether a normal form is certainly never below 0; False where it is not obvious."""
     match expr:
         case Operand(name):
             return operand_row(name).nonnegative
