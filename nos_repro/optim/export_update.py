@@ -1,8 +1,8 @@
 """A program as statements that a person can read: the arithmetic of what `export` writes.
 
-A value that is read once stands where it is read; one that is read more often gets a name, and so
-does a part of what would not fit on a line. Every operation of the reference execution stays as
-it is, scalars in double precision included, so that the numbers are the same, bit for bit.
+A value that is read once is written where it is read; one that is read more often gets a name, and
+so does a part of what would not fit on a line. Every operation of the reference execution is kept,
+scalars in double precision included, so that the numbers are the same, bit for bit.
 """
 
 import math
@@ -20,7 +20,7 @@ from nos_repro.rules.rows import BinaryRow, UnaryRow
 WIDTH = 72  # of an expression, so that a statement stays within 100 columns
 
 WORDS = {"fill": "constant", "normal": "gauss"}  # what values that no primitive makes are called
-POWERS = {"m": "g", "v": "g2", "gamma": "g3"}
+POWERS = {1: "g", 2: "g2", 3: "g3"}
 KNOWN = {"g * g": "g2", "g2 * g": "g3"}
 NEVER_NEGATIVE = {
     name for row in OPERANDS.values() if row.nonnegative for name in (row.name, f"{row.name}_hat")
@@ -104,11 +104,12 @@ class _Writer:
             kept = ", ".join(f'state["{name}"]' for name in program.averages)
             self.lines += [f"{', '.join(program.averages)} = {kept}"]
         for name, beta in self._betas.items():
-            if name != "m":
+            power = OPERANDS[name].power
+            if power >= 2:
                 self._define("g2", "g * g")
-            if name == "gamma":
+            if power == 3:
                 self._define("g3", "g2 * g")
-            self.lines += [f"{name}.copy_({beta} * {name} + (1 - {beta}) * {POWERS[name]})"]
+            self.lines += [f"{name}.copy_({beta} * {name} + (1 - {beta}) * {POWERS[power]})"]
         if program.corrections:
             self.lines += ['state["step"] = steps = state["step"] + 1']
 

@@ -4,7 +4,7 @@ Common subexpressions are computed once. What does not depend on an element (num
 corrections) is computed once a step, as Python floats. Only the averages that the rule reads are
 kept, and a bias correction is left out where it changes nothing: under sign.
 
-*Readings of the paper*: equal subtrees are one value, also where they draw: a drop that stands
+*Readings of the paper*: equal subtrees are one value, also where they draw: a drop that occurs
 twice drops the same elements, and `noise - noise` is 0. Different subtrees draw independently.
 """
 

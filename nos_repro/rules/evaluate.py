@@ -1,7 +1,7 @@
 """The plain meaning of a tree on tensors: what every faster execution is tested against.
 
 *Readings of the paper*: equal subtrees are one value, so `noise - noise` is 0 and a drop that
-stands twice in a rule drops the same elements.
+occurs twice in a rule drops the same elements.
 """
 
 from collections.abc import Callable, Mapping

@@ -3,7 +3,7 @@
 It finds rules that are equal as functions but not by algebra. Five steps of gradients, weights,
 averages, decays and noise are laid out as [steps, elements] in float64, so that the rule is
 evaluated once; values are rounded to 6 digits before they are hashed. Rules that differ by less
-than rounding everywhere in the probe are told to be equal; that is the price.
+than rounding everywhere in the probe count as equal; that is the price.
 
 A drop is seeded by the values that it is given (and its probability): equal arguments, however
 written, lose the same elements, and commuted sums stay equal.

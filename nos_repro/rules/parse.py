@@ -114,7 +114,7 @@ class _Reader:
                 self.fail_at(node, "this is not in the language of update rules")
 
     def number(self, node: ast.expr) -> float:
-        """A literal, or the paper's 10^-4 where only a constant can stand."""
+        """A literal, or the paper's 10^-4 where only a constant is allowed."""
         match node:
             case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
                 if abs(value) < 1e300:
