@@ -276,7 +276,7 @@ def test_a_claim_is_judged_by_which_error_is_smaller_in_the_metric_s_unit(
 def test_a_metric_that_is_declared_and_never_measured_is_said_after_the_first_evaluation(
     lab: Path,
 ) -> None:
-    slip = TASK.replace('register("line")', 'register("slip")').replace(
+    slip = TASK.replace('register("own_line")', 'register("own_slip")').replace(
         '{"mse": sums', '{"msee": sums'
     )
     (lab / "own_lab" / "slip.py").write_text(slip)

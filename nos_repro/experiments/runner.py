@@ -76,7 +76,7 @@ def run_trial(
             replicas.say("held")
             return "held", []
         try:
-            if not _ended(trial, folder, until):
+            if not has_record(trial, folder, until):
                 replicas.say("train")
                 remove_scratch(folder)
                 following = tracker.follow(trial, folder) if tracker else nullcontext()
@@ -111,9 +111,9 @@ def _follow(attempt: _Attempt) -> TrialOutcome:
     return "held" if word == "held" else "recorded"
 
 
-def _ended(trial: Trial, folder: Path, until: int | None) -> bool:
-    """Whether the trial's record is there, of these settings; an unreadable one is none, and one
-    of a pause before ``until`` is not the end."""
+def has_record(trial: Trial, folder: Path, until: int | None) -> bool:
+    """Whether the trial's record is there, of these settings, and readable; the record of a pause
+    before ``until`` does not count."""
     path = folder / "record.json"
     try:
         record = Record.read(path.read_bytes(), str(path))

@@ -1,5 +1,5 @@
-"""What the normal form reads off a tree at a glance: its sign, and the operands that are short for
-a power or a quotient."""
+"""Facts about trees that the normal form uses: their sign, and the operands that abbreviate a power
+or a quotient."""
 
 from functools import cache, lru_cache
 from typing import TypeGuard
@@ -10,7 +10,7 @@ from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
 
 @lru_cache(maxsize=1 << 14)
 def is_nonnegative(expr: Expr) -> bool:
-    """Whether a normal form is never below 0, as far as a glance tells."""
+    """Whether a normal form is certainly never below 0; False where it is not obvious."""
     match expr:
         case Operand(name):
             return operand_row(name).nonnegative

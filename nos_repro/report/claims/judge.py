@@ -20,7 +20,7 @@ LEFT_OUT = "smoke"
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim and its findings: one a scale with records, or one that says why there is none."""
+    """A claim and its findings: one per scale with records, or one that says why there is none."""
 
     claim: Claim
     findings: list[Finding]
@@ -51,7 +51,8 @@ def judge_claim(claim: Claim, found: Results, scale: str | None = None) -> list[
     begun = found.scales(claim.test.source)
     scales = [each for each in begun if (each != LEFT_OUT if scale is None else each == scale)]
     if not scales:
-        return [not_run(scale or "-", f"no record of {claim.test.source}")]
+        hint = f" but at {LEFT_OUT}: ask with --scale {LEFT_OUT}" if begun and not scale else ""
+        return [not_run(scale or "-", f"no record of {claim.test.source}{hint}")]
     return [_judge_at(claim.test, found, each) for each in scales]
 
 

@@ -36,7 +36,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim in the paper's sense, if not its words; ``test`` or the reason why it has none."""
+    """A claim as the paper means it, not always in its words; its ``test``, or why it has none."""
 
     id: str
     says: str

@@ -14,7 +14,7 @@ TITLE = "What the papers claim, and what the records say of it"
 
 
 def claims_table(judged: Sequence[Judged], title: str = TITLE) -> ReportTable:
-    """A line a claim and scale."""
+    """One line per claim and scale."""
     columns = [Column(title) for title in ("claim", "", "where", "scale", "verdict", "by")]
     rows = []
     for each in judged:
@@ -58,7 +58,7 @@ def counted(judged: Sequence[Judged]) -> str:
 
 
 def claim_tables(each: Judged) -> list[ReportTable]:
-    """One claim: where it is made, and at every scale its comparisons, one a line."""
+    """One claim: where it is made, and its comparisons at every scale, one per line."""
     claim = each.claim
     heading = [f"{claim.id}: {claim.says}", f"Claimed in {claim.place}."]
     tables = [ReportTable(heading, [], [])]

@@ -23,8 +23,8 @@ Rows = dict[str, Outcome]
 class Results:
     """A results folder.
 
-    ``files`` state the studies and searches, by their names; ``problems`` are what could not be
-    read, a sentence each.
+    ``files`` state the studies and searches, by their names; ``problems`` say what
+    could not be read, one sentence each.
     """
 
     root: Path
@@ -66,7 +66,7 @@ class Results:
         return self._studies[name, scale]
 
     def declared(self, name: str) -> Study:
-        """A study at the first scale of its file, for what no record is needed for."""
+        """A study at the first scale of its file, where no record is needed."""
         path = self.files[name]
         return load_study(path, scale=next(iter(scales_of(read_values(path)))))
 

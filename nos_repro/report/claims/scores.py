@@ -19,7 +19,7 @@ def unfinished(outcome: Outcome) -> bool:
 
 
 def by_seed(study: Study, outcome: Outcome, score: Callable[[Record], float]) -> Scores:
-    """A score a seed, of the runs that make the row's number; None for one that diverged."""
+    """A score per seed, from the runs that make the row's number; None for one that diverged."""
     if outcome.chosen is None:
         first = study.selection.seed + outcome.row.seed
         asked = study.selection.repeats

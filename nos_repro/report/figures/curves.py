@@ -25,7 +25,7 @@ class CurvesSettings(FigureSettings):
 
 @FIGURES.register("curves")
 class Curves(StudyFigure):
-    """A line a row with its band over the seeds.
+    """One line per row, with its band over the seeds.
 
     The legend's order is that of the lines' ends, and it names the rows that have no line.
     """

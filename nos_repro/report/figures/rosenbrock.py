@@ -22,7 +22,7 @@ START, OPTIMUM = (-2.0, 2.0), (1.0, 1.0)
 
 @FIGURES.register("rosenbrock")
 class Paths(StudyFigure):
-    """The paths of the optimizers on the contours, a panel each."""
+    """The paths of the optimizers on the contours, one panel each."""
 
     heading = "Paths"
 
@@ -49,7 +49,7 @@ class Paths(StudyFigure):
 
 
 def _grid(panels: int) -> tuple[int, int]:
-    """Columns and lines of so many panels."""
+    """How many columns and lines the panels fill."""
     columns = 3 if panels > 4 else max(1, panels)
     return columns, max(1, -(-panels // columns))
 

@@ -24,7 +24,7 @@ class Benchmark:
 
 
 def read_benchmarks(folder: Path, left_out: list[str]) -> list[Benchmark]:
-    """All of them; a file that is none is named in ``left_out``."""
+    """All of them; a file that is not a benchmark's is named in ``left_out``."""
     found = []
     for path in sorted(folder.glob("*.json")):
         try:

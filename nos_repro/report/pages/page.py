@@ -17,7 +17,7 @@ from nos_repro.report.paths import file_of, results_words
 
 @dataclass(frozen=True)
 class ClaimLine:
-    """``source`` is the study or search that decides it, ``page`` that one's file; "" for none."""
+    """``source`` is the study or search that decides it, ``page`` its page; "" for none."""
 
     id: str
     says: str
@@ -58,7 +58,7 @@ class OwnPage(Page):
 
 
 def commands(verb: str, words: str, results: Path, file: str) -> list[str]:
-    """What trains it and makes its page; ``words`` name the study or search on a command line."""
+    """The commands that train it and make its page; ``words`` name it on a command line."""
     name = words + results_words(results)
     return [
         f"python -m nos_repro {verb} {name}",
@@ -67,7 +67,7 @@ def commands(verb: str, words: str, results: Path, file: str) -> list[str]:
 
 
 def claim_lines(judged: Sequence[Judged], pages: set[str]) -> list[ClaimLine]:
-    """``pages`` are the files that there are."""
+    """``pages`` are the files of the pages that exist."""
     lines = []
     for each in judged:
         source = each.claim.test.source if each.claim.test is not None else ""

@@ -33,7 +33,7 @@ class SearchPage(OwnPage):
 def search_page(
     history: History, words: str, *, claims: Sequence[ClaimLine] = (), index: str = ""
 ) -> SearchPage:
-    """``words`` name the search again on a command line."""
+    """``words`` name the search on a command line."""
     asked = history.asked
     first, *others = search_tables(history)
     course = page_table(first)

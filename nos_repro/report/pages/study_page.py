@@ -36,7 +36,7 @@ class StudyPage(OwnPage):
     table: PageTable
     behind: list[Behind]
     figure_heading: str
-    """Of the figure's own section; "" where the picture shows what the curves show."""
+    """The heading of the figure's own section; "" where the picture shows what the curves show."""
     figure: Chart | None
     curves: Chart | None
     sweeps: Chart | None
@@ -53,7 +53,7 @@ class StudyPage(OwnPage):
 def study_page(
     found: FoundStudy, words: str, *, claims: Sequence[ClaimLine] = (), index: str = ""
 ) -> StudyPage:
-    """``words`` name the study again on a command line."""
+    """``words`` name the study on a command line."""
     study, rows, store = found.study, found.rows, found.store
     behind = behind_rows(study, rows, store)
     table = study_table(study, rows)
@@ -140,7 +140,7 @@ def _table(
 
 
 def _opens(column: Column) -> bool:
-    """What the paper prints has its place in the provenance of the number beside it."""
+    """The paper's own numbers open nothing: they are in the provenance of those beside them."""
     return not column.paper
 
 

@@ -31,7 +31,7 @@ UNITS = {"epochs": "epochs", "seconds": "seconds a run"}
 # fmt: on
 NEVER = "not reached"
 LEAST = 2
-"""Rows that it takes to compare any."""
+"""The fewest rows that can be compared."""
 
 
 def target_parts(

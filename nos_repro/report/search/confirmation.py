@@ -1,8 +1,8 @@
-"""Found rules against baselines by fresh seeds: whether the search found anything better.
+"""Found rules against baselines over fresh seeds: whether the search found anything better.
 
 The rule whose verdict counts is declared before any of these children is trained: the one with
-the best reward in the search. The difference that counts is that of the test metric, for the
-validation images have chosen the rule and its rate.
+the best reward in the search. The difference that counts is that of the test metric, since
+the validation images chose the rule and its rate.
 """
 
 from __future__ import annotations
@@ -89,13 +89,13 @@ def candidates(history: History) -> list[Candidate]:
 
 
 def declared(found: Sequence[Candidate]) -> Candidate | None:
-    """The found rule whose verdict counts: the best in the search, of those that are confirmed."""
+    """The found rule whose verdict counts: the search's best among those that were confirmed."""
     rules = [each for each in found if not each.baseline]
     return min(rules, key=lambda each: each.rank) if rules else None
 
 
 def versus(history: History, one: Candidate, other: Candidate, part: str) -> Comparison:
-    """One less the other by the metric; turned round where small is good."""
+    """The metric of one less that of the other, with its sign changed where smaller is better."""
     return compare(_scores(history, one, part), _scores(history, other, part))
 
 

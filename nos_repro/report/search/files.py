@@ -1,4 +1,4 @@
-"""The report of a search: on the screen, and the files of it."""
+"""The report of a search, on the screen and as files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def print_report(
 ) -> str:
     """The report in one of its forms, with where its numbers come from.
 
-    ``tables`` are those of `search_tables`, where they are made already.
+    ``tables`` are those of `search_tables`, if they are made already.
     """
     origin = origin_lines(history)
     parts = [getattr(table, form)() for table in tables or search_tables(history)]

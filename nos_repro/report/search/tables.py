@@ -17,12 +17,12 @@ from nos_repro.tasks import TASKS
 
 BEST_RULES = 20
 BEST_SHARE = 0.1
-"""Which of the healthy rules count as the best, where sub-expressions are counted."""
+"""Which share of the healthy rules counts as the best where sub-expressions are counted."""
 LIFTS = 15
 FEW_RULES = 20
 """Below this many healthy rules, shares say nothing."""
 LEARNED = 1.5
-"""A reward that is so many times that of chance counts as having learned something."""
+"""A reward this many times that of chance counts as having learned something."""
 SETTLED = 0.5
 """A controller that draws one rule more often than this has settled on it."""
 STATUSES = ("healthy", "reused", "refused", "diverged", "overran", "failed")
@@ -30,7 +30,7 @@ NONE = "-"
 
 
 def course(history: History) -> ReportTable:
-    """How many rules came to what, in all and in the first and the last quarter."""
+    """What became of the rules, in all and in the first and the last quarter."""
     asked, rewards = history.asked, history.rewards
     heading = [
         f"{asked.search} ({asked.source}), scale {asked.scale}",
@@ -125,7 +125,7 @@ def _most_drawn(history: History, last: Sequence[Reward]) -> str:
 
 
 def hall_of_fame(history: History) -> ReportTable:
-    """The best rules, and the baselines where they stand among them."""
+    """The best rules, with the baselines at their ranks among them."""
     rewards = [event["reward"] for event in history.hall.ranked()]
     heading = [f"Hall of fame: the best {min(BEST_RULES, len(rewards))} different rules"]
     columns = [Column(t) for t in ("rank", "rule", "reward", "rate", "drawn", "sample")]
@@ -155,7 +155,7 @@ def hall_of_fame(history: History) -> ReportTable:
 
 
 def refused(history: History) -> ReportTable:
-    """What the probes refused and was trained all the same: whether the refusals miss anything."""
+    """Refused rules that were trained all the same: whether the refusals miss anything."""
     trained: dict[str, list[Evaluation]] = {}
     for named, found in history.of("refused"):
         trained.setdefault(named.name, []).append(found)

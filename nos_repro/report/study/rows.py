@@ -6,7 +6,7 @@ from nos_repro.experiments.schema import Row
 from nos_repro.experiments.selection import Outcome
 
 SIDE = 8
-"""Of the square matrix that an optimizer is tried on."""
+"""Of the square matrix on which an optimizer is tried."""
 
 
 def is_complete(outcome: Outcome) -> bool:

@@ -1,4 +1,4 @@
-"""Where a study stands: what has ended, what runs now, what waits, what went wrong."""
+"""How far a study is: what has ended, what runs now, what waits, what went wrong."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ def _notes(study: Study, outcomes: Sequence[Outcome], printed: list[str]) -> lis
 
 
 def _survivors(outcomes: Sequence[Outcome]) -> list[str]:
-    """Of rows in a race, those that went all the way; the others have no number."""
+    """Among rows in a race, those that went all the way; the others have no number."""
     if not any(outcome.standing for outcome in outcomes):
         return []
     names = [outcome.name for outcome in outcomes if is_complete(outcome)]

@@ -12,7 +12,7 @@ from nos_repro.report.study.verdict import CellVerdict, counted
 
 
 def verdict_table(study: Study, cells: Sequence[CellVerdict]) -> ReportTable:
-    """A line a cell: the paper's value, ours with its interval, the difference, the verdict."""
+    """One line per cell: the paper's value, ours with its interval, the difference, the verdict."""
     heading = [f"Verdicts: {study.study} ({study.source}), scale {study.scale}"]
     if not cells:
         return ReportTable(heading, [], [], ["The paper prints no numbers for this."])

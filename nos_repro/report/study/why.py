@@ -59,7 +59,7 @@ class Why:
 
 @dataclass(frozen=True)
 class Known:
-    """What explaining a row needs of all rows of its study."""
+    """What explaining one row needs to know about all rows of its study."""
 
     verdicts: list[CellVerdict]
     leftover: Counter[str]
@@ -115,8 +115,8 @@ def _choice(outcome: Outcome, by: str) -> str:
 
 
 def value_of(scored: Scored) -> float:
-    """The score as the metric has it: of a loss, the loss. In a race a point without a record may
-    have one, so that its task is asked."""
+    """The score as a value of the metric: for a loss, the loss. In a race a point without a record
+    may have one, so the trial's task is asked."""
     record = scored.record
     asked = record if record is not None else find_metric(scored.trial.task)
     return asked.sign * scored.score
@@ -203,7 +203,7 @@ def _without_record(outcome: Outcome) -> Iterator[Trial]:
 
 
 def why_text(why: Why) -> str:
-    """For a terminal; whatever the names hold, it is text."""
+    """For a terminal; names stay text, whatever they contain."""
     lines = [
         f"{why.study}, scale {why.scale}, row {plain(why.row)}",
         f"how: {why.protocol}",

@@ -85,7 +85,7 @@ def test_a_test_without_its_contract_says_what_is_missing(
     )
     monkeypatch.syspath_prepend(tmp_path)
     entry = {**CLAIM, "test": {"kind": "half_a_test.judge", "study": "tiny"}}
-    with pytest.raises(ConfigError, match=r"claim better: .*Half lacks judge\(self, found, scale"):
+    with pytest.raises(ConfigError, match=r"claim better: .*lacks judge\(self, found: Results"):
         read_claim(entry)
 
 

@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 from nos_repro.errors import ConfigError
-from nos_repro.registry import Registry
+from nos_repro.registry import Registry, require_methods
 from nos_repro.report.claims.evidence import Finding
 from nos_repro.report.claims.results import Results
 
@@ -48,10 +48,7 @@ def _check_test(name: str, kind: type[ClaimTest]) -> None:
         raise ConfigError(
             f"claim test {name}: expected a frozen dataclass that extends ClaimTest, got {kind!r}"
         )
-    if kind.__abstractmethods__:
-        raise ConfigError(
-            f"claim test {name}: {kind.__name__} lacks judge(self, found, scale) -> Finding"
-        )
+    require_methods(f"claim test {name}", kind, ClaimTest)
 
 
 CLAIM_TESTS: Registry[type[ClaimTest]] = Registry(

@@ -1,4 +1,4 @@
-"""Claims about the language of update rules: decided by the language itself, at no scale."""
+"""Claims about the language of update rules, which the language itself decides, at no scale."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORDS_AN_ITERATION = 5
 @CLAIM_TESTS.register("tokens")
 @dataclass(frozen=True)
 class TokensTest(ClaimTest):
-    """Each of the ``rules`` can be written in so many ``iterations``."""
+    """Each of the ``rules`` can be written in this number of ``iterations``."""
 
     rules: Sequence[str]
     iterations: int

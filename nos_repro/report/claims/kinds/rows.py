@@ -1,8 +1,8 @@
 """Claims about rows of a study's table: one optimizer against another, paired over seeds.
 
-Tuning budgets are compared first: whoever was tuned over more points gets no verdict in its
-favour (at the scale `paper` the budgets are the paper's own, and are only said). Nor does a row
-lose by a learning rate at the edge of its grid: a wider grid might do better.
+Tuning budgets are compared first: the side that was tuned over more points gets no verdict
+in its favour (at the scale `paper` the budgets are the paper's own, and are only stated). Nor can a
+row lose whose learning rate is at the edge of its grid: a wider grid might do better.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class RowsTest(ClaimTest):
         return by_seed(study, one, score), by_seed(study, other, score)
 
     def _resolution(self, study: Study) -> float:
-        """Of a speed: the time between two evaluations."""
+        """For a speed: the time between two evaluations."""
         return study.training.evaluate_every / study.training.epochs * (self.measure == "speed")
 
     def _score(self, study: Study, record: Record) -> float:
@@ -189,7 +189,7 @@ class RowsTest(ClaimTest):
         return dataclasses.replace(effect, p_for=1.0, p_against=1.0, blocked=blocks[0])
 
     def _papers(self, study: Study, one: Outcome, other: Outcome) -> float | None:
-        """The difference by the numbers that the paper prints."""
+        """The difference between the numbers that the paper prints."""
         if self.measure == "speed":
             return None
         values = [row.row.paper.get(self.column) for row in (one, other)]
@@ -227,7 +227,7 @@ class RowsTest(ClaimTest):
 
 
 def _blocked(effect: Effect, study: Study, one: Outcome, other: Outcome, *, level: bool) -> Effect:
-    """The effect without the verdicts that budgets or edges of grids do not allow."""
+    """The effect, without a verdict that tuning budgets or grid edges rule out."""
     mine, its = len(one.sweep), len(other.sweep)
     reasons = []
     p_for, p_against = effect.p_for, effect.p_against
@@ -263,7 +263,7 @@ def _reason(evidence: Evidence, effects: Sequence[Effect]) -> str:
 
 
 def _budgets(rows: Rows, pairs: Sequence[Pair]) -> list[str]:
-    """How many points each side was tuned over."""
+    """States how many points each side was tuned over."""
     mine = sorted({len(rows[one].sweep) for one, _ in pairs})
     its = sorted({len(rows[other].sweep) for _, other in pairs})
     if mine == its and len(mine) == 1:

@@ -24,9 +24,9 @@ from nos_repro.tasks.metrics import Metric
 
 QUARTERS = 4
 LEAST = 40
-"""Rules with a reward, below which a search has no course."""
+"""The fewest rules with a reward from which the course of a search can be judged."""
 NOISE = 0.005
-"""Rewards so near to each other, half a point, are equal: each is of one seed."""
+"""Rewards within half a point of each other count as equal: each comes from one seed."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class _SearchTest(ClaimTest):
 @CLAIM_TESTS.register("search_beats")
 @dataclass(frozen=True)
 class BeatsTest(_SearchTest):
-    """The best rule found beats each of the ``baselines`` by fresh seeds, on the test images."""
+    """The best rule found beats each of the ``baselines`` over fresh seeds, on the test images."""
 
     baselines: Sequence[str]
 
@@ -146,8 +146,8 @@ class SharesTest(_SearchTest):
 
 
 def enrichment(seen: int, best: int, have: int, total: int) -> float:
-    """The chance that so many of the ``best``, or more, have what ``have`` of ``total`` have,
-    were they drawn blindly (hypergeometric)."""
+    """The chance that ``seen`` of the ``best``, or more, have what ``have`` of ``total`` have if
+    they are drawn blindly (hypergeometric)."""
     ways = math.comb(total, best)
     return sum(
         math.comb(have, k) * math.comb(total - have, best - k) / ways
@@ -158,7 +158,7 @@ def enrichment(seen: int, best: int, have: int, total: int) -> float:
 @CLAIM_TESTS.register("search_cost")
 @dataclass(frozen=True)
 class CostTest(_SearchTest):
-    """``samples`` rules take ``workers`` less than so many ``hours``, by the search's own mean."""
+    """``workers`` train ``samples`` rules in less than ``hours``, by the search's own mean."""
 
     samples: int
     workers: int
@@ -224,7 +224,7 @@ def _rewards(history: History) -> dict[str, float]:
 
 
 def _place(outcome: Outcome, by: str) -> tuple[float, float] | None:
-    """How far the row came, and its metric there (larger is better); None where it is under way."""
+    """How far the row came, and its metric there (larger is better); None while it is under way."""
     if outcome.missing or outcome.chosen is None or outcome.chosen.record is None:
         return None
     record = outcome.chosen.record

@@ -110,7 +110,7 @@ def _listed(effects: Sequence[Effect]) -> str:
 @CLAIM_TESTS.register("memory")
 @dataclass(frozen=True)
 class MemoryTest(ClaimTest):
-    """Each of ``ours`` keeps fewer values a parameter than each of ``theirs``, counted on the
+    """Each of ``ours`` keeps fewer values per parameter than each of ``theirs``, counted on the
     optimizers themselves."""
 
     study: str

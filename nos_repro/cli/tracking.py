@@ -1,4 +1,4 @@
-"""What the command line does with W&B: who follows a run or a search, and the dashboard."""
+"""W&B: what logs a run or a search, and the verb `dashboard`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nos_repro.cli.common import Verbs, add_verb, either_arguments
 from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
     from nos_repro.experiments.tracker import Tracker
     from nos_repro.search.loop import SearchFollower
     from nos_repro.search.settings import Search
+
+
+def add_verbs(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "dashboard", dashboard,
+                      "print or save a study's or search's W&B workspace and report")  # fmt: skip
+    either_arguments(parser)
+    parser.add_argument("--push", action="store_true",
+                        help="save it online, do not print it; needs `wandb login`")  # fmt: skip
+    parser.add_argument("--entity", help="W&B entity (default: that of your login)")
+    parser.add_argument("--project", help="W&B project (default: $WANDB_PROJECT, else nos_repro)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write it to this file instead")
 
 
 def tracker_of(asked: str, study: Study, root: Path) -> Tracker | None:

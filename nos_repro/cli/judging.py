@@ -1,28 +1,80 @@
-"""The verbs that judge what is on record: verdicts, claims, why, recheck; and what a run costs."""
+"""The verbs that judge what is on record: verdicts, claims, why, recheck."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nos_repro.cli.reading import reads
+from nos_repro.cli.common import (
+    Verbs,
+    add_verb,
+    check_results,
+    data_argument,
+    format_argument,
+    open_study,
+    overrides_argument,
+    reads,
+    results_argument,
+    scale_argument,
+    study_arguments,
+    threads_argument,
+    warn_of,
+)
 from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
-    from nos_repro.experiments.build import Conditions
-    from nos_repro.experiments.estimate import Cost
     from nos_repro.experiments.schema import Study
     from nos_repro.experiments.selection import Outcome
     from nos_repro.experiments.store import Store
-    from nos_repro.launch.settings import LauncherSettings
-    from nos_repro.report.claims.results import Results
+
+
+def add_verbs(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "verdicts", verdicts,
+                      "compare each cell with the paper's number: reproduced or not")  # fmt: skip
+    study_arguments(parser)
+    format_argument(parser)
+    _add_claims(verbs)
+
+    parser = add_verb(verbs, "why", why, "show which trials a row's number comes from, and why")
+    _cell_arguments(parser)
+
+    parser = add_verb(verbs, "recheck", recheck,
+                      "evaluate a row's stored checkpoints again: PASS or FAIL")  # fmt: skip
+    _cell_arguments(parser)
+    parser.add_argument("--retrain", action="store_true", help="train from the start instead")
+    data_argument(parser)
+    threads_argument(parser)
+
+
+def _add_claims(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "claims", claims,
+                      "show what the papers claim in words and what the records say")  # fmt: skip
+    parser.add_argument("overrides", nargs="*", default=[], metavar="CLAIM|CONFIG",
+                        help="one claim, shown in full; with --file, the files (ending in .yaml) of"
+                        " your own studies and searches that it is about")  # fmt: skip
+    parser.add_argument("--file", type=Path, metavar="FILE",
+                        help="claims of your own instead of the papers', as in"
+                        " nos_repro/report/claims/claims.yaml")  # fmt: skip
+    parser.add_argument("--scale", help="only at this scale (default: at every one but smoke)")
+    format_argument(parser)
+    parser.add_argument("--write", action="store_true",
+                        help="also write claims.md into the results folder")  # fmt: skip
+    results_argument(parser)
+
+
+def _cell_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cell", metavar="CELL", help="e.g. 'table2:PowerSign (cosine)'")
+    overrides_argument(parser, "settings that override the study's; +rows.NAME={optimizer: ...}"
+                       " adds a row")  # fmt: skip
+    scale_argument(parser)
+    results_argument(parser)
 
 
 @reads
 def verdicts(options: argparse.Namespace) -> int:
-    from nos_repro.cli.verbs import open_study, say_problems
     from nos_repro.experiments.selection import outcomes
     from nos_repro.report.study.verdict import judge_study
     from nos_repro.report.study.verdict_table import verdict_table
@@ -30,14 +82,14 @@ def verdicts(options: argparse.Namespace) -> int:
     study, store = open_study(options)
     table = verdict_table(study, judge_study(study, outcomes(study, store)))
     print(getattr(table, options.format)())
-    say_problems(store)
+    warn_of(store.problems)
     return 0
 
 
 @reads
 def claims(options: argparse.Namespace) -> int:
-    from nos_repro.cli.verbs import check_results
     from nos_repro.experiments.files import write_atomically
+    from nos_repro.experiments.settings_file import named
     from nos_repro.report.claims.judge import judge_claims, own_claims
     from nos_repro.report.claims.listed import find_claim
     from nos_repro.report.claims.page import (
@@ -47,6 +99,7 @@ def claims(options: argparse.Namespace) -> int:
         claims_table,
         claims_text,
     )
+    from nos_repro.report.claims.results import Results
 
     check_results(options.results)
     configs = [word for word in options.overrides if word.endswith((".yaml", ".yml"))]
@@ -59,7 +112,7 @@ def claims(options: argparse.Namespace) -> int:
         raise ConfigError(
             "--write is for the papers' whole list; leave out CLAIM, --scale and --file"
         )
-    found = claim_results(options, *configs)
+    found = Results(options.results, named(configs))
     ours, title = None, TITLE
     if options.file is not None:
         ours = own_claims(options.file, found)
@@ -80,21 +133,11 @@ def claims(options: argparse.Namespace) -> int:
             path = options.results / "claims.md"
             write_atomically(path, claims_file(listed))
             print(f"wrote {path}", file=sys.stderr)
-    for problem in found.problems:
-        print(f"warning: {problem}", file=sys.stderr)
+    warn_of(found.problems)
     return 0
 
 
-def claim_results(options: argparse.Namespace, *own: str) -> Results:
-    """The results folder. ``own`` are files of studies and searches beside those that ship."""
-    from nos_repro.experiments.settings_file import named
-    from nos_repro.report.claims.results import Results
-
-    return Results(options.results, named(own))
-
-
 def _cell(options: argparse.Namespace) -> tuple[Study, Outcome, Store]:
-    from nos_repro.cli.verbs import check_results
     from nos_repro.experiments.cell import find_cell
     from nos_repro.experiments.selection import outcome
     from nos_repro.experiments.store import Store
@@ -137,38 +180,5 @@ def recheck(options: argparse.Namespace) -> int:
         failed += not checked.passed
         print("\n".join(lines(checked)), flush=True)
     kind = "FAIL" if failed else "PASS"
-    print(f"{kind}: {number - failed} of {number} trials of {outcome.name} come out again")
+    print(f"{kind}: {number - failed} of {number} trials of {outcome.name} reproduced")
     return 1 if failed else 0
-
-
-def rows_within_budget(
-    options: argparse.Namespace,
-    study: Study,
-    store: Store,
-    conditions: Conditions,
-    settings: LauncherSettings,
-) -> tuple[Study, dict[str, Cost]]:
-    """The study with the rows alone that fit `--budget`, and the costs by which they were chosen;
-    says which those are."""
-    from nos_repro.launch.cost import check_budget, unit_of, within_budget
-    from nos_repro.launch.run import prepare_data
-
-    check_budget(study, options.budget)
-    prepare_data(study, conditions)
-    unit = unit_of(settings, options.threads)
-    some, costs = within_budget(study, store, conditions, options.budget, unit, options.threads)
-    count = f"{len(some.rows)} of {len(study.rows)} rows fit {options.budget:g} {unit.name}"
-    print(f"{count}: {'; '.join(some.rows)}", file=sys.stderr)
-    options.rows = list(some.rows)  # what a command that goes on from here has to name
-    return some, costs
-
-
-def say_what_it_took(
-    study: Study, store: Store, costs: dict[str, Cost], settings: LauncherSettings, threads: int
-) -> None:
-    """Predicted against actual, of the rows that were run."""
-    from nos_repro.experiments.estimate import plan
-    from nos_repro.launch.cost import accuracy_lines, row_costs, unit_of
-
-    rows = row_costs(plan(study, store), costs, store)
-    print("\n".join(accuracy_lines(rows, unit_of(settings, threads))))

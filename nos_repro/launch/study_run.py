@@ -1,44 +1,43 @@
-"""Runs a study: hands out what has no record, until every row has its number."""
+"""Runs a study: starts what has no record, until every row has its number."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions
-from nos_repro.experiments.files import StoreError
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Leg, Outcome, outcome, outcomes, stops
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.tracker import Tracker
 from nos_repro.experiments.trial import Trial
-from nos_repro.launch.base import MAX_LOST, Launcher, Report
-from nos_repro.launch.trial_job import TrialJob
+from nos_repro.launch.base import Launcher, Report
+from nos_repro.launch.driver import TICK_SECONDS, drive, hand_over, in_words
+from nos_repro.launch.work import TrialJob
 
 COMPACT_SECONDS, COMPACT_SHARE = 10.0, 0.05
-"""`records.jsonl` is written anew at most this often, and in at most this share of the time."""
+"""`records.jsonl` is rewritten at most this often, and in at most this share of the time."""
 
 DISPLAY_SHARE = 0.01
-"""Of the time goes at most into showing how far it is: with hundreds of trials that is dear."""
+"""At most this share of the time goes into showing progress: with hundreds of trials it is slow."""
 
-TICK_SECONDS = 1.0
 HELD_SECONDS = 5.0
+"""A trial that another process holds is looked at again after this."""
 
 
 class StudyDisplay(Protocol):
     """What is told of a run while it goes on."""
 
-    def update(self, state: Drive) -> None: ...
+    def update(self, state: StudyRun) -> None: ...
 
     def note(self, message: str) -> None: ...
 
 
 @dataclass
-class Drive:
+class StudyRun:
     """A run of a study in progress: which trials run, which have ended, what waits."""
 
     study: Study
@@ -51,7 +50,7 @@ class Drive:
     running: dict[str, TrialJob] = field(default_factory=dict)
     rows: dict[str, Outcome] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
-    lost: Counter[str] = field(default_factory=Counter)
+    given_up: set[str] = field(default_factory=set)
     held: dict[str, float] = field(default_factory=dict)
     fresh: list[Trial] = field(default_factory=list)
     compact_at: float = 0.0
@@ -67,13 +66,8 @@ class Drive:
             self._forget_failures()
         self._refresh(self.study.rows)
         try:
-            while self.running or self._ready():
-                self._submit()
-                self._show()
-                for report in self.launcher.wait(TICK_SECONDS):
-                    self._take(report)
-                if not self.running:
-                    self._rest()
+            for report in drive(self._ready_jobs, self.launcher, self.display.note, self._show):
+                self._take(report)
         finally:
             for report in self.launcher.close():
                 self.running.pop(report.job.trial.id, None)
@@ -86,8 +80,7 @@ class Drive:
         if self.retry:
             self._forget_failures()
         self._refresh(self.study.rows)
-        self._submit()
-        return len(self.running)
+        return len(hand_over(self._ready_jobs(), self.launcher)[0])
 
     def _show(self) -> None:
         started = time.monotonic()
@@ -95,13 +88,6 @@ class Drive:
             self.display.update(self)
             now = time.monotonic()
             self.display_at = now + (now - started) / DISPLAY_SHARE
-
-    def _rest(self) -> None:
-        """Nothing runs here: what is left may be held by another process. Looks again soon."""
-        ready = self._ready()
-        if ready and all(leg.trial.id in self.held for leg in ready):
-            time.sleep(TICK_SECONDS)
-            self._refresh(self.study.rows)
 
     def trials(self) -> list[Trial]:
         """Every trial known so far, each once."""
@@ -142,56 +128,48 @@ class Drive:
             leg.trial.id: leg
             for row in self.rows.values()
             for leg in row.legs
-            if leg.trial.id not in self.running and self.lost[leg.trial.id] < MAX_LOST
+            if leg.trial.id not in self.running and leg.trial.id not in self.given_up
         }
         return list(ready.values())
 
-    def _submit(self) -> None:
-        now = time.monotonic()
+    def _ready_jobs(self) -> Iterator[TrialJob | None]:
+        """What `drive` may start. Once nothing but trials that other processes hold is left, it
+        waits for those."""
+        ready, now = self._ready(), time.monotonic()
         rungs = tuple(self.study.halving.rungs) if self.study.halving is not None else ()
-        for leg in self._ready():
-            if not self.launcher.free:
-                return
+        for leg in ready:
             trial = leg.trial
             if self.held.get(trial.id, 0.0) > now:
                 continue
-            folder = self.store.open(trial)
-            job = TrialJob(
+            self.running[trial.id] = TrialJob(
                 trial,
-                folder,
+                self.store.open(trial),
                 self.conditions,
                 until=leg.end,
                 rungs=rungs,
                 tracker=self.tracker,
             )
-            self.running[trial.id] = job
-            self.launcher.submit(job)
+            yield self.running[trial.id]
+        if ready and not self.running:
+            time.sleep(TICK_SECONDS)
+            self._refresh(self.study.rows)
+            yield None
 
     def _take(self, report: Report[TrialJob]) -> None:
         trial = report.job.trial
         self.running.pop(trial.id, None)
-        if report.outcome == "blocked":
-            raise StoreError(report.message)
         if report.outcome == "held":
             if trial.id not in self.held:
                 self.display.note(f"{trial.label()}: another process trains it; waiting for that")
             self.held[trial.id] = time.monotonic() + HELD_SECONDS
-        if report.outcome == "lost":
-            self.lost[trial.id] += 1
-            last = self.lost[trial.id] >= MAX_LOST
-            then = "given up for this run" if last else "tried again"
-            self.display.note(f"{trial.label()}: {report.message}; {then}")
-        if report.outcome in ("overran", "timed_out", "cancelled"):
-            self.lost[trial.id] = MAX_LOST
-            self.display.note(f"{trial.label()}: {report.message}; given up for this run")
-        if report.outcome in ("lost", "overran", "timed_out") and report.detail:
-            self.display.note("\n".join(f"  | {line}" for line in report.detail.splitlines()))
-        if report.outcome == "recorded":
+        elif report.outcome == "recorded":
             if report.message:
                 self.display.note(f"{trial.label()}: {report.message}")
             self.held.pop(trial.id, None)
-            self.lost.pop(trial.id, None)
             self._settle(trial)
+        else:
+            self.given_up.add(trial.id)
+            self.display.note(in_words(report, "given up for this run"))
 
     def _settle(self, trial: Trial) -> None:
         """A trial has ended: its rows are read again, now and then the compact records too."""
