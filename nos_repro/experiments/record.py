@@ -12,7 +12,7 @@ from typing import Any, Literal
 import orjson
 
 from nos_repro.errors import NosError
-from nos_repro.tasks.metrics import find_metric
+from nos_repro.tasks.registry import find_metric
 
 Status = Literal["finished", "diverged", "stopped", "paused", "failed"]
 STATUSES: tuple[Status, ...] = ("finished", "diverged", "stopped", "paused", "failed")

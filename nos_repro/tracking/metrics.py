@@ -11,7 +11,7 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.trial import Trial
 from nos_repro.search.log import Event
 from nos_repro.search.state import Tally
-from nos_repro.tasks.metrics import find_metric
+from nos_repro.tasks.registry import find_metric
 from nos_repro.tracking.study_role import StudyRole
 
 EPOCH, GLOBAL_STEP = "epoch", "global_step"

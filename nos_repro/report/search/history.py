@@ -19,7 +19,8 @@ from nos_repro.search.run import folder_of
 from nos_repro.search.settings import Search, load_search
 from nos_repro.search.side_runs import Purpose, SideRun, read_side_runs
 from nos_repro.search.state import Tally
-from nos_repro.tasks.metrics import Metric, find_metric
+from nos_repro.tasks.metrics import Metric
+from nos_repro.tasks.registry import find_metric
 
 
 @dataclass(frozen=True)
