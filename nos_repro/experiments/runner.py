@@ -33,7 +33,7 @@ from nos_repro.experiments.replicas import Group, Replicas
 from nos_repro.experiments.tracker import Tracker, TrialFollower
 from nos_repro.experiments.training import Ending, Run, Stopped, train
 from nos_repro.experiments.trial import Trial
-from nos_repro.tasks.metrics import find_metric
+from nos_repro.tasks.registry import find_metric
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The papers' baselines: torch's own classes where they fit, TensorFlow's RMSProp here.
+"""The papers' baselines: torch's own classes where they fit, and TensorFlow's RMSProp.
 
 *Readings of the paper*: momentum 0.9, Adam 0.9 / 0.999 / 1e-8. The authors trained with
 TensorFlow, so `rmsprop-tf` is their RMSProp; `rmsprop` is torch's.

@@ -1,13 +1,13 @@
 """Every rule that either paper prints, by name, with the places where it is printed.
 
-002 is the arXiv version, 000 the ICML one. Found rules are numbered as their table prints them,
-the baselines above them not counted: `table6-13` is the thirteenth. The numbers that the tables
-print are in `configs/`.
+002 is the arXiv version, 000 the ICML one. Found rules are numbered in the order of their table,
+without the baselines above them: `table6-13` is the thirteenth. The numbers that the tables print
+are in `configs/`.
 
 *Readings of the paper*: the epsilon of `m * (1 + eps) * sigmoid(1e-4 w)` is the noise operand; the
 one of `drop(m, 0.1) / (exp(g^2) + eps)` is the division's delta (000 writes epsilon for delta), so
-it is not spelt. Momentum's rule is `m`: the bias-corrected average, that is the usual momentum at
-(1 - beta1) times the rate but for the first steps.
+the rule's text leaves it out. Momentum's rule is `m`, the bias-corrected average: except in the
+first steps, this is the usual momentum at (1 - beta1) times the rate.
 """
 
 import re
@@ -20,9 +20,7 @@ from nos_repro.errors import RuleError
 from nos_repro.rules.families import family_names, find_family
 from nos_repro.rules.rule import Rule
 
-NO_NUMBERS = (
-    "names that the papers print; the rule found is followed by itself (experiments.digest)"
-)
+NO_NUMBERS = "names that the papers print; the digest holds the rule itself (experiments.digest)"
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Printed:
 
     @cached_property
     def rule(self) -> Rule:
-        """The rule of the text."""
+        """The rule that the text spells."""
         return Rule.parse(self.text)
 
     @property
@@ -169,7 +167,7 @@ CATALOG: dict[str, Printed] = {entry.name: entry for entry in _entries()}
 
 
 def lookup(name_or_text: str) -> Rule:
-    """The rule of a catalogue name, of a family (`powersign-rd5`), or of a text. RuleError."""
+    """The rule for a catalogue name, a family (`powersign-rd5`) or a text. Raises RuleError."""
     name = name_or_text.strip()
     if name in CATALOG:
         return CATALOG[name].rule

@@ -16,7 +16,7 @@ ADAM_AVERAGES = 2
 
 
 def explain(rule: Rule, results: Callable[[Rule], Iterable[str]] = lambda rule: ()) -> str:
-    """Lines for people: text, tree, tokens, normal form, state, place in the papers.
+    """A summary to read: text, tree, tokens, normal form, state, place in the papers.
 
     results: gives the papers' numbers for a rule, one line per row of a table.
     """
@@ -74,7 +74,7 @@ def _tokens(rule: Rule) -> str:
     tokens = rule.normal().tokens()
     if tokens is not None:
         return "none for this form; those of its normal form:\n" + _by_iteration(tokens)
-    return "none: it needs more than 4 iterations, or what is not in the vocabulary"
+    return "none: it needs more than 4 iterations, or words that are not in the vocabulary"
 
 
 def _by_iteration(tokens: list[str]) -> str:
@@ -100,7 +100,7 @@ def _family(rule: Rule) -> str:
 
 
 def _printed(rule: Rule) -> tuple[list[str], list[Printed]]:
-    """Where the papers print it; otherwise what they print that does the same in the probe."""
+    """Where the papers print it; failing that, the printed rules that do the same in the probe."""
     if entries := printed_at(rule):
         return [], entries
     fingerprint = rule.fingerprint()

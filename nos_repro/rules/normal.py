@@ -1,14 +1,14 @@
 """The algebraic normal form: for grouping and display, never run.
 
 Two trees with one normal form are the same function of real numbers wherever both are defined;
-rounding, overflow, NaN and the sign of a zero may differ. The delta of a division is never taken
-for 0 (v is often smaller than it): x * y / y stays. A division by a number is the exception.
+rounding, overflow, NaN and the sign of a zero may differ. The delta of a division is never treated
+as 0 (v is often smaller than it), so x * y / y stays. A division by a number is the exception.
 
-The tree becomes a sum of terms, a term a coefficient times factors; sums and products lose their
-order and nesting there. What a function does to its argument is in its row of `primitives`: of
-one that says nothing, only the argument is brought into normal form. The laws that tie functions to
-each other (exp to log and powers, sqrt and sign to powers) are here. Sums are not multiplied out:
-only the fingerprint tells that (1 + x) * g and g + x * g are equal.
+The tree becomes a sum of terms, each a coefficient times factors; sums and products lose their
+order and nesting. What algebra knows about one function is in its row of `primitives`; if the row
+says nothing, only the argument is brought into normal form. The laws that connect functions (exp
+with log and powers, sqrt and sign with powers) are here. Sums are not multiplied out: only the
+fingerprint shows that (1 + x) * g and g + x * g are equal.
 """
 
 import math
@@ -16,10 +16,10 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TypeAlias
 
+from nos_repro.rules.facts import is_nonnegative, short_powers, short_quotients
 from nos_repro.rules.primitives import BINARY, DELTA, UNARY, operand_row
 from nos_repro.rules.printing import print_expr
 from nos_repro.rules.rows import UnaryRow
-from nos_repro.rules.signs import is_nonnegative
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
 
 NO_NUMBERS = "for grouping and display (experiments.digest)"
@@ -37,14 +37,14 @@ PASSES = 10
 
 
 class _OutOfRangeError(Exception):
-    """A number or a power is too large or too small: the operation stays as it is written."""
+    """A number or a power is too large or too small: the operation stays as written."""
 
 
 def normal_form(expr: Expr) -> Expr:
     """The normal form of a tree: equal for trees that algebra says are equal; idempotent.
 
-    A number is written with 12 digits, and what is 1 there, say, may open another step: this goes
-    on until nothing changes.
+    Numbers are rounded to 12 digits, which can make another step possible (a factor may become 1),
+    so the passes go on until nothing changes.
     """
     for _ in range(PASSES):
         before, expr = expr, _rebuild(_sum_of(expr))
@@ -92,7 +92,7 @@ def _binary(function: str, x: Sum, y: Sum) -> Sum:
 
 
 def _in_range(value: float) -> float:
-    if not 1 / LARGEST < abs(value) < LARGEST:  # neither is NaN
+    if not 1 / LARGEST < abs(value) < LARGEST:  # NaN is out of range too
         raise _OutOfRangeError
     return value
 
@@ -144,7 +144,7 @@ def _single(x: Sum) -> tuple[float, Term]:
 
 
 def _product(coefficient: float, factors: Iterable[Factor]) -> Sum:
-    """Equal bases merged, exp(a) * exp(b) = exp(a + b), powers of sqrt and sign cut."""
+    """The product: equal bases and exponentials merged, powers of sqrt and sign reduced."""
     exponent: Sum = {}
     powers: dict[Expr, tuple[int, int]] = {}
     others: list[Sum] = []
@@ -189,7 +189,7 @@ def _of_powers(powers: dict[Expr, tuple[int, int]]) -> Sum:
 
 
 def _exp_of_term(term: Term, c: float) -> Sum | None:
-    """exp(c * term) where it is a number or a power, which does not stay in an exponent."""
+    """exp(c * term) if it is a number or a power, which leaves the exponent; else None."""
     match term:
         case ():
             value = UNARY["exp"].on_float(c)
@@ -261,7 +261,7 @@ def _unary(function: str, x: Sum, parameter: float | None = None) -> Sum:
         case "even" | "odd":
             return _with_parity(row, x, parameter)
         case "multiplicative" | "logarithmic":
-            return _by_factors(row, *_single(x))
+            return _by_factors(row, *_single(x), parameter)
 
 
 def _with_parity(row: UnaryRow, x: Sum, parameter: float | None) -> Sum:
@@ -280,15 +280,15 @@ def _with_parity(row: UnaryRow, x: Sum, parameter: float | None) -> Sum:
             return _atom(Unary(row.name, _rebuild(x), parameter))
 
 
-def _by_factors(row: UnaryRow, coefficient: float, term: Term) -> Sum:
-    """A multiplicative function of a product, or the logarithm of it."""
-    parts = [(_of_factor(row, base), n) for base, n, _ in term if n]
+def _by_factors(row: UnaryRow, coefficient: float, term: Term, parameter: float | None) -> Sum:
+    """A multiplicative function of a product, or the product's logarithm."""
+    parts = [(_of_factor(row, base, parameter), n) for base, n, _ in term if n]
     below = [(base, 0, k) for base, _, k in term if k]
     if row.reads == "sign":
         below = [(b, 0, k) for b, _, k in below if k % 2 and not is_nonnegative(b)]
     if below:
-        parts.append((_atom(Unary(row.name, _rebuild(_product(1.0, below)))), 1))
-    total = _number(row.on_float(coefficient))
+        parts.append((_atom(Unary(row.name, _rebuild(_product(1.0, below)), parameter)), 1))
+    total = _number(row.on_float(coefficient, parameter))
     for part, n in parts:
         if row.algebra == "logarithmic":
             total = _plus(total, _scaled(part, n))
@@ -297,7 +297,7 @@ def _by_factors(row: UnaryRow, coefficient: float, term: Term) -> Sum:
     return total
 
 
-def _of_factor(row: UnaryRow, base: Expr, parameter: float | None = None) -> Sum:
+def _of_factor(row: UnaryRow, base: Expr, parameter: float | None) -> Sum:
     if isinstance(base, Unary) and row.of and (rewrite := row.of.get(base.function)):
         return _sum_of(rewrite(base, parameter))
     return _atom(Unary(row.name, _rebuild(_atom(base)), parameter))
@@ -325,7 +325,7 @@ def _negated(expr: Expr) -> Expr:
 
 def _rebuild_term(coefficient: float, term: Term) -> Expr:
     value = Number(float(f"{coefficient:.12g}"))
-    above, below = _with_named_optimizers(term)
+    above, below = _with_named_quotients(term)
     factors = sorted((_rebuild_power(base, n) for base, n in above.items()), key=_key)
     if value.value != 1 or not factors:
         factors.insert(0, value)
@@ -338,24 +338,21 @@ def _rebuild_term(coefficient: float, term: Term) -> Expr:
     return total
 
 
-def _with_named_optimizers(term: Term) -> tuple[dict[Expr, int], dict[Expr, int]]:
-    """Numerator and denominator, with m / sqrt(v) and g / sqrt(v) called by their names."""
+def _with_named_quotients(term: Term) -> tuple[dict[Expr, int], dict[Expr, int]]:
+    """Numerator and denominator, with the names adam and rmsprop for m and g over sqrt(v)."""
     above = {base: n for base, n, _ in term if n}
     below = {base: k for base, _, k in term if k}
-    for name in ("adam", "rmsprop"):
-        definition = operand_row(name).definition
-        assert isinstance(definition, Binary)
-        top, bottom = definition.x, definition.y
+    for (top, bottom), name in short_quotients().items():
         if times := min(above.get(top, 0), below.get(bottom, 0)):
-            above[Operand(name)] = times
+            above[name] = times
             above[top] -= times
             below[bottom] -= times
     return {b: n for b, n in above.items() if n}, {b: k for b, k in below.items() if k}
 
 
 def _rebuild_power(base: Expr, n: int) -> Expr:
-    if base == Operand("g") and n in (2, 3):
-        return Operand(f"g{n}")
+    if name := short_powers().get((base, n)):
+        return name
     shown = _with_plain_base(base)
     return shown if n == 1 else Binary("**", shown, Number(float(n)))
 
@@ -385,7 +382,7 @@ def _term_key(term: Term) -> str:
 
 
 def _ordered(expr: Binary) -> Binary:
-    """With the arguments of a sum or a product by their text."""
+    """With the arguments of a sum or a product sorted by their text."""
     x, y = expr.x, expr.y
     symmetric = BINARY[expr.function].algebra in ("sum", "product")
     return Binary(expr.function, y, x) if symmetric and _key(y) < _key(x) else expr
