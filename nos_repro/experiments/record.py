@@ -72,6 +72,10 @@ class Record:
     rungs: list[int] = field(default_factory=list)
     """Epochs at which the study looks at the curve: the compact form keeps what it sees there."""
 
+    def signed(self, code: str) -> Record:
+        """The same record, which the ``code`` of today was found to repeat."""
+        return dataclasses.replace(self, code=code, verified=[*self.verified, self.code])
+
     @property
     def epoch(self) -> float:
         """The last epoch of the curve; 0 for none."""

@@ -12,23 +12,22 @@ not trained at all. The controller learns from every sample, also from those.
 from __future__ import annotations
 
 import functools
-import json
 import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from nos_repro.errors import ConfigError, LaunchError
+from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.checkpoint import Checkpoints
-from nos_repro.experiments.files import remove_scratch, write_json
+from nos_repro.experiments.files import remove_scratch
 from nos_repro.experiments.heartbeat import Heartbeat
 from nos_repro.launch.base import Launcher, Report
 from nos_repro.launch.driver import MAX_LOST, drive
 from nos_repro.rules.rule import Rule
 from nos_repro.search.child import Evaluation
-from nos_repro.search.hold import hold
+from nos_repro.search.folder import check_settings, hold
 from nos_repro.search.job import EvaluationJob, evaluation_of
 from nos_repro.search.log import Event, Log
 from nos_repro.search.probe import REASONS, probe
@@ -292,34 +291,3 @@ def key_of(rule: Rule) -> tuple[str, str]:
 @functools.lru_cache(maxsize=2**16)
 def _key_of_text(text: str) -> tuple[str, str]:
     return Rule.parse(text).fingerprint(), text
-
-
-def check_settings(search: Search, folder: Path) -> None:
-    """Notes the settings of a new search; raises ConfigError where an old one had others."""
-    path = folder / "settings.json"
-    now = search.identity()
-    try:
-        before = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        write_json(path, now)
-        return
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged ({error}): mend it from a copy") from None
-    changes = list(differences(before, now))
-    if changes:
-        raise ConfigError(
-            f"{folder} holds a search of other settings:\n  "
-            + "\n  ".join(changes)
-            + "\n  set them back, or search under another --results or search: name"
-        )
-
-
-def differences(before: Any, now: Any, where: str = "") -> list[str]:
-    """`key.path: was A, is B` for every setting that is not the same."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted({*before, *now})
-        parts = ((f"{where}.{key}" if where else key, key) for key in keys)
-        return [
-            line for path, key in parts for line in differences(before.get(key), now.get(key), path)
-        ]
-    return [] if before == now else [f"{where}: was {json.dumps(before)}, is {json.dumps(now)}"]
