@@ -1,7 +1,7 @@
-"""What a study on SLURM costs the machine that it is started from: queueing it, and waiting for it.
+"""What a study on SLURM costs the machine that starts it: queueing it, and waiting for it.
 
-On the real thing, where `squeue` answers; the 500 jobs are held, so that nothing runs, and are
-cancelled in the end.
+This needs a real SLURM, where `squeue` answers; the 500 jobs are held, so that nothing runs, and
+are cancelled at the end.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TRIALS, WATCH_SECONDS = 500, 60.0
 def slurm_front_end() -> Iterator[Measurement]:
     """Seconds to queue 500 trials, and the share of a core that waiting for them takes."""
     if not _answers():
-        print("  no SLURM here that answers: left out", flush=True)
+        print("  not measured: squeue does not answer here", flush=True)
         return
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         store = Store(Path(folder), "front_end", "smoke")
@@ -88,7 +88,8 @@ class _Watching(PlainStudyDisplay):
 
 
 def _share(drive: StudyRun) -> float:
-    """Processor time of this process and of the commands it runs, per cent of the time."""
+    """Processor time of this process and of the commands it runs, in per cent of the elapsed
+    time."""
     assert isinstance(drive.display, _Watching)
     drive.display.end = time.monotonic() + WATCH_SECONDS
     before, started = sum(os.times()[:4]), time.perf_counter()
