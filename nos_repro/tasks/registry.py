@@ -20,7 +20,7 @@ def _is_task(thing: object) -> bool:
 
 
 def _check(name: str, cls: Any) -> None:
-    """Raises ConfigError saying what a task lacks, before anything is trained."""
+    """Raises ConfigError, which says what a task lacks, before anything is trained."""
     from nos_repro.tasks.base import Task
     from nos_repro.tasks.metrics import Metric
 
