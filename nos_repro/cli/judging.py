@@ -23,7 +23,7 @@ from nos_repro.cli.common import (
     threads_argument,
     warn_of,
 )
-from nos_repro.errors import ConfigError
+from nos_repro.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
     from nos_repro.experiments.schema import Study
@@ -138,17 +138,20 @@ def claims(options: argparse.Namespace) -> int:
 
 
 def _cell(options: argparse.Namespace) -> tuple[Study, Outcome, Store]:
-    from nos_repro.experiments.cell import find_cell
+    """`table2:PowerSign (cosine)`: the study, its row, and its records. In a study that halves its
+    rows all of them are read, because they race."""
     from nos_repro.experiments.selection import outcome
-    from nos_repro.experiments.store import Store
-    from nos_repro.report.figures.base import figure_of
 
-    check_results(options.results)
-    cell = find_cell(
-        options.cell, scale=options.scale, overrides=options.overrides, check=figure_of
-    )
-    store = Store(options.results, cell.study.study, cell.study.scale)
-    return cell.study, outcome(cell.study, cell.row, store), store
+    options.config, colon, row = options.cell.partition(":")
+    options.rows = []
+    if not colon or not row.strip():
+        raise ConfigError(
+            f"{options.cell or '(empty)'}: name a study and a row, e.g. 'table2:PowerSign (cosine)'"
+        )
+    study, store = open_study(options)
+    if row not in study.rows:
+        raise ConfigError(unknown("row", row, study.rows))
+    return study, outcome(study, row, store), store
 
 
 @reads

@@ -45,7 +45,13 @@ def add_verbs(verbs: Verbs) -> None:
                       "train stale records' trials again, up to the first evaluation")  # fmt: skip
     study_arguments(parser)
     machine_arguments(parser)
-    parser.add_argument("--whole", action="store_true", help="train them to their end")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--whole", action="store_true", help="train them to their end")
+    how.add_argument("--save", type=Path, metavar="FILE",
+                     help="with the older code, on a machine that rounds otherwise than the one"
+                     " that made the records: save what its trials do here")  # fmt: skip
+    how.add_argument("--against", type=Path, metavar="FILE",
+                     help="with today's code: compare with that file, not the records")  # fmt: skip
 
 
 def _add_run(verbs: Verbs) -> None:
@@ -191,7 +197,7 @@ def cancel(options: argparse.Namespace) -> int:
 
     path = find_config(options.config)
     if is_search(path):
-        from nos_repro.search.run import folder_of
+        from nos_repro.search.folder import folder_of
         from nos_repro.search.settings import load_search
 
         search = load_search(path, scale=options.scale, overrides=options.overrides)
@@ -205,6 +211,7 @@ def cancel(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     stop_like_ctrl_c()
+    from nos_repro.launch.glimpse import save_glimpses, verify_against
     from nos_repro.launch.progress import say
     from nos_repro.launch.run import conditions_of, launcher_of, trial_seconds
     from nos_repro.launch.settings import launcher_settings
@@ -221,9 +228,16 @@ def verify(options: argparse.Namespace) -> int:
         workers=options.workers,
         threads=options.threads,
     )
+    if options.save is not None:
+        saved = list(save_glimpses(study, store, conditions, launcher, options.save, say))
+        print(f"{options.save}: {len(saved)} trials added")
+        return 0
+    if options.against is not None:
+        trials = verify_against(study, store, conditions, launcher, options.against, say)
+    else:
+        trials = verify(study, store, conditions, launcher, whole=options.whole, note=say)
     differing = seen = 0
-    whole = options.whole
-    for trial, agreed in verify(study, store, conditions, launcher, whole=whole, note=say):
+    for trial, agreed in trials:
         seen += 1
         differing += not agreed
         print(f"{'agrees' if agreed else 'DIFFERS'}  {trial.id}  {trial.label()}", flush=True)

@@ -43,12 +43,12 @@ def search(options: argparse.Namespace) -> int:
     from nos_repro.experiments.settings_file import find_config
     from nos_repro.launch.run import conditions_of, launcher_of, worker_count
     from nos_repro.launch.settings import launcher_settings
+    from nos_repro.search.folder import folder_of
     from nos_repro.search.hall import export_study
     from nos_repro.search.run import (
         child_seconds,
         confirm,
         dry_run,
-        folder_of,
         run_search,
         train_refused,
     )

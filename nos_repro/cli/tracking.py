@@ -35,7 +35,7 @@ def tracker_of(asked: str, study: Study, root: Path) -> Tracker | None:
     """Who follows the study's trials, by `--wandb`. Raises ConfigError."""
     if asked == "off":  # W&B's client is not even loaded
         return None
-    from nos_repro.tracking.mode import wandb_mode
+    from nos_repro.tracking.connection import wandb_mode
     from nos_repro.tracking.wandb_runs import WandbRuns
 
     mode = wandb_mode(asked)
@@ -48,7 +48,7 @@ def search_follower(asked: str, search: Search, root: Path) -> Iterator[SearchFo
     if asked == "off":
         yield None
         return
-    from nos_repro.tracking.mode import wandb_mode
+    from nos_repro.tracking.connection import wandb_mode
     from nos_repro.tracking.search_run import follow_search
 
     mode = wandb_mode(asked)

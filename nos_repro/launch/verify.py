@@ -4,18 +4,17 @@ A record is stale when the code that decides its numbers has changed. Most chang
 a renamed variable, a faster path. Training the trial up to its first evaluation again, and
 comparing that line to the last bit, settles it at a small share of the cost. (A change that only
 later epochs would feel goes unseen: `--whole` trains everything.) Floating point differs between
-machines, so a record of another machine mostly cannot be verified; it stays stale.
+machines: for records of another machine there is `launch.glimpse`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import logging
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +30,7 @@ from nos_repro.experiments.selection import is_stale, outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.training import Stopped, train
 from nos_repro.experiments.trial import Trial
-from nos_repro.launch.base import JobOutcome, Launcher
+from nos_repro.launch.base import J, JobOutcome, Launcher
 from nos_repro.launch.driver import drive
 
 log = logging.getLogger(__name__)
@@ -103,40 +102,51 @@ def verify(
     any moment, the next call does the rest. Closes the launcher. Raises LaunchError where a
     trial's worker vanishes again and again, or a cluster does not run it to its end.
     """
-    jobs = list(_jobs(study, store, conditions, whole))
-    left = [job for job in jobs if job.is_done()]  # a cluster went on without the one who asked
+    folder = store.root / "verify"
+    jobs = [
+        VerifyJob(trial, record, trial_code(trial.to_json()), folder, conditions, whole)
+        for trial, record in recorded(study, store)
+        if is_stale(record)
+    ]
+    for job in finish(jobs, launcher, note):
+        agreed = job.answer() is True
+        if agreed:
+            store.replace(job.record.signed(job.code))
+        remove_answer(job.path)
+        yield job.trial, agreed
+
+
+def recorded(study: Study, store: Store) -> Iterator[tuple[Trial, Record]]:
+    """The study's trials that have a result, each once."""
+    trials = {trial.id: trial for row in outcomes(study, store) for trial in row.trials}
+    for trial in trials.values():
+        record = store.record(trial)
+        if record is not None and record.status != "failed":
+            yield trial, record
+
+
+def finish(jobs: Sequence[J], launcher: Launcher[J], note: Callable[[str], None]) -> Iterator[J]:
+    """The jobs as they end, those first that a cluster has finished while nobody waited.
+
+    Closes the launcher. Raises LaunchError where a job does not run to its end.
+    """
+    left = [job for job in jobs if job.is_done()]
     rest = iter([job for job in jobs if job not in left])
     try:
-        for job in left:
-            yield job.trial, _settle(job, store)
+        yield from left
         for report in drive(lambda: rest, launcher, note):
             if report.outcome != "recorded":
                 raise LaunchError(f"{report.job.label}: {report.message or report.outcome}")
-            yield report.job.trial, _settle(report.job, store)
+            yield report.job
     finally:
         launcher.close()
 
 
-def _jobs(study: Study, store: Store, conditions: Conditions, whole: bool) -> Iterator[VerifyJob]:
-    trials = {trial.id: trial for row in outcomes(study, store) for trial in row.trials}
-    for trial in trials.values():
-        record = store.record(trial)
-        if record is not None and record.status != "failed" and is_stale(record):
-            code = trial_code(trial.to_json())
-            yield VerifyJob(trial, record, code, store.root / "verify", conditions, whole)
-
-
-def _settle(job: VerifyJob, store: Store) -> bool:
-    """Signs the record if it agrees, and removes the answer."""
-    agreed = job.answer() is True
-    if agreed:
-        record = job.record
-        verified = [*record.verified, record.code]
-        store.replace(dataclasses.replace(record, code=job.code, verified=verified))
-    job.path.unlink(missing_ok=True)
+def remove_answer(path: Path) -> None:
+    """The file goes, and with the last one its folder."""
+    path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # others are still to come
-        job.folder.rmdir()
-    return agreed
+        path.parent.rmdir()
 
 
 def agrees(

@@ -21,7 +21,7 @@ from nos_repro.rules.rows import BinaryRow, UnaryRow
 WIDTH = 72  # of an expression, so that a statement stays within 100 columns
 
 WORDS = {"fill": "constant", "normal": "gauss"}  # names for values that no primitive makes
-POWERS = {"m": "g", "v": "g2", "gamma": "g3"}
+POWERS = {1: "g", 2: "g2", 3: "g3"}
 KNOWN = {"g * g": "g2", "g2 * g": "g3"}
 NEVER_NEGATIVE = {
     name for row in OPERANDS.values() if row.nonnegative for name in (row.name, f"{row.name}_hat")
@@ -105,11 +105,12 @@ class _Writer:
             kept = ", ".join(f'state["{name}"]' for name in program.averages)
             self.lines += [f"{', '.join(program.averages)} = {kept}"]
         for name, beta in self._betas.items():
-            if name != "m":
+            power = OPERANDS[name].power
+            if power >= 2:
                 self._define("g2", "g * g")
-            if name == "gamma":
+            if power == 3:
                 self._define("g3", "g2 * g")
-            self.lines += [f"{name}.copy_({beta} * {name} + (1 - {beta}) * {POWERS[name]})"]
+            self.lines += [f"{name}.copy_({beta} * {name} + (1 - {beta}) * {POWERS[power]})"]
         if program.corrections:
             self.lines += ['state["step"] = steps = state["step"] + 1']
 

@@ -16,10 +16,10 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TypeAlias
 
+from nos_repro.rules.facts import is_nonnegative, short_powers, short_quotients
 from nos_repro.rules.primitives import BINARY, DELTA, UNARY, operand_row
 from nos_repro.rules.printing import print_expr
 from nos_repro.rules.rows import UnaryRow
-from nos_repro.rules.signs import is_nonnegative
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
 
 NO_NUMBERS = "for grouping and display (experiments.digest)"
@@ -60,7 +60,10 @@ def _sum_of(expr: Expr) -> Sum:
             definition = operand_row(name).definition
             return _atom(expr) if definition is None else _sum_of(definition)
         case Number(value):
-            return {(): value} if value else {}
+            try:
+                return _number(value)
+            except _OutOfRangeError:
+                return _scaled(_atom(Number(abs(value))), math.copysign(1.0, value))
         case Unary(function, argument, parameter):
             x = _sum_of(argument)
             try:
@@ -261,7 +264,7 @@ def _unary(function: str, x: Sum, parameter: float | None = None) -> Sum:
         case "even" | "odd":
             return _with_parity(row, x, parameter)
         case "multiplicative" | "logarithmic":
-            return _by_factors(row, *_single(x))
+            return _by_factors(row, *_single(x), parameter)
 
 
 def _with_parity(row: UnaryRow, x: Sum, parameter: float | None) -> Sum:
@@ -280,15 +283,15 @@ def _with_parity(row: UnaryRow, x: Sum, parameter: float | None) -> Sum:
             return _atom(Unary(row.name, _rebuild(x), parameter))
 
 
-def _by_factors(row: UnaryRow, coefficient: float, term: Term) -> Sum:
+def _by_factors(row: UnaryRow, coefficient: float, term: Term, parameter: float | None) -> Sum:
     """A multiplicative function of a product, or the product's logarithm."""
-    parts = [(_of_factor(row, base), n) for base, n, _ in term if n]
+    parts = [(_of_factor(row, base, parameter), n) for base, n, _ in term if n]
     below = [(base, 0, k) for base, _, k in term if k]
     if row.reads == "sign":
         below = [(b, 0, k) for b, _, k in below if k % 2 and not is_nonnegative(b)]
     if below:
-        parts.append((_atom(Unary(row.name, _rebuild(_product(1.0, below)))), 1))
-    total = _number(row.on_float(coefficient))
+        parts.append((_atom(Unary(row.name, _rebuild(_product(1.0, below)), parameter)), 1))
+    total = _number(row.on_float(coefficient, parameter))
     for part, n in parts:
         if row.algebra == "logarithmic":
             total = _plus(total, _scaled(part, n))
@@ -297,7 +300,7 @@ def _by_factors(row: UnaryRow, coefficient: float, term: Term) -> Sum:
     return total
 
 
-def _of_factor(row: UnaryRow, base: Expr, parameter: float | None = None) -> Sum:
+def _of_factor(row: UnaryRow, base: Expr, parameter: float | None) -> Sum:
     if isinstance(base, Unary) and row.of and (rewrite := row.of.get(base.function)):
         return _sum_of(rewrite(base, parameter))
     return _atom(Unary(row.name, _rebuild(_atom(base)), parameter))
@@ -325,7 +328,7 @@ def _negated(expr: Expr) -> Expr:
 
 def _rebuild_term(coefficient: float, term: Term) -> Expr:
     value = Number(float(f"{coefficient:.12g}"))
-    above, below = _with_named_optimizers(term)
+    above, below = _with_named_quotients(term)
     factors = sorted((_rebuild_power(base, n) for base, n in above.items()), key=_key)
     if value.value != 1 or not factors:
         factors.insert(0, value)
@@ -338,24 +341,21 @@ def _rebuild_term(coefficient: float, term: Term) -> Expr:
     return total
 
 
-def _with_named_optimizers(term: Term) -> tuple[dict[Expr, int], dict[Expr, int]]:
+def _with_named_quotients(term: Term) -> tuple[dict[Expr, int], dict[Expr, int]]:
     """Numerator and denominator, with the names adam and rmsprop for m and g over sqrt(v)."""
     above = {base: n for base, n, _ in term if n}
     below = {base: k for base, _, k in term if k}
-    for name in ("adam", "rmsprop"):
-        definition = operand_row(name).definition
-        assert isinstance(definition, Binary)
-        top, bottom = definition.x, definition.y
+    for (top, bottom), name in short_quotients().items():
         if times := min(above.get(top, 0), below.get(bottom, 0)):
-            above[Operand(name)] = times
+            above[name] = times
             above[top] -= times
             below[bottom] -= times
     return {b: n for b, n in above.items() if n}, {b: k for b, k in below.items() if k}
 
 
 def _rebuild_power(base: Expr, n: int) -> Expr:
-    if base == Operand("g") and n in (2, 3):
-        return Operand(f"g{n}")
+    if name := short_powers().get((base, n)):
+        return name
     shown = _with_plain_base(base)
     return shown if n == 1 else Binary("**", shown, Number(float(n)))
 

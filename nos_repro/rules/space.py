@@ -134,20 +134,20 @@ class Space:
 
 
 # The papers' vocabulary. Its order is frozen: an old controller's checkpoint keeps its meaning.
-OPERANDS = (
+_ARXIV_OPERANDS = (
     "g g2 g3 m v gamma sign(g) sign(m) 1 2 noise 1e-4*w 1e-3*w 1e-2*w 1e-1*w adam rmsprop"
     " ld cd rd10 rd20 annealed_noise"
 )
-UNARY = "identity neg exp log sqrt clip1e-5 clip1e-4 clip1e-3 drop0.1 drop0.3 drop0.5 sign"
-BINARY = "+ - * / ** keep_left"
+_ARXIV_UNARY = "identity neg exp log sqrt clip1e-5 clip1e-4 clip1e-3 drop0.1 drop0.3 drop0.5 sign"
+_ARXIV_BINARY = "+ - * / ** keep_left"
 # 000 lacks what 002 added.
 _ICML_OPERANDS = " ".join(
     word
-    for word in OPERANDS.split()
+    for word in _ARXIV_OPERANDS.split()
     if word not in ("2", "ld", "cd", "rd10", "rd20", "annealed_noise")
 )
-_ICML_UNARY = UNARY.replace(" sqrt", "")
-_ICML_BINARY = BINARY.replace(" **", "")
+_ICML_UNARY = _ARXIV_UNARY.replace(" sqrt", "")
+_ICML_BINARY = _ARXIV_BINARY.replace(" **", "")
 
 
 def _space(operands: str, unary: str, binary: str, iterations: int) -> Space:
@@ -158,8 +158,8 @@ def _space(operands: str, unary: str, binary: str, iterations: int) -> Space:
 # ranges: 002 10^6 to 10^11, 000 10^6 to 10^10. At depth 1 all words together make fewer than 10^6.
 # fmt: off
 SPACES: dict[str, Space] = {
-    "arxiv-1": _space(OPERANDS, UNARY, BINARY, 1),
-    "arxiv-2": _space(OPERANDS, UNARY, BINARY, 2),
+    "arxiv-1": _space(_ARXIV_OPERANDS, _ARXIV_UNARY, _ARXIV_BINARY, 1),
+    "arxiv-2": _space(_ARXIV_OPERANDS, _ARXIV_UNARY, _ARXIV_BINARY, 2),
     "arxiv-3": _space("g g2 m v sign(g) sign(m) 1 1e-3*w adam ld cd",
                       "identity exp sqrt clip1e-4 drop0.3", "+ - * /", 3),
     "arxiv-4": _space("g m adam sign(g) sign(m) 1 ld cd", "identity exp", "+ - * /", 4),

@@ -2,7 +2,7 @@
 
 What happens is an event of `log.jsonl` before it counts: a draw, a reward, an update; at least
 once a second all of it is flushed to disk. Killed at any moment, a search goes on from its
-checkpoint and relives what the log holds beyond it. Evaluations that were under way are taken up
+checkpoint and replays what the log holds beyond it. Evaluations that were under way are taken up
 again, with the answers that workers have left.
 
 Equal rules are trained once: by normal form, then by numeric fingerprint. What a probe refuses is
@@ -12,23 +12,22 @@ not trained at all. The controller learns from every sample, also from those.
 from __future__ import annotations
 
 import functools
-import json
 import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from nos_repro.errors import ConfigError, LaunchError
+from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.checkpoint import Checkpoints
-from nos_repro.experiments.files import remove_scratch, write_json
+from nos_repro.experiments.files import remove_scratch
 from nos_repro.experiments.heartbeat import Heartbeat
 from nos_repro.launch.base import Launcher, Report
 from nos_repro.launch.driver import MAX_LOST, drive
 from nos_repro.rules.rule import Rule
 from nos_repro.search.child import Evaluation
-from nos_repro.search.hold import hold
+from nos_repro.search.folder import check_settings, hold
 from nos_repro.search.job import EvaluationJob, evaluation_of
 from nos_repro.search.log import Event, Log
 from nos_repro.search.probe import REASONS, probe
@@ -38,16 +37,16 @@ from nos_repro.search.state import Sample, SearchState, Tally, proposed, replay
 
 CHECKPOINT_SECONDS = 10.0
 MAX_WITHDRAWN = 3
-"""Samples in a row that would be withdrawn, before the machine is blamed and the search stops."""
+"""After this many withdrawn samples in a row the search stops and blames the machine."""
 DRAWS = 20
 """At most this many rules are drawn between two looks at what the workers have done."""
 WAITING = 32
-"""Samples that may wait for the evaluation of an equal rule: a controller that has converged
-would else draw them without end."""
+"""Samples that may wait for the evaluation of an equal rule; without a limit, a converged
+controller would draw them without end."""
 
 
 class SearchDisplay(Protocol):
-    """What is told of a search while it goes on."""
+    """What is told about a search while it goes on."""
 
     def update(self, loop: SearchLoop) -> None: ...
 
@@ -55,7 +54,7 @@ class SearchDisplay(Protocol):
 
 
 class SearchFollower(Protocol):
-    """Who follows a search from outside. Whatever goes wrong in it is its own."""
+    """What follows a search from outside. It handles its own errors."""
 
     def take(self, event: Event) -> None:
         """An event that is in the log: each of them once a process, in the log's order, those of
@@ -90,7 +89,7 @@ class SearchLoop:
         self.tallied_before = 0
         self.started = time.monotonic()
         self.rewards: dict[str, tuple[float, int]] = {}
-        """Of every rule that was scored, by key: the reward, and for which sample it was."""
+        """The reward of every scored rule, by key, and the sample that it was for."""
         self.running: dict[str, Sample] = {}
         self.waiting: dict[str, list[Sample]] = {}
         self.queue: deque[EvaluationJob] = deque()
@@ -138,7 +137,7 @@ class SearchLoop:
                 self._withdraw(report)
 
     def _resume(self) -> None:
-        """From what is on disk to where the search stood when it was last heard of."""
+        """Restores the state of the search from what is on disk."""
         remove_scratch(self.folder)
         remove_scratch(self.answers)
         note = self.log.open()
@@ -231,7 +230,7 @@ class SearchLoop:
         )
 
     def _answer(self, job: EvaluationJob, found: Evaluation) -> None:
-        """A rule has its reward: for the sample it was trained for, and for those that waited."""
+        """Gives a rule's reward to the sample it was trained for and to those that waited."""
         sample = self.running.pop(job.key)
         self.withdrawn = 0
         if found.status in ("failed", "overran"):
@@ -271,7 +270,7 @@ class SearchLoop:
             self._append([update])
 
     def _sync(self) -> None:
-        """Has the log on disk, once for all events since the last time; then answers may go."""
+        """Writes all events since the last time to disk; then their answers may go."""
         self.log.sync()
         for job in self.logged:
             job.forget()
@@ -292,34 +291,3 @@ def key_of(rule: Rule) -> tuple[str, str]:
 @functools.lru_cache(maxsize=2**16)
 def _key_of_text(text: str) -> tuple[str, str]:
     return Rule.parse(text).fingerprint(), text
-
-
-def check_settings(search: Search, folder: Path) -> None:
-    """Notes the settings of a new search; raises ConfigError where an old one had others."""
-    path = folder / "settings.json"
-    now = search.identity()
-    try:
-        before = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        write_json(path, now)
-        return
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged ({error}): mend it from a copy") from None
-    changes = list(differences(before, now))
-    if changes:
-        raise ConfigError(
-            f"{folder} holds a search of other settings:\n  "
-            + "\n  ".join(changes)
-            + "\n  set them back, or search under another --results or search: name"
-        )
-
-
-def differences(before: Any, now: Any, where: str = "") -> list[str]:
-    """`key.path: was A, is B` for every setting that is not the same."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted({*before, *now})
-        parts = ((f"{where}.{key}" if where else key, key) for key in keys)
-        return [
-            line for path, key in parts for line in differences(before.get(key), now.get(key), path)
-        ]
-    return [] if before == now else [f"{where}: was {json.dumps(before)}, is {json.dumps(now)}"]

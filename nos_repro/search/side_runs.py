@@ -18,7 +18,7 @@ from nos_repro.experiments.build import Conditions
 from nos_repro.launch.base import Launcher
 from nos_repro.launch.driver import MAX_LOST, drive
 from nos_repro.search.child import Child, Evaluation
-from nos_repro.search.hold import hold
+from nos_repro.search.folder import hold
 from nos_repro.search.job import EvaluationJob, evaluation_of
 from nos_repro.search.log import Event, Log, LogError
 from nos_repro.search.session import session

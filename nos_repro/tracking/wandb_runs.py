@@ -24,12 +24,13 @@ from nos_repro.tracking.metrics import (
     EPOCH,
     GLOBAL_STEP,
     STATUS,
+    StudyRole,
     group_of,
+    role_of,
     trial_config,
     trial_point,
     trial_summary,
 )
-from nos_repro.tracking.study_role import StudyRole, role_of
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class FollowedTrial:
         try:
             for point in curve[self.told :]:
                 self.run.log(trial_point(point))
-        except Exception:  # whatever W&B meets is no trial's failure
+        except Exception:  # nothing that W&B does may fail a trial
             log.warning("W&B was not told a point", exc_info=True)
             return
         self.told = max(self.told, len(curve))

@@ -61,7 +61,7 @@ for text in RULES:
     normal = Rule.parse(text).normal()
     assert normal.normal() == normal
 assert str(Rule.parse("tanh(m * g)").normal()) == "tanh(g * m)"
-assert str(Rule.parse("max(g4, tanh(m))").normal()) == "max(g**4, tanh(m))"
+assert str(Rule.parse("max(g4, tanh(m))").normal()) == "max(g4, tanh(m))"
 assert Rule.parse("tanh(g)").fingerprint() != Rule.parse("g").fingerprint()
 assert Rule.parse("tanh(g * m)").latex() == r"\\tanh(g * \\hat{m})"
 assert Rule.parse("max(g, m)").latex() == r"\\max(g, \\hat{m})"
@@ -142,7 +142,7 @@ def test_the_command_line_explains_it(copy: Path) -> None:
     said = run(copy, "-m", "nos_repro", "rule", "tanh(g4 * m)")
     assert r"\tanh(g^4 * \hat{m})" in said
     assert "g4: its fourth power" in said
-    assert "tanh(g**4 * m)" in said
+    assert "tanh(g4 * m)" in said
 
 
 def test_the_exported_file_runs_alone(copy: Path) -> None:

@@ -13,7 +13,7 @@ from nos_repro.experiments.load import task_section
 from nos_repro.launch.base import Report
 from nos_repro.launch.local import InProcess, LocalWorkers
 from nos_repro.search import job as job_module
-from nos_repro.search.hold import hold
+from nos_repro.search.folder import hold
 from nos_repro.search.job import EvaluationJob, evaluation_of
 from tests.search.helpers import DIGITS, loop, tiny_child, tiny_search
 

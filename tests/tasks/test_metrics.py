@@ -17,9 +17,9 @@ from nos_repro.tasks.metrics import (
     PERPLEXITY,
     Metric,
     Tolerance,
-    find_metric,
     perplexity,
 )
+from nos_repro.tasks.registry import find_metric
 from tests.conftest import ROOT
 
 MM = Tolerance(0.5, why="mm")

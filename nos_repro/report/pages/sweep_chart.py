@@ -19,7 +19,7 @@ from nos_repro.report.pages.charts import (
     spans_decades,
 )
 from nos_repro.report.study.why import NOT_RUN, value_of
-from nos_repro.tasks.metrics import find_metric
+from nos_repro.tasks.registry import find_metric
 
 HOVER = "<b>%{fullData.name}</b><br>%{text}<extra></extra>"
 # fmt: off

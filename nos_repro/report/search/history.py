@@ -12,14 +12,14 @@ from typing import Any
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.settings_file import paper_file
 from nos_repro.search.child import Evaluation
+from nos_repro.search.folder import differences, folder_of
 from nos_repro.search.hall import Hall
 from nos_repro.search.log import Event, Log
-from nos_repro.search.loop import differences
-from nos_repro.search.run import folder_of
 from nos_repro.search.settings import Search, load_search
 from nos_repro.search.side_runs import Purpose, SideRun, read_side_runs
 from nos_repro.search.state import Tally
-from nos_repro.tasks.metrics import Metric, find_metric
+from nos_repro.tasks.metrics import Metric
+from nos_repro.tasks.registry import find_metric
 
 
 @dataclass(frozen=True)

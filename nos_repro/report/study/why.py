@@ -19,7 +19,7 @@ from nos_repro.report.study.rows import how_far
 from nos_repro.report.study.table import show
 from nos_repro.report.study.verdict import CellVerdict, judge_study
 from nos_repro.report.study.verdict_table import difference_words
-from nos_repro.tasks.metrics import find_metric
+from nos_repro.tasks.registry import find_metric
 
 NOT_RUN = "not run"
 
