@@ -53,9 +53,9 @@ TASKS: Registry[type[Task]] = Registry(
 
 
 def find_metric(task: str, name: str = "") -> Metric:
-    """The metric of that name of a task, by default the one that chooses: its first.
+    """A task's metric of that name, by default the one that decides: its first.
 
-    Raises ConfigError where the task has none of that name.
+    Raises ConfigError if the task has none of that name.
     """
     measures = TASKS.find(task).measures
     for metric in measures:
