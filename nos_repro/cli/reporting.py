@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def add_verbs(verbs: Verbs) -> None:
     parser = add_verb(verbs, "report", report, "show a study's table or a search's report")
-    parser.add_argument("overrides", nargs="*", default=[], metavar=("CONFIG", "KEY=VALUE"),
+    parser.add_argument("overrides", nargs="*", default=[], metavar="CONFIG|KEY=VALUE",
                         help="a study's or search's file, and settings that override it;"
                         " +rows.NAME={optimizer: ...} adds a row")  # fmt: skip
     parser.add_argument("--scale", help="one of the scales in the file (default: paper)")
