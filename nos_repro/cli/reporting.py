@@ -109,7 +109,7 @@ def _report_search(history: History, options: argparse.Namespace) -> int:
 
 
 def _page(options: argparse.Namespace, name: str) -> Path | None:
-    """Where the page is to be written, known to be possible before anything is printed."""
+    """Where to write the page; raises before anything is printed if that is impossible."""
     if options.html is None:
         return None
     from nos_repro.report.pages.write import page_path
@@ -118,7 +118,7 @@ def _page(options: argparse.Namespace, name: str) -> Path | None:
 
 
 def _words(options: argparse.Namespace) -> str:
-    """What names the study again on a command line, here or elsewhere."""
+    """The words that name the study on a command line."""
     from nos_repro.experiments.settings_file import find_config
     from nos_repro.report.paths import config_words
 
@@ -147,7 +147,7 @@ def _report_all(options: argparse.Namespace) -> int:
 
 
 def _check_all(options: argparse.Namespace) -> None:
-    """`--all` takes files beside those that ship, and no choice among what there is."""
+    """`--all` takes files besides those that ship, and no selection."""
     given = {
         "--scale": options.scale,
         "--rows": options.rows,
