@@ -121,7 +121,7 @@ class Log:
         )
 
     def _check_alone(self, file: IO[bytes]) -> None:
-        """A claim on the folder is no lock: a process that was asleep for long may have lost it."""
+        """A claim on the folder is not a lock: a process that slept for long may have lost it."""
         with contextlib.suppress(ImportError, OSError):
             import fcntl
 

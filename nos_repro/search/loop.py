@@ -2,7 +2,7 @@
 
 What happens is an event of `log.jsonl` before it counts: a draw, a reward, an update; at least
 once a second all of it is flushed to disk. Killed at any moment, a search goes on from its
-checkpoint and relives what the log holds beyond it. Evaluations that were under way are taken up
+checkpoint and replays what the log holds beyond it. Evaluations that were under way are taken up
 again, with the answers that workers have left.
 
 Equal rules are trained once: by normal form, then by numeric fingerprint. What a probe refuses is
@@ -37,16 +37,16 @@ from nos_repro.search.state import Sample, SearchState, Tally, proposed, replay
 
 CHECKPOINT_SECONDS = 10.0
 MAX_WITHDRAWN = 3
-"""Samples in a row that would be withdrawn, before the machine is blamed and the search stops."""
+"""After this many withdrawn samples in a row the search stops and blames the machine."""
 DRAWS = 20
 """At most this many rules are drawn between two looks at what the workers have done."""
 WAITING = 32
-"""Samples that may wait for the evaluation of an equal rule: a controller that has converged
-would else draw them without end."""
+"""Samples that may wait for the evaluation of an equal rule; without a limit, a converged
+controller would draw them without end."""
 
 
 class SearchDisplay(Protocol):
-    """What is told of a search while it goes on."""
+    """What is told about a search while it goes on."""
 
     def update(self, loop: SearchLoop) -> None: ...
 
@@ -54,7 +54,7 @@ class SearchDisplay(Protocol):
 
 
 class SearchFollower(Protocol):
-    """Who follows a search from outside. Whatever goes wrong in it is its own."""
+    """What follows a search from outside. It handles its own errors."""
 
     def take(self, event: Event) -> None:
         """An event that is in the log: each of them once a process, in the log's order, those of
@@ -89,7 +89,7 @@ class SearchLoop:
         self.tallied_before = 0
         self.started = time.monotonic()
         self.rewards: dict[str, tuple[float, int]] = {}
-        """Of every rule that was scored, by key: the reward, and for which sample it was."""
+        """The reward of every scored rule, by key, and the sample that it was for."""
         self.running: dict[str, Sample] = {}
         self.waiting: dict[str, list[Sample]] = {}
         self.queue: deque[EvaluationJob] = deque()
@@ -137,7 +137,7 @@ class SearchLoop:
                 self._withdraw(report)
 
     def _resume(self) -> None:
-        """From what is on disk to where the search stood when it was last heard of."""
+        """Restores the state of the search from what is on disk."""
         remove_scratch(self.folder)
         remove_scratch(self.answers)
         note = self.log.open()
@@ -230,7 +230,7 @@ class SearchLoop:
         )
 
     def _answer(self, job: EvaluationJob, found: Evaluation) -> None:
-        """A rule has its reward: for the sample it was trained for, and for those that waited."""
+        """Gives a rule's reward to the sample it was trained for and to those that waited."""
         sample = self.running.pop(job.key)
         self.withdrawn = 0
         if found.status in ("failed", "overran"):
@@ -270,7 +270,7 @@ class SearchLoop:
             self._append([update])
 
     def _sync(self) -> None:
-        """Has the log on disk, once for all events since the last time; then answers may go."""
+        """Writes all events since the last time to disk; then their answers may go."""
         self.log.sync()
         for job in self.logged:
             job.forget()

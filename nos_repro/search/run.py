@@ -1,4 +1,4 @@
-"""`search`: a search on this machine, its baselines first; what the other flags of the verb do."""
+"""`search`: runs a search, its baselines first; and what the other flags of the verb do."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run_search(
     workers: int,
     follower: SearchFollower | None = None,
 ) -> None:
-    """Scores the baselines, then searches, each from wherever it stands."""
+    """Scores the baselines, then searches; both resume what is on disk."""
     prepare(search.child, conditions)
     folder = folder_of(search, results)
     check_settings(search, folder)
@@ -60,9 +60,9 @@ def run_search(
 def confirm(
     search: Search, results: Path, launcher: Launcher[EvaluationJob], conditions: Conditions
 ) -> None:
-    """Trains the best rules and the baselines again by fresh seeds, on the test images too.
+    """Trains the best rules and the baselines again with fresh seeds, on the test images too.
 
-    The best of many is best by luck too: only seeds that did not choose it tell what it is worth.
+    The best of many is partly best by luck: only seeds that did not choose it tell its worth.
     """
     folder = folder_of(search, results)
     best = best_rules(folder, search.confirm.best)
@@ -135,7 +135,7 @@ def prepare(child: Child, conditions: Conditions) -> None:
 
 
 def child_seconds(child: Child, conditions: Conditions) -> float:
-    """What a healthy child takes, by a few timed steps on this machine."""
+    """What a healthy child takes, estimated from a few timed steps on this machine."""
     prepare(child, conditions)
     keep_freed_memory()
     seconds = []

@@ -33,7 +33,7 @@ from nos_repro.search.efficiency.task import OPTIMUM, SPACE, reward
 
 
 def make_learner(run: EfficiencyRun) -> Algorithm:
-    """Its controller too: the same first weights for every algorithm of a seed."""
+    """The algorithm with its controller, whose first weights are the same for all with one seed."""
     kind = ALGORITHMS.find(run.algorithm)
     settings = {key: PROTOCOL[key] for key in ("batch", "entropy", "baseline_decay")}
     if run.step is not None:
@@ -43,10 +43,10 @@ def make_learner(run: EfficiencyRun) -> Algorithm:
 
 
 def train(run: EfficiencyRun, cap: int = CAP) -> RunRecord:
-    """Samples and learns until the target or the cap; the record of it.
+    """Samples and learns until the target or the cap; returns the record.
 
-    ``curve`` holds the mean rewards of 50 samples each, the last one of what is left. ``seconds``
-    are the processor's: others may be using the machine.
+    ``curve`` holds the mean rewards of 50 samples each, the last one of the rest. ``seconds``
+    are processor time: others may be using the machine.
     """
     learner = make_learner(run)
     generator = torch.Generator().manual_seed(run.seed + 10_000)
@@ -76,9 +76,9 @@ def train(run: EfficiencyRun, cap: int = CAP) -> RunRecord:
 
 
 def complete(path: Path) -> list[RunRecord]:
-    """Makes every run that has no record in the file, one after the other; all records.
+    """Makes every run that has no record in the file, one after the other; returns all records.
 
-    The file is whole after every run: what is killed loses the run that it was at.
+    The file is whole after every run: a killed process loses only the run it was at.
     """
     records = read_records(path)
     for run in all_runs(records):

@@ -20,7 +20,7 @@ from nos_repro.search.efficiency.task import SPACE
 RunRecord: TypeAlias = dict[str, Any]
 
 FOLDER = Path("bench") / "sample-efficiency"
-"""Of the results folder."""
+"""The comparison's own folder in a results folder."""
 
 BATCH, CAP, WINDOW, SHARE, BLOCK = 5, 3000, 100, 0.9, 50
 TUNING_SEEDS, SEEDS, PAPER_SEEDS = (1000, 1001, 1002), tuple(range(10, 20)), (10, 11, 12)
@@ -74,7 +74,7 @@ def all_runs(records: list[RunRecord]) -> Iterator[EfficiencyRun]:
 def chosen_step(records: Iterable[RunRecord], algorithm: str) -> float:
     """The step with the fewest samples on the tuning seeds (a censored run counts as the cap).
 
-    Where two need as many, the one whose last samples were better.
+    If two need the same number, the one whose last samples were better.
     """
 
     def badness(step: float) -> tuple[float, float]:
@@ -101,7 +101,7 @@ def records_file(results: Path) -> Path:
 
 
 def read_records(path: Path) -> list[RunRecord]:
-    """The records of this very protocol. Raises RecordError, naming the line that is none."""
+    """The records of exactly this protocol. Raises RecordError, naming a line that is not one."""
     if not path.exists():
         return []
     lines = path.read_bytes().splitlines()

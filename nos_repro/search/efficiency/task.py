@@ -44,7 +44,7 @@ def grade(normal: Expr) -> float:
     1 for the best rule. Else 0 where nothing tells the gradient's direction and 0.1 where something
     does; 0.3 where the rule is g times something, and 0.15 more for each of: sign(g) in it,
     sign(m) in it, and it being one exponential. So nothing but the best rule is above 0.75. What
-    divides is not looked at.
+    is divided by does not count.
     """
     if normal == BEST.expr:
         return OPTIMUM
@@ -60,7 +60,7 @@ def grade(normal: Expr) -> float:
 
 
 def _factors(expr: Expr) -> Iterator[Expr]:
-    """What is multiplied to make an expression."""
+    """The factors of an expression."""
     match expr:
         case Binary("*", x, y):
             yield from _factors(x)
