@@ -1,14 +1,14 @@
 """The processes that train one trial together, each on its slice of every batch.
 
-Somebody else starts them (`srun`, torchrun, a test) and gives each its place by the environment.
+Something else starts them (`srun`, torchrun, a test) and tells each its rank in the environment.
 Process 0 leads: it alone holds the claim and writes the record, and the others do as it says. What
-must be agreed on while nothing is wrong (gradients, losses, stops) goes through a process group of
-the trial's own, and what must be known when something is through a key-value store that lives as
+they agree on while all is well (gradients, losses, stops) goes through a process group of the
+trial's own; what they must know when something fails goes through a key-value store that lives as
 long as the processes.
 
-Who waits for the gradients of a process that failed hears of it only when that process ends: gloo
-knows no other way. So a failure that not all of them share ends their company. The next trial is a
-LaunchError in each, and whoever started them ends them.
+A process blocked on gradients learns that a peer failed only when that peer exits (gloo offers
+nothing else). A failure not shared by all therefore dissolves the group: the next trial is a
+LaunchError in each process, and what started them ends them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _choices = itertools.count()
 
 
 class Replicas:
-    """A process that trains by itself, and so agrees with itself."""
+    """A process that trains alone, and so agrees with itself."""
 
     rank = 0
     world = 1
@@ -100,7 +100,7 @@ ALONE = Replicas()
 
 @dataclass
 class Group(Replicas):
-    """This process among several, with a process group and a corner of the store for one trial."""
+    """This process among several, with a process group and a key prefix in the store."""
 
     nodes: int
     processes: int
@@ -222,7 +222,7 @@ class Group(Replicas):
         raise error
 
     def leave(self, error: BaseException) -> None:
-        """Takes leave of the others for ``error``, which this process ends of."""
+        """Tells the others that this process is ending because of ``error``."""
         self.broken = True
         self._part(error)
         if self.leads:
@@ -230,7 +230,7 @@ class Group(Replicas):
                 self.say(f"lost: {type(error).__name__}: {error}")
 
     def _part(self, error: BaseException) -> None:
-        """Ends the company: there is no other trial together."""
+        """Dissolves the group: it trains no further trial."""
         word = f"process {self.rank} of {self.world}: {type(error).__name__}: {error}"
         with contextlib.suppress(dist.DistError):
             self.store.set("gone", word)
@@ -251,7 +251,7 @@ def joined(
     """The processes of a trial, from when all are there until it has ended.
 
     All of them run the same trials in the same order. An error that leaves the block in one of
-    them ends their company, unless it is of the ``quiet``. Raises LaunchError where they are not
+    them dissolves the group, unless it is one of ``quiet``. Raises LaunchError where they are not
     those that were asked for, or some do not come.
     """
     if nodes * processes == 1:

@@ -56,16 +56,15 @@ def run_trial(
     one goes on from there. ``rungs`` are the epochs that its record is to remember (`Record`).
     The ``tracker`` is told the curve as it grows, and the record.
 
-    Returns what came of it, "held" where another live process has the trial, and what the user
-    should know (a checkpoint that was corrupt, say). A trial that another process has ended
-    meanwhile is not trained again. `log.txt` keeps what was logged. Whatever
-    goes wrong inside the training is a `failed` record with its traceback; StoreError (the disk)
-    and Stopped go to the caller, for a record could not be written or must not be.
+    Returns the outcome ("held": another live process has the trial) and what the user should know,
+    such as a corrupt checkpoint. A trial that another process has ended meanwhile is not trained
+    again. `log.txt` keeps what was logged. If training fails, the record is `failed` and has the
+    traceback. StoreError (the disk) and Stopped are raised: a record cannot or must not be written.
 
-    Where the ``conditions`` ask for several processes, each of them calls this for the same trials
-    in the same order, and all return the same. LaunchError: they are others than asked for, or
-    did not come, or one fell silent or failed by itself. A process that any other error than
-    Stopped leaves must end, for the rest may wait for it.
+    If the ``conditions`` ask for several processes, each of them calls this for the same trials in
+    the same order, and all return the same. Raises LaunchError if the processes are not those
+    requested, do not arrive, or one dies. After any error but Stopped the process must exit, since
+    the others may be waiting for it.
     """
     with conditions.join() as replicas:
         attempt = _Attempt(trial, folder, conditions, replicas, stop, until)
@@ -93,7 +92,7 @@ def run_trial(
 
 
 def _follow(attempt: _Attempt) -> TrialOutcome:
-    """What the processes beside the leader do: they train along; the leader says the outcome."""
+    """What the other processes do: they train along, and the leader tells them the outcome."""
     group = attempt.replicas
     assert isinstance(group, Group)
     word = group.hear()

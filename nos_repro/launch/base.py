@@ -1,4 +1,4 @@
-"""The contract of a launcher: it is handed jobs and says, in time, what became of each."""
+"""The contract of a launcher: it takes jobs and reports the outcome of each."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Job(Protocol):
 
     @property
     def identity(self) -> str:
-        """What tells it from all other jobs of its study or search; the same in every process
-        that asks for the same work."""
+        """What distinguishes it from all other jobs of its study or search; the same in every
+        process that asks for the same work."""
 
     @property
     def limit_seconds(self) -> float | None:
-        """Longer than this it may not run: its process is killed. None: as long as it takes."""
+        """If it runs longer than this, its process is killed. None: as long as it takes."""
 
     def run(self, stop: Callable[[], bool]) -> tuple[JobOutcome, str]:
-        """Does the work; what came of it, and what the user should know.
+        """Does the work; returns the outcome, and what the user should know.
 
-        Asked to ``stop`` it saves its state and raises Stopped. Raises StoreError where the disk
+        Asked to ``stop`` it saves its state and raises Stopped. Raises StoreError if the disk
         refuses.
         """
 
@@ -49,7 +49,7 @@ J = TypeVar("J", bound=Job)
 
 @dataclass(frozen=True)
 class Report(Generic[J]):
-    """What became of a job.
+    """The outcome of a job.
 
     ``recorded``: its result is on disk. ``held``: another live process has it. ``lost``: the
     worker vanished, or broke outside the work; the job goes on from its checkpoint when tried

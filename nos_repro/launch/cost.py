@@ -1,4 +1,4 @@
-"""What a study costs by row: predicted from a few timed steps, and taken by what is on record."""
+"""What a study costs per row: predicted from a few timed steps, and actual, from its records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nos_repro.launch.work import keep_freed_memory
 
 @dataclass(frozen=True)
 class Unit:
-    """Of cost: an hour of a trial is so many hours of its cores or GPUs."""
+    """A unit of cost: an hour of a trial is ``devices`` hours of cores or GPUs."""
 
     name: str
     devices: int
@@ -33,8 +33,8 @@ class Unit:
 class RowCost:
     """A row's trials and seconds of training, a trial that rows share at the first of them.
 
-    ``left`` is predicted of what is still to be trained. ``taken`` is on record of the trials
-    that have finished, and ``predicted`` is what this machine says of them.
+    ``left`` is predicted for what is still to be trained. ``taken`` is what the finished trials
+    took, according to their records, and ``predicted`` is what this machine predicts for them.
     """
 
     row: str
@@ -60,7 +60,7 @@ def unit_of(settings: LauncherSettings | None, threads: int) -> Unit:
 def measure_models(
     planned: Sequence[Planned], conditions: Conditions, threads: int
 ) -> dict[str, Cost]:
-    """The cost of each distinct model, by a few timed steps of the first trial that has it."""
+    """The cost of each distinct model, from a few timed steps of the first trial that has it."""
     keep_freed_memory()
     torch.set_num_threads(threads)
     costs: dict[str, Cost] = {}

@@ -1,4 +1,4 @@
-"""`run --dry-run`: what a study would take, here or on SLURM, before anything is begun."""
+"""`run --dry-run`: what a study would take, here or on SLURM, before anything starts."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def dry_run(
     settings: LauncherSettings | None = None,
     budget: float | None = None,
 ) -> str:
-    """The trials, what each would take, the hours by row and in all: on this machine, or on SLURM
-    with the script that would be submitted; with a ``budget`` in hours, which rows fit it."""
+    """The trials, what each would take, the hours per row and in total: on this machine, or on
+    SLURM with the script that would be submitted; with a ``budget`` in hours, which rows fit."""
     if budget is not None:
         check_budget(study, budget)
     prepare_data(study, conditions)
@@ -81,8 +81,8 @@ def slurm_plan(
     *,
     proposing: bool = False,
 ) -> list[str]:
-    """What would be queued for so many jobs of so many seconds each, and its script; where jobs
-    are proposed as others end, few are spread out (`Slurm`)."""
+    """What would be queued for ``jobs`` jobs of ``seconds`` each, and its script. If jobs are
+    proposed as others end, a few are spread out (`Slurm`)."""
     per_pack = jobs_per_pack(settings, lambda: seconds)
     if proposing:
         per_pack = min(per_pack, -(-jobs // settings.array_parallelism))

@@ -57,7 +57,7 @@ class InProcess(Generic[J]):
 
 @dataclass
 class _Slot(Generic[J]):
-    """A worker process's place: its cores, its device, and what it runs, since when."""
+    """A worker process's slot: its cores, its device, and what it runs, since when."""
 
     number: int
     cores: list[int]
@@ -78,8 +78,8 @@ class _Slot(Generic[J]):
 class LocalWorkers(Generic[J]):
     """``workers`` processes of ``threads`` pinned cores each, one job at a time.
 
-    Each slot is a pool of one, so that a worker that is killed takes its own job with it and
-    no other. Where CUDA is there, slot i sees device i modulo their number.
+    Each slot is a pool of one, so that a killed worker takes only its own job with it.
+    With CUDA, slot i uses device i modulo their number.
     """
 
     word = "running"

@@ -1,4 +1,4 @@
-"""`recheck`: whether a number on record comes out again, by its checkpoint or by training anew."""
+"""`recheck`: whether a number on record is reproduced, from its checkpoint or by training again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nos_repro.experiments.training import Run, train
 from nos_repro.experiments.trial import Trial
 
 RELATIVE = 1e-3
-"""Numbers so near to each other agree: other machines and libraries round otherwise."""
+"""Numbers this close agree: other machines and libraries round differently."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def recheck(
     retrain: bool = False,
 ) -> Iterator[Rechecked]:
     """Evaluates every trial that makes the row's cells again, one after the other; ``prepare`` is
-    called before the first, once it is sure that there is something to check.
+    called before the first, once there is something to check.
 
     Raises ConfigError where the row has no number, and where a checkpoint is not here (a clone
     has the records alone) and ``retrain`` is not asked for.
@@ -112,7 +112,7 @@ def _retrained(trial: Trial, record: Record, folder: Path, conditions: Condition
 
 
 def _measured(run: Run) -> dict[str, float]:
-    """What the held-out parts say. The training loss is no part of a checkpoint's end."""
+    """What the held-out parts say. The training loss is not in a final checkpoint."""
     return {key: value for key, value in run.measure().items() if key[:4] in ("val_", "test")}
 
 

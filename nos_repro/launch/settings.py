@@ -26,22 +26,22 @@ OURS = {
     "nodes":     "launcher.nodes",
     "ntasks":    "launcher.nodes and processes",
     "ntasks-per-node": "launcher.processes",
-    "job-name":  "nothing: a batch is looked for by its name",
+    "job-name":  "nothing: an array is looked for by its name",
     "output":    "nothing: the logs lie beside the records",
     "error":     "nothing: the logs lie beside the records",
     "open-mode": "nothing: a job that is queued again appends to its log",
     "no-requeue": "nothing: a trial is saved and queued again",
 }
-"""Options of sbatch that are no user's to set, and what to set instead."""
+"""Options of sbatch that a user may not set, and what to set instead."""
 # fmt: on
 
 
 @dataclass(frozen=True)
 class LauncherSettings:
-    """Where jobs run. All but ``name`` and ``cluster`` is for SLURM and stands by elsewhere.
+    """Where jobs run. All fields except ``name`` and ``cluster`` apply to SLURM only.
 
-    A trial runs on ``nodes`` nodes with ``gpus`` GPUs each, by ``processes`` processes a node
-    (default: one a GPU) with ``cpus`` cores each and ``memory_gb`` a node. A SLURM job holds
+    A trial runs on ``nodes`` nodes with ``gpus`` GPUs each, in ``processes`` processes per node
+    (default: one per GPU) with ``cpus`` cores each and ``memory_gb`` per node. A SLURM job holds
     ``trials_per_job`` trials, one after the other, or as many as fill about ``job_minutes``, and
     may take ``hours``; at most ``array_parallelism`` of them run at a time. ``setup`` are lines of
     shell before it, ``sbatch`` any further option by sbatch's own name. SLURM warns a job
@@ -154,7 +154,7 @@ def _profile(name: str) -> dict[str, Any]:
         profile = read_mapping(path)
         for key in ("cluster", "name"):
             if key in profile:
-                raise ConfigError(f"'{key}' is no key of a profile")
+                raise ConfigError(f"'{key}' is not a key of a profile")
         structured(LauncherSettings, profile, "")
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None

@@ -29,7 +29,7 @@ HELD_SECONDS = 5.0
 
 
 class StudyDisplay(Protocol):
-    """What is told of a run while it goes on."""
+    """What is told about a run while it goes on."""
 
     def update(self, state: StudyRun) -> None: ...
 
@@ -102,7 +102,7 @@ class StudyRun:
                     self.store.forget(trial)
 
     def _refresh(self, names: Iterable[str]) -> None:
-        if self.study.halving is not None:  # where a row stands depends on all
+        if self.study.halving is not None:  # the rank of a row depends on all
             self.rows = {row.name: row for row in outcomes(self.study, self.store)}
             self._write_stops()
             return
@@ -110,7 +110,7 @@ class StudyRun:
             self.rows[name] = outcome(self.study, name, self.store)
 
     def _write_stops(self) -> None:
-        """Has the records of those that a rung has stopped say so, and why."""
+        """Writes into the records of trials that a rung has stopped that it did, and why."""
         fresh = []
         for row, trial, record in stops(self.rows.values()):
             before = self.store.record(trial)
@@ -123,7 +123,7 @@ class StudyRun:
             self.store.replace(*fresh)
 
     def _ready(self) -> list[Leg]:
-        """What to start: no record of it, not running, not given up, each trial once."""
+        """What to start: trials without a record, not running and not given up, each once."""
         ready = {
             leg.trial.id: leg
             for row in self.rows.values()

@@ -101,7 +101,7 @@ def open_run(
     try:
         run = _open(mode, folder, named())
         prepare(run)
-    except Exception:  # no key, a full disk, a killed service: whoever is followed goes on
+    except Exception:  # no key, a full disk, a killed service: the trial goes on
         log.warning("W&B gives no run; the records on disk have it all", exc_info=True)
         if run is not None:
             close_run(run, failed=True)

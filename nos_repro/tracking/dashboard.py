@@ -19,7 +19,7 @@ NOBODY = "ENTITY"
 """Stands in what is printed for the entity that only a login tells."""
 
 RANDOM = ("id", "__id__")
-"""Made anew by every call; what is printed leaves them out."""
+"""New at every call; what is printed leaves them out."""
 
 
 class PushError(NosError):
@@ -70,7 +70,7 @@ class Dashboard:
         return self.of.study if isinstance(self.of, Study) else self.of.search
 
     def _views(self) -> list[Any]:
-        """Made anew for each use: a panel keeps where it was put."""
+        """New for each use: a panel remembers where it was put."""
         from nos_repro.tracking.panels import search_views, study_views
 
         return study_views(self.of) if isinstance(self.of, Study) else search_views(self.of)

@@ -133,7 +133,7 @@ def trial_summary(study: Study, record: Record) -> dict[str, Any]:
 
 
 def search_point(event: Event, tally: Tally) -> dict[str, float]:
-    """What is said of a sample that has its reward, and of the search as it then stands."""
+    """What is said of a sample that has its reward, and of the search at that moment."""
     return {
         SAMPLES: tally.evaluated,
         "sample": event["sample"],

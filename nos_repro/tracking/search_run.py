@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 REMEMBERED = 100
 FIRST_TABLE = 500
-"""After so many samples the table is written for the first time, then whenever they have doubled:
+"""After this many samples the table is written for the first time, then whenever they have doubled:
 a table is always written whole."""
 
 GIVEN_UP = "W&B is told no more of this search; its log has it all"
@@ -77,7 +77,7 @@ class FollowedSearch:
             return
         try:
             self._tell(event)
-        except Exception:  # whatever W&B meets is no search's failure
+        except Exception:  # nothing that W&B does may fail a search
             self.broken = True
             log.warning(GIVEN_UP, exc_info=True)
 
@@ -96,7 +96,7 @@ class FollowedSearch:
             self._write_table()
 
     def close(self) -> None:
-        """Writes the table as it stands, and ends this process's part of the run."""
+        """Writes the table as it is now, and ends this process's part of the run."""
         if self.run is None:
             return
         if not self.broken:

@@ -104,7 +104,7 @@ class FollowedTrial:
         try:
             for point in curve[self.told :]:
                 self.run.log(trial_point(point))
-        except Exception:  # whatever W&B meets is no trial's failure
+        except Exception:  # nothing that W&B does may fail a trial
             log.warning("W&B was not told a point", exc_info=True)
             return
         self.told = max(self.told, len(curve))

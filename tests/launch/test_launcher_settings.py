@@ -111,7 +111,7 @@ def test_a_mistake_in_a_profile_names_the_file(tmp_path):
     with pytest.raises(ConfigError, match=r"lab\.yaml: .*partitoin"):
         launcher_settings({"cluster": str(profile)})
     profile.write_text("name: slurm\n")
-    with pytest.raises(ConfigError, match=r"lab\.yaml: 'name' is no key of a profile"):
+    with pytest.raises(ConfigError, match=r"lab\.yaml: 'name' is not a key of a profile"):
         launcher_settings({"cluster": str(profile)})
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import multiprocessing
+import pickle
 
 import pytest
 
@@ -12,6 +13,8 @@ from nos_repro.experiments.selection import is_stale, outcome
 from nos_repro.experiments.store import Store
 from nos_repro.launch.local import InProcess, LocalWorkers
 from nos_repro.launch.run import run_study
+from nos_repro.launch.slurm.ledger import Ledger
+from nos_repro.launch.slurm.pack import Pack
 from nos_repro.launch.verify import VerifyJob, verify
 from tests.experiments.helpers import digits_study
 
@@ -77,6 +80,21 @@ def test_what_a_cluster_verified_while_nobody_waited_is_taken_up_and_not_trained
     assert {agreed for _, agreed in verify(study, store, conditions, Nothing())} == {True}
     assert not outcome(study, "SGD", store).stale
     assert not (store.root / "verify").exists()
+
+
+def test_a_slurm_job_verifies_like_any_other_launcher(recorded):
+    """Without a cluster: the pack is what runs inside of a SLURM job."""
+    study, store, conditions = recorded
+    (trial, *_) = outcome(study, "SGD", store).trials
+    job = VerifyJob(trial, store.record(trial), "1" * 12, store.root / "verify", conditions)
+    batch = Ledger(store.root / "slurm").new("tiny", [[job.identity]])
+    batch.array = "71"
+    batch.save()
+    job = pickle.loads(pickle.dumps(job))
+    Pack(batch.folder, 0, [job], threads=1, minutes=60, signal_seconds=60)()
+    batch.look()
+    assert batch.messages[0, 0].outcome == "recorded"
+    assert job.answer() is True
 
 
 class Nothing(InProcess):

@@ -147,6 +147,7 @@ def test_the_normal_form_is_the_same_function(tree):
 
 
 @given(trees(), st.randoms(use_true_random=False))
+@example(parse("log(5e-324 * g)"), random.Random(0))
 @settings(max_examples=400)
 def test_shuffled_sums_and_products_have_one_normal_form(tree, source):
     def shuffled(tree):

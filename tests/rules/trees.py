@@ -4,8 +4,9 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nos_repro.rules.normal import SMALLEST_PLAIN_DIVISOR
 from nos_repro.rules.primitives import BINARY, DELTA, OPERANDS, UNARY, operand_row
-from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
+from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary, walk
 
 PERIODIC = ("cd2", "rd10")
 PARAMETERS = {"clip": (1e-5, 1e-4, 1e-3, 0.5), "drop": (0.1, 0.3, 0.5)}
@@ -102,7 +103,10 @@ class Evaluation:
                 row = BINARY[function]
                 (a, b, tame), (c, d, other) = self._both(x), self._both(y)
                 if row.adds_delta:
-                    c, d = c + DELTA, d + DELTA
+                    # the normal form forgets delta beside a plain number
+                    number = not any(isinstance(node, Operand) for node in walk(y))
+                    delta = torch.where(number & (c.abs() >= SMALLEST_PLAIN_DIVISOR), 0.0, DELTA)
+                    c, d = c + delta, d + delta
                 value = row.function(a, c)
                 if function in ("*", "/", "**"):
                     other = other & ((value != 0) | (a == 0) | ((c == 0) & (function == "*")))

@@ -1,4 +1,4 @@
-"""What SLURM says: the states of jobs, and why one ended. A failed question is no answer."""
+"""What SLURM says: the states of jobs, and why one ended. A failed question is not an answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIVE = {
     "RESIZING", "RESV_DEL_HOLD", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED", "SUSPENDED",
 }
 """States of a job that goes on, or may. Done is not final: after the failure of a node or a
-preemption SLURM may queue it again a moment later, so whoever asks looks twice."""
+preemption SLURM may queue it again a moment later, so look twice."""
 
 OUT_OF_MEMORY = re.compile(r"oom.?kill|out of memory|exceeded memory limit", re.IGNORECASE)
 
@@ -76,7 +76,7 @@ OURS = {"FAILED", "COMPLETED", "OUT_OF_MEMORY", "TIMEOUT"}
 def states(batches: Iterable[JobArray]) -> dict[str, str] | None:
     """SLURM's state of every pack of these batches that it still knows; None: no answer.
 
-    By number and name: numbers begin anew where a cluster is set up anew.
+    By number and name: numbers start again when a cluster is set up again.
     """
     names = {batch.array: batch.name for batch in batches if batch.array is not None}
     if not names:

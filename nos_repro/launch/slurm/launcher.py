@@ -28,7 +28,7 @@ PRUNE_SECONDS = 60.0
 REMIND_SECONDS = 300.0
 BACK_OFF_SECONDS = (5.0, 10.0, 20.0, 40.0, 60.0)
 PATIENCE_SECONDS = 900.0
-"""So long a SLURM that takes no jobs is waited for."""
+"""How long to wait for a SLURM that takes no jobs."""
 
 
 class Slurm(Generic[J]):
@@ -94,9 +94,9 @@ class Slurm(Generic[J]):
     def wait(self, seconds: float) -> list[Report[J]]:
         """Queues what was handed over, and reads what came of the rest.
 
-        To be asked to wait no time means that more is handed over at once: then an array is not
-        begun yet. Raises LaunchError where SLURM refuses the jobs, takes none for long, or where
-        no job gets as far as its first line; StoreError where the disk refuses.
+        With ``seconds`` 0 the caller will submit more: no array is started yet. Raises
+        LaunchError if SLURM refuses the jobs, takes none for long, or no job gets as far as its
+        first line; StoreError if the disk refuses.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -262,7 +262,7 @@ class Slurm(Generic[J]):
 
     def _bury(self, batch: JobArray, pack: int, state: str) -> None:
         """A pack has ended without all its reports. The job that it was at is judged by how it
-        ended; those behind it were never begun and are queued anew, unless somebody cancelled the
+        ended; those behind it were never begun and are queued again, unless somebody cancelled the
         pack as a whole."""
         task, logs = batch.task(pack), batch.folder / "submitit"
         state = state or cluster.final_state(task)
@@ -290,6 +290,6 @@ def _before_its_first_line(task: str, verdict: Message) -> str:
             f"job {task} ended before its first line: {verdict.message}",
             *lines,
             "  mend that, or launcher.setup, launcher.python, the partition: the other jobs of the"
-            " array were taken back, and the same command queues them anew",
+            " array were taken back, and the same command queues them again",
         ]
     )

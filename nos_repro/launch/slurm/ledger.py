@@ -32,7 +32,7 @@ PRUNE_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Message:
-    """What a pack says of one of its jobs, or whoever buried it."""
+    """What a pack, or the process that buried it, says about one of its jobs."""
 
     outcome: JobEnding
     message: str = ""
@@ -125,12 +125,12 @@ class JobArray:
         write_json(self.reports / f"{pack}.begun", note)
 
     def close(self, pack: int, reason: str) -> None:
-        """Has a pack's process leave at once, should SLURM ever start it again."""
+        """Has a pack's process leave at once if SLURM ever starts it again."""
         write_json(self.reports / f"{pack}.closed", {"reason": reason})
         self.closed.add(pack)
 
     def say(self, pack: int, place: int, message: Message) -> None:
-        """Leaves word of a job; what was said before stands."""
+        """Leaves a message about a job; an earlier one is kept."""
         if not self.has_said(pack, place):
             write_json(self.reports / f"{pack}-{place}.json", asdict(message))
 

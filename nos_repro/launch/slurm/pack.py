@@ -2,9 +2,9 @@
 
 Submitit calls a `Pack` in every process of the job. Told by SIGUSR2 or SIGTERM that its time is
 over, the pack lets the job in hand save its state, and only then does what Submitit would have done
-at once: it asks SLURM to queue it again. What it has finished it has reported, so that
-whoever starts it again - Submitit's requeue, SLURM's own after a preemption or the loss of a node,
-an operator - it goes on where it was.
+at once: it asks SLURM to queue it again. It has reported what it has finished, so that it goes on
+where it was, however it is started again: by Submitit's requeue, by SLURM's own after a preemption
+or the loss of a node, by an operator.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ AGAIN_SECONDS = 5.0
 HELD_LOOKS = int(STALE_SECONDS / AGAIN_SECONDS) + 1
 """A job that was killed on another host seems to be held until its claim has gone stale."""
 LAST_SECONDS = 900.0
-"""What leaves waits so long to be ended by SLURM, and asks anew so often: slurmctld may be away."""
+"""How long a leaving process asks SLURM to requeue and end it: slurmctld may be away."""
 
 MAX_TIMEOUTS = 3
 """Times in a row that a job may reach the time limit without having saved anything new."""
@@ -164,8 +164,8 @@ class _Run(Generic[J]):
 
     @contextlib.contextmanager
     def _limit(self, place: int, job: J) -> Iterator[None]:
-        """Ends this process where the job hangs beyond its limit; whoever watches takes up what
-        is left of the pack."""
+        """Ends this process if the job hangs beyond its limit; the process that watches takes up
+        the rest of the pack."""
         if job.limit_seconds is None:
             yield
             return
@@ -188,7 +188,7 @@ class _Run(Generic[J]):
             self.batch.say(self.pack.number, place, message)
 
     def _give_up(self, reason: str) -> None:
-        """Ends the pack: what is left of it is queued anew, by whoever watches or comes next."""
+        """Ends the pack: its rest is queued again by the process that watches, or by the next."""
         if self.rank == 0:
             self.batch.close(self.pack.number, reason)
 
@@ -211,10 +211,10 @@ class _Run(Generic[J]):
                 signal.signal(number, self.submitits[number])
 
     def _leave(self, place: int, job: J) -> NoReturn:
-        """The state is saved: hands the word to Submitit, which has the job queued again.
+        """The state is saved: calls Submitit's handler, which has the job queued again.
 
-        SIGTERM alone may also be the beginning of a cancellation or of a preemption that SLURM
-        sees to by itself. Then there is nothing to ask for, and the process waits for its end.
+        SIGTERM alone may also begin a cancellation, or a preemption that SLURM handles by itself.
+        Then there is nothing to ask for, and the process waits for its end.
         """
         names = [signal.Signals(number).name for number in self.signals]
         log.info("stopped by %s; what was done is saved", names)

@@ -11,9 +11,9 @@ from nos_repro.launch.slurm.ledger import JobArray
 class Throttle:
     """`array_parallelism` places, shared out among arrays, the oldest first.
 
-    SLURM keeps to the share of one array; what an array does not need any more, because fewer of
-    its jobs are left, goes to the next. A job has its place until SLURM does not have it any more,
-    and that is a moment longer than until it has reported.
+    SLURM keeps to the share of one array; what an array no longer needs, because fewer of its jobs
+    are left, goes to the next. A job has its place until SLURM no longer has the job, which is a
+    moment longer than until it has reported.
     """
 
     def __init__(self, total: int) -> None:
@@ -33,7 +33,7 @@ class Throttle:
         return self.total - sum(self._shares.values())
 
     def give(self, batch: JobArray, places: int) -> None:
-        """An array was submitted, to run so many of its jobs at a time."""
+        """An array was submitted, to run ``places`` of its jobs at a time."""
         self._batches[batch.name] = batch
         self._shares[batch.name] = places
 
@@ -44,7 +44,7 @@ class Throttle:
             self._adopted.add(batch.name)
 
     def update(self, states: Mapping[str, str]) -> None:
-        """Shares the places out anew, by what SLURM still has."""
+        """Shares the places out again, given what SLURM still has."""
         left = self.total
         for name, batch in list(self._batches.items()):
             tasks = map(batch.task, range(len(batch.packs)))
