@@ -81,11 +81,13 @@ class Registry(Generic[T]):
             value: Any = defined if self._build is None else self._build(name, defined, **facts)
             entry = _entry(name, value, defined)
             known = self._named(name)
-            if known is not None and known.origin != entry.origin and self._ships(known):
-                raise ConfigError(
-                    f"{self.kind} '{name}' of {entry.module} is already registered by"
-                    f" {known.module}"
-                )
+            if known is not None and known.origin != entry.origin:
+                outside, ours = sorted((known, entry), key=self._ships)
+                if self._ships(ours):
+                    raise ConfigError(
+                        f"{self.kind} '{name}' of {outside.module} is already registered by"
+                        f" {ours.module}"
+                    )
             self._entries[name, entry.origin] = entry
             self._found.clear()
             return defined

@@ -58,7 +58,7 @@ def test_words_that_fill_one_sweep_are_taken_together() -> None:
     assert table2(*words).rows["SGD (cosine)"].sweep == {"lr": [0.1], "weight_decay": [0.0]}
 
 
-def test_another_task_leaves_out_what_only_the_old_one_has(caplog: Any) -> None:
+def test_another_task_drops_the_keys_that_only_the_old_one_has(caplog: Any) -> None:
     study = table2("task.name=convnet", "task.head=flat")
     assert (study.task["head"], study.task["batch_size"]) == ("flat", 16)
     (record,) = caplog.records
