@@ -73,7 +73,7 @@ class Record:
     """Epochs at which the study looks at the curve: the compact form keeps what it sees there."""
 
     def signed(self, code: str) -> Record:
-        """The same record, which the ``code`` of today was found to repeat."""
+        """The same record under the digest of today's ``code``, which was found to repeat it."""
         return dataclasses.replace(self, code=code, verified=[*self.verified, self.code])
 
     @property

@@ -151,7 +151,7 @@ class Group(Replicas):
             return make()
         try:
             return make()
-        finally:  # where it fails the others are to fail as well
+        finally:  # if it fails, the others must fail as well
             self.from_leader(lambda: None)
 
     def devices(self, device: str) -> list[torch.device]:

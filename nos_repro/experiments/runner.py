@@ -57,7 +57,7 @@ def run_trial(
     The ``tracker`` is told the curve as it grows, and the record.
 
     Returns the outcome ("held": another live process has the trial) and what the user should know,
-    such as a corrupt checkpoint. A trial that another process has ended meanwhile is not trained
+    such as a corrupt checkpoint. A trial that another process has ended by then is not trained
     again. `log.txt` keeps what was logged. If training fails, the record is `failed` and has the
     traceback. StoreError (the disk) and Stopped are raised: a record cannot or must not be written.
 
@@ -111,8 +111,8 @@ def _follow(attempt: _Attempt) -> TrialOutcome:
 
 
 def has_record(trial: Trial, folder: Path, until: int | None) -> bool:
-    """Whether the trial's record is there, of these settings, and readable; the record of a pause
-    before ``until`` does not count."""
+    """Whether the trial has a readable record with these settings; the record of a pause before
+    ``until`` does not count."""
     path = folder / "record.json"
     try:
         record = Record.read(path.read_bytes(), str(path))
