@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import subprocess
 import sys
 
@@ -22,6 +23,18 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
     for verb in ("run", "report", "claims", "why", "recheck", "verify", "rule", "bench"):
         assert verb in done.stdout
+
+
+def test_every_verb_explains_itself(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    verbs = re.findall(r"^    ([a-z]+)  ", capsys.readouterr().out, re.MULTILINE)
+    assert {"run", "report", "search", "bench"} <= set(verbs)
+    for verb in verbs:
+        with pytest.raises(SystemExit) as ended:
+            main([verb, "--help"])
+        assert ended.value.code == 0
+        assert f"usage: nos-repro {verb}" in capsys.readouterr().out
 
 
 def test_no_verb_prints_the_help_and_is_a_mistake(capsys):

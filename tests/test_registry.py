@@ -121,6 +121,13 @@ def test_a_name_that_ships_cannot_be_taken(tools: Any, write: Write) -> None:
         tools.find("mine.saw")
 
 
+def test_a_name_that_ships_cannot_be_taken_before_what_ships_is_imported(tools: Any) -> None:
+    with pytest.raises(
+        ConfigError, match=r"tool 'saw' of builtins is already registered by shop\.shelf\.saw"
+    ):
+        tools.register("saw")(list) and tools.names()
+
+
 def test_two_packages_from_outside_may_use_one_name(tools: Any, write: Write) -> None:
     write("mine.axe", SAW.format("axe", "Axe"))
     write("theirs.axe", SAW.format("axe", "BattleAxe"))

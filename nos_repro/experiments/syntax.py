@@ -1,4 +1,4 @@
-"""Syntax as text: what of a definition can decide a number, other definitions as holes in it."""
+"""Syntax as text: what can decide a number in a definition, with holes for other definitions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import NamedTuple
 HOLE = "\0"
 
 Chain = tuple[str, ...]
-"""A name and the attributes asked of it: `baselines.sgd` of the module is ("", "baselines",
-"sgd"), of an import its whole path."""
+"""A name and the attributes asked of it: the module's own `baselines.sgd` is ("", "baselines",
+"sgd"), an import is its whole path."""
 
 
 @dataclass
@@ -19,10 +19,10 @@ class Definition:
     """A top-level statement, a member of a class, a row of a table or a field of it.
 
     ``text``: its syntax, with a HOLE for each of ``refs``. ``mentions``: the attributes that it
-    asks of anything. ``loads``: the modules that it imports as it runs. ``members`` of a class
-    count where somebody mentions them, those in ``live`` by themselves; of a row they are what its
-    fields are given, by name or by place. ``fields`` of a row's class are in their order, without
-    those that only print (``display``).
+    asks of anything. ``loads``: the modules that it imports when it runs. ``members`` of a class
+    count if something mentions them, those in ``live`` always; the members of a row are the values
+    of its fields, by name or by place. ``fields`` are those of a row's class, in order; ``display``
+    lists the ones that only print.
     """
 
     text: str
@@ -50,7 +50,7 @@ class Scope:
 
     ``package``: where relative imports begin. ``own``: the top-level packages whose definitions are
     followed. ``imports`` maps a name to the dotted path that it was imported from, ``bound`` are
-    the module's own names, ``stars`` the modules from which it imports all.
+    the module's own names, ``stars`` the modules from which it imports everything.
     """
 
     package: str
@@ -63,7 +63,7 @@ class Scope:
         return path.partition(".")[0] in self.own
 
     def may_define(self, name: str) -> bool:
-        """Whether the name is one of the module's, or of a module that it imports all from."""
+        """Whether the module, or one from which it imports everything, may define the name."""
         return name in self.bound or any(map(self.is_own, self.stars))
 
     def imported(self, node: ast.AST) -> Iterator[Imported]:
@@ -113,7 +113,7 @@ class _Writer:
         self.asks_by_text = any(_asks_by_text(node) for top in nodes for node in ast.walk(top))
 
     def write_top(self, node: ast.AST) -> None:
-        """A definition itself, which goes by no name."""
+        """Writes a definition itself, without its name."""
         if is_definition(node):
             self.fields(node, but=("name", "returns", "type_comment", "type_params"))
         else:
@@ -167,7 +167,7 @@ class _Writer:
         self.hidden.pop()
 
     def fields(self, node: ast.AST, but: tuple[str, ...] = ()) -> None:
-        """A node field by field. Empty fields are left out: new versions of Python add some."""
+        """Writes a node field by field, except empty ones: new versions of Python add some."""
         self.out.append(f"{type(node).__name__}(")
         for name, value in ast.iter_fields(node):
             if name not in but and value is not None and value != []:
@@ -224,7 +224,7 @@ def here(top: ast.AST) -> Iterator[ast.AST]:
 
 
 def binds(statement: ast.AST) -> list[str]:
-    """The names that a statement binds where it stands."""
+    """The names that a statement binds in its own scope."""
     if is_definition(statement):
         return list(_bound(statement))
     return list(dict.fromkeys(name for node in here(statement) for name in _bound(node)))
@@ -259,7 +259,7 @@ def _locals(nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def _asks_by_text(node: ast.AST) -> bool:
-    """Whether it may ask for an attribute by a text: `getattr(run, key)`."""
+    """Whether it may ask for an attribute by a string: `getattr(run, key)`."""
     return isinstance(node, ast.Name) and node.id in (
         *("getattr", "setattr", "hasattr", "delattr", "attrgetter", "methodcaller"),
     )

@@ -160,8 +160,8 @@ def detach(
     Raises LaunchError where SLURM refuses, ConfigError or DataError before anything is queued.
     """
     prepare_data(study, conditions)
-    drive = StudyRun(study, store, launcher, conditions, PlainStudyDisplay(), retry, tracker)
-    ready = drive.hand_over()
+    study_run = StudyRun(study, store, launcher, conditions, PlainStudyDisplay(), retry, tracker)
+    ready = study_run.hand_over()
     while not launcher.flush() and not launcher.full:
         time.sleep(1)
     return launcher.queued, ready - len(launcher.queued)

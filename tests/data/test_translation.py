@@ -90,7 +90,7 @@ def test_number_names_of_the_parts_are_disjoint_and_reorder() -> None:
     assert len(set().union(*seen)) == sum(map(len, seen))
     pairs = number_names("train", BOTH, 1000)
     assert any("zweiundvierzig" in line for line in pairs.target.lines)
-    with pytest.raises(ConfigError, match=r"task\.languages: num2words names no numbers in 'xx'"):
+    with pytest.raises(ConfigError, match=r"task\.languages: num2words does not know 'xx'"):
         number_names("val", ("en", "xx"))
 
 

@@ -261,7 +261,7 @@ def test_steps_go_on_through_the_passes_and_every_pass_shows_every_image_once(
 
 def test_another_number_of_classes_than_the_checkpoints_is_one_clear_error() -> None:
     state = tiny().state_dict()
-    with pytest.raises(DataError, match=r"(?s)tells 10 classes apart.*is 12.*task\.classes=10"):
+    with pytest.raises(DataError, match=r"(?s)has 10 classes.*is 12.*task\.classes=10"):
         tiny(classes=12).load_state_dict(state)
 
 

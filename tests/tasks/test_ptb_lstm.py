@@ -333,7 +333,7 @@ def test_weights_of_another_vocabulary_are_refused_at_the_first_batch() -> None:
     foreign = segment._replace(vocabulary=segment.vocabulary + 1)
     loaded.load_state_dict(model.state_dict())
     for step in (loaded.training_step, loaded.evaluation_sums):
-        with pytest.raises(DataError, match="vocabulary of 'counting' is another one"):
+        with pytest.raises(DataError, match="vocabulary of 'counting' is not the one"):
             step(foreign)
 
 

@@ -209,7 +209,7 @@ def test_a_torn_last_line_is_left_out_and_said(
     assert print_report(folder.history(), "text") == before
     assert main(["report", str(CONFIG), *SMOKE, str(folder.results)]) == 0
     printed = capsys.readouterr()
-    assert printed.err.count("not whole yet, or torn; left out") == 2
+    assert printed.err.count("incomplete or torn; left out") == 2
     assert printed.out == before + "\n"
 
 
@@ -229,7 +229,7 @@ def test_a_line_that_is_damaged_elsewhere_is_an_error(folder: Folder) -> None:
     with pytest.raises(LogError, match="line 4"):
         folder.history()
     log.write_text("".join([*lines, "{}\n"]))
-    with pytest.raises(LogError, match="is no event of a search"):
+    with pytest.raises(LogError, match="is not an event of a search"):
         folder.history()
     log.unlink()
     (folder.path / "settings.json").write_text("{")
