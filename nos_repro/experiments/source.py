@@ -39,8 +39,8 @@ class Module:
 
     ``names`` and ``acts`` are places in ``definitions``: of those that bind a name, and of the
     statements that do more than that when the module is imported. ``imports`` maps a name to the
-    dotted path that it was imported from, ``loads`` lists all that it imports. ``rows`` are the rows
-    of its tables, by `TABLE[row]`.
+    dotted path that it was imported from, ``loads`` lists all that it imports. ``rows`` are the
+    rows of its tables, by `TABLE[row]`.
     """
 
     name: str
