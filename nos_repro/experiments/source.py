@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from nos_repro.experiments.syntax import (
@@ -213,7 +213,7 @@ def _fields(cls: ast.ClassDef) -> tuple[list[str], list[str]]:
             if "ClassVar" not in ast.unparse(statement.annotation):
                 fields.append(statement.target.id)
             elif statement.target.id == "display" and isinstance(statement.value, ast.Tuple):
-                display = [c.value for c in statement.value.elts if isinstance(c, ast.Constant)]
+                display = [ast.unparse(c).strip("'") for c in statement.value.elts]
     return fields, display
 
 
