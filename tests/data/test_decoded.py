@@ -1,4 +1,4 @@
-"""Decoded arrays: made once, shared, whole or not there, and made anew for a changed source."""
+"""Decoded arrays: made once, shared, complete or absent, and made again for a changed source."""
 
 import os
 import resource
