@@ -111,8 +111,8 @@ def number(texts: Texts, vocabulary: int) -> Corpus:
     different = len(counts.keys() | set(SPECIALS))
     if different < vocabulary:
         raise DataError(
-            f"{texts.train.source} has {different:,} different words, with {UNKNOWN} and {END}: "
-            f"too few for a vocabulary of {vocabulary:,}\n"
+            f"{texts.train.source} has {different:,} different words, including {UNKNOWN} and "
+            f"{END}: too few for a vocabulary of {vocabulary:,}\n"
             "  set task.vocabulary to that number or less"
         )
     vocab = Vocab(counts, max_size=vocabulary - len(SPECIALS), specials=list(SPECIALS))

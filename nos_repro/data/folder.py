@@ -63,7 +63,7 @@ def _visible(folder: Path) -> list[str]:
 
 
 def read(root: Path, files: Sequence[tuple[str, int]], size: int) -> Labelled:
-    """Decodes the files. Raises DataError, which names all truncated files and all other ones."""
+    """Decodes the files. Raises DataError, which names those that are truncated or unsuitable."""
     images = np.empty((len(files), size, size, 3), dtype=np.uint8)
     bad: list[str] = []
     for place, (name, _) in enumerate(files):

@@ -49,7 +49,7 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True)
 class Limits:
-    """What pairs are accepted: neither side is empty or longer than `longest` pieces with its END.
+    """Which pairs are accepted: neither side is empty or longer than `longest` pieces with END.
 
     Other pairs are an error; in the training part they are left out instead if `leave_out` is set.
     """

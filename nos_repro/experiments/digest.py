@@ -30,8 +30,8 @@ VERSIONED = frozenset({"torch", "torchvision", "numpy", "pytorch_lightning", "li
 """Libraries that are not followed, however they are named: their versions are in each record."""
 
 ROUNDS = 4
-"""How many references away a change of who refers to whom is seen. What a definition itself says
-is in the digest however far away it is."""
+"""How many references away a change in who refers to whom is seen. What a definition itself says
+is in the digest, however far away it is."""
 
 
 class Sources:
@@ -47,7 +47,7 @@ class Sources:
         self._modules: dict[str, Module | None] = {}
 
     def module(self, name: str) -> Module | None:
-        """The module of that name; None where there is none, or no Python source of it."""
+        """The module of that name; None if there is none, or it has no Python source."""
         if name not in self._modules:
             self._modules[name] = self._read(name)
         return self._modules[name]
@@ -73,7 +73,7 @@ class Sources:
         with suppress(OSError, ValueError, KeyError, TypeError):
             return _module(orjson.loads(place.read_bytes()))
         module = read_module(name, text.decode(), package=package, own=own)
-        with suppress(OSError):  # nothing depends on it but time
+        with suppress(OSError):  # it only saves time
             place.parent.mkdir(parents=True, exist_ok=True)
             scratch = place.with_suffix(f".{os.getpid()}")
             scratch.write_bytes(orjson.dumps(module))
@@ -109,7 +109,7 @@ class Sources:
 
 @functools.cache
 def _reader() -> bytes:
-    """What reads modules: another reader's summaries are not this one's."""
+    """The source of what reads modules: summaries by another version of it are not used."""
     return Path(source.__file__).read_bytes() + Path(syntax.__file__).read_bytes()
 
 
@@ -129,8 +129,8 @@ def _definition(kept: dict[str, Any]) -> Definition:
 class _Node:
     """A definition that is reached, in the module whose names it uses.
 
-    ``label``: of a class's member, which is found by its name. ``targets``: for each of its
-    references the definitions that it means, and what of it is text.
+    ``label``: the name of a class's member, by which it is found. ``targets``: for each reference,
+    the definitions that it means, and the part of it that is text.
     """
 
     __slots__ = ("definition", "label", "module", "targets")
@@ -201,7 +201,7 @@ class _Graph:
         return self._reach(_Node(module, definition))
 
     def _row(self, module: Module, row: Definition) -> _Node:
-        """A row of a table, less what its class says only prints."""
+        """A row of a table, without the fields that its class lists as only printed."""
         classes, _ = self._resolve(module, row.refs[0])
         cls = classes[0].definition if classes else Definition("")
         node = _Node(module, Definition("row"))
@@ -232,8 +232,8 @@ class _Graph:
                     ahead += [imported] if imported is not None else []
 
     def _resolve(self, module: Module, chain: Chain) -> tuple[list[_Node], str]:
-        """What a chain of names means in a module, and what of it is text: the attributes that are
-        asked of it, or its name where it means nothing that is followed."""
+        """What a chain of names means in a module, and the part of it that is text: the attributes
+        asked of it, or its name if it means nothing that is followed."""
         if chain[0] == "":
             found, asked = self._defined(module, chain[1]), chain[2:]
             if not found:  # it comes from a library, by a star
@@ -274,14 +274,14 @@ class _Graph:
         return []
 
     def _whole(self, module: Module) -> list[_Node]:
-        """A module that is itself a value: of a user's own, anything may be asked for."""
+        """A module that is itself a value: anything in a user's own one may be asked for."""
         return [] if module.name.partition(".")[0] == PACKAGE else self._all(module)
 
     def _all(self, module: Module) -> list[_Node]:
         return [self._node(module, definition) for definition in module.definitions]
 
     def hash(self, starts: list[list[_Node]], texts: Iterable[str]) -> str:
-        """Of the nodes, each with what it refers to (Weisfeiler and Lehman), and of the roots."""
+        """The hash of all nodes, each with what it refers to (Weisfeiler, Lehman), and of roots."""
         nodes = self.nodes.values()
         own = {
             id(n): _sha(n.label, n.definition.text, *(text for _, text in n.targets)) for n in nodes

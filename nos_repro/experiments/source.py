@@ -1,6 +1,6 @@
 """A module's source as definitions: what each one does, and which others it refers to.
 
-Nothing is imported or executed. Of a definition stays what can decide a number: comments,
+Nothing is imported or executed. A definition keeps only what can decide a number: comments,
 docstrings, layout, the type hints of functions and the words of errors are left out, and a
 reference to another definition is a hole in its text, so that neither's name nor module counts.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from nos_repro.experiments.syntax import Definition, Scope, binds, define, is_definition
 
 ALWAYS = frozenset({"forward", "backward", "jvp", "setup_context", "get_lr"})
-"""Methods that torch calls by itself, beside those with two underscores."""
+"""Methods that torch calls by itself, besides those with two underscores."""
 
 POSITIONAL = frozenset({"NamedTuple", "TypedDict", "Enum", "IntEnum", "StrEnum", "Flag"})
 """Bases whose subclasses are used without their attributes being named."""
@@ -24,9 +24,9 @@ POSITIONAL = frozenset({"NamedTuple", "TypedDict", "Enum", "IntEnum", "StrEnum",
 class Module:
     """What a module's source defines.
 
-    ``names`` and ``acts`` count among the ``definitions``: those that bind a name, and the
-    statements that do more than that as the module is imported. ``imports`` maps a name to the
-    dotted path that it was imported from. ``rows``: those of its tables, by `TABLE[row]`.
+    ``names`` and ``acts`` are places in ``definitions``: of those that bind a name, and of the
+    statements that do more than that when the module is imported. ``imports`` maps a name to the
+    dotted path that it was imported from. ``rows`` are the rows of its tables, by `TABLE[row]`.
     """
 
     name: str
@@ -47,8 +47,8 @@ class Module:
 def read_module(name: str, source: str, *, package: bool, own: Iterable[str]) -> Module:
     """The module of that name, from its source.
 
-    ``package``: it is an `__init__.py`. ``own``: the top-level packages whose definitions are
-    referred to; what comes from elsewhere is part of the text, by its full name. Raises
+    ``package``: whether it is an `__init__.py`. ``own``: the top-level packages whose definitions
+    are followed; what comes from elsewhere is part of the text, under its full name. Raises
     SyntaxError.
     """
     scope = Scope(name if package else name.rpartition(".")[0], frozenset(own))
@@ -166,7 +166,7 @@ def _fields(cls: ast.ClassDef) -> tuple[list[str], list[str]]:
 
 
 def _acts(statement: ast.stmt) -> bool:
-    """Whether it does more, as its module is imported, than bind names."""
+    """Whether it does more than bind names when its module is imported."""
     match statement:
         case ast.Expr(value=value):
             return not isinstance(value, ast.Constant)

@@ -1,4 +1,4 @@
-"""Syntax as text: what of a definition can decide a number, other definitions as holes in it."""
+"""Syntax as text: what can decide a number in a definition, with holes for other definitions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 HOLE = "\0"
 
 Chain = tuple[str, ...]
-"""A name and the attributes asked of it: `baselines.sgd` of the module is ("", "baselines",
-"sgd"), of an import its whole path."""
+"""A name and the attributes asked of it: the module's own `baselines.sgd` is ("", "baselines",
+"sgd"), an import is its whole path."""
 
 
 @dataclass
@@ -19,9 +19,9 @@ class Definition:
     """A top-level statement, a member of a class, a row of a table or a field of it.
 
     ``text``: its syntax, with a HOLE for each of ``refs``. ``mentions``: the attributes that it
-    asks of anything. ``members`` of a class count where somebody mentions them, those in ``live``
-    by themselves; of a row they are what its fields are given, by name or by place. ``fields`` of
-    a row's class are in their order, without those that only print (``display``).
+    asks of anything. ``members`` of a class count if something mentions them, those in ``live``
+    always; the members of a row are the values of its fields, by name or by place. ``fields`` are
+    those of a row's class, in order; ``display`` lists the ones that only print.
     """
 
     text: str
@@ -39,7 +39,7 @@ class Scope:
 
     ``package``: where relative imports begin. ``own``: the top-level packages whose definitions are
     followed. ``imports`` maps a name to the dotted path that it was imported from, ``bound`` are
-    the module's own names, ``stars`` the modules from which it imports all.
+    the module's own names, ``stars`` the modules from which it imports everything.
     """
 
     package: str
@@ -52,12 +52,12 @@ class Scope:
         return path.partition(".")[0] in self.own
 
     def may_define(self, name: str) -> bool:
-        """Whether the name is one of the module's, or of a module that it imports all from."""
+        """Whether the module, or one from which it imports everything, may define the name."""
         starred = any(map(self.is_own, self.stars))
         return name in self.bound or (starred and not hasattr(builtins, name))
 
     def imported(self, node: ast.Import | ast.ImportFrom) -> dict[str, str]:
-        """The names that an import binds, with their paths; what is starred is noted."""
+        """The names that an import binds, with their paths; starred imports are noted."""
         imports: dict[str, str] = {}
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -101,7 +101,7 @@ class _Writer:
         self.asks_by_text = any(map(_asks_by_text, inside))
 
     def write_top(self, node: ast.AST) -> None:
-        """A definition itself, which goes by no name."""
+        """Writes a definition itself, without its name."""
         if is_definition(node):
             self.fields(node, but=("name", "returns", "type_comment", "type_params"))
         else:
@@ -144,7 +144,7 @@ class _Writer:
                 self.out.append(f"{node!r};")
 
     def fields(self, node: ast.AST, but: tuple[str, ...] = ()) -> None:
-        """A node field by field. Empty fields are left out: new versions of Python add some."""
+        """Writes a node field by field, except empty ones: new versions of Python add some."""
         self.out.append(f"{type(node).__name__}(")
         for name, value in ast.iter_fields(node):
             if name not in but and value is not None and value != []:
@@ -181,7 +181,7 @@ class _Writer:
 
 
 def binds(statement: ast.stmt) -> list[str]:
-    """The names that a statement binds where it stands."""
+    """The names that a statement binds in its own scope."""
     match statement:
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
             return [name]
@@ -227,7 +227,7 @@ def _locals(nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def _asks_by_text(node: ast.AST) -> bool:
-    """Whether it may ask for an attribute by a text: `getattr(run, key)`."""
+    """Whether it may ask for an attribute by a string: `getattr(run, key)`."""
     return isinstance(node, ast.Name) and node.id in (
         *("getattr", "setattr", "hasattr", "delattr", "attrgetter", "methodcaller"),
     )

@@ -17,7 +17,7 @@ class TrialFollower(Protocol):
     """What is told about one attempt at a trial."""
 
     def tell(self, curve: CurveLines) -> None:
-        """The curve so far, whole, whenever it has grown."""
+        """Takes the whole curve so far, whenever it has grown."""
 
     def end(self, record: Record) -> None:
         """How the trial ended, or where it pauses, once that is on disk. Not called for an attempt

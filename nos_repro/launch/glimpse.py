@@ -13,7 +13,6 @@ import itertools
 import json
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,14 @@ import torch
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.code import trial_code
-from nos_repro.experiments.files import StoreError, json_line, write_json
+from nos_repro.experiments.files import StoreError, json_line
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import is_stale
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.training import Run, Stopped
 from nos_repro.experiments.trial import Trial
 from nos_repro.launch.base import JobOutcome, Launcher
-from nos_repro.launch.verify import finish, recorded, remove_answer
+from nos_repro.launch.verify import RetrainingJob, finish, recorded
 
 log = logging.getLogger(__name__)
 
@@ -73,56 +72,22 @@ def _hash_of(run: Run) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class GlimpseJob:
-    """A trial to be trained for a few updates. Its answer is a file in ``folder``."""
-
-    trial: Trial
-    code: str
-    folder: Path
-    conditions: Conditions
-    limit_seconds: float | None = None
-
-    @property
-    def label(self) -> str:
-        return self.trial.label()
+class GlimpseJob(RetrainingJob):
+    """A trial to be trained for a few updates."""
 
     @property
     def identity(self) -> str:
-        return f"{self.trial.id}-{self.code}-glimpse"
-
-    @property
-    def path(self) -> Path:
-        return self.folder / f"{self.identity}.json"
+        return f"{super().identity}-glimpse"
 
     def run(self, stop: Callable[[], bool]) -> tuple[JobOutcome, str]:
         """Takes the glimpse. If training fails, the glimpse is empty and agrees with none."""
         try:
-            seen = take_glimpse(self.trial, self.conditions, stop)
+            return self.reply(take_glimpse(self.trial, self.conditions, stop))
         except (Stopped, StoreError):
             raise
         except Exception:
             log.exception("trial %s cannot be trained", self.trial.id)
-            seen = {}
-        write_json(self.path, seen)
-        return "recorded", ""
-
-    def answer(self) -> Glimpse | None:
-        """The glimpse; None until it has been taken."""
-        try:
-            seen: Glimpse = json.loads(self.path.read_bytes())
-            return seen
-        except (OSError, ValueError):
-            return None
-
-    def is_done(self) -> bool:
-        return self.answer() is not None
-
-    def taken(self) -> Glimpse:
-        """The glimpse; its file is removed."""
-        seen = self.answer() or {}
-        remove_answer(self.path)
-        return seen
+            return self.reply({})
 
 
 def save_glimpses(
@@ -142,7 +107,7 @@ def save_glimpses(
         if not is_stale(record) and (trial.id, record.code) not in known
     ]
     for job in finish(jobs, launcher, note):
-        line = {"id": job.trial.id, "code": job.code, "glimpse": job.taken()}
+        line = {"id": job.trial.id, "code": job.code, "glimpse": job.take()}
         with path.open("a", encoding="utf-8") as file:
             file.write(json_line(line))
         yield job.trial
@@ -170,7 +135,7 @@ def verify_against(
     jobs = [_job(trial, store, conditions) for trial, _ in stale.values()]
     for job in finish(jobs, launcher, note):
         record = stale[job.trial.id][1]
-        seen = job.taken()
+        seen = job.take()
         agreed = bool(seen) and seen == known[job.trial.id, record.code]
         if agreed:
             store.replace(record.signed(job.code))

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions, build
@@ -37,16 +38,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class VerifyJob:
-    """The trial of a stale record, to be trained again. Its answer is a file in ``folder``."""
+class RetrainingJob:
+    """A trial to be trained again with today's ``code``. Its answer is a file in ``folder``."""
 
     trial: Trial
-    record: Record
     code: str
     folder: Path
     conditions: Conditions
-    whole: bool = False
-    limit_seconds: float | None = None
+    limit_seconds: ClassVar[float | None] = None
 
     @property
     def label(self) -> str:
@@ -54,12 +53,46 @@ class VerifyJob:
 
     @property
     def identity(self) -> str:
-        """The same trial with other code, or trained in full, is another job."""
-        return f"{self.trial.id}-{self.code}{'-whole' if self.whole else ''}"
+        """The same trial with other code is another job."""
+        return f"{self.trial.id}-{self.code}"
+
+    def reply(self, answer: Any) -> tuple[JobOutcome, str]:
+        write_json(self._path, answer)
+        return "recorded", ""
+
+    def answer(self) -> Any:
+        """What the job found; None until it has run."""
+        try:
+            return json.loads(self._path.read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def is_done(self) -> bool:
+        return self.answer() is not None
+
+    def take(self) -> Any:
+        """The answer; its file is removed, and the folder after the last one."""
+        answer = self.answer()
+        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # others are still to come
+            self.folder.rmdir()
+        return answer
 
     @property
-    def path(self) -> Path:
+    def _path(self) -> Path:
         return self.folder / f"{self.identity}.json"
+
+
+@dataclass(frozen=True)
+class VerifyJob(RetrainingJob):
+    """Trains the trial of a stale ``record`` to see whether that repeats it."""
+
+    record: Record
+    whole: bool = False
+
+    @property
+    def identity(self) -> str:
+        return f"{super().identity}{'-whole' if self.whole else ''}"
 
     def run(self, stop: Callable[[], bool]) -> tuple[JobOutcome, str]:
         """Trains the trial again. If today's code cannot train it at all, it does not agree."""
@@ -73,18 +106,7 @@ class VerifyJob:
         except Exception:
             log.exception("trial %s cannot be trained again", self.trial.id)
             agreed = False
-        write_json(self.path, {"agrees": agreed})
-        return "recorded", ""
-
-    def answer(self) -> bool | None:
-        """Whether the record agrees; None while there is no answer."""
-        try:
-            return bool(json.loads(self.path.read_bytes())["agrees"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def is_done(self) -> bool:
-        return self.answer() is not None
+        return self.reply(agreed)
 
 
 def verify(
@@ -104,15 +126,14 @@ def verify(
     """
     folder = store.root / "verify"
     jobs = [
-        VerifyJob(trial, record, trial_code(trial.to_json()), folder, conditions, whole)
+        VerifyJob(trial, trial_code(trial.to_json()), folder, conditions, record, whole)
         for trial, record in recorded(study, store)
         if is_stale(record)
     ]
     for job in finish(jobs, launcher, note):
-        agreed = job.answer() is True
+        agreed = job.take() is True
         if agreed:
             store.replace(job.record.signed(job.code))
-        remove_answer(job.path)
         yield job.trial, agreed
 
 
@@ -140,13 +161,6 @@ def finish(jobs: Sequence[J], launcher: Launcher[J], note: Callable[[str], None]
             yield report.job
     finally:
         launcher.close()
-
-
-def remove_answer(path: Path) -> None:
-    """Removes the file, and its folder if that is empty now."""
-    path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # others are still to come
-        path.parent.rmdir()
 
 
 def agrees(

@@ -184,7 +184,8 @@ class Task(pl.LightningModule):
 
     @abstractmethod
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
-        """The loss of a batch, a mean over its examples, so also that of equal slices' losses."""
+        """The loss of a batch: a mean over its examples, so that equal slices' losses average to
+        it."""
 
     @abstractmethod
     def evaluation_sums(self, batch: Any) -> dict[str, Tensor]:

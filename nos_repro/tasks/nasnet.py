@@ -292,7 +292,7 @@ class NASNetTask(Task):
 
 class _Accumulated(torch.autograd.Function):
     """The mean of the passes' losses. Its gradient is added up pass by pass while it is computed,
-    so that the memory of one pass is enough, and handed out when it is asked for."""
+    so that the memory of one pass is enough; `backward` only returns it."""
 
     @staticmethod
     def forward(ctx: Any, passes: Sequence[Callable[[], Tensor]], *parameters: Tensor) -> Tensor:

@@ -141,8 +141,8 @@ WRONG = {
     "nearly one that ships":  ({"base": "tabel2"},     "did you mean 'table2'"),
     "a base that is no text": ({"base": 3},            "expected a file, e.g. base: table2.yaml"),
     "itself":                 ({"base": "over.yaml"},  "in a circle: over.yaml -> over.yaml"),
-    "no name of its own":     ({"study": None},        "what is laid over it needs a name"),
-    "a search over a study":  ({"search": "over"},     "base below.yaml: a study, and a search"),
+    "no name of its own":     ({"study": None},        "a file based on it needs its own"),
+    "a search over a study":  ({"search": "over"},     "base below.yaml: it is a study; a search"),
     "a row misspelt":         ({"rows": {"Adm": {"seed": 1}}}, "did you mean 'Adam'"),
     "a row gone twice":       ({"rows": {"Adm": None}},        "did you mean 'Adam'"),
     "a scale of a row gone": (

@@ -90,7 +90,7 @@ def test_this_machine_leaves_out_what_is_said_for_a_cluster(tmp_path: Path, capl
     [
         ("rows.SGD (cosin).seed=1", "did you mean 'SGD (cosine)'?"),
         ("rows.AdamW={optimizer: adam}", "to add one: +rows.AdamW="),
-        ("+rows.SGD (cosine)={optimizer: sgd}", "there is a row 'SGD (cosine)'; to change it"),
+        ("+rows.SGD (cosine)={optimizer: sgd}", "the row 'SGD (cosine)' already exists"),
         ("+task.width=2", "+ adds a row to a study"),
         ("+rows.A={optimizer: adm}", "did you mean 'adam'"),
         ("+rows.A={optimzer: adam}", "did you mean 'optimizer'"),

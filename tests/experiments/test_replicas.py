@@ -228,7 +228,7 @@ def test_an_exception_in_one_process_is_a_failed_record_that_names_it(case):
     assert "in trouble" in failed["traceback"]
     assert "broke on purpose" in (folder / "growing" / "log.1.txt").read_text()
     ((leader, _),) = answers(folder, "whole")
-    assert leader.startswith("LaunchError: the processes parted in a trial before (process 1")
+    assert leader.startswith("LaunchError: the processes parted in an earlier trial (process 1")
 
 
 def test_an_exception_in_the_leader_is_its_record_and_holds_up_nobody(case):
@@ -297,7 +297,7 @@ def test_processes_that_are_others_than_asked_for_are_one_clear_error(given, val
     given(**values)
     with pytest.raises(LaunchError) as caught, joined(2, 2, "cpu"):
         pass
-    assert "a trial of 4 processes (2 x 2 a node) was started otherwise" in str(caught.value)
+    assert "a trial of 4 processes (2 x 2 per node) was started differently" in str(caught.value)
     assert wrong in str(caught.value)
     assert "srun --nodes=2 --ntasks-per-node=2" in str(caught.value)
 

@@ -111,8 +111,8 @@ def copy(trained: Path, to: Path, **settings: Any) -> Path:
 
 FOREIGN = {
     "no settings.json": ({}, "not a trial's folder"),
-    "another size": ({"task_settings": {"data": "numbers", "width": 4}}, "not of the task 'gnmt'"),
-    "an unknown setting": ({"task_settings": {"colour": 1}}, "not of the task 'gnmt'"),
+    "another size": ({"task_settings": {"data": "numbers", "width": 4}}, "current task 'gnmt'"),
+    "an unknown setting": ({"task_settings": {"colour": 1}}, "current task 'gnmt'"),
     "no mapping": ({"task_settings": 3}, "not a trial's folder"),
 }
 

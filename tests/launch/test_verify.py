@@ -75,7 +75,7 @@ def test_what_a_cluster_verified_in_the_meantime_is_used_and_not_trained_again(r
     for trial in outcome(study, "SGD", store).trials:
         record = store.record(trial)
         code = trial_code(trial.to_json())
-        job = VerifyJob(trial, record, code, store.root / "verify", conditions)
+        job = VerifyJob(trial, code, store.root / "verify", conditions, record)
         assert job.run(lambda: False) == ("recorded", "")
     assert {agreed for _, agreed in verify(study, store, conditions, Nothing())} == {True}
     assert not outcome(study, "SGD", store).stale
@@ -86,7 +86,7 @@ def test_a_slurm_job_verifies_like_any_other_launcher(recorded):
     """Without a cluster: the pack is what runs inside a SLURM job."""
     study, store, conditions = recorded
     (trial, *_) = outcome(study, "SGD", store).trials
-    job = VerifyJob(trial, store.record(trial), "1" * 12, store.root / "verify", conditions)
+    job = VerifyJob(trial, "1" * 12, store.root / "verify", conditions, store.record(trial))
     batch = Ledger(store.root / "slurm").new("tiny", [[job.identity]])
     batch.array = "71"
     batch.save()

@@ -86,8 +86,7 @@ def test_a_file_of_ones_own_under_a_name_that_ships_is_refused(tmp_path: Path, c
     shutil.copy(ROOT / "configs/icml_figure5.yaml", own)
     assert main(["report", "--all", str(own), "--results", str(tmp_path)]) == 2
     assert (
-        "icml_figure5 is there already, icml_figure5.yaml; give it another name"
-        in capsys.readouterr().err
+        "icml_figure5 already exists (icml_figure5.yaml); rename yours" in capsys.readouterr().err
     )
 
 
@@ -252,7 +251,7 @@ def test_of_an_absolute_path_a_page_has_the_last_part(text: str, left: str) -> N
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--all", "table2"], "table2 is there already, table2.yaml; leave it out"),
+        (["--all", "table2"], "table2 already exists (table2.yaml); leave it out"),
         (["--all", "--scale", "small"], "leave out --scale"),
         (["--all", "--rows", "SGD"], "leave out --rows"),
         (["--all", "--format", "latex"], "leave it out beside --all"),
