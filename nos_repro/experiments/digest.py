@@ -67,12 +67,12 @@ class Sources:
         text, package = path.read_bytes(), path.name == "__init__.py"
         own = {name.partition(".")[0], PACKAGE}
         if self.kept is None:
-            return read_module(name, text.decode(), package=package, own=own)
+            return read_module(name, text, package=package, own=own)
         key = f"{name} {package}".encode()
         place = self.kept / f"{hashlib.sha256(_reader() + key + text).hexdigest()[:32]}.json"
         with suppress(OSError, ValueError, KeyError, TypeError):
             return _module(orjson.loads(place.read_bytes()))
-        module = read_module(name, text.decode(), package=package, own=own)
+        module = read_module(name, text, package=package, own=own)
         with suppress(OSError):  # it only saves time
             place.parent.mkdir(parents=True, exist_ok=True)
             scratch = place.with_suffix(f".{os.getpid()}")
@@ -173,6 +173,7 @@ class _Graph:
         while self.ahead:
             node = self.ahead.pop()
             self._act(node.module)
+            self._load(node.module, node.definition.loads)
             node.targets += [self._resolve(node.module, chain) for chain in node.definition.refs]
             for name in node.definition.mentions:
                 self._mention(name)
@@ -217,19 +218,20 @@ class _Graph:
 
     def _act(self, module: Module) -> None:
         """A module that is imported runs its statements, after its packages' and imports' own."""
-        ahead = [module]
-        while ahead:
-            module = ahead.pop()
-            if module.name in self.acting or not module.counts:
-                continue
-            self.acting.add(module.name)
-            for number in module.acts:
-                self._node(module, module.definitions[number])
-            paths = [_above(module.name), *module.imports.values(), *module.stars]
-            for path in paths:
-                if path and _is_own(module, path):
-                    imported = self.sources.module(path) or self.sources.module(_above(path))
-                    ahead += [imported] if imported is not None else []
+        if module.name in self.acting or not module.counts:
+            return
+        self.acting.add(module.name)
+        for number in module.acts:
+            self._node(module, module.definitions[number])
+        self._load(module, [_above(module.name), *module.loads])
+
+    def _load(self, module: Module, paths: Iterable[str]) -> None:
+        """A module imports these: modules, or names in them."""
+        for path in paths:
+            if path and _is_own(module, path):
+                imported = self.sources.module(path) or self.sources.module(_above(path))
+                if imported is not None:
+                    self._act(imported)
 
     def _resolve(self, module: Module, chain: Chain) -> tuple[list[_Node], str]:
         """What a chain of names means in a module, and the part of it that is text: the attributes

@@ -8,10 +8,20 @@ reference to another definition is a hole in its text, so that neither's name no
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from nos_repro.experiments.syntax import Definition, Scope, binds, define, is_definition
+from nos_repro.experiments.syntax import (
+    HOLE,
+    Definition,
+    Imported,
+    Scope,
+    binds,
+    define,
+    here,
+    is_definition,
+)
 
 ALWAYS = frozenset({"forward", "backward", "jvp", "setup_context", "get_lr"})
 """Methods that torch calls by itself, besides those with two underscores."""
@@ -20,13 +30,17 @@ POSITIONAL = frozenset({"NamedTuple", "TypedDict", "Enum", "IntEnum", "StrEnum",
 """Bases whose subclasses are used without their attributes being named."""
 
 
+HINTS = frozenset({"TYPE_CHECKING", "typing.TYPE_CHECKING"})
+
+
 @dataclass
 class Module:
     """What a module's source defines.
 
     ``names`` and ``acts`` are places in ``definitions``: of those that bind a name, and of the
     statements that do more than that when the module is imported. ``imports`` maps a name to the
-    dotted path that it was imported from. ``rows`` are the rows of its tables, by `TABLE[row]`.
+    dotted path that it was imported from, ``loads`` lists all that it imports. ``rows`` are the
+    rows of its tables, by `TABLE[row]`.
     """
 
     name: str
@@ -36,6 +50,7 @@ class Module:
     rows: dict[str, Definition] = field(default_factory=dict)
     imports: dict[str, str] = field(default_factory=dict)
     stars: list[str] = field(default_factory=list)
+    loads: list[str] = field(default_factory=list)
 
     @property
     def counts(self) -> bool:
@@ -44,7 +59,7 @@ class Module:
         return "NO_NUMBERS" not in self.names
 
 
-def read_module(name: str, source: str, *, package: bool, own: Iterable[str]) -> Module:
+def read_module(name: str, source: bytes, *, package: bool, own: Iterable[str]) -> Module:
     """The module of that name, from its source.
 
     ``package``: whether it is an `__init__.py`. ``own``: the top-level packages whose definitions
@@ -63,19 +78,45 @@ class _Reader:
     def __init__(self, module: Module, scope: Scope) -> None:
         self.module = module
         self.scope = scope
+        self.foreign: set[str] = set()
+        self.outside = module.name.partition(".")[0] != __name__.partition(".")[0]
 
     def read(self, tree: ast.Module) -> None:
-        statements = [s for s in tree.body if not _is_main_guard(s)]
-        for statement in statements:
-            for node in ast.walk(statement) if not is_definition(statement) else ():
-                if isinstance(node, ast.Import | ast.ImportFrom):
-                    self.scope.imports.update(self.scope.imported(node))
+        statements = list(_executed(tree.body))
         self.scope.bound.update(name for s in statements for name in binds(s))
+        for statement in tree.body:  # what is imported for hints alone may be a field's type
+            if not is_definition(statement):
+                self.scope.imports.update((i.name, i.path) for i in self.scope.imported(statement))
+        self.bind([i for s in statements if not is_definition(s) for i in self.scope.imported(s)])
         for statement in statements:
             self.sort(statement)
 
+    def bind(self, imported: list[Imported]) -> None:
+        """The names that are imported; from outside, one that is bound in another way too means
+        either. (Of this package the last import: its committed records were signed so.)"""
+        paths: dict[str, list[str]] = defaultdict(list)
+        for name, path, _ in imported:
+            if path not in paths[name]:
+                paths[name].append(path)
+            if not self.scope.is_own(path):
+                self.foreign.add(name)
+        self.scope.imports.pop("*", None)
+        self.scope.stars += paths.pop("*", [])
+        self.module.loads += self.scope.imports.values()
+        self.module.loads += [loaded for _, _, loaded in imported]
+        for name in paths:
+            if self.outside and (len(paths[name]) > 1 or name in self.scope.bound):
+                del self.scope.imports[name]
+                self.scope.bound.add(name)
+                for path in paths[name]:
+                    self.add(self.of_import(path), [name])
+
+    def of_import(self, path: str) -> Definition:
+        own = self.scope.is_own(path)
+        return Definition(HOLE, [tuple(path.split("."))]) if own else Definition(f"{path};")
+
     def sort(self, statement: ast.stmt) -> None:
-        if isinstance(statement, ast.Import | ast.ImportFrom) or _is_type_checking(statement):
+        if isinstance(statement, ast.Import | ast.ImportFrom):
             return
         names = binds(statement)
         if isinstance(statement, ast.ClassDef):
@@ -87,12 +128,16 @@ class _Reader:
             self.module.rows.update(self.of_row(names[0], row) for row in table.args)
         else:
             definition = define([statement], self.scope)
+        number = self.add(definition, names)
+        if _acts(statement):
+            self.module.acts.append(number)
+
+    def add(self, definition: Definition, names: list[str]) -> int:
         number = len(self.module.definitions)
         self.module.definitions.append(definition)
         for name in names:
             self.module.names.setdefault(name, []).append(number)
-        if _acts(statement):
-            self.module.acts.append(number)
+        return number
 
     def of_class(self, cls: ast.ClassDef) -> Definition:
         head: list[ast.AST] = [*cls.decorator_list, *cls.bases, *cls.keywords]
@@ -104,21 +149,28 @@ class _Reader:
             elif not _is_overload(statement):
                 members += [(name, statement) for name in names]
         whole = define(head, self.scope)
-        whole.members = [(n, define([_of_class(s)], self.scope, [n])) for n, s in members]
+        whole.members = [(n, self.of_member(n, s)) for n, s in members]
+        for (_, member), (_, statement) in zip(whole.members, members, strict=True):
+            member.mentions += sorted(_used_in_class(statement) & {n for n, _ in members})
         bases = {ast.unparse(base).rpartition(".")[2] for base in cls.bases}
         every = bool(bases & POSITIONAL) or self.is_foreign(cls)
         whole.fields, whole.display = _fields(cls)
         whole.live = [n for n, _ in members if every or n in ALWAYS or _is_special(n)]
         return whole
 
+    def of_member(self, name: str, statement: ast.stmt) -> Definition:
+        """A method may call a function of its own name. (Not one of this package, whose committed
+        records were signed before that was seen.)"""
+        hidden = () if self.outside and is_definition(statement) else (name,)
+        return define([_of_class(statement)], self.scope, hidden)
+
     def is_foreign(self, cls: ast.ClassDef) -> bool:
         """Whether a class from outside this package derives from a library's: which of its methods
         the library calls is not known here."""
-        if self.module.name.partition(".")[0] == __name__.partition(".")[0]:
+        if not self.outside:
             return False
         roots = [ast.unparse(base).partition("[")[0].partition(".")[0] for base in cls.bases]
-        paths = [self.module.imports.get(root) for root in roots]
-        return any(path is not None and not self.scope.is_own(path) for path in paths)
+        return not self.foreign.isdisjoint(roots)
 
     def call_of(self, name: str, statement: ast.stmt) -> ast.Call | None:
         """The call of `nos_repro.registry`'s class of that name that the statement assigns."""
@@ -127,7 +179,7 @@ class _Reader:
             return None
         called = call.func.value if isinstance(call.func, ast.Subscript) else call.func
         path = self.module.imports.get(called.id, "") if isinstance(called, ast.Name) else ""
-        return call if path.endswith(f".registry.{name}") else None
+        return call if path == f"nos_repro.registry.{name}" else None
 
     def of_row(self, table: str, row: ast.expr) -> tuple[str, Definition]:
         """`TABLE[row]`, and what each of the row's fields is given."""
@@ -160,8 +212,8 @@ def _fields(cls: ast.ClassDef) -> tuple[list[str], list[str]]:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             if "ClassVar" not in ast.unparse(statement.annotation):
                 fields.append(statement.target.id)
-            elif statement.target.id == "display" and statement.value is not None:
-                display = list(ast.literal_eval(statement.value))
+            elif statement.target.id == "display" and isinstance(statement.value, ast.Tuple):
+                display = [ast.unparse(c).strip("'") for c in statement.value.elts]
     return fields, display
 
 
@@ -174,12 +226,11 @@ def _acts(statement: ast.stmt) -> bool:
             return not all(isinstance(t, ast.Name | ast.Tuple | ast.List) for t in targets)
         case ast.AnnAssign(target=target) | ast.AugAssign(target=target):
             return not isinstance(target, ast.Name)
-        case ast.If() | ast.Try() | ast.With() | ast.For() | ast.While():
-            inner = [n for n in ast.iter_child_nodes(statement) if isinstance(n, ast.stmt)]
-            return any(map(_acts, inner))
         case ast.Delete() | ast.Raise() | ast.Assert():
             return True
-    return False
+    if is_definition(statement):
+        return False
+    return any(_acts(inner) for inner in here(statement) if isinstance(inner, ast.stmt))
 
 
 def _is_special(name: str) -> bool:
@@ -191,9 +242,22 @@ def _is_overload(statement: ast.stmt) -> bool:
     return any(name.rpartition(".")[2] == "overload" for name in names)
 
 
-def _is_main_guard(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.If) and "__name__" in ast.unparse(statement.test)
+def _executed(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements that run as the module is imported: neither as a script, nor for hints."""
+    for statement in body:
+        test = ast.unparse(statement.test) if isinstance(statement, ast.If) else ""
+        if isinstance(statement, ast.If) and (test in HINTS or test == "__name__ == '__main__'"):
+            yield from _executed(statement.orelse)
+        else:
+            yield statement
 
 
-def _is_type_checking(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING")
+def _used_in_class(statement: ast.stmt) -> set[str]:
+    """The names that a member uses as its class is made: of a function its defaults' and its
+    decorators'."""
+    used: list[ast.AST] = [statement]
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+        defaults = [*statement.args.defaults, *statement.args.kw_defaults]
+        used = [*statement.decorator_list, *(value for value in defaults if value is not None)]
+    nodes = [node for top in used for node in ast.walk(top)]
+    return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}

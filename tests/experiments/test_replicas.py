@@ -195,7 +195,7 @@ def test_a_loss_that_is_not_a_number_in_one_process_is_a_divergence_of_both(pair
     ("name", "reason"),
     [
         ("uneven", "task.batch_size must be a multiple of the 2 processes that share a batch"),
-        ("batch norm", "a model with batch norm trains on 2 processes on GPUs only"),
+        ("batch norm", "a model with batch norm trains on 2 processes only with GPUs"),
     ],
 )
 def test_what_two_processes_cannot_train_is_one_clear_error_before_the_first_step(
