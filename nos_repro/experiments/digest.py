@@ -97,7 +97,7 @@ class Sources:
         A root without Python source counts by its name, one that its module does not define at
         the top as the whole module.
         """
-        graph = _Graph(self)
+        graph = _Graph(self, {root.partition(".")[0] for root in roots if root.endswith("]")})
         starts = [graph.root(root) for root in roots]
         unread = [root for root, found in zip(roots, starts, strict=True) if not found]
         return graph.hash(starts, [*unread, *texts])
@@ -154,15 +154,18 @@ class _Node:
 
 
 class _Graph:
-    """What is reached from the roots."""
+    """What is reached from the roots. ``rowed``: packages whose tables count by rows that are
+    roots; another's tables count whole."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, rowed: set[str]) -> None:
         self.sources = sources
+        self.rowed = rowed
         self.nodes: dict[int, _Node] = {}
         self.ahead: list[_Node] = []
         self.mentioned: set[str] = set()
         self.waiting: dict[str, list[_Node]] = defaultdict(list)
-        self.acting: set[str] = set()
+        self.acting: dict[str, Module] = {}
+        self.whole: set[str] = set()
 
     def root(self, origin: str) -> list[_Node]:
         """The nodes of `module:definition`, with all that they reach."""
@@ -185,16 +188,34 @@ class _Graph:
             node = self.ahead.pop()
             self._act(node.module)
             self._load(node.module, node.definition.loads)
+            if node.definition.computes:
+                self._open(_top(node.module))
+            if node.definition.text == "table" and _top(node.module) not in self.rowed:
+                for row in node.module.rows.values():
+                    self._row(node.module, row)
             node.targets += [self._resolve(node.module, chain) for chain in node.definition.refs]
             for name in node.definition.mentions:
                 self._mention(name)
             for name, definition in node.definition.members:
                 member = _Node(node.module, definition, name)
                 member.targets.append(([node], ""))
-                if name in node.definition.live or name in self.mentioned:
+                whole = _top(node.module) in self.whole
+                if whole or name in node.definition.live or name in self.mentioned:
                     self._reach(member)
                 else:
                     self.waiting[name].append(member)
+
+    def _open(self, package: str) -> None:
+        """A package from outside asks for things by names that are not written in it: all that its
+        modules define may be meant, those that are imported."""
+        if package == PACKAGE or package in self.whole:
+            return
+        self.whole.add(package)
+        for module in [m for m in self.acting.values() if _top(m) == package]:
+            self._all(module)
+        for members in self.waiting.values():
+            for member in [m for m in members if _top(m.module) == package]:
+                self._reach(member)
 
     def _mention(self, name: str) -> None:
         """Every reached class's member of that name may be meant."""
@@ -214,9 +235,9 @@ class _Graph:
 
     def _row(self, module: Module, row: Definition) -> _Node:
         """A row of a table, without the fields that its class lists as only printed."""
-        classes, _ = self._resolve(module, row.refs[0])
+        classes = self._resolve(module, row.refs[0])[0] if row.refs else []
         cls = classes[0].definition if classes else Definition("")
-        node = _Node(module, Definition("row"))
+        node = _Node(module, Definition("row" if row.refs else row.text))
         node.targets.append((classes, ""))
         for key, definition in row.members:
             place = int(key) if key.isdecimal() else len(cls.fields)
@@ -231,9 +252,11 @@ class _Graph:
         """A module that is imported runs its statements, after its packages' and imports' own."""
         if module.name in self.acting or not module.counts:
             return
-        self.acting.add(module.name)
+        self.acting[module.name] = module
         for number in module.acts:
             self._node(module, module.definitions[number])
+        if _top(module) in self.whole:
+            self._all(module)
         self._load(module, [_above(module.name), *module.loads])
 
     def _load(self, module: Module, paths: Iterable[str]) -> None:
@@ -284,6 +307,8 @@ class _Graph:
                 found, _ = self._imported(chain, seen)
                 if found:
                     return found
+        if "__getattr__" in module.names and _top(module) != PACKAGE and name != "__getattr__":
+            return self._defined(module, "__getattr__")
         return []
 
     def _whole(self, module: Module) -> list[_Node]:
@@ -293,11 +318,18 @@ class _Graph:
     def _all(self, module: Module) -> list[_Node]:
         return [self._node(module, definition) for definition in module.definitions]
 
+    def _order(self, node: _Node) -> list[str]:
+        """The fields of a class from outside that are reached: they may be given by place."""
+        cls = node.definition
+        reached = {name for name, member in cls.members if id(member) in self.nodes}
+        return [] if _top(node.module) == PACKAGE else [f for f in cls.fields if f in reached]
+
     def hash(self, starts: list[list[_Node]], texts: Iterable[str]) -> str:
         """The hash of all nodes, each with what it refers to (Weisfeiler, Lehman), and of roots."""
         nodes = self.nodes.values()
         own = {
-            id(n): _sha(n.label, n.definition.text, *(text for _, text in n.targets)) for n in nodes
+            id(n): _sha(n.label, n.definition.text, *(t for _, t in n.targets), *self._order(n))
+            for n in nodes
         }
         now = own
         for _ in range(ROUNDS):
@@ -312,6 +344,10 @@ class _Graph:
 def _is_own(module: Module, path: str) -> bool:
     """Whether what the module imports from there is followed."""
     return path.partition(".")[0] in (PACKAGE, module.name.partition(".")[0])
+
+
+def _top(module: Module) -> str:
+    return module.name.partition(".")[0]
 
 
 def _above(path: str) -> str:

@@ -132,8 +132,21 @@ class _Reader:
         else:
             definition = define([statement], self.scope)
         number = self.add(definition, names)
-        if _acts(statement):
+        if _acts(statement) or (self.outside and self.registers(statement)):
             self.module.acts.append(number)
+        definition.computes = definition.computes or _has_subclass_hook(statement)
+
+    def registers(self, statement: ast.stmt) -> bool:
+        """Whether a definition may be used without its name: by a decorator of the same package,
+        or by a base class that is told of its subclasses."""
+        if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            return False
+        package = self.module.name.partition(".")[0]
+        roots = {_root(decorator) for decorator in statement.decorator_list}
+        paths = [self.scope.imports[root] for root in roots if root in self.scope.imports]
+        decorated = not roots.isdisjoint(self.scope.bound)
+        decorated |= any(path.partition(".")[0] == package for path in paths)
+        return decorated or _has_subclass_hook(statement)
 
     def add(self, definition: Definition, names: list[str]) -> int:
         number = len(self.module.definitions)
@@ -158,6 +171,8 @@ class _Reader:
         bases = {ast.unparse(base).rpartition(".")[2] for base in cls.bases}
         every = bool(bases & POSITIONAL) or self.is_foreign(cls)
         whole.fields, whole.display = _fields(cls)
+        if every and not whole.fields:
+            whole.fields = [n for n, s in members if not is_definition(s)]
         whole.live = [n for n, _ in members if every or n in ALWAYS or _is_special(n)]
         return whole
 
@@ -206,6 +221,21 @@ def _name_of(row: ast.Call) -> ast.expr | None:
     """The name of a table's row: its keyword, else its first argument."""
     named = [keyword.value for keyword in row.keywords if keyword.arg == "name"]
     return next(iter([*named, *row.args]), None)
+
+
+def _root(decorator: ast.expr) -> str:
+    """The first name in `@layers.register("conv")`."""
+    node = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return ast.unparse(node).partition(".")[0]
+
+
+def _has_subclass_hook(statement: ast.stmt) -> bool:
+    """Whether a class tells something of its subclasses as they are made."""
+    if not isinstance(statement, ast.ClassDef):
+        return False
+    named = [name for inner in statement.body for name in binds(inner)]
+    hooked = any(keyword.arg == "metaclass" for keyword in statement.keywords)
+    return hooked or "__init_subclass__" in named
 
 
 def _of_class(statement: ast.stmt) -> ast.stmt:

@@ -19,7 +19,8 @@ class Definition:
     """A top-level statement, a member of a class, a row of a table or a field of it.
 
     ``text``: its syntax, with a HOLE for each of ``refs``. ``mentions``: the attributes that it
-    asks of anything. ``loads``: the modules that it imports when it runs. ``members`` of a class
+    asks of anything. ``loads``: the modules that it imports when it runs. ``computes``: whether it
+    may ask for a name that stands nowhere, as in `getattr(run, key)`. ``members`` of a class
     count if something mentions them, those in ``live`` always; the members of a row are the values
     of its fields, by name or by place. ``fields`` are those of a row's class, in order; ``display``
     lists the ones that only print.
@@ -29,6 +30,7 @@ class Definition:
     refs: list[Chain] = field(default_factory=list)
     mentions: list[str] = field(default_factory=list)
     loads: list[str] = field(default_factory=list)
+    computes: bool = False
     members: list[tuple[str, Definition]] = field(default_factory=list)
     live: list[str] = field(default_factory=list)
     fields: list[str] = field(default_factory=list)
@@ -94,7 +96,8 @@ def define(nodes: list[ast.AST], scope: Scope, local: Iterable[str] = ()) -> Def
     writer = _Writer(scope, nodes, local)
     for node in nodes:
         writer.write_top(node)
-    return Definition("".join(writer.out), writer.refs, sorted(writer.mentions), writer.loads)
+    text, mentions = "".join(writer.out), sorted(writer.mentions)
+    return Definition(text, writer.refs, mentions, writer.loads, writer.computes)
 
 
 class _Writer:
@@ -110,7 +113,9 @@ class _Writer:
         imported = [found for node in nodes for found in scope.imported(node)]
         self.imports.update((name, path) for name, path, _ in imported)
         self.loads = [loaded for _, _, loaded in imported]
-        self.asks_by_text = any(_asks_by_text(node) for top in nodes for node in ast.walk(top))
+        inside = [inner for node in nodes for inner in ast.walk(node)]
+        self.asks_by_text = any(map(_asks_by_text, inside))
+        self.computes = any(map(_computes_names, inside))
 
     def write_top(self, node: ast.AST) -> None:
         """Writes a definition itself, without its name."""
@@ -263,6 +268,21 @@ def _asks_by_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Name) and node.id in (
         *("getattr", "setattr", "hasattr", "delattr", "attrgetter", "methodcaller"),
     )
+
+
+COMPUTES = frozenset({"asdict", "astuple", "fields", "import_module", "__dict__", "__subclasses__"})
+"""What asks for things without their names."""
+
+
+def _computes_names(node: ast.AST) -> bool:
+    match node:
+        case ast.Call(func=ast.Name(id="getattr" | "attrgetter" | "methodcaller"), args=args):
+            return not any(isinstance(a, ast.Constant) and isinstance(a.value, str) for a in args)
+        case ast.Name(id=name):
+            return name in COMPUTES or name in ("globals", "vars", "eval", "exec", "__import__")
+        case ast.Attribute(attr=name):
+            return name in COMPUTES
+    return False
 
 
 def is_definition(statement: ast.AST) -> bool:

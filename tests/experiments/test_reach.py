@@ -181,6 +181,101 @@ def test_a_module_may_be_in_any_encoding_that_python_reads(
 
 
 # fmt: off
+UNNAMED = {
+    "by its own decorator": {
+        "main": "from mine import layers\nfrom mine.names import NAMES\n"
+                "def run(x):\n    return NAMES[x](x)\n",
+        "names": "NAMES = {}\ndef layer(name):\n    def add(f):\n        NAMES[name] = f\n"
+                 "    return add\n",
+        "layers": "from mine.names import layer\n@layer('a')\n" + TWICE,
+    },
+    "by the type of what is given": {
+        "main": "from functools import singledispatch\n@singledispatch\ndef f(x):\n"
+                "    return x\n@f.register(int)\n" + TWICE + "def run(x):\n    return f(x)\n",
+    },
+    "by its base class": {
+        "main": "NAMES = {}\nclass Base:\n    def __init_subclass__(cls):\n"
+                "        NAMES[cls.__name__] = cls\n"
+                "class A(Base):\n    def go(self, x):\n        return x * 2\n"
+                "def run(x):\n    return NAMES['A']().go(x)\n",
+    },
+    "by its metaclass": {
+        "main": "NAMES = {}\nclass Meta(type):\n    def __init__(cls, *given):\n"
+                "        NAMES[cls.__name__] = cls\nclass Base(metaclass=Meta):\n    pass\n"
+                "class A(Base):\n    def go(self, x):\n        return x * 2\n"
+                "def run(x):\n    return NAMES['A']().go(x)\n",
+    },
+    "by a list of subclasses": {
+        "main": "class Base:\n    pass\n"
+                "class A(Base):\n    def go(self, x):\n        return x * 2\n"
+                "def run(x):\n    return Base.__subclasses__()[0]().go(x)\n",
+    },
+    "by a text that is put together": {
+        "main": "class T:\n    def loss_a(self, x):\n        return x * 2\n"
+                "def run(x):\n    return getattr(T(), f'loss_{x}')(x)\n",
+    },
+    "by another's text": {
+        "main": "class T:\n    kind = 'loss'\n    def loss(self, x):\n        return x * 2\n"
+                "    def go(self, x):\n        return getattr(self, self.kind)(x)\n"
+                "def run(x):\n    return T().go(x)\n",
+    },
+    "by the module's names": {
+        "main": TWICE + "def run(x):\n    return globals()[x](x)\n",
+    },
+    "by a module that imports when asked": {
+        "__init__": "def __getattr__(name):\n    from mine.late import twice\n"
+                    "    return twice\n",
+        "main": "from mine import twice\ndef run(x):\n    return twice(x)\n",
+        "late": TWICE,
+    },
+    "by all fields": {
+        "main": "from dataclasses import asdict, dataclass\n@dataclass\nclass S:\n"
+                "    width: int = x * 2\ndef run(x):\n    return dict(**asdict(S()))\n",
+    },
+    "by a table's rows": {
+        "main": "from nos_repro.registry import Table\nT = Table(dict(name='a', value=x * 2))\n"
+                "def run(x):\n    return T[x]\n",
+    },
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("modules", UNNAMED.values(), ids=UNNAMED)
+def test_what_is_reached_without_its_name_counts(
+    tmp_path: Path, kept: Path, modules: dict[str, str]
+) -> None:
+    assert changes(tmp_path, kept, modules, "x * 2", "x * 3")
+
+
+# fmt: off
+ORDERED = {
+    "a dataclass":   ("@dataclass\nclass S:\n", "    a: int\n", "    b: int\n"),
+    "a named tuple": ("class S(NamedTuple):\n", "    a: int\n", "    b: int\n"),
+    "an enumeration": ("from enum import Enum, auto\nclass S(Enum):\n",
+                       "    a = auto()\n", "    b = auto()\n"),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize(("head", "first", "second"), ORDERED.values(), ids=ORDERED)
+def test_the_order_of_fields_counts(
+    tmp_path: Path, kept: Path, head: str, first: str, second: str
+) -> None:
+    tail = "def run(x):\n    return S.a, S.b\n"
+    main = {"main": head + first + second + tail}
+    assert changes(tmp_path, kept, main, first + second, second + first)
+
+
+def test_a_registration_with_this_package_is_no_reason_to_count(tmp_path: Path, kept: Path) -> None:
+    main = (
+        "from nos_repro.optim.registry import OPTIMIZERS\n"
+        "@OPTIMIZERS.register('other')\ndef other(x):\n    return x * 2\n"
+        "def run(x):\n    return x\n"
+    )
+    assert not changes(tmp_path, kept, {"main": main}, "x * 2", "x * 3")
+
+
+# fmt: off
 UNREADABLE = {
     "no Python":         "def (x * 2:\n",
     "too deep a sum":    f"def run(x):\n    return x * 2{' + x' * 900}\n",
