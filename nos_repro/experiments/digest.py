@@ -12,6 +12,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -42,7 +43,7 @@ class Sources:
     """
 
     def __init__(self, folders: dict[str, Path] | None = None, kept: Path | None = None) -> None:
-        self.folders = dict(folders or {})
+        self.places = {top: [folder] for top, folder in (folders or {}).items()}
         self.kept = kept
         self._modules: dict[str, Module | None] = {}
 
@@ -54,14 +55,12 @@ class Sources:
 
     def _read(self, name: str) -> Module | None:
         top, *rest = name.split(".")
-        folder = self._folder(top)
-        if folder is None:
-            return None
-        place = folder.joinpath(*rest)
-        for path in (place / "__init__.py", place.parent / f"{place.name}.py"):
-            if path.is_file():
-                return self._parse(name, path)
-        return Module(name) if place.is_dir() else None
+        folders = [place.joinpath(*rest) for place in self._places(top)]
+        for folder in folders:
+            for path in (folder / "__init__.py", folder.parent / f"{folder.name}.py"):
+                if path.is_file():
+                    return self._parse(name, path)
+        return Module(name) if any(folder.is_dir() for folder in folders) else None
 
     def _parse(self, name: str, path: Path) -> Module:
         text, package = path.read_bytes(), path.name == "__init__.py"
@@ -80,31 +79,43 @@ class Sources:
             scratch.replace(place)
         return module
 
-    def _folder(self, top: str) -> Path | None:
+    def _places(self, top: str) -> list[Path]:
+        """The folders of a top-level package, or the name without `.py` of a module in one file."""
         if top in VERSIONED:
-            return None
-        if top not in self.folders:
+            return []
+        if top not in self.places:
             if top == PACKAGE:
-                self.folders[top] = Path(__file__).parent.parent
+                self.places[top] = [Path(__file__).parent.parent]
             else:
-                spec = importlib.util.find_spec(top)
-                places = list(spec.submodule_search_locations or ()) if spec is not None else []
-                if not places:
-                    return None
-                self.folders[top] = Path(places[0])
-        return self.folders[top]
+                self.places[top] = _find(top)
+        return self.places[top]
 
     def digest(self, roots: Sequence[str], *texts: str) -> str:
         """Twelve hexadecimal digits for what the ``roots`` (`module:definition`, and
         `module:TABLE[row]`) execute, and for ``texts``, such as an update rule.
 
         A root without Python source counts by its name, one that its module does not define at
-        the top as the whole module. Raises SyntaxError for a module that is not Python.
+        the top as the whole module.
         """
         graph = _Graph(self)
         starts = [graph.root(root) for root in roots]
         unread = [root for root, found in zip(roots, starts, strict=True) if not found]
         return graph.hash(starts, [*unread, *texts])
+
+
+def _find(top: str) -> list[Path]:
+    """Where Python would import a top-level name from."""
+    if top == "__main__":
+        file = getattr(sys.modules[top], "__file__", None)
+        return [Path(file).with_suffix("")] if file else []
+    spec = None
+    with suppress(ValueError):  # a module that was made by hand
+        spec = importlib.util.find_spec(top)
+    if spec is None:
+        return []
+    if spec.submodule_search_locations is not None:
+        return [Path(folder) for folder in spec.submodule_search_locations]
+    return [Path(spec.origin).with_suffix("")] if spec.has_location and spec.origin else []
 
 
 @functools.cache

@@ -63,12 +63,15 @@ def read_module(name: str, source: bytes, *, package: bool, own: Iterable[str]) 
     """The module of that name, from its source.
 
     ``package``: whether it is an `__init__.py`. ``own``: the top-level packages whose definitions
-    are followed; what comes from elsewhere is part of the text, under its full name. Raises
-    SyntaxError.
+    are followed; what comes from elsewhere is part of the text, under its full name. A module that
+    is no Python, or too deep for this reader, counts whole.
     """
     scope = Scope(name if package else name.rpartition(".")[0], frozenset(own))
     reader = _Reader(Module(name, imports=scope.imports, stars=scope.stars), scope)
-    reader.read(ast.parse(source))
+    try:
+        reader.read(ast.parse(source))
+    except (SyntaxError, ValueError, RecursionError):
+        return Module(name, [Definition(repr(source))], acts=[0])
     return reader.module
 
 
@@ -123,9 +126,9 @@ class _Reader:
             definition = self.of_class(statement)
         elif self.call_of("Registry", statement) is not None:
             definition = Definition("registry")
-        elif table := self.call_of("Table", statement):
+        elif rows := self.rows_of(statement):
             definition = Definition("table")
-            self.module.rows.update(self.of_row(names[0], row) for row in table.args)
+            self.module.rows.update(self.of_row(names[0], row) for row in rows)
         else:
             definition = define([statement], self.scope)
         number = self.add(definition, names)
@@ -181,18 +184,28 @@ class _Reader:
         path = self.module.imports.get(called.id, "") if isinstance(called, ast.Name) else ""
         return call if path == f"nos_repro.registry.{name}" else None
 
-    def of_row(self, table: str, row: ast.expr) -> tuple[str, Definition]:
+    def rows_of(self, statement: ast.stmt) -> list[ast.Call]:
+        """The rows of a table that is written as one call with a call for each row."""
+        table = self.call_of("Table", statement)
+        rows = [row for row in table.args if isinstance(row, ast.Call)] if table else []
+        named = [row for row in rows if isinstance(_name_of(row), ast.Constant)]
+        return rows if table and len(named) == len(table.args) else []
+
+    def of_row(self, table: str, row: ast.Call) -> tuple[str, Definition]:
         """`TABLE[row]`, and what each of the row's fields is given."""
-        if not isinstance(row, ast.Call):
-            raise SyntaxError(f"{self.module.name}: each row of {table} must be a call")
         given: dict[str | None, ast.expr] = {str(place): arg for place, arg in enumerate(row.args)}
         given.update((keyword.arg, keyword.value) for keyword in row.keywords)
-        name = given.get("name", given.get("0"))
-        if not isinstance(name, ast.Constant):
-            raise SyntaxError(f"{self.module.name}: a row of {table} must begin with its name")
         whole = define([row.func], self.scope)
         whole.members = [(str(key), define([value], self.scope)) for key, value in given.items()]
+        name = _name_of(row)
+        assert isinstance(name, ast.Constant)
         return f"{table}[{name.value!s}]", whole
+
+
+def _name_of(row: ast.Call) -> ast.expr | None:
+    """The name of a table's row: its keyword, else its first argument."""
+    named = [keyword.value for keyword in row.keywords if keyword.arg == "name"]
+    return next(iter([*named, *row.args]), None)
 
 
 def _of_class(statement: ast.stmt) -> ast.stmt:

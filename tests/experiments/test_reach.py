@@ -178,3 +178,49 @@ def test_a_module_may_be_in_any_encoding_that_python_reads(
         (tmp_path / "main.py").write_bytes(text)
         digests.add(Sources({"mine": tmp_path}, kept=kept).digest(["mine.main:run"]))
     assert len(digests) == 1
+
+
+# fmt: off
+UNREADABLE = {
+    "no Python":         "def (x * 2:\n",
+    "too deep a sum":    f"def run(x):\n    return x * 2{' + x' * 900}\n",
+    "a computed table":  "from nos_repro.registry import Table\nT = Table(*[x * 2])\n"
+                         "def run(x):\n    return T\n",
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("source", UNREADABLE.values(), ids=UNREADABLE)
+def test_what_cannot_be_taken_apart_counts_whole(tmp_path: Path, kept: Path, source: str) -> None:
+    modules = {
+        "main": "try:\n    from mine import one\nexcept SyntaxError:\n    one = None\n"
+        "def run(x):\n    return one\n",
+        "one": source,
+    }
+    assert changes(tmp_path, kept, modules, "x * 2", "x * 3")
+
+
+def test_a_module_in_one_file_counts_by_what_it_executes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    digests = []
+    for source in ("K = 2\n", "K = 2  # two\n", "K = 3\n"):
+        (tmp_path / "one_file.py").write_text(f"{source}def run(x):\n    return K * x\n", "utf-8")
+        digests.append(Sources().digest(["one_file:run"]))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_package_may_lie_in_several_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("first", "second"):
+        (tmp_path / folder / "parted").mkdir(parents=True)
+        monkeypatch.syspath_prepend(tmp_path / folder)
+    digests = set()
+    for number in range(3):
+        for folder in ("first", "second"):
+            path = tmp_path / folder / "parted" / f"{folder}.py"
+            path.write_text(f"def run(x):\n    return x * {number}\n", "utf-8")
+            digests.add(Sources().digest([f"parted.{folder}:run"]))
+    assert len(digests) == 3
