@@ -247,7 +247,7 @@ def test_a_cancellation_that_fails_forgets_nothing(ledger, monkeypatch):
     assert set(Ledger(ledger.folder).queued()) == {"a", "b", "c"}
 
 
-def test_a_slurm_that_does_not_answer_is_no_answer(ledger, monkeypatch, tmp_path):
+def test_a_slurm_that_does_not_respond_gives_no_answer(ledger, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert cluster.states([queued(ledger)]) is None
     assert cluster.find_by_name("tiny") is None

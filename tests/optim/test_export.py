@@ -105,7 +105,7 @@ def build(kind: Any, *rule: str, **options: Any) -> Optimizer:
 
 
 def train(optimizer: Optimizer, steps: range) -> list[Tensor]:
-    """Gradients that follow from the weights; now and then a parameter has none."""
+    """Gradients that follow from the weights; sometimes a parameter has none."""
     params = [p for group in optimizer.param_groups for p in group["params"]]
     for t in steps:
         for i, p in enumerate(params):

@@ -268,7 +268,7 @@ def test_a_mistake_is_reported_before_anything_is_printed(words, complaint, caps
     assert printed.out == ""
 
 
-def test_a_full_disk_is_no_traceback(tmp_path: Path, capsys, monkeypatch) -> None:
+def test_a_full_disk_gives_no_traceback(tmp_path: Path, capsys, monkeypatch) -> None:
     fill(tmp_path)
 
     def full(descriptor: int) -> None:

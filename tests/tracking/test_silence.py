@@ -47,7 +47,7 @@ def refused(command, folder, **more):
 @pytest.mark.skipif(
     not shutil.which("unshare")
     or subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode != 0,
-    reason="this machine lets nobody make a network namespace",
+    reason="this machine does not allow network namespaces",
 )
 def test_an_offline_run_tries_no_connection_and_looks_up_no_name(folder):
     assert refused(f"{PYTHON} --wandb offline", folder, WANDB_API_KEY=KEY) == (0, "")

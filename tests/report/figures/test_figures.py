@@ -53,7 +53,7 @@ def test_a_curve_is_numpys_mean_and_deviation_over_the_seeds() -> None:
     assert line.epochs.tolist() == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_thinned_runs_are_averaged_where_all_have_a_point() -> None:
+def test_thinned_runs_are_averaged_at_points_that_all_have() -> None:
     values = np.random.default_rng(0).normal(size=(3, 450))
     runs = [run_of(row.tolist(), best=10 + n) for n, row in enumerate(values)]
     line = curve([run.thinned() for run in runs], "test_accuracy")
