@@ -133,7 +133,8 @@ def _module(kept: dict[str, Any]) -> Module:
 
 def _definition(kept: dict[str, Any]) -> Definition:
     kept["members"] = [(name, _definition(member)) for name, member in kept["members"]]
-    kept["refs"] = [tuple(chain) for chain in kept["refs"]]
+    for key in ("refs", "bases"):
+        kept[key] = [tuple(chain) for chain in kept[key]]
     return Definition(**kept)
 
 
@@ -196,14 +197,23 @@ class _Graph:
             node.targets += [self._resolve(node.module, chain) for chain in node.definition.refs]
             for name in node.definition.mentions:
                 self._mention(name)
+            whole = _top(node.module) in self.whole or self._is_foreign(node, set())
             for name, definition in node.definition.members:
                 member = _Node(node.module, definition, name)
                 member.targets.append(([node], ""))
-                whole = _top(node.module) in self.whole
                 if whole or name in node.definition.live or name in self.mentioned:
                     self._reach(member)
                 else:
                     self.waiting[name].append(member)
+
+    def _is_foreign(self, node: _Node, seen: set[int]) -> bool:
+        """Whether a class from outside derives from a library's, also through its own bases."""
+        cls = node.definition
+        if _top(node.module) == PACKAGE or id(cls) in seen:
+            return False
+        seen.add(id(cls))
+        bases = [base for chain in cls.bases for base in self._resolve(node.module, chain)[0]]
+        return cls.foreign or any(self._is_foreign(base, seen) for base in bases)
 
     def _open(self, package: str) -> None:
         """A package from outside asks for things by names that are not written in it: all that its

@@ -169,7 +169,8 @@ class _Reader:
         for (_, member), (_, statement) in zip(whole.members, members, strict=True):
             member.mentions += sorted(_used_in_class(statement) & {n for n, _ in members})
         bases = {ast.unparse(base).rpartition(".")[2] for base in cls.bases}
-        every = bool(bases & POSITIONAL) or self.is_foreign(cls)
+        whole.bases, whole.foreign = define([*cls.bases], self.scope).refs, self.is_foreign(cls)
+        every = bool(bases & POSITIONAL) or whole.foreign
         whole.fields, whole.display = _fields(cls)
         if every and not whole.fields:
             whole.fields = [n for n, s in members if not is_definition(s)]

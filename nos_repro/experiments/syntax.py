@@ -20,7 +20,8 @@ class Definition:
 
     ``text``: its syntax, with a HOLE for each of ``refs``. ``mentions``: the attributes that it
     asks of anything. ``loads``: the modules that it imports when it runs. ``computes``: whether it
-    may ask for a name that stands nowhere, as in `getattr(run, key)`. ``members`` of a class
+    may ask for a name that stands nowhere, as in `getattr(run, key)`. ``bases``: a class's
+    own ones; ``foreign``: whether a class from outside has one of a library. ``members`` of a class
     count if something mentions them, those in ``live`` always; the members of a row are the values
     of its fields, by name or by place. ``fields`` are those of a row's class, in order; ``display``
     lists the ones that only print.
@@ -31,6 +32,8 @@ class Definition:
     mentions: list[str] = field(default_factory=list)
     loads: list[str] = field(default_factory=list)
     computes: bool = False
+    bases: list[Chain] = field(default_factory=list)
+    foreign: bool = False
     members: list[tuple[str, Definition]] = field(default_factory=list)
     live: list[str] = field(default_factory=list)
     fields: list[str] = field(default_factory=list)
@@ -152,6 +155,8 @@ class _Writer:
                 self.out.append(f"{value!r};")
                 if self.asks_by_text and isinstance(value, str) and value.isidentifier():
                     self.mentions.add(value)
+                if self.computes and isinstance(value, str) and self.scope.is_own(value):
+                    self.loads.append(value)  # import_module("mine.layers")
             case ast.MatchClass(kwd_attrs=names):
                 self.mentions.update(names)
                 self.fields(node)

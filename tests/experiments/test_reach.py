@@ -219,6 +219,16 @@ UNNAMED = {
                 "    def go(self, x):\n        return getattr(self, self.kind)(x)\n"
                 "def run(x):\n    return T().go(x)\n",
     },
+    "by a library, through a base": {
+        "main": "import torch\nclass Base(torch.nn.Module):\n    size = 1\n"
+                "class Net(Base):\n    def _apply(self, x):\n        return x * 2\n"
+                "def run(x):\n    return Net()\n",
+    },
+    "by a module's name": {
+        "main": "from importlib import import_module\ndef run(x):\n"
+                "    return import_module('mine.late').twice(x)\n",
+        "late": TWICE,
+    },
     "by the module's names": {
         "main": TWICE + "def run(x):\n    return globals()[x](x)\n",
     },
