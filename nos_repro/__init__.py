@@ -1,6 +1,6 @@
 """Neural Optimizer Search with Reinforcement Learning (Bello et al., 2017), reproduced.
 
-The optimizers, for a project of one's own, come from here; they are loaded when first asked for.
+Import the optimizers from here in your own project; each is loaded when it is first asked for.
 """
 
 from typing import TYPE_CHECKING, Any

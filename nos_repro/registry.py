@@ -28,6 +28,7 @@ F = TypeVar("F")
 class Entry(Generic[T]):
     """What a name means, and where that is defined: ``module`` and the name in it."""
 
+    name: str
     value: T
     module: str
     definition: str
@@ -66,26 +67,26 @@ class Registry(Generic[T]):
         self._check = check
         self._build = build
         self._recognise = recognise
-        self._entries: dict[str, Entry[T]] = {}
+        self._entries: dict[tuple[str, str], Entry[T]] = {}
         self._found: dict[str, Entry[T]] = {}
         self._complete = False
 
     def register(self, name: str, **facts: Any) -> Callable[[F], F]:
-        """Decorator of a class or function: makes ``name`` mean it, in a file and everywhere.
+        """Decorator of a class or function: makes ``name`` mean it.
 
-        Raises ConfigError where the name is another's already.
+        Raises ConfigError where the name is that of something that ships.
         """
 
         def add(defined: F) -> F:
             value: Any = defined if self._build is None else self._build(name, defined, **facts)
-            entry = _entry(value, defined)
-            known = self._entries.get(name)
-            if known is not None and known.origin != entry.origin:
+            entry = _entry(name, value, defined)
+            known = self._named(name)
+            if known is not None and known.origin != entry.origin and self._ships(known):
                 raise ConfigError(
                     f"{self.kind} '{name}' of {entry.module} is already registered by"
                     f" {known.module}"
                 )
-            self._entries[name] = entry
+            self._entries[name, entry.origin] = entry
             self._found.clear()
             return defined
 
@@ -96,7 +97,7 @@ class Registry(Generic[T]):
         if not self._complete:
             _import_all(self.package)
             self._complete = True
-        return sorted(self._entries)
+        return sorted({entry.name for entry in self._entries.values()})
 
     def find(self, name: str, key: str = "") -> T:
         """The value of an entry, by its name or by where it is: `my_package.my_module` if this
@@ -111,7 +112,7 @@ class Registry(Generic[T]):
         """Like `find`, with where the entry is defined."""
         if name not in self._found:
             self.names()
-            entry = self._entries.get(name)
+            entry = self._named(name)
             if entry is None:
                 if not is_path(name):
                     raise ConfigError(unknown(self.kind, name, self.names()))
@@ -133,6 +134,13 @@ class Registry(Generic[T]):
         except ConfigError:
             return False
 
+    def _named(self, name: str) -> Entry[T] | None:
+        """The last one that was registered under that name."""
+        return next((e for e in reversed(self._entries.values()) if e.name == name), None)
+
+    def _ships(self, entry: Entry[T]) -> bool:
+        return f"{entry.module}.".startswith(f"{self.package}.")
+
     def _outside(self, path: str, key: str) -> Entry[T]:
         module = _import(path)
         if module is not None:
@@ -146,33 +154,33 @@ class Registry(Generic[T]):
                 " PYTHONPATH,\n  or start in the folder that holds it"
             )
         thing = getattr(module, last, None)
-        origin = _entry(thing, thing).origin
-        for name, entry in self._entries.items():
-            if entry.origin == origin or (entry.module == parent and name == last):
+        found = _entry(last, thing, thing)
+        for entry in self._entries.values():
+            if entry.origin == found.origin or (entry.module, entry.name) == (parent, last):
                 return entry
         if thing is None or self._build is not None:
             raise ConfigError(
                 f"{key}: no Python module '{path}', and no {self.kind} '{last}' in {parent}"
             )
-        return _entry(thing, thing)
+        return found
 
     def _only(self, module: ModuleType, key: str) -> Entry[T]:
         """The entry of a module: the one that it registers, or else the one that it defines."""
-        own = [entry for entry in self._entries.values() if entry.module == module.__name__]
+        path = module.__name__
+        own = {e.origin: e for e in self._entries.values() if e.module == path}
         if not own and self._build is None:
-            things = [_entry(v, v) for v in vars(module).values() if self._recognise(v)]
-            own = list({t.origin: t for t in things if t.module == module.__name__}.values())
-        if len(own) != 1:
-            which = f": say which, as in {module.__name__}.{own[0].definition}" if own else ""
-            raise ConfigError(
-                f"{key}: {module.__name__} must define one {self.kind}, not {len(own)}{which}"
-            )
-        return own[0]
+            things = [_entry(n, v, v) for n, v in vars(module).items() if self._recognise(v)]
+            own = {thing.origin: thing for thing in things if thing.module == path}
+        found = next(iter(own.values()), None)
+        if found is None or len(own) > 1:
+            which = f": say which, as in {path}.{found.definition}" if found else ""
+            raise ConfigError(f"{key}: {path} must define one {self.kind}, not {len(own)}{which}")
+        return found
 
 
-def _entry(value: Any, defined: Any) -> Entry[Any]:
+def _entry(name: str, value: Any, defined: Any) -> Entry[Any]:
     module, definition = (getattr(defined, key, "") for key in ("__module__", "__qualname__"))
-    return Entry(value, module, definition)
+    return Entry(name, value, module, definition)
 
 
 def is_path(name: str) -> bool:

@@ -15,16 +15,16 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def _git(*words: str, given: bytes = b"") -> bytes:
-    command = ["git", "-C", ROOT, *words]
+def _git(root: Path, *words: str, given: bytes = b"") -> bytes:
+    command = ["git", "-C", root, *words]
     return subprocess.run(command, input=given, capture_output=True, check=True).stdout
 
 
 @cache
-def _listing() -> tuple[bytes, str]:
+def _listing(root: Path) -> tuple[bytes, str]:
     """Paths under `results/`, each ended by a zero byte; and if there are none, why."""
     try:
-        listing = _git("ls-files", "-z", "results")
+        listing = _git(root, "ls-files", "-z", "results")
     except FileNotFoundError:
         return b"", "git is not installed"
     except subprocess.CalledProcessError as error:
@@ -32,15 +32,15 @@ def _listing() -> tuple[bytes, str]:
     return listing, "" if listing else "git tracks no file there"
 
 
-def why_none() -> str:
+def why_none(root: Path = ROOT) -> str:
     """Why no result counts as committed; empty where some do."""
-    reason = _listing()[1]
+    reason = _listing(root)[1]
     return f"cannot tell which files of results/ are committed: {reason}" if reason else ""
 
 
-def committed_files(pattern: str) -> list[PurePosixPath]:
+def committed_files(pattern: str, root: Path = ROOT) -> list[PurePosixPath]:
     """Tracked files whose path in `results/` matches, such as `*/*/records.jsonl`."""
-    names = _listing()[0].decode().split("\0")[:-1]
+    names = _listing(root)[0].decode().split("\0")[:-1]
     paths = sorted(PurePosixPath(name).relative_to("results") for name in names)
     return [path for path in paths if path.match(pattern)]
 
@@ -52,8 +52,8 @@ def every_committed(pattern: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("path", found or [none])
 
 
-def export_committed(folder: Path) -> Path:
+def export_committed(folder: Path, root: Path = ROOT) -> Path:
     """Writes every tracked result under ``folder``; returns the folder that is `results/`."""
-    _git("checkout-index", "-z", "--stdin", f"--prefix={folder}/", given=_listing()[0])
-    below = _git("rev-parse", "--show-prefix").decode().strip()  # of a checkout within another
+    _git(root, "checkout-index", "-z", "--stdin", f"--prefix={folder}/", given=_listing(root)[0])
+    below = _git(root, "rev-parse", "--show-prefix").decode().strip()  # in another checkout
     return folder / below / "results"

@@ -6,6 +6,8 @@ which pytest was started.
 """
 
 import atexit
+import contextlib
+import locale
 import os
 import re
 import shutil
@@ -53,6 +55,8 @@ def settle(scratch: Path) -> None:
 SCRATCH = Path(tempfile.mkdtemp(prefix="nos-repro-tests-"))
 atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
 settle(SCRATCH)
+with contextlib.suppress(locale.Error):  # a Mac has no such locale, and is UTF-8 without
+    locale.setlocale(locale.LC_CTYPE, "C.UTF-8")  # what `open` takes its encoding from
 
 # Properties are tried on the same examples every time.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)

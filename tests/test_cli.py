@@ -37,7 +37,7 @@ def test_no_verb_prints_the_help_and_is_a_mistake(capsys):
         (["status", "table2", "--rows", "Powersine (cosine)"], "did you mean 'PowerSign (cosine)'"),
         (["rule", "exp(sgn(g))"], "did you mean 'sign'"),
         (["export", "exp(sgn(g))"], "did you mean 'sign'"),
-        (["export", "powersing"], "did you mean the catalogue's 'powersign'"),
+        (["export", "powersing"], "did you mean the name 'powersign'"),
         (["export", "sgd"], "use torch.optim.SGD"),
         (["export", "powersign", "--name", "my optimizer"], "must be a Python identifier"),
         (["bench", "optimiser-step"], "did you mean"),

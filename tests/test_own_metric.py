@@ -18,9 +18,7 @@ from nos_repro.experiments.load import load_study
 from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.store import Store
-from nos_repro.report.claims.judge import judge_claims
-from nos_repro.report.claims.listed import read_claim
-from nos_repro.report.claims.page import claims_table
+from nos_repro.report.claims.judge import judge_claims, own_claims
 from nos_repro.report.claims.results import Results
 from nos_repro.report.search.history import read_history
 from nos_repro.report.search.tables import chance_reward
@@ -77,7 +75,7 @@ class Points(TaskData):
         yield self.draw(400, 2)
 
 
-@TASKS.register("line")
+@TASKS.register("own_line")
 class Line(Task):
     Settings = Settings
     measures = (MSE, WITHIN)
@@ -150,18 +148,11 @@ scales:
 """
 AT_HOME = ["--workers", "0"]
 """In this process: no worker has to be started."""
-CLAIM = {
-    "id": "momentum-fits",
-    "says": "Momentum fits the line better than gradient descent.",
-    "where": [{"paper": "002", "section": "1"}],
-    "test": {
-        "kind": "rows",
-        "study": "lines",
-        "column": "best_test",
-        "ours": ["Momentum"],
-        "theirs": ["SGD"],
-    },
-}
+CLAIM = """
+- id: momentum-fits
+  says: Momentum fits the line better than gradient descent.
+  test: {kind: rows, study: lines, column: best_test, ours: [Momentum], theirs: [SGD]}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -223,11 +214,11 @@ def test_the_rate_with_the_smallest_error_is_chosen_and_the_smaller_mean_is_mark
         assert {r["trial"]["lr"] for r in repeats} == {chosen["trial"]["lr"]}
         means[optimizer] = statistics.fmean(best(r)["test_mse"] for r in repeats)
     assert means["momentum"] < means["sgd"]
-    table = (lab / "results/lines/paper/table.md").read_text()
+    table = (lab / "results/lines/paper/table.md").read_text("utf-8")
     (momentum,) = [line for line in table.splitlines() if line.startswith("| Momentum")]
     assert f"**{means['momentum']:.3g} ±" in momentum
     assert "1e-05" in table
-    tex = (lab / "results/lines/paper/table.tex").read_text()
+    tex = (lab / "results/lines/paper/table.tex").read_text("utf-8")
     assert rf"\textbf{{{means['momentum']:.3g}" in tex
     train = statistics.fmean(r["metrics"][-1]["train_loss"] for r in of(lab, "sgd", sweep=False))
     assert f"{train:.3g} ±" in table
@@ -261,10 +252,16 @@ def test_why_says_the_value_as_it_was_measured(
     assert f"{best(chosen)['val_mse']:.6g}" in capsys.readouterr().out
 
 
-def test_a_claim_is_judged_by_which_error_is_smaller_in_the_metric_s_unit(lab: Path) -> None:
+def test_a_claim_is_judged_by_which_error_is_smaller_in_the_metric_s_unit(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (lab / "claims.yaml").write_text(CLAIM)
+    file = ["--file", str(lab / "claims.yaml")]
+    assert main(["claims", str(lab / "lines.yaml"), "--results", str(lab / "results"), *file]) == 0
+    assert "mm²" in capsys.readouterr().out
     found = Results(lab / "results", {"lines": lab / "lines.yaml"})
-    judged = judge_claims(found, only=[read_claim(CLAIM)])
-    (finding,) = judged[0].findings
+    (judged,) = judge_claims(found, only=own_claims(lab / "claims.yaml", found))
+    (finding,) = judged.findings
     assert finding.verdict == "holds"
     (effect,) = finding.effects
     assert effect.unit == "mm²"
@@ -274,7 +271,23 @@ def test_a_claim_is_judged_by_which_error_is_smaller_in_the_metric_s_unit(lab: P
     )
     gains = [theirs[seed] - ours[seed] for seed in ours]
     assert effect.value == pytest.approx(statistics.fmean(gains))
-    assert "mm²" in claims_table(judged).text()
+
+
+def test_a_metric_that_is_declared_and_never_measured_is_said_after_the_first_evaluation(
+    lab: Path,
+) -> None:
+    slip = TASK.replace('register("own_line")', 'register("own_slip")').replace(
+        '{"mse": sums', '{"msee": sums'
+    )
+    (lab / "own_lab" / "slip.py").write_text(slip)
+    words = ["task.name=own_lab.slip", "study=slips", "--rows", "SGD", "--data", str(lab)]
+    verb(lab, "run", "lines.yaml", *words, *AT_HOME)
+    found = [json.loads(path.read_bytes()) for path in lab.glob("results/slips/**/record.json")]
+    assert found
+    for record in found:
+        assert record["status"] == "failed"
+        assert "measures declares 'mse', and metrics returned msee share_within" in record["reason"]
+        assert len(record["metrics"]) == 1
 
 
 def test_in_a_race_the_smaller_errors_go_on(lab: Path) -> None:

@@ -121,6 +121,14 @@ def test_a_name_that_ships_cannot_be_taken(tools: Any, write: Write) -> None:
         tools.find("mine.saw")
 
 
+def test_two_packages_from_outside_may_use_one_name(tools: Any, write: Write) -> None:
+    write("mine.axe", SAW.format("axe", "Axe"))
+    write("theirs.axe", SAW.format("axe", "BattleAxe"))
+    assert tools.find("mine.axe").__name__ == "Axe"
+    assert tools.find("theirs.axe").__name__ == "BattleAxe"
+    assert tools.find("mine.axe").__name__ == "Axe"
+
+
 def test_facts_and_the_decorated_thing_make_the_value(write: Write) -> None:
     def build(name: str, thing: Any, *, metres: int) -> tuple[str, str, int]:
         return name, thing.__name__, metres

@@ -19,12 +19,12 @@ from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.load import task_section
 from nos_repro.experiments.schema import Row, Selection, Study
 from nos_repro.experiments.store import Store
-from nos_repro.launch.drive import Drive
 from nos_repro.launch.progress import PlainStudyDisplay
 from nos_repro.launch.settings import LauncherSettings
 from nos_repro.launch.slurm.launcher import Slurm
 from nos_repro.launch.slurm.recovery import cancel_all
-from nos_repro.launch.trial_job import TrialJob
+from nos_repro.launch.study_run import StudyRun
+from nos_repro.launch.work import TrialJob
 
 TRIALS, WATCH_SECONDS = 500, 60.0
 
@@ -39,7 +39,7 @@ def slurm_front_end() -> Iterator[Measurement]:
         store = Store(Path(folder), "front_end", "smoke")
         settings = LauncherSettings(name="slurm", sbatch={"hold": True})
         launcher: Slurm[TrialJob] = Slurm(settings, store.root / "slurm", "nos-bench")
-        drive = Drive(_study(), store, launcher, Conditions(Path(folder)), _Watching())
+        drive = StudyRun(_study(), store, launcher, Conditions(Path(folder)), _Watching())
         try:
             started = time.perf_counter()
             queued = drive.hand_over()
@@ -81,13 +81,13 @@ class _Watching(PlainStudyDisplay):
         super().__init__()
         self.end = float("inf")
 
-    def update(self, state: Drive) -> None:
+    def update(self, state: StudyRun) -> None:
         super().update(state)
         if time.monotonic() > self.end:
             raise KeyboardInterrupt
 
 
-def _share(drive: Drive) -> float:
+def _share(drive: StudyRun) -> float:
     """Processor time of this process and of the commands it runs, per cent of the time."""
     assert isinstance(drive.display, _Watching)
     drive.display.end = time.monotonic() + WATCH_SECONDS

@@ -1,4 +1,7 @@
-"""The command line: one verb a function. Imports come late, so that `--help` is instant."""
+"""The command line: one file per group of verbs, which owns their arguments and functions.
+
+The functions import late, so that `--help` is instant.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,34 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from nos_repro.cli.parser import make_parser
+from nos_repro.cli import (
+    benchmarks,
+    judging,
+    models,
+    reporting,
+    rules,
+    running,
+    searching,
+    tracking,
+)
 from nos_repro.errors import NosError
 
 USER_ERROR = 2
 INTERRUPTED = 130
+GROUPS = (running, reporting, judging, searching, tracking, rules, models, benchmarks)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nos-repro",
+        description="Reproduce, use and search the optimizers of 'Neural Optimizer Search with"
+        " Reinforcement Learning' (Bello et al., 2017).",
+        epilog="example: python -m nos_repro run configs/table2.yaml --scale smoke",
+    )
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
+    for group in GROUPS:
+        group.add_verbs(verbs)
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not where a notebook or a test took its place
             stream.reconfigure(errors="replace")  # in an old locale, `?` for a sign like ±
+    if "" not in sys.path:
+        sys.path.append("")  # `nos-repro` finds modules in this folder, as `python -m` does
     parser = make_parser()
     options, words = parser.parse_known_args(arguments)
     if not hasattr(options, "verb"):
@@ -33,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verb: Callable[[argparse.Namespace], int] = options.verb
     try:
         status = verb(options)
-        sys.stdout.flush()  # here a closed pipe is answered; at the interpreter's exit it is noise
+        sys.stdout.flush()  # a closed pipe is handled here; at the interpreter's exit it is noise
         return status
     except NosError as error:
         print(f"error: {error}", file=sys.stderr)

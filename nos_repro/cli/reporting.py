@@ -1,4 +1,4 @@
-"""The verb `report`: of one study or search, or of everything that a results folder holds."""
+"""The verb `report`: one study or search, or everything that a results folder holds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,46 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nos_repro.cli.reading import reads
+from nos_repro.cli.common import (
+    Verbs,
+    add_verb,
+    check_results,
+    format_argument,
+    history_of,
+    open_study,
+    reads,
+    results_argument,
+    rows_argument,
+    warn_of,
+)
 from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
-    from nos_repro.report.collection import Everything
+    from nos_repro.report.collection import Collection
     from nos_repro.report.search.history import History
+
+
+def add_verbs(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "report", report, "show a study's table or a search's report")
+    parser.add_argument("overrides", nargs="*", default=[], metavar=("CONFIG", "KEY=VALUE"),
+                        help="a study's or search's file, and settings that override it;"
+                        " +rows.NAME={optimizer: ...} adds a row")  # fmt: skip
+    parser.add_argument("--scale", help="one of the scales in the file (default: paper)")
+    results_argument(parser)
+    rows_argument(parser)
+    format_argument(parser)
+    parser.add_argument("--all", action="store_true",
+                        help="one line per study and search that has records, at every scale; each"
+                        " CONFIG is one of your own, besides those that ship")  # fmt: skip
+    parser.add_argument("--claims", type=Path, metavar="FILE",
+                        help="with --all: claims of your own besides the papers'")  # fmt: skip
+    parser.add_argument("--write", action="store_true",
+                        help="also write tables and figures next to the records; with --all also"
+                        " the claims")  # fmt: skip
+    parser.add_argument("--html", type=Path, metavar="FILE.html|DIR",
+                        help="also write a self-contained HTML page; in a folder it is called"
+                        " STUDY-SCALE.html. With --all a folder: index.html, and one page per study"
+                        " and search")  # fmt: skip
 
 
 @reads
@@ -27,7 +61,6 @@ def report(options: argparse.Namespace) -> int:
     options.config, *options.overrides = options.overrides
     if options.write and (options.overrides or options.rows):
         raise ConfigError("--write is for the whole study's table; leave out --rows and overrides")
-    from nos_repro.cli.verbs import history_of
 
     options.scale = options.scale or "paper"
     history = history_of(options)
@@ -35,7 +68,6 @@ def report(options: argparse.Namespace) -> int:
 
 
 def _report_study(options: argparse.Namespace) -> int:
-    from nos_repro.cli.verbs import open_study, say_problems
     from nos_repro.experiments.selection import outcomes
     from nos_repro.report.study.files import write_report
     from nos_repro.report.study.table import study_table
@@ -56,7 +88,7 @@ def _report_study(options: argparse.Namespace) -> int:
         found = FoundStudy(study, rows, store, judge_study(study, rows))
         write_page(study_page(found, _words(options)), page)
         _say_written(page)
-    say_problems(store)
+    warn_of(store.problems)
     return 0
 
 
@@ -96,23 +128,22 @@ def _words(options: argparse.Namespace) -> str:
 
 
 def _report_all(options: argparse.Namespace) -> int:
-    from nos_repro.cli.judgement import claim_results
-    from nos_repro.cli.verbs import check_results
-    from nos_repro.report.collection import read_everything, summary
+    from nos_repro.experiments.settings_file import named
+    from nos_repro.report.claims.results import Results
+    from nos_repro.report.collection import read_collection, summary
 
     _check_all(options)
     check_results(options.results)
-    everything = read_everything(claim_results(options, *options.overrides), options.claims)
-    print("\n".join(summary(everything)))
+    collection = read_collection(Results(options.results, named(options.overrides)), options.claims)
+    print("\n".join(summary(collection)))
     if options.write:
-        _write_all(everything)
+        _write_all(collection)
     if options.html is not None:
         from nos_repro.report.pages.write import write_pages
 
-        _say_written(*write_pages(everything, options.html))
-    for line in (*everything.left_out, *everything.problems):
-        print(f"warning: {line}", file=sys.stderr)
-    return 1 if everything.broken else 0
+        _say_written(*write_pages(collection, options.html))
+    warn_of([*collection.left_out, *collection.problems])
+    return 1 if collection.broken else 0
 
 
 def _check_all(options: argparse.Namespace) -> None:
@@ -132,12 +163,12 @@ def _check_all(options: argparse.Namespace) -> None:
         check_folder(options.html)
 
 
-def _write_all(everything: Everything) -> None:
-    from nos_repro.report.collection import write_everything
+def _write_all(collection: Collection) -> None:
+    from nos_repro.report.collection import write_collection
 
-    for path in write_everything(everything):
+    for path in write_collection(collection):
         _say_written(path)
-    if everything.broken:
+    if collection.broken:
         print("warning: claims.md was not written: some records cannot be read", file=sys.stderr)
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from nos_repro.errors import ConfigError, unknown
 from nos_repro.tasks import TASKS
-from nos_repro.tasks.metrics import Metric, find_metric
+from nos_repro.tasks.metrics import Metric
+from nos_repro.tasks.registry import find_metric
 
 STATE = "optimizer_state"
 # fmt: off

@@ -6,9 +6,7 @@ Mappings merge key by key, all else is replaced; a `sweep` is replaced whole. In
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -17,72 +15,9 @@ from nos_repro.errors import ConfigError, unknown
 
 Values = dict[str, Any]
 
-log = logging.getLogger(__name__)
-
 OPEN = ("rows", "columns", "baselines")
 SHORT = ("task", "algorithm", "launcher")
 """Sections that may be a bare name: `launcher: slurm`, or `launcher=slurm`."""
-
-
-@dataclass(frozen=True)
-class NamedSection:
-    """A section, such as `task`, whose `name` decides which other keys it has.
-
-    ``keys`` says which those are (None: any). Where a layer above names another one, what the
-    layers below say for the old name, and the new one does not have, is left out. ``beside`` is
-    a section with the same keys.
-    """
-
-    path: str
-    keys: Callable[[str], Collection[str] | None]
-    beside: str = ""
-
-    def fit(self, files: Sequence[Values], scale: str, asked: Values) -> list[Values]:
-        """The files without such keys; says so where it is ``asked``, the command line, that names
-        another one."""
-        scales = [at(file, f"scales.{scale}") for file in files]
-        tops = [self._name(file) for file in files]
-        above = [self._name(changes) for changes in scales]
-        said = _last(tops + above)
-        name = self._name(asked) or said
-        fitted, dropped = [], []
-        for number, file in enumerate(files):
-            own = _last(tops[: number + 1])
-            file, gone = self._without(file, own, name)
-            if isinstance(scales[number], dict):
-                own = _last([own, *above[: number + 1]])
-                changes, more = self._without(scales[number], own, name)
-                file = {**file, "scales": {**file["scales"], scale: changes}}
-                gone += more
-            fitted.append(file)
-            dropped += gone
-        if dropped and name != said:
-            keys = ", ".join(dict.fromkeys(dropped))
-            log.warning("%s.name=%s leaves out what the file says for %s: %s",
-                        self.path, name, said, keys)  # fmt: skip
-        return fitted
-
-    def _name(self, values: Any) -> str | None:
-        section = at(values, self.path)
-        name = section.get("name") if isinstance(section, dict) else None
-        return name if isinstance(name, str) else None
-
-    def _without(
-        self, values: Values, own: str | None, name: str | None
-    ) -> tuple[Values, list[str]]:
-        """``values``, said for the name ``own``, less what ``name`` does not have."""
-        if own is None or name is None or own == name:
-            return values, []
-        keys = self.keys(name)
-        gone: list[str] = []
-        for path in filter(None, (self.path, self.beside)):
-            section = at(values, path)
-            if isinstance(section, dict) and keys is not None:
-                strange = [key for key in section if key != "name" and key not in keys]
-                kept = {key: value for key, value in section.items() if key not in strange}
-                values = put(values, path.split("."), kept)
-                gone += [f"{path}.{key}" for key in strange]
-        return values, gone
 
 
 def scales_of(values: Values) -> Values:
@@ -181,17 +116,14 @@ def merge(
     files: Sequence[Values],
     scale: str,
     asked: Values,
-    sections: Iterable[NamedSection] = (),
 ) -> DictConfig:
     """The files with their ``scale`` laid over them, then what is ``asked`` on the command line."""
-    scales = scales_of(lay_files(files))
+    values = lay_files(files)
+    scales = scales_of(values)
     if scale not in scales:
         raise ConfigError(unknown("scale", scale, scales))
-    for section in sections:
-        files = section.fit(files, scale, asked)
-    values = lay_files(files)
     merged = {key: value for key, value in values.items() if key != "scales"}
-    changes, where = scales_of(values)[scale], f"scales.{scale}"
+    changes, where = scales[scale], f"scales.{scale}"
     check_rows(merged.get("rows"), changes, where)
     merged = lay(lay(merged, changes, where), asked, "")
     return OmegaConf.create(_without_nulls(merged))
@@ -234,10 +166,6 @@ def lay(below: Values, above: Any, where: str, whole: Collection[str] = ("sweep"
 
 def _less(values: Values, names: Sequence[str]) -> Values:
     return {name: value for name, value in values.items() if name not in names}
-
-
-def _last(names: Sequence[str | None]) -> str | None:
-    return next((name for name in reversed(names) if name is not None), None)
 
 
 def at(values: Any, path: str) -> Any:

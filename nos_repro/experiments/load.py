@@ -14,9 +14,8 @@ from omegaconf import DictConfig
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.columns import check_columns
 from nos_repro.experiments.grid import Point, points, repeat_trials, row_settings, sweep_trial
-from nos_repro.experiments.layers import NamedSection, merge
-from nos_repro.experiments.overrides import command_line
 from nos_repro.experiments.schema import Row, Study
+from nos_repro.experiments.sections import NamedSection, merged_settings
 from nos_repro.experiments.settings_file import (
     check_shape,
     in_base,
@@ -71,7 +70,7 @@ def load_study(
         files = read_layers(path)
         if "search" in files[-1]:
             raise ConfigError("a search, not a study: use `search`")
-        study = _build(merge(files, scale, command_line(files, overrides), SECTIONS), scale)
+        study = _build(merged_settings(files, scale, overrides, SECTIONS), scale)
         paper = study if scale == "paper" and not overrides else None
         study = dataclasses.replace(
             study, task=task_section(study.task), paper_protocol=_paper_protocol(path, paper)
@@ -135,7 +134,7 @@ def _paper_protocol(path: Path, known: Study | None) -> dict[str, Any]:
     if file is None:
         return {}
     if known is None or file != path:
-        known = _build(merge(read_layers(file), "paper", {}, SECTIONS), "paper")
+        known = _build(merged_settings(read_layers(file), "paper", sections=SECTIONS), "paper")
     study = known
     parts: dict[str, Any] = {
         "training": study.training,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import orjson
 
 from nos_repro.errors import NosError
-from nos_repro.tasks.metrics import find_metric
+from nos_repro.tasks.registry import find_metric
 
 Status = Literal["finished", "diverged", "stopped", "paused", "failed"]
 STATUSES: tuple[Status, ...] = ("finished", "diverged", "stopped", "paused", "failed")
@@ -71,6 +71,10 @@ class Record:
     """Digests of the older code that made the record and that `verify` found to agree."""
     rungs: list[int] = field(default_factory=list)
     """Epochs at which the study looks at the curve: the compact form keeps what it sees there."""
+
+    def signed(self, code: str) -> Record:
+        """The same record, which the ``code`` of today was found to repeat."""
+        return dataclasses.replace(self, code=code, verified=[*self.verified, self.code])
 
     @property
     def epoch(self) -> float:

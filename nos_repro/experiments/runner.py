@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 
-from nos_repro.errors import LaunchError
+from nos_repro.errors import ConfigError, LaunchError
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.code import trial_code
@@ -33,7 +33,7 @@ from nos_repro.experiments.replicas import Group, Replicas
 from nos_repro.experiments.tracker import Tracker, TrialFollower
 from nos_repro.experiments.training import Ending, Run, Stopped, train
 from nos_repro.experiments.trial import Trial
-from nos_repro.tasks.metrics import find_metric
+from nos_repro.tasks.registry import find_metric
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def run_trial(
             replicas.say("held")
             return "held", []
         try:
-            if not _ended(trial, folder, until):
+            if not has_record(trial, folder, until):
                 replicas.say("train")
                 remove_scratch(folder)
                 following = tracker.follow(trial, folder) if tracker else nullcontext()
@@ -111,9 +111,9 @@ def _follow(attempt: _Attempt) -> TrialOutcome:
     return "held" if word == "held" else "recorded"
 
 
-def _ended(trial: Trial, folder: Path, until: int | None) -> bool:
-    """Whether the trial's record is there, of these settings; an unreadable one is none, and one
-    of a pause before ``until`` is not the end."""
+def has_record(trial: Trial, folder: Path, until: int | None) -> bool:
+    """Whether the trial's record is there, of these settings, and readable; the record of a pause
+    before ``until`` does not count."""
     path = folder / "record.json"
     try:
         record = Record.read(path.read_bytes(), str(path))
@@ -173,7 +173,9 @@ class _Attempt:
         return self.checkpoints.load(self.notes.append)
 
     def write_metrics(self, run: Run) -> None:
-        """Writes the curve so far, and tells the follower."""
+        """Writes the curve so far, and tells the follower. Raises ConfigError where the metric that
+        chooses is not measured."""
+        _check_measured(self.trial.task, run.history[:1])
         if self.replicas.leads:
             write_metrics(self.folder, run.history)
         if self.follower is not None:
@@ -241,6 +243,17 @@ def _sign(folder: Path, now: str, *, resumed: bool) -> str:
     digests = list(dict.fromkeys([*before, now]))
     write_atomically(path, "".join(f"{digest}\n" for digest in digests).encode())
     return digests[0] if digests[0] != now else digests[-1]
+
+
+def _check_measured(task: str, history: Sequence[dict[str, float]]) -> None:
+    """Found after the first evaluation: what `Task.metrics` returns is not known before."""
+    name = find_metric(task).name
+    for point in history:
+        found = [key.removeprefix("val_") for key in point if key.startswith("val_")]
+        if found and name not in found:
+            raise ConfigError(
+                f"task {task}: measures declares '{name}', and metrics returned {' '.join(found)}"
+            )
 
 
 def write_metrics(folder: Path, history: list[dict[str, float]]) -> None:

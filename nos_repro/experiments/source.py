@@ -158,10 +158,10 @@ def _fields(cls: ast.ClassDef) -> tuple[list[str], list[str]]:
     fields, display = [], []
     for statement in cls.body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            if statement.target.id == "display" and statement.value is not None:
-                display = list(ast.literal_eval(statement.value))
-            elif "ClassVar" not in ast.unparse(statement.annotation):
+            if "ClassVar" not in ast.unparse(statement.annotation):
                 fields.append(statement.target.id)
+            elif statement.target.id == "display" and statement.value is not None:
+                display = list(ast.literal_eval(statement.value))
     return fields, display
 
 

@@ -12,9 +12,6 @@ JobEnding = Literal[
     "recorded", "held", "lost", "overran", "stopped", "timed_out", "cancelled", "blocked"
 ]
 
-MAX_LOST = 3
-"""Times in a row that a job's worker may vanish before whoever drives it goes on without it."""
-
 
 class Job(Protocol):
     """Something to run, in a folder of its own. It travels to other processes by pickle."""
@@ -42,6 +39,9 @@ class Job(Protocol):
         Asked to ``stop`` it saves its state and raises Stopped. Raises StoreError where the disk
         refuses.
         """
+
+    def is_done(self) -> bool:
+        """Whether its result is on disk."""
 
 
 J = TypeVar("J", bound=Job)

@@ -29,29 +29,30 @@ _stopping = threading.Event()
 
 
 class InProcess(Generic[J]):
-    """Runs each job at once, in this process: for debugging, and for a single short trial.
+    """Runs one job at a time in this process: for debugging, and for a single short trial.
 
-    Nobody stands beside it, so that a job's time limit binds only where the job itself looks.
+    No other process watches it: a job's time limit binds only where the job itself looks.
     """
 
     word = "running"
 
     def __init__(self) -> None:
-        self._reports: list[Report[J]] = []
+        self._job: J | None = None
 
     @property
     def free(self) -> int:
-        return 0 if self._reports else 1
+        return 1 if self._job is None else 0
 
     def submit(self, job: J) -> None:
-        self._reports.append(_run(job))
+        self._job = job
 
     def wait(self, seconds: float) -> list[Report[J]]:
-        done, self._reports = self._reports, []
-        return done
+        job, self._job = self._job, None
+        return [] if job is None else [run_job(job, _stopping.is_set)]
 
     def close(self) -> list[Report[J]]:
-        return self.wait(0)
+        job, self._job = self._job, None
+        return [] if job is None else [Report(job, "stopped")]
 
 
 @dataclass
@@ -183,7 +184,7 @@ def worker_context() -> BaseContext:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "nos_repro.launch.trial_job"])
+    context.set_forkserver_preload([__name__, "nos_repro.launch.work"])
     if threading.current_thread() is threading.main_thread():
         answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:

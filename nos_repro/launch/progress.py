@@ -16,7 +16,7 @@ from nos_repro.experiments.halving import stages
 from nos_repro.experiments.heartbeat import read_lease
 from nos_repro.experiments.record import STATUSES, Record
 from nos_repro.experiments.selection import Leg
-from nos_repro.launch.drive import Drive, StudyDisplay
+from nos_repro.launch.study_run import StudyDisplay, StudyRun
 
 PLAIN_SECONDS = 15.0
 
@@ -29,28 +29,28 @@ def make_display() -> LiveStudyDisplay | PlainStudyDisplay:
 class Counts:
     """How far a study is: trials ended by kind, and epochs of training done and left."""
 
-    def __init__(self, drive: Drive) -> None:
+    def __init__(self, state: StudyRun) -> None:
         trials: dict[str, Record | None] = {}
         legs: dict[str, Leg] = {}
         at_rung: dict[str, int] = {}
-        self.total, self.left = 0, _later_epochs(drive)
-        for row in drive.rows.values():
+        self.total, self.left = 0, _later_epochs(state)
+        for row in state.rows.values():
             trials |= {s.trial.id: s.record for s in row.sweep}
             trials |= {trial.id: record for trial, record in row.repeats}
             legs |= {leg.trial.id: leg for leg in row.legs}
             if row.standing is not None:
                 at_rung |= {s.trial.id: row.standing.until for s in row.sweep if s.waiting}
             if row.chosen is None and row.missing:
-                self.total += drive.study.selection.repeats
-                self.left += drive.study.selection.repeats * drive.study.training.epochs
+                self.total += state.study.selection.repeats
+                self.left += state.study.selection.repeats * state.study.training.epochs
         self.ended = Counter(record.status for record in trials.values() if record is not None)
         self.ended["paused"] = len(at_rung)
         self.total += len(trials)
-        self.running = sum(_epochs_done(drive, legs[id_]) for id_ in drive.running if id_ in legs)
+        self.running = sum(_epochs_done(state, legs[id_]) for id_ in state.running if id_ in legs)
         self.done = sum(record.epoch for record in trials.values() if record is not None)
         self.done += sum(leg.start for leg in legs.values()) + sum(at_rung.values())
         self.left += sum(leg.end - leg.start for leg in legs.values()) - self.running
-        self.elapsed = time.monotonic() - drive.started
+        self.elapsed = time.monotonic() - state.started
 
     def summary(self) -> str:
         """`12/40 trials: 10 finished, 1 diverged, 1 failed`."""
@@ -66,23 +66,23 @@ class Counts:
         return duration(self.elapsed / fresh * self.left)
 
 
-def _later_epochs(drive: Drive) -> float:
+def _later_epochs(state: StudyRun) -> float:
     """What a race still trains after the rung that it is on the way to."""
-    halving = drive.study.halving
+    halving = state.study.halving
     if halving is None:
         return 0
-    now = {n: row.standing for n, row in drive.rows.items() if row.standing is not None}
-    return sum(stage.epochs for stage in stages(halving, drive.study.training.epochs, now))
+    now = {n: row.standing for n, row in state.rows.items() if row.standing is not None}
+    return sum(stage.epochs for stage in stages(halving, state.study.training.epochs, now))
 
 
-def _epochs_done(drive: Drive, leg: Leg) -> float:
+def _epochs_done(state: StudyRun, leg: Leg) -> float:
     """Epochs of a running leg that are behind it."""
-    return max(0.0, leg.trial.training.epochs * progress(drive, leg.trial.id) - leg.start)
+    return max(0.0, leg.trial.training.epochs * progress(state, leg.trial.id) - leg.start)
 
 
-def progress(drive: Drive, id_: str) -> float:
+def progress(state: StudyRun, id_: str) -> float:
     """The share of a trial's steps that are done, by its heartbeat; 0 where it does not run."""
-    job = drive.running.get(id_)
+    job = state.running.get(id_)
     claim = read_lease(job.folder) if job is not None else None
     return claim.step / claim.steps if claim is not None and claim.steps else 0.0
 
@@ -133,7 +133,7 @@ class PlainStudyDisplay(PlainLines):
         self._when = 0.0
         self._before: float | None = None
 
-    def update(self, state: Drive) -> None:
+    def update(self, state: StudyRun) -> None:
         counts = Counts(state)
         if self._before is None:
             self._before = counts.done
@@ -154,7 +154,7 @@ class LiveStudyDisplay(LivePanel):
         super().__init__()
         self._before: float | None = None
 
-    def update(self, state: Drive) -> None:
+    def update(self, state: StudyRun) -> None:
         counts = Counts(state)
         if self._before is None:
             self._before = counts.done

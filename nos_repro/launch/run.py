@@ -21,13 +21,12 @@ from nos_repro.experiments.store import Store
 from nos_repro.experiments.tracker import Tracker
 from nos_repro.experiments.trial import make_settings
 from nos_repro.launch.base import Launcher
-from nos_repro.launch.drive import Drive
 from nos_repro.launch.local import InProcess, LocalWorkers
 from nos_repro.launch.progress import PlainStudyDisplay, make_display, say
 from nos_repro.launch.settings import LauncherSettings
 from nos_repro.launch.slurm.launcher import Slurm
-from nos_repro.launch.trial_job import TrialJob
-from nos_repro.launch.work import keep_freed_memory
+from nos_repro.launch.study_run import StudyRun
+from nos_repro.launch.work import TrialJob, keep_freed_memory
 from nos_repro.tasks import TASKS
 
 
@@ -139,7 +138,7 @@ def run_study(
     prepare_data(study, conditions)
     display = make_display()
     try:
-        rows = Drive(study, store, launcher, conditions, display, retry, tracker).run()
+        rows = StudyRun(study, store, launcher, conditions, display, retry, tracker).run()
     finally:
         display.close()
     return sum(row.failed + row.missing for row in rows)
@@ -161,7 +160,7 @@ def detach(
     Raises LaunchError where SLURM refuses, ConfigError or DataError before anything is queued.
     """
     prepare_data(study, conditions)
-    drive = Drive(study, store, launcher, conditions, PlainStudyDisplay(), retry, tracker)
+    drive = StudyRun(study, store, launcher, conditions, PlainStudyDisplay(), retry, tracker)
     ready = drive.hand_over()
     while not launcher.flush() and not launcher.full:
         time.sleep(1)

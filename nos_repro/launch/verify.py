@@ -4,108 +4,170 @@ A record is stale when the code that decides its numbers has changed. Most chang
 a renamed variable, a faster path. Training the trial up to its first evaluation again, and
 comparing that line to the last bit, settles it at a small share of the cost. (A change that only
 later epochs would feel goes unseen: `--whole` trains everything.) Floating point differs between
-machines, so a record of another machine mostly cannot be verified; it stays stale.
+machines: for records of another machine there is `launch.glimpse`.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
+import json
 import logging
 import math
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.code import trial_code
+from nos_repro.experiments.files import StoreError, write_json
 from nos_repro.experiments.record import Record
+from nos_repro.experiments.replicas import ALONE, Replicas
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import is_stale, outcomes
 from nos_repro.experiments.store import Store
-from nos_repro.experiments.training import train
+from nos_repro.experiments.training import Stopped, train
 from nos_repro.experiments.trial import Trial
-from nos_repro.launch.local import await_workers, start_worker, worker_context
+from nos_repro.launch.base import J, JobOutcome, Launcher
+from nos_repro.launch.driver import drive
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class VerifyJob:
+    """The trial of a stale record, to be trained again. Its answer is a file in ``folder``."""
+
+    trial: Trial
+    record: Record
+    code: str
+    folder: Path
+    conditions: Conditions
+    whole: bool = False
+    limit_seconds: float | None = None
+
+    @property
+    def label(self) -> str:
+        return self.trial.label()
+
+    @property
+    def identity(self) -> str:
+        """Other code, or a longer look, is another question."""
+        return f"{self.trial.id}-{self.code}{'-whole' if self.whole else ''}"
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f"{self.identity}.json"
+
+    def run(self, stop: Callable[[], bool]) -> tuple[JobOutcome, str]:
+        """Trains the trial again. One that today's code cannot even train does not agree."""
+        try:
+            with self.conditions.join() as replicas:
+                agreed = agrees(
+                    self.trial, self.record, self.conditions, self.whole, stop, replicas
+                )
+        except (Stopped, StoreError):
+            raise
+        except Exception:
+            log.exception("trial %s cannot be trained again", self.trial.id)
+            agreed = False
+        write_json(self.path, {"agrees": agreed})
+        return "recorded", ""
+
+    def answer(self) -> bool | None:
+        """Whether the record agrees; None while nobody has said."""
+        try:
+            return bool(json.loads(self.path.read_bytes())["agrees"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def is_done(self) -> bool:
+        return self.answer() is not None
 
 
 def verify(
     study: Study,
     store: Store,
     conditions: Conditions,
-    workers: int,
+    launcher: Launcher[VerifyJob],
     *,
-    threads: int = 1,
     whole: bool = False,
+    note: Callable[[str], None] = log.warning,
 ) -> Iterator[tuple[Trial, bool]]:
-    """Trains every stale record's trial again and says, as they end, which agree.
+    """Trains every stale record's trial again; yields each as it ends, and whether it agrees.
 
-    A record that agrees is signed with today's code; one that does not is left as it is.
+    A record that agrees is signed with today's code; one that does not is left as it is. Killed at
+    any moment, the next call does the rest. Closes the launcher. Raises LaunchError where a
+    trial's worker vanishes again and again, or a cluster does not run it to its end.
     """
+    folder = store.root / "verify"
+    jobs = [
+        VerifyJob(trial, record, trial_code(trial.to_json()), folder, conditions, whole)
+        for trial, record in recorded(study, store)
+        if is_stale(record)
+    ]
+    for job in finish(jobs, launcher, note):
+        agreed = job.answer() is True
+        if agreed:
+            store.replace(job.record.signed(job.code))
+        remove_answer(job.path)
+        yield job.trial, agreed
+
+
+def recorded(study: Study, store: Store) -> Iterator[tuple[Trial, Record]]:
+    """The study's trials that have a result, each once."""
     trials = {trial.id: trial for row in outcomes(study, store) for trial in row.trials}
-    stale = []
     for trial in trials.values():
         record = store.record(trial)
-        if record is not None and record.status != "failed" and is_stale(record):
-            stale.append((trial, record))
-    if not stale:
-        return
-    context = worker_context()
-    await_workers(context)
-    pool = ProcessPoolExecutor(
-        max(1, workers),
-        mp_context=context,
-        initializer=start_worker,
-        initargs=(0, [], threads),
-    )
+        if record is not None and record.status != "failed":
+            yield trial, record
+
+
+def finish(jobs: Sequence[J], launcher: Launcher[J], note: Callable[[str], None]) -> Iterator[J]:
+    """The jobs as they end, those first that a cluster has finished while nobody waited.
+
+    Closes the launcher. Raises LaunchError where a job does not run to its end.
+    """
+    left = [job for job in jobs if job.is_done()]
+    rest = iter([job for job in jobs if job not in left])
     try:
-        asked = {pool.submit(agrees, t, r, conditions, whole): (t, r) for t, r in stale}
-        for future in as_completed(asked):
-            trial, record = asked[future]
-            agreed = _result(future, trial)
-            if agreed:
-                store.replace(_signed(trial, record))
-            yield trial, agreed
-    except BaseException:
-        for process in list((pool._processes or {}).values()):
-            process.kill()
-        raise
+        yield from left
+        for report in drive(lambda: rest, launcher, note):
+            if report.outcome != "recorded":
+                raise LaunchError(f"{report.job.label}: {report.message or report.outcome}")
+            yield report.job
     finally:
-        pool.shutdown(cancel_futures=True)
+        launcher.close()
 
 
-def _result(future: Future[bool], trial: Trial) -> bool:
-    """A trial that today's code cannot even train does not agree."""
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        raise LaunchError("a worker process vanished (killed, or out of memory)") from None
-    except Exception:
-        log.exception("trial %s cannot be trained again", trial.id)
-        return False
+def remove_answer(path: Path) -> None:
+    """The file goes, and with the last one its folder."""
+    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # others are still to come
+        path.parent.rmdir()
 
 
-def agrees(trial: Trial, record: Record, conditions: Conditions, whole: bool) -> bool:
-    """Whether training ``trial`` again repeats the record: its first evaluation, or everything
-    (of a trial that a rung has stopped, up to there)."""
-    run = build(trial, conditions)
+def agrees(
+    trial: Trial,
+    record: Record,
+    conditions: Conditions,
+    whole: bool,
+    stop: Callable[[], bool] = lambda: False,
+    replicas: Replicas = ALONE,
+) -> bool:
+    """Whether training ``trial`` again repeats the record: its first evaluation, or everything (up
+    to the rung that stopped it, if one did)."""
+    run = build(trial, conditions, replicas)
     first = min(trial.training.evaluate_every, trial.training.epochs)
     end = int(record.epoch) if record.partial else None
     with tempfile.TemporaryDirectory() as scratch:
         checkpoints = Checkpoints(Path(scratch), every_seconds=math.inf)
-        ending = train(run, checkpoints, until=end if whole else first)
+        ending = train(run, checkpoints, stop=stop, until=end if whole else first)
     if ending.status == "paused" and not whole:
         return run.history == record.metrics[:1]
     if ending.status != "paused" and (ending.status, ending.step) != (record.status, record.steps):
         return False
     measured = {line["epoch"]: line for line in run.history}
     return all(measured.get(line["epoch"]) == line for line in record.metrics)
-
-
-def _signed(trial: Trial, record: Record) -> Record:
-    now = trial_code(trial.to_json())
-    return dataclasses.replace(record, code=now, verified=[*record.verified, record.code])

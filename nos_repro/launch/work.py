@@ -1,4 +1,4 @@
-"""What a worker does, wherever it is: runs a job and says what became of it."""
+"""What a worker does, wherever it is: runs a job, a trial say, and says what became of it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,59 @@ import ctypes
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
+from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.files import StoreError
+from nos_repro.experiments.runner import has_record, run_trial
+from nos_repro.experiments.tracker import Tracker
 from nos_repro.experiments.training import Stopped
-from nos_repro.launch.base import J, Report
+from nos_repro.experiments.trial import Trial
+from nos_repro.launch.base import J, JobOutcome, Report
 
 log = logging.getLogger(__name__)
 
 PRIMITIVES = 64
 """Compiled primitives that oneDNN keeps in a worker."""
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """A trial, the folder it runs in, what it runs under, where it pauses, and who follows it
+    (`run_trial`)."""
+
+    trial: Trial
+    folder: Path
+    conditions: Conditions
+    limit_seconds: float | None = None
+    until: int | None = None
+    rungs: tuple[int, ...] = ()
+    tracker: Tracker | None = None
+
+    @property
+    def label(self) -> str:
+        return self.trial.label()
+
+    @property
+    def identity(self) -> str:
+        return self.trial.id if self.until is None else f"{self.trial.id}@{self.until}"
+
+    def run(self, stop: Callable[[], bool]) -> tuple[JobOutcome, str]:
+        """Trains it to its record, from its checkpoint if it has one (`run_trial`)."""
+        outcome, notes = run_trial(
+            self.trial,
+            self.folder,
+            self.conditions,
+            stop=stop,
+            until=self.until,
+            rungs=self.rungs,
+            tracker=self.tracker,
+        )
+        return outcome, "; ".join(notes)
+
+    def is_done(self) -> bool:
+        return has_record(self.trial, self.folder, self.until)
 
 
 def run_job(job: J, stop: Callable[[], bool]) -> Report[J]:

@@ -1,4 +1,4 @@
-"""The papers' baselines: torch's own classes where they are the thing, TensorFlow's RMSProp here.
+"""The papers' baselines: torch's own classes where they fit, and TensorFlow's RMSProp.
 
 *Readings of the paper*: momentum 0.9, Adam 0.9 / 0.999 / 1e-8. The authors trained with
 TensorFlow, so `rmsprop-tf` is their RMSProp; `rmsprop` is torch's.
@@ -34,7 +34,7 @@ def momentum(
     momentum: float = 0.9,
     nesterov: bool = False,
 ) -> Optimizer:
-    """SGD with momentum: the rate stands outside the buffer, in torch as in TensorFlow."""
+    """SGD with momentum: the rate multiplies the buffer, in torch as in TensorFlow."""
     params, fused = _listed(params)
     return SGD(
         params,
@@ -56,7 +56,7 @@ def adam(
     eps: float = 1e-8,
     decoupled_weight_decay: bool = False,
 ) -> Optimizer:
-    """Adam; TensorFlow's epsilon stands before the bias correction of v, torch's after it."""
+    """Adam; TensorFlow adds epsilon before the bias correction of v, torch after it."""
     params, fused = _listed(params)
     return Adam(
         params,
@@ -80,7 +80,7 @@ def rmsprop(
     momentum: float = 0.0,
     centered: bool = False,
 ) -> Optimizer:
-    """torch's RMSProp: the average of squares starts at 0, epsilon stands outside the root."""
+    """torch's RMSProp: the average of squares starts at 0, epsilon is added to the root."""
     return RMSprop(
         params,
         lr=lr,
@@ -111,7 +111,7 @@ def rmsprop_tf(
 class TensorFlowRMSprop(Optimizer):
     """`tf.train.RMSPropOptimizer` (TensorFlow 1.x).
 
-    Unlike torch's: epsilon stands inside the square root, the average of squares starts at 1, and
+    Unlike in torch's, epsilon is inside the square root, the average of squares starts at 1, and
     the learning rate goes into the momentum buffer.
     """
 
@@ -214,7 +214,7 @@ def _listed(params: ParamsT) -> tuple[list[Any], bool | None]:
 
 
 def _tensors(item: Any) -> list[Tensor]:
-    """Of a group, a named or a plain parameter, or several."""
+    """The tensors of a group, of a parameter with or without a name, or of several."""
     match item:
         case Tensor():
             return [item]

@@ -1,7 +1,7 @@
-"""What one call of an execution updates: tensors of one device and dtype, laid flat.
+"""What one call of an execution updates: the tensors of one device and dtype, flattened.
 
-Every execution sees a parameter as one flat tensor in the order of its memory, so that layouts
-(channels last, transposed) need no care anywhere else. A parameter with holes between its
+Every execution sees a parameter as one flat tensor in the order of its memory, so that no other
+code needs to care about layouts (channels last, transposed). A parameter with holes between its
 elements is copied out and back.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nos_repro.optim.program import AVERAGES, Program, run_once
 
-LANES = 16  # the fused kernel's rows: so many elements that vector code needs no remainder
+LANES = 16  # elements per row in the fused kernel: vector code then has no remainder
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Step:
 class FlatBatch:
     """Flat tensors, parameter by parameter.
 
-    numbers: the parameters' places in the optimizer. starts: where in its parameter a tensor
-    begins, which is 0 but for the remainders that the fused execution leaves.
+    numbers: the parameters' places in the optimizer. starts: the offset of each tensor in its
+    parameter: 0, except for the remainders that the fused execution leaves.
     """
 
     weights: list[Tensor] = field(default_factory=list)
@@ -57,7 +57,7 @@ class FlatBatch:
     copied_out: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def add(self, laid: "FlatView", g: Tensor, number: int) -> None:
-        """Takes a parameter with its gradient."""
+        """Adds a parameter with its gradient."""
         p, weight = laid.parameter, laid.weight
         if g.requires_grad:
             g = g.detach()
@@ -85,15 +85,15 @@ class FlatBatch:
         )
 
     def copy_back(self) -> None:
-        """Writes the parameters that are no flat memory."""
+        """Writes back the parameters that were copied out."""
         for p, flat in self.copied_out:
             p.copy_(flat.view(p.shape))
 
 
 class FlatView:
-    """A parameter and its averages laid flat: views that hold until one of them moves.
+    """A parameter and its averages as flat views, which are valid until one of them moves.
 
-    The flat shape is [n], or [n / LANES, LANES] where that leaves nothing over.
+    The flat shape is [n], or [n / LANES, LANES] if that leaves no remainder.
     """
 
     def __init__(self, p: Tensor, state: dict[str, Any], averages: tuple[str, ...]) -> None:
@@ -121,7 +121,7 @@ class FlatView:
 
 
 def flat_shape(n: int) -> tuple[int, ...]:
-    """Rows of LANES from two rows on, if they come out even."""
+    """Rows of LANES if they leave no remainder and there are at least two; else [n]."""
     return (n // LANES, LANES) if n >= 2 * LANES and n % LANES == 0 else (n,)
 
 
@@ -143,5 +143,5 @@ def new_average(p: Tensor) -> Tensor:
 
 
 def arithmetic_dtype(dtype: torch.dtype) -> torch.dtype:
-    """float32 for the half-precision types: their averages would stand still at beta = 0.999."""
+    """float32 for the half-precision types: their averages would not move at beta = 0.999."""
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype

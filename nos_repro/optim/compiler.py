@@ -1,4 +1,4 @@
-"""`torch.compile` for a kernel: quick to start, and leaving the user's own settings alone."""
+"""`torch.compile` for a kernel: it starts quickly and leaves the user's own settings alone."""
 
 import subprocess
 from collections.abc import Callable
@@ -13,11 +13,11 @@ COMPILER_ERRORS = (RuntimeError, OSError, ImportError, subprocess.SubprocessErro
 
 
 def compile_kernel(kernel: Kernel, example: tuple[Any, ...]) -> Kernel:
-    """The compiled kernel, after a call on the example. Kept in inductor's cache on disk.
+    """The compiled kernel, after a call on the example. Inductor keeps it in its cache on disk.
 
     Raises one of COMPILER_ERRORS. On its first use inductor compiles and loads a program for every
-    instruction set of the processor, 13 seconds in all. The first attempt trusts the
-    processor's word instead; should its kernel not build or load, the second one probes.
+    instruction set of the processor, which takes 13 seconds. The first attempt trusts what the
+    processor reports instead; if its kernel does not build or load, the second attempt probes.
     """
     try:
         return _compile(kernel, example, {"cpp.dynamic_threads": True, "cpp.vec_isa_ok": True})
@@ -38,7 +38,7 @@ def _compile(kernel: Kernel, example: tuple[Any, ...], options: dict[str, Any]) 
 
 
 def _forget_instruction_sets() -> None:
-    """So that what was taken on trust here is not taken for probed elsewhere."""
+    """Clears the list, so that nobody takes what was trusted here for probed."""
     from torch._inductor import cpu_vec_isa
 
     forget = getattr(cpu_vec_isa.valid_vec_isa_list, "cache_clear", None)

@@ -1,11 +1,11 @@
 """Random numbers as a pure function of (seed, step, tensor, site, element).
 
-A counter-based generator: nothing to save but the seed and the step, the same numbers in every
-execution and on every device, and no pass over memory of its own in the fused kernel. A 32-bit
-integer hash (C. Wellons' triple32) with a key added before its first and after its second round;
-keys come from BLAKE2b. Normals by Box and Muller, with 24 bits in each uniform (|x| < 5.9).
+A counter-based generator: only the seed and the step need saving, every execution and every device
+draws the same numbers, and the fused kernel needs no extra pass over memory. It is a 32-bit integer
+hash (C. Wellons' triple32) with a key added before its first and after its second round; keys come
+from BLAKE2b. Normals are made with Box and Muller's method, from uniforms of 24 bits (|x| < 5.9).
 
-All arithmetic is on int32, wraps around, and shifts as if unsigned.
+All arithmetic is on int32; it wraps around, and shifts are unsigned.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""A rule as one file that needs torch alone: `python -m nos_repro export RULE > my_optimizer.py`.
+"""A rule as one file that needs only torch: `python -m nos_repro export RULE > my_optimizer.py`.
 
 The written class does what `RuleOptimizer` does in its plain loop: the same state, the same draws,
 the same numbers. It leaves out the faster executions, decoupled weight decay and `maximize`.
@@ -50,7 +50,7 @@ TYPES = ("ParamsT", "StateDict")
 
 DTYPE = '''\
 def arithmetic_dtype(p: Tensor) -> torch.dtype:
-    """float32 for half precision, where averages would stand still at a decay rate of 0.999."""
+    """float32 for half precision, where averages would not move at a decay rate of 0.999."""
     return torch.float32 if p.dtype in (torch.bfloat16, torch.float16) else p.dtype
 '''
 DOUBLE = '''\
@@ -86,7 +86,7 @@ def export(name_or_text: str, class_name: str | None = None) -> str:
 
 
 def find_rule(name_or_text: str) -> Rule:
-    """The rule of a name, of `rule: TEXT` or of a text. RuleError; ConfigError for a baseline."""
+    """The rule for a name, `rule: TEXT` or a text. RuleError; ConfigError for a baseline."""
     name = name_or_text.strip()
     if name.startswith("rule:"):
         return Rule.parse(name.removeprefix("rule:").strip())
@@ -94,13 +94,13 @@ def find_rule(name_or_text: str) -> Rule:
         text = CATALOG[name.removesuffix("-tf")].text
         raise ConfigError(
             f"'{name}' is a baseline, not a rule: use {BASELINES[name]}\n"
-            f"  the paper's rule of that name is a text: export 'rule: {text}'"
+            f"  for the paper's rule of that name give its text: export 'rule: {text}'"
         )
     return lookup(name)
 
 
 def default_name(rule: Rule) -> str:
-    """`PowerSignCd` for a rule of a family, in whatever form; a plain name for others."""
+    """`PowerSignCd` for a rule of a family, in any form; a plain name for others."""
     found = family_of(rule)
     if found is None:
         return DEFAULT_NAME
@@ -113,7 +113,7 @@ def _names(code: str) -> set[str]:
 
 
 def _generator(read: Iterable[str]) -> list[str]:
-    """What the file needs of draws.py, as it stands there: constants, then functions."""
+    """The definitions of draws.py that the file needs: constants, then functions."""
     source = inspect.getsource(draws)
     definitions: dict[str, ast.stmt] = {}
     for node in ast.parse(source).body:
@@ -172,6 +172,6 @@ def _docstring(name: str, rule: Rule) -> str:
         f"    optimizer = {name}(model.parameters(), lr=0.1{total})\n"
         "    loss.backward()\n"
         "    optimizer.step()",
-        f"Written by `python -m nos_repro export` ({made_by}); it needs torch alone.",
+        f"Written by `python -m nos_repro export` ({made_by}); it needs only torch.",
     ]
     return "\n\n".join(block for block in blocks if block) + '\n"""'

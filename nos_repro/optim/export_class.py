@@ -16,8 +16,8 @@ class {name}(Optimizer):
 
 {meanings}
 
-    Averages and arithmetic are in float32 where a parameter is in half precision. A gradient that
-    is sparse is a RuntimeError, an impossible option a ValueError.
+    Averages and arithmetic are in float32 where a parameter is in half precision. A sparse
+    gradient raises RuntimeError, an impossible option ValueError.
     """
 '''
 STEP = '''\
@@ -35,13 +35,13 @@ def step(self, closure: Callable[[], float] | None = None) -> float | None:
 '''
 JOIN = '''\
 def add_param_group(self, param_group: dict[str, Any]) -> None:
-    """Adds parameters with options of their own; they join at the optimizer's present step."""
+    """Adds parameters with their own options; they join at the optimizer's current step."""
     super().add_param_group(param_group)
     self.param_groups[-1].setdefault("t", self.param_groups[0].get("t", 0))
 '''
 LOAD = '''\
 def load_state_dict(self, state_dict: StateDict) -> None:
-    """Takes over a saved state, bit for bit."""
+    """Loads a saved state, bit for bit."""
     super().load_state_dict(state_dict)
     # torch has cast the averages to the parameters' dtype, which may be half precision
     for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
@@ -56,7 +56,7 @@ def load_state_dict(self, state_dict: StateDict) -> None:
 
 @dataclass(frozen=True)
 class Option:
-    """An argument of the constructor; `check` is the condition on it, `range` says it in words."""
+    """An argument of the constructor; `check` is its condition, `range` the same in words."""
 
     name: str
     annotation: str
@@ -96,13 +96,13 @@ def _tuple(names: tuple[str, ...]) -> str:
 
 
 def _options(program: Program) -> list[Option]:
-    """What the constructor takes beside the parameters: what the rule reads."""
+    """The constructor's options besides the parameters: those that the rule needs."""
     averages = program.averages
     betas = [BETAS[name] for name in averages]
     named = " and ".join(averages[-2:])
     options = [Option("lr", "float", "", "the learning rate.", "lr >= 0")]
     if program.decays:
-        meaning = "T of the decay: the number of updates in all."
+        meaning = "T of the decay: the total number of updates."
         options += [Option("total_steps", "int", "", meaning, "total_steps >= 1", ">= 1")]
     if len(betas) == 1:
         meaning = f"the decay rate of the average {named}."
@@ -119,7 +119,7 @@ def _options(program: Program) -> list[Option]:
     meaning = "times the weight, it is added to the gradient that the rule sees (L2)."
     options += [Option("weight_decay", "float", "0.0", meaning, "weight_decay >= 0")]
     if program.sites:
-        meaning = "of noise and drops; with the step count it is the generator's whole state."
+        meaning = "seeds noise and drops; with the step count it is the generator's whole state."
         options += [Option("seed", "int", "0", meaning)]
     return options
 
@@ -144,7 +144,7 @@ def _init(options: list[Option]) -> str:
 
 def _loop(program: Program) -> str:
     draws = program.sites > 0
-    lines = ["    number = 0  # of the parameter, which tells its draws from others'"] * draws
+    lines = ["    number = 0  # of the parameter: each one draws its own numbers"] * draws
     lines += [
         "    for group in self.param_groups:",
         '        for p in group["params"]:',

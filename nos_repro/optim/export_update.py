@@ -1,8 +1,9 @@
-"""A program as statements that a person can read: the arithmetic of what `export` writes.
+"""A program as readable statements: the arithmetic of the files that `export` writes.
 
-A value that is read once stands where it is read; one that is read more often gets a name, and so
-does a part of what would not fit on a line. Every operation of the reference execution stays as
-it is, scalars in double precision included, so that the numbers are the same, bit for bit.
+A value that is read once is written where it is read; one that is read more often gets a name, and
+so does part of an expression that would not fit on a line. Every operation of the reference
+execution stays as it is, scalars in double precision included, so that the numbers are the same,
+bit for bit.
 """
 
 import math
@@ -19,8 +20,8 @@ from nos_repro.rules.rows import BinaryRow, UnaryRow
 
 WIDTH = 72  # of an expression, so that a statement stays within 100 columns
 
-WORDS = {"fill": "constant", "normal": "gauss"}  # what values that no primitive makes are called
-POWERS = {"m": "g", "v": "g2", "gamma": "g3"}
+WORDS = {"fill": "constant", "normal": "gauss"}  # names for values that no primitive makes
+POWERS = {1: "g", 2: "g2", 3: "g3"}
 KNOWN = {"g * g": "g2", "g2 * g": "g3"}
 NEVER_NEGATIVE = {
     name for row in OPERANDS.values() if row.nonnegative for name in (row.name, f"{row.name}_hat")
@@ -31,7 +32,7 @@ AGREEMENT = ("sign_g", "sign_m")
 
 @dataclass(frozen=True)
 class _Value:
-    """An expression: how tightly it binds (see rules/printing.py), and what it may be called."""
+    """An expression: how tightly it binds (see rules/printing.py), and a name for it."""
 
     source: str
     binds: int
@@ -46,7 +47,7 @@ class _Value:
 
 
 def update_statements(program: Program) -> list[str]:
-    """From g, w and the averages, by name, to `update`.
+    """The statements that compute `update` from g, w and the averages.
 
     They read the `state`, the `group` and, where the rule draws, `dtype` and the parameter's
     `number`.
@@ -66,12 +67,12 @@ def update_statements(program: Program) -> list[str]:
 
 
 def reads_step(program: Program) -> bool:
-    """Whether it depends on the number of the optimizer's step: draws and decays do."""
+    """Whether it depends on the optimizer's step count: draws and decays do."""
     return bool(program.sites or program.decays)
 
 
 def _uncorrected(program: Program) -> bool:
-    """Whether an average is read as it is kept: the program does so under signs."""
+    """Whether an average is read without its bias correction, as happens under signs."""
     return any(
         a in program.averages and line.arguments[1:] != (f"correction_{a}",)
         for line in program.body
@@ -96,7 +97,7 @@ class _Writer:
         self._betas = {name: "beta" if one else f"beta_{name}" for name in program.averages}
 
     def averages(self) -> None:
-        """The moving averages, of this step's gradient already."""
+        """Writes the moving averages, which include this step's gradient."""
         program = self.program
         if program.averages:
             option = "beta" if len(self._betas) == 1 else "betas"
@@ -104,16 +105,17 @@ class _Writer:
             kept = ", ".join(f'state["{name}"]' for name in program.averages)
             self.lines += [f"{', '.join(program.averages)} = {kept}"]
         for name, beta in self._betas.items():
-            if name != "m":
+            power = OPERANDS[name].power
+            if power >= 2:
                 self._define("g2", "g * g")
-            if name == "gamma":
+            if power == 3:
                 self._define("g3", "g2 * g")
-            self.lines += [f"{name}.copy_({beta} * {name} + (1 - {beta}) * {POWERS[name]})"]
+            self.lines += [f"{name}.copy_({beta} * {name} + (1 - {beta}) * {POWERS[power]})"]
         if program.corrections:
             self.lines += ['state["step"] = steps = state["step"] + 1']
 
     def scalars(self) -> None:
-        """What does not depend on an element."""
+        """Writes the values that are the same for every element."""
         program = self.program
         if "eps" in program.scalar_inputs:
             self.lines += ['eps = group["eps"]']
@@ -128,7 +130,7 @@ class _Writer:
                 self.lines += [f"{name} = {operand_row(name.removesuffix(STD)).source}"]
 
     def add(self, line: Instruction, *, scalar: bool) -> None:
-        """One instruction: kept for where it is read, or written down under a name."""
+        """Adds one instruction: kept until it is read, or written under a name."""
         if line.function == "drop":
             self._keep(line)
         render = self._scalar if scalar else self._tensor
@@ -163,7 +165,7 @@ class _Writer:
                 return _Value(*_expression(line, arguments), word)
 
     def _scalar(self, line: Instruction) -> _Value:
-        """Python's floats do for + - *; other functions must not raise at an edge, as math does."""
+        """Python's floats suffice for + - *; others must not raise at an edge, as `math` does."""
         word = self._word(line)
         arguments = [self._float(a) for a in line.arguments]
         if line.function == "neg" and isinstance(line.arguments[0], float):
@@ -179,7 +181,7 @@ class _Writer:
         return _Value(print_number(a), ATOM if a >= 0 else NEGATION, "constant")
 
     def _float(self, a: Argument) -> _Value:
-        """Among scalars 0 is written 0.0: Python's integers have no negative zero."""
+        """A scalar 0 is written as 0.0: Python's integers have no negative zero."""
         if isinstance(a, str):
             return self.values[a]
         return _Value(repr(a), ATOM if math.copysign(1, a) > 0 else NEGATION, "constant")
@@ -254,7 +256,7 @@ def _binds(row: BinaryRow) -> int:
 
 
 def _call(row: UnaryRow | BinaryRow) -> str:
-    """The call of a function, by default by its name in torch."""
+    """A function's call; by default under its name in torch."""
     if row.source:
         return row.source
     name = getattr(row.function, "__name__", "")

@@ -1,6 +1,6 @@
-"""Names to optimizers and schedules: baselines, families with a decay, the catalogue, any text.
+"""Optimizers and schedules by name: baselines, families with a decay, the catalogue, any text.
 
-Your own package adds to the choice: see `nos_repro.optim.registry`.
+Your own package can add more: see `nos_repro.optim.registry`.
 """
 
 import math
@@ -29,7 +29,7 @@ def make_optimizer(
     seed: int = 0,
     **options: Any,
 ) -> Optimizer:
-    """The optimizer of a name, or of an update rule's text.
+    """The optimizer for a name, or for an update rule's text.
 
     Args:
         name: one of
@@ -43,9 +43,9 @@ def make_optimizer(
             your own: "my_package.my_module", or a class or function:
             "torch.optim.AdamW".
         params: the parameters to train, their (name, parameter) pairs, or groups of
-            either. Only an optimizer that asks for names is handed them.
+            either. Only an optimizer that asks for names gets them.
         lr: the learning rate, a number > 0.
-        weight_decay: handed to the optimizer; refused where it takes none.
+        weight_decay: passed to the optimizer; an error if it takes none.
         total_steps: the number of updates in the whole training; needed with a
             decay.
         seed: the seed of a rule's noise and drops.
@@ -57,8 +57,8 @@ def make_optimizer(
         `RuleOptimizer`.
 
     Raises:
-        ConfigError: a name or option is unknown, with the nearest one, or a value
-            is impossible.
+        ConfigError: a name or option is unknown (the error shows the nearest one),
+            or a value is impossible.
         RuleError: the text is not a rule, or `total_steps` is missing.
 
     Example:
@@ -95,26 +95,26 @@ def make_optimizer(
 def make_schedule(
     name: str, optimizer: Optimizer, *, total_steps: int, seed: int = 0, **options: Any
 ) -> LRScheduler:
-    """The learning-rate schedule of a name; step it once after every update.
+    """The learning-rate schedule for a name; step it once after every update.
 
     Args:
         name: "constant", "cosine", "cosine_restarts", "stepwise", "linear_cosine"
             or "noisy_linear_cosine" (sec. 5.2), or your own:
             "my_package.my_module".
-        optimizer: the optimizer whose rates it sets. Their present values are the
-            initial ones.
-        total_steps: T, the number of updates in the whole training. Past it the
-            rates stay.
+        optimizer: the optimizer whose rates it sets. Their current values are the
+            initial rates.
+        total_steps: T, the number of updates in the whole training. After that the
+            rates stay the same.
         seed: the seed of the noise in "noisy_linear_cosine".
         **options: the schedule's own, such as `alpha` for "cosine"; the defaults
             are the paper's.
 
     Returns:
-        An `LRScheduler` whose state is the step alone.
+        An `LRScheduler` whose only state is the step.
 
     Raises:
-        ConfigError: a name or option is unknown, with the nearest one, or a value
-            is impossible.
+        ConfigError: a name or option is unknown (the error shows the nearest one),
+            or a value is impossible.
 
     Example:
         >>> import torch
@@ -139,8 +139,8 @@ def make_schedule(
 def check_optimizer(name: str, **options: Any) -> None:
     """Raises what `make_optimizer` would raise, before there are parameters.
 
-    An optimizer is tried on a matrix and a vector, and on the matrix alone where it refuses both:
-    some take only matrices, and whether a task has others is seen when the task is built.
+    The optimizer is tried on a matrix and a vector and, if it refuses them, on the matrix alone:
+    some take only matrices. Whether a task has other parameters shows when the task is built.
     """
     settings = {"lr": 0.1, "total_steps": 1, **options}
     matrix, vector = (torch.nn.Parameter(torch.zeros(size)) for size in ((2, 2), (2,)))

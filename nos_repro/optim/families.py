@@ -40,12 +40,12 @@ class PowerSign(RuleOptimizer):
         total_steps: T, the number of updates in the whole training; needed with a
             decay.
         weight_decay: how much of the weight is added to the gradient (L2); >= 0.
-        decoupled_weight_decay: take lr * weight_decay of the weight off the weight
-            itself instead, as AdamW does.
+        decoupled_weight_decay: instead subtract lr * weight_decay times the weight
+            from the weight itself, as AdamW does.
         foreach: update all tensors in one call (True) or in a plain loop (False).
         fused: update all tensors in one compiled pass over memory. If neither is
-            given, this is done where a compiler works and the tensors are large,
-            and one call for all tensors elsewhere.
+            given, this is used where a compiler works and the tensors are large,
+            `foreach` elsewhere.
         maximize: climb instead of descending.
 
     Raises:
@@ -139,12 +139,12 @@ class AddSign(RuleOptimizer):
         total_steps: T, the number of updates in the whole training; needed with a
             decay.
         weight_decay: how much of the weight is added to the gradient (L2); >= 0.
-        decoupled_weight_decay: take lr * weight_decay of the weight off the weight
-            itself instead, as AdamW does.
+        decoupled_weight_decay: instead subtract lr * weight_decay times the weight
+            from the weight itself, as AdamW does.
         foreach: update all tensors in one call (True) or in a plain loop (False).
         fused: update all tensors in one compiled pass over memory. If neither is
-            given, this is done where a compiler works and the tensors are large,
-            and one call for all tensors elsewhere.
+            given, this is used where a compiler works and the tensors are large,
+            `foreach` elsewhere.
         maximize: climb instead of descending.
 
     Raises:
@@ -211,7 +211,7 @@ class AddSign(RuleOptimizer):
 def of_family(
     family: Family, params: ParamsT, *, decay: str | None = None, **options: Any
 ) -> RuleOptimizer:
-    """The optimizer of a family that has no class of its own.
+    """The optimizer for a family that has no class of its own.
 
     options: the family's constants, and the options of `RuleOptimizer`.
     """

@@ -45,7 +45,7 @@ def update_averages(averages: dict[str, list[Tensor]], g: Tensors, step: Step) -
 
 
 def run_body(batch: FlatBatch, step: Step, w: Tensors, g: Tensors) -> Tensors:
-    """The rule's values; what no later line reads is freed at once."""
+    """The rule's update; values that no later line reads are freed at once."""
     values: dict[str, Value] = {**step.scalars, **batch.averages, "w": w, "g": g}
 
     def value(a: Argument) -> Value:
@@ -64,7 +64,7 @@ def run_body(batch: FlatBatch, step: Step, w: Tensors, g: Tensors) -> Tensors:
 def _line(
     line: Instruction, arguments: list[Value], batch: FlatBatch, step: Step, g: Tensors
 ) -> Tensors:
-    """The row's own function of lists where it has one, else the reference, tensor by tensor."""
+    """The row's own function of lists if it has one, else the reference, tensor by tensor."""
     row: UnaryRow | BinaryRow | None = UNARY.get(line.function) or BINARY.get(line.function)
     if row is not None and row.foreach is not None and not isinstance(arguments[0], float):
         extra = () if line.parameter is None else (line.parameter,)

@@ -1,8 +1,8 @@
 """The fused execution: one pass over memory, compiled once for all shapes of a device and dtype.
 
 A kernel updates a fixed number of tensors at a time. It sees each as rows of `LANES` elements, so
-that the compiler needs no remainder loop; the few elements left over, and tensors of less than two
-rows, go through the foreach execution, which gives the same numbers.
+that the compiler needs no remainder loop; the few elements left over, and tensors with fewer than
+two rows, go through the foreach execution, which gives the same numbers.
 """
 
 import warnings
@@ -21,7 +21,7 @@ from nos_repro.optim.kernel import Kernel, KernelKind, build, kind_of, scalar_na
 from nos_repro.optim.program import run_once
 
 SMALL, JOINED_FROM = 4096, 8  # elements, tensors
-PAYS_FROM = 1_000_000  # elements: below, seconds of compiling save too little a step
+PAYS_FROM = 1_000_000  # elements: below this, seconds of compiling save too little per step
 DEVICES = ("cpu", "cuda", "xpu")
 
 _COMPILED: dict[KernelKind, Kernel] = {}
@@ -31,9 +31,9 @@ _FAILED: dict[str, str] = {}
 def use_fused(
     wish: bool | None, batch: FlatBatch, step: Step
 ) -> Callable[[FlatBatch, Step], None] | None:
-    """The fused execution where it is wished for, or possible and worth it; else None.
+    """The fused execution if it is requested, or possible and worth it; else None.
 
-    Raises ConfigError if it is wished for and there is no way.
+    Raises ConfigError if it is requested but impossible.
     """
     if wish is False:
         return None
@@ -74,7 +74,7 @@ def update_fused(batch: FlatBatch, step: Step) -> None:
 
 
 def _split(batch: FlatBatch) -> tuple[FlatBatch, FlatBatch]:
-    """The tensors as whole rows, and what is left of them, flat."""
+    """The parts of the tensors that make whole rows, and the flat remainders."""
     whole = [i for i, w in enumerate(batch.weights) if w.dim() == 2]
     if len(whole) == len(batch.weights):
         return batch, FlatBatch()
@@ -92,9 +92,10 @@ def _split(batch: FlatBatch) -> tuple[FlatBatch, FlatBatch]:
 
 
 def _joined(rows: FlatBatch) -> tuple[FlatBatch, FlatBatch | None]:
-    """Small tensors as one, in the last place, and those tensors: they cost calls, not bytes.
+    """The batch with its small tensors joined into one, the last, and those small tensors.
 
-    (Not for a rule that draws: its numbers depend on the tensor.)
+    Small tensors cost calls, not bytes. (Not for a rule that draws: what it draws depends on the
+    tensor.)
     """
     small = [i for i, w in enumerate(rows.weights) if w.numel() <= SMALL]
     if len(small) < JOINED_FROM:
@@ -110,7 +111,7 @@ def _joined(rows: FlatBatch) -> tuple[FlatBatch, FlatBatch | None]:
 
 
 def _part(small: FlatBatch, rows: FlatBatch) -> None:
-    """Copies what `_joined` put together back to where it came from."""
+    """Copies the joined tensors of `_joined` back to where they came from."""
     lengths = [len(w) for w in small.weights]
     torch._foreach_copy_(small.weights, torch.split(rows.weights[-1], lengths))
     for name, tensors in small.averages.items():
@@ -132,7 +133,7 @@ def _take(into: FlatBatch, batch: FlatBatch, i: int, start: int, end: int) -> No
 
 @cache
 def _padding(kind: KernelKind) -> list[list[Tensor]]:
-    """Two rows for every slot that a last call may leave empty; what they hold means nothing."""
+    """Two rows for every slot that a last call may leave empty; their values do not matter."""
 
     def tensors(dtype: torch.dtype) -> list[Tensor]:
         return [torch.zeros(2, LANES, dtype=dtype, device=kind.device) for _ in range(slots(kind))]
@@ -179,7 +180,7 @@ def _no_keys(kind: KernelKind) -> Tensor:
 
 
 def _ready(kind: KernelKind) -> bool:
-    """Compiles the kernel on tensors of its own, once; says so once if that fails."""
+    """Compiles the kernel once, on tensors of its own; warns once if that fails."""
     if kind in _COMPILED:
         return True
     where = kind.device.type

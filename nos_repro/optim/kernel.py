@@ -24,7 +24,7 @@ _OPERATORS = {name: f"binary_{i}" for i, name in enumerate(BINARY)}
 
 @dataclass(frozen=True)
 class KernelKind:
-    """All that a compilation depends on."""
+    """Everything that a compilation depends on."""
 
     program: Program
     dtype: torch.dtype
@@ -35,7 +35,7 @@ class KernelKind:
 
 
 def kind_of(step: Step, like: Tensor) -> KernelKind:
-    """The kind of the kernel that does this step on such tensors."""
+    """The kind of kernel that does this step on such tensors."""
     decays = step.weight_decay != 0
     return KernelKind(
         program=_fast(step.program),
@@ -51,7 +51,7 @@ _fast = cache(select_signs)
 
 
 def slots(kind: KernelKind) -> int:
-    """Tensors a call: fewer cost more calls, more cost more to compile."""
+    """Tensors per call: fewer need more calls, more take longer to compile."""
     if kind.program.sites:
         return 2
     return 8 if len(kind.program.body) <= 6 else 4
@@ -67,7 +67,7 @@ def scalar_names(kind: KernelKind) -> list[str]:
 
 
 def source(kind: KernelKind) -> str:
-    """def update(weights, gradients, averages, scalars, keys)."""
+    """The source of `def update(weights, gradients, averages, scalars, keys)`."""
     program, names = kind.program, scalar_names(kind)
     body = ["w = weights[i].to(dtype)", "g = gradients[i].to(dtype)"]
     if kind.maximize:
@@ -95,7 +95,7 @@ def source(kind: KernelKind) -> str:
 
 
 def build(kind: KernelKind) -> Kernel:
-    """The function of the source, not compiled yet."""
+    """The source as a function, not compiled yet."""
     scope: dict[str, Any] = {
         "dtype": arithmetic_dtype(kind.dtype),
         "torch": torch,

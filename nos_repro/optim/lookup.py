@@ -14,7 +14,7 @@ from nos_repro.optim.registry import OPTIMIZERS, OptimizerBuilder, keywords
 from nos_repro.optim.rule_optimizer import RuleOptimizer
 from nos_repro.registry import is_path
 from nos_repro.rules import families, primitives
-from nos_repro.rules.families import DECAYS, FAMILIES, Family, find_family, is_decay
+from nos_repro.rules.families import DECAYS, Family, family_names, find_family, is_decay
 from nos_repro.rules.primitives import find_operand
 from nos_repro.rules.rule import Rule
 from nos_repro.rules.tree import Binary, Expr, Operand, Unary, walk
@@ -22,7 +22,7 @@ from nos_repro.rules.tree import Binary, Expr, Operand, Unary, walk
 if TYPE_CHECKING:
     from nos_repro.rules.catalog import Printed
 
-NO_NUMBERS = "what a name means is followed by itself (experiments.digest)"
+NO_NUMBERS = "the digest follows what a name means, not this module (experiments.digest)"
 
 FAMILY_CLASSES: dict[str, type[RuleOptimizer]] = {"powersign": PowerSign, "addsign": AddSign}
 
@@ -31,9 +31,9 @@ _WORD = re.compile(r"[A-Za-z]\w*(-[\w.]+)*")
 
 @dataclass(frozen=True)
 class FoundOptimizer:
-    """What makes an optimizer, the options it takes, and those that its name has settled.
+    """An optimizer's maker, the options that it takes, and those that its name already fixes.
 
-    ``origin``: where the maker is defined. ``family`` and ``rule``: whose update it makes, if any.
+    ``origin``: where the maker is defined. ``family``, ``rule``: whose update it makes, if any.
     """
 
     make: OptimizerBuilder
@@ -59,7 +59,7 @@ class FoundOptimizer:
 
 
 def find_optimizer(name: str) -> FoundOptimizer:
-    """Raises ConfigError (a name) and RuleError (a rule's text) where it means nothing."""
+    """What a name means. Raises ConfigError (a name) or RuleError (a text) if it means nothing."""
     if is_path(name) or name in OPTIMIZERS:
         entry = OPTIMIZERS.entry(name)
         return FoundOptimizer(entry.value, keywords(entry.value), {}, entry.origin)
@@ -81,9 +81,8 @@ def find_optimizer(name: str) -> FoundOptimizer:
 
 
 def optimizer_names() -> list[str]:
-    """What `find_optimizer` knows beside rules' texts and the suffixes cd{n}, rd{n}."""
-    names = [f"{name}{suffix}" for name in FAMILIES for suffix in ("", "-ld", "-cd", "-rd10")]
-    return list(dict.fromkeys([*OPTIMIZERS.names(), *names, *_catalogue()]))
+    """The names that `find_optimizer` knows, besides rules' texts and suffixes cd{n}, rd{n}."""
+    return list(dict.fromkeys([*OPTIMIZERS.names(), *family_names(), *_catalogue()]))
 
 
 def _of_rule(rule: Rule, options: set[str]) -> FoundOptimizer:
@@ -91,7 +90,7 @@ def _of_rule(rule: Rule, options: set[str]) -> FoundOptimizer:
 
 
 def _rule(name: str) -> Rule:
-    """The rule of a text or of a catalogue name; what can only be a name gets a ConfigError."""
+    """The rule for a text or a catalogue name; ConfigError for what can only be a name."""
     try:
         return Rule.parse(name.removeprefix("rule:").strip())
     except RuleError:
@@ -116,7 +115,7 @@ def _origin(thing: Any) -> str:
 
 
 def _rows_of(expr: Expr) -> Iterator[str]:
-    """The rows of the primitives' tables that a rule reads, those of short forms included."""
+    """The rows of the primitives' tables that a rule reads, also through abbreviations."""
     for node in walk(expr):
         match node:
             case Operand(name):

@@ -1,11 +1,11 @@
-"""A rule as a straight-line program: what the three executions run.
+"""A rule as a straight-line program, which the three executions run.
 
-Common subexpressions are computed once. What does not depend on an element (numbers, decays, bias
-corrections) is computed once a step, as Python floats. Only the averages that the rule reads are
-kept, and a bias correction is left out where it changes nothing: under sign.
+Common subexpressions are computed once. Values that are the same for every element (numbers,
+decays, bias corrections) are computed once per step, as Python floats. Only the averages that the
+rule reads are kept, and a bias correction is left out where it changes nothing: under sign.
 
-*Readings of the paper*: equal subtrees are one value, also where they draw: a drop that stands
-twice drops the same elements, and `noise - noise` is 0. Different subtrees draw independently.
+*Readings of the paper*: equal subtrees are one value, even if they draw: a drop that occurs twice
+drops the same elements, and `noise - noise` is 0. Different subtrees draw independently.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ class Instruction:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """`once` runs on floats once a step, `body` on every tensor; `update` is the body's result.
+    """`once` runs on floats once per step, `body` on every tensor; `update` is the body's result.
 
     Inputs of the body: g, w, the averages after their update (not corrected), and scalars.
     Inputs of `once`: `eps`, `{noise}_std`, `correction_{average}`, and the decays by name.
@@ -119,7 +119,7 @@ def lower(expr: Expr) -> Program:
 
 
 class _Builder:
-    """Collects lines; the same function of the same arguments is one line."""
+    """Collects lines; the same function with the same arguments is one line."""
 
     def __init__(self) -> None:
         self.once: list[Instruction] = []
@@ -173,7 +173,7 @@ class _Builder:
                 return self.emit(function, left, right)
 
     def _filled(self, value: Argument) -> Argument:
-        """A tensor, full of the value if that is a scalar."""
+        """The value as a tensor: a scalar fills one."""
         return self.emit("fill", value) if self.is_scalar(value) else value
 
     def _operand(self, expr: Expr, name: str) -> Argument:
@@ -188,7 +188,7 @@ class _Builder:
         return name
 
     def _up_to_scale(self, expr: Expr) -> Argument:
-        """A value of the same sign: an average needs no correction, which is positive."""
+        """A value of the same sign: averages stay uncorrected, since the correction is positive."""
         match expr:
             case Operand(name) if name in AVERAGES:
                 return name

@@ -41,7 +41,7 @@ def update_tensor(
 
 
 def run_body(step: Step, inputs: dict[str, Tensor], number: int) -> Tensor:
-    """The rule's value: the lines of the program, one after the other."""
+    """The rule's update: runs the lines of the program, one after the other."""
     values: dict[str, Value] = {**step.scalars, **inputs}
 
     def value(a: Argument) -> Value:
@@ -60,7 +60,7 @@ def run_body(step: Step, inputs: dict[str, Tensor], number: int) -> Tensor:
 
 
 def apply(line: Instruction, arguments: list[Value], like: Tensor) -> Tensor:
-    """A function of the language's own tables."""
+    """Applies a function of the language's tables."""
     if line.function == "fill":
         return torch.full_like(like, float(arguments[0]))
     if line.function in BINARY:
@@ -73,7 +73,7 @@ def apply(line: Instruction, arguments: list[Value], like: Tensor) -> Tensor:
 def draw(
     line: Instruction, arguments: list[Value], like: Tensor, key: tuple[int, int], start: int = 0
 ) -> Tensor:
-    """Noise or a drop; `start` is the number of the first element in its parameter."""
+    """Draws noise or a drop; `start` is the number of the first element in its parameter."""
     elements = counter(like, start)
     if line.function == "normal":
         return normal(elements, key, like.dtype)

@@ -1,6 +1,6 @@
-"""The optimizers and schedules by name, and what each of them must take.
+"""The optimizers and schedules by name, and the arguments that each of them must take.
 
-One of your own is a function in a module of yours, which a study names by that module:
+Your own is a function in a module of yours, and a study refers to it by that module's name:
 
     from nos_repro.optim import OPTIMIZERS, SCHEDULES
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 OptimizerBuilder: TypeAlias = "Callable[..., Optimizer]"
-"""`make(params, *, lr, ...)`, its keywords being its options. It is handed ``weight_decay``,
-``total_steps`` and ``seed`` if it has them. If its first parameter is called ``named_parameters``
-it is handed (name, parameter) pairs, and its groups are its own."""
+"""`make(params, *, lr, ...)`; its keywords are its options. It gets ``weight_decay``,
+``total_steps`` and ``seed`` if it takes them. If its first parameter is called ``named_parameters``
+it gets (name, parameter) pairs and makes its own groups."""
 
 Factor: TypeAlias = Callable[[int], float]
-"""What a schedule multiplies the initial rate by at step t; the first update has t = 0."""
+"""The factor by which a schedule multiplies the initial rate at step t; t = 0 at first."""
 
 ScheduleBuilder: TypeAlias = Callable[..., Factor]
-"""`make(*, total_steps, seed, ...)`, its keywords being its options; either may be left out."""
+"""`make(*, total_steps, seed, ...)`; its keywords are its options; these two may be left out."""
 
 
 def keywords(function: Callable[..., Any]) -> set[str]:
-    """The names of a maker's parameters, less the parameters that it optimizes."""
+    """The names of a maker's arguments, except the parameters to optimize."""
     parameters = inspect.signature(function).parameters.values()
     named = {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     return named - {"params", "named_parameters", "self"}

@@ -1,7 +1,7 @@
 """`RuleOptimizer`: any update rule of the language as an ordinary `torch.optim.Optimizer`.
 
-State is derived from the rule: only the averages that it reads are kept, next to a step count.
-Averages of bfloat16 and float16 parameters are kept, and the arithmetic is done, in float32.
+State is derived from the rule: only the averages that it reads are kept, besides a step count.
+For bfloat16 and float16 parameters, averages and arithmetic are in float32.
 
 *Readings of the paper*: the first update is step 0 of the decays; averages are updated before the
 rule reads them, and start at 0. `t` counts the optimizer's steps; the bias corrections count a
@@ -59,16 +59,16 @@ class RuleOptimizer(Optimizer):
         eps: what a division adds to its divisor (the papers' delta); >= 0.
         weight_decay: how much of the weight is added to the gradient that the rule
             sees (L2); >= 0.
-        decoupled_weight_decay: take lr * weight_decay of the weight off the weight
-            itself instead, as AdamW does.
+        decoupled_weight_decay: instead subtract lr * weight_decay times the weight
+            from the weight itself, as AdamW does.
         total_steps: T, the number of updates in the whole training; needed if the
             rule reads a decay (ld, cd, cd{n}, rd{n}).
         seed: the seed of the rule's noise and drops, a whole number. What an update
-            draws depends on the seed and on the number of the update only.
+            draws depends only on the seed and the number of the update.
         foreach: update all tensors in one call (True) or in a plain loop (False).
         fused: update all tensors in one compiled pass over memory. If neither is
-            given, this is done where a compiler works and the tensors hold a
-            million elements or more, and one call for all tensors elsewhere.
+            given, this is used where a compiler works and the tensors hold a
+            million elements or more, `foreach` elsewhere.
         maximize: climb instead of descending.
 
     Raises:
@@ -139,7 +139,7 @@ class RuleOptimizer(Optimizer):
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds parameters with options of their own; they join at the optimizer's present step."""
+        """Adds parameters with their own options; they join at the optimizer's current step."""
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
@@ -181,7 +181,7 @@ class RuleOptimizer(Optimizer):
     def _batches(
         self, group: dict[str, Any], program: Program, first: int
     ) -> dict[tuple[torch.device, torch.dtype, int], FlatBatch]:
-        """The group's parameters by what one call can update at once."""
+        """The group's parameters in batches that one call can update."""
         batches: dict[tuple[torch.device, torch.dtype, int], FlatBatch] = {}
         for number, p in enumerate(group["params"], start=first):
             g = p.grad
@@ -204,7 +204,7 @@ class RuleOptimizer(Optimizer):
         return batches
 
     def _laid(self, p: Tensor, state: dict[str, Any], program: Program) -> FlatView:
-        """The flat views of a parameter and its averages, made again when they have moved."""
+        """The flat views of a parameter and its averages, made again if these have moved."""
         known: dict[Tensor, FlatView] = self.__dict__.setdefault("_laid_parameters", {})
         laid = known.get(p)
         if laid is None or not laid.holds(p, state):
@@ -225,9 +225,9 @@ class RuleOptimizer(Optimizer):
         return int(self.state[p]["step"]) if p in self.state else 0
 
     def load_state_dict(self, state_dict: StateDict) -> None:
-        """Takes over a saved state, bit for bit; how it is executed stays this optimizer's own.
+        """Loads a saved state, bit for bit, but keeps this optimizer's `foreach` and `fused`.
 
-        Raises ConfigError if the state is of another rule, or does not fit the parameters.
+        Raises ConfigError if the state belongs to another rule or does not fit the parameters.
         """
         self._check_saved(state_dict)
         execution = [{k: group[k] for k in ("foreach", "fused")} for group in self.param_groups]
@@ -244,7 +244,7 @@ class RuleOptimizer(Optimizer):
             if saved.get("rule") != own["rule"]:
                 raise ConfigError(
                     "this state belongs to another update rule\n"
-                    f"  saved:  {saved.get('rule', 'no rule of this package')}\n"
+                    f"  saved:  {saved.get('rule', 'not a rule of this package')}\n"
                     f"  here:   {own['rule']}"
                 )
         for key, p in _saved_keys(self, state_dict):
@@ -341,7 +341,7 @@ def _check_group(group: dict[str, Any]) -> None:
     if steps is None and program_of(str(group["rule"])).decays:
         raise RuleError(
             f"the rule {group['rule']} reads a decay, which ends with the training\n"
-            "  give total_steps: the number of updates in all"
+            "  give total_steps: the total number of updates"
         )
     if group["foreach"] and group["fused"]:
         raise ConfigError("foreach and fused exclude each other: give one of them")

@@ -1,8 +1,8 @@
 """Learning-rate schedules, stepped once per update (sec. 5.2).
 
 A schedule is a factor f(t) on the initial rate; the first update has t = 0, T is the number of
-updates, and past T the factor stays where it was. The paper's forms are the defaults;
-TensorFlow's (`learning_rate_decay.py`, `sign_decay.py`) are reached by the options.
+updates, and after T the factor stays the same. The paper's forms are the defaults; the options
+give TensorFlow's (`learning_rate_decay.py`, `sign_decay.py`).
 """
 
 import math
@@ -21,7 +21,7 @@ _UNIFORM = 2.0**-32
 
 
 class Schedule(LRScheduler):
-    """lr(t) = initial lr * factor(t). Its state is the step alone; the factor is made again."""
+    """lr(t) = initial lr * factor(t). Only the step is saved; the factor is code."""
 
     def __init__(self, optimizer: Optimizer, factor: Factor) -> None:
         self.factor = factor
@@ -33,7 +33,7 @@ class Schedule(LRScheduler):
         return [base * factor for base in self.base_lrs]
 
     def state_dict(self) -> dict[str, Any]:
-        """Without the factor, which is code."""
+        """The state without the factor, which is code."""
         return {k: v for k, v in super().state_dict().items() if k != "factor"}
 
 
@@ -66,8 +66,9 @@ def cosine_restarts(
 ) -> Factor:
     """Cosine with warm restarts (Loshchilov & Hutter, 2017).
 
-    Each period is t_mul as long as the one before and starts at m_mul times its rate; `periods`
-    of them fill the training. *Departure*: they and TensorFlow give the first period's length.
+    Each period is t_mul times as long as the one before and starts at m_mul times its rate;
+    `periods` of them fill the training. *Departure*: the authors of the schedule and TensorFlow
+    set the length of the first period instead.
     """
     _check(t_mul=t_mul, m_mul=m_mul, alpha=alpha)
     if periods < 1 or t_mul <= 0:
@@ -95,10 +96,10 @@ def stepwise(
     milestones: Sequence[float] = (0.3, 0.6, 0.8),
     gamma: float = 0.2,
 ) -> Factor:
-    """Times gamma at each milestone, a fraction of the training (Zagoruyko & Komodakis, 2016)."""
+    """The rate times gamma at each milestone, a part of T (Zagoruyko & Komodakis, 2016)."""
     _check(gamma=gamma)
     if list(milestones) != sorted(milestones) or not all(0 < m < 1 for m in milestones):
-        raise ConfigError(f"milestones must rise between 0 and 1, got {list(milestones)}")
+        raise ConfigError(f"milestones must increase within (0, 1), got {list(milestones)}")
     steps = [round(m * total_steps, 6) for m in milestones]
     return lambda t: float(gamma ** sum(t >= step for step in steps))
 
@@ -154,7 +155,7 @@ def _cd(part: float, periods: float) -> float:
 
 
 def _normal(seed: int, t: int) -> float:
-    """N(0, 1), by Box and Muller."""
+    """N(0, 1), with Box and Muller's method."""
     u1, u2 = (((x & 0xFFFFFFFF) + 0.5) * _UNIFORM for x in make_key(seed, t, -1, 0))
     return math.sqrt(-2 * math.log(u1)) * math.cos(2 * math.pi * u2)
 

@@ -1,9 +1,9 @@
 """A rewriting for speed, used by the fused execution only: functions of an agreement of signs.
 
 f(c * sign(x) * sign(y)) takes three values, f(c), f(-c) and f(0), which are scalars: they are
-computed once a step, and an element only selects one. Instead of signs it multiplies a carrier:
-x where y > 0, -x where y < 0, else 0 has the sign of sign(x) * sign(y), and 0 for a NaN as well.
-Exact: the value is the same, up to the last bit of f on a scalar and on a vector.
+computed once per step, and an element only selects one. A carrier replaces the product of signs:
+x where y > 0, -x where y < 0, else 0. It has the sign of sign(x) * sign(y), and is 0 for NaN too.
+The value is exact, up to the last bit in which f of a scalar and f of a vector may differ.
 """
 
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ class _Rewriter:
         return None
 
     def _select(self, line: Instruction) -> bool:
-        """Writes `select` for a function of a form; False if the line is none."""
+        """Writes `select` if the line is a function of a form; False if it is not."""
         last = line.arguments[-1] if line.arguments else 0.0
         form = self._forms.get(last) if isinstance(last, str) else None
         if form is None:
@@ -112,7 +112,7 @@ class _Rewriter:
 
 
 def _needed(body: list[Instruction], update: str) -> tuple[Instruction, ...]:
-    """Without the lines that nothing reads any more."""
+    """The body without the lines that nothing reads any more."""
     wanted = {update}
     kept: list[Instruction] = []
     for line in reversed(body):

@@ -1,5 +1,5 @@
-"""All that a results folder holds, read once: every study and search that has anything, and the
-claims. What cannot be read is named, and loses nothing else."""
+"""Everything in a results folder, read once: every study and search that has records, and the
+claims. Unreadable parts are reported and skipped."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from nos_repro.report.search.efficiency import write_efficiency
 from nos_repro.report.search.files import write_search_report
 from nos_repro.report.search.history import History
 from nos_repro.report.study.files import write_report
-from nos_repro.report.study.table import is_complete
+from nos_repro.report.study.rows import is_complete
 from nos_repro.report.study.verdict import CellVerdict, judge_study
 from nos_repro.search.efficiency.runs import FOLDER
 
 BENCH = "bench"
-"""The folder of the benchmarks, which are no study."""
+"""The folder of the benchmarks; it is not a study."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class FoundStudy:
 
     @property
     def records(self) -> list[Record]:
-        """Of all trials, each once: rows may share one."""
+        """The records of all trials, each once: rows may share one."""
         return list({record.id: record for row in self.rows for record in row.records}.values())
 
     @property
@@ -60,13 +60,13 @@ class FoundStudy:
 
 
 def threads_of(provenance: Mapping[str, Any]) -> int:
-    """One where nothing, or nothing that is a number, is said."""
+    """1 where the provenance has no number of threads."""
     threads = provenance.get("threads")
     return threads if isinstance(threads, int) else 1
 
 
 @dataclass
-class Everything:
+class Collection:
     """``files`` state the studies and searches, by their names, and ``claims_from`` claims of a
     user's own. ``left_out`` says what of the
     folder is not shown, and ``broken`` whether any of that should be: it has a file of settings
@@ -88,12 +88,12 @@ class Everything:
 
     @property
     def problems(self) -> list[str]:
-        """What could not be read of studies and searches that are shown."""
+        """What could not be read in studies and searches that are shown."""
         own = [problem for found in self.studies for problem in found.store.problems]
         return own + [problem for history in self.searches for problem in history.problems]
 
     def words(self, name: str, scale: str) -> str:
-        """What names a study or search of these again on a command line."""
+        """The words that name this study or search on a command line."""
         return f"{config_words(self.files[name])} --scale {scale}"
 
     @contextmanager
@@ -115,32 +115,32 @@ class Everything:
         self.broken = True
 
     def said(self, error: Exception) -> str:
-        """An error on one line, folders by their names, for a page is read elsewhere too."""
+        """An error on one line, with folders by their names, since a page is read elsewhere too."""
         text = str(error) if isinstance(error, NosError) else f"{type(error).__name__}: {error}"
         folders = {path.parent for path in self.files.values()}
         return " ".join(by_name(text, self.root, *folders).split())
 
 
-def read_everything(results: Results, own: Path | None = None) -> Everything:
+def read_collection(results: Results, own: Path | None = None) -> Collection:
     """Every study and search of ``results.files``, at every scale that has anything. ``own`` is a
     file of claims beside the papers'. Raises ConfigError for that one."""
-    everything = Everything(results.root, results.files, own)
+    collection = Collection(results.root, results.files, own)
     listed = [*claims(), *_own_claims(own, results)]
     for name, path in results.files.items():
         try:
             scales = results.scales(name)
         except NosError as error:
-            everything.leave_out(name, error)
+            collection.leave_out(name, error)
             continue
         for scale in scales:
-            with everything.apart(name, scale):
+            with collection.apart(name, scale):
                 if is_search(path):
-                    everything.searches.append(results.history(name, scale))
+                    collection.searches.append(results.history(name, scale))
                 else:
-                    everything.studies.append(_study(results, name, scale))
-    everything.left_out += _strangers(results)
-    everything.judged = [_judged(claim, results, everything) for claim in listed]
-    return everything
+                    collection.studies.append(_study(results, name, scale))
+    collection.left_out += _strangers(results)
+    collection.judged = [_judged(claim, results, collection) for claim in listed]
+    return collection
 
 
 def _own_claims(own: Path | None, results: Results) -> Sequence[Claim]:
@@ -159,7 +159,7 @@ def _study(results: Results, name: str, scale: str) -> FoundStudy:
 
 
 def _strangers(results: Results) -> Iterator[str]:
-    """Folders that no file of settings stands behind."""
+    """Folders that belong to no file of settings."""
     known = results.files
     folders = sorted(path for path in results.root.glob("*") if path.is_dir())
     for folder in folders:
@@ -186,30 +186,30 @@ def _strange_scales(results: Results, folder: Path) -> Iterator[str]:
             yield f"{folder.name}/{scale}: has no records"
 
 
-def _judged(claim: Claim, results: Results, everything: Everything) -> Judged:
-    """A claim whose records cannot be read has no verdict, and loses the others none."""
+def _judged(claim: Claim, results: Results, collection: Collection) -> Judged:
+    """A claim whose records cannot be read has no verdict; the others keep theirs."""
     try:
         return Judged(claim, judge_claim(claim, results))
     except Exception as error:  # noqa: BLE001 as in `apart`
-        said = everything.said(error)
-        if not any(line.endswith(said) for line in everything.left_out):  # many claims, one file
-            everything.leave_out(f"claim {claim.id}", error)
+        said = collection.said(error)
+        if not any(line.endswith(said) for line in collection.left_out):  # many claims, one file
+            collection.leave_out(f"claim {claim.id}", error)
         why = f"its records cannot be read: {said}"
         return Judged(claim, [Finding("-", "not run", why)])
 
 
-def summary(everything: Everything) -> list[str]:
-    """A line a study or search."""
+def summary(collection: Collection) -> list[str]:
+    """One line per study or search."""
     words = [
-        (found.study.study, found.study.scale, _study_words(found)) for found in everything.studies
+        (found.study.study, found.study.scale, _study_words(found)) for found in collection.studies
     ]
     words += [
         (history.asked.search, history.asked.scale,
          f"{history.tally.evaluated:,} of {history.asked.samples:,} rules have a reward")
-        for history in everything.searches
+        for history in collection.searches
     ]  # fmt: skip
     if not words:
-        return [f"nothing under {everything.root} yet"]
+        return [f"nothing under {collection.root} yet"]
     wide, high = (max(len(word[part]) for word in words) for part in (0, 1))
     return [f"{name:<{wide}}  {scale:<{high}}  {said}" for name, scale, said in words]
 
@@ -225,20 +225,20 @@ def _study_words(found: FoundStudy) -> str:
     )
 
 
-def write_everything(everything: Everything) -> Iterator[Path]:
+def write_collection(collection: Collection) -> Iterator[Path]:
     """Writes the tables and figures of every study and search beside its records, those of the
     search algorithms' comparison, and the claims where all their records could be read. What cannot
     be written is reported and skipped. Raises StoreError where the disk refuses, for it would
     refuse the rest too."""
-    for found in everything.studies:
-        with everything.apart(found.study.study, found.study.scale, but=(StoreError,)):
+    for found in collection.studies:
+        with collection.apart(found.study.study, found.study.scale, but=(StoreError,)):
             yield from write_report(found.study, found.rows, found.store.root)
-    for history in everything.searches:
-        with everything.apart(history.asked.search, history.asked.scale, but=(StoreError,)):
+    for history in collection.searches:
+        with collection.apart(history.asked.search, history.asked.scale, but=(StoreError,)):
             yield from write_search_report(history)
-    with everything.apart(str(FOLDER), but=(StoreError,)):
-        yield from write_efficiency(everything.root)
-    if not everything.broken:
-        path = everything.root / "claims.md"
-        write_atomically(path, claims_file(everything.papers_claims))
+    with collection.apart(str(FOLDER), but=(StoreError,)):
+        yield from write_efficiency(collection.root)
+    if not collection.broken:
+        path = collection.root / "claims.md"
+        write_atomically(path, claims_file(collection.papers_claims))
         yield path

@@ -39,7 +39,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """A finished table. ``heading`` and ``notes`` are lines above and below it; without columns,
     they are all there is.
 

@@ -20,7 +20,7 @@ Verdict = Literal["better", "level", "worse", "undecided"]
 Scores = Mapping[int, float | None]
 """A score by seed, larger is better; None where the training diverged or failed."""
 LEVEL = 0.95
-"""Of every interval."""
+"""The level of every interval."""
 
 
 def quantile(degrees: Any, level: float = LEVEL) -> Any:
@@ -41,8 +41,8 @@ class Comparison:
     """One less the other, over the ``n`` seeds on which both have a score.
 
     ``error``: the standard error of the mean, NaN for fewer than two seeds. ``lost`` and
-    ``other_lost``: seeds, of those that both were trained by, on which the one or the other has
-    none.
+    ``other_lost``: the seeds that both were trained with and on which this one, or the other,
+    has no score.
     """
 
     mean: float
@@ -53,13 +53,13 @@ class Comparison:
 
     @property
     def half(self) -> float:
-        """Of the 95 % interval, Student's; NaN for fewer than two seeds."""
+        """Half the width of Student's 95 % interval; NaN for fewer than two seeds."""
         return float(quantile(self.n - 1)) * self.error
 
     @property
     def verdict(self) -> Verdict:
-        """ "level" where the interval holds 0. A score missing on a seed is a loss there: whoever
-        loses so more often than the other is worse, whatever the rest says."""
+        """ "level" where the interval holds 0. A score missing on a seed is a loss there: the side
+        that loses more often is worse, whatever the rest says."""
         if self.lost != self.other_lost:
             return "worse" if self.lost > self.other_lost else "better"
         if math.isnan(self.half):

@@ -1,13 +1,13 @@
 """Every rule that either paper prints, by name, with the places where it is printed.
 
-002 is the arXiv version, 000 the ICML one. Found rules are numbered as their table prints them,
-the baselines above them not counted: `table6-13` is the thirteenth. The numbers that the tables
-print are in `configs/`.
+002 is the arXiv version, 000 the ICML one. Found rules are numbered in the order of their table,
+without the baselines above them: `table6-13` is the thirteenth. The numbers that the tables print
+are in `configs/`.
 
 *Readings of the paper*: the epsilon of `m * (1 + eps) * sigmoid(1e-4 w)` is the noise operand; the
 one of `drop(m, 0.1) / (exp(g^2) + eps)` is the division's delta (000 writes epsilon for delta), so
-it is not spelt. Momentum's rule is `m`: the bias-corrected average, that is the usual momentum at
-(1 - beta1) times the rate but for the first steps.
+the rule's text leaves it out. Momentum's rule is `m`, the bias-corrected average: except in the
+first steps, this is the usual momentum at (1 - beta1) times the rate.
 """
 
 import re
@@ -17,12 +17,10 @@ from difflib import get_close_matches
 from functools import cached_property
 
 from nos_repro.errors import RuleError
-from nos_repro.rules.families import find_family
+from nos_repro.rules.families import family_names, find_family
 from nos_repro.rules.rule import Rule
 
-NO_NUMBERS = (
-    "names that the papers print; the rule found is followed by itself (experiments.digest)"
-)
+NO_NUMBERS = "names that the papers print; the digest holds the rule itself (experiments.digest)"
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Printed:
 
     @cached_property
     def rule(self) -> Rule:
-        """The rule of the text."""
+        """The rule that the text spells."""
         return Rule.parse(self.text)
 
     @property
@@ -50,8 +48,6 @@ class Printed:
         return f"{self.paper} {self.table}" + (f", {row}" if row else "")
 
 
-AGREE = "sign(g) * sign(m)"
-POWERSIGN = f"exp({AGREE}) * g"
 # fmt: off
 _BASELINES = {"SGD": "g", "Momentum": "m", "Adam": "adam", "RMSProp": "rmsprop"}
 _TABLE6 = (
@@ -111,23 +107,23 @@ _NAMED_TABLES = (
 _OPTIMIZER_1 = "(exp(sign(g) * sign(m)) + clip(g, 1e-4)) * g"
 _OPTIMIZER_2 = "drop(m, 0.3) * exp(1e-3 * w)"
 _PLAIN = (
-    Printed("figure2-sgd",          "g",                             "002", "Figure 2"),
-    Printed("figure2-rmsprop",      "g / sqrt(v)",                   "002", "Figure 2"),
-    Printed("figure2-adam-1-step",  "m / sqrt(v)",                   "002", "Figure 2"),
-    Printed("figure2-adam-2-steps", "m * (1 / sqrt(v))",             "002", "Figure 2"),
-    Printed("powersign-base2",      "2**(sign(g) * sign(m)) * g",    "002", "sec. 5.1"),
-    Printed("addsign-alpha2",       "(2 + sign(g) * sign(m)) * g",   "002", "sec. 5.1"),
-    Printed("cosine",               "cd",                            "002", "sec. 4.1"),
-    Printed("linear-cosine",        "ld * cd",                       "002", "sec. 5.2"),
-    Printed("noisy-linear-cosine",  "(ld + annealed_noise) * cd + 1e-3", "002", "sec. 5.2"),
-    Printed("icml-section4.3-1",    POWERSIGN,                       "000", "sec. 4.3"),
-    Printed("icml-section4.3-2",    _OPTIMIZER_1,                    "000", "sec. 4.3"),
-    Printed("icml-section4.3-3",    f"drop(g, 0.3) * exp({AGREE})",  "000", "sec. 4.3"),
-    Printed("icml-section4.3-4",    f"adam * exp({AGREE})",          "000", "sec. 4.3"),
-    Printed("icml-section4.3-5",    f"drop(g, 0.1) * exp({AGREE})",  "000", "sec. 4.3"),
+    Printed("figure2-sgd",          "g",                                     "002", "Figure 2"),
+    Printed("figure2-rmsprop",      "g / sqrt(v)",                           "002", "Figure 2"),
+    Printed("figure2-adam-1-step",  "m / sqrt(v)",                           "002", "Figure 2"),
+    Printed("figure2-adam-2-steps", "m * (1 / sqrt(v))",                     "002", "Figure 2"),
+    Printed("powersign-base2",      "2**(sign(g) * sign(m)) * g",            "002", "sec. 5.1"),
+    Printed("addsign-alpha2",       "(2 + sign(g) * sign(m)) * g",           "002", "sec. 5.1"),
+    Printed("cosine",               "cd",                                    "002", "sec. 4.1"),
+    Printed("linear-cosine",        "ld * cd",                               "002", "sec. 5.2"),
+    Printed("noisy-linear-cosine",  "(ld + annealed_noise) * cd + 1e-3",     "002", "sec. 5.2"),
+    Printed("icml-section4.3-1",    "exp(sign(g) * sign(m)) * g",            "000", "sec. 4.3"),
+    Printed("icml-section4.3-2",    _OPTIMIZER_1,                            "000", "sec. 4.3"),
+    Printed("icml-section4.3-3",    "drop(g, 0.3) * exp(sign(g) * sign(m))", "000", "sec. 4.3"),
+    Printed("icml-section4.3-4",    "adam * exp(sign(g) * sign(m))",         "000", "sec. 4.3"),
+    Printed("icml-section4.3-5",    "drop(g, 0.1) * exp(sign(g) * sign(m))", "000", "sec. 4.3"),
     Printed("icml-figure5-1",       _OPTIMIZER_1,                "000", "Figure 5", "Optimizer 1"),
     Printed("icml-figure5-2",       _OPTIMIZER_2,                "000", "Figure 5", "Optimizer 2"),
-    Printed("icml-figure6",         POWERSIGN,                   "000", "Figure 6", "Optimizer 1"),
+    Printed("icml-figure6",         "exp(sign(g) * sign(m)) * g", "000", "Figure 6", "Optimizer 1"),
     Printed("icml-figure7-1",       _OPTIMIZER_1,                "000", "Figure 7", "Optimizer 1"),
     Printed("icml-figure7-2",       _OPTIMIZER_2,                "000", "Figure 7", "Optimizer 2"),
 )
@@ -171,7 +167,7 @@ CATALOG: dict[str, Printed] = {entry.name: entry for entry in _entries()}
 
 
 def lookup(name_or_text: str) -> Rule:
-    """The rule of a catalogue name, of a family (`powersign-rd5`), or of a text. RuleError."""
+    """The rule for a catalogue name, a family (`powersign-rd5`) or a text. Raises RuleError."""
     name = name_or_text.strip()
     if name in CATALOG:
         return CATALOG[name].rule
@@ -181,8 +177,8 @@ def lookup(name_or_text: str) -> Rule:
     try:
         return Rule.parse(name_or_text)
     except RuleError as error:
-        near = get_close_matches(name[:100], CATALOG, n=1, cutoff=0.75)
-        hint = f"\n  or did you mean the catalogue's '{near[0]}'?" if near else ""
+        near = get_close_matches(name[:100], [*CATALOG, *family_names()], n=1, cutoff=0.75)
+        hint = f"\n  or did you mean the name '{near[0]}'?" if near else ""
         raise RuleError(f"{error}{hint}") from None
 
 

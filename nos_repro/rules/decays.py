@@ -27,7 +27,7 @@ def cyclical(n: int) -> Callable[[int, int], float]:
 def restart(n: int) -> Callable[[int, int], float]:
     """`rd{n}`: n half periods, each from 1 to 0.
 
-    It restarts at t = T as well, where it is 1 and not 0 (the authors' TensorFlow code).
+    It also restarts at t = T: there it is 1, not 0, as in the authors' TensorFlow code.
     """
     return lambda step, total: 0.5 * (1 + math.cos(math.pi * ((step * n) % total) / total))
 

@@ -1,7 +1,7 @@
 """The plain meaning of a tree on tensors: what every faster execution is tested against.
 
 *Readings of the paper*: equal subtrees are one value, so `noise - noise` is 0 and a drop that
-stands twice in a rule drops the same elements.
+occurs twice in a rule drops the same elements both times.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,10 +21,10 @@ def evaluate(
     drop: Drop | None = None,
     delta: float = DELTA,
 ) -> Tensor:
-    """The update (before the learning rate), shaped and typed like `operands["g"]`.
+    """The update (before the learning rate), with the shape and dtype of `operands["g"]`.
 
-    operands: g and what else the tree reads; g2, g3, adam and rmsprop follow from their
-    definitions where they are not given. Decays may be floats.
+    operands: g and whatever else the tree reads; g2, g3, adam and rmsprop are computed from their
+    definitions unless they are given. Decays may be floats.
     drop: takes a tensor and the probability; called once per distinct drop, arguments first, left
     to right.
     """

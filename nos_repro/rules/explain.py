@@ -16,9 +16,9 @@ ADAM_AVERAGES = 2
 
 
 def explain(rule: Rule, results: Callable[[Rule], Iterable[str]] = lambda rule: ()) -> str:
-    """Lines for people: text, tree, tokens, normal form, state, place in the papers.
+    """A summary to read: text, tree, tokens, normal form, state, place in the papers.
 
-    results: gives the papers' numbers of a rule, a line for each row of a table.
+    results: gives the papers' numbers for a rule, one line per row of a table.
     """
     heading, entries = _printed(rule)
     places = [f"{entry.place} ({entry.name})" for entry in entries]
@@ -33,7 +33,10 @@ def explain(rule: Rule, results: Callable[[Rule], Iterable[str]] = lambda rule: 
         ("fingerprint", rule.fingerprint()),
         ("reads", "; ".join(f"{row.name}: {row.meaning}" for row in rule.operands) or "nothing"),
         ("keeps", _state(rule)),
-        ("total_steps", "needed, it reads a decay" if rule.needs_total_steps else "not needed"),
+        (
+            "total_steps",
+            "needed, since it reads a decay" if rule.needs_total_steps else "not needed",
+        ),
         ("random", "yes" if rule.random else "no"),
         ("family", _family(rule)),
         ("in the papers", "\n".join([*heading, *places])),
@@ -46,7 +49,7 @@ def explain(rule: Rule, results: Callable[[Rule], Iterable[str]] = lambda rule: 
 
 
 def draw(expr: Expr) -> Iterator[str]:
-    """The tree, a node a line."""
+    """The tree, one node per line."""
     match expr:
         case Operand(name):
             yield name
@@ -70,8 +73,8 @@ def _tokens(rule: Rule) -> str:
         return _by_iteration(tokens)
     tokens = rule.normal().tokens()
     if tokens is not None:
-        return "none for this form; of its normal form:\n" + _by_iteration(tokens)
-    return "none: 1 to 4 iterations over the vocabulary do not say it"
+        return "none for this form; those of its normal form:\n" + _by_iteration(tokens)
+    return "none: it needs more than 4 iterations, or words that are not in the vocabulary"
 
 
 def _by_iteration(tokens: list[str]) -> str:
@@ -83,7 +86,7 @@ def _state(rule: Rule) -> str:
     kept = f"{len(names)} average{'s' * (len(names) != 1)}"
     kept += f" ({', '.join(names)})" if names else ""
     adam = BYTES_PER_AVERAGE * ADAM_AVERAGES
-    return f"{kept}: {BYTES_PER_AVERAGE * len(names)} bytes a parameter in float32, Adam {adam}"
+    return f"{kept}: {BYTES_PER_AVERAGE * len(names)} bytes per parameter in float32, Adam {adam}"
 
 
 def _family(rule: Rule) -> str:
@@ -97,7 +100,7 @@ def _family(rule: Rule) -> str:
 
 
 def _printed(rule: Rule) -> tuple[list[str], list[Printed]]:
-    """Where the papers print it; else what they print that does the same in the probe."""
+    """Where the papers print it; failing that, the printed rules that do the same in the probe."""
     if entries := printed_at(rule):
         return [], entries
     fingerprint = rule.fingerprint()

@@ -1,8 +1,8 @@
-"""Families of rules: a formula with a decay f(t) and numbers to choose (sec. 5.1).
+"""Families of rules: a formula with a decay f(t) and constants to choose (sec. 5.1).
 
-`powersign` is a family with f = 1, `powersign-ld` the same with linear decay, `powersign-rd20`
-with 20 restarts. A family is one row of `FAMILIES`: its optimizer, its explanation and its export
-follow from that row.
+`powersign` is PowerSign with f = 1, `powersign-ld` has linear decay, `powersign-rd20` 20 restarts.
+A family is one row of `FAMILIES`: its optimizer, its explanation and its export follow from that
+row.
 """
 
 import math
@@ -28,7 +28,7 @@ class Constant:
     positive: bool = False
 
     def text(self, value: float) -> str:
-        """The value as the formula has it. Raises ConfigError where it is impossible."""
+        """The value as the formula spells it. Raises ConfigError if it is impossible."""
         if not math.isfinite(value) or (self.positive and value <= 0):
             limit = " > 0" if self.positive else ""
             raise ConfigError(f"{self.name} must be a finite number{limit}, got {value!r}")
@@ -41,12 +41,12 @@ class Constant:
 class Family:
     """Rules that differ in their decay and in a few constants.
 
-    formula: the rule's text, in which `f` is the decay and a constant is called by its name.
-    label: how tables and exported classes call the family.
+    formula: the rule's text, with `f` for the decay and each constant under its name.
+    label: the family's name in tables and exported classes.
     """
 
     display: ClassVar[tuple[str, ...]] = ("label",)
-    """The fields that no execution reads: they print."""
+    """The fields that no execution reads: they are only printed."""
 
     name: str
     label: str
@@ -86,10 +86,15 @@ def is_decay(name: str) -> bool:
     return row is not None and row.needs_total_steps
 
 
-def find_family(name: str) -> tuple[Family, str | None] | None:
-    """`powersign-rd20` -> (PowerSign's row, "rd20"); None where no family begins the name.
+def family_names() -> list[str]:
+    """The families' names with their most common decays, for errors to list."""
+    return [f"{name}{suffix}" for name in FAMILIES for suffix in ("", "-ld", "-cd", "-rd10")]
 
-    Whether the decay exists is not looked at: `Family.rule` says so.
+
+def find_family(name: str) -> tuple[Family, str | None] | None:
+    """`powersign-rd20` -> (PowerSign's row, "rd20"); None if the name starts with no family's.
+
+    Whether the decay exists is not checked here; `Family.rule` checks it.
     """
     head, dash, decay = name.partition("-")
     return (FAMILIES[head], decay if dash else None) if head in FAMILIES else None

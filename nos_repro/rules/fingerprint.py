@@ -1,11 +1,11 @@
 """The numeric fingerprint: a short hash of what a rule does in a fixed, seeded probe.
 
-It finds rules that are equal as functions but not by algebra. Five steps of gradients, weights,
-averages, decays and noise are laid out as [steps, elements] in float64, so that the rule is
-evaluated once; values are rounded to 6 digits before they are hashed. Rules that differ by less
-than rounding everywhere in the probe are told to be equal; that is the price.
+It finds rules that are the same function even where algebra does not show it. Five steps of
+gradients, weights, averages, decays and noise are laid out as [steps, elements] in float64, so that
+the rule is evaluated once; values are rounded to 6 digits before they are hashed. The price: rules
+that differ by less than rounding everywhere in the probe count as equal.
 
-A drop is seeded by the values that it is given (and its probability): equal arguments, however
+A drop is seeded with its arguments' values and its probability: equal arguments, however they are
 written, lose the same elements, and commuted sums stay equal.
 """
 
@@ -29,7 +29,7 @@ STEPS = (0, 137, 300, 611, 913)  # of TOTAL_STEPS, a prime: no two decays agree 
 TOTAL_STEPS = 997
 BETAS = {"m": 0.9, "v": 0.999, "gamma": 0.999}  # the averages' decay rates
 DIGITS = 6
-NEGLIGIBLE = 1e-12  # of the largest value of its step; and 1e-13 in itself
+NEGLIGIBLE = 1e-12  # relative to the step's largest value; 1e-13 in absolute terms
 
 
 def fingerprint(expr: Expr) -> str:
@@ -48,8 +48,8 @@ def fingerprint(expr: Expr) -> str:
 def _probe() -> dict[str, Tensor]:
     """Every operand but the decays: float64, [steps, elements].
 
-    Gradients span 1e-6 to 3 in size, so that clips and divisions show; two elements are zero at
-    times, so that sign(0) shows. Python's generator: its numbers are promised for all versions.
+    Gradients span 1e-6 to 3 in size, so that clips and divisions show; two elements are sometimes
+    zero, so that sign(0) shows. Python's generator promises the same numbers in every version.
     """
     source = random.Random(SEED)
 

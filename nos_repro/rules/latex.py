@@ -46,7 +46,7 @@ def _bracketed(expr: Expr, least: int) -> str:
 
 
 def _base(expr: Expr) -> str:
-    """The base of a power: what already carries an exponent needs brackets too."""
+    """The base of a power: a base with an exponent of its own needs brackets too."""
     text = print_latex(expr)
     plain = isinstance(expr, Operand | Number) and "^" not in text and not text.startswith("-")
     return text if plain else rf"\left({text}\right)"

@@ -1,21 +1,22 @@
 """The algebraic normal form: for grouping and display, never run.
 
 Two trees with one normal form are the same function of real numbers wherever both are defined;
-rounding, overflow, NaN and the sign of a zero may differ. The delta of a division is never taken
-for 0 (v is often smaller than it): x * y / y stays. A division by a number is the exception.
+rounding, overflow, NaN and the sign of a zero may differ. The delta of a division is never treated
+as 0 (v is often smaller than it), so x * y / y stays. A division by a number is the exception.
 
-The tree becomes a sum of terms, a term a coefficient times factors; sums and products lose their
-order and nesting there. What a function does to its argument is in its row of `primitives`: of
-one that says nothing, only the argument is brought into normal form. The laws that tie functions to
-each other (exp to log and powers, sqrt and sign to powers) are here. Sums are not multiplied out:
-only the fingerprint tells that (1 + x) * g and g + x * g are equal.
+The tree becomes a sum of terms, each a coefficient times factors; sums and products lose their
+order and nesting. What algebra knows about one function is in its row of `primitives`; if the row
+says nothing, only the argument is brought into normal form. The laws that connect functions (exp
+with log and powers, sqrt and sign with powers) are here. Sums are not multiplied out: only the
+fingerprint shows that (1 + x) * g and g + x * g are equal.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TypeAlias
 
+from nos_repro.rules.facts import is_nonnegative, short_powers, short_quotients
 from nos_repro.rules.primitives import BINARY, DELTA, UNARY, operand_row
 from nos_repro.rules.printing import print_expr
 from nos_repro.rules.rows import UnaryRow
@@ -29,13 +30,27 @@ Term: TypeAlias = tuple[Factor, ...]
 Sum: TypeAlias = dict[Term, float]  # never changed once made
 
 SMALLEST_PLAIN_DIVISOR = 0.01  # delta changes the quotient by less than 1e-6 above it
+LARGEST = 1e300  # of a coefficient; the smallest is its inverse
 LARGEST_POWER = 64
 LARGEST_BASE = 1000
+PASSES = 10
+
+
+class _OutOfRangeError(Exception):
+    """A number or a power is too large or too small: the operation stays as written."""
 
 
 def normal_form(expr: Expr) -> Expr:
-    """The normal form of a tree: equal for trees that algebra says are equal; idempotent."""
-    return _rebuild(_sum_of(expr))
+    """The normal form of a tree: equal for trees that algebra says are equal; idempotent.
+
+    Numbers are rounded to 12 digits, which can make another step possible (a factor may become 1),
+    so the passes go on until nothing changes.
+    """
+    for _ in range(PASSES):
+        before, expr = expr, _rebuild(_sum_of(expr))
+        if expr == before:
+            break
+    return expr
 
 
 @lru_cache(maxsize=1 << 14)
@@ -45,13 +60,19 @@ def _sum_of(expr: Expr) -> Sum:
             definition = operand_row(name).definition
             return _atom(expr) if definition is None else _sum_of(definition)
         case Number(value):
-            return _number(value)
-        case Unary("neg", x):
-            return _times(_number(-1.0), _sum_of(x))
-        case Unary(function, x, parameter):
-            return _unary(function, _sum_of(x), parameter)
-        case Binary(function, x, y):
-            return _binary(function, _sum_of(x), _sum_of(y))
+            return {(): value} if value else {}
+        case Unary(function, argument, parameter):
+            x = _sum_of(argument)
+            try:
+                return _unary(function, x, parameter)
+            except _OutOfRangeError:
+                return _atom(Unary(function, _rebuild(x), parameter))
+        case Binary(function, left, right):
+            x, y = _sum_of(left), _sum_of(right)
+            try:
+                return _binary(function, x, y)
+            except _OutOfRangeError:
+                return _atom(_ordered(Binary(function, _rebuild(x), _rebuild(y))))
 
 
 def _binary(function: str, x: Sum, y: Sum) -> Sum:
@@ -59,7 +80,7 @@ def _binary(function: str, x: Sum, y: Sum) -> Sum:
         case "sum":
             return _plus(x, y)
         case "difference":
-            return _plus(x, _times(_number(-1.0), y))
+            return _plus(x, _scaled(y, -1.0))
         case "product":
             return _times(x, y)
         case "quotient":
@@ -70,8 +91,14 @@ def _binary(function: str, x: Sum, y: Sum) -> Sum:
             return _atom(Binary(function, _rebuild(x), _rebuild(y)))
 
 
+def _in_range(value: float) -> float:
+    if not 1 / LARGEST < abs(value) < LARGEST:  # NaN is out of range too
+        raise _OutOfRangeError
+    return value
+
+
 def _number(value: float) -> Sum:
-    return {(): value} if value else {}
+    return {(): _in_range(value)} if value else {}
 
 
 def _atom(expr: Expr) -> Sum:
@@ -90,25 +117,21 @@ def _plus(x: Sum, y: Sum) -> Sum:
     for term, coefficient in y.items():
         before = total.pop(term, 0.0)
         after = before + coefficient
-        if not math.isfinite(after):
-            return _atom(Binary("+", *_ordered(_rebuild(x), _rebuild(y))))
         if abs(after) > 1e-12 * max(abs(before), abs(coefficient)):
-            total[term] = after
+            total[term] = _in_range(after)
     return total
 
 
+def _scaled(x: Sum, by: float) -> Sum:
+    return {term: _in_range(by * c) for term, c in x.items()} if by else {}
+
+
 def _times(x: Sum, y: Sum) -> Sum:
-    if not x or not y:
-        return {}
+    for one, other in ((x, y), (y, x)):  # a number multiplies a sum term by term
+        if (c := _constant(one)) is not None:
+            return _scaled(other, c)
     (a, left), (b, right) = _single(x), _single(y)
-    coefficient = a * b
-    if not math.isfinite(coefficient) or coefficient == 0:
-        return _atom(Binary("*", *_ordered(_rebuild(x), _rebuild(y))))
-    if not left or not right:  # a number multiplies a sum term by term
-        many, c = (y, _constant(x)) if not left else (x, _constant(y))
-        assert c is not None
-        return {term: c * each for term, each in many.items()}
-    return _product(coefficient, [*left, *right])
+    return _product(a * b, [*left, *right])
 
 
 def _single(x: Sum) -> tuple[float, Term]:
@@ -117,61 +140,76 @@ def _single(x: Sum) -> tuple[float, Term]:
         ((term, coefficient),) = x.items()
         return coefficient, term
     lead = x[min(x, key=_term_key)]
-    return lead, ((_rebuild({term: each / lead for term, each in x.items()}), 1, 0),)
+    return lead, ((_rebuild({term: _in_range(c / lead) for term, c in x.items()}), 1, 0),)
 
 
 def _product(coefficient: float, factors: Iterable[Factor]) -> Sum:
-    """One term: equal bases merged, exp(a) * exp(b) = exp(a + b), powers of sqrt and sign cut."""
+    """The product: equal bases and exponentials merged, powers of sqrt and sign reduced."""
     exponent: Sum = {}
     powers: dict[Expr, tuple[int, int]] = {}
+    others: list[Sum] = []
 
     def add(base: Expr, n: int, k: int = 0) -> None:
-        before = powers.get(base, (0, 0))
-        powers[base] = (before[0] + n, before[1] + k)
+        above, below = powers.get(base, (0, 0))
+        powers[base] = (above + n, below + k)
 
     for base, n, k in factors:
         if isinstance(base, Unary) and base.function == "exp" and n:
-            exponent = _plus(exponent, _times(_number(float(n)), _sum_of(base.x)))
+            exponent = _plus(exponent, _scaled(_sum_of(base.x), n))
             n = 0
-        if n or k:
-            add(base, n, k)
-    scale, exponent = _outside_exp(exponent, add)
+        add(base, n, k)
+    for term, c in exponent.items():
+        if outside := _exp_of_term(term, c):
+            exponent = {rest: c for rest, c in exponent.items() if rest != term}
+            others.append(outside)
     if exponent:
         add(Unary("exp", _rebuild(exponent)), 1)
-    for base in [base for base in powers if isinstance(base, Unary)]:
-        n, k = powers.pop(base)
-        assert isinstance(base, Unary)
-        if base.function == "sqrt":
-            # sqrt|x|**2 is |x|, which is x only where x is not negative; **4 always is x**2.
-            whole = 2 if is_nonnegative(base.x) else 4
-            cut = n // whole * whole // 2
-            for factor, above, below in _single(_sum_of(base.x))[1] if cut else ():
-                add(factor, cut * above, cut * below)
-            n %= whole
-        elif base.function == "sign" and n > 2:
-            n = 2 - n % 2
-        if n or k:
-            add(base, n, k)
-    term = tuple(sorted(((b, n, k) for b, (n, k) in powers.items()), key=lambda f: _key(f[0])))
-    if len(term) == 1 and term[0][1:] == (1, 0) and _is_sum(term[0][0]):
-        return _times(_number(coefficient * scale), _sum_of(term[0][0]))
-    return {term: coefficient * scale}
+    for base, (n, k) in powers.items():
+        match base:
+            case Unary("sqrt", x):
+                # sqrt|x|**2 is |x|, which is x only where x is not negative; **4 always is x**2.
+                whole = 2 if is_nonnegative(x) else 4
+                others.append(_integer_power(_sum_of(x), n // whole * whole // 2))
+                powers[base] = (n % whole, k)
+            case Unary("sign") if n > 2:
+                powers[base] = (2 - n % 2, k)
+    if any(max(nk) > LARGEST_POWER for nk in powers.values()):
+        raise _OutOfRangeError
+    total = _of_powers(powers)
+    for other in others:
+        total = _times(total, other)
+    return _scaled(total, coefficient)
 
 
-def _outside_exp(exponent: Sum, add: Callable[[Expr, int], None]) -> tuple[float, Sum]:
-    """Takes numbers and logarithms out of an exponent: exp(1 + x) = 2.718 * exp(x)."""
-    scale, rest = 1.0, {}
-    for term, c in exponent.items():
-        match term:
-            case () if 0 < UNARY["exp"].on_float(c) < math.inf:
-                scale = UNARY["exp"].on_float(c)
-            case ((Unary("log", x), 1, 0),) if c == 0.5:
-                add(Unary("sqrt", x), 1)
-            case ((Unary("log", x), 1, 0),) if _is_power(c) and (is_nonnegative(x) or c % 2 == 0):
-                add(x, int(c))
-            case _:
-                rest[term] = c
-    return scale, rest
+def _of_powers(powers: dict[Expr, tuple[int, int]]) -> Sum:
+    factors = [(base, n, k) for base, (n, k) in powers.items() if n or k]
+    if len(factors) == 1 and factors[0][1:] == (1, 0) and _is_sum(factors[0][0]):
+        return _sum_of(factors[0][0])
+    return {tuple(sorted(factors, key=lambda factor: _key(factor[0]))): 1.0}
+
+
+def _exp_of_term(term: Term, c: float) -> Sum | None:
+    """exp(c * term) if it is a number or a power, which leaves the exponent; else None."""
+    match term:
+        case ():
+            value = UNARY["exp"].on_float(c)
+            return {(): value} if 1 / LARGEST < value < LARGEST else None
+        case ((Unary("log", x), 1, 0),) if c == 0.5:
+            return _unary("sqrt", _sum_of(x))
+        case ((Unary("log", x), 1, 0),) if _is_power(c) and (is_nonnegative(x) or c % 2 == 0):
+            return _integer_power(_sum_of(x), int(c))
+        case _:
+            return None
+
+
+def _integer_power(x: Sum, n: int) -> Sum:
+    if not x or not n:
+        return _number(0.0**n)
+    c, term = _single(x)
+    try:
+        return _product(c**n, [(base, i * n, k * n) for base, i, k in term])
+    except OverflowError:
+        raise _OutOfRangeError from None
 
 
 def _is_power(c: float) -> bool:
@@ -179,14 +217,15 @@ def _is_power(c: float) -> bool:
 
 
 def _is_sum(base: Expr) -> bool:
-    return isinstance(base, Binary) and base.function in ("+", "-")
+    return isinstance(base, Binary) and BINARY[base.function].algebra in ("sum", "difference")
 
 
 def _reciprocal(y: Sum) -> Sum:
     c = _constant(y)
     if c is None:
         return {((_rebuild(y), 0, 1),): 1.0}
-    return _number(1 / c if abs(c) >= SMALLEST_PLAIN_DIVISOR else 1 / (c + DELTA))
+    divisor = c if abs(c) >= SMALLEST_PLAIN_DIVISOR else c + DELTA
+    return _number(1 / divisor if divisor else math.inf)
 
 
 def _power(x: Sum, y: Sum) -> Sum:
@@ -195,15 +234,13 @@ def _power(x: Sum, y: Sum) -> Sum:
     if exponent == 0 or base == 1:
         return _number(1.0)
     if base is not None:
-        return _unary("exp", _times(_number(math.log(base)), y)) if base > 0 else plain
-    c, term = _single(x)
-    if exponent is not None and _is_power(exponent) and 0 < abs(c) ** exponent < math.inf:
-        n = int(exponent)
-        return _product(c**n, [(b, i * n, k * n) for b, i, k in term])
+        return _unary("exp", _scaled(y, math.log(base))) if base > 0 else plain
+    if exponent is not None and _is_power(exponent):
+        return _integer_power(x, int(exponent))
     if exponent == 0.5 and is_nonnegative(_rebuild(x)):
         return _unary("sqrt", x)
-    match term:
-        case ((Unary("exp", a), 1, 0),) if c == 1:
+    match _single(x):
+        case (1.0, ((Unary("exp", a), 1, 0),)):
             return _unary("exp", _times(_sum_of(a), y))
         case _:
             return plain
@@ -211,23 +248,20 @@ def _power(x: Sum, y: Sum) -> Sum:
 
 def _unary(function: str, x: Sum, parameter: float | None = None) -> Sum:
     row = UNARY[function]
+    if function == "neg":
+        return _scaled(x, -1.0)
     c = _constant(x)
     if c is not None and not row.random:
-        value = row.on_float(c, parameter)
-        if math.isfinite(value):
-            return _number(value)
-    plain = _atom(Unary(function, _rebuild(x), parameter))
-    if c is not None:
-        return plain
+        return _number(row.on_float(c, parameter))
     match row.algebra:
         case "opaque":
-            return plain
+            return _atom(Unary(function, _rebuild(x), parameter))
         case "exponential":
             return _product(1.0, [(Unary(function, _rebuild(x)), 1, 0)])
         case "even" | "odd":
             return _with_parity(row, x, parameter)
-        case _:
-            return _by_factors(row, *_single(x))
+        case "multiplicative" | "logarithmic":
+            return _by_factors(row, *_single(x), parameter)
 
 
 def _with_parity(row: UnaryRow, x: Sum, parameter: float | None) -> Sum:
@@ -235,56 +269,38 @@ def _with_parity(row: UnaryRow, x: Sum, parameter: float | None) -> Sum:
     c, term = _single(x)
     odd = row.algebra == "odd"
     if odd and all(isinstance(b, Unary) and b.function == "sign" and not k for b, _, k in term):
-        return _times(_number(row.on_float(c, parameter)), {term: 1.0})
+        return _scaled({term: 1.0}, row.on_float(c, parameter))
     if c < 0:
-        turned = _unary(row.name, _times(_number(-1.0), x), parameter)
-        return _times(_number(-1.0), turned) if odd else turned
-    if c == 1 and len(term) == 1 and term[0][1:] == (1, 0):
-        return _of_factor(row, term[0][0], parameter)
-    return _atom(Unary(row.name, _rebuild(x), parameter))
+        turned = _unary(row.name, _scaled(x, -1.0), parameter)
+        return _scaled(turned, -1.0) if odd else turned
+    match term:
+        case ((base, 1, 0),) if c == 1:
+            return _of_factor(row, base, parameter)
+        case _:
+            return _atom(Unary(row.name, _rebuild(x), parameter))
 
 
-def _by_factors(row: UnaryRow, coefficient: float, term: Term) -> Sum:
-    """A multiplicative function of a product, or the logarithm of it."""
-    parts = [(_of_factor(row, base), n) for base, n, _ in term if n]
+def _by_factors(row: UnaryRow, coefficient: float, term: Term, parameter: float | None) -> Sum:
+    """A multiplicative function of a product, or the product's logarithm."""
+    parts = [(_of_factor(row, base, parameter), n) for base, n, _ in term if n]
     below = [(base, 0, k) for base, _, k in term if k]
     if row.reads == "sign":
         below = [(b, 0, k) for b, _, k in below if k % 2 and not is_nonnegative(b)]
     if below:
-        parts.append((_atom(Unary(row.name, _rebuild(_product(1.0, below)))), 1))
-    total = _number(row.on_float(coefficient))
+        parts.append((_atom(Unary(row.name, _rebuild(_product(1.0, below)), parameter)), 1))
+    total = _number(row.on_float(coefficient, parameter))
     for part, n in parts:
-        many = _number(float(n))
         if row.algebra == "logarithmic":
-            total = _plus(total, _times(part, many))
+            total = _plus(total, _scaled(part, n))
         else:
-            total = _times(total, _power(part, many))
+            total = _times(total, _integer_power(part, n))
     return total
 
 
-def _of_factor(row: UnaryRow, base: Expr, parameter: float | None = None) -> Sum:
+def _of_factor(row: UnaryRow, base: Expr, parameter: float | None) -> Sum:
     if isinstance(base, Unary) and row.of and (rewrite := row.of.get(base.function)):
         return _sum_of(rewrite(base, parameter))
-    return _atom(Unary(row.name, base, parameter))
-
-
-@lru_cache(maxsize=1 << 14)
-def is_nonnegative(expr: Expr) -> bool:
-    """Whether a normal form is never below 0, as far as a glance tells."""
-    match expr:
-        case Operand(name):
-            return operand_row(name).nonnegative
-        case Number(value):
-            return value >= 0
-        case Unary(function, x):
-            known = UNARY[function].nonnegative
-            return is_nonnegative(x) if known == "where x is" else known
-        case Binary("+" | "*" | "/", x, y):
-            return is_nonnegative(x) and is_nonnegative(y)
-        case Binary("**", _, Number(power)):
-            return power % 2 == 0
-        case _:
-            return False
+    return _atom(Unary(row.name, _rebuild(_atom(base)), parameter))
 
 
 def _rebuild(x: Sum) -> Expr:
@@ -309,7 +325,7 @@ def _negated(expr: Expr) -> Expr:
 
 def _rebuild_term(coefficient: float, term: Term) -> Expr:
     value = Number(float(f"{coefficient:.12g}"))
-    above, below = _with_named_optimizers(term)
+    above, below = _with_named_quotients(term)
     factors = sorted((_rebuild_power(base, n) for base, n in above.items()), key=_key)
     if value.value != 1 or not factors:
         factors.insert(0, value)
@@ -322,24 +338,21 @@ def _rebuild_term(coefficient: float, term: Term) -> Expr:
     return total
 
 
-def _with_named_optimizers(term: Term) -> tuple[dict[Expr, int], dict[Expr, int]]:
-    """Numerator and denominator, with m / sqrt(v) and g / sqrt(v) called by their names."""
+def _with_named_quotients(term: Term) -> tuple[dict[Expr, int], dict[Expr, int]]:
+    """Numerator and denominator, with the names adam and rmsprop for m and g over sqrt(v)."""
     above = {base: n for base, n, _ in term if n}
     below = {base: k for base, _, k in term if k}
-    for name in ("adam", "rmsprop"):
-        definition = operand_row(name).definition
-        assert isinstance(definition, Binary)
-        top, bottom = definition.x, definition.y
+    for (top, bottom), name in short_quotients().items():
         if times := min(above.get(top, 0), below.get(bottom, 0)):
-            above[Operand(name)] = times
+            above[name] = times
             above[top] -= times
             below[bottom] -= times
     return {b: n for b, n in above.items() if n}, {b: k for b, k in below.items() if k}
 
 
 def _rebuild_power(base: Expr, n: int) -> Expr:
-    if base == Operand("g") and n in (2, 3):
-        return Operand(f"g{n}")
+    if name := short_powers().get((base, n)):
+        return name
     shown = _with_plain_base(base)
     return shown if n == 1 else Binary("**", shown, Number(float(n)))
 
@@ -368,5 +381,8 @@ def _term_key(term: Term) -> str:
     return " ".join(f"{_key(base)} {n} {k}" for base, n, k in term)
 
 
-def _ordered(x: Expr, y: Expr) -> tuple[Expr, Expr]:
-    return (x, y) if _key(x) <= _key(y) else (y, x)
+def _ordered(expr: Binary) -> Binary:
+    """With the arguments of a sum or a product sorted by their text."""
+    x, y = expr.x, expr.y
+    symmetric = BINARY[expr.function].algebra in ("sum", "product")
+    return Binary(expr.function, y, x) if symmetric and _key(y) < _key(x) else expr

@@ -1,4 +1,4 @@
-"""Text to tree, by a whitelist over Python's own grammar (`ast`); nothing is ever evaluated.
+"""Text to tree, with a whitelist over Python's own grammar (`ast`); nothing is ever evaluated.
 
 `^` is read as `**` with the precedence of a power, `[...]` as brackets, `e**x` as `exp(x)`.
 Every error shows the text with a caret under what is wrong.
@@ -44,13 +44,13 @@ def parse(text: str) -> Expr:
 
 @dataclass
 class _Reader:
-    """Reads one text; knows it so as to point into it."""
+    """Reads one text, and keeps it so that errors can point into it."""
 
     text: str
 
     def read(self) -> Expr:
         if not self.text.strip():
-            raise RuleError("the rule is empty; say for example: exp(sign(g) * sign(m)) * g")
+            raise RuleError("the rule is empty; an example: exp(sign(g) * sign(m)) * g")
         if len(self.text) > LONGEST_TEXT:
             self.fail(f"a rule has at most {LONGEST_TEXT} characters", LONGEST_TEXT)
         if odd := FOREIGN.search(self.text):
@@ -65,7 +65,7 @@ class _Reader:
         try:
             root = ast.parse(source.strip(), mode="eval").body
         except SyntaxError as error:
-            # Also what Python says of 200 brackets in each other, with no place.
+            # Python also raises this for 200 nested brackets, without a position.
             if error.offset is None or "too many nested" in str(error.msg):
                 raise RuleError("the brackets are nested too deep") from None
             self.fail("not a valid expression", self.column(error.offset - 1))
@@ -77,7 +77,7 @@ class _Reader:
         return self.columns[max(0, min(offset + self.indent, len(self.columns) - 1))]
 
     def fail(self, message: str, start: int, end: int | None = None) -> NoReturn:
-        """RuleError: the first line of the message, the text with carets, the rest."""
+        """Raises RuleError: the message's first line, the text with carets, the other lines."""
         first, _, rest = message.partition("\n")
         end = max(start + 1, start + 1 if end is None else end)
         left = max(0, start - SHOWN // 2)
@@ -114,7 +114,7 @@ class _Reader:
                 self.fail_at(node, "this is not in the language of update rules")
 
     def number(self, node: ast.expr) -> float:
-        """A literal, or the paper's 10^-4 where only a constant can stand."""
+        """A literal, or the paper's 10^-4 where only a constant is allowed."""
         match node:
             case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
                 if abs(value) < 1e300:
@@ -187,7 +187,7 @@ class _Reader:
 
 
 def _arguments(name: str) -> list[str]:
-    """What a function is called with, in words."""
+    """The names of a function's arguments."""
     if name in BINARY:
         return ["x", "y"]
     parameter = UNARY[name].parameter if name in UNARY else None

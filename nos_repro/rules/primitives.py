@@ -1,10 +1,10 @@
 """The words of the language (sec. 4.1), as tables: the parser, the printer, the tokens, the normal
-form, the executions, `export` and the tests all read these rows, and know no primitive beside them.
+form, the executions, `export` and the tests all read these rows and know no other primitives.
 
 *Readings of the paper*: N(0, 0.01) gives a variance (std 0.1); clip(x, l) clips to [-l, l];
-drop(x, p) zeroes with probability p and does not rescale the rest; `x**y` of a negative x and a
-broken y is NaN, as in torch. m, v, gamma are the bias-corrected m_hat, v_hat, gamma_hat; Table 6
-writes a plain m in signs, where the correction, a positive factor, makes no difference.
+drop(x, p) zeroes with probability p and does not rescale what it keeps; `x**y` with a negative x
+and a fractional y is NaN, as in torch. m, v, gamma are the bias-corrected m_hat, v_hat, gamma_hat;
+Table 6 writes a plain m in signs, where the correction, a positive factor, makes no difference.
 """
 
 import math
@@ -68,7 +68,7 @@ _CLIP_OF: Rewrites = {
     "clip": lambda f, p: Unary("clip", f.x, min(f.parameter or math.inf, p or math.inf)),
 }
 
-# The order means nothing: the search spaces list their words themselves.
+# The order does not matter: the search spaces list their words themselves.
 # fmt: off
 OPERANDS = Table(
     OperandRow("g",       "g",                 "the gradient"),
@@ -129,7 +129,7 @@ BINARY = Table(
     BinaryRow("/",  r"\frac{{{x}}}{{{y}}}", torch.true_divide, "x / (y + 1e-8)",
               Infix(2, 2, 3), torch._foreach_div, word="ratio", algebra="quotient",
               adds_delta=True),
-    BinaryRow("**", "{{{base}}}^{{{y}}}",   torch.pow, "NaN if x < 0 and y is broken",
+    BinaryRow("**", "{{{base}}}^{{{y}}}",   torch.pow, "NaN if x < 0, y fractional",
               Infix(4, ATOM, NEGATION), torch._foreach_pow, "torch.pow({x}, {y})", "power",
               costly=True, algebra="power"),
 )
@@ -141,7 +141,7 @@ PERIODIC_DECAY = re.compile(r"(cd|rd)_?([1-9][0-9]{0,5})")
 
 @cache
 def find_operand(name: str) -> OperandRow | None:
-    """The row of an operand; `cd7` and `rd10` have one each, made here."""
+    """The row of an operand; those of `cd7`, `rd10` and their like are made here."""
     match = PERIODIC_DECAY.fullmatch(name)
     if match is None or "_" in name:
         return OPERANDS.get(name)

@@ -20,7 +20,7 @@ def print_number(value: float) -> str:
 
 
 def precedence(expr: Expr) -> int:
-    """How tightly the outermost sign of the printed text binds."""
+    """How tightly the outermost operator of the printed text binds."""
     match expr:
         case Binary(function):
             infix = BINARY[function].infix

@@ -1,8 +1,8 @@
-"""What a row of the tables in `primitives` says: everything that the suite knows of a primitive.
+"""The rows of the tables in `primitives`: everything that the suite knows about a primitive.
 
-Most fields have a default that is right without thought: a function that nothing is said about is
-opaque to algebra, runs tensor by tensor where torch has no version for lists of tensors, is
-written in an exported file by its name in torch, and enters no search space that does not name it.
+Most fields have a safe default: unless its row says more, a function is opaque to algebra, runs
+tensor by tensor, is exported under its name in torch, and enters only the search spaces that name
+it.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,8 @@ from nos_repro.rules.tree import Expr, Unary
 
 Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 Rewrites: TypeAlias = Mapping[str, Callable[[Unary, float | None], Expr]]
-"""By the name of an inner function: the tree of the outer one, of a constant, of it."""
+"""By the name of an inner function: from its node and the outer function's constant, the tree of
+the outer function applied to that node."""
 
 Reads = Literal["value", "size", "sign"]
 UnaryAlgebra = Literal[
@@ -34,12 +35,12 @@ BinaryAlgebra = Literal["opaque", "sum", "difference", "product", "quotient", "p
 class OperandRow:
     """An input of a rule.
 
-    meaning: in words, for people.
-    definition: the tree it is short for.
-    power: which power of the gradient it is the bias-corrected running average of.
-    std: the standard deviation of a normal noise; a function of the step, or constant.
-    decay: f(elapsed steps, total steps), held at its last value once the training is over.
-    source: its `decay` or `std` in an exported file, of `elapsed` and `total_steps`, or of `t`.
+    meaning: what it is, in words.
+    definition: the tree that it abbreviates.
+    power: it is the bias-corrected running average of this power of the gradient; 0: of none.
+    std: the standard deviation of normal noise: a function of the step, or constant.
+    decay: f(elapsed steps, total steps); it keeps its last value once the training is over.
+    source: its `decay` (in `elapsed` and `total_steps`) or `std` (in `t`) in an exported file.
     nonnegative: it is never below 0.
     token: whether a search space may name it.
     """
@@ -64,7 +65,7 @@ class OperandRow:
 
     @property
     def random(self) -> bool:
-        """Whether it draws."""
+        """Whether it draws random numbers."""
         return self.std is not None
 
     @property
@@ -85,20 +86,20 @@ class OperandRow:
 
 @dataclass(frozen=True, eq=False)
 class UnaryRow:
-    """A function of one tensor; with `parameter` it takes a constant too (its name is given).
+    """A function of one tensor and, if `parameter` names one, of a constant.
 
     latex: `{x}` is the argument, `{X}` the argument in brackets if it is a sum, `{p}` the constant.
     function: the specification. None for `drop`: its random numbers come from outside, from the
         optimizer's generator.
-    edge: what it does off its natural domain.
+    edge: what it does outside its natural domain.
     foreach: the same on a list of tensors.
     source: a call in an exported file, such as `torch.clamp({x}, -{p}, {p})`; by default torch's
         function by its name.
-    word: what its value is called there, by default its own name.
-    reads: what of its argument it depends on: all, |x| alone, or the sign alone.
-    costly: whether the fused execution computes the values ahead where there are only three.
-    algebra, of, nonnegative: what the normal form knows of it: a law; what it makes of other
-        functions, by name (log of exp(x) is x); that it is never below 0.
+    word: the name of its value there, by default its own name.
+    reads: what it depends on: the whole argument, |x| only, or the sign only.
+    costly: whether the fused execution computes its values ahead if there are only three.
+    algebra, of, nonnegative: what the normal form knows about it: its law; what it becomes around
+        other functions, by their names (log of exp(x) is x); whether it is never below 0.
     parameter_range: the open interval in which the constant must lie.
     constants: those that tokens may name (`clip1e-4`).
     token: whether a search space may name it.
@@ -128,7 +129,7 @@ class UnaryRow:
 
     @property
     def random(self) -> bool:
-        """Whether it draws."""
+        """Whether it draws random numbers."""
         return self.function is None
 
     def on_float(self, x: float, parameter: float | None = None) -> float:
@@ -140,7 +141,7 @@ class UnaryRow:
 
 @dataclass(frozen=True)
 class Infix:
-    """How tightly an operator binds, and how tightly its arguments must to need no brackets."""
+    """How tightly an operator binds, and how tightly an argument must bind to need no brackets."""
 
     precedence: int
     left: int
@@ -153,8 +154,8 @@ class BinaryRow:
 
     latex: `{x}` and `{y}` are the arguments, `{X}` and `{Y}` in brackets where `infix` needs them,
         `{base}` is x as the base of a power.
-    infix: how the operator binds; a row without is written as a call, `max(x, y)`. The functions of
-        operators take a number for one of the tensors, those of calls need not.
+    infix: how the operator binds; a row without it is written as a call, `max(x, y)`. An operator's
+        function must accept a number for one of the tensors; a call's need not.
     adds_delta: the second argument is y + DELTA.
     The other fields are as in `UnaryRow`.
     """

@@ -1,6 +1,6 @@
 """An update rule: an immutable tree with its text, and what follows from it (sec. 3.1).
 
-What only prints or compares is imported where it is asked for: an optimizer runs without it.
+Code that only prints or compares is imported when it is needed: an optimizer runs without it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -53,11 +53,11 @@ class Rule:
 
     @classmethod
     def parse(cls, text: str) -> "Rule":
-        """The rule of a text such as `exp(sign(g) * sign(m)) * g`. Raises RuleError."""
+        """The rule for a text such as `exp(sign(g) * sign(m)) * g`. Raises RuleError."""
         return cls(parse(text))
 
     def __str__(self) -> str:
-        """Text that parses back to this very rule."""
+        """Text that parses back to exactly this rule."""
         return print_expr(self.expr)
 
     @classmethod
@@ -68,7 +68,7 @@ class Rule:
         return cls(from_tokens(tokens))
 
     def tokens(self) -> list[str] | None:
-        """Tokens that read back to this very rule; None where no 1 to 4 iterations say it."""
+        """Tokens that read back to exactly this rule; None if it needs more than 4 iterations."""
         return to_tokens(self.expr)
 
     def latex(self) -> str:
@@ -86,7 +86,7 @@ class Rule:
     def fingerprint(self) -> str:
         """A short hash of what the normal form does in a fixed probe (`fingerprint`).
 
-        Of the normal form, so that rules which algebra groups are never parted by rounding.
+        It takes the normal form, so that rounding never separates rules that algebra groups.
         """
         from nos_repro.rules.fingerprint import fingerprint
 
@@ -126,7 +126,7 @@ class Rule:
 
 
 def _averages(expr: Expr) -> Iterator[str]:
-    """The averages among the operands, and in what operands are short for."""
+    """The averages among the operands and in the operands' definitions."""
     for node in walk(expr):
         if isinstance(node, Operand):
             row = operand_row(node.name)

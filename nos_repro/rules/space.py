@@ -5,7 +5,7 @@ the logits of the others to -infinity.
 
 *Readings of the paper*: "force the controller to reuse one of the previously computed operands in
 the subsequent iterations": from the second iteration on, at least one of the two operands is a
-computed one. A space's size is the number of its strings, for one length.
+computed one. All strings of a space have one length; its size is their number.
 """
 
 import math
@@ -26,7 +26,7 @@ from nos_repro.rules.tokens import (
 
 @dataclass(frozen=True)
 class Space:
-    """The strings of 5 * iterations tokens over some words. ConfigError where there are none."""
+    """The strings of 5 * iterations tokens over some words. ConfigError if there are none."""
 
     operands: tuple[str, ...]
     unary: tuple[str, ...]
@@ -48,7 +48,7 @@ class Space:
                 if word not in words:
                     raise ConfigError(unknown(f"word in the space's {field}", word, words))
             if len(set(given)) < len(given):
-                raise ConfigError(f"the space's {field} name a word twice: {' '.join(given)}")
+                raise ConfigError(f"the space's {field} list a word twice: {' '.join(given)}")
         if not 1 <= self.iterations <= MOST_ITERATIONS:
             raise ConfigError(
                 f"a space has 1 to {MOST_ITERATIONS} iterations, got {self.iterations}"
@@ -90,7 +90,7 @@ class Space:
         )
 
     def _pairs_with(self, first: str, iteration: int) -> int:
-        """How many second operands may stand beside a first one."""
+        """How many second operands may go with a first one."""
         given = len(self.operands)
         bank = given + iteration
         if iteration and self.reuse_computed and not first.startswith("#"):
@@ -110,13 +110,13 @@ class Space:
         return math.prod(groups)
 
     def sample(self, source: random.Random) -> list[str]:
-        """A string, every one as likely as any other."""
+        """A string, drawn uniformly."""
         tokens: list[str] = []
         for position in range(self.length):
             iteration, slot = divmod(position, len(GROUP))
             choices = self.choices(position)
             weights: list[float] = [float(may) for may in self.allowed(tokens)]
-            if slot == 0:  # in proportion to the second operands that go with it
+            if slot == 0:  # in proportion to the number of second operands that go with it
                 weights = [float(self._pairs_with(word, iteration)) for word in choices]
             tokens += source.choices(choices, weights)
         return tokens
@@ -134,32 +134,32 @@ class Space:
 
 
 # The papers' vocabulary. Its order is frozen: an old controller's checkpoint keeps its meaning.
-OPERANDS = (
+_ARXIV_OPERANDS = (
     "g g2 g3 m v gamma sign(g) sign(m) 1 2 noise 1e-4*w 1e-3*w 1e-2*w 1e-1*w adam rmsprop"
     " ld cd rd10 rd20 annealed_noise"
 )
-UNARY = "identity neg exp log sqrt clip1e-5 clip1e-4 clip1e-3 drop0.1 drop0.3 drop0.5 sign"
-BINARY = "+ - * / ** keep_left"
+_ARXIV_UNARY = "identity neg exp log sqrt clip1e-5 clip1e-4 clip1e-3 drop0.1 drop0.3 drop0.5 sign"
+_ARXIV_BINARY = "+ - * / ** keep_left"
 # 000 lacks what 002 added.
 _ICML_OPERANDS = " ".join(
     word
-    for word in OPERANDS.split()
+    for word in _ARXIV_OPERANDS.split()
     if word not in ("2", "ld", "cd", "rd10", "rd20", "annealed_noise")
 )
-_ICML_UNARY = UNARY.replace(" sqrt", "")
-_ICML_BINARY = BINARY.replace(" **", "")
+_ICML_UNARY = _ARXIV_UNARY.replace(" sqrt", "")
+_ICML_BINARY = _ARXIV_BINARY.replace(" **", "")
 
 
 def _space(operands: str, unary: str, binary: str, iterations: int) -> Space:
     return Space(tuple(operands.split()), tuple(unary.split()), tuple(binary.split()), iterations)
 
 
-# The papers work with subsets but do not print them; these are ours, of sizes in their ranges:
-# 002 10^6 to 10^11, 000 10^6 to 10^10. At depth 1 even all words make fewer than 10^6 strings.
+# The papers work with subsets but do not print them; these are ours, with sizes in the papers'
+# ranges: 002 10^6 to 10^11, 000 10^6 to 10^10. At depth 1 all words together make fewer than 10^6.
 # fmt: off
 SPACES: dict[str, Space] = {
-    "arxiv-1": _space(OPERANDS, UNARY, BINARY, 1),
-    "arxiv-2": _space(OPERANDS, UNARY, BINARY, 2),
+    "arxiv-1": _space(_ARXIV_OPERANDS, _ARXIV_UNARY, _ARXIV_BINARY, 1),
+    "arxiv-2": _space(_ARXIV_OPERANDS, _ARXIV_UNARY, _ARXIV_BINARY, 2),
     "arxiv-3": _space("g g2 m v sign(g) sign(m) 1 1e-3*w adam ld cd",
                       "identity exp sqrt clip1e-4 drop0.3", "+ - * /", 3),
     "arxiv-4": _space("g m adam sign(g) sign(m) 1 ld cd", "identity exp", "+ - * /", 4),

@@ -1,8 +1,8 @@
-"""The token form (sec. 3.1): strings of 5n words `op1 op2 u1 u2 b`, one group an iteration.
+"""The token form (sec. 3.1): strings of 5n words `op1 op2 u1 u2 b`, one group per iteration.
 
 Iteration k computes b(u1(op1), u2(op2)) and adds it to the operand bank as `#k`; the last one is
-the update. The words are those of the papers and every row of `primitives` besides; the softmax
-rows of a controller are numbered by the words of its search space, in the space's own order.
+the update. The words are the papers' and every other row of `primitives`; the softmax rows of a
+controller are numbered by the words of its search space, in the space's own order.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -16,7 +16,7 @@ from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
 MOST_ITERATIONS = 4
 GROUP = ("op1", "op2", "u1", "u2", "b")
 
-# Operands that are more than a word, or come in numbers.
+# Operands that are more than one name, or contain a number.
 PHRASES = "sign(g) sign(m) 1 2 1e-4*w 1e-3*w 1e-2*w 1e-1*w rd10 rd20"
 
 
@@ -41,12 +41,12 @@ _UNARY_OF = {function: token for token, function in UNARY_TOKENS.items()}
 
 
 def computed(iteration: int) -> str:
-    """The token of what an iteration computed: `#1`, `#2`, `#3`."""
+    """The token for the result of an iteration: `#1`, `#2`, `#3`."""
     return f"#{iteration}"
 
 
 def from_tokens(tokens: Sequence[str]) -> Expr:
-    """The tree of 5n tokens, n = 1 to 4. Raises RuleError with the place of the wrong one."""
+    """The tree of 5n tokens, n = 1 to 4. Raises RuleError, which points at the wrong token."""
     iterations, rest = divmod(len(tokens), len(GROUP))
     if rest or not 1 <= iterations <= MOST_ITERATIONS:
         raise RuleError(f"a rule has 5, 10, 15 or 20 tokens (op1 op2 u1 u2 b), got {len(tokens)}")
@@ -82,14 +82,14 @@ def _wrong(tokens: Sequence[str], at: int, choice: Collection[str]) -> str:
 
 
 def to_tokens(expr: Expr) -> list[str] | None:
-    """Tokens that read back to this very tree, or None if it needs more than 4 iterations."""
+    """Tokens that read back to exactly this tree, or None if it needs more than 4 iterations."""
     writer = _Writer()
     fits = writer.compute(expr) is not None
     return writer.tokens if fits else None
 
 
 class _Writer:
-    """Writes iterations, arguments first; what is computed once is used again."""
+    """Writes iterations, arguments first; a result that is there already is used again."""
 
     def __init__(self) -> None:
         self.tokens: list[str] = []
@@ -116,7 +116,7 @@ class _Writer:
         return self.bank.setdefault(expr, computed(iteration))
 
     def argument(self, expr: Expr) -> tuple[str, str] | None:
-        """The operand and the unary function that give expr, computing what is not at hand."""
+        """The operand and the unary function that give expr; computes what is not there yet."""
         if expr in self.bank:
             return self.bank[expr], "identity"
         if isinstance(expr, Unary):

@@ -1,7 +1,7 @@
 """The expression tree of an update rule (sec. 3.1): immutable, hashable, compared by value.
 
-Identity and keep-left leave no node: they are `x`. A tree is only data; what a name means stands
-in `primitives`.
+Identity and keep-left leave no node: they are `x`. A tree is only data; `primitives` defines what
+a name means.
 """
 
 import math

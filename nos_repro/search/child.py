@@ -30,7 +30,8 @@ from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.training import CHECK_EVERY, Run, Stopped
 from nos_repro.experiments.trial import Training, Trial
 from nos_repro.tasks.base import TaskData
-from nos_repro.tasks.metrics import Metric, find_metric
+from nos_repro.tasks.metrics import Metric
+from nos_repro.tasks.registry import find_metric
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +17,12 @@ from nos_repro.search.child import Child, Evaluation, evaluate
 GRACE_SECONDS = 60.0
 """The child looks at the clock between two steps; this much later its process is killed."""
 
-APPEARS_SECONDS = 60.0
-
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """The child of one optimizer by one seed. Its answer is the file `<name>.json` of the folder.
+    """The child of one optimizer and one seed. Its answer is the file `<name>.json` of the folder.
 
-    ``key`` tells what is scored: an answer to another question under the same name is none.
+    ``key`` tells what is scored: an answer to another question under the same name does not count.
     """
 
     name: str
@@ -71,29 +68,25 @@ class EvaluationJob:
             pass
         return None
 
+    def is_done(self) -> bool:
+        return self.answer() is not None
+
     def forget(self) -> None:
-        """Removes the answer: what it said stands in a log by now."""
+        """Removes the answer: a log holds by now what it said."""
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
 
 
-def answer_of(report: Report[EvaluationJob]) -> Evaluation | None:
-    """What a report says of its job; None where the job has to be run again.
+def evaluation_of(report: Report[EvaluationJob]) -> Evaluation | None:
+    """What the last report of a job says of its optimizer; None if its workers vanished.
 
-    Raises LaunchError where somebody cancelled it or its time on a cluster is too short.
-    A worker that died with its answer on disk has answered. On a network file system a file that
-    another host has written may be a while in coming.
+    Raises LaunchError if somebody cancelled it or the time that a cluster gave it is too short.
     """
-    deadline = time.monotonic() + (APPEARS_SECONDS if report.outcome == "recorded" else 0.0)
-    answer = report.job.answer()
-    while answer is None and time.monotonic() < deadline:
-        time.sleep(0.2)
-        answer = report.job.answer()
-    if answer is None and report.outcome in ("cancelled", "timed_out"):
+    if report.outcome in ("cancelled", "timed_out"):
         raise LaunchError(
             f"{report.job.label}: {report.message}\n"
             "  the search stops here; nothing is lost: the same command goes on"
         )
-    if answer is None and report.outcome == "overran":
+    if report.outcome == "overran":
         return Evaluation("overran", 0.0, reason=f"hung: {report.message}")
-    return answer
+    return report.job.answer()

@@ -12,22 +12,23 @@ not trained at all. The controller learns from every sample, also from those.
 from __future__ import annotations
 
 import functools
-import json
 import time
-from collections import Counter, deque
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from nos_repro.errors import ConfigError, LaunchError
+from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.checkpoint import Checkpoints
-from nos_repro.experiments.files import StoreError, remove_scratch, write_json
+from nos_repro.experiments.files import remove_scratch
 from nos_repro.experiments.heartbeat import Heartbeat
-from nos_repro.launch.base import MAX_LOST, Launcher, Report
+from nos_repro.launch.base import Launcher, Report
+from nos_repro.launch.driver import MAX_LOST, drive
 from nos_repro.rules.rule import Rule
 from nos_repro.search.child import Evaluation
-from nos_repro.search.hold import hold
-from nos_repro.search.job import EvaluationJob, answer_of
+from nos_repro.search.folder import check_settings, hold
+from nos_repro.search.job import EvaluationJob, evaluation_of
 from nos_repro.search.log import Event, Log
 from nos_repro.search.probe import REASONS, probe
 from nos_repro.search.session import session
@@ -35,11 +36,10 @@ from nos_repro.search.settings import Search
 from nos_repro.search.state import Sample, SearchState, Tally, proposed, replay
 
 CHECKPOINT_SECONDS = 10.0
-TICK_SECONDS = 1.0
 MAX_WITHDRAWN = 3
 """Samples in a row that would be withdrawn, before the machine is blamed and the search stops."""
 DRAWS = 20
-"""At most so many rules are drawn between two looks at what the workers have done."""
+"""At most this many rules are drawn between two looks at what the workers have done."""
 WAITING = 32
 """Samples that may wait for the evaluation of an equal rule: a controller that has converged
 would else draw them without end."""
@@ -93,7 +93,6 @@ class SearchLoop:
         self.running: dict[str, Sample] = {}
         self.waiting: dict[str, list[Sample]] = {}
         self.queue: deque[EvaluationJob] = deque()
-        self.lost: Counter[int] = Counter()
         self.withdrawn = 0
         """Samples in a row that were given up, and nothing answered in between."""
         self.logged: list[EvaluationJob] = []
@@ -123,15 +122,19 @@ class SearchLoop:
                 answer.unlink()
 
     def _search(self, heartbeat: Heartbeat) -> None:
-        while self.state.open or self.state.next_number < self.search.samples:
-            filled = self._fill()
+        def tick() -> None:
             self.display.update(self)
             heartbeat.beat(self.tally.evaluated, None)
-            for report in self.launcher.wait(TICK_SECONDS if filled else 0.0):
-                self._take(report)
             self._sync()
             if self.checkpoints.due:
                 self._save()
+
+        for report in drive(self._ready, self.launcher, self.display.note, tick):
+            found = evaluation_of(report)
+            if found is not None:
+                self._answer(report.job, found)
+            else:
+                self._withdraw(report)
 
     def _resume(self) -> None:
         """From what is on disk to where the search stood when it was last heard of."""
@@ -172,22 +175,27 @@ class SearchLoop:
         for event in events:
             self._remember(event)
 
-    def _fill(self) -> bool:
-        """Draws rules until no worker is idle. False where it left off before that: a controller
-        that repeats itself has its rules settled as fast as they are drawn, and children that have
-        ended meanwhile are not to wait for it."""
+    def _ready(self) -> Iterator[EvaluationJob | None]:
+        """Evaluations to start; rules are drawn while the launcher asks for more.
+
+        After DRAWS of them it has the driver look at what has ended: a controller that repeats
+        itself has its rules settled as fast as they are drawn, and children that have ended
+        meanwhile should not wait for that.
+        """
         for _ in range(DRAWS):
-            while self.queue and self.launcher.free:
-                self.launcher.submit(self.queue.popleft())
+            yield from self._queued()
             waiting = sum(map(len, self.waiting.values()))
-            done = self.state.next_number >= self.search.samples
-            if not self.launcher.free or done or waiting >= WAITING:
-                return True
+            if self.state.next_number >= self.search.samples or waiting >= WAITING:
+                return
             sample = self.state.draw()
             self._append([proposed(sample)])
             self.state.propose(sample)
             self._judge(sample)
-        return False
+        yield None
+
+    def _queued(self) -> Iterator[EvaluationJob]:
+        while self.queue:
+            yield self.queue.popleft()
 
     def _judge(self, sample: Sample) -> None:
         """Settles a sample from what is known, or has it evaluated."""
@@ -221,21 +229,9 @@ class SearchLoop:
             seed=self.search.seed,
         )
 
-    def _take(self, report: Report[EvaluationJob]) -> None:
-        if report.outcome == "blocked":
-            raise StoreError(report.message)
-        answer = answer_of(report)
-        if answer is not None:
-            self._answer(report.job, answer)
-        elif report.outcome == "stopped":
-            self.queue.appendleft(report.job)
-        else:
-            self._lose(report)
-
     def _answer(self, job: EvaluationJob, found: Evaluation) -> None:
         """A rule has its reward: for the sample it was trained for, and for those that waited."""
         sample = self.running.pop(job.key)
-        self.lost.pop(sample.number, None)
         self.withdrawn = 0
         if found.status in ("failed", "overran"):
             self.display.note(f"{sample.rule}: {found.status} ({found.reason})")
@@ -244,23 +240,18 @@ class SearchLoop:
         for other in self.waiting.pop(job.key, []):
             self._judge(other)
 
-    def _lose(self, report: Report[EvaluationJob]) -> None:
-        """A worker vanished: nobody's fault but the machine's, so the sample is tried again.
+    def _withdraw(self, report: Report[EvaluationJob]) -> None:
+        """A worker vanished MAX_LOST times: the machine's fault, not the rule's.
 
-        Where that happens to one sample after the other, the search stops: it is no rule's doing.
+        When that happens to one sample after the other, the search stops.
         """
         sample = self.running[report.job.key]
-        self.lost[sample.number] += 1
-        if self.lost[sample.number] < MAX_LOST:
-            self.display.note(f"{sample.rule}: {report.message or report.outcome}; tried again")
-            self.queue.appendleft(report.job)
-            return
         reason = f"its worker vanished {MAX_LOST} times ({report.message or report.outcome})"
         self.withdrawn += 1
         if self.withdrawn >= MAX_WITHDRAWN:
             raise LaunchError(
                 f"{sample.rule}: {reason}, as those of the rules before it\n"
-                "  nothing is lost: mend the machine and run the same command again"
+                "  nothing is lost: repair the machine and run the same command again"
             )
         self.display.note(f"{sample.rule}: {reason}; withdrawn, nothing is learned from it")
         del self.running[report.job.key]
@@ -300,34 +291,3 @@ def key_of(rule: Rule) -> tuple[str, str]:
 @functools.lru_cache(maxsize=2**16)
 def _key_of_text(text: str) -> tuple[str, str]:
     return Rule.parse(text).fingerprint(), text
-
-
-def check_settings(search: Search, folder: Path) -> None:
-    """Notes the settings of a new search; raises ConfigError where an old one had others."""
-    path = folder / "settings.json"
-    now = search.identity()
-    try:
-        before = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        write_json(path, now)
-        return
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged ({error}): mend it from a copy") from None
-    changes = list(differences(before, now))
-    if changes:
-        raise ConfigError(
-            f"{folder} holds a search of other settings:\n  "
-            + "\n  ".join(changes)
-            + "\n  set them back, or search under another --results or search: name"
-        )
-
-
-def differences(before: Any, now: Any, where: str = "") -> list[str]:
-    """`key.path: was A, is B` for every setting that is not the same."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted({*before, *now})
-        parts = ((f"{where}.{key}" if where else key, key) for key in keys)
-        return [
-            line for path, key in parts for line in differences(before.get(key), now.get(key), path)
-        ]
-    return [] if before == now else [f"{where}: was {json.dumps(before)}, is {json.dumps(now)}"]

@@ -19,20 +19,17 @@ from nos_repro.launch.settings import LauncherSettings, launcher_settings
 from nos_repro.launch.work import keep_freed_memory
 from nos_repro.rules.rule import Rule
 from nos_repro.search.child import Child
+from nos_repro.search.folder import check_settings, folder_of
 from nos_repro.search.hall import best_rules
 from nos_repro.search.job import EvaluationJob
 from nos_repro.search.log import Event, Log
-from nos_repro.search.loop import SearchFollower, SearchLoop, check_settings
+from nos_repro.search.loop import SearchFollower, SearchLoop
 from nos_repro.search.progress import make_display
 from nos_repro.search.settings import Search
 from nos_repro.search.side_runs import SideRun, evaluate_named
 from nos_repro.tasks import TASKS
 
 log = logging.getLogger(__name__)
-
-
-def folder_of(search: Search, results: Path) -> Path:
-    return results / search.search / search.scale
 
 
 def run_search(

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import ConfigError, NosError, unknown
-from nos_repro.experiments.layers import NamedSection, merge
 from nos_repro.experiments.load import LAUNCHER, task_keys, task_section
-from nos_repro.experiments.overrides import command_line
+from nos_repro.experiments.sections import NamedSection, merged_settings
 from nos_repro.experiments.settings_file import check_shape, in_base, read_layers, structured
 from nos_repro.optim.factory import check_optimizer
 from nos_repro.rules.space import SPACES, Space
@@ -150,7 +149,7 @@ def _load(path: Path, scale: str, overrides: Sequence[str]) -> Search:
     files = read_layers(path)
     if "study" in files[-1]:
         raise ConfigError("a study, not a search: use `run`")
-    merged = merge(files, scale, command_line(files, overrides), SECTIONS)
+    merged = merged_settings(files, scale, overrides, SECTIONS)
     if "scale" in merged:
         raise ConfigError("scale: is chosen with --scale, not in the file")
     mappings = ("space", "algorithm", "child", "controller", "refuse", "baselines", "launcher")

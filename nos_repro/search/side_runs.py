@@ -1,14 +1,13 @@
-"""Children beside the search: baselines, the best rules by fresh seeds, what the probes refused.
+"""Children beside the search: baselines, the best rules with fresh seeds, what the probes refused.
 
-They stand in a log of their own, `named.jsonl`, and teach the controller nothing. What has its
-line there is not trained again.
+Their results are in a log of their own, `named.jsonl`, and teach the controller nothing. What has
+a line there is not trained again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,11 @@ from typing import Literal, Protocol
 
 from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions
-from nos_repro.experiments.files import StoreError
-from nos_repro.launch.base import MAX_LOST, Launcher
+from nos_repro.launch.base import Launcher
+from nos_repro.launch.driver import MAX_LOST, drive
 from nos_repro.search.child import Child, Evaluation
-from nos_repro.search.hold import hold
-from nos_repro.search.job import EvaluationJob, answer_of
+from nos_repro.search.folder import hold
+from nos_repro.search.job import EvaluationJob, evaluation_of
 from nos_repro.search.log import Event, Log, LogError
 from nos_repro.search.session import session
 
@@ -31,7 +30,7 @@ Purpose = Literal["baseline", "confirm", "refused"]
 
 @dataclass(frozen=True)
 class SideRun:
-    """A child to train: why, by which optimizer, from which seed; ``test``: on test images too."""
+    """A child to train: why, with which optimizer and seed; ``test``: on test images too."""
 
     purpose: Purpose
     name: str
@@ -53,16 +52,16 @@ class Note(Protocol):
 def read_side_runs(
     folder: Path, note: Callable[[str], None] | None = None
 ) -> list[tuple[SideRun, Evaluation]]:
-    """What stands in the log, in its order; ``note`` as in `Log.read`. Raises LogError."""
+    """What the log holds, in its order; ``note`` as in `Log.read`. Raises LogError."""
     found = []
     for event in Log(folder / "named.jsonl").read(note=note):
         if event["event"] != "named":
             continue
-        named = SideRun(event["purpose"], event["name"], event["optimizer"], event["seed"])
+        side_run = SideRun(event["purpose"], event["name"], event["optimizer"], event["seed"])
         try:
-            found.append((named, Evaluation.from_json(event["evaluation"])))
+            found.append((side_run, Evaluation.from_json(event["evaluation"])))
         except (TypeError, ValueError) as error:
-            where = f"{folder / 'named.jsonl'}: {named.key}"
+            where = f"{folder / 'named.jsonl'}: {side_run.key}"
             raise LogError(f"{where}: no sound evaluation ({error})") from None
     return found
 
@@ -88,8 +87,8 @@ def evaluate_named(
 
 def _missing(wanted: list[SideRun], folder: Path) -> dict[str, SideRun]:
     """What has no line in the log, each once."""
-    done = {named.key for named, _ in read_side_runs(folder, log.warning)}
-    return {named.key: named for named in wanted if named.key not in done}
+    done = {side_run.key for side_run, _ in read_side_runs(folder, log.warning)}
+    return {side_run.key: side_run for side_run in wanted if side_run.key not in done}
 
 
 def _evaluate(
@@ -105,63 +104,54 @@ def _evaluate(
     if torn is not None:
         display.note(torn)
     todo = _missing(wanted, folder)
-    queue = deque(_job(named, child, folder, conditions) for named in todo.values())
-    lost: Counter[str] = Counter()
+    queue = [_job(side_run, child, folder, conditions) for side_run in todo.values()]
     ended = 0
     if todo:
         children.append([session(child, launcher.free)])
 
     def take(job: EvaluationJob, answer: Evaluation) -> None:
         nonlocal ended
-        named = todo[job.key]
-        children.append([_event(named, answer)])
+        side_run = todo[job.key]
+        children.append([_event(side_run, answer)])
         children.sync()
         job.forget()
         ended += 1
         said = f"{answer.reward:.4f} at rate {answer.lr:g}" if answer.lr else answer.reason
-        display.note(f"{named.purpose} {ended}/{len(todo)}: {named.name}: {said}")
+        display.note(f"{side_run.purpose} {ended}/{len(todo)}: {side_run.name}: {said}")
 
     for job in list(queue):  # a cluster went on when the process that asked was gone
         if (left := job.answer()) is not None:
             queue.remove(job)
             take(job, left)
-    while ended < len(todo):
-        while queue and launcher.free:
-            launcher.submit(queue.popleft())
-        for report in launcher.wait(1.0):
-            if report.outcome == "blocked":
-                raise StoreError(report.message)
-            job, answer = report.job, answer_of(report)
-            if answer is None:
-                lost[job.key] += 1
-                if lost[job.key] >= MAX_LOST:
-                    raise LaunchError(f"{job.label}: its worker vanished {MAX_LOST} times")
-                queue.append(job)
-                continue
-            take(job, answer)
+    remaining = iter(queue)
+    for report in drive(lambda: remaining, launcher, display.note):
+        answer = evaluation_of(report)
+        if answer is None:
+            raise LaunchError(f"{report.job.label}: its worker vanished {MAX_LOST} times")
+        take(report.job, answer)
 
 
-def _job(named: SideRun, child: Child, folder: Path, conditions: Conditions) -> EvaluationJob:
+def _job(side_run: SideRun, child: Child, folder: Path, conditions: Conditions) -> EvaluationJob:
     """Its answer's name is the same in every process: a cluster may still be at work on it."""
-    name = f"{named.purpose}-{hashlib.sha256(named.key.encode()).hexdigest()[:12]}"
+    name = f"{side_run.purpose}-{hashlib.sha256(side_run.key.encode()).hexdigest()[:12]}"
     return EvaluationJob(
         name,
-        named.key,
-        named.optimizer,
+        side_run.key,
+        side_run.optimizer,
         child,
         conditions,
         folder / "answers",
-        named.seed,
-        named.test,
+        side_run.seed,
+        side_run.test,
     )
 
 
-def _event(named: SideRun, found: Evaluation) -> Event:
+def _event(side_run: SideRun, found: Evaluation) -> Event:
     return {
         "event": "named",
-        "purpose": named.purpose,
-        "name": named.name,
-        "optimizer": named.optimizer,
-        "seed": named.seed,
+        "purpose": side_run.purpose,
+        "name": side_run.name,
+        "optimizer": side_run.optimizer,
+        "seed": side_run.seed,
         "evaluation": found.to_json(),
     }

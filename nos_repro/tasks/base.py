@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import itertools
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 import pytorch_lightning as pl
 from lightning_utilities.core.apply_func import apply_to_collection
@@ -224,3 +224,22 @@ class Task(pl.LightningModule):
         measured = self.metrics(self._sums)
         self._sums = {}
         self.log_dict({f"{part}_{key}": value for key, value in measured.items()})
+
+
+@runtime_checkable
+class Translator(Protocol):
+    """A task whose trained model translates: the verb `translate` works with it."""
+
+    def translate_lines(self, lines: Sequence[str], data: TaskData, where: str) -> list[str]:
+        """The lines in the other language. DataErrors name ``where`` the lines come from."""
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """A task whose trained model continues a text: the verb `generate` works with it."""
+
+    def continue_text(
+        self, text: str, data: TaskData, words: int, *, temperature: float, seed: int
+    ) -> str:
+        """The text and the next ``words`` words, sampled with ``seed``; the likeliest words at
+        temperature 0."""

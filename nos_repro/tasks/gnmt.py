@@ -340,13 +340,15 @@ class GNMT(Task):
             return beam_search(self.network, source, self.search)[0]
 
     def translate_lines(
-        self, lines: Sequence[str], pieces: WordPieces, where: str = "the text"
+        self, lines: Sequence[str], data: TaskData, where: str = "the text"
     ) -> list[str]:
-        """The lines in the other language; an empty line stays one.
+        """The lines in the other language; an empty line stays empty.
 
         Raises DataError for a line of more than `longest` pieces, which comes from `where`, and
-        where the pieces are not those of the weights.
+        if the pieces are not those of the weights.
         """
+        assert isinstance(data, TranslationData)
+        pieces = data.pieces
         self.agree(pieces.fingerprint)
         ids = pieces.encode(lines)
         for number, line in enumerate(ids, start=1):

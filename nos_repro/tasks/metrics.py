@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nos_repro.errors import ConfigError, unknown
-from nos_repro.tasks.registry import TASKS
 
 LARGEST_EXPONENT = 700.0
 """Above it e to that power no longer fits into a float."""
@@ -124,15 +123,3 @@ PERPLEXITY = Metric(
     "perplexity", "min", "perplexity", _PERPLEXITY, "perplexity", of_loss=perplexity
 )
 LOSS = Metric("loss", "min", "loss", _LOSS, "loss", of_loss=lambda loss: loss)
-
-
-def find_metric(task: str, name: str = "") -> Metric:
-    """The metric of that name of a task, by default the one that chooses: its first.
-
-    Raises ConfigError where the task has none of that name.
-    """
-    measures = TASKS.find(task).measures
-    for metric in measures:
-        if name in ("", metric.name):
-            return metric
-    raise ConfigError(unknown(f"metric of {task}", name, [metric.name for metric in measures]))

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nos_repro.data.corpora import CORPORA, UNKNOWN, Corpus
+from nos_repro.data.corpora import CORPORA, END, UNKNOWN, Corpus
 from nos_repro.errors import DataError
 from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
 from nos_repro.tasks.metrics import LOSS, PERPLEXITY, Metric, perplexity
@@ -240,6 +240,14 @@ class PtbLstm(Task):
         return {"loss": loss, "count": torch.tensor(batch.words[1:].numel())}
 
     @torch.no_grad()
+    def continue_text(
+        self, text: str, data: TaskData, words: int, *, temperature: float, seed: int
+    ) -> str:
+        """The text and the next ``words`` words (`write_on`), a line each where `<eos>` says so."""
+        assert isinstance(data, CorpusData)
+        written = self.write_on(text, data.corpus, words, temperature=temperature, seed=seed)
+        return " ".join([text, *written]).replace(f" {END}", "\n").replace("\n ", "\n").strip()
+
     def write_on(
         self, text: str, corpus: Corpus, count: int, *, temperature: float = 1.0, seed: int = 0
     ) -> list[str]:

@@ -1,12 +1,14 @@
-"""The tasks by name, and what each of them must have."""
+"""The tasks by name, what each of them must have, and the metrics that it names."""
 
 from __future__ import annotations
 
 import dataclasses
+from string import Formatter
 from typing import TYPE_CHECKING, Any
 
-from nos_repro.errors import ConfigError
+from nos_repro.errors import ConfigError, unknown
 from nos_repro.registry import Registry, require_methods
+from nos_repro.tasks.metrics import Metric
 
 if TYPE_CHECKING:
     from nos_repro.tasks.base import Task
@@ -21,7 +23,6 @@ def _is_task(thing: object) -> bool:
 def _check(name: str, cls: Any) -> None:
     """Raises ConfigError saying what a task lacks, before anything is trained."""
     from nos_repro.tasks.base import Task
-    from nos_repro.tasks.metrics import Metric
 
     what = f"task {name}"
     if not _is_task(cls):
@@ -31,6 +32,13 @@ def _check(name: str, cls: Any) -> None:
     measures = getattr(cls, "measures", None)
     if not measures or not all(isinstance(metric, Metric) for metric in measures):
         raise ConfigError(f"{what}: {cls.__name__} lacks measures: tuple[Metric, ...]")
+    names = [metric.name for metric in measures]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{what}: {cls.__name__} measures a metric twice: {' '.join(names)}")
+    settings = [field.name for field in dataclasses.fields(cls.Settings)]
+    for _, key, _, _ in Formatter().parse(cls.label):
+        if key is not None and key not in settings:
+            raise ConfigError(f"{what}: label: {unknown('setting', key, settings)}")
     require_methods(what, cls, Task)
 
 
@@ -42,3 +50,15 @@ TASKS: Registry[type[Task]] = Registry(
     @TASKS.register("my_task")
     class MyTask(Task): ...
 """
+
+
+def find_metric(task: str, name: str = "") -> Metric:
+    """The metric of that name of a task, by default the one that chooses: its first.
+
+    Raises ConfigError where the task has none of that name.
+    """
+    measures = TASKS.find(task).measures
+    for metric in measures:
+        if name in ("", metric.name):
+            return metric
+    raise ConfigError(unknown(f"metric of {task}", name, [metric.name for metric in measures]))

@@ -1,9 +1,9 @@
-"""A run of W&B, opened and closed so that whoever is followed is never held up for long.
+"""A run of W&B, opened and closed so that the trial or search that it logs never waits for long.
 
 Online, the server has ``ONLINE_SECONDS`` to answer, and ``FINISH_SECONDS`` at a run's end to take
-the rest. Where it does not, the process waits no second time: its later runs are written to disk,
-for `wandb sync` to bring. What goes wrong is logged, and
-is nobody's failure: the records on disk have it all.
+the rest. If it does not, the process does not wait a second time: its later runs are written to
+disk, for `wandb sync` to upload. What goes wrong is logged and fails nothing: the records on disk
+have it all.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from nos_repro.errors import ConfigError
 from nos_repro.experiments.files import StoreError, write_json
 
 log = logging.getLogger(__name__)
 
 Mode = Literal["offline", "online"]
+OFFLINE = ("offline", "dryrun")
 
 ONLINE_SECONDS = 15.0
 FINISH_SECONDS = 30.0
@@ -36,12 +38,55 @@ def project() -> str:
 
 
 def import_wandb() -> Any:
-    """The client, which is not to send reports of its own errors: it looks hosts up for that at
-    its end, even offline."""
+    """The client, told not to report its own errors: for that it looks up hosts when it ends, even
+    offline."""
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
     return wandb
+
+
+def wandb_mode(asked: str) -> Mode | None:
+    """The mode that `--wandb` asks for and this machine allows; None: W&B is told nothing.
+
+    `auto` does what W&B's own settings say (`WANDB_MODE`, `wandb offline`); if they leave it open,
+    it is online if you are logged in: with a key in the environment, in `.netrc` or in W&B's
+    settings. Never prompts and makes no network call to decide.
+
+    Raises ConfigError for `online` if nobody is logged in.
+    """
+    if asked == "off":
+        return None
+    if asked == "offline":
+        return "offline"
+    wandb = import_wandb()
+    named = {"mode": "online"} if asked == "online" else {}  # beats what is set
+    try:
+        wanted = wandb.setup(settings=wandb.Settings(silent=True, **named)).settings.mode
+        if wanted == "disabled":
+            return None
+        if wanted in OFFLINE:
+            return "offline"
+        if wandb.login(prompt=False, verify=False):
+            return "online"
+    except (wandb.Error, ValueError) as error:  # a key of no valid form, a mode that is none
+        if asked == "online":
+            raise ConfigError(f"--wandb online: {_said(error)}") from None
+        log.warning("W&B's settings cannot be used, so runs stay offline: %s", _said(error))
+        return "offline"
+    finally:
+        wandb.teardown()
+    if asked == "online":
+        raise ConfigError(
+            "--wandb online: W&B knows no key here; `wandb login` stores one, or set"
+            " WANDB_API_KEY, or say --wandb auto"
+        )
+    return "offline"
+
+
+def _said(error: Exception) -> str:
+    """A pydantic or W&B error as one line."""
+    return " ".join(str(error).split())[:200]
 
 
 def open_run(

@@ -13,8 +13,7 @@ from typing import Any
 from nos_repro.errors import ConfigError, NosError
 from nos_repro.experiments.schema import Study
 from nos_repro.search.settings import Search
-from nos_repro.tracking.connection import import_wandb, project
-from nos_repro.tracking.mode import wandb_mode
+from nos_repro.tracking.connection import import_wandb, project, wandb_mode
 
 NOBODY = "ENTITY"
 """Stands in what is printed for the entity that only a login tells."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from nos_repro.experiments.columns import STATE
+from nos_repro.experiments.grid import points, repeat_trials, sweep_trial
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.trial import Trial
 from nos_repro.search.log import Event
 from nos_repro.search.state import Tally
-from nos_repro.tasks.metrics import find_metric
-from nos_repro.tracking.study_role import StudyRole
+from nos_repro.tasks.registry import find_metric
+
+SWEEP, RACE, REPEAT = "sweep", "race", "repeat"
+"""The phases of a study's protocol."""
 
 EPOCH, GLOBAL_STEP = "epoch", "global_step"
 """What a trial's charts stand on: W&B's own step counts messages, from attempt to attempt."""
@@ -40,19 +44,53 @@ CHILD = {
 # fmt: on
 
 
+@dataclass(frozen=True)
+class StudyRole:
+    """The ``rows`` that a trial is trained for, and in which phase of the protocol: the ``sweep``
+    that chooses a row's point, the ``race`` of a study that halves its rows, a ``repeat`` of the
+    chosen point by a fresh seed."""
+
+    rows: tuple[str, ...]
+    phase: str
+
+
+def first_phase(study: Study) -> str:
+    return SWEEP if study.halving is None else RACE
+
+
+def deciding_phase(study: Study) -> str:
+    """The phase whose trials make the table's numbers."""
+    return REPEAT if study.selection.repeats else first_phase(study)
+
+
+def role_of(study: Study, trial: Trial) -> StudyRole:
+    """Where the study has the trial. One that a row sweeps and another repeats counts as swept;
+    no rows and no phase for a trial of another study."""
+    phases: dict[str, str] = {}
+    for name, row in study.rows.items():
+        grid = points(study, row)
+        if any(trial == sweep_trial(study, row, point) for point in grid):
+            phases[name] = first_phase(study)
+        elif any(trial in repeat_trials(study, row, point) for point in grid):
+            phases[name] = REPEAT
+    found = phases.values()
+    phase = REPEAT if found and set(found) == {REPEAT} else first_phase(study) if found else ""
+    return StudyRole(tuple(phases), phase)
+
+
 def group_of(name: str, scale: str) -> str:
     """The group that a study's or a search's runs share."""
     return f"{name}/{scale}"
 
 
-def trial_config(study: Study, trial: Trial, place: StudyRole) -> dict[str, Any]:
+def trial_config(study: Study, trial: Trial, role: StudyRole) -> dict[str, Any]:
     """A run's config: the trial's settings, and what else W&B may group by, all at the top."""
     return {
         **trial.to_json(),
         "study": study.study,
         "scale": study.scale,
-        "row": " / ".join(place.rows),
-        "phase": place.phase,
+        "row": " / ".join(role.rows),
+        "phase": role.phase,
         "trial": trial.id,
     }
 

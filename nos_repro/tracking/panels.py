@@ -20,13 +20,15 @@ from nos_repro.tracking.metrics import (
     CHILDREN,
     COUNTED,
     EPOCH,
+    REPEAT,
     SAMPLES,
     STATUS,
     columns,
     curve_metrics,
+    deciding_phase,
+    first_phase,
     group_of,
 )
-from nos_repro.tracking.study_role import REPEAT, deciding_phase, first_phase
 
 import_wandb()  # first, for its error reports: wandb-workspaces loads it too
 

@@ -24,12 +24,13 @@ from nos_repro.tracking.metrics import (
     EPOCH,
     GLOBAL_STEP,
     STATUS,
+    StudyRole,
     group_of,
+    role_of,
     trial_config,
     trial_point,
     trial_summary,
 )
-from nos_repro.tracking.study_role import StudyRole, role_of
 
 log = logging.getLogger(__name__)
 

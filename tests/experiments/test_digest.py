@@ -317,6 +317,11 @@ def test_a_damaged_or_unwritable_folder_of_what_is_kept_costs_time_alone(
     assert Sources({"mine": mine}, kept=kept).digest(ROOTS) == digest(mine)
 
 
+def test_a_field_named_display_is_a_field_like_any_other(kept: Path) -> None:
+    """`syntax.Definition` has one: a search's code reaches it."""
+    assert Sources(kept=kept).digest(["nos_repro.experiments.syntax:Definition"])
+
+
 def test_another_copy_of_the_same_package_has_the_same_digest(
     mine: Path, digest: Digest, tmp_path: Path
 ) -> None:

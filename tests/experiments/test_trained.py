@@ -210,6 +210,6 @@ def test_a_checkpoint_of_another_kind_is_refused(
     trained: Path, language_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["generate", str(trained), "--data", str(trained)]) == 2
-    assert "a checkpoint of no language model" in capsys.readouterr().err
+    assert "not a checkpoint of a language model" in capsys.readouterr().err
     assert main(["translate", str(language_model), "one"]) == 2
-    assert "a checkpoint of no GNMT" in capsys.readouterr().err
+    assert "not a checkpoint of a model that translates" in capsys.readouterr().err

@@ -11,9 +11,9 @@ import pytest
 
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.trial import Training
-from nos_repro.launch import local, trial_job
+from nos_repro.launch import local, work
 from nos_repro.launch.local import InProcess, LocalWorkers, await_workers, worker_context
-from nos_repro.launch.trial_job import TrialJob
+from nos_repro.launch.work import TrialJob
 from tests.experiments.helpers import digits_trial
 
 
@@ -102,7 +102,7 @@ def test_what_breaks_outside_the_training_loses_its_trial_and_no_other(job, tmp_
     def broken(*_, **__):
         raise FileNotFoundError("somebody removed the folder")
 
-    monkeypatch.setattr(trial_job, "run_trial", broken)
+    monkeypatch.setattr(work, "run_trial", broken)
     launcher = InProcess()
     launcher.submit(job)
     (report,) = launcher.wait(0)

@@ -96,6 +96,7 @@ def test_a_row_without_a_number_has_nothing_to_check(tmp_path):
         next(recheck(outcome(study, "SGD", store), store, Conditions(tmp_path)))
 
 
-def test_the_command_says_so_too(capsys):
-    assert main(["recheck", "table2:PowerSign (cosine)", "--scale", "small"]) == 2
+def test_the_command_says_so_too(committed, capsys):
+    words = ["--scale", "small", "--results", str(committed)]
+    assert main(["recheck", "table2:PowerSign (cosine)", *words]) == 2
     assert "--retrain" in capsys.readouterr().err

@@ -6,12 +6,13 @@ import multiprocessing
 import pytest
 
 from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.code import trial_code
 from nos_repro.experiments.schema import Row, Selection
 from nos_repro.experiments.selection import is_stale, outcome
 from nos_repro.experiments.store import Store
-from nos_repro.launch.local import InProcess
+from nos_repro.launch.local import InProcess, LocalWorkers
 from nos_repro.launch.run import run_study
-from nos_repro.launch.verify import verify
+from nos_repro.launch.verify import VerifyJob, verify
 from tests.experiments.helpers import digits_study
 
 
@@ -31,11 +32,13 @@ def recorded(tmp_path):
 def test_a_stale_record_that_training_repeats_is_signed_with_todays_code(recorded, whole):
     study, store, conditions = recorded
     assert outcome(study, "SGD", store).stale
-    assert {agreed for _, agreed in verify(study, store, conditions, 1, whole=whole)} == {True}
+    assert {
+        agreed for _, agreed in verify(study, store, conditions, LocalWorkers(1), whole=whole)
+    } == {True}
     row = outcome(study, "SGD", store)
     assert not row.stale
     assert {tuple(record.verified) for record in row.records} == {("0" * 12,)}
-    assert list(verify(study, store, conditions, 1)) == []
+    assert list(verify(study, store, conditions, LocalWorkers(1))) == []
 
 
 def test_a_stale_record_that_training_does_not_repeat_stays_stale(recorded):
@@ -43,20 +46,39 @@ def test_a_stale_record_that_training_does_not_repeat_stays_stale(recorded):
     first, second = outcome(study, "SGD", store).records
     metrics = [{**first.metrics[0], "train_loss": first.metrics[0]["train_loss"] + 1e-12}]
     store.replace(dataclasses.replace(first, metrics=metrics))
-    agreed = {trial.id: good for trial, good in verify(study, store, conditions, 1)}
+    agreed = {trial.id: good for trial, good in verify(study, store, conditions, LocalWorkers(1))}
     assert agreed == {first.id: False, second.id: True}
     assert [is_stale(r) for r in outcome(study, "SGD", store).records] == [True, False]
 
 
 def test_leaving_a_verification_early_leaves_no_worker_behind(recorded):
     study, store, conditions = recorded
-    verification = verify(study, store, conditions, 1)
+    verification = verify(study, store, conditions, LocalWorkers(1))
     next(verification)
     verification.close()
+    for process in multiprocessing.active_children():
+        process.join(timeout=120)
     assert not multiprocessing.active_children()
 
 
 def test_a_trial_that_todays_code_cannot_train_does_not_agree_and_stops_no_other(recorded):
     study, store, conditions = recorded
     nowhere = dataclasses.replace(conditions, device="no such device")
-    assert {agreed for _, agreed in verify(study, store, nowhere, 1)} == {False}
+    assert {agreed for _, agreed in verify(study, store, nowhere, LocalWorkers(1))} == {False}
+
+
+def test_what_a_cluster_verified_while_nobody_waited_is_taken_up_and_not_trained_again(recorded):
+    study, store, conditions = recorded
+    for trial in outcome(study, "SGD", store).trials:
+        record = store.record(trial)
+        code = trial_code(trial.to_json())
+        job = VerifyJob(trial, record, code, store.root / "verify", conditions)
+        assert job.run(lambda: False) == ("recorded", "")
+    assert {agreed for _, agreed in verify(study, store, conditions, Nothing())} == {True}
+    assert not outcome(study, "SGD", store).stale
+    assert not (store.root / "verify").exists()
+
+
+class Nothing(InProcess):
+    def submit(self, job):
+        raise AssertionError(f"{job.label} is trained again")

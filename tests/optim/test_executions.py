@@ -1,5 +1,6 @@
 """Reference, foreach and fused agree; the reference agrees with the rules' own meaning."""
 
+import itertools
 import math
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -20,8 +23,9 @@ from nos_repro.optim.program import lower
 from nos_repro.optim.ternary import select_signs
 from nos_repro.rules.catalog import CATALOG
 from nos_repro.rules.evaluate import evaluate
+from nos_repro.rules.parse import parse
 from nos_repro.rules.rule import Rule
-from nos_repro.rules.tree import Unary, walk
+from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary, walk
 
 TABLE6 = sorted({str(e.rule) for name, e in CATALOG.items() if name.startswith("table6-")})
 MORE = [
@@ -235,23 +239,47 @@ def test_a_program_computes_common_parts_once() -> None:
     assert [line.function for line in program.body] == ["/", "*", "+", "+", "/"]
 
 
-@pytest.mark.parametrize("rule", ["exp(exp(1000) * sign(g)) * w", "0.5**(sign(g) * log(0)) + w"])
-def test_a_function_of_signs_has_the_same_value_at_every_edge(
-    rule: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The kernel's source, run as it is: an infinite scale makes NaN of a zero."""
-    monkeypatch.setattr(fused, "_COMPILED", {})
-    monkeypatch.setattr(fused, "compile_kernel", lambda kernel, example: kernel)
-    assert "select" in str(select_signs(lower(Rule.parse(rule).expr)))
-    edges = torch.tensor([0.0, -0.0, 1.5, -1.5, 1e-320, math.inf, -math.inf, math.nan] * 4)
-    updates = []
-    for execution in ({"fused": True}, {"foreach": False}):
-        p = Parameter(torch.ones_like(edges))
-        p.grad = edges.clone()
-        RuleOptimizer([p], rule, 0.1, **execution).step()
-        updates.append(p.detach())
-    assert torch.equal(updates[0].isnan(), updates[1].isnan())
-    torch.testing.assert_close(*updates, equal_nan=True, rtol=1e-6, atol=0)
+EDGES = [0.0, -0.0, 1.5, -1.5, 1e-320, math.inf, -math.inf, math.nan]
+SIGNS = [Unary("sign", Operand(name)) for name in "gwm"]
+SCALES = [Operand("ld"), Number(2.0), Number(-0.5), Number(1e200), Number(0.0), Operand("g")]
+
+
+def of_signs(arguments: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
+    """Functions and products, so that functions see only signs."""
+    functions = st.sampled_from(["neg", "exp", "log", "sigmoid", "sign", "sqrt"])
+    return (
+        st.builds(Unary, functions, arguments)
+        | st.builds(Binary, st.sampled_from("**-+/"), arguments, arguments)
+        | st.builds(Binary, st.just("**"), st.sampled_from([0.5, 2.0]).map(Number), arguments)
+    )
+
+
+@given(st.recursive(st.sampled_from([*SIGNS, *SCALES]), of_signs, max_leaves=7))
+@settings(max_examples=300)
+@example(parse("exp(exp(1000) * sign(g))"))
+@example(parse("0.5**(sign(g) * log(0))"))
+@example(parse("exp(ld * sign(g) * sign(m))"))
+def test_selecting_by_signs_keeps_every_value(tree: Expr) -> None:
+    """The kernel's source is run as it is, on pairs of zeros, infinities, NaN and all else."""
+    g, w = torch.tensor([*itertools.product(EDGES, EDGES)], dtype=torch.float64).T
+    updated = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fused, "_COMPILED", {})
+        patch.setattr(fused, "compile_kernel", lambda kernel, example: kernel)
+        for execution in ({"fused": True}, {"foreach": False}):
+            p = Parameter(w.clone())
+            p.grad = g.clone()
+            rule = Rule(Binary("*", tree, Operand("w")))
+            RuleOptimizer([p], rule, 1.0, total_steps=5, **execution).step()
+            updated.append(p.detach())
+    torch.testing.assert_close(*updated, equal_nan=True, rtol=1e-12, atol=0)
+    zeros = updated[1] == 0
+    assert torch.equal(updated[0].signbit()[zeros], updated[1].signbit()[zeros])
+
+
+def test_functions_of_signs_are_selected() -> None:
+    program = select_signs(lower(parse("exp(ld * sign(g) * sign(m)) * g")))
+    assert [line.function for line in program.body] == ["carry", "select", "*"]
 
 
 def test_no_correction_is_made_under_a_sign() -> None:
@@ -271,7 +299,12 @@ def test_importing_the_package_loads_no_torch() -> None:
 
 
 def test_an_optimizer_loads_nothing_that_only_prints_or_compares() -> None:
-    code = "import sys, nos_repro.optim.rule_optimizer; print(*sys.modules)"
+    code = (
+        "import sys, torch\nfrom nos_repro import make_optimizer\n"
+        "for name in ('powersign-ld', 'g', 'rule: g + drop(m, 0.3)', 'adam'):\n"
+        "    make_optimizer(name, [torch.nn.Parameter(torch.ones(2))], lr=0.1, total_steps=3)\n"
+        "print(*sys.modules)"
+    )
     loaded = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )

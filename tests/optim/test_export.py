@@ -1,4 +1,4 @@
-"""An exported file needs torch alone and takes the reference's very steps."""
+"""An exported file needs only torch and takes the reference's very steps."""
 
 import ast
 import importlib.util

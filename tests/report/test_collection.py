@@ -10,7 +10,7 @@ from nos_repro.cli import main
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.trial import Trial
 from nos_repro.report.claims.results import Results
-from nos_repro.report.collection import read_everything, summary
+from nos_repro.report.collection import read_collection, summary
 from nos_repro.report.pages.benchmarks import read_benchmarks
 from nos_repro.report.pages.index_page import search_card
 from nos_repro.report.pages.write import pages as pages_of
@@ -39,13 +39,13 @@ def _trials(study, row, store):
 def test_every_study_and_search_with_records_is_found_at_its_scale(tmp_path: Path) -> None:
     fill(tmp_path)
     Folder(tmp_path).fill(5, lambda source, number, rule: ("healthy", 0.5))
-    everything = read_everything(Results(tmp_path))
-    lines = summary(everything)
+    collection = read_collection(Results(tmp_path))
+    lines = summary(collection)
     assert len(lines) == 2
     assert lines[0].startswith("icml_figure5  smoke  6 of 6 rows complete, 12 trials")
     assert lines[1].startswith("search        smoke  5 of 20 rules")
-    assert not everything.left_out
-    assert not everything.broken
+    assert not collection.left_out
+    assert not collection.broken
 
 
 def test_a_folder_that_nothing_stands_behind_is_named(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_folder_that_nothing_stands_behind_is_named(tmp_path: Path) -> None:
     (tmp_path / "my_study/small").mkdir(parents=True)
     (tmp_path / "icml_figure5/tiny").mkdir()
     (tmp_path / "bench").mkdir()
-    left = read_everything(Results(tmp_path)).left_out
+    left = read_collection(Results(tmp_path)).left_out
     assert len(left) == 2
     assert left[0] == "icml_figure5/tiny: icml_figure5.yaml has no scale 'tiny'"
     assert left[1].startswith("my_study: no study or search of that name")
@@ -167,11 +167,11 @@ def test_a_page_that_cannot_be_made_is_named_and_loses_no_other(
     searched = Folder(tmp_path)
     searched.write({**SESSION, "libraries": ["torch"]})
     searched.fill(5, lambda source, number, rule: ("healthy", 0.5))
-    everything = read_everything(Results(tmp_path))
-    made = dict(pages_of(everything))
+    collection = read_collection(Results(tmp_path))
+    made = dict(pages_of(collection))
     assert set(made) == {"index.html", "icml_figure5-smoke.html"}
-    assert everything.broken
-    (said,) = everything.left_out
+    assert collection.broken
+    (said,) = collection.left_out
     assert said.startswith("search, scale smoke: AttributeError: ")
     index = made["index.html"].decode()
     assert "search, scale smoke: AttributeError" in index
@@ -195,7 +195,7 @@ def test_a_search_that_does_not_say_its_threads_is_counted_as_one(tmp_path: Path
     searched = Folder(tmp_path)
     searched.write({key: value for key, value in SESSION.items() if key != "threads"})
     searched.fill(5, lambda source, number, rule: ("healthy", 0.5))
-    (card,) = map(search_card, read_everything(Results(tmp_path)).searches)
+    (card,) = map(search_card, read_collection(Results(tmp_path)).searches)
     assert card.hours == pytest.approx(searched.history().seconds / 3600)
 
 

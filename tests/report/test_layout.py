@@ -9,7 +9,15 @@ from html import unescape
 import pytest
 from markdown_it import MarkdownIt
 
-from nos_repro.report.layout import LATEX, WIDTH, Cell, Column, Table, escape_latex, escape_markdown
+from nos_repro.report.layout import (
+    LATEX,
+    WIDTH,
+    Cell,
+    Column,
+    ReportTable,
+    escape_latex,
+    escape_markdown,
+)
 
 NASTY = [
     "drop(m, 0.3) * exp(1e-3 * w)",
@@ -24,12 +32,12 @@ FUZZ = [
 ]
 
 
-def table_of(names: list[str]) -> Table:
+def table_of(names: list[str]) -> ReportTable:
     rows = [
         [Cell(name, best=n == 0, signs="†"), Cell("1.00 ± 0.10 (3)")]
         for n, name in enumerate(names)
     ]
-    return Table(
+    return ReportTable(
         ["title | one"], [Column("row"), Column("Best *Test*")], rows, ["a note | two"], "best"
     )
 
@@ -98,7 +106,7 @@ def test_text_is_aligned_and_keeps_to_its_width() -> None:
             *[Cell("1.23\N{NO-BREAK SPACE}(1)")] * 6,
         ]
     ] * 3
-    lines = Table(["t"], columns, rows).text().splitlines()
+    lines = ReportTable(["t"], columns, rows).text().splitlines()
     assert max(map(len, lines)) <= WIDTH
     starts = {line.index("1.23") for line in lines if "1.23" in line}
     assert len(starts) == 1
@@ -107,5 +115,5 @@ def test_text_is_aligned_and_keeps_to_its_width() -> None:
 
 def test_wide_signs_take_two_columns() -> None:
     rows = [[Cell("行"), Cell("a")], [Cell("xy"), Cell("b")]]
-    lines = Table(["t"], [Column("r"), Column("c")], rows).text().splitlines()
+    lines = ReportTable(["t"], [Column("r"), Column("c")], rows).text().splitlines()
     assert lines[-3:-1] == ["行  a", "xy  b"]

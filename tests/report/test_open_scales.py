@@ -8,9 +8,9 @@ import yaml
 from nos_repro.cli import main
 from nos_repro.experiments.load import load_study
 from nos_repro.report.claims.judge import judge_claim
+from nos_repro.report.claims.kinds.rows import RowsTest
 from nos_repro.report.claims.listed import Claim
 from nos_repro.report.claims.results import Results
-from nos_repro.report.claims.row_tests import RowsTest
 from nos_repro.tracking.dashboard import Dashboard
 from tests.launch.study import TINY
 from tests.report.records import accuracy, filled_store

@@ -55,7 +55,7 @@ def test_the_families_take_any_decay():
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest():
-    with pytest.raises(RuleError, match="catalogue's 'powersign-ld'"):
+    with pytest.raises(RuleError, match="did you mean the name 'powersign-ld'"):
         lookup("powersing-ld")
 
 
@@ -63,7 +63,7 @@ def test_explain_tells_what_a_rule_costs_and_where_it_stands():
     text = explain(Rule.parse("g * exp(sign(m) * sign(g))"))
     for said in (
         "exp(sign(g) * sign(m)) * g",
-        "1 average (m): 4 bytes a parameter in float32, Adam 8",
+        "1 average (m): 4 bytes per parameter in float32, Adam 8",
         "sign(m) sign(g) identity identity *",
         "002 Table 6, rule 16",
         "└─ exp",
@@ -71,7 +71,7 @@ def test_explain_tells_what_a_rule_costs_and_where_it_stands():
         "powersign: base**(f * (sign(g) * sign(m))) * g with f = 1, base = e",
     ):
         assert said in text, text
-    assert "needed, it reads a decay" in explain(Rule.parse("g * ld"))
+    assert "needed, since it reads a decay" in explain(Rule.parse("g * ld"))
     assert "0 averages: 0 bytes" in explain(Rule.parse("g"))
     assert explain(Rule.parse("g * gamma * 3")).endswith("not printed")
     assert "002 sec. 5.1 (addsign)" in explain(Rule.parse("g + sign(g) * sign(m) * g"))

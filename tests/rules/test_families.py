@@ -116,6 +116,7 @@ says("rule mixsign-ld", "sign(ld * m + 1 * g)", family)
 says("export mixsign-rd20", "class MixSignRd20(Optimizer):")
 says("run mine.yaml --scale small", "Mix")
 
+says("rule mixsing-ld", "did you mean the name 'mixsign-ld'?", status=2)
 says("rule mixsign-xd", "unknown decay 'xd'", status=2)
 wrong = "run mine.yaml --scale small rows.Mix.optimizer"
 says(f"{wrong}=mixsgn", "did you mean 'mixsign'?", status=2)

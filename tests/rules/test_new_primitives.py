@@ -15,7 +15,11 @@ ROWS = {
     "BINARY": 'BinaryRow("max", r"\\max({x}, {y})", torch.maximum, "NaN if either is"),',
     "OPERANDS": 'OperandRow("g4", "g^4", "its fourth power", Binary("*", _G2, _G2)),',
 }
-RULES = ["tanh(g * m)", "max(g, 0.5 * m) * g4", "max(ld, w) + max(2, tanh(0.1))"]
+RULES = [
+    "tanh(g * m)",
+    "max(ld, w) + max(2, tanh(0.1))",
+    "max(tanh(g * m), 0.5 * ld) * max(g4, g)",
+]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,7 @@ for text in RULES:
     normal = Rule.parse(text).normal()
     assert normal.normal() == normal
 assert str(Rule.parse("tanh(m * g)").normal()) == "tanh(g * m)"
-assert str(Rule.parse("max(g4, tanh(m))").normal()) == "max(g**4, tanh(m))"
+assert str(Rule.parse("max(g4, tanh(m))").normal()) == "max(g4, tanh(m))"
 assert Rule.parse("tanh(g)").fingerprint() != Rule.parse("g").fingerprint()
 assert Rule.parse("tanh(g * m)").latex() == r"\\tanh(g * \\hat{m})"
 assert Rule.parse("max(g, m)").latex() == r"\\max(g, \\hat{m})"
@@ -70,33 +74,27 @@ assert rule.tokens() == tokens
 for named in SPACES.values():
     assert not {"tanh", "max", "g4"} & {*named.operands, *named.unary, *named.binary}
 
-g, m = torch.randn(2, 9, dtype=torch.float64)
-values = evaluate(Rule.parse("max(tanh(g), 0) - g4").expr, {"g": g, "m": m})
-assert torch.allclose(values, torch.tanh(g).clamp(min=0) - g**4)
+g = torch.randn(9, dtype=torch.float64)
+values = evaluate(Rule.parse("max(tanh(g), 0) - g4 + max(2, tanh(0.1))").expr, {"g": g})
+assert torch.allclose(values, torch.tanh(g).clamp(min=0) - g**4 + 2)
 """
 EXECUTIONS = """
-import math
 import torch
 from nos_repro import RuleOptimizer
 
-MEANINGS = [
-    lambda g, m, w, ld: torch.tanh(g * m),
-    lambda g, m, w, ld: torch.maximum(g, 0.5 * m) * g**4,
-    lambda g, m, w, ld: w.clamp(min=ld) + max(2, math.tanh(0.1)),
-]
 generator = torch.Generator().manual_seed(0)
 start, *gradients = torch.randn(5, 64, 3, generator=generator, dtype=torch.float64)
-for text, meaning in zip(RULES, MEANINGS, strict=True):
-    for execution in ({"foreach": False}, {"foreach": True}, {"fused": True}):
-        expected, average = start.clone(), torch.zeros_like(start)
-        p = torch.nn.Parameter(start.clone())
-        optimizer = RuleOptimizer([p], text, 0.1, total_steps=10, **execution)
-        for t, g in enumerate(gradients):
-            average = 0.9 * average + 0.1 * g
-            expected -= 0.1 * meaning(g, average / (1 - 0.9 ** (t + 1)), expected, 1 - t / 10)
-            p.grad = g
-            optimizer.step()
-        torch.testing.assert_close(p.detach(), expected, rtol=1e-12, atol=1e-12)
+for execution in ({"foreach": False}, {"foreach": True}, {"fused": True}):
+    expected, average = start.clone(), torch.zeros_like(start)
+    p = torch.nn.Parameter(start.clone())
+    optimizer = RuleOptimizer([p], RULE, 0.1, total_steps=10, **execution)
+    for t, g in enumerate(gradients):
+        average = 0.9 * average + 0.1 * g
+        m, ld = average / (1 - 0.9 ** (t + 1)), 1 - t / 10
+        expected -= 0.1 * torch.tanh(g * m).clamp(min=0.5 * ld) * torch.maximum(g**4, g)
+        p.grad = g
+        optimizer.step()
+    torch.testing.assert_close(p.detach(), expected, rtol=1e-12, atol=1e-12)
 """
 EXPORTED = """
 import sys
@@ -105,8 +103,7 @@ import my_optimizer
 
 p = torch.nn.Parameter(torch.linspace(-1, 1, 9, dtype=torch.float64))
 q = torch.nn.Parameter(p.detach().clone())
-options = {"total_steps": 10} if "ld" in RULE else {}
-theirs = my_optimizer.Mine([p], lr=0.1, **options)
+theirs = my_optimizer.Mine([p], lr=0.1, total_steps=10)
 assert not any(name.startswith("nos_repro") for name in sys.modules)
 from nos_repro import RuleOptimizer
 ours = RuleOptimizer([q], RULE, 0.1, total_steps=10, foreach=False)
@@ -138,22 +135,20 @@ def test_rules_with_it_are_read_printed_compared_and_written_as_tokens(copy: Pat
 
 
 def test_the_three_executions_do_what_torch_does(copy: Path) -> None:
-    run(copy, "-c", f"RULES = {RULES}\n{EXECUTIONS}")
+    run(copy, "-c", f"RULE = {RULES[-1]!r}\n{EXECUTIONS}")
 
 
 def test_the_command_line_explains_it(copy: Path) -> None:
-    said = run(copy, "-m", "nos_repro", "rule", "tanh(g * m)")
-    assert r"\tanh(g * \hat{m})" in said
-    assert "g m identity identity *" in said
-    assert "normal form    tanh(g * m)" in said
-    assert "g4: its fourth power" in run(copy, "-m", "nos_repro", "rule", "g4 + m")
+    said = run(copy, "-m", "nos_repro", "rule", "tanh(g4 * m)")
+    assert r"\tanh(g^4 * \hat{m})" in said
+    assert "g4: its fourth power" in said
+    assert "tanh(g4 * m)" in said
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_the_exported_file_runs_alone(copy: Path, rule: str) -> None:
-    written = run(copy, "-m", "nos_repro", "export", f"rule: {rule}", "--name", "Mine")
+def test_the_exported_file_runs_alone(copy: Path) -> None:
+    written = run(copy, "-m", "nos_repro", "export", f"rule: {RULES[-1]}", "--name", "Mine")
     (copy / "my_optimizer.py").write_text(written, encoding="utf-8")
-    run(copy, "-c", f"RULE = {rule!r}\n{EXPORTED}")
+    run(copy, "-c", f"RULE = {RULES[-1]!r}\n{EXPORTED}")
 
 
 def test_a_search_whose_space_names_it_tries_it(copy: Path) -> None:

@@ -5,13 +5,17 @@ import random
 import pytest
 import sympy
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
+from nos_repro.rules import primitives
 from nos_repro.rules.evaluate import evaluate
 from nos_repro.rules.normal import normal_form
 from nos_repro.rules.parse import parse
 from nos_repro.rules.primitives import BINARY, UNARY
 from nos_repro.rules.printing import print_expr
 from nos_repro.rules.tree import Binary, Number, Operand, Unary, walk
+from tests.rules.trees import Evaluation, trees, values
 
 # fmt: off
 EQUAL = [
@@ -96,68 +100,55 @@ def test_what_differs_stays_apart(one, other):
     assert normal_form(parse(one)) != normal_form(parse(other))
 
 
-def test_the_normal_form_is_idempotent(random_tree):
-    source = random.Random(3)
-    for _ in range(1500):
-        tree = random_tree(source, source.randint(0, 5))
-        normal = normal_form(tree)
-        assert print_expr(normal_form(normal)) == print_expr(normal), print_expr(tree)
+# What once failed: a logarithm in an exponent of several factors, numbers out of a float's range,
+# powers that were joined beyond the largest one, a divisor that delta makes 0.
+@given(trees())
+@settings(max_examples=1000)
+@example(parse("(adam*1e22)**2**3 + cd*rmsprop*annealed_noise"))
+@example(parse("exp(log(adam))"))
+@example(parse("log(2.2250738585e-313 - ld)"))
+@example(parse("drop(5.4e-271 * 5.4e-271, 0.3)"))
+@example(parse("1e200 * g * (1e200 * m) * (1e200 * v) + 1e299 * g * 1e299"))
+@example(parse("g**40 * g**40 * g**80"))
+@example(parse("g / -1e-8"))
+def test_the_normal_form_is_idempotent(tree):
+    normal = normal_form(tree)
+    assert print_expr(normal_form(normal)) == print_expr(normal)
+    assert parse(print_expr(normal)) == normal
 
 
-def test_the_normal_form_is_the_same_function(random_tree, operands):
-    """By values, where no part overflows, is NaN or loses its digits."""
-    source = random.Random(4)
-    compared = 0
-    for _ in range(2000):
-        tree = random_tree(source, source.randint(1, 4), exclude=("drop",))
-        normal = normal_form(tree)
-        tame = _tame(tree, operands) & _tame(normal, operands)
-        before, after = evaluate(tree, operands)[tame], evaluate(normal, operands)[tame]
-        wrong = (after - before).abs() > 1e-5 * (1e-3 + before.abs())
-        assert not wrong.any(), f"{print_expr(tree)} became {print_expr(normal)}"
-        compared += int(tame.sum() > 10 and normal != tree)
-    assert compared > 500
+OPERANDS = values(10_000)
+WORDS = [Operand("g"), Operand("v"), Number(2.0), Number(-0.5)]
 
 
-def test_powers_of_functions_keep_the_function(operands):
-    """Few words, so that equal factors meet."""
-    source = random.Random(9)
-
-    def make(depth):
-        if depth == 0:
-            return source.choice([Operand("g"), Operand("v"), Number(2.0), Number(-0.5)])
-        if source.random() < 0.4:
-            return Unary(source.choice(["sqrt", "sign", "exp", "log", "neg"]), make(depth - 1))
-        if source.random() < 0.2:
-            return Binary("**", make(depth - 1), Number(source.choice([2.0, 3.0, 4.0, 0.5])))
-        function, x, y = source.choice("**/+"), make(depth - 1), make(depth - 1)
-        if function == "/" and not any(isinstance(part, Operand) for part in walk(y)):
-            y = Operand("v")  # a division by a number forgets delta
-        return Binary(function, x, y)
-
-    for _ in range(2500):
-        tree = make(source.randint(2, 4))
-        normal = normal_form(tree)
-        assert normal_form(normal) == normal
-        tame = _tame(tree, operands) & _tame(normal, operands)
-        before, after = evaluate(tree, operands)[tame], evaluate(normal, operands)[tame]
-        wrong = (after - before).abs() > 1e-5 * (1e-3 + before.abs())
-        assert not wrong.any(), f"{print_expr(tree)} became {print_expr(normal)}"
+def few_words(arguments):
+    """Functions and powers of few words, so that equal factors meet."""
+    return (
+        st.builds(Unary, st.sampled_from(["sqrt", "sign", "exp", "log", "neg"]), arguments)
+        | st.builds(
+            Binary, st.just("**"), arguments, st.sampled_from([2.0, 3.0, 4.0, 0.5]).map(Number)
+        )
+        | st.builds(Binary, st.sampled_from("**/+"), arguments, arguments)
+    )
 
 
-def _tame(tree, operands):
-    """Where every part is finite, below 1e6 and little changed by operands 1e-9 apart."""
-    moved = {name: value * (1 + 1e-9) for name, value in operands.items()}
-    tame = torch.ones_like(operands["g"], dtype=torch.bool)
-    for part in walk(tree):
-        a, b = evaluate(part, operands), evaluate(part, moved)
-        tame &= a.isfinite() & (a.abs() < 1e6) & ((a - b).abs() <= 1e-6 * a.abs())
-    return tame
+@given(trees(exclude=("drop",)) | st.recursive(st.sampled_from(WORDS), few_words, max_leaves=6))
+@settings(max_examples=400)
+def test_the_normal_form_is_the_same_function(tree):
+    """On 10,000 inputs. So two rules with one normal form are one function: they never meet."""
+    normal = normal_form(tree)
+    evaluate = Evaluation(OPERANDS)
+    (before, tame), (after, also_tame) = evaluate(tree), evaluate(normal)
+    far = (before - after).abs() > 1e-3 * torch.minimum(before.abs(), after.abs())
+    wrong = tame & also_tame & far
+    at = int(wrong.int().argmax())
+    shown = {name: value[at].item() for name, value in OPERANDS.items()}
+    assert not wrong.any(), f"{print_expr(normal)}: {before[at]} is {after[at]} at {shown}"
 
 
-def test_shuffled_sums_and_products_have_one_normal_form(random_tree):
-    source = random.Random(5)
-
+@given(trees(), st.randoms(use_true_random=False))
+@settings(max_examples=400)
+def test_shuffled_sums_and_products_have_one_normal_form(tree, source):
     def shuffled(tree):
         match tree:
             case Unary(function, x, parameter):
@@ -171,9 +162,44 @@ def test_shuffled_sums_and_products_have_one_normal_form(random_tree):
             case _:
                 return Unary("neg", Unary("neg", tree)) if source.random() < 0.2 else tree
 
-    for _ in range(1000):
-        tree = random_tree(source, 4)
-        assert normal_form(shuffled(tree)) == normal_form(tree), print_expr(tree)
+    assert print_expr(normal_form(shuffled(tree))) == print_expr(normal_form(tree))
+
+
+X, Y = torch.meshgrid(
+    *[
+        torch.tensor(
+            [*(-(10.0**p) for p in range(-4, 2)), 0.0, *(10.0**p for p in range(-4, 2))]
+        ).double()
+    ]
+    * 2,
+    indexing="ij",
+)
+LAWS = {
+    "even": lambda f: (f(-X), f(X)),
+    "odd": lambda f: (f(-X), -f(X)),
+    "multiplicative": lambda f: (f(X * Y), f(X) * f(Y)),
+    "exponential": lambda f: (f(X + Y), f(X) * f(Y)),
+    "logarithmic": lambda f: (f(X * Y), f(X) + f(Y)),
+}
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in UNARY.values() if row.function], ids=lambda r: r.name
+)
+def test_what_a_row_says_of_a_function_is_true(row):
+    extra = () if row.parameter is None else (0.5,)
+
+    def f(x):
+        return row.function(x, *extra)
+
+    if row.algebra != "opaque":
+        torch.testing.assert_close(*LAWS[row.algebra](f), rtol=1e-9, atol=1e-12)
+    if row.reads == "size":
+        assert torch.equal(f(X), f(X.abs()))
+    if row.reads == "sign":
+        assert torch.equal(f(X), f(X.sign()))
+    if row.nonnegative:
+        assert (f(X.abs() if row.nonnegative == "where x is" else X) >= 0).all()
 
 
 def test_sympy_agrees_that_equal_normal_forms_are_equal():
@@ -215,7 +241,7 @@ def test_sympy_agrees_that_equal_normal_forms_are_equal():
 @pytest.mark.parametrize(
     ("outer", "inner"), [(row.name, inner) for row in UNARY.values() for inner in row.of or ()]
 )
-def test_what_a_row_says_of_inner_functions_holds(outer, inner, operands):
+def test_what_a_row_says_of_inner_functions_is_true(outer, inner):
     def constant(row, value):
         return None if row.parameter is None else value
 
@@ -223,9 +249,10 @@ def test_what_a_row_says_of_inner_functions_holds(outer, inner, operands):
     assert rewrites is not None
     bound = constant(UNARY[outer], 0.4)
     f = Unary(inner, Operand("g"), constant(UNARY[inner], 0.5))
-    torch.testing.assert_close(
-        evaluate(rewrites[inner](f, bound), operands), evaluate(Unary(outer, f, bound), operands)
+    one, other = (
+        evaluate(tree, {"g": X}) for tree in (rewrites[inner](f, bound), Unary(outer, f, bound))
     )
+    torch.testing.assert_close(one, other)
 
 
 def test_overflowing_numbers_stay_as_they_are():
@@ -243,7 +270,15 @@ def test_deep_rules_have_a_normal_form():
         assert parse(print_expr(normal)) == normal
 
 
-def test_random_trees_use_every_word(random_tree):
-    source = random.Random(8)
-    text = " ".join(print_expr(random_tree(source, 5)) for _ in range(300))
-    assert all(name in text for name in [*UNARY, *BINARY] if name != "neg")
+def test_random_trees_use_every_word():
+    seen = set()
+
+    @given(trees())
+    @settings(max_examples=500)
+    def look(tree):
+        seen.update(
+            getattr(node, "name", None) or getattr(node, "function", None) for node in walk(tree)
+        )
+
+    look()
+    assert {*UNARY, *BINARY, *primitives.OPERANDS} <= seen

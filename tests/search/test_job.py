@@ -13,8 +13,8 @@ from nos_repro.experiments.load import task_section
 from nos_repro.launch.base import Report
 from nos_repro.launch.local import InProcess, LocalWorkers
 from nos_repro.search import job as job_module
-from nos_repro.search.hold import hold
-from nos_repro.search.job import EvaluationJob, answer_of
+from nos_repro.search.folder import hold
+from nos_repro.search.job import EvaluationJob, evaluation_of
 from tests.search.helpers import DIGITS, loop, tiny_child, tiny_search
 
 
@@ -29,7 +29,7 @@ def test_the_answer_is_a_file_that_only_the_same_question_accepts(job):
     launcher = InProcess()
     launcher.submit(job)
     (report,) = launcher.wait(0)
-    assert answer_of(report) == job.answer()
+    assert evaluation_of(report) == job.answer()
     assert job.answer().status == "healthy"
     assert dataclasses.replace(job, key="another").answer() is None
     job.forget()
@@ -63,7 +63,7 @@ def test_a_child_that_hangs_is_killed_scores_0_and_blocks_no_worker(tmp_path, mo
 @pytest.mark.parametrize("outcome", ["cancelled", "timed_out"])
 def test_a_child_that_a_cluster_has_ended_for_good_stops_the_search_and_costs_no_rule(job, outcome):
     with pytest.raises(LaunchError, match=r"(?s)raise launcher.hours.*the same command goes on"):
-        answer_of(Report(job, outcome, "raise launcher.hours"))
+        evaluation_of(Report(job, outcome, "raise launcher.hours"))
 
 
 def test_an_evaluation_is_the_same_job_in_every_process_that_asks_for_it(job, tmp_path):

@@ -11,7 +11,8 @@ import torch
 from nos_repro.errors import ConfigError, LaunchError
 from nos_repro.experiments import files
 from nos_repro.experiments.files import StoreError
-from nos_repro.launch.base import MAX_LOST, Report
+from nos_repro.launch.base import Report
+from nos_repro.launch.driver import MAX_LOST
 from nos_repro.rules.rule import Rule
 from nos_repro.search import log as log_module
 from nos_repro.search import loop as loop_module
@@ -224,7 +225,7 @@ def test_a_rule_whose_worker_always_vanishes_is_withdrawn_and_nothing_is_learned
 def test_a_machine_that_loses_every_child_stops_the_search_instead_of_eating_it(
     tmp_path, undisturbed
 ):
-    with pytest.raises(LaunchError, match="mend the machine"):
+    with pytest.raises(LaunchError, match="repair the machine"):
         loop(tmp_path, Instant(fate=lambda n, job: "lost")).run()
     assert len(events(tmp_path, "withdrawn")) < MAX_WITHDRAWN
     loop(tmp_path).run()

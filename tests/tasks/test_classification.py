@@ -15,7 +15,7 @@ TRAIN, TEST = 1000, 600
 
 
 @pytest.fixture(autouse=True)
-def numbered() -> Iterator[None]:
+def numbered() -> None:
     """Flat images that hold their own number in base 256, in 10 classes."""
 
     def part(count: int) -> Labelled:
@@ -26,10 +26,6 @@ def numbered() -> Iterator[None]:
     @IMAGES.register("numbered", classes=10, validation_images=100)
     def read(data_dir: Path) -> ImageSet:
         return ImageSet(part(TRAIN), part(TEST), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-
-    yield
-    IMAGES._entries.pop("numbered")
-    IMAGES._found.clear()
 
 
 def data(seed: int = 0, **settings: object) -> ImageData:

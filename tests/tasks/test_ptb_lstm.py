@@ -27,7 +27,7 @@ NO_DROPOUT = {"input_dropout": 0.0, "state_dropout": 0.0, "output_dropout": 0.0,
 
 
 @pytest.fixture(autouse=True)
-def counting() -> Iterator[None]:
+def counting() -> None:
     """A corpus of 19 letters in nines, each part of it in another order."""
 
     def lines(tokens: int, stride: int) -> Lines:
@@ -38,10 +38,6 @@ def counting() -> Iterator[None]:
     @CORPORA.register("counting", vocabulary=21)
     def read(data_dir: Path) -> Texts:
         return Texts(lines(TRAIN, 1), lines(VAL, 2), lines(TEST, 3))
-
-    yield
-    CORPORA._entries.pop("counting")
-    CORPORA._found.clear()
 
 
 def settings(**changes: Any) -> PtbLstmSettings:

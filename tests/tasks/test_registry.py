@@ -79,6 +79,12 @@ class NoSettings(Task): ...
 class NoMeasures(Task):
     Settings = Settings
 
+class Twice(Rosenbrock):
+    measures = Rosenbrock.measures * 2
+
+class BadLabel(Rosenbrock):
+    label = "a valley from {strat}"
+
 class Half(Task):
     Settings = Settings
     measures = Rosenbrock.measures
@@ -110,6 +116,10 @@ def test_what_a_task_lacks_is_said_when_it_is_found_with_the_signature(package: 
         TASKS.find("lacking_package.tasks.NoSettings")
     with pytest.raises(ConfigError, match=r"NoMeasures lacks measures: tuple\[Metric, \.\.\.\]"):
         TASKS.find("lacking_package.tasks.NoMeasures")
+    with pytest.raises(ConfigError, match="Twice measures a metric twice: loss loss"):
+        TASKS.find("lacking_package.tasks.Twice")
+    with pytest.raises(ConfigError, match="unknown setting 'strat'\n  did you mean 'start'"):
+        TASKS.find("lacking_package.tasks.BadLabel")
     with pytest.raises(ConfigError, match="expected a class derived from Task, got <class 'int'>"):
         TASKS.find("builtins.int")
 

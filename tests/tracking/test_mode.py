@@ -3,8 +3,7 @@
 import pytest
 
 from nos_repro.errors import ConfigError
-from nos_repro.tracking.connection import project
-from nos_repro.tracking.mode import wandb_mode
+from nos_repro.tracking.connection import project, wandb_mode
 
 KEY = "0123456789abcdef" * 4
 

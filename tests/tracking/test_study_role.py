@@ -6,8 +6,7 @@ from nos_repro.experiments.grid import points, repeat_trials, sweep_trial
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.schema import Halving, Row, Selection
 from nos_repro.experiments.trial import Training
-from nos_repro.tracking.metrics import trial_config
-from nos_repro.tracking.study_role import StudyRole, deciding_phase, role_of
+from nos_repro.tracking.metrics import StudyRole, deciding_phase, role_of, trial_config
 from nos_repro.tracking.wandb_runs import tags
 from tests.conftest import ROOT
 from tests.experiments.helpers import digits_study, digits_trial

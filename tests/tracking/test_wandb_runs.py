@@ -106,7 +106,7 @@ def test_a_tracker_that_breaks_fails_no_trial(tracker, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "broken", ["wandb.Run.define_metric", "nos_repro.tracking.wandb_runs.place_of"]
+    "broken", ["wandb.Run.define_metric", "nos_repro.tracking.wandb_runs.role_of"]
 )
 def test_a_run_that_breaks_while_it_is_opened_fails_no_trial_and_is_closed(
     tracker, tmp_path, monkeypatch, broken

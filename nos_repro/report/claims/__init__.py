@@ -1,1 +1,1 @@
-"""What the papers claim in words, tested from records at whatever scale there are some."""
+"""What the papers claim in words, tested at every scale that has records."""

@@ -19,14 +19,14 @@ ClaimVerdict = Literal["holds", "does not hold", "undecided", "not run", "cannot
 VERDICTS: tuple[ClaimVerdict, ...] = get_args(ClaimVerdict)
 ALPHA = 0.025
 ANY_SCALE = "any"
-"""The scale of what depends on no training."""
+"""The scale of a claim that depends on no training."""
 
 
 @dataclass(frozen=True)
 class Effect:
     """One comparison: its size with the 95 % interval, in ``unit``, and its two p-values.
 
-    ``paper``: the same difference by the paper's own numbers. ``blocked`` says what keeps the
+    ``paper``: the same difference in the paper's own numbers. ``blocked`` says what keeps the
     comparison from a verdict that its numbers might give.
     """
 
@@ -50,7 +50,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Of a statement as a whole: p-values, and the comparison that decides it either way."""
+    """The two p-values of a whole statement, and the comparison that decides it either way."""
 
     p_for: float
     p_against: float
@@ -76,12 +76,17 @@ class Finding:
     """What weakens the verdict or was checked for it: tuning budgets, edges, stale records."""
 
 
+def not_run(scale: str, reason: str) -> Finding:
+    """What is missing before anything can be said."""
+    return Finding(scale, "not run", reason)
+
+
 def single(effect: Effect) -> Evidence:
     return Evidence(effect.p_for, effect.p_against, effect, effect)
 
 
 def every(parts: Sequence[Evidence]) -> Evidence:
-    """All of the parts are claimed."""
+    """The claim is that all parts hold."""
     weakest = max(parts, key=lambda part: part.p_for)
     against = min(parts, key=lambda part: part.p_against)
     return Evidence(
@@ -93,7 +98,7 @@ def every(parts: Sequence[Evidence]) -> Evidence:
 
 
 def some(parts: Sequence[Evidence]) -> Evidence:
-    """One of the parts, at least, is claimed."""
+    """The claim is that at least one part holds."""
     best = min(parts, key=lambda part: part.p_for)
     last = max(parts, key=lambda part: part.p_against)
     return Evidence(
@@ -121,7 +126,7 @@ class Bounds:
     margin: float = 0.0
 
     def p_values(self, mean: float, error: float, degrees: float) -> tuple[float, float]:
-        """For and against, of a mean difference with standard error ``error``."""
+        """For and against, given a mean difference with standard error ``error``."""
 
         def beyond(bound: float) -> float:
             return tail(mean - bound, error, degrees)
@@ -138,7 +143,7 @@ class Bounds:
 
 
 def tail(distance: float, error: float, degrees: float) -> float:
-    """The one-sided p of a mean so far above its bound; exact values have error 0."""
+    """The one-sided p of a mean this ``distance`` above its bound; exact values have error 0."""
     if error == 0:
         return 0.0 if distance > 0 else 1.0
     return float(above(distance / error, degrees))
@@ -159,8 +164,8 @@ def paired(
     Scores that come in steps of ``resolution`` (epochs) may agree by it: their spread is taken to
     be that of the rounding, at least. Without any spread nothing is shown.
 
-    A score missing on a seed is a loss there: whoever has more of them cannot be shown to be the
-    better one, and is shown to be the worse where nothing is left of two seeds or more.
+    A score missing on a seed is a loss there: the side with more losses cannot be shown to be
+    better, and is shown to be worse where no score is left on two seeds or more.
     """
     found = compare(ours, theirs)
     n, mean, error = found.n, found.mean, found.error

@@ -9,10 +9,10 @@ from pathlib import Path
 from nos_repro.experiments.layers import scales_of
 from nos_repro.experiments.settings_file import read_values
 from nos_repro.report.claims.check import check_names
-from nos_repro.report.claims.evidence import ANY_SCALE, Finding
-from nos_repro.report.claims.kinds import Test
+from nos_repro.report.claims.evidence import ANY_SCALE, Finding, not_run
+from nos_repro.report.claims.kinds.base import ClaimTest
 from nos_repro.report.claims.listed import Claim, claims, read_claims
-from nos_repro.report.claims.results import Results, not_run
+from nos_repro.report.claims.results import Results
 
 LEFT_OUT = "smoke"
 """The scale that proves only that everything runs: it is judged only when it is asked for."""
@@ -20,7 +20,7 @@ LEFT_OUT = "smoke"
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim and its findings: one a scale with records, or one that says why there is none."""
+    """A claim and its findings: one per scale with records, or one that says why there is none."""
 
     claim: Claim
     findings: list[Finding]
@@ -51,11 +51,12 @@ def judge_claim(claim: Claim, found: Results, scale: str | None = None) -> list[
     begun = found.scales(claim.test.source)
     scales = [each for each in begun if (each != LEFT_OUT if scale is None else each == scale)]
     if not scales:
-        return [not_run(scale or "-", f"no record of {claim.test.source}")]
+        hint = f" but at {LEFT_OUT}: ask with --scale {LEFT_OUT}" if begun and not scale else ""
+        return [not_run(scale or "-", f"no record of {claim.test.source}{hint}")]
     return [_judge_at(claim.test, found, each) for each in scales]
 
 
-def _judge_at(test: Test, found: Results, scale: str) -> Finding:
+def _judge_at(test: ClaimTest, found: Results, scale: str) -> Finding:
     """Not run where a study lacks the scale, or leaves out a row there."""
     for study, row in test.named():
         if scale not in scales_of(read_values(found.files[study])):

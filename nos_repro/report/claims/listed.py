@@ -14,7 +14,7 @@ import yaml
 
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.report.claims.check import check_keys, make
-from nos_repro.report.claims.kinds import KINDS, Test
+from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
 
 TEXTS = ("id", "says")
 
@@ -36,12 +36,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim in the paper's sense, if not its words; ``test`` or the reason why it has none."""
+    """A claim as the paper means it, not always in its words; its ``test``, or why it has none."""
 
     id: str
     says: str
     where: tuple[Place | str, ...]
-    test: Test | None = None
+    test: ClaimTest | None = None
     untested: str = ""
 
     @property
@@ -92,12 +92,13 @@ def read_claim(entry: Any) -> Claim:
         return Claim(**known, untested=str(entry["untested"]))
     values = entry["test"]
     if not isinstance(values, dict) or "kind" not in values:
-        raise ConfigError(f"{what}.test: say which kind; one of: {' '.join(KINDS)}")
-    kind = values["kind"]
-    if kind not in KINDS:
-        raise ConfigError(f"{what}: {unknown('kind of test', str(kind), KINDS)}")
+        raise ConfigError(f"{what}.test: say which kind; one of: {' '.join(CLAIM_TESTS.names())}")
+    try:
+        kind = CLAIM_TESTS.find(str(values["kind"]), "test.kind")
+    except ConfigError as error:
+        raise ConfigError(f"{what}: {error}") from None
     values = {key: value for key, value in values.items() if key != "kind"}
-    return Claim(**known, test=make(KINDS[kind], values, f"{what}.test"))
+    return Claim(**known, test=make(kind, values, f"{what}.test"))
 
 
 def find_claim(id_: str, listed: Sequence[Claim] | None = None) -> Claim:

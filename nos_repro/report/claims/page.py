@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 
 from nos_repro.report.claims.evidence import VERDICTS, Effect
 from nos_repro.report.claims.judge import Judged
-from nos_repro.report.layout import WIDTH, Cell, Column, Table, plain
+from nos_repro.report.layout import WIDTH, Cell, Column, ReportTable, plain
 
 TITLE = "What the papers claim, and what the records say of it"
 
 
-def claims_table(judged: Sequence[Judged], title: str = TITLE) -> Table:
-    """A line a claim and scale."""
+def claims_table(judged: Sequence[Judged], title: str = TITLE) -> ReportTable:
+    """One line per claim and scale."""
     columns = [Column(title) for title in ("claim", "", "where", "scale", "verdict", "by")]
     rows = []
     for each in judged:
@@ -23,7 +23,7 @@ def claims_table(judged: Sequence[Judged], title: str = TITLE) -> Table:
             first = (claim.id, claim.says, claim.place) if not number else ("", "", "")
             words = (*first, finding.scale, finding.verdict, finding.reason)
             rows.append([Cell(text) for text in words])
-    return Table([title, counted(judged)], columns, rows, NOTES)
+    return ReportTable([title, counted(judged)], columns, rows, NOTES)
 
 
 def claims_text(judged: Sequence[Judged], title: str = TITLE) -> str:
@@ -57,26 +57,26 @@ def counted(judged: Sequence[Judged]) -> str:
     return f"{len(judged)} claims: {', '.join(parts)}."
 
 
-def claim_tables(each: Judged) -> list[Table]:
-    """One claim: where it is made, and at every scale its comparisons, one a line."""
+def claim_tables(each: Judged) -> list[ReportTable]:
+    """One claim: where it is made, and its comparisons at every scale, one per line."""
     claim = each.claim
     heading = [f"{claim.id}: {claim.says}", f"Claimed in {claim.place}."]
-    tables = [Table(heading, [], [])]
+    tables = [ReportTable(heading, [], [])]
     for finding in each.findings:
         above = [f"Scale {finding.scale}: {finding.verdict}", finding.reason]
         tables.append(_table(above, finding.effects, finding.remarks))
     return tables
 
 
-def _table(heading: list[str], effects: Sequence[Effect], remarks: list[str]) -> Table:
+def _table(heading: list[str], effects: Sequence[Effect], remarks: list[str]) -> ReportTable:
     if not effects:
-        return Table(heading, [], [], remarks)
+        return ReportTable(heading, [], [], remarks)
     printed = any(effect.paper is not None for effect in effects)
     titles = ["comparison", "effect", "95 %", "n", "unit", "p for", "p against"]
     titles += ["the paper's own"] if printed else []
     titles += ["no verdict because"] if any(effect.blocked for effect in effects) else []
     rows = [[Cell(t) for t in _words(effect, titles)] for effect in effects]
-    return Table(heading, list(map(Column, titles)), rows, remarks)
+    return ReportTable(heading, list(map(Column, titles)), rows, remarks)
 
 
 def _words(effect: Effect, titles: Sequence[str]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from scipy.special import ndtr
 from nos_repro.report.claims.evidence import Effect
 
 EXACT = 7
-"""Up to so many things all orders are tried."""
+"""With at most this many things, all orders are tried."""
 DRAWS, SEED = 20_000, 2017
 USEFUL = 0.5
 """A correlation that is shown to lie below this predicts nothing worth the name."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nos_repro.errors import ConfigError, unknown
 from nos_repro.experiments.layers import scales_of
@@ -14,7 +13,6 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, outcomes
 from nos_repro.experiments.settings_file import read_values, shipped
 from nos_repro.experiments.store import Store
-from nos_repro.report.claims.evidence import Finding
 from nos_repro.report.figures.base import figure_of
 from nos_repro.report.search.history import History, read_history
 
@@ -25,8 +23,8 @@ Rows = dict[str, Outcome]
 class Results:
     """A results folder.
 
-    ``files`` state the studies and searches, by their names; ``problems`` are what could not be
-    read, a sentence each.
+    ``files`` state the studies and searches, by their names; ``problems`` say what
+    could not be read, one sentence each.
     """
 
     root: Path
@@ -68,7 +66,7 @@ class Results:
         return self._studies[name, scale]
 
     def declared(self, name: str) -> Study:
-        """A study at the first scale of its file, for what no record is needed for."""
+        """A study at the first scale of its file, where no record is needed."""
         path = self.files[name]
         return load_study(path, scale=next(iter(scales_of(read_values(path)))))
 
@@ -84,14 +82,3 @@ class Results:
             self.problems += history.problems
             self._histories[name, scale] = history
         return self._histories[name, scale]
-
-
-class OfNoRow:
-    """A test that speaks of no row of a study."""
-
-    def named(self) -> Iterator[tuple[str, str]]:
-        return iter(())
-
-
-def not_run(scale: str, reason: str, **more: Any) -> Finding:
-    return Finding(scale, "not run", reason, **more)

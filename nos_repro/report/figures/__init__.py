@@ -1,1 +1,1 @@
-"""The kinds of figures that a study may draw beside its table: one file a kind."""
+"""The kinds of figures that a study may draw beside its table, one file per kind."""

@@ -22,7 +22,7 @@ from nos_repro.errors import ConfigError
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.experiments.settings_file import structured
-from nos_repro.registry import Registry
+from nos_repro.registry import Registry, require_methods
 from nos_repro.report.provenance import origin
 from nos_repro.report.study import protocol
 
@@ -38,7 +38,7 @@ DEFAULT_KIND = "curves"
 class FigureSettings:
     """The section `figure` of a study; a kind with options of its own extends it.
 
-    ``rows`` are those that the paper's own figure shows; none named, all are drawn.
+    ``rows`` are those that the paper's own figure shows; with none named, all are drawn.
     """
 
     kind: str = DEFAULT_KIND
@@ -50,8 +50,8 @@ class StudyFigure(ABC):
 
     Settings: ClassVar[type[FigureSettings]] = FigureSettings
     heading: ClassVar[str] = ""
-    """Of a section of its own on the page; "" for a figure that shows what the page's curves show,
-    which is then folded away below them."""
+    """The heading of a section of its own on the page. "" for a figure that shows the same as the
+    page's curves: it is then folded away below them."""
 
     def __init__(self, study: Study, settings: FigureSettings) -> None:
         self.study = study
@@ -91,16 +91,15 @@ def _is_kind(thing: object) -> bool:
 def _check_kind(name: str, kind: type[StudyFigure]) -> None:
     if not _is_kind(kind):
         raise ConfigError(f"figure {name}: expected a subclass of StudyFigure, got {kind!r}")
-    # fmt: off
-    expected = {"draw": "(self, canvas, rows)", "caption": "(self, rows) -> str"}
-    # fmt: on
-    if missing := sorted(kind.__abstractmethods__):
-        wanted = ", ".join(method + expected.get(method, "(...)") for method in missing)
-        raise ConfigError(f"figure {name}: {kind.__name__} lacks {wanted}")
+    require_methods(f"figure {name}", kind, StudyFigure)
 
 
 FIGURES: Registry[type[StudyFigure]] = Registry(
-    "figure", "nos_repro.report.figures", check=_check_kind, recognise=_is_kind
+    "figure",
+    "nos_repro.report.figures",
+    check=_check_kind,
+    recognise=_is_kind,
+    key="figure.kind",
 )
 
 
@@ -111,7 +110,7 @@ def figure_of(study: Study) -> StudyFigure | None:
     """
     if study.figure is None:
         return None
-    kind = FIGURES.find(study.figure.get("kind", DEFAULT_KIND), "figure.kind")
+    kind = FIGURES.find(study.figure.get("kind", DEFAULT_KIND))
     return kind(study, structured(kind.Settings, study.figure, "figure"))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.figures.base import FIGURES, FigureSettings, StudyFigure
 from nos_repro.report.study.curve import curve, ends, label, metric_words, style
-from nos_repro.tasks.metrics import find_metric
+from nos_repro.tasks.registry import find_metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +25,7 @@ class CurvesSettings(FigureSettings):
 
 @FIGURES.register("curves")
 class Curves(StudyFigure):
-    """A line a row with its band over the seeds.
+    """One line per row, with its band over the seeds.
 
     The legend's order is that of the lines' ends, and it names the rows that have no line.
     """

@@ -9,7 +9,8 @@ import numpy as np
 
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.figures.base import FIGURES, StudyFigure
-from nos_repro.report.study.curve import COLOURS, state
+from nos_repro.report.study.curve import COLOURS
+from nos_repro.report.study.rows import state
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,8 +21,8 @@ START, OPTIMUM = (-2.0, 2.0), (1.0, 1.0)
 
 
 @FIGURES.register("rosenbrock")
-class Rosenbrock(StudyFigure):
-    """The paths of the optimizers on the contours, a panel each."""
+class Paths(StudyFigure):
+    """The paths of the optimizers on the contours, one panel each."""
 
     heading = "Paths"
 
@@ -48,7 +49,7 @@ class Rosenbrock(StudyFigure):
 
 
 def _grid(panels: int) -> tuple[int, int]:
-    """Columns and lines of so many panels."""
+    """How many columns and lines the panels fill."""
     columns = 3 if panels > 4 else max(1, panels)
     return columns, max(1, -(-panels // columns))
 

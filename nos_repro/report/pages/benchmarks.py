@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nos_repro.report.layout import Cell, Column, Table
+from nos_repro.report.layout import Cell, Column, ReportTable
 from nos_repro.report.pages.tables import Badge, PageCell, PageTable, page_table
 from nos_repro.report.provenance import machines
 
@@ -24,7 +24,7 @@ class Benchmark:
 
 
 def read_benchmarks(folder: Path, left_out: list[str]) -> list[Benchmark]:
-    """All of them; a file that is none is named in ``left_out``."""
+    """All of them; a file that is not a benchmark's is named in ``left_out``."""
     found = []
     for path in sorted(folder.glob("*.json")):
         try:
@@ -40,7 +40,7 @@ def _benchmark(values: dict[str, Any]) -> Benchmark:
     rows = list(map(_cells, values["rows"]))
     columns = [Column(title) for title in ("what", "measured", "budget", "")]
     verdicts = [_verdict(row) for row in values["rows"]]
-    table = page_table(Table([], columns, rows))
+    table = page_table(ReportTable([], columns, rows))
     for line, verdict in zip(table.rows, verdicts, strict=True):
         line[3] = PageCell("", badge=Badge(verdict) if verdict else None)
     kinds = [kind for kind in ("met", "missed") if kind in verdicts]

@@ -54,7 +54,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Chart:
-    """``log``: offers a logarithmic y axis. ``words`` are said below it."""
+    """``log``: offers a logarithmic y axis. ``words`` are printed below it."""
 
     name: str
     title: str
@@ -74,7 +74,7 @@ class Chart:
 
 
 def lines_of(names: Sequence[str], shown: Iterable[str] = ()) -> list[Line]:
-    """The rows in their colours: those of the study's figure first, as the figure has them."""
+    """The rows in their colours: those of the study's figure first, in the figure's own order."""
     first = set(shown)
     order = sorted(range(len(names)), key=lambda n: bool(first) and names[n] not in first)
     looks = {number: style(place) for place, number in enumerate(order)}
@@ -122,7 +122,7 @@ def shown(text: str) -> str:
 
 
 def short(values: Iterable[float]) -> list[float | None]:
-    """Six digits of each number, which are more than are seen; None for what is no number."""
+    """Six digits of each number, which are more than are seen; None for what is not a number."""
     return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values]
 
 
@@ -133,7 +133,7 @@ def spans_decades(values: Iterable[float]) -> bool:
 
 
 def script_json(values: Any) -> str:
-    """JSON for a `<script>`: whatever it holds, it neither ends the element nor begins another."""
+    """JSON for a `<script>`: nothing in it can end the element or begin another."""
     text = json.dumps(values, separators=(",", ":"), allow_nan=False)
     for character, written in UNSAFE.items():  # `translate` takes twenty times as long
         text = text.replace(character, written)

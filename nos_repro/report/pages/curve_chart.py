@@ -34,7 +34,7 @@ def row_lines(study: Study, outcomes: Sequence[Outcome]) -> list[Line]:
 
 
 def curve_chart(study: Study, outcomes: Sequence[Outcome], lines: Sequence[Line]) -> Chart | None:
-    """None where no run has a curve yet."""
+    """None while no run has a curve."""
     names = metrics(study, outcomes)
     variants = [_variant(study, metric, outcomes, lines) for metric in names]
     variants = [variant for variant in variants if variant.data]

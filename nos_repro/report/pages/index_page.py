@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from nos_repro.experiments.columns import STATE, metric_of
 from nos_repro.experiments.settings_file import shipped
 from nos_repro.report.claims.evidence import VERDICTS as CLAIM_VERDICTS
-from nos_repro.report.collection import Everything, FoundStudy, threads_of
+from nos_repro.report.collection import Collection, FoundStudy, threads_of
 from nos_repro.report.pages.benchmarks import Benchmark
-from nos_repro.report.pages.claim_lines import ClaimLine
-from nos_repro.report.pages.page import Page
+from nos_repro.report.pages.page import ClaimLine, Page
 from nos_repro.report.pages.sparkline import Spark, search_spark, study_spark
 from nos_repro.report.pages.tables import Badge, counts
 from nos_repro.report.paths import by_name, config_words, file_of, results_words
 from nos_repro.report.search.history import History
-from nos_repro.report.study.table import is_complete, show
+from nos_repro.report.study.rows import is_complete
+from nos_repro.report.study.table import show
 from nos_repro.report.study.verdict import VERDICTS
 
 
@@ -49,14 +49,14 @@ class IndexPage(Page):
     claims: list[ClaimLine]
     claim_count: int
     badges: list[Badge]
-    """Of the cells."""
+    """The verdicts on the cells."""
     claim_badges: list[Badge]
     scales: list[str]
     left_out: list[str]
     problems: list[str]
     hours: float
     command: str
-    """What makes these pages, but for its last words."""
+    """The command that makes these pages, without its last words."""
 
     @property
     def counted(self) -> str:
@@ -67,7 +67,7 @@ class IndexPage(Page):
 
 
 def index_page(
-    everything: Everything,
+    collection: Collection,
     studies: list[Card],
     searches: list[Card],
     claims: Sequence[ClaimLine],
@@ -77,7 +77,7 @@ def index_page(
     paged = {card.page for card in studies}
     cells = [
         cell.verdict
-        for found in everything.studies
+        for found in collection.studies
         if file_of(found.study.study, found.study.scale) in paged
         for cell in found.verdicts
     ]
@@ -86,23 +86,23 @@ def index_page(
         searches=searches,
         benchmarks=benchmarks,
         claims=list(claims),
-        claim_count=len(everything.judged),
+        claim_count=len(collection.judged),
         badges=counts(cells, VERDICTS),
         claim_badges=counts((line.badge.word for line in claims), CLAIM_VERDICTS),
         scales=list(dict.fromkeys(line.scale for line in claims)),
-        left_out=everything.left_out,
-        problems=[by_name(text, everything.root) for text in everything.problems],
+        left_out=collection.left_out,
+        problems=[by_name(text, collection.root) for text in collection.problems],
         hours=sum(card.hours for card in (*studies, *searches)),
-        command=_command(everything),
+        command=_command(collection),
     )
 
 
-def _command(everything: Everything) -> str:
-    own = set(everything.files) - set(shipped())
-    words = "".join(f" {config_words(everything.files[name])}" for name in sorted(own))
-    if everything.claims_from is not None:
-        words += f" --claims {config_words(everything.claims_from)}"
-    return f"python -m nos_repro report --all{words}{results_words(everything.root)}"
+def _command(collection: Collection) -> str:
+    own = set(collection.files) - set(shipped())
+    words = "".join(f" {config_words(collection.files[name])}" for name in sorted(own))
+    if collection.claims_from is not None:
+        words += f" --claims {config_words(collection.claims_from)}"
+    return f"python -m nos_repro report --all{words}{results_words(collection.root)}"
 
 
 def study_card(found: FoundStudy) -> Card:
@@ -139,7 +139,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _best(found: FoundStudy) -> tuple[str, str]:
-    """The best complete row by the first column of the test part, or else by the first."""
+    """The best complete row by the first column of the test part, or else by the first column."""
     study = found.study
     columns = [column for column in study.columns if column != STATE]
     column = next((column for column in columns if "_test" in column), columns[0])

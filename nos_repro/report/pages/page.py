@@ -1,15 +1,33 @@
-"""What pages have in common: a template, charts, and of one study or search what frames it."""
+"""What pages have in common: a template, charts, the claims, and what frames a study or search."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from nos_repro.report.claims.judge import Judged
+from nos_repro.report.claims.page import claim_tables
 from nos_repro.report.pages.charts import Chart
-from nos_repro.report.pages.claim_lines import ClaimLine
 from nos_repro.report.pages.static_figure import Picture
-from nos_repro.report.paths import results_words
+from nos_repro.report.pages.tables import Badge, PageTable, page_table
+from nos_repro.report.paths import file_of, results_words
+
+
+@dataclass(frozen=True)
+class ClaimLine:
+    """``source`` is the study or search that decides it, ``page`` its page; "" for none."""
+
+    id: str
+    says: str
+    place: str
+    scale: str
+    badge: Badge
+    reason: str
+    effects: PageTable
+    source: str
+    page: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +58,33 @@ class OwnPage(Page):
 
 
 def commands(verb: str, words: str, results: Path, file: str) -> list[str]:
-    """What trains it and makes its page; ``words`` name the study or search on a command line."""
+    """The commands that train it and make its page; ``words`` name it on a command line."""
     name = words + results_words(results)
     return [
         f"python -m nos_repro {verb} {name}",
         f"python -m nos_repro report {name} --html {file}",
     ]
+
+
+def claim_lines(judged: Sequence[Judged], pages: set[str]) -> list[ClaimLine]:
+    """``pages`` are the files of the pages that exist."""
+    lines = []
+    for each in judged:
+        source = each.claim.test.source if each.claim.test is not None else ""
+        tables = claim_tables(each)[1:]
+        for finding, table in zip(each.findings, tables, strict=True):
+            page = file_of(source, finding.scale)
+            lines.append(
+                ClaimLine(
+                    each.claim.id,
+                    each.claim.says,
+                    each.claim.place,
+                    finding.scale,
+                    Badge(finding.verdict),
+                    finding.reason,
+                    page_table(table),
+                    source,
+                    page if page in pages else "",
+                )
+            )
+    return lines

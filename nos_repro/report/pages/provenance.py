@@ -1,4 +1,4 @@
-"""What stands behind the numbers of a row, as a click on one of them shows it."""
+"""What is behind the numbers of a row, as a click on one of them shows it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from nos_repro.report.study.why import TrialLine, Why, explain, known_of
 
 @dataclass(frozen=True)
 class BehindTrial:
-    """A trial in the list: what `why` says of it, the commit that made it, where its log lies."""
+    """A trial in the list: what `why` says about it, the commit that made it, where its log is."""
 
     line: TrialLine
     seed: int
     commit: str
     log: str
-    """"" where none lies here."""
+    """"" where there is none here."""
     remarks: list[str]
 
 
@@ -54,7 +54,7 @@ def behind_rows(study: Study, outcomes: Sequence[Outcome], store: Store) -> list
     for number, outcome in enumerate(outcomes):
         why = explain(study, outcome, store, known)
         own = [problem for problem in why.problems if problem not in store.problems]
-        why = dataclasses.replace(why, problems=own)  # the page says the store's above
+        why = dataclasses.replace(why, problems=own)  # the page prints the store's own above
         verdicts = [
             (cell.title, f"{cell.paper} ({cell.place})", Badge(cell.verdict, why=cell.reason))
             for cell in why.verdicts
@@ -75,7 +75,7 @@ def _trials(outcome: Outcome, why: Why, logs: Mapping[str, str]) -> Iterator[Beh
 
 
 def _logs(store: Store) -> dict[str, str]:
-    """The logs that lie here, by trial, as paths from the folder that holds the results."""
+    """The logs that are here, by trial, as paths from the folder that holds the results."""
     base = "/".join(store.root.absolute().parts[-3:])
     return {
         path.parent.name: f"{base}/trials/{path.parent.name}/log.txt"
@@ -84,7 +84,7 @@ def _logs(store: Store) -> dict[str, str]:
 
 
 def _settings(study: Study, outcome: Outcome) -> dict[str, Any]:
-    """Of the trials that the cells are made of; of the row, where none is chosen."""
+    """Those of the trials that the cells are made of; those of the row where none is chosen."""
     if outcome.repeats:
         values = outcome.repeats[0][0].to_json()
     elif outcome.chosen is not None:

@@ -1,7 +1,7 @@
 """From a page's data to its bytes: the templates, the style, the scripts, all in one file.
 
-A page asks for nothing: its policy forbids the network, and runs the two scripts that stand in it
-by their digests and no other, whatever a name may hold.
+Each page is self-contained: its policy forbids the network and allows only the page's own two
+scripts, by their digests, whatever a name may contain.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _digest(script: str) -> str:
 
 
 def render(page: Page) -> bytes:
-    """The file of a page; Plotly is in it where it has a chart."""
+    """The file of a page, with Plotly in it if the page has a chart."""
     charts = page.charts
     scripts = [_plotly()] if charts else []
     scripts.append(_asset("page.js"))

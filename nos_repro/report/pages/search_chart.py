@@ -20,11 +20,11 @@ from nos_repro.report.search.course import (
 from nos_repro.report.search.history import History
 
 MANY = 5000
-"""More dots than these are drawn by WebGL: an SVG of so many moves slowly."""
+"""More dots than these are drawn with WebGL: an SVG with that many is slow."""
 
 
 def search_chart(history: History) -> Chart | None:
-    """None where no rule has its reward yet."""
+    """None while no rule has a reward."""
     rewards = history.rewards
     if not rewards:
         return None

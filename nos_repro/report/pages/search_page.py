@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nos_repro.report.pages.charts import Chart
-from nos_repro.report.pages.claim_lines import ClaimLine
-from nos_repro.report.pages.page import OwnPage, commands
+from nos_repro.report.pages.page import ClaimLine, OwnPage, commands
 from nos_repro.report.pages.search_chart import search_chart
 from nos_repro.report.pages.static_figure import search_picture
 from nos_repro.report.pages.tables import PageTable, page_table
@@ -34,7 +33,7 @@ class SearchPage(OwnPage):
 def search_page(
     history: History, words: str, *, claims: Sequence[ClaimLine] = (), index: str = ""
 ) -> SearchPage:
-    """``words`` name the search again on a command line."""
+    """``words`` name the search on a command line."""
     asked = history.asked
     first, *others = search_tables(history)
     course = page_table(first)

@@ -19,7 +19,7 @@ from nos_repro.report.study.curve import curve, ends, metric_words, style
 
 WIDTH, HEIGHT = 240, 72
 MOST = 60
-"""Points of a line."""
+"""The most points in a line."""
 
 
 @dataclass(frozen=True)

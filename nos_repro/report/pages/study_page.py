@@ -10,11 +10,10 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.collection import FoundStudy
 from nos_repro.report.figures.base import StudyFigure, drawn, figure_of
-from nos_repro.report.layout import Column, Table
+from nos_repro.report.layout import Column, ReportTable
 from nos_repro.report.pages.charts import Chart, Line
-from nos_repro.report.pages.claim_lines import ClaimLine
 from nos_repro.report.pages.curve_chart import curve_chart, row_lines
-from nos_repro.report.pages.page import OwnPage, commands
+from nos_repro.report.pages.page import ClaimLine, OwnPage, commands
 from nos_repro.report.pages.provenance import Behind, behind_rows
 from nos_repro.report.pages.static_figure import study_picture
 from nos_repro.report.pages.sweep_chart import sweep_chart
@@ -37,7 +36,7 @@ class StudyPage(OwnPage):
     table: PageTable
     behind: list[Behind]
     figure_heading: str
-    """Of the figure's own section; "" where the picture shows what the curves show."""
+    """The heading of the figure's own section; "" where the picture shows what the curves show."""
     figure: Chart | None
     curves: Chart | None
     sweeps: Chart | None
@@ -54,7 +53,7 @@ class StudyPage(OwnPage):
 def study_page(
     found: FoundStudy, words: str, *, claims: Sequence[ClaimLine] = (), index: str = ""
 ) -> StudyPage:
-    """``words`` name the study again on a command line."""
+    """``words`` name the study on a command line."""
     study, rows, store = found.study, found.rows, found.store
     behind = behind_rows(study, rows, store)
     table = study_table(study, rows)
@@ -113,7 +112,10 @@ def _state(study: Study, rows: Sequence[Outcome]) -> list[str]:
 
 
 def _table(
-    table: Table, rows: Sequence[Outcome], behind: Sequence[Behind], verdicts: list[CellVerdict]
+    table: ReportTable,
+    rows: Sequence[Outcome],
+    behind: Sequence[Behind],
+    verdicts: list[CellVerdict],
 ) -> PageTable:
     """The table, its numbers opening their provenance, the paper's cells with their verdicts."""
     judged = {(cell.row, cell.column): cell for cell in verdicts}
@@ -138,7 +140,7 @@ def _table(
 
 
 def _opens(column: Column) -> bool:
-    """What the paper prints has its place in the provenance of the number beside it."""
+    """The paper's own numbers open nothing: they are in the provenance of those beside them."""
     return not column.paper
 
 

@@ -1,4 +1,4 @@
-"""A row's sweep: the metric that chooses against the learning rate, and what never got there."""
+"""A row's sweep: the metric that chooses against the rate, and the points without a score."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nos_repro.report.pages.charts import (
     spans_decades,
 )
 from nos_repro.report.study.why import NOT_RUN, value_of
-from nos_repro.tasks.metrics import find_metric
+from nos_repro.tasks.registry import find_metric
 
 HOVER = "<b>%{fullData.name}</b><br>%{text}<extra></extra>"
 # fmt: off
@@ -28,7 +28,7 @@ LOST = {
     "diverged": "x",
     NOT_RUN:    "circle-open",
 }
-"""What is drawn at the bottom, from below."""
+"""What is drawn at the bottom, from the lowest up."""
 # fmt: on
 
 
@@ -106,7 +106,7 @@ def _scores(outcome: Outcome, line: Line) -> Iterator[Trace]:
 
 
 def _lost(outcome: Outcome, line: Line, rows: int) -> Iterator[Trace]:
-    """Points without a score; rows are moved apart, for they try the same rates."""
+    """Points without a score; rows are moved apart, since they try the same rates."""
     part = [scored for scored in outcome.sweep if not math.isfinite(scored.score)]
     if not part:
         return

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from nos_repro.report.layout import GLUE, Table
+from nos_repro.report.layout import GLUE, ReportTable
 
 # fmt: off
 KINDS = {
@@ -66,7 +66,7 @@ class PageTable:
     best: str = ""
 
 
-def page_table(table: Table) -> PageTable:
+def page_table(table: ReportTable) -> PageTable:
     """A table as it is, without badges."""
     rows = [
         [PageCell(cell.text, cell.best, cell.signs, numeric=is_number(cell.text)) for cell in row]
@@ -77,7 +77,7 @@ def page_table(table: Table) -> PageTable:
 
 
 def is_number(text: str) -> bool:
-    """Whether a cell begins with a number, and should not be broken."""
+    """Whether a cell begins with a number, and must not be wrapped."""
     first = text.replace(GLUE, " ").split(" ")[0].strip("[(+-,)]%").replace(",", "")
     try:
         float(first)
@@ -87,6 +87,6 @@ def is_number(text: str) -> bool:
 
 
 def counts(verdicts: Iterable[str], order: Sequence[str]) -> list[Badge]:
-    """A badge a kind, with how many there are."""
+    """One badge per kind, with how many there are."""
     found = Counter(verdicts)
     return [Badge(kind, found[kind]) for kind in order if found[kind]]

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 
 from nos_repro.experiments.selection import Outcome
-from nos_repro.report.layout import Cell, Column, Table
+from nos_repro.report.layout import Cell, Column, ReportTable
 from nos_repro.report.pages.charts import (
     Chart,
     Control,
@@ -18,7 +18,7 @@ from nos_repro.report.pages.charts import (
     short,
     shown,
 )
-from nos_repro.report.pages.targets import Profile, Racer, Run, profiles, racers, target_of
+from nos_repro.report.pages.targets import Profile, Racer, TimedRun, profiles, racers, target_of
 
 # fmt: off
 SHARES = {
@@ -31,12 +31,12 @@ UNITS = {"epochs": "epochs", "seconds": "seconds a run"}
 # fmt: on
 NEVER = "not reached"
 LEAST = 2
-"""Rows that it takes to compare any."""
+"""The fewest rows that can be compared."""
 
 
 def target_parts(
     outcomes: Sequence[Outcome], lines: Sequence[Line]
-) -> tuple[Chart, Chart, Table] | None:
+) -> tuple[Chart, Chart, ReportTable] | None:
     """Time to target, performance profile, and the times as a table; None where there are fewer
     than two rows to compare."""
     rows = racers(outcomes)
@@ -128,7 +128,7 @@ def _times(
     return data, shape
 
 
-def _time(run: Run, goal: float, unit: str) -> float:
+def _time(run: TimedRun, goal: float, unit: str) -> float:
     return run.time(goal) if unit == "epochs" else run.seconds(goal)
 
 
@@ -192,7 +192,7 @@ def _table(
     lines: Sequence[Line],
     goals: dict[float, float],
     words: dict[float, str],
-) -> Table:
+) -> ReportTable:
     """Median epochs to each target, and how many runs arrive."""
     columns = [Column("row"), *(Column(words[share]) for share in SHARES)]
     body = []
@@ -204,4 +204,4 @@ def _table(
             median = statistics.median(times)
             cells.append(Cell(f"{_said(median)} ({arrived} of {len(times)} runs)"))
         body.append(cells)
-    return Table(["Median epochs to each target"], columns, body)
+    return ReportTable(["Median epochs to each target"], columns, body)

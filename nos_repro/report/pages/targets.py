@@ -1,13 +1,13 @@
 """How long the rows of a study take to reach a target, and their performance profile.
 
 A *target* is a value of the validation metric that some row ends at: the mean over its finished
-runs after their last epoch. So every target is one that training came to, and none is our choice.
+runs after their last epoch. So training reached every target, and none is our choice.
 A run's *time* to a target is the first evaluation on record at which it is that good or better;
 a run that never is, or that has diverged, has time infinity.
 
 The performance profile is Dolan and Moré's (Benchmarking optimization software with performance
-profiles, Math. Program. 91, 2002): a problem is a pair of target and run number, which all rows
-are set; of a problem that some row solves, a row's ratio is its time over the fastest row's; a
+profiles, Math. Program. 91, 2002): a problem is a pair of target and run number, the same for all
+rows; in a problem that some row solves, a row's ratio is its time over the fastest row's; a
 row's profile at tau is the share of these problems in which its ratio is tau or less. At tau = 1
 it is how often the row is the fastest, at the right end how often it arrives at all. Profiles
 rank against the best row only: leave rows out, and the order of two others may change (Gould and
@@ -32,7 +32,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Run:
+class TimedRun:
     """A run's validation metric by epoch, larger is better; no points where it has diverged."""
 
     points: list[tuple[float, float]]
@@ -72,7 +72,7 @@ class Racer:
     """A row whose runs have all ended without a failure. ``number``: its place in the study."""
 
     number: int
-    runs: list[Run]
+    runs: list[TimedRun]
 
     @property
     def end(self) -> float | None:
@@ -93,7 +93,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Profiles:
-    """The profiles of all rows over ``problems`` problems; ``unsolved`` more no row solves."""
+    """The profiles of all rows over ``problems`` problems; no row solves ``unsolved`` others."""
 
     rows: list[Profile]
     problems: int
@@ -101,7 +101,7 @@ class Profiles:
 
 
 def racers(outcomes: Sequence[Outcome]) -> list[Racer]:
-    """The rows that can be timed. A row that is not complete, or has failed, is no part of it."""
+    """The rows that can be timed: those that are complete and have not failed."""
     found = []
     for number, outcome in enumerate(outcomes):
         records, asked = outcome.counting, len(outcome.repeats) or 1
@@ -110,12 +110,12 @@ def racers(outcomes: Sequence[Outcome]) -> list[Racer]:
     return found
 
 
-def _run(record: Record) -> Run:
+def _run(record: Record) -> TimedRun:
     key = f"val_{record.metric}"
     points = [(p["epoch"], record.sign * p[key]) for p in record.thinned().metrics if key in p]
     alive = record.status != "diverged"
     pace = record.seconds / record.epoch if record.epoch else 0.0
-    return Run(points if alive else [], pace, record.status == "finished")
+    return TimedRun(points if alive else [], pace, record.status == "finished")
 
 
 def targets(rows: Sequence[Racer]) -> list[float]:
@@ -124,7 +124,7 @@ def targets(rows: Sequence[Racer]) -> list[float]:
 
 
 def target_of(rows: Sequence[Racer], share: float) -> float:
-    """The hardest target that this share of the rows that end somewhere ends at, or beyond."""
+    """The hardest target that this share of the rows with an end reaches or passes."""
     values = sorted((row.end for row in rows if row.end is not None), reverse=True)
     return values[max(0, math.ceil(share * len(values)) - 1)]
 

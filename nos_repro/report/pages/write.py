@@ -7,11 +7,10 @@ from pathlib import Path
 
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.files import write_atomically
-from nos_repro.report.collection import BENCH, Everything
+from nos_repro.report.collection import BENCH, Collection
 from nos_repro.report.pages.benchmarks import read_benchmarks
-from nos_repro.report.pages.claim_lines import ClaimLine, claim_lines
 from nos_repro.report.pages.index_page import index_page, search_card, study_card
-from nos_repro.report.pages.page import Page
+from nos_repro.report.pages.page import ClaimLine, Page, claim_lines
 from nos_repro.report.pages.render import render
 from nos_repro.report.pages.search_page import search_page
 from nos_repro.report.pages.study_page import study_page
@@ -42,40 +41,40 @@ def write_page(page: Page, path: Path) -> None:
     write_atomically(path, render(page))
 
 
-def write_pages(everything: Everything, folder: Path) -> list[Path]:
-    """A page a study and search, and the index; returns their paths. Raises StoreError."""
+def write_pages(collection: Collection, folder: Path) -> list[Path]:
+    """One page per study and search, and the index; returns their paths. Raises StoreError."""
     check_folder(folder)
     written = []
-    for name, data in pages(everything):
+    for name, data in pages(collection):
         write_atomically(folder / name, data)
         written.append(folder / name)
     return written
 
 
-def pages(everything: Everything) -> Iterator[tuple[str, bytes]]:
-    """The files' names and bytes, the index last. A page that cannot be made is named there, and
-    loses no other."""
-    files = {file_of(found.study.study, found.study.scale) for found in everything.studies}
-    files |= {file_of(h.asked.search, h.asked.scale) for h in everything.searches}
-    claims = claim_lines(everything.judged, files)
+def pages(collection: Collection) -> Iterator[tuple[str, bytes]]:
+    """The files' names and bytes, the index last. A page that cannot be made is named there; the
+    others are made."""
+    files = {file_of(found.study.study, found.study.scale) for found in collection.studies}
+    files |= {file_of(h.asked.search, h.asked.scale) for h in collection.searches}
+    claims = claim_lines(collection.judged, files)
     studies, searches = [], []
-    for found in everything.studies:
+    for found in collection.studies:
         name, scale = found.study.study, found.study.scale
-        with everything.apart(name, scale):
-            words, own = everything.words(name, scale), _of(claims, file_of(name, scale))
+        with collection.apart(name, scale):
+            words, own = collection.words(name, scale), _of(claims, file_of(name, scale))
             data = render(study_page(found, words, claims=own, index=INDEX))
             studies.append(study_card(found))
             yield file_of(name, scale), data
-    for history in everything.searches:
+    for history in collection.searches:
         name, scale = history.asked.search, history.asked.scale
-        with everything.apart(name, scale):
-            words, own = everything.words(name, scale), _of(claims, file_of(name, scale))
+        with collection.apart(name, scale):
+            words, own = collection.words(name, scale), _of(claims, file_of(name, scale))
             data = render(search_page(history, words, claims=own, index=INDEX))
             searches.append(search_card(history))
             yield file_of(name, scale), data
-    claims = claim_lines(everything.judged, {card.page for card in (*studies, *searches)})
-    benchmarks = read_benchmarks(everything.root / BENCH, everything.left_out)
-    yield INDEX, render(index_page(everything, studies, searches, claims, benchmarks))
+    claims = claim_lines(collection.judged, {card.page for card in (*studies, *searches)})
+    benchmarks = read_benchmarks(collection.root / BENCH, collection.left_out)
+    yield INDEX, render(index_page(collection, studies, searches, claims, benchmarks))
 
 
 def _of(claims: list[ClaimLine], page: str) -> list[ClaimLine]:

@@ -1,8 +1,8 @@
-"""Found rules against baselines by fresh seeds: whether the search found anything better.
+"""Found rules against baselines over fresh seeds: whether the search found anything better.
 
 The rule whose verdict counts is declared before any of these children is trained: the one with
-the best reward in the search. The difference that counts is that of the test metric, for the
-validation images have chosen the rule and its rate.
+the best reward in the search. The difference that counts is that of the test metric, since
+the validation images chose the rule and its rate.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nos_repro.experiments.selection import SampleMean
-from nos_repro.report.layout import GLUE, Cell, Column, Table
+from nos_repro.report.layout import GLUE, Cell, Column, ReportTable
 from nos_repro.report.search.history import History
 from nos_repro.report.statistics import Comparison, Scores, compare
 from nos_repro.report.study.table import show
@@ -89,25 +89,25 @@ def candidates(history: History) -> list[Candidate]:
 
 
 def declared(found: Sequence[Candidate]) -> Candidate | None:
-    """The found rule whose verdict counts: the best in the search, of those that are confirmed."""
+    """The found rule whose verdict counts: the search's best among those that were confirmed."""
     rules = [each for each in found if not each.baseline]
     return min(rules, key=lambda each: each.rank) if rules else None
 
 
 def versus(history: History, one: Candidate, other: Candidate, part: str) -> Comparison:
-    """One less the other by the metric; turned round where small is good."""
+    """The metric of one less that of the other, with its sign changed where smaller is better."""
     return compare(_scores(history, one, part), _scores(history, other, part))
 
 
-def confirmation(history: History) -> list[Table]:
+def confirmation(history: History) -> list[ReportTable]:
     """Means over fresh seeds, then the verdicts."""
     found = candidates(history)
     if not found:
-        return [Table([TITLE], [], [], ["Not run yet: `search ... --confirm` trains them."])]
+        return [ReportTable([TITLE], [], [], ["Not run yet: `search ... --confirm` trains them."])]
     return [_means(history, found), _verdicts(history, found)]
 
 
-def _means(history: History, found: list[Candidate]) -> Table:
+def _means(history: History, found: list[Candidate]) -> ReportTable:
     metric = history.metric.name
     seeds = sorted({seed for each in found for seed in each.values["test"]})
     columns = [Column(t) for t in ("", "search reward", f"validation {metric}", f"test {metric}")]
@@ -121,15 +121,15 @@ def _means(history: History, found: list[Candidate]) -> Table:
         " which took part in the search; each sweeps the rates anew. The order is that of the test"
         " means.",
     ]
-    return Table([TITLE], columns, rows, notes)
+    return ReportTable([TITLE], columns, rows, notes)
 
 
-def _verdicts(history: History, found: list[Candidate]) -> Table:
+def _verdicts(history: History, found: list[Candidate]) -> ReportTable:
     best = declared(found)
     baselines = [each for each in found if each.baseline]
     rules = [each for each in found if not each.baseline]
     if best is None or not baselines:
-        return Table(["Verdicts: no rule and baseline to compare yet"], [], [])
+        return ReportTable(["Verdicts: no rule and baseline to compare yet"], [], [])
     columns = [Column("baseline")]
     for part in PARTS:
         title = f"best rule less baseline, {WORDS[part]}"
@@ -146,7 +146,7 @@ def _verdicts(history: History, found: list[Candidate]) -> Table:
         counted = Counter(versus(history, rule, baseline, "test").verdict for rule in rules)
         row.append(" / ".join(f"{counted[kind]}" for kind in ("better", "level", "worse")))
         rows.append([Cell(text) for text in row])
-    return Table(
+    return ReportTable(
         ["Do the best rules found beat the baselines, in the same child protocol?"],
         columns,
         rows,

@@ -13,7 +13,7 @@ Ints = NDArray[np.int64]
 
 QUANTILES = (0.25, 0.5, 0.75, 0.9)
 POINTS = 400
-"""At most so many points make a line: more are not seen."""
+"""The most points in a line: more cannot be seen."""
 SMALLEST_WINDOW, LARGEST_WINDOW = 10, 500
 MEAN, BEST, BASELINE = "#000000", "#D55E00", "#009E73"
 # fmt: off
@@ -34,7 +34,7 @@ def line_points(count: int) -> Ints:
 
 
 def window_of(count: int) -> int:
-    """How many samples a moving average is over: a twentieth of them, within limits."""
+    """How many samples a moving average covers: a twentieth of them, within limits."""
     return max(SMALLEST_WINDOW, min(LARGEST_WINDOW, count // 20))
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nos_repro.experiments.files import write_atomically
 from nos_repro.report.drawing import encode
-from nos_repro.report.layout import Cell, Column, Table, escape_markdown
+from nos_repro.report.layout import Cell, Column, ReportTable, escape_markdown
 from nos_repro.report.search.fewer_samples import NAMES, compare_samples
 from nos_repro.report.study.curve import COLOURS
 from nos_repro.search.efficiency.runs import (
@@ -63,7 +63,7 @@ def write_efficiency(results: Path) -> list[Path]:
     return [path.with_name(name) for name in written]
 
 
-def table(records: Sequence[RunRecord]) -> Table:
+def table(records: Sequence[RunRecord]) -> ReportTable:
     """A row an algorithm; the verdicts above, the protocol below."""
     titles = (
         "algorithm",
@@ -79,7 +79,7 @@ def table(records: Sequence[RunRecord]) -> Table:
         for name in ("ppo", "reinforce")
     ]
     verdicts = [f"{compare_samples(records, *pair)}." for pair in COMPARED]
-    return Table([TITLE, *verdicts], list(map(Column, titles)), rows, list(_notes(records)))
+    return ReportTable([TITLE, *verdicts], list(map(Column, titles)), rows, list(_notes(records)))
 
 
 def _row(name: str, runs: Sequence[RunRecord]) -> list[Cell]:

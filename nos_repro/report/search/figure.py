@@ -28,15 +28,15 @@ from nos_repro.report.search.protocol import origin_lines, short_words
 from nos_repro.search.child import Evaluation
 
 VECTOR_DOTS = 5000
-"""More dots than these are an image in the SVG, which else grows by 100 bytes a dot."""
+"""More dots than these become an image in the SVG, which would grow by 100 bytes per dot."""
 BELOW = 0.055
-"""Dots of reward 0 are spread over so much below 0, as a share of the height."""
+"""How far below 0 the dots of reward 0 are spread, as a share of the height."""
 GAP = 0.034
 """Least distance of two baselines' names, as a share of the height."""
 
 
 def figure4(history: History) -> Figure | None:
-    """The figure; None where no rule has its reward yet."""
+    """The figure; None while no rule has a reward."""
     rewards = history.rewards
     if not rewards:
         return None
@@ -76,7 +76,7 @@ def figure4(history: History) -> Figure | None:
 
 
 def _dots(axes: Axes, rewards: Sequence[Reward], top: float) -> None:
-    """What has reward 0 is spread below 0, by the golden ratio of its number."""
+    """Dots of reward 0 are spread below 0, by the golden ratio of their numbers."""
     many = len(rewards) > VECTOR_DOTS
     size, alpha = (2.0, 0.2) if many else (9.0, 0.5)
     axes.axhline(0, color="0.6", linewidth=0.6)
@@ -108,7 +108,7 @@ def _lines(axes: Axes, numbers: Ints, values: Floats, window: int, ends: Ints) -
 
 
 def _baselines(axes: Axes, baselines: Sequence[tuple[str, Evaluation]], top: float) -> None:
-    """A line a baseline, its name beside it, the names apart from each other."""
+    """One line per baseline with its name beside it, the names apart from each other."""
     span = top * (1 + 1.3 * BELOW)
     ordered = sorted(baselines, key=lambda pair: pair[1].reward)
     heights = spread([found.reward for _, found in ordered], GAP * span, top)
@@ -130,11 +130,11 @@ def _baselines(axes: Axes, baselines: Sequence[tuple[str, Evaluation]], top: flo
 
 
 def spread(heights: Sequence[float], gap: float, top: float) -> list[float]:
-    """Ascending ``heights`` moved apart to ``gap`` or more, none above ``top``, little as may be.
+    """Ascending ``heights`` moved apart to ``gap`` or more, as little as needed and below ``top``.
 
     Neighbours that are too close form a group around their mean; groups that touch join.
     """
-    groups: list[tuple[float, int]] = []  # the middle of a group, and how many stand in it
+    groups: list[tuple[float, int]] = []  # the middle of a group, and how many are in it
     for height in heights:
         middle, count = min(height, top), 1
         while groups and groups[-1][0] + gap * (groups[-1][1] + count) / 2 > middle:

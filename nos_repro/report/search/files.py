@@ -1,4 +1,4 @@
-"""The report of a search: on the screen, and the files of it."""
+"""The report of a search, on the screen and as files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from nos_repro.experiments.files import write_atomically
-from nos_repro.report.layout import Table, escape_latex, escape_markdown
+from nos_repro.report.layout import ReportTable, escape_latex, escape_markdown
 from nos_repro.report.search.confirmation import confirmation
 from nos_repro.report.search.history import History
 from nos_repro.report.search.protocol import origin_lines
@@ -16,7 +16,7 @@ from nos_repro.report.search.tables import course, expressions, hall_of_fame, re
 Format = Literal["text", "markdown", "latex"]
 
 
-def search_tables(history: History) -> list[Table]:
+def search_tables(history: History) -> list[ReportTable]:
     """All parts of the report, in their order."""
     return [
         course(history),
@@ -27,10 +27,12 @@ def search_tables(history: History) -> list[Table]:
     ]
 
 
-def print_report(history: History, form: Format, tables: Sequence[Table] | None = None) -> str:
+def print_report(
+    history: History, form: Format, tables: Sequence[ReportTable] | None = None
+) -> str:
     """The report in one of its forms, with where its numbers come from.
 
-    ``tables`` are those of `search_tables`, where they are made already.
+    ``tables`` are those of `search_tables`, if they are made already.
     """
     origin = origin_lines(history)
     parts = [getattr(table, form)() for table in tables or search_tables(history)]

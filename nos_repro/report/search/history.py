@@ -1,4 +1,4 @@
-"""All that a report needs of a search's folder, read once: at any moment, also from a clone."""
+"""Everything that a report needs from a search's folder, read once, at any moment."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.settings_file import paper_file
 from nos_repro.search.child import Evaluation
+from nos_repro.search.folder import differences, folder_of
 from nos_repro.search.hall import Hall
 from nos_repro.search.log import Event, Log
-from nos_repro.search.loop import differences
-from nos_repro.search.run import folder_of
 from nos_repro.search.settings import Search, load_search
 from nos_repro.search.side_runs import Purpose, SideRun, read_side_runs
 from nos_repro.search.state import Tally
-from nos_repro.tasks.metrics import Metric, find_metric
+from nos_repro.tasks.metrics import Metric
+from nos_repro.tasks.registry import find_metric
 
 
 @dataclass(frozen=True)
 class Reward:
-    """A sample that has its reward."""
+    """A sample that has a reward."""
 
     sample: int
     status: str
@@ -37,8 +37,8 @@ class Reward:
 class History:
     """A search, as far as its logs tell it.
 
-    ``settings`` are those it was begun with (`settings.json`); ``asked`` are the file's of now,
-    and ``notes`` say where the two differ.
+    ``settings`` are those it was begun with (`settings.json`); ``asked`` are the file's now, and
+    ``notes`` say where the two differ.
     """
 
     folder: Path
@@ -49,13 +49,13 @@ class History:
     named: list[tuple[SideRun, Evaluation]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    """Of the files at this moment; no part of what a report says."""
+    """Problems of the files at this moment; a report does not say them."""
     tally: Tally = field(default_factory=Tally)
     hall: Hall = field(default_factory=Hall)
     rewards: list[Reward] = field(default_factory=list)
     """In the order of the samples' numbers."""
     rules: dict[str, str] = field(default_factory=dict)
-    """Normal forms by key, of whatever has its reward."""
+    """The normal form of every rule that has a reward, by its key."""
     refused: Counter[str] = field(default_factory=Counter)
     withdrawn: int = 0
     updates: list[tuple[float, float]] = field(default_factory=list)
@@ -73,7 +73,7 @@ class History:
         return find_metric(self.settings["child"]["task"]["name"])
 
     def take(self, event: Event) -> None:
-        """Remembers what a report will say of an event."""
+        """Remembers what a report will say about an event."""
         self.tally.take(event)
         self.hall.take(event)
         match event["event"]:
@@ -94,7 +94,7 @@ class History:
 
     @property
     def unique(self) -> int:
-        """Different rules among those that have their reward."""
+        """Different rules among those that have a reward."""
         return len(self.rules)
 
     def of(self, purpose: Purpose) -> list[tuple[SideRun, Evaluation]]:
@@ -115,7 +115,7 @@ class History:
 def read_history(
     path: Path, results: Path, *, scale: str = "paper", overrides: Sequence[str] = ()
 ) -> History:
-    """What is known of the search of a file; all of it empty where it has not begun.
+    """What is known about the search of a file; empty where it has not begun.
 
     Raises ConfigError (RuleError) for the file or `settings.json`, LogError for a damaged log.
     """
@@ -141,7 +141,7 @@ def _paper(path: Path) -> Search | None:
 
 
 def _settings(search: Search, folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """What the search was begun with, and where the file asks for something else by now."""
+    """What the search was begun with, and where the file now asks for something else."""
     path, now = folder / "settings.json", search.identity()
     try:
         before = json.loads(path.read_bytes())

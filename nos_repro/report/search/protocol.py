@@ -15,7 +15,7 @@ from nos_repro.search.settings import Search
 Settings = dict[str, Any]
 
 SPOKEN_OF = ("scale", "search", "seed", "space")
-"""Settings with words of their own, or that are none of the protocol's."""
+"""Settings that have words of their own or do not belong to the protocol."""
 
 
 def protocol_lines(history: History) -> list[str]:

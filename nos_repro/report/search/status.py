@@ -1,4 +1,4 @@
-"""Where a search stands: how many rules, how good, who runs it, what stands beside it."""
+"""How far a search is: how many rules, how good, who runs it, what is trained beside it."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from nos_repro.experiments.trial import make_settings
-from nos_repro.report.layout import Cell, Column, Table
+from nos_repro.report.layout import Cell, Column, ReportTable
 from nos_repro.report.search.expressions import SIGNS, Lift, shares
 from nos_repro.report.search.history import History, Reward
 from nos_repro.report.search.protocol import protocol_lines
@@ -17,20 +17,20 @@ from nos_repro.tasks import TASKS
 
 BEST_RULES = 20
 BEST_SHARE = 0.1
-"""Which of the healthy rules count as the best, where sub-expressions are counted."""
+"""Which share of the healthy rules counts as the best where sub-expressions are counted."""
 LIFTS = 15
 FEW_RULES = 20
 """Below this many healthy rules, shares say nothing."""
 LEARNED = 1.5
-"""A reward that is so many times that of chance counts as having learned something."""
+"""A reward this many times that of chance counts as having learned something."""
 SETTLED = 0.5
 """A controller that draws one rule more often than this has settled on it."""
 STATUSES = ("healthy", "reused", "refused", "diverged", "overran", "failed")
 NONE = "-"
 
 
-def course(history: History) -> Table:
-    """How many rules came to what, in all and in the first and the last quarter."""
+def course(history: History) -> ReportTable:
+    """What became of the rules, in all and in the first and the last quarter."""
     asked, rewards = history.asked, history.rewards
     heading = [
         f"{asked.search} ({asked.source}), scale {asked.scale}",
@@ -38,7 +38,7 @@ def course(history: History) -> Table:
         *protocol_lines(history),
     ]
     if not rewards:
-        return Table(heading, [], [], ["No rule yet.", *history.notes])
+        return ReportTable(heading, [], [], ["No rule yet.", *history.notes])
     quarter = len(rewards) // 4
     parts = [rewards, *((rewards[:quarter], rewards[-quarter:]) if quarter > 1 else ((), ()))]
     columns = [Column(title) for title in ("", "all", "first quarter", "last quarter")]
@@ -52,7 +52,7 @@ def course(history: History) -> Table:
         if any(reward.status == status for reward in rewards):
             rows.append([status, *(_share_words(status, part) for part in parts)])
     cells = [[Cell(text) for text in row] for row in rows]
-    return Table(heading, columns, cells, [*_course_notes(history, parts), *history.notes])
+    return ReportTable(heading, columns, cells, [*_course_notes(history, parts), *history.notes])
 
 
 def _mean(part: Sequence[Reward]) -> tuple[float, float]:
@@ -124,8 +124,8 @@ def _most_drawn(history: History, last: Sequence[Reward]) -> str:
     )
 
 
-def hall_of_fame(history: History) -> Table:
-    """The best rules, and the baselines where they stand among them."""
+def hall_of_fame(history: History) -> ReportTable:
+    """The best rules, with the baselines at their ranks among them."""
     rewards = [event["reward"] for event in history.hall.ranked()]
     heading = [f"Hall of fame: the best {min(BEST_RULES, len(rewards))} different rules"]
     columns = [Column(t) for t in ("rank", "rule", "reward", "rate", "drawn", "sample")]
@@ -151,17 +151,19 @@ def hall_of_fame(history: History) -> Table:
         "Drawn: how often the controller wrote the rule or an equal one. Rules are shown in normal"
         " form; `search ... --export-best N` writes the very texts that were trained.",
     ]
-    return Table(heading, columns if rows else [], rows, notes if rows else [])
+    return ReportTable(heading, columns if rows else [], rows, notes if rows else [])
 
 
-def refused(history: History) -> Table:
-    """What the probes refused and was trained all the same: whether the refusals miss anything."""
+def refused(history: History) -> ReportTable:
+    """Refused rules that were trained all the same: whether the refusals miss anything."""
     trained: dict[str, list[Evaluation]] = {}
     for named, found in history.of("refused"):
         trained.setdefault(named.name, []).append(found)
     title = "The refusals put to the test: refused rules that were trained all the same"
     if not trained:
-        return Table([title], [], [], ["Not run yet: `search ... --train-refused N` trains some."])
+        return ReportTable(
+            [title], [], [], ["Not run yet: `search ... --train-refused N` trains some."]
+        )
     healthy = [event["reward"] for event in history.hall.ranked()]
     median = statistics.median(healthy) if healthy else math.nan
     chance = chance_reward(history)
@@ -193,7 +195,7 @@ def refused(history: History) -> Table:
         "Drawn at random among the refused, and trained by the search's own seed; what diverged"
         " has reward 0 and counts in the mean.",
     ]
-    return Table([title], columns, rows, notes)
+    return ReportTable([title], columns, rows, notes)
 
 
 def chance_reward(history: History) -> float:
@@ -204,13 +206,13 @@ def chance_reward(history: History) -> float:
     return history.metric.reward(chance)
 
 
-def expressions(history: History) -> Table:
+def expressions(history: History) -> ReportTable:
     """What the best rules have in common, against all healthy ones."""
     ranked = [event["rule"] for event in history.hall.ranked()]
     title = "What the best rules share: sub-expressions of the normal forms"
     if len(ranked) < FEW_RULES:
         few = f"Too few rules yet: {len(ranked)} healthy ones, of the {FEW_RULES} that it takes."
-        return Table([title], [], [], [few])
+        return ReportTable([title], [], [], [few])
     counted = shares(ranked, math.ceil(BEST_SHARE * len(ranked)))
     least = max(5, math.ceil(len(ranked) / 100))
     top = counted.top(LIFTS, least)
@@ -236,7 +238,7 @@ def expressions(history: History) -> Table:
         " numbers in front and signs do not. A rule counts once, however often it was drawn.",
         "Few occurrences make large lifts by chance, and parts of one expression share theirs.",
     ]
-    return Table([title], columns, rows, notes)
+    return ReportTable([title], columns, rows, notes)
 
 
 def _of(count: int, total: int) -> str:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
-from nos_repro.report.study.race import how_far
+from nos_repro.report.study.rows import how_far, state
 from nos_repro.tasks import TASKS
 
-# Okabe and Ito's palette, which the colour-blind can tell apart; yellow is left out, for it does
-# not show on white. Where the colours are used up, the next dashes begin.
+# Okabe and Ito's palette, which the colour-blind can tell apart, without yellow, which does not
+# show on white. Once the colours are used up, the next kind of dashes begins.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 DASHES = 5
 """How many kinds of dashes there are."""
@@ -26,7 +26,7 @@ DASHES = 5
 
 @dataclass(frozen=True)
 class Curve:
-    """A row's line: mean and sample standard deviation over ``n`` runs, a value an epoch."""
+    """A row's line: mean and sample standard deviation over ``n`` runs, one value per epoch."""
 
     epochs: NDArray[np.float64]
     mean: NDArray[np.float64]
@@ -40,8 +40,8 @@ def style(number: int) -> tuple[str, int]:
 
 
 def curve(records: Sequence[Record], metric: str) -> Curve | None:
-    """The mean of the finished runs' ``metric`` over the epochs that all of them recorded; of a
-    run that a rung has stopped, what there is.
+    """The mean of the finished runs' ``metric`` over the epochs that all of them recorded; a run
+    that a rung stopped counts as far as it went.
 
     A committed record keeps some epochs of a long run only, and not every run the same ones.
     Only those are drawn, so that a clone draws the same.
@@ -77,14 +77,6 @@ def label(outcome: Outcome, line: Curve | None) -> str:
     if outcome.standing is not None:
         return f"{outcome.name}: {how_far(outcome)}"
     return outcome.name if line.n == asked else f"{outcome.name} ({line.n} of {asked} runs)"
-
-
-def state(outcome: Outcome) -> str:
-    if outcome.standing is not None:
-        return how_far(outcome)
-    if outcome.missing:
-        return "not run yet"
-    return "diverged" if outcome.diverged else "no run finished"
 
 
 def metric_words(study: Study, key: str) -> str:

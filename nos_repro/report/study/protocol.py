@@ -22,7 +22,7 @@ WORDS: dict[str, Callable[[Any], str]] = {
     "validation_images": lambda value: f"{value:,} for validation" if value else "",
     "batch_size":        lambda value: f"batch {value}",
     "augment":           lambda value: "augmented" if value else "not augmented",
-    "channels_last":     lambda value: "",    # a memory layout, no part of the protocol
+    "channels_last":     lambda value: "",    # a memory layout, not part of the protocol
     "precision":         lambda value: "float32" if value == "32" else str(value),
     "steps_per_epoch":   lambda value: f"{value} steps an epoch",
 }
@@ -48,8 +48,8 @@ def is_the_papers(study: Study) -> bool:
 
 
 def differences(study: Study) -> list[str]:
-    """The settings that are not as in the file's scale `paper`, by their paths; a row that the
-    paper's scale has and that was not asked for is no difference."""
+    """The settings that are not as in the file's scale `paper`, by their paths; a row that only
+    the paper's scale has does not count as one."""
     own, paper = settings_of(study), dict(study.paper_protocol)
     if not paper:
         return []

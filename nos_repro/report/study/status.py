@@ -1,4 +1,4 @@
-"""Where a study stands: what has ended, what runs now, what waits, what went wrong."""
+"""How far a study is: what has ended, what runs now, what waits, what went wrong."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nos_repro.experiments.trial import Trial
 from nos_repro.launch.slurm import cluster
 from nos_repro.launch.slurm.ledger import Ledger
 from nos_repro.report.layout import plain
-from nos_repro.report.study.race import how_far
+from nos_repro.report.study.rows import how_far
 
 
 def study_status(study: Study, store: Store) -> str:

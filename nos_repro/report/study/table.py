@@ -9,17 +9,16 @@ from collections.abc import Sequence
 from nos_repro.experiments.columns import STATE, metric_of
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, SampleMean
-from nos_repro.report.layout import GLUE, Cell, Column, Table
+from nos_repro.report.layout import GLUE, Cell, Column, ReportTable
 from nos_repro.report.study import protocol
-from nos_repro.report.study.optimizer_state import values_a_parameter
-from nos_repro.report.study.race import how_far
+from nos_repro.report.study.rows import how_far, is_complete, values_per_parameter
 from nos_repro.tasks import TASKS
 
 STALE, EDGE, OTHER_SCALE = "†", "‡", "°"
 NONE = "-"
 
 
-def study_table(study: Study, outcomes: Sequence[Outcome]) -> Table:
+def study_table(study: Study, outcomes: Sequence[Outcome]) -> ReportTable:
     """The table of ``outcomes``, the study's rows in order.
 
     A cell is `mean ± std (n)` over finished trials, or says why there is none. A row with a
@@ -38,7 +37,7 @@ def study_table(study: Study, outcomes: Sequence[Outcome]) -> Table:
     rows = [_row(study, outcome, printed, best) for outcome in outcomes]
     waiting = any(outcome.missing for outcome in outcomes)
     mark = f"best of its column{' so far' if waiting else ''}" if any(best.values()) else ""
-    return Table(_heading(study), columns, rows, _notes(study, outcomes, printed), mark)
+    return ReportTable(_heading(study), columns, rows, _notes(study, outcomes, printed), mark)
 
 
 def show(number: SampleMean) -> str:
@@ -85,7 +84,7 @@ def _row(
         number = outcome.number(column) if column != STATE else None
         signs = STALE if number is not None and outcome.stale else ""
         is_best = number is not None and is_complete(outcome) and show(number) == best.get(column)
-        text = f"{values_a_parameter(outcome.row):g}" if column == STATE else ""
+        text = f"{values_per_parameter(outcome.row):g}" if column == STATE else ""
         cells.append(Cell(text or _cell(outcome, number), is_best, signs))
         if column in printed:
             value = outcome.row.paper.get(column)
@@ -142,13 +141,6 @@ def _best(study: Study, column: str, outcomes: Sequence[Outcome]) -> str | None:
     return show(max(numbers, key=lambda number: sign * number.mean))
 
 
-def is_complete(outcome: Outcome) -> bool:
-    """Whether every trial that makes the row's cells has finished."""
-    records = outcome.counting
-    asked = len(outcome.repeats) or 1
-    return len(records) == asked and all(record.status == "finished" for record in records)
-
-
 def _notes(study: Study, outcomes: Sequence[Outcome], printed: list[str]) -> list[str]:
     missing = sum(outcome.missing > 0 for outcome in outcomes)
     notes = ["A number is mean ± sample standard deviation (runs), over the runs that finished."]
@@ -180,7 +172,7 @@ def _notes(study: Study, outcomes: Sequence[Outcome], printed: list[str]) -> lis
 
 
 def _survivors(outcomes: Sequence[Outcome]) -> list[str]:
-    """Of rows in a race, those that went all the way; the others have no number."""
+    """Among rows in a race, those that went all the way; the others have no number."""
     if not any(outcome.standing for outcome in outcomes):
         return []
     names = [outcome.name for outcome in outcomes if is_complete(outcome)]

@@ -31,7 +31,7 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, SampleMean
 from nos_repro.report.statistics import quantile
 from nos_repro.report.study import protocol
-from nos_repro.report.study.optimizer_state import values_a_parameter
+from nos_repro.report.study.rows import values_per_parameter
 from nos_repro.tasks.metrics import Metric
 
 Verdict = Literal[
@@ -48,7 +48,7 @@ MOST_SEEDS = 1000
 
 
 # fmt: off
-PAGES = {    # of the PDF; the text of 002 that we have carries no pages
+PAGES = {    # of the PDF; our text of 002 has no page numbers
     "000 Figure 4": 5, "000 Figure 5": 5, "000 Figure 6": 6, "000 Figure 7": 6,
     "000 Table 1":  7, "000 Table 2":  8,
 }
@@ -90,7 +90,7 @@ class CellVerdict:
 
 
 @dataclass(frozen=True)
-class Printed:
+class PrintedNumber:
     """A number as a paper prints it, the runs it is a mean of, half of its last printed digit."""
 
     value: float
@@ -99,7 +99,7 @@ class Printed:
 
 
 def half_width(std: Any, n: Any, runs: Any, rounding: float = 0.0) -> Any:
-    """Of the difference's interval; NaN for fewer than two runs. Arrays are taken as well."""
+    """Half the width of the difference's interval; NaN for fewer than two runs. Arrays work too."""
     n = np.asarray(n, dtype=float)
     return quantile(n - 1) * std * np.sqrt(1 / n + 1 / np.asarray(runs, dtype=float)) + rounding
 
@@ -113,8 +113,8 @@ def classify(low: Any, high: Any, tolerance: Any) -> Any:
     return np.select([within & holds_0, within, beyond], kinds, "inconclusive")[()]
 
 
-def more_seeds(number: SampleMean, printed: Printed, tolerance: float) -> int | None:
-    """How many more runs would decide, were mean and spread to stay; None for more than
+def more_seeds(number: SampleMean, printed: PrintedNumber, tolerance: float) -> int | None:
+    """How many more runs would decide if mean and spread stayed as they are; None for more than
     MOST_SEEDS. A single run has no spread: one more is the least."""
     if number.n < 2:
         return 2 - number.n
@@ -139,7 +139,7 @@ def judge_study(study: Study, outcomes: Sequence[Outcome]) -> list[CellVerdict]:
 def _why_not_comparable(study: Study, row: str, changed: Sequence[str]) -> str:
     if study.scale != "paper":
         return f"made at scale {study.scale}, the paper's number was not"
-    # more seeds, or fewer, are taken account of by the interval
+    # the interval takes more or fewer seeds into account
     own = [path for path in changed if path != "selection.repeats" and not path.startswith("rows.")]
     own += [path for path in changed if f"{path}.".startswith(f"rows.{row}.")]
     return f"not the paper's settings: {', '.join(own)}" if own else ""
@@ -175,7 +175,7 @@ def _judge_cell(study: Study, outcome: Outcome, column: str, why_not: str) -> Ce
 
 
 def _judge_number(
-    number: SampleMean, printed: Printed, study: Study, known: dict[str, Any]
+    number: SampleMean, printed: PrintedNumber, study: Study, known: dict[str, Any]
 ) -> CellVerdict:
     metric: Metric = known["metric"]
     tolerance = metric.tolerance.at(printed.value)
@@ -184,7 +184,7 @@ def _judge_number(
     verdict: Verdict = str(classify(difference - half, difference + half, tolerance))  # type: ignore[assignment]
     more = more_seeds(number, printed, tolerance) if verdict == "inconclusive" else None
     if more is not None and not study.selection.repeats:
-        more += 1  # the sweep's own run chose the point: it is none of the fresh seeds
+        more += 1  # the sweep's own run chose the point, so it is not one of the fresh seeds
     return CellVerdict(
         verdict=verdict,
         reason=_reason(verdict, number, printed, difference, metric.decimals(tolerance), more),
@@ -199,7 +199,7 @@ def _judge_number(
 def _reason(
     verdict: Verdict,
     number: SampleMean,
-    printed: Printed,
+    printed: PrintedNumber,
     difference: float,
     tolerance: str,
     more: int | None,
@@ -227,7 +227,7 @@ def _seeds(count: int) -> str:
 def _unfinished(
     study: Study, outcome: Outcome, number: SampleMean | None
 ) -> tuple[Verdict, str] | None:
-    """What keeps the row from a verdict: nobody judges half a row, which has no fixed n."""
+    """What keeps the row from a verdict: half a row is not judged, since its n is not fixed."""
     if outcome.diverged:
         asked = len(outcome.repeats) or len(outcome.counting) or len(outcome.sweep)
         return "diverged", f"{outcome.diverged} of {asked} runs diverged"
@@ -242,19 +242,19 @@ def _unfinished(
 
 
 def _state(outcome: Outcome) -> SampleMean:
-    return SampleMean(values_a_parameter(outcome.row), 0.0, 1)
+    return SampleMean(values_per_parameter(outcome.row), 0.0, 1)
 
 
 def _interval(middle: float, half: float) -> Interval | None:
     return None if math.isnan(half) else Interval(float(middle - half), float(middle + half))
 
 
-def _printed(study: Study, column: str, value: float) -> Printed:
+def _printed(study: Study, column: str, value: float) -> PrintedNumber:
     """The paper's number. Its table prints all numbers of a column with as many digits."""
     runs = max(1, study.paper_protocol.get("selection", {}).get("repeats", 0))
     values = [str(row.paper[column]) for row in study.rows.values() if column in row.paper]
     digits = max(-int(Decimal(value).as_tuple().exponent) for value in values)
-    return Printed(value, runs, 0.5 * 10.0 ** -max(0, digits))
+    return PrintedNumber(value, runs, 0.5 * 10.0 ** -max(0, digits))
 
 
 def _place(study: Study, row: str, column: str) -> str:

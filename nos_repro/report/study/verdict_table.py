@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 from nos_repro.experiments.columns import STATE
 from nos_repro.experiments.schema import Study
-from nos_repro.report.layout import GLUE, Cell, Column, Table
+from nos_repro.report.layout import GLUE, Cell, Column, ReportTable
 from nos_repro.report.study.table import NONE, STALE, show
 from nos_repro.report.study.verdict import CellVerdict, counted
 
 
-def verdict_table(study: Study, cells: Sequence[CellVerdict]) -> Table:
-    """A line a cell: the paper's value, ours with its interval, the difference, the verdict."""
+def verdict_table(study: Study, cells: Sequence[CellVerdict]) -> ReportTable:
+    """One line per cell: the paper's value, ours with its interval, the difference, the verdict."""
     heading = [f"Verdicts: {study.study} ({study.source}), scale {study.scale}"]
     if not cells:
-        return Table(heading, [], [], ["The paper prints no numbers for this."])
+        return ReportTable(heading, [], [], ["The paper prints no numbers for this."])
     titles = (
         "row",
         "column",
@@ -27,7 +27,7 @@ def verdict_table(study: Study, cells: Sequence[CellVerdict]) -> Table:
         "why",
     )
     rows = [[Cell(text) for text in _words(cell)] for cell in cells]
-    return Table(heading, list(map(Column, titles)), rows, _notes(study, cells))
+    return ReportTable(heading, list(map(Column, titles)), rows, _notes(study, cells))
 
 
 def _words(cell: CellVerdict) -> tuple[str, ...]:

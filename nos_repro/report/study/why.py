@@ -15,11 +15,11 @@ from nos_repro.experiments.trial import Trial
 from nos_repro.report.layout import plain
 from nos_repro.report.provenance import origin
 from nos_repro.report.study import protocol
-from nos_repro.report.study.race import how_far
+from nos_repro.report.study.rows import how_far
 from nos_repro.report.study.table import show
 from nos_repro.report.study.verdict import CellVerdict, judge_study
 from nos_repro.report.study.verdict_table import difference_words
-from nos_repro.tasks.metrics import find_metric
+from nos_repro.tasks.registry import find_metric
 
 NOT_RUN = "not run"
 
@@ -59,7 +59,7 @@ class Why:
 
 @dataclass(frozen=True)
 class Known:
-    """What explaining a row needs of all rows of its study."""
+    """What explaining one row needs to know about all rows of its study."""
 
     verdicts: list[CellVerdict]
     leftover: Counter[str]
@@ -90,7 +90,7 @@ def explain(study: Study, outcome: Outcome, store: Store, known: Known | None = 
         chosen=_choice(outcome, by),
         trials=[*_swept(outcome, by, store), *_repeated(outcome, by, store)],
         problems=list(_problems(study, outcome, store, known)),
-        origin=origin(study, [outcome]),
+        origin=[*origin(study, [outcome]), *_signatures(outcome)],
     )
 
 
@@ -115,8 +115,8 @@ def _choice(outcome: Outcome, by: str) -> str:
 
 
 def value_of(scored: Scored) -> float:
-    """The score as the metric has it: of a loss, the loss. In a race a point without a record may
-    have one, so that its task is asked."""
+    """The score as a value of the metric: for a loss, the loss. In a race a point without a record
+    may have one, so the trial's task is asked."""
     record = scored.record
     asked = record if record is not None else find_metric(scored.trial.task)
     return asked.sign * scored.score
@@ -187,13 +187,23 @@ def _problems(study: Study, outcome: Outcome, store: Store, known: Known) -> Ite
     yield from store.problems
 
 
+def _signatures(outcome: Outcome) -> Iterator[str]:
+    """The digests of the code that made the records, and those that `verify` found to agree."""
+    signed = Counter((record.code, *record.verified) for record in outcome.records)
+    for (code, *older), count in signed.items():
+        records = "1 record" if count == 1 else f"{count} records"
+        times = "once" if len(older) == 1 else f"{len(older)} times"
+        made = f"; made by {older[0]}, verified {times} since" if older else ""
+        yield f"Code {code} ({records}{made})."
+
+
 def _without_record(outcome: Outcome) -> Iterator[Trial]:
     yield from (scored.trial for scored in outcome.sweep if scored.record is None)
     yield from (trial for trial, record in outcome.repeats if record is None)
 
 
 def why_text(why: Why) -> str:
-    """For a terminal; whatever the names hold, it is text."""
+    """For a terminal; names stay text, whatever they contain."""
     lines = [
         f"{why.study}, scale {why.scale}, row {plain(why.row)}",
         f"how: {why.protocol}",

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 
-from nos_repro.rules.catalog import POWERSIGN
+from nos_repro.rules.families import FAMILIES
 from nos_repro.rules.rule import Rule
 from nos_repro.rules.space import Space
 from nos_repro.rules.tree import Binary, Expr, Operand, Unary, walk
@@ -26,7 +26,7 @@ SPACE = Space(
 )
 """2,752,512 strings; the papers' spaces have 10^6 to 10^11 (sec. 4.1)."""
 
-BEST = Rule.parse(POWERSIGN).normal()
+BEST = FAMILIES["powersign"].rule().normal()
 OPTIMUM = 1.0
 DIRECTED = frozenset(map(Operand, ("g", "g3", "m", "adam", "rmsprop")))
 SIGNS = (Unary("sign", Operand("g")), Unary("sign", Operand("m")))

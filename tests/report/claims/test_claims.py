@@ -24,13 +24,13 @@ from nos_repro.report.claims.evidence import (
     some,
 )
 from nos_repro.report.claims.judge import Judged, judge_claims
+from nos_repro.report.claims.kinds.rows import RowsTest
+from nos_repro.report.claims.kinds.search import BeatsTest, RisesTest, SharesTest, enrichment
+from nos_repro.report.claims.kinds.study import EarlyTest, MemoryTest, RatesTest
 from nos_repro.report.claims.listed import Claim, Place, claims, find_claim, read_claim
 from nos_repro.report.claims.page import claim_tables, claims_file, claims_table, claims_text
 from nos_repro.report.claims.ranks import predicts
 from nos_repro.report.claims.results import Results, Rows
-from nos_repro.report.claims.row_tests import RowsTest
-from nos_repro.report.claims.search_tests import BeatsTest, RisesTest, SharesTest, enrichment
-from nos_repro.report.claims.study_tests import EarlyTest, MemoryTest, RatesTest
 from tests.experiments.helpers import digits_study
 from tests.report.records import accuracy, filled_store
 from tests.report.searches import Folder

@@ -72,6 +72,23 @@ def test_a_scale_is_chosen_among_those_of_the_files(own: Own, capsys) -> None:
     assert "did you mean 'medium'" in capsys.readouterr().err
 
 
+def test_records_at_smoke_alone_are_mentioned(own: Own, capsys) -> None:
+    own.study.write_text(yaml.safe_dump({**TINY, "scales": {"paper": {}, "smoke": {}}}))
+    filled_store(load_study(own.study, scale="smoke"), own.results, own._ending)
+    assert own.judge() == 0
+    assert "no record of tiny but at smoke" in capsys.readouterr().out
+
+
+def test_a_claim_may_be_about_a_search_of_ones_own(own: Own, tmp_path: Path, capsys) -> None:
+    search = tmp_path / "mine_too.yaml"
+    search.write_text("{base: search, search: mine_too, algorithm: random}")
+    own.write({**CLAIM, "test": {"kind": "search_rises", "search": "mine_too", "what": "best"}})
+    assert own.judge(str(search)) == 0
+    assert "no record of mine_too" in capsys.readouterr().out
+    assert own.judge() == 2
+    assert "unknown search 'mine_too'" in capsys.readouterr().err
+
+
 def test_the_index_and_the_page_of_the_study_show_them(own: Own, capsys) -> None:
     words = ["report", "--all", str(own.study), "--claims", str(own.list), "--write"]
     assert main([*words, "--html", str(own.pages), "--results", str(own.results)]) == 0
@@ -125,7 +142,7 @@ WRONG = {
    "a row misspelt":      (changed(ours=["PowrSign"]), "row of tiny: 'PowrSign'", "PowerSign"),
    "a column misspelt":   (changed(column="best_tset"), "column of tiny: 'best_tset'", "best_test"),
    "no column":           (changed(column=""),         "test: no column", ""),
-   "a kind misspelt":     (changed(kind="row"),        "kind of test 'row'", "rows"),
+   "a kind misspelt":     (changed(kind="row"),        "claim test 'row'", "rows"),
    "no kind":             (with_test(),                   "say which kind; one of: ", ""),
    "a key misspelt":      (changed(colum="best_test"), "test: unknown key 'colum'", "column"),
    "a key missing":       (with_test(kind="rates", study="tiny"), "no expect", ""),

@@ -157,7 +157,7 @@ def test_a_figure_without_its_contract_says_what_is_missing(
     )
     monkeypatch.syspath_prepend(tmp_path)
     study = dataclasses.replace(digits_study(), figure={"kind": "half_a_figure.drawn"})
-    with pytest.raises(ConfigError, match=r"Half lacks draw\(self, canvas, rows\)"):
+    with pytest.raises(ConfigError, match=r"Half lacks draw\(self, canvas: Figure"):
         figure_of(study)
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from nos_repro.report.claims.results import Results
-from nos_repro.report.collection import read_everything
+from nos_repro.report.collection import read_collection
 from nos_repro.report.pages.write import INDEX, write_pages
 from tests.committed import export_committed
 from tests.conftest import ROOT
@@ -34,7 +34,7 @@ UNSEEN = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.DOTALL)
 def write_index(results: Path, folder: Path) -> Path:
     """The pages of these results; returns the index."""
     found = Results(results)
-    write_pages(read_everything(found), folder)
+    write_pages(read_collection(found), folder)
     return folder / INDEX
 
 

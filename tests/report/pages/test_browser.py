@@ -8,7 +8,7 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from nos_repro.report.claims.results import Results
-from nos_repro.report.collection import read_everything
+from nos_repro.report.collection import read_collection
 from nos_repro.report.pages.study_page import study_page
 from nos_repro.report.pages.write import write_page, write_pages
 from tests.report.pages.browser import DESKTOP, PHONE, Browser, browser, in_browser
@@ -31,7 +31,7 @@ def pages(committed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pages of the committed results."""
     folder = tmp_path_factory.mktemp("pages")
     results = Results(committed)
-    write_pages(read_everything(results), folder)
+    write_pages(read_collection(results), folder)
     return folder
 
 

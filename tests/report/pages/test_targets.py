@@ -9,7 +9,7 @@ import pytest
 from nos_repro.experiments.trial import Trial
 from nos_repro.report.pages.targets import (
     Racer,
-    Run,
+    TimedRun,
     profiles,
     racers,
     target_of,
@@ -18,8 +18,8 @@ from nos_repro.report.pages.targets import (
 from tests.report.pages.made_up import ending, found, made_up_study
 
 
-def run(*values: float, seconds: float = 1.0) -> Run:
-    return Run([(float(n), v) for n, v in enumerate(values, 1)], seconds, finished=True)
+def run(*values: float, seconds: float = 1.0) -> TimedRun:
+    return TimedRun([(float(n), v) for n, v in enumerate(values, 1)], seconds, finished=True)
 
 
 ROWS = [
@@ -89,7 +89,7 @@ def test_a_diverged_run_never_arrives_and_a_failure_takes_the_row_out(tmp_path: 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_a_run_lost_before_its_first_epoch_takes_no_row_the_race(order: tuple[int, int]) -> None:
     """It has no pace, and still never arrives: row 0 is the fastest of every problem."""
-    lost = Run([], 0.0, finished=False)
+    lost = TimedRun([], 0.0, finished=False)
     rows = [Racer(0, [run(50, 60)]), Racer(1, [lost])]
     timed = profiles([rows[n] for n in order], seconds=True)
     assert {row.number: row.shares for row in timed.rows} == {0: [1.0], 1: [0.0]}

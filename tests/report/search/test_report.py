@@ -10,7 +10,7 @@ import pytest
 
 from nos_repro.cli import main
 from nos_repro.errors import ConfigError
-from nos_repro.report.layout import GLUE, Table
+from nos_repro.report.layout import GLUE, ReportTable
 from nos_repro.report.search.confirmation import candidates, confirmation, declared
 from nos_repro.report.search.files import print_report, search_files, write_search_report
 from nos_repro.report.search.history import read_history
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
 
 
-def rows(table: Table) -> list[list[str]]:
+def rows(table: ReportTable) -> list[list[str]]:
     return [[cell.text.replace(GLUE, " ") for cell in row] for row in table.rows]
 
 

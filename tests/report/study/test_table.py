@@ -14,7 +14,7 @@ from nos_repro.experiments.schema import Row, Selection, Study
 from nos_repro.experiments.selection import SampleMean, outcomes
 from nos_repro.experiments.settings_file import is_search
 from nos_repro.experiments.trial import Trial
-from nos_repro.report.layout import Table
+from nos_repro.report.layout import ReportTable
 from nos_repro.report.study.table import show, study_table
 from tests.experiments.helpers import digits_study
 from tests.report.records import Ending, accuracy, filled_store
@@ -23,11 +23,11 @@ DIVERGED: dict[str, Any] = {"status": "diverged", "metrics": [], "reason": "nan"
 FAILED: dict[str, Any] = {"status": "failed", "metrics": [], "reason": "a bug"}
 
 
-def made(study: Study, results: Path, ending: Ending) -> Table:
+def made(study: Study, results: Path, ending: Ending) -> ReportTable:
     return study_table(study, outcomes(study, filled_store(study, results, ending)))
 
 
-def cells(table: Table, row: int = 0) -> list[str]:
+def cells(table: ReportTable, row: int = 0) -> list[str]:
     return [cell.text.replace("\N{NO-BREAK SPACE}", " ") for cell in table.rows[row]]
 
 

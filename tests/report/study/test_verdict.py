@@ -16,7 +16,7 @@ from nos_repro.report.study.protocol import settings_of
 from nos_repro.report.study.verdict import (
     VERDICTS,
     CellVerdict,
-    Printed,
+    PrintedNumber,
     classify,
     half_width,
     judge_study,
@@ -71,7 +71,7 @@ def test_enough_seeds_decide_and_too_few_do_not() -> None:
 
 
 def test_the_seeds_that_would_decide_are_the_fewest_that_do() -> None:
-    printed = Printed(95.4, runs=5, rounding=0.05)
+    printed = PrintedNumber(95.4, runs=5, rounding=0.05)
     number = SampleMean(95.2, 0.2, 4)
     more = more_seeds(number, printed, TOLERANCE)
     assert more is not None
@@ -83,7 +83,7 @@ def test_the_seeds_that_would_decide_are_the_fewest_that_do() -> None:
 
 
 def test_no_number_of_seeds_mends_a_paper_that_ran_once() -> None:
-    assert more_seeds(SampleMean(95.4, 0.4, 5), Printed(95.4, runs=1), TOLERANCE) is None
+    assert more_seeds(SampleMean(95.4, 0.4, 5), PrintedNumber(95.4, runs=1), TOLERANCE) is None
 
 
 def paper_study(**selection: Any) -> Study:

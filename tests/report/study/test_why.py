@@ -70,6 +70,16 @@ def test_what_is_wrong_is_said(ending: Ending, word: str, tmp_path: Path) -> Non
     assert word in why_text(why)
 
 
+def test_a_record_that_was_verified_shows_its_old_signature_and_its_new_one(tmp_path: Path) -> None:
+    study = study_of()
+    store = filled_store(study, tmp_path, by_rate)
+    first, *others = outcomes(study, store)[0].records
+    store.replace(dataclasses.replace(first, verified=["0" * 12, "1" * 12]))
+    text = why_text(explain(study, outcomes(study, store)[0], store))
+    assert f"Code {first.code} (1 record; made by {'0' * 12}, verified 2 times since)." in text
+    assert f"Code {first.code} ({len(others)} records)." in text
+
+
 def test_a_failure_says_its_reason_on_one_line(tmp_path: Path) -> None:
     text = why_text(explained(tmp_path, PROBLEMS[2][1]))
     assert "a bug of ours" in text

@@ -1,0 +1,167 @@
+"""What several groups of verbs share: arguments, and how what they name is opened."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import gc
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
+
+from nos_repro.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nos_repro.experiments.schema import Study
+    from nos_repro.experiments.store import Store
+    from nos_repro.report.search.history import History
+
+Verb: TypeAlias = Callable[[argparse.Namespace], int]
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def add_verb(verbs: Verbs, name: str, verb: Verb, help_text: str) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=help_text, description=help_text)
+    parser.set_defaults(verb=verb)
+    return parser
+
+
+def study_arguments(parser: argparse.ArgumentParser) -> None:
+    file_arguments(parser, "a study file, e.g. configs/table2.yaml", "task.width=2")
+    rows_argument(parser)
+
+
+def either_arguments(parser: argparse.ArgumentParser) -> None:
+    file_arguments(parser, "a study's or search's file, e.g. configs/table2.yaml", "samples=100")
+
+
+def file_arguments(parser: argparse.ArgumentParser, what: str, override: str) -> None:
+    parser.add_argument("config", metavar="CONFIG", help=what)
+    overrides_argument(parser, f"settings that override the file's, e.g. {override};"
+                       " +rows.NAME={optimizer: ...} adds a row to a study")  # fmt: skip
+    scale_argument(parser)
+    results_argument(parser)
+
+
+def overrides_argument(parser: argparse.ArgumentParser, help_text: str) -> None:
+    parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=help_text)
+
+
+def scale_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scale", default="paper",
+                        help="one of the scales in the file (default: paper)")  # fmt: skip
+
+
+def rows_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rows", action="append", default=[], metavar="ROW",
+                        help="only this row, or these: 'PowerSign*'; repeatable")  # fmt: skip
+
+
+def results_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
+                        help="where records are kept (default: results)")  # fmt: skip
+
+
+def format_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", choices=("text", "markdown", "latex"), default="text")
+
+
+def data_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, metavar="DIR",
+                        help="where the data sets are (default: $NOS_REPRO_DATA, else a folder in"
+                        " the user's cache)")  # fmt: skip
+
+
+def threads_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, default=1, metavar="N",
+                        help="CPU cores per trial (default: 1)")  # fmt: skip
+
+
+def machine_arguments(parser: argparse.ArgumentParser) -> None:
+    data_argument(parser)
+    parser.add_argument("--workers", type=int, metavar="N",
+                        help="trials at a time (default: one per core, or per GPU; 0: in this"
+                        " process)")  # fmt: skip
+    threads_argument(parser)
+
+
+def wandb_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--wandb", choices=("off", "auto", "offline", "online"), default="off",
+                        help=f"log {what} to W&B; auto: online when logged in, else offline"
+                        " (default: off)")  # fmt: skip
+
+
+def open_study(options: argparse.Namespace) -> tuple[Study, Store]:
+    from nos_repro.experiments.load import load_study
+    from nos_repro.experiments.settings_file import find_config
+    from nos_repro.experiments.store import Store
+    from nos_repro.report.figures.base import figure_of
+
+    check_results(options.results)
+    study = load_study(
+        find_config(options.config),
+        scale=options.scale,
+        overrides=options.overrides,
+        rows=options.rows,
+        check=figure_of,
+    )
+    return study, Store(options.results, study.study, study.scale)
+
+
+def history_of(options: argparse.Namespace) -> History | None:
+    """The search that the verb's file declares; None where it declares a study."""
+    from nos_repro.experiments.settings_file import find_config, is_search
+
+    path = find_config(options.config)
+    if not is_search(path):
+        return None
+    from nos_repro.report.search.history import read_history
+
+    check_results(options.results)
+    if options.rows:
+        raise ConfigError(f"{path}: --rows chooses among a study's rows; a search has none")
+    history = read_history(path, options.results, scale=options.scale, overrides=options.overrides)
+    warn_of(history.problems)
+    return history
+
+
+def check_results(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--results {folder}: is a file, not a folder")
+
+
+def warn_of(problems: Iterable[str]) -> None:
+    for problem in problems:
+        print(f"warning: {problem}", file=sys.stderr)
+
+
+def stop_like_ctrl_c() -> None:
+    """Has SIGTERM stop this process the way Ctrl-C does: every running trial saves its state."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def reads(verb: Verb) -> Verb:
+    """A verb that only reads and prints, without Python's garbage collector.
+
+    Thousands of records are millions of objects, none of them garbage before the end; the
+    collector would walk them all again and again: a fifth of the time.
+    """
+
+    @functools.wraps(verb)
+    def without_collector(options: argparse.Namespace) -> int:
+        was_on = gc.isenabled()
+        gc.disable()
+        try:
+            return verb(options)
+        finally:
+            if was_on:
+                gc.enable()
+
+    return without_collector

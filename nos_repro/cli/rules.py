@@ -1,0 +1,36 @@
+"""The verbs about an update rule by itself: rule, export."""
+
+from __future__ import annotations
+
+import argparse
+
+from nos_repro.cli.common import Verbs, add_verb
+
+
+def add_verbs(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "rule", rule, "explain an update rule, given its text or its name")
+    parser.add_argument("rule", metavar="RULE",
+                        help="e.g. 'exp(sign(g)*sign(m)) * g', or powersign")  # fmt: skip
+
+    parser = add_verb(verbs, "export", export,
+                      "write an update rule as one file that needs torch alone")  # fmt: skip
+    parser.add_argument("rule", metavar="RULE", help="as for the verb rule, or 'rule: TEXT'")
+    parser.add_argument(
+        "--name", metavar="NAME", help="class name (default: derived from the rule)"
+    )
+
+
+def rule(options: argparse.Namespace) -> int:
+    from nos_repro.experiments.printed import printed_results
+    from nos_repro.rules.catalog import lookup
+    from nos_repro.rules.explain import explain
+
+    print(explain(lookup(options.rule), printed_results))
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    from nos_repro.optim.export import export
+
+    print(export(options.rule, options.name), end="")
+    return 0

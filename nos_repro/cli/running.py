@@ -1,0 +1,246 @@
+"""The verbs that run a study's trials: run, verify, cancel; and the verb status."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nos_repro.cli.common import (
+    Verbs,
+    add_verb,
+    either_arguments,
+    history_of,
+    machine_arguments,
+    open_study,
+    stop_like_ctrl_c,
+    study_arguments,
+    wandb_argument,
+    warn_of,
+)
+from nos_repro.cli.tracking import say_how_to_sync, saying_how_to_sync, tracker_of
+from nos_repro.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nos_repro.experiments.build import Conditions
+    from nos_repro.experiments.estimate import Cost
+    from nos_repro.experiments.schema import Study
+    from nos_repro.experiments.store import Store
+    from nos_repro.experiments.tracker import Tracker
+    from nos_repro.launch.settings import LauncherSettings
+
+
+def add_verbs(verbs: Verbs) -> None:
+    _add_run(verbs)
+    parser = add_verb(verbs, "status", status, "show what has finished, what runs, what is missing")
+    study_arguments(parser)
+
+    parser = add_verb(verbs, "cancel", cancel, "cancel a study's or search's jobs on the cluster")
+    either_arguments(parser)
+    parser.set_defaults(rows=[])  # a job may hold trials of several rows: all of the study go
+
+    parser = add_verb(verbs, "verify", verify,
+                      "train stale records' trials again, up to the first evaluation")  # fmt: skip
+    study_arguments(parser)
+    machine_arguments(parser)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--whole", action="store_true", help="train them to their end")
+    how.add_argument("--save", type=Path, metavar="FILE",
+                     help="with the older code, on a machine that rounds otherwise than the one"
+                     " that made the records: save what its trials do here")  # fmt: skip
+    how.add_argument("--against", type=Path, metavar="FILE",
+                     help="with today's code: compare with that file, not the records")  # fmt: skip
+
+
+def _add_run(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "run", run, "train a study's missing trials and print its table")
+    study_arguments(parser)
+    machine_arguments(parser)
+    parser.add_argument("--retry", action="store_true", help="try the trials that failed again")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="list the trials, estimate the hours; with launcher=slurm print the"
+                        " sbatch script too")  # fmt: skip
+    parser.add_argument("--budget", type=float, metavar="HOURS",
+                        help="only the rows that fit into this many core hours (or GPU hours), the"
+                        " cheapest first; at the end, what they took")  # fmt: skip
+    parser.add_argument("--detach", action="store_true",
+                        help="with launcher=slurm: return once the jobs are queued")  # fmt: skip
+    wandb_argument(parser, "each trial as a run")
+    parser.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S",
+                        help="time between checkpoints of a trial (default: 60)")  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    stop_like_ctrl_c()
+    from nos_repro.experiments.selection import outcomes
+    from nos_repro.launch.dry_run import dry_run
+    from nos_repro.launch.run import conditions_of, launcher_of, run_study, trial_seconds
+    from nos_repro.launch.settings import launcher_settings
+    from nos_repro.report.study.table import study_table
+
+    study, store = open_study(options)
+    settings = launcher_settings(study.launcher)
+    conditions = conditions_of(options.data, options.checkpoint_seconds, settings)
+    if options.dry_run:
+        workers, threads = options.workers, options.threads
+        print(dry_run(study, store, conditions, workers, threads, settings, options.budget))
+        return 0
+    if options.budget is not None:
+        study, costs = _rows_within_budget(options, study, store, conditions, settings)
+    if options.detach and settings.name != "slurm":
+        raise ConfigError("--detach needs a cluster that the jobs run on: say launcher=slurm")
+    launcher = launcher_of(
+        settings,
+        store.root,
+        study.study,
+        lambda: trial_seconds(study, conditions),
+        workers=options.workers,
+        threads=options.threads,
+    )
+    tracker = tracker_of(options.wandb, study, store.root)
+    if options.detach:
+        return _detach(options, study, store, launcher, conditions, tracker)
+    with saying_how_to_sync(options.wandb, store.root):
+        failed = run_study(study, store, launcher, conditions, retry=options.retry, tracker=tracker)
+    print(study_table(study, outcomes(study, store)).text())
+    if options.budget is not None:
+        _say_what_it_took(study, store, costs, settings, options.threads)
+    warn_of(store.problems)
+    return 1 if failed else 0
+
+
+def _rows_within_budget(
+    options: argparse.Namespace,
+    study: Study,
+    store: Store,
+    conditions: Conditions,
+    settings: LauncherSettings,
+) -> tuple[Study, dict[str, Cost]]:
+    """The study with only the rows that fit `--budget`, and the costs by which they were chosen;
+    prints which those are."""
+    from nos_repro.launch.cost import check_budget, unit_of, within_budget
+    from nos_repro.launch.run import prepare_data
+
+    check_budget(study, options.budget)
+    prepare_data(study, conditions)
+    unit = unit_of(settings, options.threads)
+    some, costs = within_budget(study, store, conditions, options.budget, unit, options.threads)
+    count = f"{len(some.rows)} of {len(study.rows)} rows fit {options.budget:g} {unit.name}"
+    print(f"{count}: {'; '.join(some.rows)}", file=sys.stderr)
+    options.rows = list(some.rows)  # what a command that goes on from here has to name
+    return some, costs
+
+
+def _say_what_it_took(
+    study: Study, store: Store, costs: dict[str, Cost], settings: LauncherSettings, threads: int
+) -> None:
+    """Prints predicted and actual hours of the rows that were run."""
+    from nos_repro.experiments.estimate import plan
+    from nos_repro.launch.cost import accuracy_lines, row_costs, unit_of
+
+    rows = row_costs(plan(study, store), costs, store)
+    print("\n".join(accuracy_lines(rows, unit_of(settings, threads))))
+
+
+def _detach(
+    options: argparse.Namespace,
+    study: Study,
+    store: Store,
+    launcher: Any,
+    conditions: Conditions,
+    tracker: Tracker | None,
+) -> int:
+    from nos_repro.launch.run import detach
+
+    queued, waiting = detach(
+        study, store, launcher, conditions, retry=options.retry, tracker=tracker
+    )
+    results = [] if options.results == Path("results") else ["--results", str(options.results)]
+    whole = [options.config, "--scale", options.scale, *options.overrides, *results]
+    rows = [word for row in options.rows for word in ("--rows", row)]
+    data = [] if options.data is None else ["--data", str(options.data)]
+    words = shlex.join([*whole, *rows])
+    arrays = ", ".join(sorted({task.split("_")[0] for task in queued.values()}))
+    where = f" in SLURM's {arrays}" if queued else ""
+    more = f"; {waiting} more wait for launcher.array_parallelism" if waiting else ""
+    print(f"{len(queued)} trials are queued or running{where}{more}")
+    print(f"how far they are:  python -m nos_repro status {words}")
+    print(f"the table so far:  python -m nos_repro report {words}")
+    print(f"what comes next:   python -m nos_repro run {shlex.join([*whole, *rows, *data])}")
+    print(f"to end them all:   python -m nos_repro cancel {shlex.join(whole)}")
+    warn_of(store.problems)
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    from nos_repro.report.study.status import study_status
+
+    history = history_of(options)
+    if history is not None:
+        from nos_repro.report.search.status import search_status
+
+        print(search_status(history))
+        say_how_to_sync(history.folder)
+        return 0
+    study, store = open_study(options)
+    print(study_status(study, store))
+    say_how_to_sync(store.root)
+    return 0
+
+
+def cancel(options: argparse.Namespace) -> int:
+    from nos_repro.experiments.settings_file import find_config, is_search
+    from nos_repro.launch.slurm.ledger import Ledger
+    from nos_repro.launch.slurm.recovery import cancel_all
+
+    path = find_config(options.config)
+    if is_search(path):
+        from nos_repro.search.folder import folder_of
+        from nos_repro.search.settings import load_search
+
+        search = load_search(path, scale=options.scale, overrides=options.overrides)
+        root = folder_of(search, options.results)
+    else:
+        root = open_study(options)[1].root
+    tasks = cancel_all(Ledger(root / "slurm"))
+    print(f"{len(tasks)} jobs cancelled" + (f": {' '.join(tasks)}" if tasks else ""))
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    stop_like_ctrl_c()
+    from nos_repro.launch.glimpse import save_glimpses, verify_against
+    from nos_repro.launch.progress import say
+    from nos_repro.launch.run import conditions_of, launcher_of, trial_seconds
+    from nos_repro.launch.settings import launcher_settings
+    from nos_repro.launch.verify import verify
+
+    study, store = open_study(options)
+    settings = launcher_settings(study.launcher)
+    conditions = conditions_of(options.data, 60.0, settings)
+    launcher = launcher_of(
+        settings,
+        store.root,
+        study.study,
+        lambda: trial_seconds(study, conditions),
+        workers=options.workers,
+        threads=options.threads,
+    )
+    if options.save is not None:
+        saved = list(save_glimpses(study, store, conditions, launcher, options.save, say))
+        print(f"{options.save}: {len(saved)} trials added")
+        return 0
+    if options.against is not None:
+        trials = verify_against(study, store, conditions, launcher, options.against, say)
+    else:
+        trials = verify(study, store, conditions, launcher, whole=options.whole, note=say)
+    differing = seen = 0
+    for trial, agreed in trials:
+        seen += 1
+        differing += not agreed
+        print(f"{'agrees' if agreed else 'DIFFERS'}  {trial.id}  {trial.label()}", flush=True)
+    print(f"{seen} stale records trained again: {seen - differing} agree, {differing} differ")
+    warn_of(store.problems)
+    return 1 if differing else 0

@@ -1,0 +1,96 @@
+"""The verb `search`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nos_repro.cli.common import (
+    Verbs,
+    add_verb,
+    check_results,
+    file_arguments,
+    machine_arguments,
+    stop_like_ctrl_c,
+    wandb_argument,
+)
+from nos_repro.cli.tracking import search_follower
+from nos_repro.errors import ConfigError
+
+
+def add_verbs(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "search", search, "search for update rules, or resume a search")
+    file_arguments(parser, "a search's file, e.g. configs/search.yaml", "samples=100")
+    machine_arguments(parser)
+    parser.add_argument("--dry-run", action="store_true",
+                        help="describe the space and estimate the hours")  # fmt: skip
+    parser.add_argument("--export-best", type=int, metavar="N",
+                        help="write the N best rules as a study that filters them")  # fmt: skip
+    parser.add_argument("--output", type=Path, metavar="FILE",
+                        help="output file for --export-best (default: filter.yaml next to the"
+                        " log)")  # fmt: skip
+    parser.add_argument("--confirm", action="store_true",
+                        help="train the best rules and the baselines with fresh seeds")  # fmt: skip
+    parser.add_argument("--train-refused", type=int, metavar="N",
+                        help="train N of the rules that the probes refused")  # fmt: skip
+    wandb_argument(parser, "the search as one run")
+
+
+def search(options: argparse.Namespace) -> int:
+    stop_like_ctrl_c()
+    import torch
+
+    from nos_repro.experiments.settings_file import find_config
+    from nos_repro.launch.run import conditions_of, launcher_of, worker_count
+    from nos_repro.launch.settings import launcher_settings
+    from nos_repro.search.folder import folder_of
+    from nos_repro.search.hall import export_study
+    from nos_repro.search.run import (
+        child_seconds,
+        confirm,
+        dry_run,
+        run_search,
+        train_refused,
+    )
+    from nos_repro.search.settings import load_search
+
+    check_results(options.results)
+    for flag, number in (("export-best", options.export_best),
+                         ("train-refused", options.train_refused)):  # fmt: skip
+        if number is not None and number < 1:
+            raise ConfigError(f"--{flag} must be at least 1, got {number}")
+    search = load_search(
+        find_config(options.config), scale=options.scale, overrides=options.overrides
+    )
+    if options.export_best is not None:
+        folder = folder_of(search, options.results)
+        path = options.output or folder / "filter.yaml"
+        rules = export_study(folder, options.export_best, path)
+        print(f"wrote {path}: {rules} rules; next: python -m nos_repro run {path} --scale small")
+        return 0
+    conditions = conditions_of(options.data, 60.0)
+    settings = launcher_settings(search.launcher)
+    workers = max(1, worker_count(options.workers, options.threads))
+    torch.set_num_threads(1)  # the controller's; a replay repeats its sums bit for bit
+    if options.dry_run:
+        print(dry_run(search, options.results, conditions, workers))
+        return 0
+    launcher = launcher_of(
+        settings,
+        folder_of(search, options.results),
+        search.search,
+        lambda: child_seconds(search.child, conditions),
+        workers=options.workers,
+        threads=options.threads,
+        proposing=True,
+    )
+    if settings.name == "slurm":
+        workers = launcher.free
+    if options.confirm:
+        confirm(search, options.results, launcher, conditions)
+    elif options.train_refused is not None:
+        train_refused(search, options.results, options.train_refused, launcher, conditions)
+    else:
+        with search_follower(options.wandb, search, folder_of(search, options.results)) as follower:
+            run_search(search, options.results, launcher, conditions, workers, follower)
+    return 0

@@ -1,0 +1,109 @@
+"""W&B: what logs a run or a search, and the verb `dashboard`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nos_repro.cli.common import Verbs, add_verb, either_arguments
+from nos_repro.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nos_repro.experiments.schema import Study
+    from nos_repro.experiments.tracker import Tracker
+    from nos_repro.search.loop import SearchFollower
+    from nos_repro.search.settings import Search
+
+
+def add_verbs(verbs: Verbs) -> None:
+    parser = add_verb(verbs, "dashboard", dashboard,
+                      "print or save a study's or search's W&B workspace and report")  # fmt: skip
+    either_arguments(parser)
+    parser.add_argument("--push", action="store_true",
+                        help="save it online, do not print it; needs `wandb login`")  # fmt: skip
+    parser.add_argument("--entity", help="W&B entity (default: that of your login)")
+    parser.add_argument("--project", help="W&B project (default: $WANDB_PROJECT, else nos_repro)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write it to this file instead")
+
+
+def tracker_of(asked: str, study: Study, root: Path) -> Tracker | None:
+    """Who follows the study's trials, by `--wandb`. Raises ConfigError."""
+    if asked == "off":  # W&B's client is not even loaded
+        return None
+    from nos_repro.tracking.connection import wandb_mode
+    from nos_repro.tracking.wandb_runs import WandbRuns
+
+    mode = wandb_mode(asked)
+    return None if mode is None else WandbRuns(study, root.absolute(), mode)
+
+
+@contextmanager
+def search_follower(asked: str, search: Search, root: Path) -> Iterator[SearchFollower | None]:
+    """Who follows the search, by `--wandb`. Raises ConfigError."""
+    if asked == "off":
+        yield None
+        return
+    from nos_repro.tracking.connection import wandb_mode
+    from nos_repro.tracking.search_run import follow_search
+
+    mode = wandb_mode(asked)
+    if mode is None:
+        yield None
+        return
+    with saying_how_to_sync(asked, root), follow_search(search, root, mode) as follower:
+        yield follower
+
+
+@contextmanager
+def saying_how_to_sync(asked: str, root: Path) -> Iterator[None]:
+    """Says at the end, once, how runs that are on disk only come to W&B."""
+    try:
+        yield
+    finally:
+        if asked != "off":
+            say_how_to_sync(root)
+
+
+def say_how_to_sync(root: Path) -> None:
+    """One line where runs wait on this disk; nothing where none do."""
+    waiting = unsynced(root)
+    if waiting:
+        where = shlex.quote(str(root / "wandb"))
+        number = f"{len(waiting)} part{'s' * (len(waiting) > 1)} of runs"
+        print(f"W&B: {number} on this disk only; to upload:  wandb sync {where}/offline-run-*",
+              file=sys.stderr)  # fmt: skip
+
+
+def unsynced(root: Path) -> list[Path]:
+    """The folders of runs that were written offline and that `wandb sync` has not taken yet."""
+    folders = sorted((root / "wandb").glob("offline-run-*"))
+    return [folder for folder in folders if not any(folder.glob("*.wandb.synced"))]
+
+
+def dashboard(options: argparse.Namespace) -> int:
+    from nos_repro.experiments.files import write_atomically
+    from nos_repro.experiments.load import load_study
+    from nos_repro.experiments.settings_file import find_config, is_search
+    from nos_repro.search.settings import load_search
+    from nos_repro.tracking.dashboard import Dashboard
+
+    if options.push and options.output:
+        raise ConfigError("--push saves the dashboard online, --output writes it: say one of them")
+    path = find_config(options.config)
+    load = load_search if is_search(path) else load_study
+    shown = load(path, scale=options.scale, overrides=options.overrides)
+    board = Dashboard(shown, options.entity or "", options.project or "")
+    if options.push:
+        print("\n".join(f"saved {address}" for address in board.push()))
+        return 0
+    if options.output:
+        write_atomically(options.output, board.text().encode())
+        print(f"wrote {options.output}; --push saves it online", file=sys.stderr)
+    else:
+        print(board.text(), end="")
+    return 0

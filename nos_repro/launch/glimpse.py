@@ -1,0 +1,190 @@
+"""`verify --save` and `--against`: verification on a machine that rounds otherwise than the one
+on which the records were made.
+
+There even the old code does not repeat a record to the last bit. So the old code's checkout first
+saves what its trials do here in their first updates, a glimpse of each, and today's code is then
+compared with these, to the last bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nos_repro.errors import ConfigError
+from nos_repro.experiments.build import Conditions, build
+from nos_repro.experiments.code import trial_code
+from nos_repro.experiments.files import StoreError, json_line, write_json
+from nos_repro.experiments.schema import Study
+from nos_repro.experiments.selection import is_stale
+from nos_repro.experiments.store import Store
+from nos_repro.experiments.training import Run, Stopped
+from nos_repro.experiments.trial import Trial
+from nos_repro.launch.base import JobOutcome, Launcher
+from nos_repro.launch.verify import finish, recorded, remove_answer
+
+log = logging.getLogger(__name__)
+
+UPDATES = 25
+EVALUATED_BATCHES = 2
+"""Of each held-out part."""
+
+Glimpse = dict[str, Any]
+"""The first updates of a trial: the sum of the losses after each, the weights after all (SHA-256),
+the next rate, and the metrics over the first batches of each held-out part, as `float.hex`."""
+
+
+def take_glimpse(trial: Trial, conditions: Conditions, stop: Callable[[], bool]) -> Glimpse:
+    """Trains UPDATES steps, or an epoch if that is shorter. Raises what training raises."""
+    run = build(trial, conditions)
+    run.task.train()
+    updates = min(UPDATES, run.data.steps_per_epoch)
+    losses: list[str] = []
+    for batch in itertools.islice(run.data.train_share(0, 0, 0, 1), updates):
+        if stop():
+            raise Stopped
+        run.train_step(run.fabric.to_device(batch))
+        losses.append("not finite" if run.bad_step() else run.loss_total.hex())
+    measured: dict[str, float] = {}
+    for part, batches in (("val", run.data.val_batches()), ("test", run.data.test_batches())):
+        measured |= run.evaluate(itertools.islice(batches, EVALUATED_BATCHES), part)
+    return {
+        "losses": losses,
+        "weights": _hash_of(run),
+        "rate": float(run.schedule.get_last_lr()[0]).hex(),
+        "metrics": {name: value.hex() for name, value in sorted(measured.items())},
+    }
+
+
+def _hash_of(run: Run) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(run.task.state_dict().items()):
+        digest.update(name.encode())
+        flat = value.detach().cpu().contiguous().view(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class GlimpseJob:
+    """A trial to be trained for a few updates. Its answer is a file in ``folder``."""
+
+    trial: Trial
+    code: str
+    folder: Path
+    conditions: Conditions
+    limit_seconds: float | None = None
+
+    @property
+    def label(self) -> str:
+        return self.trial.label()
+
+    @property
+    def identity(self) -> str:
+        return f"{self.trial.id}-{self.code}-glimpse"
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f"{self.identity}.json"
+
+    def run(self, stop: Callable[[], bool]) -> tuple[JobOutcome, str]:
+        """Takes the glimpse. One that cannot be taken is empty, and agrees with none."""
+        try:
+            seen = take_glimpse(self.trial, self.conditions, stop)
+        except (Stopped, StoreError):
+            raise
+        except Exception:
+            log.exception("trial %s cannot be trained", self.trial.id)
+            seen = {}
+        write_json(self.path, seen)
+        return "recorded", ""
+
+    def answer(self) -> Glimpse | None:
+        """The glimpse; None while nobody has taken it."""
+        try:
+            seen: Glimpse = json.loads(self.path.read_bytes())
+            return seen
+        except (OSError, ValueError):
+            return None
+
+    def is_done(self) -> bool:
+        return self.answer() is not None
+
+    def taken(self) -> Glimpse:
+        """The glimpse, whose file then goes."""
+        seen = self.answer() or {}
+        remove_answer(self.path)
+        return seen
+
+
+def save_glimpses(
+    study: Study,
+    store: Store,
+    conditions: Conditions,
+    launcher: Launcher[GlimpseJob],
+    path: Path,
+    note: Callable[[str], None] = log.warning,
+) -> Iterator[Trial]:
+    """Adds a line to ``path`` for each record of today's code that has none there yet; yields its
+    trial. Closes the launcher."""
+    known = read_glimpses(path) if path.exists() else {}
+    jobs = [
+        _job(trial, store, conditions)
+        for trial, record in recorded(study, store)
+        if not is_stale(record) and (trial.id, record.code) not in known
+    ]
+    for job in finish(jobs, launcher, note):
+        line = {"id": job.trial.id, "code": job.code, "glimpse": job.taken()}
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json_line(line))
+        yield job.trial
+
+
+def verify_against(
+    study: Study,
+    store: Store,
+    conditions: Conditions,
+    launcher: Launcher[GlimpseJob],
+    path: Path,
+    note: Callable[[str], None] = log.warning,
+) -> Iterator[tuple[Trial, bool]]:
+    """Yields the trial of each stale record that ``path`` knows, and whether it agrees.
+
+    A record that agrees is signed with today's code. Closes the launcher. Raises ConfigError for
+    a file that `save_glimpses` has not written.
+    """
+    known = read_glimpses(path)
+    stale = {
+        trial.id: (trial, record)
+        for trial, record in recorded(study, store)
+        if is_stale(record) and (trial.id, record.code) in known
+    }
+    jobs = [_job(trial, store, conditions) for trial, _ in stale.values()]
+    for job in finish(jobs, launcher, note):
+        record = stale[job.trial.id][1]
+        seen = job.taken()
+        agreed = bool(seen) and seen == known[job.trial.id, record.code]
+        if agreed:
+            store.replace(record.signed(job.code))
+        yield job.trial, agreed
+
+
+def _job(trial: Trial, store: Store, conditions: Conditions) -> GlimpseJob:
+    return GlimpseJob(trial, trial_code(trial.to_json()), store.root / "verify", conditions)
+
+
+def read_glimpses(path: Path) -> dict[tuple[str, str], Glimpse]:
+    """By the trial's identity and the code that made its record. Raises ConfigError."""
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return {(line["id"], line["code"]): dict(line["glimpse"]) for line in lines}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: not a file of `verify --save`: {error}") from None

@@ -1,0 +1,1 @@
+"""The kinds of tests that a list of claims may name."""

@@ -1,0 +1,66 @@
+"""What is said of a row beside its numbers: how far it has come, what its optimizer keeps."""
+
+from __future__ import annotations
+
+from nos_repro.experiments.schema import Row
+from nos_repro.experiments.selection import Outcome
+
+SIDE = 8
+"""Of the square matrix on which an optimizer is tried."""
+
+
+def is_complete(outcome: Outcome) -> bool:
+    """Whether every trial that makes the row's cells has finished."""
+    records = outcome.counting
+    asked = len(outcome.repeats) or 1
+    return len(records) == asked and all(record.status == "finished" for record in records)
+
+
+def state(outcome: Outcome) -> str:
+    """Why a row has no number, in a few words."""
+    if outcome.standing is not None:
+        return how_far(outcome)
+    if outcome.missing:
+        return "not run yet"
+    return "diverged" if outcome.diverged else "no run finished"
+
+
+def how_far(outcome: Outcome) -> str:
+    """`stopped at epoch 10 (rank 9 of 12)`, `going on to epoch 30 (rank 2 of 12)`, `to the end
+    (rank 1 of 3)`: the rank is that of the last rung. "" where the study has no `halving`."""
+    standing = outcome.standing
+    if standing is None:
+        return ""
+    if standing.place is None:
+        begun = sum(scored.leg is None for scored in outcome.sweep)
+        return f"{begun}/{len(outcome.sweep)} at epoch {standing.until}" if begun else "not run yet"
+    record = outcome.chosen.record if outcome.chosen is not None else None
+    if outcome.chosen is None:
+        kinds = {scored.record.status for scored in outcome.sweep if scored.record is not None}
+        return " or ".join(sorted(kinds))
+    if record is None:
+        return f"going on to epoch {standing.until} ({standing.place})"
+    if record.status == "stopped":
+        return f"stopped at epoch {standing.place.rung} ({standing.place})"
+    if record.status == "finished":
+        return f"to the end ({standing.place})"
+    return f"{record.status} after epoch {record.epoch:g} ({standing.place})"
+
+
+def values_per_parameter(row: Row) -> float:
+    """Values that the row's optimizer keeps for each parameter, counted after a step of it (002
+    sec. 6.4: one running average, Adam two)."""
+    import torch
+
+    from nos_repro.optim.factory import make_optimizer
+
+    weight = torch.nn.Parameter(torch.zeros(SIDE, SIDE))
+    weight.grad = torch.ones(SIDE, SIDE)
+    named = [("weight", weight)]
+    optimizer = make_optimizer(row.optimizer, named, lr=1e-3, total_steps=2, **row.options)
+    optimizer.step()
+    kept = (value for state in optimizer.state.values() for value in state.values())
+    tensors = [value for value in kept if isinstance(value, torch.Tensor)]
+    return (
+        sum(tensor.numel() for tensor in tensors if tensor.shape == weight.shape) / weight.numel()
+    )
