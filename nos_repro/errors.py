@@ -6,11 +6,11 @@ Each says what is wrong, where, the nearest fix and the full choice. `assert` is
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-NO_NUMBERS = "what is wrong makes no record (experiments.digest)"
+NO_NUMBERS = "a mistake makes no record (experiments.digest)"
 
 
 class NosError(Exception):
-    """A mistake that the user can mend. ``status`` is the exit status of a command meeting it."""
+    """A mistake that the user can fix. ``status`` is the exit status of a command that meets it."""
 
     status = 2
 
@@ -32,7 +32,7 @@ class LaunchError(NosError):
 
 
 MOST_NAMES = 20
-"""Of a choice that an error prints."""
+"""How many names of a choice an error prints."""
 
 
 def unknown(what: str, given: str, choice: Iterable[str]) -> str:

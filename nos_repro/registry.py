@@ -1,6 +1,6 @@
 """What a settings file may name: one Registry for each kind of thing, and tables of rows.
 
-An entry is one file: what ships registers itself in a module of its kind's package; what comes
+An entry is one file. Those that ship register themselves in modules of their kind's package; one
 from outside is named by its module, `my_package.my_module`, in a YAML file.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from nos_repro.errors import ConfigError, unknown
 
-NO_NUMBERS = "what a name means is followed by itself (experiments.digest)"
+NO_NUMBERS = "the digest follows what a name means, not this module (experiments.digest)"
 
 T = TypeVar("T")
 F = TypeVar("F")
@@ -44,11 +44,11 @@ class Registry(Generic[T]):
 
     ``package`` is where those that ship register themselves: a package, each of whose modules is
     imported when a name is looked up, or a single module. ``check(name, value)`` raises
-    ConfigError where a value does not keep its kind's contract; it is called when an entry is
-    looked up, before anything runs. ``build`` makes the value of an entry from its name, what a
-    decorator was put on and the decorator's keywords (default: the decorated thing itself).
-    ``recognise`` tells a thing of this kind that a module from outside defines without registering
-    it, which will do where it is the only one. ``key`` is the setting that names one, for errors.
+    ConfigError if a value does not keep its kind's contract; it is called when an entry is looked
+    up, before anything runs. ``build`` makes the value of an entry from its name, the decorated
+    thing and the decorator's keywords (default: the decorated thing itself). ``recognise`` tells
+    whether something is of this kind: a module from outside need not register it if it is the only
+    one there. ``key`` is the setting that names one, for errors.
     """
 
     def __init__(
@@ -74,18 +74,20 @@ class Registry(Generic[T]):
     def register(self, name: str, **facts: Any) -> Callable[[F], F]:
         """Decorator of a class or function: makes ``name`` mean it.
 
-        Raises ConfigError where the name is that of something that ships.
+        Raises ConfigError if something that ships has the name already.
         """
 
         def add(defined: F) -> F:
             value: Any = defined if self._build is None else self._build(name, defined, **facts)
             entry = _entry(name, value, defined)
             known = self._named(name)
-            if known is not None and known.origin != entry.origin and self._ships(known):
-                raise ConfigError(
-                    f"{self.kind} '{name}' of {entry.module} is already registered by"
-                    f" {known.module}"
-                )
+            if known is not None and known.origin != entry.origin:
+                outside, ours = sorted((known, entry), key=self._ships)
+                if self._ships(ours):
+                    raise ConfigError(
+                        f"{self.kind} '{name}' of {outside.module} is already registered by"
+                        f" {ours.module}"
+                    )
             self._entries[name, entry.origin] = entry
             self._found.clear()
             return defined
@@ -103,8 +105,8 @@ class Registry(Generic[T]):
         """The value of an entry, by its name or by where it is: `my_package.my_module` if this
         module has just one, else `my_package.my_module.MyTask`.
 
-        Raises ConfigError, naming the setting ``key`` (default: the registry's), where there is
-        none, or where it does not keep the contract of its kind.
+        Raises ConfigError, which names the setting ``key`` (default: the registry's), if there is
+        none, or if it does not keep the contract of its kind.
         """
         return self.entry(name, key).value
 
@@ -122,7 +124,7 @@ class Registry(Generic[T]):
         return self._found[name]
 
     def origins(self, name: str) -> tuple[str, ...]:
-        """Where the entry is defined, `my_package.my_module:MyTask`; () where there is none."""
+        """Where the entry is defined, `my_package.my_module:MyTask`; () if there is none."""
         return (self.entry(name).origin,) if name in self else ()
 
     def __contains__(self, name: str) -> bool:
@@ -203,10 +205,10 @@ def require_call(what: str, thing: Any, expected: str, *given: object, **named: 
 
 
 def require_methods(what: str, cls: type, base: type) -> None:
-    """Raises ConfigError unless ``cls`` has all abstract methods of ``base``, to be called alike.
+    """Raises ConfigError unless ``cls`` has all abstract methods of ``base``, with arguments alike.
 
-    Python itself finds this out when an object is made, and not at all where a metaclass that is
-    not ABCMeta leaves `abstractmethod` without effect.
+    Python itself finds this out only when an object is made, and not at all if the metaclass is not
+    ABCMeta, which leaves `abstractmethod` without effect.
     """
     wrong = []
     for name, abstract in vars(base).items():
@@ -250,9 +252,9 @@ def _written(name: str, method: Any) -> str:
 
 
 def _import(name: str) -> ModuleType | None:
-    """The module of that name, None where there is none.
+    """The module of that name; None if there is none.
 
-    An error inside a module is the module's, and comes through as it is.
+    An error inside a module is passed on unchanged.
     """
     try:
         if name not in sys.modules and importlib.util.find_spec(name) is None:

@@ -1,6 +1,7 @@
-"""The repository's own benchmarks: ratios within one process, against the budgets they must keep.
+"""The repository's own benchmarks: ratios measured in one process, checked against budgets.
 
-One file per benchmark, which registers itself; yours is `bench my_package.my_benchmark`.
+There is one file per benchmark, which registers itself; run your own with
+`bench my_package.my_benchmark`.
 """
 
 from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio, interleave, run_benchmarks

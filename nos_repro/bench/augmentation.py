@@ -1,4 +1,4 @@
-"""CIFAR-10's augmentation on one core: one gather a batch, against torchvision image by image."""
+"""CIFAR-10's augmentation on one core: one gather per batch, against torchvision image by image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OUR_BATCHES = 20
 
 @BENCHMARKS.register("augmentation")
 def augmentation() -> list[Measurement]:
-    """Measured where it runs: in a worker process, one thread, which keeps freed memory."""
+    """Measured as in training: in a worker process with one thread that keeps freed memory."""
     context = worker_context()
     with ProcessPoolExecutor(
         1, mp_context=context, initializer=start_worker, initargs=(0, [], 1)
@@ -28,7 +28,8 @@ def augmentation() -> list[Measurement]:
 
 
 def _measure() -> list[Measurement]:
-    """Both pick shuffled images of CIFAR-10's number and size, mirror, crop and normalise them."""
+    """Both take shuffled images, as many and as large as CIFAR-10's, and mirror, crop and normalise
+    them."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (IMAGES, 32, 32, 3), dtype=torch.uint8, generator=generator)
     order = epoch_order(IMAGES, seed=0, epoch=0)
@@ -55,7 +56,7 @@ def _measure() -> list[Measurement]:
     their_rate = [BATCH / s for s in seconds["torchvision"]]
     speedup = [a / b for a, b in zip(ours_rate, their_rate, strict=True)]
     return [
-        Measurement("one gather a batch", Ratio.of(ours_rate, "images/s"), at_least=60_000),
+        Measurement("one gather per batch", Ratio.of(ours_rate, "images/s"), at_least=60_000),
         Measurement("torchvision, image by image", Ratio.of(their_rate, "images/s")),
         Measurement("one gather over torchvision", Ratio.of(speedup)),
     ]

@@ -1,14 +1,15 @@
-"""The search's children: how fast they train, whether they are as accurate, how many an hour.
+"""The search's children: how fast they train, how accurate they are, how many train per hour.
 
-Needs CIFAR-10. Three questions, in one run:
+Needs CIFAR-10. Answers three questions in one run:
 
-- Images a second on one core against a plain fp32 loop (contiguous images, PyTorch's `DataLoader`,
-  `torch.optim`, glibc as it comes), and the accuracy after 5 epochs on 5,000 images: ten seeds, in
-  turns, each with the same weights at its start. Equal means that the two means lie within one
-  standard error of their difference. Beside them, what the child's own loop costs over a bare one.
-- What two workers on two cores do, against one.
-- How many healthy rules two workers score in an hour by the papers' child protocol, in full: 7
-  rates for an epoch on 10,000 images, the best for 5 epochs on 45,000.
+- Images per second on one core against a plain fp32 loop (contiguous images, PyTorch's
+  `DataLoader`, `torch.optim`, default glibc), and the accuracy after 5 epochs on 5,000 images: ten
+  seeds, in turns, with the same initial weights for both. Accuracies count as equal if the two
+  means lie within one standard error of their difference. Also what the child's own loop costs over
+  a bare one.
+- How two workers on two cores compare with one.
+- How many healthy rules two workers score per hour with the papers' full child protocol: 7 rates
+  for an epoch on 10,000 images, the best for 5 epochs on 45,000.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ RULES = ("exp(sign(g) * sign(m)) * g", "adam", "m * exp(v)", "sign(m) * sqrt(g)"
 
 @BENCHMARKS.register("child-training")
 def child_training() -> Iterator[Measurement]:
-    """Speed and accuracy against a plain loop; two workers; rules an hour."""
+    """Speed and accuracy against a plain loop; two workers; rules per hour."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     conditions = Conditions(data_folder(None), device="cpu")
@@ -80,7 +81,7 @@ def _against_plain(head: str, conditions: Conditions) -> Iterator[Measurement]:
             f"{head} head, {name}: accuracy of {SEEDS} seeds", Ratio.of(accuracy[name], "%")
         )
     yield Measurement(
-        f"{head} head, ours over plain: images a second",
+        f"{head} head, ours over plain: images per second",
         Ratio.between(seconds, "plain", "ours"),
         at_least=FASTER[head],
     )
@@ -98,13 +99,13 @@ def _against_plain(head: str, conditions: Conditions) -> Iterator[Measurement]:
 
 
 def _standard_errors(ours: Sequence[float], plain: Sequence[float]) -> float:
-    """How far the means are apart, over the standard error of their difference."""
+    """The difference of the means in units of its standard error."""
     variance = statistics.variance(ours) + statistics.variance(plain)
     return abs(statistics.fmean(ours) - statistics.fmean(plain)) / math.sqrt(variance / len(ours))
 
 
 def _ours(head: str, seed: int, conditions: Conditions) -> tuple[float, float]:
-    """Seconds of the child's own loop, and its accuracy."""
+    """The seconds of the child's own loop, and the accuracy."""
     child = Child(_task(head, train_images=IMAGES), epochs=EPOCHS)
     run = build(child.trial("sgd", RATE, seed, sweep=False), conditions)
     started = time.perf_counter()
@@ -114,7 +115,7 @@ def _ours(head: str, seed: int, conditions: Conditions) -> tuple[float, float]:
 
 
 def _bare(head: str, seed: int, conditions: Conditions) -> tuple[float, float]:
-    """The child's module and batches, and nothing around them."""
+    """The child's module and batches with nothing around them."""
     values = {k: v for k, v in _task(head, train_images=IMAGES).items() if k != "name"}
     settings = ConvNetSettings(**values)
     data = ConvNet.make_data(settings, data_dir=conditions.data_dir, seed=seed)
@@ -125,7 +126,7 @@ def _bare(head: str, seed: int, conditions: Conditions) -> tuple[float, float]:
 
 
 def _plain(head: str, seed: int, conditions: Conditions) -> tuple[float, float]:
-    """The same network as one would train it by hand."""
+    """The same network, trained with a plain loop."""
     settings = ConvNetSettings(head=head, train_images=IMAGES)
     data = ConvNet.make_data(settings, data_dir=conditions.data_dir, seed=seed)
     torch.manual_seed(seed)
@@ -135,7 +136,7 @@ def _plain(head: str, seed: int, conditions: Conditions) -> tuple[float, float]:
 
 
 def _loop(model: ConvNet, batches: Callable[[int], Iterable[Any]]) -> float:
-    """Seconds of the training."""
+    """Trains; returns the seconds it took."""
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     started = time.perf_counter()
     for epoch in range(EPOCHS):
@@ -161,7 +162,7 @@ def _loader(data: TaskData, seed: int) -> Iterable[Any]:
 
 
 def _two_workers(conditions: Conditions) -> Measurement:
-    """Children an hour of two workers over those of one, in turns."""
+    """Children per hour of two workers over those of one, in turns."""
     child = Child(_task("pool", train_images=2000), rates=[0.01, 0.1], epochs=2)
     ratios = []
     for _ in range(5):
@@ -172,15 +173,15 @@ def _two_workers(conditions: Conditions) -> Measurement:
 
 
 def _rules_an_hour(head: str, conditions: Conditions) -> Measurement:
-    """Healthy rules an hour of two workers, the papers' protocol in full."""
+    """Healthy rules per hour with two workers and the papers' full protocol."""
     child = Child(_task(head), sweep={"train_images": 10_000})
     rates = [3600 / _seconds_a_child(2, len(RULES), child, conditions)]
     what = f"{head} head, the papers' protocol: healthy rules, 2 workers"
-    return Measurement(what, Ratio.of(rates, "an hour"), at_least=RULES_AN_HOUR[head])
+    return Measurement(what, Ratio.of(rates, "per hour"), at_least=RULES_AN_HOUR[head])
 
 
 def _seconds_a_child(workers: int, children: int, child: Child, conditions: Conditions) -> float:
-    """Wall-clock seconds a child; the workers have started and hold the data before it counts."""
+    """Wall-clock seconds per child, timed after the workers have started and loaded the data."""
     launcher: LocalWorkers[EvaluationJob] = LocalWorkers(workers)
     with tempfile.TemporaryDirectory() as folder:
 

@@ -1,8 +1,8 @@
-"""What it costs to tell which code made a trial's numbers (`experiments.code`).
+"""The cost of finding which code made a trial's numbers (`experiments.code`).
 
-Processor time for one trial of each kind of task, in milliseconds: in a process that reads the code
-for the first time after an edit, in one that finds what another process has read, and once the
-process has read it. The budget is 50 ms for a trial, whatever its process has done before.
+Processor time per trial in milliseconds, for one trial of each kind of task: in the first process
+that reads the code after an edit, in one that finds it parsed by another process, and in one that
+has already read it. The budget is 50 ms per trial unless the code has to be parsed first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROUNDS = 10
 
 @BENCHMARKS.register("code-digest")
 def code_digest() -> Iterator[Measurement]:
-    """Milliseconds of a processor for the digest of a trial, the mean over five kinds of trials."""
+    """Milliseconds of processor time for a trial's digest, averaged over five kinds of trials."""
     roots = [_roots(study) for study in STUDIES]
 
     def digest(sources: Callable[[], Sources]) -> Callable[[], object]:
@@ -52,7 +52,7 @@ def code_digest() -> Iterator[Measurement]:
 
 
 def _roots(name: str) -> tuple[tuple[str, ...], str]:
-    """Of the last row's first trial, which is a rule's."""
+    """The roots of the last row's first trial, which is a rule's."""
     study = load_study(shipped()[name], scale="small")
     row = list(study.rows.values())[-1]
     return trial_roots(sweep_trial(study, row, points(study, row)[0]).to_json())

@@ -1,8 +1,9 @@
 """Training steps of the small ConvNet on one core, against a plain fp32 loop in the same process.
 
-The budget is a child's of the search: 3x with the pooling head, 2.3x with the flat
-one. The plain loop is the same network as it comes (fp32, contiguous) behind PyTorch's own
-`DataLoader`; the update is SGD in both. The images are the digits: of CIFAR-10's size, and here.
+The budgets are those of the search's children: 3x with the pooling head, 2.3x with the flat one.
+The plain loop trains the same network by default settings (fp32, contiguous) with PyTorch's own
+`DataLoader`; both update with SGD. The images are the digits, which have CIFAR-10's size and need
+no download.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ STEPS, ROUNDS = 12, 12
 
 @BENCHMARKS.register("convnet-training")
 def convnet_training() -> Iterator[Measurement]:
-    """Images a second and their ratio, for both heads."""
+    """Images per second and their ratio, for both heads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

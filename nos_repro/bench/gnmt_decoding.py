@@ -1,10 +1,10 @@
 """Beam search of Multi30k's 1,000 test sentences at beam 8, two cores, against plain loops.
 
-Needs Multi30k. The model is that of `configs/table4.yaml` at scale small after one epoch: an
-untrained one never ends a sentence. The plain loop goes from sentence to sentence and from
-hypothesis to hypothesis, as one would write it down first; beside it stands this package's own
-search of one sentence after the other. Both search alike and compute in the same precision; they
-translate a sample of the sentences, and their seconds are counted up to all.
+Needs Multi30k. The model is that of `configs/table4.yaml` at scale small after one epoch, since an
+untrained one never ends a sentence. The plain loop handles one sentence and one hypothesis at a
+time, as a first version would; this package's own search, one sentence at a time, is timed too.
+Both do the same search in the same precision; they translate a sample of the sentences, and their
+seconds are scaled up to the whole set.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FASTER, SECONDS = 20.0, 12.0
 
 @BENCHMARKS.register("gnmt-decoding")
 def gnmt_decoding() -> Iterator[Measurement]:
-    """Seconds for the whole test set, and how many times faster than sentence by sentence."""
+    """Seconds for the whole test set, and the speed-up over both loops."""
     threads = torch.get_num_threads()
     torch.set_num_threads(CORES)
     keep_freed_memory()
@@ -62,7 +62,7 @@ def gnmt_decoding() -> Iterator[Measurement]:
         what = f"{len(rows):,} sentences, beam {BEAM}, {CORES} cores"
         yield Measurement(what, Ratio.of(seconds["ours"], "s"), at_most=SECONDS)
         written = sum(int((task.translate(batch) != PAD).sum()) for batch in batches)
-        yield Measurement("word pieces a translation", Ratio.of([written / len(rows)], "pieces"))
+        yield Measurement("word pieces per translation", Ratio.of([written / len(rows)], "pieces"))
         yield Measurement(
             "times faster than hypothesis by hypothesis", faster["plain"], at_least=FASTER
         )
@@ -89,7 +89,7 @@ def plain_search(task: GNMT, source: Int64[Tensor, "one source"]) -> list[int]:
 def search_plainly(
     network: Network, source: Int64[Tensor, "one source"], search: BeamOptions
 ) -> list[int]:
-    """`beam_search` of one sentence, as one would write it down."""
+    """`beam_search` of one sentence, written as plainly as possible."""
     memory = network.encode(source)
     limit = search.limits(memory.real.sum(dim=1))
     alive = [_Hypothesis([], 0.0, torch.zeros(source.shape[1]), None)]

@@ -1,10 +1,11 @@
 """Training steps of the 10 M parameter GNMT on Multi30k, two cores. Needs Multi30k.
 
-The model is that of `configs/table4.yaml` at scale small, its steps the trial's own, clipping and
-update included. The yardstick is a well-known toolkit's model of that size and shape of data, which
-makes 2,940 target tokens a second in fp32 on two cores whose matrix product has 210 GFLOP/s, memory
-kept: the budget is 1.5 times that, whatever the machine. Since machines differ, tokens for each
-GFLOP of such a product stand beside it. Tokens are target word pieces, END counted, padding not.
+The model is that of `configs/table4.yaml` at scale small; the steps are a trial's own, with
+clipping and update. The yardstick is a well-known toolkit's model of that size on data of that
+shape, which makes 2,940 target tokens per second in fp32 on two cores whose matrix product reaches
+210 GFLOP/s, with freed memory kept. The budget is 1.5 times that on any machine. Since machines
+differ, tokens per GFLOP of such a product are shown too. Tokens are target word pieces: END counts,
+padding does not.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from nos_repro.launch.work import keep_freed_memory
 CORES, ROUNDS, STEPS = 2, 8, 6
 TOKENS_A_SECOND = 4400.0
 TOOLKIT = 2940 / 210
-"""Its target tokens for each GFLOP of matrix product."""
+"""The toolkit's target tokens per GFLOP of matrix product."""
 SIDE = 2048
-"""Of the square matrices whose product is timed."""
+"""Side of the square matrices whose product is timed."""
 
 
 @BENCHMARKS.register("gnmt-training")
 def gnmt_training() -> Iterator[Measurement]:
-    """Padding, target tokens a second in both precisions, and the machine's matrix product."""
+    """Padding, target tokens per second in both precisions, and the machine's matrix product."""
     threads = torch.get_num_threads()
     torch.set_num_threads(CORES)
     keep_freed_memory()
@@ -58,7 +59,7 @@ def gnmt_training() -> Iterator[Measurement]:
                 each = [2 * SIDE**3 / 1e9 / taken for taken in seconds["product"]]
                 counts = zip(training.counts[-ROUNDS:], seconds[training.what], each, strict=True)
                 share = Ratio.of([n / taken / flops for n, taken, flops in counts], "tokens/GFLOP")
-                yield Measurement(f"  a GFLOP of this machine (the toolkit: {TOOLKIT:.0f})", share)
+                yield Measurement(f"  per GFLOP of its product (toolkit: {TOOLKIT:.0f})", share)
         flops = Ratio.rate(seconds["product"], 2 * SIDE**3 / 1e9, "GFLOP/s")
         yield Measurement(f"this machine's fp32 matrix product, {CORES} cores", flops)
     finally:
@@ -77,7 +78,7 @@ def small_gnmt(**changes: Any) -> Run:
 
 
 class _Training:
-    """Calls are rounds of a few steps, each on the batches that follow; the tokens are counted."""
+    """Each call is a round of a few steps on the next batches; it counts the tokens."""
 
     def __init__(self, run: Run, cores: int) -> None:
         self.run = run
@@ -104,7 +105,7 @@ class _Training:
 
 
 def _padding(run: Run) -> float:
-    """Percent of an epoch's slots that are padding."""
+    """The percentage of an epoch's slots that are padding."""
     slots = real = 0
     for batch in run.data.train_batches(0):
         for side in (batch.source, batch.target[:, 1:]):

@@ -1,8 +1,8 @@
 """Training batches of ImageNet at 224, on one core, against torchvision's default pipeline.
 
-Theirs is what its own examples train with: ImageFolder, which decodes by Pillow, then
-RandomResizedCrop, RandomHorizontalFlip, ColorJitter and ToTensor, batched by a DataLoader. Both do
-the same to the same thousand photographs, one of each class; ours gives bytes, theirs floats.
+Torchvision's is the one in its own examples: ImageFolder, which decodes with Pillow, then
+RandomResizedCrop, RandomHorizontalFlip, ColorJitter and ToTensor, batched by a DataLoader. Both
+process the same thousand photographs, one per class; ours gives bytes, theirs gives floats.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from nos_repro.launch.local import start_worker, worker_context
 
 IMAGES, SIZE, BATCH, ROUNDS = "imagenet-sample", 224, 32, 11
 STRONG = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4}
-"""The jitter of torchvision's users, beside that of the recipe."""
+"""The usual jitter with torchvision, measured besides the recipe's."""
 
 
 @BENCHMARKS.register("imagenet-loader")
 def imagenet_loader() -> list[Measurement]:
-    """Measured where it runs: in a worker process, one thread, which keeps freed memory."""
+    """Measured as in training: in a worker process with one thread that keeps freed memory."""
     try:
         images = find_images(IMAGES, data_folder()).val
     except DataError as error:
@@ -45,7 +45,7 @@ def imagenet_loader() -> list[Measurement]:
 
 
 def _measure(images: ImageTree) -> list[Measurement]:
-    """A batch of 32 each, in turns; the epochs follow each other, so that every batch is new."""
+    """A batch of 32 each, in turns; epochs follow one another, so that every batch is new."""
     decoder = "Pillow" if pictures.simplejpeg is None else "simplejpeg"
     subjects = {
         "ours": _batch_of(_ours(images, JITTER)),
@@ -54,7 +54,7 @@ def _measure(images: ImageTree) -> list[Measurement]:
         "theirs, strong": _batch_of(_theirs(images, STRONG)),
     }
     seconds = interleave(subjects, rounds=ROUNDS, warmup=2)
-    pictures.simplejpeg = None  # this process is the benchmark's own
+    pictures.simplejpeg = None  # this process belongs to the benchmark alone
     alone = interleave({name: subjects[name] for name in ("ours", "theirs")}, rounds=ROUNDS)
     return [
         Measurement(f"ours, decoded by {decoder}", Ratio.rate(seconds["ours"], BATCH, "images/s")),

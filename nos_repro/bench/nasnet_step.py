@@ -1,9 +1,8 @@
 """Training steps of NASNet-A mobile on one core, against PyPI's `pretrainedmodels`.
 
-Batches of 32 images of 224 pixels, forward, backward and an SGD step, fp32. The peer is taken as it
-comes (contiguous) and in channels-last; ours is as a study has it, without its auxiliary head,
-which the peer does not have. The processor's time is compared, for another process on the core
-takes turns with this one.
+A step is forward, backward and an SGD update on 32 images of 224 pixels, in fp32. The peer runs by
+default (contiguous) and in channels-last; ours runs as in a study but without its auxiliary head,
+which the peer lacks. Processor time is compared, since other processes may share the core.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ AS_IT_COMES, CHANNELS_LAST = 1.8, 1.1
 
 @BENCHMARKS.register("nasnet-step")
 def nasnet_step() -> Iterator[Measurement]:
-    """Images a second of each, and how many times faster than either form of the peer ours is."""
+    """Images per second of each, and ours over both forms of the peer."""
     try:
         import pretrainedmodels
     except ImportError:
@@ -38,7 +37,7 @@ def nasnet_step() -> Iterator[Measurement]:
         ours, last = NASNet(4, 1056, CLASSES), torch.channels_last
         subjects = {
             "ours, channels-last": _Steps(ours, lambda x: ours(x)[0], last),
-            "peer, as it comes": _Steps(peer, peer, torch.contiguous_format),
+            "peer, contiguous": _Steps(peer, peer, torch.contiguous_format),
         }
         other = copy.deepcopy(peer)
         subjects["peer, channels-last"] = _Steps(other, other, last)

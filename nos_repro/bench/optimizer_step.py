@@ -1,4 +1,4 @@
-"""The optimizer's step against `torch.optim.Adam(fused=True)`, and against streaming its bytes."""
+"""The optimizer's step against `torch.optim.Adam(fused=True)`, and against streaming its data."""
 
 import math
 import time
@@ -33,7 +33,7 @@ def wide_resnet_shapes(depth: int = 40, width: int = 4) -> list[Shape]:
 
 @BENCHMARKS.register("optimizer-step")
 def optimizer_step() -> Iterator[Measurement]:
-    """Ratios of one process: 33 M parameters, WRN-40-4, and rules of Table 6."""
+    """Ratios measured in one process: 33 M parameters, WRN-40-4, and the rules of Table 6."""
     start = time.perf_counter()
     rule_step(POWERSIGN, [(4096, 16)])()
     yield Measurement(
@@ -91,7 +91,7 @@ def rule_step(rule: str, shapes: list[Shape], *, fused: bool = True) -> Callable
 
 
 def stream(tensors: int, elements: int) -> Callable[[], object]:
-    """Reads what a step reads and writes what it writes, once, and does next to nothing else.
+    """Reads what a step reads and writes what it writes, once, and does almost nothing else.
 
     The gradient is read; the weights and the averages are read and written. torch's own
     `add_(x, y)` reads two tensors and writes one; `mul_` reads one and writes one.

@@ -1,9 +1,8 @@
 """Training the language model of Table 5 at the paper's size, against a bare `nn.LSTM`.
 
-The bare model has the same shapes and parameters, torch's own modules throughout, and no dropout:
-what dropout that is shared over time costs is what the budget, 0.9x, is about. Both take whole
-training steps (gradient's norm clipped, SGD), one thread, words drawn at random; the layer alone is
-timed beside it.
+The bare model has the same shapes and parameters, torch's own modules throughout, and no dropout;
+the budget of 0.9x limits the cost of dropout with masks shared over time. Both take whole training
+steps (clipped gradient norm, SGD) with one thread on random words; the layer alone is timed too.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ EVALUATED = 1024
 
 
 class Bare(nn.Module):
-    """Embedding, LSTM, projection, tied softmax. torch's LSTM has two biases a gate."""
+    """Embedding, LSTM, projection, tied softmax. torch's LSTM has two biases per gate."""
 
     def __init__(self, settings: PtbLstmSettings) -> None:
         super().__init__()
@@ -48,7 +47,7 @@ class Bare(nn.Module):
 
 @BENCHMARKS.register("ptb-words")
 def ptb_words() -> list[Measurement]:
-    """Measured where it runs: in a worker process, one thread, which keeps freed memory."""
+    """Measured as in training: in a worker process with one thread that keeps freed memory."""
     with ProcessPoolExecutor(
         1, mp_context=worker_context(), initializer=start_worker, initargs=(0, [], 1)
     ) as worker:
@@ -56,7 +55,7 @@ def ptb_words() -> list[Measurement]:
 
 
 def _measure() -> list[Measurement]:
-    """Words a second and their ratio: the step, the layer alone; then evaluation at batch 1."""
+    """Words per second and their ratio: the step, the layer alone; then evaluation at batch 1."""
     settings = PtbLstmSettings()
     words = settings.batch_size * settings.time_steps
     segment = _segment(settings, settings.time_steps, settings.batch_size)
@@ -101,7 +100,7 @@ def _training(model: PtbLstm | Bare, segment: Segment) -> Callable[[], None]:
 
 
 def _layers(settings: PtbLstmSettings) -> dict[str, Callable[[], None]]:
-    """Forward and backward of the layer, its inputs' gradient among them."""
+    """Forward and backward of the layer, including its inputs' gradient."""
     size, batch = settings.hidden, settings.batch_size
     weights, bare = Weights(settings.embedding, size), nn.LSTM(settings.embedding, size)
     inputs = torch.randn(settings.time_steps, batch, settings.embedding, requires_grad=True)

@@ -1,9 +1,9 @@
-"""`report`, its pages, and `verdicts` over 10,000 records: do they keep to two seconds?
+"""`report`, its pages, and `verdicts` over 10,000 records: do they stay within two seconds?
 
-The real commands, each in a fresh process, on a study of 100 rows of 100 trials whose records are
-made up: a grid of 90 points a row and ten repeats. What is timed begins where the libraries are
-loaded, for torch and Lightning take longer than the rest, and a page of all studies loads them
-once. The processor's time is taken, for others may be at work on the machine.
+The real commands, each in a fresh process, on a study of 100 rows of 100 trials with made-up
+records: a grid of 90 points and ten repeats per row. Timing starts once the libraries are loaded,
+since torch and Lightning take longer than the rest and pages of all studies load them only once.
+Processor time is measured, since the machine may be shared.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from nos_repro.experiments.trial import Trial
 
 ROWS, RATES, DECAYS, REPEATS = 100, 10, 9, 10
 SHORT, LONG = 12, 100
-"""Points of a curve: most committed ones have about 12, none has more than about 130."""
+"""Points of a curve: most committed curves have about 12, none more than about 130."""
 ROUNDS = 5
 BUDGET_SECONDS = 2.0
 
@@ -47,7 +47,7 @@ print(loaded, time.process_time() - loaded, file=sys.stderr)
 
 @BENCHMARKS.register("report")
 def report() -> Iterator[Measurement]:
-    """Seconds of a processor that the commands take, and that loading the libraries takes."""
+    """Seconds of processor time for the commands, and for loading the libraries."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "many.yaml"
         config.write_text(json.dumps(many()), encoding="utf-8")
@@ -74,7 +74,7 @@ def report() -> Iterator[Measurement]:
 
 
 class _Command:
-    """A command in a process of its own, which says the seconds that it took."""
+    """A command in its own process, which reports the seconds it took."""
 
     def __init__(self, *words: str) -> None:
         self.words = words
@@ -90,7 +90,7 @@ class _Command:
 
 
 def many(rows: int = ROWS, repeats: int = REPEATS) -> dict[str, Any]:
-    """A study's file with ROWS x (RATES x DECAYS + REPEATS) trials."""
+    """The settings of a study with ROWS x (RATES x DECAYS + REPEATS) trials."""
     return {
         "study": "many",
         "source": "benchmark",
@@ -112,7 +112,7 @@ def many(rows: int = ROWS, repeats: int = REPEATS) -> dict[str, Any]:
 
 
 def fill(study: Study, results: Path, points: int) -> int:
-    """Makes up a record of every trial, in the form that is committed; returns how many."""
+    """Makes up a record for every trial, in the committed form; returns how many."""
     store = Store(results, study.study, study.scale)
     known: dict[str, Record] = {}
     while True:
@@ -125,7 +125,7 @@ def fill(study: Study, results: Path, points: int) -> int:
 
 
 def made_up(trial: Trial, points: int) -> Record:
-    """A finished record with a curve of ``points``, made of the trial's identity."""
+    """A finished record with a curve of ``points``, derived from the trial's id."""
     draw = random.Random(trial.id)
     return Record(
         id=trial.id,

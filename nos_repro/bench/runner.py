@@ -1,7 +1,7 @@
-"""Times things side by side, and says whether they keep to their budget.
+"""Times things side by side, and reports whether they stay within budget.
 
-A time in seconds says little on a shared machine; the ratio of two things timed in turns says a
-lot. So every benchmark runs its subjects *interleaved*, round by round, and reports the median of
+On a shared machine a time in seconds says little, but the ratio of two things timed in turns says
+a lot. So every benchmark runs its subjects *interleaved*, round by round, and reports the median of
 the per-round ratios with their spread.
 """
 
@@ -43,7 +43,7 @@ class Ratio:
 
     @classmethod
     def rate(cls, seconds: Sequence[float], items: float, unit: str) -> Ratio:
-        """Items a second: `Ratio.rate(times["augment"], 5000, "images/s")`."""
+        """Items per second: `Ratio.rate(times["augment"], 5000, "images/s")`."""
         return cls.of([items / s for s in seconds], unit)
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One line of a benchmark: what was measured, and its budget where it has one."""
+    """One line of a benchmark: what was measured, and its budget if it has one."""
 
     what: str
     value: Ratio
@@ -61,7 +61,7 @@ class Measurement:
 
     @property
     def met(self) -> bool | None:
-        """Whether the median keeps to the budget; None without a budget."""
+        """Whether the median is within the budget; None without a budget."""
         if self.at_most is not None:
             return self.value.median <= self.at_most
         if self.at_least is not None:
@@ -84,7 +84,7 @@ BENCHMARKS: Registry[Benchmark] = Registry(
     check=lambda name, benchmark: require_call(f"benchmark {name}", benchmark, "()"),
     key="bench",
 )
-"""Its decorator puts a function that returns rows under `nos-repro bench NAME`."""
+"""Its decorator makes a function that returns rows available as `nos-repro bench NAME`."""
 
 
 def interleave(
@@ -95,8 +95,8 @@ def interleave(
 ) -> dict[str, list[float]]:
     """Seconds of every function in every round, all of them in turns.
 
-    The order is reversed every other round, so that whoever follows a cache-hungry neighbour is
-    not always the same one. Warm-up rounds are not kept. `clock` says the seconds.
+    The order is reversed every other round, so that the same function does not always follow a
+    cache-hungry one. Warm-up rounds are not kept. `clock` returns seconds.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for i in range(warmup + rounds):
@@ -110,9 +110,9 @@ def interleave(
 
 
 def run_benchmarks(names: Sequence[str], results_dir: Path) -> int:
-    """Runs the named benchmarks (all, if none is named), prints and stores each as it ends.
+    """Runs the named benchmarks (all if none is named); prints and stores each when it ends.
 
-    Returns 0, or 1 where a budget was missed. Raises ConfigError for an unknown name.
+    Returns 0, or 1 if a budget was missed. Raises ConfigError for an unknown name.
     """
     chosen = {name: BENCHMARKS.find(name) for name in names or BENCHMARKS.names()}
     missed = 0
@@ -120,7 +120,7 @@ def run_benchmarks(names: Sequence[str], results_dir: Path) -> int:
         print(f"{name}: running ...", flush=True)
         start = time.perf_counter()
         rows = list(benchmark())
-        if not rows:  # it cannot be run here, and has said why: what was measured elsewhere stands
+        if not rows:  # it cannot run here and has said why: keep what was measured elsewhere
             continue
         print(table(name, rows), flush=True)
         path = results_dir / "bench" / f"{name}.json"
@@ -146,7 +146,7 @@ def table(name: str, rows: Sequence[Measurement]) -> str:
 
 
 def store(path: Path, name: str, rows: Sequence[Measurement], *, seconds: float) -> None:
-    """Writes rows and provenance as JSON: a whole file or the old one, never half of it."""
+    """Writes rows and provenance as JSON; if that fails, the old file stays whole."""
     record = {
         "benchmark": name,
         "rows": [asdict(row) | {"met": row.met} for row in rows],
@@ -157,7 +157,7 @@ def store(path: Path, name: str, rows: Sequence[Measurement], *, seconds: float)
 
 
 def where_and_when() -> dict[str, object]:
-    """The provenance of every number: processor, cores, versions, commit, date."""
+    """The provenance of the numbers: processor, cores, versions, commit, date."""
     linux = hasattr(os, "sched_getaffinity")
     return {
         **provenance("cuda" if torch.cuda.is_available() else "cpu"),

@@ -1,8 +1,9 @@
 """A hundred workers and 45,000 rules (sec. 3.3 and 4.2): does one controller keep them all busy?
 
-The search's own loop, on disk as ever, over children that only sleep: log-normal times, as long on
-average as a hundredth of a child of the papers (whose take minutes), so that the controller has a
-hundred times less time than it would. A rule's reward is a number made of its text.
+The search's own loop, on disk as usual, with children that only sleep. Their times are log-normal
+and on average a hundredth of those of the papers' children, which take minutes, so the controller
+has a hundred times less time than in a real search. A rule's reward is a number derived from its
+text.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from nos_repro.search.settings import load_search
 
 WORKERS, SAMPLES = 100, 45_000
 MEAN_SECONDS, SPREAD = 3.0, 1.0
-"""Of a child's time, which is MEAN_SECONDS exp(SPREAD z - SPREAD^2 / 2) with z ~ N(0, 1)."""
+"""A child takes MEAN_SECONDS exp(SPREAD z - SPREAD^2 / 2) with z ~ N(0, 1)."""
 SETTLED = 5_000
-"""Samples after which memory is first read: what grows from there on grows for ever."""
+"""Samples after which memory is first read; growth from there on would never end."""
 
 
 @BENCHMARKS.register("search-workers")
 def search_workers() -> Iterator[Measurement]:
-    """The share of the workers' time in which they work; memory; the loop's time a rule."""
+    """The share of time in which the workers are busy; memory; the loop's time per rule."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -61,7 +62,7 @@ def simulate(workers: int, samples: int, mean_seconds: float) -> Iterator[Measur
     yield Measurement(f"{workers} workers, {samples:,} rules: busy", _single(busy), at_least=0.95)
     yield Measurement("memory at the end over that at the start", _single(growth), at_most=1.1)
     yield Measurement("memory", _single(memory.last, "MB"))
-    yield Measurement("the controller's own time a rule", _single(1000 * cpu / samples, "ms"))
+    yield Measurement("the controller's own time per rule", _single(1000 * cpu / samples, "ms"))
     yield Measurement("mean time of a child", _single(sleepers.mean, "s"))
     trained = loop.tally.statuses["healthy"]
     yield Measurement(
@@ -74,8 +75,8 @@ def _single(value: float, unit: str = "x") -> Ratio:
 
 
 class Sleepers:
-    """Workers whose children sleep. One is busy from the submission to the end of its sleep, not
-    until somebody hears of that."""
+    """Workers whose children sleep. A worker is busy from submission to the end of the sleep, not
+    until the end is reported."""
 
     word = "asleep"
 
@@ -115,20 +116,20 @@ class Sleepers:
 
     @property
     def mean(self) -> float:
-        """Seconds of a child."""
+        """Mean seconds per child."""
         return statistics.fmean(end - start for start, end in self._sleeps)
 
     @property
     def busy_share(self) -> float:
-        """Of all workers' time, from the first child's start to the last one's: after that there
-        was nothing left to hand out."""
+        """The busy share of all workers' time, from the first child's start to the last one's;
+        after that there was nothing left to hand out."""
         first, last = self._sleeps[0][0], self._sleeps[-1][0]
         slept = sum(min(end, last) - start for start, end in self._sleeps)
         return slept / (self.workers * (last - first)) if last > first else 0.0
 
 
 class _Memory:
-    """A display that looks at the process's memory instead."""
+    """A display that shows nothing and records the process's memory."""
 
     def __init__(self, settled: int) -> None:
         self.settled = settled

@@ -1,7 +1,7 @@
-"""What a study on SLURM costs the machine that it is started from: queueing it, and waiting for it.
+"""What a study on SLURM costs the machine that starts it: queueing it, and waiting for it.
 
-On the real thing, where `squeue` answers; the 500 jobs are held, so that nothing runs, and are
-cancelled in the end.
+This needs a real SLURM, where `squeue` answers; the 500 jobs are held, so that nothing runs, and
+are cancelled at the end.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ TRIALS, WATCH_SECONDS = 500, 60.0
 def slurm_front_end() -> Iterator[Measurement]:
     """Seconds to queue 500 trials, and the share of a core that waiting for them takes."""
     if not _answers():
-        print("  no SLURM here that answers: left out", flush=True)
+        print("  not measured: squeue does not answer here", flush=True)
         return
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         store = Store(Path(folder), "front_end", "smoke")
         settings = LauncherSettings(name="slurm", sbatch={"hold": True})
         launcher: Slurm[TrialJob] = Slurm(settings, store.root / "slurm", "nos-bench")
-        drive = StudyRun(_study(), store, launcher, Conditions(Path(folder)), _Watching())
+        study_run = StudyRun(_study(), store, launcher, Conditions(Path(folder)), _Watching())
         try:
             started = time.perf_counter()
-            queued = drive.hand_over()
+            queued = study_run.hand_over()
             assert launcher.flush(), "SLURM did not take the jobs"
             seconds = time.perf_counter() - started
             yield Measurement(f"queueing {queued} trials", Ratio.of([seconds], "s"), at_most=10.0)
             yield Measurement(
-                "waiting for them, of a core", Ratio.of([_share(drive)], "%"), at_most=2.0
+                "waiting for them, of a core", Ratio.of([_share(study_run)], "%"), at_most=2.0
             )
         finally:
             cancel_all(launcher.ledger)
@@ -87,11 +87,12 @@ class _Watching(PlainStudyDisplay):
             raise KeyboardInterrupt
 
 
-def _share(drive: StudyRun) -> float:
-    """Processor time of this process and of the commands it runs, per cent of the time."""
-    assert isinstance(drive.display, _Watching)
-    drive.display.end = time.monotonic() + WATCH_SECONDS
+def _share(study_run: StudyRun) -> float:
+    """Processor time of this process and of the commands it runs, in per cent of the elapsed
+    time."""
+    assert isinstance(study_run.display, _Watching)
+    study_run.display.end = time.monotonic() + WATCH_SECONDS
     before, started = sum(os.times()[:4]), time.perf_counter()
     with contextlib.suppress(KeyboardInterrupt):
-        drive.run()
+        study_run.run()
     return 100 * (sum(os.times()[:4]) - before) / (time.perf_counter() - started)

@@ -1,7 +1,7 @@
 """A trial against a bare loop over the same steps: what the suite's own loop costs.
 
-Both train the small ConvNet for an epoch on the digits and evaluate it; the trial also checks its
-losses, beats its heart, writes its metrics and its checkpoint. The budget is 1.05x.
+Both train the small ConvNet on the digits and evaluate it after every epoch; the trial also checks
+its losses, sends heartbeats, and writes its metrics and its checkpoint. The budget is 1.05x.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def add_verbs(verbs: Verbs) -> None:
     parser = add_verb(verbs, "report", report, "show a study's table or a search's report")
-    parser.add_argument("overrides", nargs="*", default=[], metavar=("CONFIG", "KEY=VALUE"),
+    parser.add_argument("overrides", nargs="*", default=[], metavar="CONFIG|KEY=VALUE",
                         help="a study's or search's file, and settings that override it;"
                         " +rows.NAME={optimizer: ...} adds a row")  # fmt: skip
     parser.add_argument("--scale", help="one of the scales in the file (default: paper)")
@@ -109,7 +109,7 @@ def _report_search(history: History, options: argparse.Namespace) -> int:
 
 
 def _page(options: argparse.Namespace, name: str) -> Path | None:
-    """Where the page is to be written, known to be possible before anything is printed."""
+    """Where to write the page; raises before anything is printed if that is impossible."""
     if options.html is None:
         return None
     from nos_repro.report.pages.write import page_path
@@ -118,7 +118,7 @@ def _page(options: argparse.Namespace, name: str) -> Path | None:
 
 
 def _words(options: argparse.Namespace) -> str:
-    """What names the study again on a command line, here or elsewhere."""
+    """The words that name the study on a command line."""
     from nos_repro.experiments.settings_file import find_config
     from nos_repro.report.paths import config_words
 
@@ -147,7 +147,7 @@ def _report_all(options: argparse.Namespace) -> int:
 
 
 def _check_all(options: argparse.Namespace) -> None:
-    """`--all` takes files beside those that ship, and no choice among what there is."""
+    """`--all` takes files besides those that ship, and no selection."""
     given = {
         "--scale": options.scale,
         "--rows": options.rows,

@@ -39,7 +39,9 @@ def add_verbs(verbs: Verbs) -> None:
 
     parser = add_verb(verbs, "cancel", cancel, "cancel a study's or search's jobs on the cluster")
     either_arguments(parser)
-    parser.set_defaults(rows=[])  # a job may hold trials of several rows: all of the study go
+    parser.set_defaults(
+        rows=[]
+    )  # a job may hold trials of several rows, so all of the study's are cancelled
 
     parser = add_verb(verbs, "verify", verify,
                       "train stale records' trials again, up to the first evaluation")  # fmt: skip
@@ -90,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
     if options.budget is not None:
         study, costs = _rows_within_budget(options, study, store, conditions, settings)
     if options.detach and settings.name != "slurm":
-        raise ConfigError("--detach needs a cluster that the jobs run on: say launcher=slurm")
+        raise ConfigError("--detach needs a cluster that the jobs run on: add launcher=slurm")
     launcher = launcher_of(
         settings,
         store.root,
@@ -129,7 +131,7 @@ def _rows_within_budget(
     some, costs = within_budget(study, store, conditions, options.budget, unit, options.threads)
     count = f"{len(some.rows)} of {len(study.rows)} rows fit {options.budget:g} {unit.name}"
     print(f"{count}: {'; '.join(some.rows)}", file=sys.stderr)
-    options.rows = list(some.rows)  # what a command that goes on from here has to name
+    options.rows = list(some.rows)  # what a later command has to name
     return some, costs
 
 

@@ -32,7 +32,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def tracker_of(asked: str, study: Study, root: Path) -> Tracker | None:
-    """Who follows the study's trials, by `--wandb`. Raises ConfigError."""
+    """What logs the study's trials to W&B, given `--wandb`. Raises ConfigError."""
     if asked == "off":  # W&B's client is not even loaded
         return None
     from nos_repro.tracking.connection import wandb_mode
@@ -44,7 +44,7 @@ def tracker_of(asked: str, study: Study, root: Path) -> Tracker | None:
 
 @contextmanager
 def search_follower(asked: str, search: Search, root: Path) -> Iterator[SearchFollower | None]:
-    """Who follows the search, by `--wandb`. Raises ConfigError."""
+    """What logs the search to W&B, given `--wandb`. Raises ConfigError."""
     if asked == "off":
         yield None
         return
@@ -61,7 +61,7 @@ def search_follower(asked: str, search: Search, root: Path) -> Iterator[SearchFo
 
 @contextmanager
 def saying_how_to_sync(asked: str, root: Path) -> Iterator[None]:
-    """Says at the end, once, how runs that are on disk only come to W&B."""
+    """Prints at the end, once, how to upload runs that are only on disk."""
     try:
         yield
     finally:
@@ -70,7 +70,7 @@ def saying_how_to_sync(asked: str, root: Path) -> Iterator[None]:
 
 
 def say_how_to_sync(root: Path) -> None:
-    """One line where runs wait on this disk; nothing where none do."""
+    """Prints one line if runs wait on this disk, else nothing."""
     waiting = unsynced(root)
     if waiting:
         where = shlex.quote(str(root / "wandb"))
@@ -93,7 +93,9 @@ def dashboard(options: argparse.Namespace) -> int:
     from nos_repro.tracking.dashboard import Dashboard
 
     if options.push and options.output:
-        raise ConfigError("--push saves the dashboard online, --output writes it: say one of them")
+        raise ConfigError(
+            "--push saves the dashboard online, --output writes it to a file: choose one"
+        )
     path = find_config(options.config)
     load = load_search if is_search(path) else load_study
     shown = load(path, scale=options.scale, overrides=options.overrides)

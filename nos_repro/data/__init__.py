@@ -1,6 +1,6 @@
 """The data sets: where they are looked for, how they are decoded once, and how batches are cut.
 
-One file per data set, which registers itself; one of your own is `data: my_package.my_data`.
+One file per data set, which registers itself; your own is `data: my_package.my_data`.
 """
 
 from nos_repro.data.corpora import CORPORA

@@ -1,8 +1,8 @@
-"""Batches cut out of an image set: a random crop and flip by one gather, then normalisation.
+"""Batches cut out of an image set: a random crop and flip with one gather, then normalisation.
 
 The draws of a batch are a pure function of (seed, epoch, batch), so a run that resumes in the
-middle of an epoch sees what it would have seen. Nothing is padded in memory: the gather's indices
-are reflected instead, and the array may stay on disk (memory-mapped).
+middle of an epoch sees what it would have seen anyway. Nothing is padded in memory: the gather's
+indices are reflected instead, and the array may stay on disk (memory-mapped).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def draw_crops(images: int, seed: int, epoch: int, batch: int) -> Crops:
 def cut(
     images: UInt8[Tensor, "images size size 3"], chosen: Int64[Tensor, " batch"], crops: Crops
 ) -> UInt8[Tensor, "batch size size 3"]:
-    """The chosen images: padded by reflection, cropped, then mirrored where the coin says so."""
+    """The chosen images: padded by reflection, cropped, and mirrored where `crops` says so."""
     size = images.shape[1]
     line = torch.arange(size)
     padded = _reflected(size)
@@ -64,7 +64,7 @@ def _reflected(size: int) -> Int64[Tensor, " padded"]:
 
 
 class Normalise:
-    """(x - mean) / std per channel, as one multiply-add over each image's whole line of values."""
+    """(x - mean) / std per channel, as one multiply-add over all values of each image."""
 
     def __init__(
         self, mean: tuple[float, float, float], std: tuple[float, float, float], size: int

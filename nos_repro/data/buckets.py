@@ -1,8 +1,8 @@
-"""Batches of sentence pairs of like length, each with about the same number of word pieces.
+"""Batches of sentence pairs of similar length, each with about the same number of word pieces.
 
-The pairs, ordered by target length, are cut into strips, and each strip, ordered by source length,
-into buckets of a few batches. An epoch shuffles within each bucket and cuts it into its batches,
-then shuffles all batches: which bucket has how many does not depend on the epoch, so every epoch
+The pairs are sorted by target length and cut into strips; each strip is sorted by source length and
+cut into buckets of a few batches. An epoch shuffles each bucket, cuts it into its batches, and then
+shuffles all batches. The number of batches in a bucket does not depend on the epoch, so every epoch
 has the same number of steps and shows each pair once. The draws are a pure function of (seed,
 epoch).
 """
@@ -25,7 +25,7 @@ BATCHES_A_BUCKET = 4
 
 
 class Buckets:
-    """The batches of every epoch; `batch_size` is the pairs of a batch on the average."""
+    """The batches of every epoch; `batch_size` is the average number of pairs in a batch."""
 
     def __init__(self, pairs: Encoded, batch_size: int) -> None:
         source, target = (side.lengths.numpy() for side in pairs)
@@ -41,7 +41,7 @@ class Buckets:
         self.batches = sum(self._parts)
 
     def epoch(self, seed: int, epoch: int) -> list[Int64[Tensor, " batch"]]:
-        """The pairs of each batch of an epoch, in the order in which it shows them."""
+        """The pairs of each batch of an epoch, in the order in which they are shown."""
         draw = np.random.default_rng([ORDER, seed, epoch])
         batches: list[np.ndarray] = []
         for bucket, parts in zip(self._buckets, self._parts, strict=True):
@@ -61,7 +61,7 @@ def _cut(
 def padded(
     sentences: Sentences, chosen: Int64[Tensor, " batch"], *, begin: bool = False
 ) -> Int64[Tensor, "batch longest"]:
-    """The chosen lines, filled up with PAD; with a BEGIN before each where that is asked for."""
+    """The chosen lines, padded with PAD; if `begin`, each starts with BEGIN."""
     first = sentences.starts[chosen]
     lengths = sentences.starts[chosen + 1] - first
     places = torch.arange(int(lengths.max()))

@@ -1,9 +1,9 @@
 """CIFAR-10: 50,000 training and 10,000 test images of 32 x 32 in ten classes.
 
-Looked for in the data folder as torchvision leaves it (`cifar-10-batches-py/`, or the archive that
-it downloads, `cifar-10-python.tar.gz`) and as images (`cifar10/{train,test}/<class>/*`), in that
-order: the former are the original pixels, the latter often JPEG. A form that is there in part is
-an error, even where another one is whole.
+The data folder may hold it as torchvision leaves it (`cifar-10-batches-py/`, or the archive that it
+downloads, `cifar-10-python.tar.gz`) or as images (`cifar10/{train,test}/<class>/*`). They are tried
+in that order: the former are the original pixels, the latter often JPEG. An incomplete form is an
+error, even if another one is complete.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ CLASSES = (
 LAYOUT = folder.Layout(CLASSES, {"train": 5000, "test": 1000})
 MEAN = (125.3, 123.0, 113.9)
 STD = (63.0, 62.1, 66.7)
-"""Zagoruyko & Komodakis' constants, of the 50,000 original training images."""
+"""Zagoruyko & Komodakis' constants, from the 50,000 original training images."""
 
 SILENCE_SECONDS = 30
-"""How long a download may say nothing before it is given up."""
+"""How long a download may be silent before it is abandoned."""
 
 
 @IMAGES.register("cifar10", classes=10, validation_images=5000)
 def read_cifar10(data_dir: Path) -> ImageSet:
     """CIFAR-10, decoded once and memory-mapped. Raises DataError.
 
-    *Departure*: the paper's validation images are not listed. Ours are a fixed stratified 5,000,
-    500 a class (`balanced_order`); the images' order, and so the split, differs between the two
+    *Departure*: the paper does not list its validation images. Ours are a fixed stratified 5,000,
+    500 per class (`balanced_order`); the images' order, and so the split, differs between the two
     forms of the data.
     """
     batches, archive = data_dir / CIFAR10.base_folder, data_dir / CIFAR10.filename
@@ -132,12 +132,12 @@ def _named(train: Labelled, test: Labelled) -> dict[str, Tensor]:
 
 
 def _download(data_dir: Path) -> None:
-    """Fetches the archive from torchvision's address; it appears in the folder whole or not."""
+    """Downloads the archive from torchvision's address; it appears in the folder only complete."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=".download-", dir=data_dir))
         try:
-            with _impatience():
+            with _download_timeout():
                 download_url(CIFAR10.url, str(new), CIFAR10.filename, CIFAR10.tgz_md5)
             (new / CIFAR10.filename).replace(data_dir / CIFAR10.filename)
         finally:
@@ -147,13 +147,13 @@ def _download(data_dir: Path) -> None:
             f"no CIFAR-10 in {data_dir}, and downloading it failed ({error})\n"
             f"  put one of these there: {CIFAR10.base_folder}/ or {CIFAR10.filename} (from "
             f"{CIFAR10.url}), or images as cifar10/train/<class>/* and cifar10/test/<class>/*;\n"
-            "  or name another folder by --data DIR or NOS_REPRO_DATA"
+            "  or name another folder with --data DIR or NOS_REPRO_DATA"
         ) from error
 
 
 @contextmanager
-def _impatience() -> Iterator[None]:
-    """torchvision's download waits for ever; this is the only way to tell it otherwise."""
+def _download_timeout() -> Iterator[None]:
+    """torchvision's download has no timeout, so this sets the socket default."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENCE_SECONDS)
     try:

@@ -1,7 +1,7 @@
 """Corpora for language models: text as word numbers, and the registry of corpora by name.
 
 Every line ends with `<eos>`, a word like any other. The vocabulary is torchtext's: `<unk>` and
-`<eos>`, then the training part's words by frequency; what is not in it becomes `<unk>`.
+`<eos>`, then the training part's words by frequency; all other words become `<unk>`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Texts(NamedTuple):
 
 
 class Corpus(NamedTuple):
-    """A corpus as numbers: `words[n]` is the word n."""
+    """A corpus as numbers: `words[n]` is word n."""
 
     words: tuple[str, ...]
     train: Int64[Tensor, " tokens"]
@@ -62,7 +62,7 @@ class Corpus(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """What is known of a corpus before it is read: how many words its vocabulary has."""
+    """What is known about a corpus before it is read: how many words its vocabulary has."""
 
     name: str
     vocabulary: int
@@ -70,9 +70,9 @@ class Source:
     """Reads the text from the folder of all data sets. Raises DataError."""
 
     def read(self, data_dir: Path, vocabulary: int | None = None) -> Corpus:
-        """The corpus with its own number of words, or another one; read once a process.
+        """The corpus with its own vocabulary size, or another one; read once per process.
 
-        Raises DataError, where the text has fewer different words among others.
+        Raises DataError, for example if the text has fewer different words.
         """
         return _read(self, data_dir, vocabulary or self.vocabulary)
 
@@ -103,7 +103,7 @@ def _read(source: Source, data_dir: Path, vocabulary: int) -> Corpus:
 def number(texts: Texts, vocabulary: int) -> Corpus:
     """The words as numbers: `<unk>`, `<eos>` and the most frequent words of the training part.
 
-    Raises DataError where it has fewer different words than the vocabulary is to hold.
+    Raises DataError if that part has fewer different words than the vocabulary needs.
     """
     from torchtext.vocab import Vocab  # only corpora need it, and every study imports this module
 
@@ -111,8 +111,8 @@ def number(texts: Texts, vocabulary: int) -> Corpus:
     different = len(counts.keys() | set(SPECIALS))
     if different < vocabulary:
         raise DataError(
-            f"{texts.train.source} has {different:,} different words, {UNKNOWN} and {END} among "
-            f"them: too few for a vocabulary of {vocabulary:,}\n"
+            f"{texts.train.source} has {different:,} different words, including {UNKNOWN} and "
+            f"{END}: too few for a vocabulary of {vocabulary:,}\n"
             "  set task.vocabulary to that number or less"
         )
     vocab = Vocab(counts, max_size=vocabulary - len(SPECIALS), specials=list(SPECIALS))

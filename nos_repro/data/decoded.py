@@ -1,9 +1,9 @@
 """Decoded once: arrays on disk that every process on the machine maps into its memory.
 
 `<place>/<name>-<key>/<array>.npy`, where the key is a digest of the source files (names, sizes,
-times of change), so a changed source is a new folder. A folder appears whole, by one rename: two
-processes that decode at once both do the work, and the second finds the first one's result. Old
-folders are left to the user, who may remove `.decoded` at any time.
+modification times), so a changed source gets a new folder. A folder appears complete, with one
+rename: two processes that decode at once both do the work, and the second finds the first one's
+result. Old folders stay until the user removes them; `.decoded` may be removed at any time.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from nos_repro.data.paths import decoded_folders
 from nos_repro.errors import DataError
 
 FORMAT = "1"
-"""Part of every key: changed when decoding changes."""
+"""Part of every key; to be changed when decoding changes."""
 
 
 def source_key(root: Path, files: Iterable[str]) -> str:
-    """A digest of the files' names, sizes and times of change."""
+    """A digest of the files' names, sizes and modification times."""
     digest = hashlib.sha256(FORMAT.encode())
     for name in files:
         state = os.stat(root / name)
@@ -41,9 +41,9 @@ def decoded(
 ) -> dict[str, Tensor]:
     """The arrays kept under `name`, memory-mapped; `decode` makes them the first time.
 
-    The maps are copy-on-write: whoever writes into one changes nobody else's.
+    The maps are copy-on-write: a process that writes into one does not change another's.
 
-    Raises DataError where no place can be written, the disk is full, or an array is damaged.
+    Raises DataError if no place is writable, the disk is full, or an array is damaged.
     """
     places = [place / name for place in decoded_folders(data_dir)]
     for place in places:
@@ -73,7 +73,7 @@ def _open(place: Path) -> dict[str, Tensor]:
         }
     except (OSError, ValueError, EOFError) as error:
         raise DataError(
-            f"{place} is damaged ({error})\n  remove that folder: it is decoded again"
+            f"{place} is damaged ({error})\n  remove that folder; it will be decoded again"
         ) from error
 
 
@@ -94,7 +94,7 @@ def _write(place: Path, arrays: Mapping[str, Tensor]) -> None:
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    """`np.save` without its flaw: it says nothing where a full disk refuses the last bytes."""
+    """Like `np.save`, but raises on a full disk: `np.save` can silently lose the last bytes."""
     array = np.ascontiguousarray(array)
     with path.open("wb") as file:
         header = np.lib.format.header_data_from_array_1_0(array)

@@ -1,7 +1,7 @@
 """The embedded image set: scikit-learn's handwritten digits as 32 x 32 RGB images.
 
 1,797 real images, 10 classes, no download. *Departure*: no paper trains on them; they let every
-image study run on a fresh machine (scale `smoke`), and their numbers stand for nothing else.
+image study run on a fresh machine (scale `smoke`), and their numbers mean nothing else.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def read_digits(data_dir: Path) -> ImageSet:
 
     Each of the 8 x 8 values 0..16 becomes a block of 4 x 4 equal pixels in three equal channels.
     """
-    from sklearn.datasets import load_digits  # a second to import, and only digits need it
+    from sklearn.datasets import load_digits  # takes a second to import, and only digits need it
 
     values, labels = load_digits(return_X_y=True)
     small = torch.from_numpy(values).view(-1, 8, 8)

@@ -1,4 +1,4 @@
-"""An image set as a folder: `{train,test}/<class>/*`, every file of it an image."""
+"""An image set as a folder `{train,test}/<class>/*`, in which every file is an image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Layout:
-    """What a complete folder holds: so many images of every class in each part."""
+    """What a complete folder holds: the number of images per class in each part."""
 
     classes: tuple[str, ...]
     images_per_class: dict[str, int]
@@ -30,7 +30,7 @@ class Layout:
 def scan(root: Path, layout: Layout) -> dict[str, list[tuple[str, int]]]:
     """The files of each part as (path below `root`, class), sorted; hidden files do not count.
 
-    Raises DataError where a part, a class or an image is missing, or something is too many.
+    Raises DataError if a part, a class or an image is missing, or there is one too many.
     """
     return {part: list(_scan_part(root, part, layout)) for part in layout.images_per_class}
 
@@ -50,7 +50,7 @@ def _scan_part(root: Path, part: str, layout: Layout) -> Iterable[tuple[str, int
         if len(files) != wanted:
             raise DataError(
                 f"{root / part / name} must hold {wanted:,} images, found {len(files):,}\n"
-                "  unpack the data set again: half of it is never trained on"
+                "  unpack the data set again: an incomplete one is never used"
             )
         for file in files:
             yield f"{part}/{name}/{file}", label
@@ -63,7 +63,7 @@ def _visible(folder: Path) -> list[str]:
 
 
 def read(root: Path, files: Sequence[tuple[str, int]], size: int) -> Labelled:
-    """Decodes the files. Raises DataError naming all that are truncated or no such image."""
+    """Decodes the files. Raises DataError, which names those that are truncated or unsuitable."""
     images = np.empty((len(files), size, size, 3), dtype=np.uint8)
     bad: list[str] = []
     for place, (name, _) in enumerate(files):
@@ -80,7 +80,7 @@ def read(root: Path, files: Sequence[tuple[str, int]], size: int) -> Labelled:
     if bad:
         raise DataError(
             f"{len(bad)} of {len(files):,} files below {root} cannot be used\n"
-            f"  {_some(bad, between=chr(10) + '  ')}\n  replace them: no image is left out"
+            f"  {_some(bad, between=chr(10) + '  ')}\n  replace them: images are never skipped"
         )
     return Labelled(torch.from_numpy(images), torch.tensor([label for _, label in files]))
 

@@ -1,11 +1,11 @@
-"""ImageNet, and every other set of photographs in class folders: found, and cut into batches.
+"""ImageNet and other sets of photographs in class folders: found, and cut into batches.
 
-A tree is looked for as people have it: `train/<class>/*.JPEG` and `val/<class>/*.JPEG` (or
-`test/`), images of any size and form, in the data folder or at a path of its own. torchvision's
-ImageNet is such a tree; where its `meta.bin` lies beside it, it is also checked for being whole.
+A tree has the usual layout, `train/<class>/*.JPEG` and `val/<class>/*.JPEG` (or `test/`), with
+images of any size and shape, in the data folder or at an absolute path. torchvision's ImageNet is
+such a tree; if its `meta.bin` is there, the tree is also checked to be complete.
 
-Nothing is decoded but what a batch shows. A training batch is a pure function of (seed, epoch,
-image): a run that resumes inside an epoch, or on other processes, sees what was left, to the bit.
+Only the images that a batch shows are decoded. A training batch is a pure function of (seed, epoch,
+image): a run that resumes inside an epoch, or on other processes, sees exactly what was left.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ __all__ = ["ImageTree", "ImageTrees", "eval_batches", "find_images", "train_batc
 LabelledPixels = tuple[UInt8[Tensor, "batch 3 size size"], Int64[Tensor, " batch"]]
 
 VIEWS = 3
-"""First word of a view's seed, beside those of `batches`."""
+"""First word of a view's seed; `batches` has the other ones."""
 
 PIECE = 32
-"""Images that a worker makes at a time: a large batch is the work of several."""
+"""Images that a worker makes at a time: several workers share a large batch."""
 
 
 class _Piece(NamedTuple):
-    """What a worker is told: some images of a batch, and where their files are."""
+    """A worker's job: some images of a batch, and their files."""
 
     images: list[int]
     files: list[str]
@@ -58,12 +58,12 @@ def train_batches(
 ) -> Iterator[LabelledPixels]:
     """The batches of one epoch from batch `start` on: random resized crop, mirror, colour jitter.
 
-    What does not fill a batch is left out, other images each epoch. `batch_size` is that of all
-    `world` processes together, and a multiple of their number; each makes its own slice alone.
-    `workers` processes make the batches ahead of their use; 0: this one, when they are asked for.
+    Images that do not fill a batch are left out, different ones each epoch. `batch_size` counts all
+    `world` processes together and is a multiple of their number; each makes only its own slice.
+    `workers` processes make the batches in advance; with 0, this one makes them on demand.
     The pixels' memory is channels-last.
 
-    Raises DataError naming a file that cannot be used.
+    Raises DataError, which names the file, if one cannot be used.
     """
     assert batch_size % world == 0, (batch_size, world)
     order = epoch_order(len(images), seed, epoch)
@@ -81,7 +81,7 @@ def eval_batches(
 ) -> Iterator[LabelledPixels]:
     """All images in order, the central 87.5 % of each; the last batch may be short.
 
-    Raises DataError naming a file that cannot be used.
+    Raises DataError, which names the file, if one cannot be used.
     """
     chosen = torch.split(torch.arange(len(images)), batch_size)
     return _batches(images, chosen, _central_view, size, workers)
@@ -104,7 +104,7 @@ def _batches(
     size: int,
     workers: int,
 ) -> Iterator[LabelledPixels]:
-    """Each batch of places as pixels and labels; the workers are sent names and return pixels."""
+    """Each batch of places as pixels and labels; the workers get file names and return pixels."""
     labels: list[Tensor] = []
 
     def pieces() -> Iterator[_Piece]:
@@ -126,7 +126,7 @@ def _batches(
 def _make(
     piece: _Piece, *, view: Callable[[int, Size], View], size: int
 ) -> UInt8[Tensor, "images 3 size size"]:
-    """The images of a piece as they are to be seen."""
+    """The transformed images of one piece."""
     pixels = torch.empty(len(piece.images), size, size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
     for target, image, file in zip(pixels, piece.images, piece.files, strict=True):
         show(file, functools.partial(view, image), target)

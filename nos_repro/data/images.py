@@ -1,4 +1,4 @@
-"""Image sets in memory form, and the registry of them by name."""
+"""Image sets in memory, and their registry."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from nos_repro.registry import Registry, require_call
 
 SPLIT_SEED = 2017
-"""Seed of every fixed split. It is no setting: all trials of all studies hold out the same."""
+"""Seed of every fixed split. It is not a setting: all trials of all studies hold out the same."""
 
 
 class Labelled(NamedTuple):
@@ -37,7 +37,7 @@ class ImageSet(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is known of a data set before it is read: its square RGB images and their classes."""
+    """What is known about a data set before it is read: its square RGB images, their classes."""
 
     name: str
     classes: int
@@ -71,11 +71,11 @@ IMAGES: Registry[Dataset] = Registry(
     @IMAGES.register("stripes", classes=2, size=8, validation_images=4)
     def read(data_dir): ...
 
-The function is called once a process for each data folder; what it returns is kept."""
+The function is called once per process and data folder; its result is kept."""
 
 
 def balanced_order(labels: Int64[Tensor, " images"]) -> Int64[Tensor, " images"]:
-    """A fixed shuffle in which every beginning holds the classes in their overall proportions.
+    """A fixed shuffle in which every prefix holds the classes in their overall proportions.
 
     Each class is shuffled by itself, and its i-th of n images takes the place (i + 1/2) / n. So
     "the first 5,000" is a stratified split, and the images after it a class-balanced subset.

@@ -1,4 +1,4 @@
-"""The embedded parallel text: English and German names of numbers, by num2words.
+"""The embedded parallel text: English and German names of numbers, from num2words.
 
 Real language with reordering (forty-two is zweiundvierzig) and no download. *Departure*: no paper
 trains on it; it lets the translation study run on a fresh machine.
@@ -41,7 +41,7 @@ def number_names(part: str, languages: tuple[str, str], most: int | None = None)
 
     Raises ConfigError for a language that num2words does not know.
     """
-    from num2words import num2words  # a while to import, and only this set needs it
+    from num2words import num2words  # slow to import, and only this set needs it
 
     numbers = _numbers()[part][:most]
     sides = []
@@ -49,7 +49,7 @@ def number_names(part: str, languages: tuple[str, str], most: int | None = None)
         try:
             names = [num2words(number, lang=tongue) for number in numbers]
         except NotImplementedError:
-            raise ConfigError(f"task.languages: num2words names no numbers in '{tongue}'") from None
+            raise ConfigError(f"task.languages: num2words does not know '{tongue}'") from None
         sides.append(Text.whole(f"number names ({part}, {tongue})", names))
     return Pairs(*sides)
 

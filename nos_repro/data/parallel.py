@@ -3,15 +3,15 @@
 `data: NAME` is one of
 
 - `numbers`: number names, embedded; or your own, `my_package.my_text`;
-- a folder NAME of the data folder with the parts of `multi30k`, `wmt14`, or plainly `train.en`,
+- a folder NAME in the data folder with the parts of `multi30k` or `wmt14`, or simply `train.en`,
   `train.de`, `val.en` and so on (the suffixes are the languages), each file plain or `.gz`;
-- two files `NAME.en` and `NAME.de`: every twentieth pair or so is held out for validation, and as
-  many for the test, at most 1,000 each.
+- two files `NAME.en` and `NAME.de`: one pair in twenty is held out for validation and as many for
+  the test, at most 1,000 each.
 
-An absolute path does as well as a name.
+An absolute path works as well as a name.
 
-Lines end at line feeds alone (a carriage return before one is dropped): Python's own `splitlines`
-also cuts at characters that may stand inside a sentence, and the two sides would drift apart.
+Lines end only at line feeds (a carriage return before one is dropped): Python's own `splitlines`
+also cuts at characters that occur inside sentences, and the two sides would get out of step.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SPLIT_SEED = 2017
 PARTS = ("train", "val", "test")
 # fmt: off
 NAMES: dict[str, dict[str, tuple[str, ...]]] = {
-    # set: the names under which people have its parts, in the order in which they are tried
+    # set: the usual names of its parts, in the order in which they are tried
     "multi30k": {"test": ("test_2016_flickr", "test_2016", "test2016", "test")},
     "wmt14":    {"test": ("newstest2014", "test"), "val": ("newstest2013", "val", "valid", "dev")},
 }
@@ -45,7 +45,7 @@ OTHERS = {"train": ("train",), "val": ("val", "valid", "dev"), "test": ("test",)
 
 @dataclass(frozen=True)
 class Text:
-    """The lines of one side, and where they come from; `numbers` are their places in the file."""
+    """The lines of one side, and where they come from; `numbers` are their numbers in the file."""
 
     where: str
     lines: list[str]
@@ -60,7 +60,7 @@ class Text:
         return f"{self.where}, line {self.numbers[index]:,}"
 
     def keep(self, chosen: Sequence[int]) -> Text:
-        """The chosen lines, which still know their places."""
+        """The chosen lines, with their numbers in the file."""
         return Text(self.where, [self.lines[i] for i in chosen], [self.numbers[i] for i in chosen])
 
 
@@ -81,8 +81,8 @@ def read_pairs(source: Path, target: Path) -> Pairs:
     if counts[0] != counts[1]:
         longer = source if counts[0] > counts[1] else target
         raise DataError(
-            f"{source} has {counts[0]:,} lines, {target} {counts[1]:,}: nothing stands beside "
-            f"{longer}, line {min(counts) + 1:,}, at the latest\n"
+            f"{source} has {counts[0]:,} lines, {target} {counts[1]:,}: "
+            f"{longer}, line {min(counts) + 1:,}, has no counterpart\n"
             "  line i of one must be the translation of line i of the other"
         )
     if not counts[0]:
@@ -96,7 +96,7 @@ def read_side(path: Path) -> Text:
 
 
 def split_lines(text: str) -> list[str]:
-    """The lines of a text, as this module's first lines say."""
+    """The lines of a text, split as the module's docstring says."""
     lines = text.removesuffix("\n").split("\n") if text else []
     return [line.removesuffix("\r") for line in lines]
 
@@ -105,8 +105,8 @@ def split_lines(text: str) -> list[str]:
 class ParallelCorpus:
     """A parallel text that was found.
 
-    `read` gives the pairs of a part, of `train` at most so many; `digest` is one of the content
-    of its training side.
+    `read(part, most)` gives at most that many pairs of a part (None: all); `digest` hashes the
+    content of the training part.
     """
 
     where: str
@@ -141,7 +141,7 @@ def in_memory(where: str, **parts: tuple[list[str], list[str]]) -> ParallelCorpu
 
 
 def find_parallel_text(name: str, languages: tuple[str, str], data_dir: Path) -> ParallelCorpus:
-    """The parallel text called `name`. Raises DataError saying what to put where."""
+    """The parallel text called `name`. Raises DataError, which says what to put where."""
     if name in PARALLEL_TEXTS.names():
         return PARALLEL_TEXTS.find(name)(languages, data_dir)
     folder = data_dir / name
@@ -157,7 +157,7 @@ def find_parallel_text(name: str, languages: tuple[str, str], data_dir: Path) ->
         f"{unknown('parallel text', name, (*PARALLEL_TEXTS.names(), *NAMES))}\n"
         f"  neither a folder {folder}/ with train.{languages[0]}, train.{languages[1]} and so on,\n"
         f"  nor two files {first} and {second} (or .gz);\n"
-        "  put one of them there, or name another folder by --data DIR or NOS_REPRO_DATA"
+        "  put one of them there, or name another folder with --data DIR or NOS_REPRO_DATA"
     )
 
 
@@ -189,7 +189,7 @@ def _two_files(source: Path, target: Path) -> ParallelCorpus:
         held_out = min(count // HELD_OUT_OF, MOST_HELD_OUT)
         if not held_out:
             raise DataError(
-                f"{source} has {count} lines: give at least {HELD_OUT_OF}, of which one is held out"
+                f"{source} has {count} lines: give at least {HELD_OUT_OF}, since one is held out"
                 " for validation and one for the test"
             )
         order = np.random.default_rng(SPLIT_SEED).permutation(count).tolist()

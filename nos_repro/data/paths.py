@@ -1,4 +1,4 @@
-"""Where data sets lie on this machine, and where their decoded form is kept."""
+"""Where data sets are on this machine, and where their decoded form is kept."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def data_folder(given: str | os.PathLike[str] | None = None) -> Path:
 
 
 def decoded_folders(data_dir: Path) -> Iterator[Path]:
-    """The places of decoded arrays, in the order in which they are tried.
+    """The places for decoded arrays, in the order in which they are tried.
 
-    Beside the data, so that all who share the data share its decoded form; where that folder
-    cannot be written (a read-only mount, another user's data), in the user's own cache.
+    First beside the data, so that all who share the data share its decoded form; if that folder is
+    not writable (a read-only mount, another user's data), in the user's own cache.
     """
     yield data_dir / ".decoded"
     yield user_cache() / "decoded"

@@ -1,17 +1,17 @@
-"""One file becomes the pixels that are to be seen of it.
+"""From an image file to the pixels of one view of it.
 
-The route was chosen by measurement (photographs of ImageNet at 341 x 256, milliseconds of one core
-an image). Decoding: simplejpeg 0.34, OpenCV 0.40, torchvision.io 0.43 (deprecated since 0.29),
+The route was chosen by measurement (ImageNet photographs at 341 x 256, milliseconds per image on
+one core). Decoding: simplejpeg 0.34, OpenCV 0.40, torchvision.io 0.43 (deprecated since 0.29),
 Pillow into an array 0.68. Resizing a crop to 224: torch's uint8 kernel over channels-last memory
 0.12, Pillow 0.41. Both together: simplejpeg and torch 0.68, Pillow and torch 1.2; torchvision's
-default transforms, jitter and ToTensor among them, 2.6. So simplejpeg decodes where it is installed
-and Pillow elsewhere: both are libjpeg-turbo, and the pixels are the same.
+default transforms, with jitter and ToTensor, 2.6. So simplejpeg decodes where it is installed and
+Pillow elsewhere: both are libjpeg-turbo, and the pixels are the same.
 
-What is shown at half its size or less, libjpeg makes smaller while it decodes: 22 % of the time is
-spared at 2 times the size, 37 % at 4 times (Pillow alone: 41 % and 61 %). The price is a crop whose
+If an image is shown at half its size or less, libjpeg shrinks it while decoding, which saves 22 %
+of the time at a factor of 2 and 37 % at 4 (Pillow alone: 41 % and 61 %). The price is a crop whose
 edges lie on whole pixels of the smaller image, at most half a pixel of the result away.
 
-Pillow also decodes what is no JPEG and what simplejpeg refuses: CMYK, harmless damage.
+Pillow also decodes files that are not JPEG or that simplejpeg refuses: CMYK, harmless damage.
 
 Greyscale and CMYK become RGB as Pillow converts them. An orientation in EXIF is ignored, as
 torchvision's ImageFolder does.
@@ -40,16 +40,16 @@ except ImportError:
     simplejpeg = None
 
 SCALES = (8, 4, 2)
-"""By which libjpeg can divide an image's size while it decodes."""
+"""The factors by which libjpeg can shrink an image while decoding."""
 
 Choose = Callable[[Size], View]
 Part = UInt8[Tensor, "3 height width"]
 
 
 def show(file: str, choose: Choose, target: UInt8[Tensor, "3 size size"]) -> None:
-    """Writes into `target` what `choose` wants seen of an image of the file's size.
+    """Writes into `target` the view that `choose` picks for an image of the file's size.
 
-    Raises DataError naming the file where it is missing, truncated or no image.
+    Raises DataError, which names the file, if it is missing, truncated or not an image.
     """
     size = target.shape[-1]
     try:
@@ -60,19 +60,19 @@ def show(file: str, choose: Choose, target: UInt8[Tensor, "3 size size"]) -> Non
         raise DataError(_message(file, "not an image")) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(_message(file, _reason(error))) from error
-    # torch's quick kernel wants the channels together, and says nothing where they are not
+    # torch's fast kernel needs channels-last memory; without it a slow one runs silently
     part = part[None].contiguous(memory_format=torch.channels_last)
     seen = F.interpolate(part, (size, size), mode="bilinear", antialias=True)[0]
     recolour(seen.flip(2) if view.mirrored else seen, view.colours, target)
 
 
 def _by_simplejpeg(data: bytes, choose: Choose, size: int) -> tuple[View, Part] | None:
-    """The view and its box's pixels; None for what Pillow has the last word on."""
+    """The view and its box's pixels; None where Pillow must decode."""
     if simplejpeg is None:
         return None
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-        if space in ("CMYK", "YCCK"):  # Pillow's conversion is another, by a level
+        if space in ("CMYK", "YCCK"):  # Pillow converts differently, by one level
             return None
         view = choose(Size(height, width))
         _, whole, box = _scaled(view.box, Size(height, width), size)
@@ -98,7 +98,7 @@ def _by_pillow(data: bytes, choose: Choose, size: int) -> tuple[View, Part]:
 
 
 def _scaled(box: Box, whole: Size, size: int) -> tuple[int, Size, Box]:
-    """How many times smaller a JPEG may be decoded, how large it is then, and where the box."""
+    """The factor by which a JPEG may be shrunk in decoding, its size then, and the box in it."""
     scale = max((s for s in SCALES if min(box.height, box.width) >= s * size), default=1)
     if scale == 1:
         return scale, whole, box

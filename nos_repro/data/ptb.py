@@ -1,8 +1,8 @@
 """Mikolov's Penn Treebank: 10,000 different words, 42,068 training sentences (002 sec. 6.5).
 
-Looked for in the data folder as `ptb/`, as torchtext's `penn-treebank/`, as the folder that
-`simple-examples.tgz` unpacks to, or lying there by itself; plain or gzipped. Its text is the
-LDC's, so it is not downloaded.
+Its files are looked for in the data folder: in `ptb/`, in torchtext's `penn-treebank/`, in the
+folder that `simple-examples.tgz` unpacks to, or in none of these; plain or gzipped. The text
+belongs to the LDC, so it is not downloaded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FOLDERS = ("ptb", "penn-treebank", "ptb/simple-examples/data", "simple-examples/
 WORDS = 10_000
 # fmt: off
 PARTS = {
-    # file: its tokens, an <eos> a line among them
+    # file: its tokens, including one <eos> per line
     "ptb.train.txt": 929_589,
     "ptb.valid.txt":  73_760,
     "ptb.test.txt":   82_430,
@@ -28,7 +28,7 @@ PARTS = {
 
 @CORPORA.register("ptb", vocabulary=WORDS)
 def read_ptb(data_dir: Path) -> Texts:
-    """The three parts. Raises DataError where one is missing, in part there, or another text."""
+    """The three parts. Raises DataError if one is missing, incomplete or another text."""
     train, val, test = (_part(path, PARTS[name]) for name, path in _find(data_dir).items())
     different = len(set(chain.from_iterable(train.words)) | set(SPECIALS))
     if different != WORDS:
@@ -52,8 +52,8 @@ def _find(data_dir: Path) -> dict[str, Path]:
         f"no Penn Treebank in {data_dir}\n"
         f"  put {' '.join(PARTS)} (or .gz) there, or below it in one of: "
         f"{' '.join(f'{folder}/' for folder in FOLDERS if folder)};\n"
-        "  they are in Mikolov's simple-examples.tgz, not fetched here: the text is the LDC's;\n"
-        "  or name another folder by --data DIR or NOS_REPRO_DATA"
+        "  they are in Mikolov's simple-examples.tgz, and are not downloaded, since the text\n"
+        "  belongs to the LDC; or name another folder with --data DIR or NOS_REPRO_DATA"
     )
 
 
@@ -62,7 +62,7 @@ def _part(path: Path, tokens: int) -> Lines:
     found = len(words) + sum(map(len, words))
     if found != tokens:
         raise DataError(
-            f"{path} has {found:,} words with an <eos> a line, the Penn Treebank {tokens:,}\n"
-            "  it is cut off or another text: take the file of Mikolov's simple-examples.tgz"
+            f"{path} has {found:,} words with one <eos> per line, the Penn Treebank {tokens:,}\n"
+            "  it is truncated or another text: take the file of Mikolov's simple-examples.tgz"
         )
     return Lines(words, str(path))

@@ -1,7 +1,7 @@
 """The embedded corpus: Python's own documentation (`pydoc_data.topics`), no download.
 
 *Departure*: no paper trains on it; it lets the language model's study run on a fresh machine
-(scale `smoke`), and its numbers stand for nothing else. Each version of Python brings its own text.
+(scale `smoke`), and its numbers mean nothing else. Each version of Python brings its own text.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ SOURCE = "pydoc_data.topics (of this Python)"
 
 @CORPORA.register("pydoc", vocabulary=2000)
 def read_pydoc(data_dir: Path) -> Texts:
-    """A paragraph a line, the topics in order; of ten paragraphs one is for validation, one a test.
+    """One paragraph per line, in the order of the topics. Of ten, one is held out for validation
+    and one for the test.
 
-    Words are lower case, punctuation by itself (torchtext's `basic_english`).
+    Words are lower case, punctuation marks are words (torchtext's `basic_english`).
     """
     from pydoc_data.topics import topics  # half a megabyte that only this corpus needs
 

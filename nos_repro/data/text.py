@@ -1,4 +1,4 @@
-"""A text file, plain or gzipped, and the words of each of its lines; a byte-order mark is none."""
+"""A text file, plain or gzipped, and the words of each line; a byte-order mark is ignored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nos_repro.errors import DataError
 
 
 def find_text(folder: Path, name: str) -> Path | None:
-    """`name` in the folder, else `name.gz`; None where there is neither."""
+    """`name` in the folder, else `name.gz`; None if there is neither."""
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
@@ -19,10 +19,10 @@ def find_text(folder: Path, name: str) -> Path | None:
 
 
 def read_lines(path: Path) -> list[list[str]]:
-    """The words of each line, as blanks divide them; a line may be of any length.
+    """The words of each line, split at whitespace; a line may be of any length.
 
-    Raises DataError, with the line where there is one, for a file that is missing, empty, cut off
-    or not UTF-8, and for a line without words.
+    Raises DataError, with the line if there is one, for a file that is missing, empty, truncated or
+    not UTF-8, and for a line without words.
     """
     text = read_text(path)
     lines = text.removesuffix("\n").split("\n")
@@ -36,9 +36,9 @@ def read_lines(path: Path) -> list[list[str]]:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, gunzipped where its name ends in `.gz`.
+    """The text of a file, gunzipped if its name ends in `.gz`.
 
-    Raises DataError, with the line where there is one, for a file that is missing, cut off or not
+    Raises DataError, with the line if there is one, for a file that is missing, truncated or not
     UTF-8.
     """
     return decode_text(_content(path), str(path))
@@ -55,7 +55,7 @@ def _content(path: Path) -> bytes:
 
 
 def decode_text(content: bytes, where: str) -> str:
-    """UTF-8, with or without a byte-order mark. Raises DataError naming the line."""
+    """UTF-8, with or without a byte-order mark. Raises DataError, which names the line."""
     try:
         return content.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""The sides of a parallel text as word pieces; the training side is encoded once."""
+"""The sides of a parallel text as word pieces; the training part is encoded once."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from nos_repro.errors import DataError
 log = logging.getLogger(__name__)
 
 FORMAT = "1"
-"""Part of every key: changed when encoding changes."""
+"""Part of every key; to be changed when encoding changes."""
 
 LINES = 100_000
-"""Encoded at a time."""
+"""How many are encoded at a time."""
 
 
 class Sentences(NamedTuple):
@@ -49,9 +49,9 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a pair must be: neither side empty, nor of more than `longest` pieces with its END.
+    """Which pairs are accepted: neither side is empty or longer than `longest` pieces with END.
 
-    Others are an error, or, in the training part and where `leave_out` says so, left out.
+    Other pairs are an error; in the training part they are left out instead if `leave_out` is set.
     """
 
     longest: int
@@ -61,9 +61,9 @@ class Limits:
 def encoded_training(
     corpus: ParallelCorpus, data_dir: Path, *, vocabulary: int, most: int | None, limits: Limits
 ) -> tuple[WordPieces, Encoded]:
-    """The vocabulary, learnt from the training part alone, and that part in its pieces.
+    """The vocabulary, learnt from the training part only, and that part in its pieces.
 
-    Both are kept on disk under a digest of everything they depend on, and appear there whole or
+    Both are kept on disk under a digest of everything they depend on, and appear there complete or
     not at all. Raises DataError and ConfigError.
     """
     facts = f"{FORMAT} {sentencepiece.__version__} {corpus.digest()} {vocabulary} {most} {limits}"
@@ -88,13 +88,13 @@ def encoded_training(
         sides = [Sentences(arrays[f"{s}_ids"], arrays[f"{s}_starts"]) for s in ("source", "target")]
     except (KeyError, RuntimeError) as error:
         raise DataError(
-            f".decoded/text-{key} is damaged ({error})\n  remove that folder: it is made again"
+            f".decoded/text-{key} is damaged ({error})\n  remove that folder; it will be made again"
         ) from None
     return pieces, Encoded(*sides)
 
 
 def encode(pairs: Pairs, pieces: WordPieces, limits: Limits, *, part: str) -> Encoded:
-    """The pairs in pieces. Raises DataError naming file and line of the first unusable one."""
+    """The pairs in pieces. Raises DataError with file and line of the first unusable one."""
     encoded = Encoded(*(_side(text.lines, pieces) for text in pairs))
     lengths = torch.stack([side.lengths for side in encoded])
     bad = ((lengths == 1) | (lengths > limits.longest)).any(dim=0)
@@ -109,14 +109,14 @@ def encode(pairs: Pairs, pieces: WordPieces, limits: Limits, *, part: str) -> En
         raise DataError(
             f"{pairs[side].place(index)}: {complaint}"
             f"{f' ({count:,} such lines in all)' if count > 1 else ''}\n"
-            f"  mend or remove the pair{_advice(part)}"
+            f"  correct or remove the pair{_advice(part)}"
         )
     log.warning("%s: %d of %d pairs left out", pairs.source.where, count, len(bad))
     return Encoded(*(_kept(side, ~bad) for side in encoded))
 
 
 def _complaint(lengths: list[int], limits: Limits) -> tuple[int, str]:
-    """(side, what is wrong with it), for the first side that has something wrong."""
+    """(side, what is wrong with it) for the first side with a fault."""
     for side, length in enumerate(lengths):
         if length == 1:
             return side, "an empty line"
@@ -130,7 +130,7 @@ def _advice(part: str) -> str:
 
 
 def _side(lines: list[str], pieces: WordPieces) -> Sentences:
-    """All lines in pieces, some at a time: as Python's numbers they take ten times the memory."""
+    """All lines in pieces, some at a time: as Python's integers they take ten times the memory."""
     parts = [
         flat(pieces.encode(lines[start : start + LINES]))
         for start in range(0, max(1, len(lines)), LINES)

@@ -1,4 +1,4 @@
-"""Class folders full of images: what is there is listed, whole or refused; nothing is decoded."""
+"""Class folders of images: they are listed, and refused if incomplete; nothing is decoded."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SUFFIXES = {
     *(".jpg", ".jpeg", ".png", ".ppm", ".bmp"),
     *(".pgm", ".tif", ".tiff", ".webp"),
 }
-"""Of files that are images; torchvision's list."""
+"""The suffixes of image files; torchvision's list."""
 
 EVALUATION = ("val", "test")
-"""Names of the part that nobody trains on, in the order in which they are looked for."""
+"""Names of the part that is never trained on, in the order in which they are looked for."""
 
 ARCHIVES = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")
 META = "meta.bin"
@@ -36,11 +36,11 @@ SHOWN = 5
 
 @dataclass(frozen=True, eq=False)
 class ImageTree:
-    """The files of one part and their classes, by class and then by name."""
+    """The files of one part and their classes, sorted by class and then by name."""
 
     folder: Path
     names: np.ndarray
-    """Bytes, below the folder: 1.3 million Python strings would be 150 MB a process."""
+    """Bytes, below the folder: 1.3 million Python strings would take 150 MB per process."""
     labels: Int64[Tensor, " images"]
 
     def __len__(self) -> int:
@@ -52,7 +52,7 @@ class ImageTree:
 
 @dataclass(frozen=True, eq=False)
 class ImageTrees:
-    """The parts of a set that are there, which have the same classes; sorted by name."""
+    """The parts of a set that exist; they have the same classes, sorted by name."""
 
     root: Path
     classes: tuple[str, ...]
@@ -60,12 +60,12 @@ class ImageTrees:
 
     @property
     def train(self) -> ImageTree:
-        """Raises DataError where there is none."""
+        """Raises DataError if there is none."""
         return self._part("train")
 
     @property
     def val(self) -> ImageTree:
-        """Raises DataError where there is none."""
+        """Raises DataError if there is none."""
         return self._part("val")
 
     def _part(self, name: str) -> ImageTree:
@@ -100,10 +100,10 @@ folders is found by its folder's name and needs none.
 
 
 def find_images(name: str, data_dir: Path) -> ImageTrees:
-    """The set of that name in the data folder, at that absolute path, or of that module.
+    """The set of that name in the data folder, at that absolute path, or from that module.
 
-    Raises DataError where it is missing, or a class folder is empty or holds what is no image, or
-    the parts have different classes.
+    Raises DataError if the set is missing, if a class folder is empty or holds other files than
+    images, or if the parts have different classes.
     """
     root = Path(data_dir) / Path(name).expanduser()
     if is_path(name) and not root.exists():
@@ -163,7 +163,7 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], ImageTree]:
 
 
 def _files(folder: Path, name: str) -> Iterator[str]:
-    """All files of a class, also those in folders of its own, less the hidden ones."""
+    """All files of a class, also those in its subfolders, except hidden ones."""
     for where, below, files in os.walk(folder / name, followlinks=True):
         below[:] = sorted(entry for entry in below if entry[0] != ".")
         place = os.path.relpath(where, folder)
@@ -171,7 +171,7 @@ def _files(folder: Path, name: str) -> Iterator[str]:
 
 
 def _check_whole(trees: ImageTrees) -> None:
-    """Raises DataError unless the classes and the validation images are all of `meta.bin`'s."""
+    """Raises DataError unless the classes and the validation images are those of `meta.bin`."""
     file = trees.root / META
     try:
         _, of_validation = torch.load(file, weights_only=True)
@@ -179,7 +179,7 @@ def _check_whole(trees: ImageTrees) -> None:
     except (OSError, RuntimeError, EOFError, ValueError, TypeError, pickle.PickleError) as error:
         raise DataError(
             f"{file} is not torchvision's ({type(error).__name__})\n"
-            "  remove it; torchvision makes it again of the development kit"
+            "  remove it; torchvision makes it again from the development kit"
         ) from error
     if classes != set(trees.classes):
         raise DataError(
@@ -189,7 +189,7 @@ def _check_whole(trees: ImageTrees) -> None:
         )
     if "val" in trees.parts and len(trees.val) != len(of_validation):
         raise DataError(
-            f"{trees.val.folder} holds {len(trees.val):,} images, by {file} there are "
+            f"{trees.val.folder} holds {len(trees.val):,} images, {file} lists "
             f"{len(of_validation):,}\n  unpack it again"
         )
 
@@ -215,7 +215,7 @@ def _missing(name: str, root: Path, data_dir: Path) -> str:
     )
     return (
         f"{what}\n  put it there as {root}/train/<class>/*.JPEG and {root}/val/<class>/*.JPEG, "
-        "or name another folder by --data DIR or NOS_REPRO_DATA"
+        "or name another folder with --data DIR or NOS_REPRO_DATA"
     )
 
 

@@ -1,7 +1,7 @@
-"""What is shown of a photograph: where it is cut, whether it is mirrored, how its colours move.
+"""Views of a photograph: where it is cropped, whether it is mirrored, how its colours change.
 
-The laws are torchvision's `RandomResizedCrop`, `RandomHorizontalFlip` and `ColorJitter`, the draws
-NumPy's, from a generator that is the image's own.
+The distributions are those of torchvision's `RandomResizedCrop`, `RandomHorizontalFlip` and
+`ColorJitter`; NumPy draws from them, with one generator per image.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 AREA = (0.08, 1.0)
-"""Of the image, that a training crop covers; Szegedy et al. 2014."""
+"""The share of the image that a training crop covers; Szegedy et al. 2014."""
 ASPECT = (3 / 4, 4 / 3)
 """Width over height of a training crop."""
 TRIES = 10
 """Crops drawn until one lies within the image; then the largest central one of a legal aspect."""
 
 CENTRAL = 0.875
-"""Of the shorter side, that an evaluation shows: 224 of 256."""
+"""The share of the shorter side that an evaluation shows: 224 of 256."""
 
 JITTER: Mapping[str, float] = MappingProxyType({"brightness": 32 / 255, "saturation": 0.5})
 """Each factor is drawn from 1 - x to 1 + x, and the order of the steps is drawn too.
 
 *Departure*: the paper names no augmentation. These are the two steps and strengths of the fast form
 of Inception's preprocessing, with which NASNet-A's authors released their training code; there
-brightness is added, here it multiplies, as torchvision has it.
+brightness is added, here it multiplies, as in torchvision.
 """
 
 GREY = (0.2989, 0.587, 0.114)
@@ -39,7 +39,7 @@ GREY = (0.2989, 0.587, 0.114)
 
 
 class Size(NamedTuple):
-    """Of an image, in pixels."""
+    """The size of an image in pixels."""
 
     height: int
     width: int
@@ -63,7 +63,7 @@ class Box(NamedTuple):
 
 
 class View(NamedTuple):
-    """One sight of an image; `colours` are steps of COLOURS with their factors, in order."""
+    """One augmented view of an image; `colours` are steps of COLOURS with factors, in order."""
 
     box: Box
     mirrored: bool = False
@@ -71,7 +71,7 @@ class View(NamedTuple):
 
 
 def draw_view(generator: np.random.Generator, size: Size, jitter: Mapping[str, float]) -> View:
-    """A random sight of an image of this size, for training."""
+    """A random view of an image of this size, for training."""
     draws = iter(generator.random(2 * TRIES + 3 + 2 * len(jitter)).tolist())
     box = _draw_box(draws, size)
     mirrored = next(draws) < 0.5
@@ -119,7 +119,7 @@ def _grey(pixels: Pixels, weight: float) -> Float[Tensor, "height width"]:
 
 # fmt: off
 COLOURS: dict[str, Callable[[Pixels, float], Tensor]] = {
-    # a step mixes every pixel with this, which has the weight that the pixel has not
+    # a step mixes every pixel with this value; their two weights add up to 1
     "brightness": lambda pixels, weight: torch.zeros(()),
     "contrast":   lambda pixels, weight: torch.tensor(_grey(pixels, weight).numpy().mean()),
     "saturation": _grey,
@@ -132,7 +132,7 @@ def recolour(
     steps: tuple[tuple[str, float], ...],
     target: UInt8[Tensor, "3 height width"],
 ) -> None:
-    """Writes the image into `target`, its colours moved in float32 and rounded once at the end."""
+    """Writes the image into `target`; colours change in float32 and are rounded once at the end."""
     if not steps:
         target.copy_(image)
         return
@@ -141,4 +141,4 @@ def recolour(
     for name, factor in steps:
         torch.add(COLOURS[name](pixels, 1 - factor), pixels, alpha=factor, out=pixels)
         pixels.clamp_(0, 255)
-    target.copy_(pixels.round_().to(torch.uint8))  # quicker than to change type and layout at once
+    target.copy_(pixels.round_().to(torch.uint8))  # faster than changing type and layout at once

@@ -1,8 +1,8 @@
-"""Word pieces that both languages share (Wu et al. 2016, sec. 4.1), by sentencepiece.
+"""Word pieces that both languages share (Wu et al. 2016, sec. 4.1), made with sentencepiece.
 
 *Departures*: Google's word-piece model was never published; these are byte-pair merges, which are
-as greedy and keep the text whole. The text is not normalised beforehand but for its spaces, since a
-translation is compared with a reference that was not.
+just as greedy and keep the text whole. Beforehand only the spaces of the text are normalised, since
+a translation is compared with a reference that was not normalised.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from torch import Tensor
 from nos_repro.errors import ConfigError
 
 PAD, UNKNOWN, BEGIN, END = range(4)
-"""Ids of the pieces that are no text, in every vocabulary."""
+"""Ids of the pieces that are not text, in every vocabulary."""
 
 COVERAGE = 0.99999
 """Share of the text's characters that get pieces: one in 100,000 may be unknown."""
 
 MOST_LINES = 4_000_000
-"""Of a larger text every so-manieth line is learnt from; the pieces hardly change."""
+"""For larger texts, learn from every n-th line; the pieces hardly change."""
 
 
 def learn_pieces(lines: Iterable[str], size: int, where: str) -> UInt8[Tensor, " bytes"]:
     """A sentencepiece model of exactly `size` pieces, as sentencepiece writes it.
 
-    Raises ConfigError where the text, which lies at `where`, allows no vocabulary of that size.
+    Raises ConfigError if the text, which comes from `where`, allows no vocabulary of that size.
     """
     written = io.BytesIO()
     try:
@@ -59,7 +59,7 @@ def learn_pieces(lines: Iterable[str], size: int, where: str) -> UInt8[Tensor, "
 
 
 def _refusal(message: str, size: int, where: str) -> str:
-    """What sentencepiece said of the vocabulary's size, as a sentence on the setting."""
+    """What sentencepiece said about the vocabulary's size, as a sentence about the setting."""
     if most := re.search(r"set it to a value <= (\d+)", message):
         limit = f"at most {int(most[1]):,}, all that the text allows"
     elif least := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
@@ -70,7 +70,7 @@ def _refusal(message: str, size: int, where: str) -> str:
 
 
 def thinned(lines: Sequence[str]) -> Iterator[str]:
-    """The lines, or evenly spaced ones where they are more than sentencepiece should read."""
+    """The lines, or evenly spaced ones if there are more than sentencepiece should read."""
     yield from lines[:: -(-len(lines) // MOST_LINES) or 1]
 
 

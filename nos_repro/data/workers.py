@@ -1,8 +1,8 @@
-"""Work that other processes do ahead of its use, in order: torch's DataLoader, made well-behaved.
+"""Work that other processes do in advance, in order: torch's DataLoader, made well-behaved.
 
-Beside what it does by itself: a worker outlives neither its parent nor its usefulness; signals that
-are meant for the trial (a cluster sends them to every process) are the trial's to answer; the
-parent's random numbers stay untouched; and a user's mistake arrives as the error that it is.
+In addition to what it does by itself: a worker ends with its parent, and when it is no longer
+needed; signals meant for the trial (a cluster sends them to every process) are left to the trial;
+the parent's random numbers stay untouched; and a user's mistake arrives as the original error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from nos_repro.errors import NosError
 
 IGNORED = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-"""What a cluster or a terminal sends to all: a worker goes on, so that the trial can be saved."""
+"""Sent to all by a cluster or a terminal: a worker goes on, so that the trial can be saved."""
 
 WATCH_SECONDS = 1.0
 
@@ -31,9 +31,9 @@ R = TypeVar("R")
 
 
 def in_order(work: Callable[[J], R], jobs: Iterable[J], workers: int) -> Iterator[R]:
-    """`work(job)` of every job, in order, by that many processes; 0: by this one, when asked.
+    """`work(job)` for every job, in order, in that many processes; 0: in this one, on demand.
 
-    Two jobs a worker are begun ahead. What `work` raises is raised here; a NosError as it is.
+    Two jobs per worker start in advance. What `work` raises is raised here; a NosError unchanged.
     """
     if workers == 0:
         yield from map(work, jobs)
@@ -47,10 +47,10 @@ def in_order(work: Callable[[J], R], jobs: Iterable[J], workers: int) -> Iterato
         collate_fn=_as_it_is,
         worker_init_fn=_start_worker,
         multiprocessing_context="fork" if linux else None,
-        generator=torch.Generator(),  # it would draw the workers' seeds from the trial's own
+        generator=torch.Generator(),  # by default the workers' seeds come from the trial's own
     )
     with _signals_held(), warnings.catch_warnings():
-        # Python 3.12 warns of forks beside threads; a worker enters nothing that they may hold
+        # Python 3.12 warns about forks beside threads; a worker takes no lock that they may hold
         warnings.simplefilter("ignore", DeprecationWarning)
         results = iter(loader)
     for result in results:
@@ -78,7 +78,7 @@ def _as_it_is(result: Any) -> Any:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Signals wait while workers start, which would otherwise answer with the parent's handlers."""
+    """Signals wait while workers start; otherwise the parent's handlers would run in them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -102,7 +102,7 @@ def _start_worker(number: int) -> None:
 
 
 def _leave_with_parent(parent: int) -> None:
-    """Ends this worker when its parent says so or is gone; others' SIGTERM is not for it."""
+    """Ends this worker when its parent says so or is gone; it ignores SIGTERM from others."""
     while os.getppid() == parent:
         word = signal.sigtimedwait({signal.SIGTERM}, WATCH_SECONDS)
         if word is not None and word.si_pid == parent:

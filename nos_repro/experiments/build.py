@@ -32,11 +32,11 @@ from nos_repro.tasks.base import Task, TaskData, require_even
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a trial runs under, none of which may change its numbers (but for the rounding, and
-    what dropout draws, where the number of processes is another).
+    """What a trial runs under. Nothing of it may change the trial's numbers, except that another
+    number of processes changes the rounding and what dropout draws.
 
-    ``processes`` are those of each of ``nodes``; all of them run `run_trial`, and it alone heeds
-    them.
+    ``processes`` run on each of ``nodes``. All of them call `run_trial`; nothing else looks at
+    these two.
     """
 
     data_dir: Path
@@ -56,7 +56,7 @@ class Conditions:
 
 
 def build_task(trial: Trial, conditions: Conditions) -> tuple[Task, TaskData]:
-    """A trial's task and data, plain Lightning modules. Raises the errors of either."""
+    """A trial's task and data, plain Lightning modules. Raises what these raise."""
     cls = TASKS.find(trial.task)
     settings = make_settings(trial.task, trial.task_settings)
     data = cls.make_data(settings, data_dir=conditions.data_dir, seed=trial.seed)
@@ -87,9 +87,9 @@ def build_task(trial: Trial, conditions: Conditions) -> tuple[Task, TaskData]:
 
 
 def build(trial: Trial, conditions: Conditions, replicas: Replicas = ALONE) -> Run:
-    """The run of a trial at its first step, on its device: the whole of it, or this process's part
-    among ``replicas``. Raises what `build_task` raises, and ConfigError for what several processes
-    cannot train.
+    """The run of a trial at its first step, on its device: all of it, or this process's part among
+    ``replicas``. Raises what `build_task` raises, and ConfigError if several processes cannot train
+    the trial.
     """
     settings = make_settings(trial.task, trial.task_settings)
     require_even(getattr(settings, "batch_size", replicas.world), replicas.world)
@@ -101,19 +101,20 @@ def build(trial: Trial, conditions: Conditions, replicas: Replicas = ALONE) -> R
 
 
 def choose_device(device: str) -> str:
-    """ "auto" passes over Apple's: it has no float64."""
+    """ "auto" skips Apple's GPUs: they have no float64."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return device
 
 
 def make_fabric(device: str, replicas: Replicas = ALONE) -> Fabric:
-    """One device a process. CUDA: the one that a lone process was given by
-    `torch.cuda.set_device`, which Fabric by itself would overrule by the first.
+    """One device per process. On CUDA a single process keeps the device that it was given by
+    `torch.cuda.set_device`; Fabric by itself would take the first.
 
-    Several: DDP otherwise lays its gradients out anew after the first step, and sums of three
-    numbers and more come out differently by where they lie, so that a resumed run would not be to
-    the bit the one that never stopped. Parameters that a step leaves out stay as they are, too.
+    Several processes look for unused parameters. Without that, DDP changes the layout of its
+    gradients after the first step, and sums of three or more numbers depend on the layout: a
+    resumed run would not equal, bit for bit, one that never stopped. Besides, parameters that a
+    step does not use stay as they are.
     """
     device = choose_device(device)
     if not isinstance(replicas, Group):

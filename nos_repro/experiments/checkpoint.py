@@ -20,7 +20,7 @@ VERSION = 1
 class Checkpoints:
     """Saves the state of a run at most every ``every_seconds``, and finds it again.
 
-    Of the processes that train a trial together one ``writes``; none is due in the others.
+    If several processes train a trial together, one of them ``writes``; the others never save.
     """
 
     def __init__(self, folder: Path, every_seconds: float = 60.0, *, writes: bool = True) -> None:
@@ -34,7 +34,7 @@ class Checkpoints:
         return self.writes and time.monotonic() - self._last >= self.every_seconds
 
     def save(self, state: dict[str, Any]) -> None:
-        """Writes ``state`` by one rename. Raises StoreError where the disk refuses."""
+        """Writes ``state`` with one rename. Raises StoreError if the disk refuses."""
         if not self.writes:
             return
         buffer = io.BytesIO()
@@ -43,10 +43,10 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def load(self, warn: Callable[[str], None]) -> dict[str, Any] | None:
-        """The saved state; None where there is none.
+        """The saved state; None if there is none.
 
         A damaged checkpoint is set aside as `checkpoint.corrupt.pt`, ``warn`` is told, and the
-        trial starts over: its numbers depend on its settings alone, so only time is lost.
+        trial starts over: its numbers depend only on its settings, so only time is lost.
         """
         if not self.path.exists():
             return None
@@ -60,11 +60,11 @@ class Checkpoints:
 
 
 class DamagedCheckpoint(Exception):
-    """What a checkpoint file holds is not a state that this version of the code has saved."""
+    """A checkpoint file does not hold a state that this version of the code has saved."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The state in the file, whose checksums are compared. Raises DamagedCheckpoint and OSError."""
+    """The state in the file; its checksums are verified. Raises DamagedCheckpoint and OSError."""
     try:
         with zipfile.ZipFile(path) as archive:
             torn = archive.testzip()

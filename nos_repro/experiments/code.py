@@ -1,6 +1,7 @@
 """Which code makes a trial's numbers, as a digest that its record keeps.
 
-A record whose digest is not today's is stale: something that the trial executed has changed.
+A record with another digest than the current one is stale: something that the trial executed has
+changed.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ ENGINE = (
     "nos_repro.experiments.training:Run.restore",
     "nos_repro.experiments.checkpoint:Checkpoints",
 )
-"""What every trial executes, whatever it trains: built, trained, saved and resumed."""
+"""What every trial executes, whatever it trains: building, training, saving, resuming."""
 
 
 def trial_code(trial: Mapping[str, Any]) -> str:
-    """The digest for a trial with these settings (`Trial.to_json`), as the code is now.
+    """The digest for a trial with these settings (`Trial.to_json`), of the current code.
 
-    Raises ConfigError or RuleError where the settings name what is not there.
+    Raises ConfigError or RuleError if the settings name something that does not exist.
     """
     return code_digest(*trial_roots(trial))
 

@@ -18,17 +18,17 @@ COLUMNS = {
     "final_test": "test metric after the last epoch",
     "best_val":   "best validation metric over the epochs",
     "best_test":  "test metric at the epoch of the best validation metric (002 Table 6)",
-    STATE:        "values that the row's optimizer keeps a parameter; needs no record",
+    STATE:        "values that the row's optimizer keeps per parameter; needs no record",
 }
-"""Those that name no metric show the one that chooses."""
+"""Columns that name no metric show the one that decides."""
 # fmt: on
 NAMED = re.compile("(?:final|best)_(train|val|test)_(.+)")
-"""Those that name a metric of the task: `final_test_bleu`, `final_train_loss`."""
+"""Columns that name a metric of the task: `final_test_bleu`, `final_train_loss`."""
 
 
 @functools.cache
 def metric_of(task: str, column: str) -> Metric:
-    """The metric that a column shows. Raises ConfigError where the task has none of its name."""
+    """The metric that a column shows. Raises ConfigError if the task has none of that name."""
     named = NAMED.fullmatch(column)
     return find_metric(task, named[2] if named else "")
 

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -30,8 +31,8 @@ VERSIONED = frozenset({"torch", "torchvision", "numpy", "pytorch_lightning", "li
 """Libraries that are not followed, however they are named: their versions are in each record."""
 
 ROUNDS = 4
-"""How many references away a change of who refers to whom is seen. What a definition itself says
-is in the digest however far away it is."""
+"""How many references away a change in who refers to whom is seen. What a definition itself says
+is in the digest, however far away it is."""
 
 
 class Sources:
@@ -42,74 +43,84 @@ class Sources:
     """
 
     def __init__(self, folders: dict[str, Path] | None = None, kept: Path | None = None) -> None:
-        self.folders = dict(folders or {})
+        self.places = {top: [folder] for top, folder in (folders or {}).items()}
         self.kept = kept
         self._modules: dict[str, Module | None] = {}
 
     def module(self, name: str) -> Module | None:
-        """The module of that name; None where there is none, or no Python source of it."""
+        """The module of that name; None if there is none, or it has no Python source."""
         if name not in self._modules:
             self._modules[name] = self._read(name)
         return self._modules[name]
 
     def _read(self, name: str) -> Module | None:
         top, *rest = name.split(".")
-        folder = self._folder(top)
-        if folder is None:
-            return None
-        place = folder.joinpath(*rest)
-        for path in (place / "__init__.py", place.parent / f"{place.name}.py"):
-            if path.is_file():
-                return self._parse(name, path)
-        return Module(name) if place.is_dir() else None
+        folders = [place.joinpath(*rest) for place in self._places(top)]
+        for folder in folders:
+            for path in (folder / "__init__.py", folder.parent / f"{folder.name}.py"):
+                if path.is_file():
+                    return self._parse(name, path)
+        return Module(name) if any(folder.is_dir() for folder in folders) else None
 
     def _parse(self, name: str, path: Path) -> Module:
         text, package = path.read_bytes(), path.name == "__init__.py"
         own = {name.partition(".")[0], PACKAGE}
         if self.kept is None:
-            return read_module(name, text.decode(), package=package, own=own)
+            return read_module(name, text, package=package, own=own)
         key = f"{name} {package}".encode()
         place = self.kept / f"{hashlib.sha256(_reader() + key + text).hexdigest()[:32]}.json"
         with suppress(OSError, ValueError, KeyError, TypeError):
             return _module(orjson.loads(place.read_bytes()))
-        module = read_module(name, text.decode(), package=package, own=own)
-        with suppress(OSError):  # nothing depends on it but time
+        module = read_module(name, text, package=package, own=own)
+        with suppress(OSError):  # it only saves time
             place.parent.mkdir(parents=True, exist_ok=True)
             scratch = place.with_suffix(f".{os.getpid()}")
             scratch.write_bytes(orjson.dumps(module))
             scratch.replace(place)
         return module
 
-    def _folder(self, top: str) -> Path | None:
+    def _places(self, top: str) -> list[Path]:
+        """The folders of a top-level package, or the name without `.py` of a module in one file."""
         if top in VERSIONED:
-            return None
-        if top not in self.folders:
+            return []
+        if top not in self.places:
             if top == PACKAGE:
-                self.folders[top] = Path(__file__).parent.parent
+                self.places[top] = [Path(__file__).parent.parent]
             else:
-                spec = importlib.util.find_spec(top)
-                places = list(spec.submodule_search_locations or ()) if spec is not None else []
-                if not places:
-                    return None
-                self.folders[top] = Path(places[0])
-        return self.folders[top]
+                self.places[top] = _find(top)
+        return self.places[top]
 
     def digest(self, roots: Sequence[str], *texts: str) -> str:
         """Twelve hexadecimal digits for what the ``roots`` (`module:definition`, and
         `module:TABLE[row]`) execute, and for ``texts``, such as an update rule.
 
         A root without Python source counts by its name, one that its module does not define at
-        the top as the whole module. Raises SyntaxError for a module that is not Python.
+        the top as the whole module.
         """
-        graph = _Graph(self)
+        graph = _Graph(self, {root.partition(".")[0] for root in roots if root.endswith("]")})
         starts = [graph.root(root) for root in roots]
         unread = [root for root, found in zip(roots, starts, strict=True) if not found]
         return graph.hash(starts, [*unread, *texts])
 
 
+def _find(top: str) -> list[Path]:
+    """Where Python would import a top-level name from."""
+    if top == "__main__":
+        file = getattr(sys.modules[top], "__file__", None)
+        return [Path(file).with_suffix("")] if file else []
+    spec = None
+    with suppress(ValueError):  # a module that was made by hand
+        spec = importlib.util.find_spec(top)
+    if spec is None:
+        return []
+    if spec.submodule_search_locations is not None:
+        return [Path(folder) for folder in spec.submodule_search_locations]
+    return [Path(spec.origin).with_suffix("")] if spec.has_location and spec.origin else []
+
+
 @functools.cache
 def _reader() -> bytes:
-    """What reads modules: another reader's summaries are not this one's."""
+    """The source of what reads modules: summaries by another version of it are not used."""
     return Path(source.__file__).read_bytes() + Path(syntax.__file__).read_bytes()
 
 
@@ -129,8 +140,8 @@ def _definition(kept: dict[str, Any]) -> Definition:
 class _Node:
     """A definition that is reached, in the module whose names it uses.
 
-    ``label``: of a class's member, which is found by its name. ``targets``: for each of its
-    references the definitions that it means, and what of it is text.
+    ``label``: the name of a class's member, by which it is found. ``targets``: for each reference,
+    the definitions that it means, and the part of it that is text.
     """
 
     __slots__ = ("definition", "label", "module", "targets")
@@ -143,15 +154,18 @@ class _Node:
 
 
 class _Graph:
-    """What is reached from the roots."""
+    """What is reached from the roots. ``rowed``: packages whose tables count by rows that are
+    roots; another's tables count whole."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, rowed: set[str]) -> None:
         self.sources = sources
+        self.rowed = rowed
         self.nodes: dict[int, _Node] = {}
         self.ahead: list[_Node] = []
         self.mentioned: set[str] = set()
         self.waiting: dict[str, list[_Node]] = defaultdict(list)
-        self.acting: set[str] = set()
+        self.acting: dict[str, Module] = {}
+        self.whole: set[str] = set()
 
     def root(self, origin: str) -> list[_Node]:
         """The nodes of `module:definition`, with all that they reach."""
@@ -173,16 +187,35 @@ class _Graph:
         while self.ahead:
             node = self.ahead.pop()
             self._act(node.module)
+            self._load(node.module, node.definition.loads)
+            if node.definition.computes:
+                self._open(_top(node.module))
+            if node.definition.text == "table" and _top(node.module) not in self.rowed:
+                for row in node.module.rows.values():
+                    self._row(node.module, row)
             node.targets += [self._resolve(node.module, chain) for chain in node.definition.refs]
             for name in node.definition.mentions:
                 self._mention(name)
             for name, definition in node.definition.members:
                 member = _Node(node.module, definition, name)
                 member.targets.append(([node], ""))
-                if name in node.definition.live or name in self.mentioned:
+                whole = _top(node.module) in self.whole
+                if whole or name in node.definition.live or name in self.mentioned:
                     self._reach(member)
                 else:
                     self.waiting[name].append(member)
+
+    def _open(self, package: str) -> None:
+        """A package from outside asks for things by names that are not written in it: all that its
+        modules define may be meant, those that are imported."""
+        if package == PACKAGE or package in self.whole:
+            return
+        self.whole.add(package)
+        for module in [m for m in self.acting.values() if _top(m) == package]:
+            self._all(module)
+        for members in self.waiting.values():
+            for member in [m for m in members if _top(m.module) == package]:
+                self._reach(member)
 
     def _mention(self, name: str) -> None:
         """Every reached class's member of that name may be meant."""
@@ -201,10 +234,10 @@ class _Graph:
         return self._reach(_Node(module, definition))
 
     def _row(self, module: Module, row: Definition) -> _Node:
-        """A row of a table, less what its class says only prints."""
-        classes, _ = self._resolve(module, row.refs[0])
+        """A row of a table, without the fields that its class lists as only printed."""
+        classes = self._resolve(module, row.refs[0])[0] if row.refs else []
         cls = classes[0].definition if classes else Definition("")
-        node = _Node(module, Definition("row"))
+        node = _Node(module, Definition("row" if row.refs else row.text))
         node.targets.append((classes, ""))
         for key, definition in row.members:
             place = int(key) if key.isdecimal() else len(cls.fields)
@@ -217,23 +250,26 @@ class _Graph:
 
     def _act(self, module: Module) -> None:
         """A module that is imported runs its statements, after its packages' and imports' own."""
-        ahead = [module]
-        while ahead:
-            module = ahead.pop()
-            if module.name in self.acting or not module.counts:
-                continue
-            self.acting.add(module.name)
-            for number in module.acts:
-                self._node(module, module.definitions[number])
-            paths = [_above(module.name), *module.imports.values(), *module.stars]
-            for path in paths:
-                if path and _is_own(module, path):
-                    imported = self.sources.module(path) or self.sources.module(_above(path))
-                    ahead += [imported] if imported is not None else []
+        if module.name in self.acting or not module.counts:
+            return
+        self.acting[module.name] = module
+        for number in module.acts:
+            self._node(module, module.definitions[number])
+        if _top(module) in self.whole:
+            self._all(module)
+        self._load(module, [_above(module.name), *module.loads])
+
+    def _load(self, module: Module, paths: Iterable[str]) -> None:
+        """A module imports these: modules, or names in them."""
+        for path in paths:
+            if path and _is_own(module, path):
+                imported = self.sources.module(path) or self.sources.module(_above(path))
+                if imported is not None:
+                    self._act(imported)
 
     def _resolve(self, module: Module, chain: Chain) -> tuple[list[_Node], str]:
-        """What a chain of names means in a module, and what of it is text: the attributes that are
-        asked of it, or its name where it means nothing that is followed."""
+        """What a chain of names means in a module, and the part of it that is text: the attributes
+        asked of it, or its name if it means nothing that is followed."""
         if chain[0] == "":
             found, asked = self._defined(module, chain[1]), chain[2:]
             if not found:  # it comes from a library, by a star
@@ -271,20 +307,29 @@ class _Graph:
                 found, _ = self._imported(chain, seen)
                 if found:
                     return found
+        if "__getattr__" in module.names and _top(module) != PACKAGE and name != "__getattr__":
+            return self._defined(module, "__getattr__")
         return []
 
     def _whole(self, module: Module) -> list[_Node]:
-        """A module that is itself a value: of a user's own, anything may be asked for."""
+        """A module that is itself a value: anything in a user's own one may be asked for."""
         return [] if module.name.partition(".")[0] == PACKAGE else self._all(module)
 
     def _all(self, module: Module) -> list[_Node]:
         return [self._node(module, definition) for definition in module.definitions]
 
+    def _order(self, node: _Node) -> list[str]:
+        """The fields of a class from outside that are reached: they may be given by place."""
+        cls = node.definition
+        reached = {name for name, member in cls.members if id(member) in self.nodes}
+        return [] if _top(node.module) == PACKAGE else [f for f in cls.fields if f in reached]
+
     def hash(self, starts: list[list[_Node]], texts: Iterable[str]) -> str:
-        """Of the nodes, each with what it refers to (Weisfeiler and Lehman), and of the roots."""
+        """The hash of all nodes, each with what it refers to (Weisfeiler, Lehman), and of roots."""
         nodes = self.nodes.values()
         own = {
-            id(n): _sha(n.label, n.definition.text, *(text for _, text in n.targets)) for n in nodes
+            id(n): _sha(n.label, n.definition.text, *(t for _, t in n.targets), *self._order(n))
+            for n in nodes
         }
         now = own
         for _ in range(ROUNDS):
@@ -299,6 +344,10 @@ class _Graph:
 def _is_own(module: Module, path: str) -> bool:
     """Whether what the module imports from there is followed."""
     return path.partition(".")[0] in (PACKAGE, module.name.partition(".")[0])
+
+
+def _top(module: Module) -> str:
+    return module.name.partition(".")[0]
 
 
 def _above(path: str) -> str:

@@ -39,7 +39,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Planned:
-    """A trial that the study asks for, and what is to be trained of it now (None: nothing). The
+    """A trial that the study asks for, and the part of it to train now (None: nothing). The
     repeats of a row that has no winner yet are counted at its first point: which one wins does
     not change the cost."""
 
@@ -50,8 +50,8 @@ class Planned:
 
 
 def plan(study: Study, store: Store) -> list[Planned]:
-    """Every trial of the study, in the order of its rows. Of a study that halves them only what
-    leads to the next rung is planned; `halving.stages` says what comes then."""
+    """Every trial of the study, in the order of its rows. If the study halves them, only the
+    training up to the next rung is planned; `halving.stages` says what comes after."""
     if study.halving is not None:
         rows = outcomes(study, store)
         return [Planned(row.name, "sweep", s.trial, s.leg) for row in rows for s in row.sweep]
@@ -73,7 +73,7 @@ def plan(study: Study, store: Store) -> list[Planned]:
 
 
 def model_key(trial: Trial) -> str:
-    """Trials with the same key cost the same per step, but for the optimizer."""
+    """Trials with the same key cost the same per step, apart from the optimizer."""
     return json.dumps([trial.task, trial.task_settings], sort_keys=True)
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: what survives `kill -9`, a full disk and a second writer."""
+"""Files that are complete or absent, even after `kill -9`, a full disk or a second writer."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 from nos_repro.errors import NosError
 
 SCRATCH_SECONDS = 3600.0
-"""Older than this, a scratch file has lost its writer."""
+"""A scratch file older than this has lost its writer."""
 
 
 class StoreError(NosError):
-    """The results folder cannot be written: the machine's doing, nothing half-written is left."""
+    """The results folder cannot be written: the machine's fault. Nothing half-written is left."""
 
     status = 1
 
@@ -26,7 +26,7 @@ class StoreError(NosError):
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes ``path`` so that a reader sees the old content or the new one, never a mixture.
 
-    Raises StoreError where the file system refuses (full, read-only, no permission).
+    Raises StoreError if the file system refuses (full, read-only, no permission).
     """
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -42,13 +42,13 @@ def write_atomically(path: Path, data: bytes) -> None:
             raise
         raise StoreError(
             f"cannot write {path}: {os.strerror(error.errno)}\n"
-            "  nothing is lost: mend that and run the same command again, it goes on from its"
+            "  nothing is lost: fix that and run the same command again; it continues from its"
             " checkpoints"
         ) from None
 
 
 def remove_scratch(folder: Path) -> None:
-    """Removes what writers that were killed have left; a younger scratch file may be in use."""
+    """Removes what killed writers have left; a younger scratch file may be in use."""
     for scratch in folder.glob(".*.tmp"):
         with contextlib.suppress(OSError):
             if time.time() - scratch.stat().st_mtime > SCRATCH_SECONDS:

@@ -37,7 +37,7 @@ def points(study: Study, row: Row) -> list[Point]:
 
 
 def row_settings(row: Row, study: Study) -> dict[str, Any]:
-    """What of the study decides the row's trials, beside `task`, `training` and `selection`."""
+    """What decides the row's trials in the study, besides `task`, `training` and `selection`."""
     return {
         "optimizer": row.optimizer,
         "schedule": row.schedule or study.schedule,
@@ -55,7 +55,7 @@ def sweep_trial(study: Study, row: Row, point: Point) -> Trial:
 
 
 def repeat_trials(study: Study, row: Row, point: Point) -> list[Trial]:
-    """The chosen point at full length over fresh seeds: none of them chose it."""
+    """The chosen point at full length over fresh seeds, none of which helped to choose it."""
     first = study.selection.seed + row.seed + 1
     return [
         _trial(study, row, point, study.training, first + n) for n in range(study.selection.repeats)

@@ -1,10 +1,10 @@
-"""Successive halving over a study's rows: who goes on and who is stopped, a pure function.
+"""Successive halving over a study's rows: which go on and which are stopped, a pure function.
 
 002 sec. 5.1: "we aggressively early stop optimizers that show less promise based on simple
 heuristics", which the paper does not print. Ours is a study's section `halving` (`schema.Halving`).
-What is decided depends on the study and on the trials' curves up to the rung alone: a run that is
-interrupted, a clone that has the records only, and a report all decide the same; and where the
-study says otherwise tomorrow, a stopped row goes on from its checkpoint.
+The decision depends only on the study and on the trials' curves up to the rung: an interrupted run,
+a clone that has only the records, and a report all decide the same. If the study changes later, a
+stopped row continues from its checkpoint.
 
 A row's learning rate is chosen at the first rung: from there on only its best point is trained.
 """
@@ -23,7 +23,7 @@ from nos_repro.experiments.schema import Halving
 
 @dataclass(frozen=True)
 class RungResult:
-    """How a row came out at a rung: its rank among ``of`` rows, of which ``kept`` went on."""
+    """How a row did at a rung: its rank among ``of`` rows, of which ``kept`` went on."""
 
     rung: int
     rank: int
@@ -39,8 +39,8 @@ class Standing:
     """Where a row stands; numbers in ``points`` and ``best`` count along the row's grid.
 
     ``points`` are still in: all before the first rung, then the best one, none when the row is
-    out. They are to reach epoch ``until``. ``best`` and ``place`` (of the last rung that the row
-    came to) are None before the first rung is decided.
+    out. They train to epoch ``until``. ``best`` and ``place`` (at the last rung that the row
+    reached) are None before the first rung is decided.
     """
 
     points: tuple[int, ...]
@@ -51,7 +51,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Stage:
-    """After a rung: ``rows`` of ``of`` train a point each from epoch ``start`` to ``end``."""
+    """After a rung: ``rows`` of ``of`` train one point each from epoch ``start`` to ``end``."""
 
     rows: int
     of: int
@@ -67,11 +67,11 @@ def standings(
     halving: Halving, epochs: int, rows: Mapping[str, Sequence[Record | None]]
 ) -> dict[str, Standing]:
     """Where every row stands. ``rows`` gives the records so far of each row's sweep, in the grid's
-    order, None for a trial without; ``epochs`` is the full length.
+    order, None for a trial without one; ``epochs`` is the full length.
 
-    A rung is decided when every trial that is in has come that far. A divergence before it ranks
-    last and does not go on, nor does a failure; equal rows rank in the study's order, equal points
-    in the grid's.
+    A rung is decided when every trial that is still in has reached it. A divergence before it ranks
+    last and does not go on, and neither does a failure; equal rows rank in the study's order, equal
+    points in the grid's.
     """
     ends = [*halving.rungs, epochs]
     now = {name: Standing(tuple(range(len(records))), ends[0]) for name, records in rows.items()}
@@ -91,15 +91,15 @@ def standings(
 
 
 def places(halving: Halving, rows: int) -> int:
-    """ceil(keep * rows), with ``keep`` as it is written: 0.55 of 100 rows are 55."""
+    """ceil(keep * rows), with ``keep`` exactly as written: 0.55 of 100 rows are 55."""
     return math.ceil(Fraction(str(halving.keep)) * rows)
 
 
 def why_out(
     halving: Halving, standing: Standing, point: int, names: Sequence[object]
 ) -> tuple[int, str]:
-    """The rung at which a point that is not in any more was stopped, and the reason in words;
-    ``names`` are those of the row's points."""
+    """The rung at which a point that is out was stopped, and the reason in words; ``names`` are
+    those of the row's points."""
     place, first = standing.place, halving.rungs[0]
     assert place is not None
     assert standing.best is not None
@@ -109,7 +109,7 @@ def why_out(
 
 
 def stages(halving: Halving, epochs: int, now: Mapping[str, Standing]) -> Iterator[Stage]:
-    """What is still to come after the rung that the rows are on the way to."""
+    """The stages that follow the rung to which the rows are training."""
     racing = [standing for standing in now.values() if standing.points]
     rows = len(racing)
     for rung, end in itertools.pairwise([*halving.rungs, epochs]):
@@ -120,19 +120,19 @@ def stages(halving: Halving, epochs: int, now: Mapping[str, Standing]) -> Iterat
 
 
 def whole(halving: Halving, epochs: int, points: Mapping[str, int]) -> int:
-    """Epochs of training in all, from the beginning, for rows of so many points each."""
+    """Total epochs of training from the start; ``points`` gives the number of points per row."""
     start = standings(halving, epochs, {name: [None] * n for name, n in points.items()})
     later = sum(stage.epochs for stage in stages(halving, epochs, start))
     return sum(points.values()) * halving.rungs[0] + later
 
 
 def _reached(record: Record | None, rung: int) -> bool:
-    """Whether all is known of a trial that can be known at ``rung``."""
+    """Whether everything is known about a trial that can be known at ``rung``."""
     return record is not None and (not record.partial or record.epoch >= rung)
 
 
 def score(record: Record | None, by: str, rung: int) -> float:
-    """Higher is better, whatever the metric; -inf where the trial did not come to the rung."""
+    """Higher is better, whatever the metric; -inf if the trial did not reach the rung."""
     if record is None or record.epoch < rung:
         return -math.inf
     value = record.column_at(by, rung)

@@ -1,8 +1,8 @@
-"""Who works on a trial: a heartbeat in the trial's folder, not a lock.
+"""Which process works on a trial: a heartbeat in the trial's folder, not a lock.
 
-A second `run` sees the claim and waits instead of training the same trial. Should two ever train
-one trial at once (a network file system may hide a claim for a moment), both write the same
-bytes, each file in one rename: time is wasted, nothing is damaged.
+A second `run` sees the claim and waits instead of training the same trial. If two ever train one
+trial at once (a network file system may hide a claim for a moment), both write the same bytes,
+each file with one rename: time is wasted, but nothing is damaged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BEAT_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Lease:
-    """A sign of life: which process trains the trial, and how far it is."""
+    """A sign of life: which process trains the trial, and how far it has come."""
 
     host: str
     pid: int
@@ -36,7 +36,7 @@ class Lease:
 
     @property
     def alive(self) -> bool:
-        """Whether the process still seems to be there."""
+        """Whether the process still seems to be alive."""
         if time.time() - self.updated > STALE_SECONDS:
             return False
         return self.host != socket.gethostname() or _pid_exists(self.pid)
@@ -47,9 +47,9 @@ class Lease:
 
 
 def read_lease(folder: Path) -> Lease | None:
-    """The claim on a trial's folder, dead or alive; None where there is none that can be read.
+    """The claim on a trial's folder, dead or alive; None if there is none or it is unreadable.
 
-    On NFS a file that is replaced while it is read gives an error (ESTALE) now and then.
+    On NFS, reading a file while it is replaced sometimes fails (ESTALE).
     """
     try:
         values: dict[str, Any] = json.loads((folder / "claim.json").read_text(encoding="utf-8"))
@@ -61,8 +61,8 @@ def read_lease(folder: Path) -> Lease | None:
 class Heartbeat:
     """Holds the claim of this process on a trial and keeps it fresh, however long a step takes.
 
-    A thread of its own writes the claim: an evaluation of minutes, a first compile or a slow file
-    system neither lets the claim die nor holds the training up.
+    A separate thread writes the claim: an evaluation of minutes, a first compile or a slow file
+    system neither lets the claim expire nor delays the training.
     """
 
     def __init__(self, folder: Path, steps: int = 0) -> None:
@@ -74,7 +74,7 @@ class Heartbeat:
         self._pulse: threading.Thread | None = None
 
     def take(self) -> bool:
-        """Claims the trial; False where another live process has it. Raises StoreError."""
+        """Claims the trial; False if another live process has it. Raises StoreError."""
         held = read_lease(self.path.parent)
         if held is not None and held.alive and not held.ours:
             return False
@@ -86,7 +86,7 @@ class Heartbeat:
         return True
 
     def beat(self, step: int, latest: dict[str, float] | None) -> None:
-        """Says that step ``step`` is done; others hear of it within BEAT_SECONDS."""
+        """Reports that step ``step`` is done; others see it within BEAT_SECONDS."""
         self._step, self._latest = step, latest
 
     def write(self) -> None:
@@ -95,7 +95,7 @@ class Heartbeat:
         write_atomically(self.path, json.dumps(asdict(claim)).encode())
 
     def release(self) -> None:
-        """Ends the claim, unless another process has taken the trial over meanwhile."""
+        """Ends the claim, unless another process has taken the trial over in the meantime."""
         self._released.set()
         if self._pulse is not None:
             self._pulse.join()
@@ -108,7 +108,7 @@ class Heartbeat:
 
     def _keep_fresh(self) -> None:
         while not self._released.wait(BEAT_SECONDS):
-            # a disk that refuses is met again, and reported, by the trial's own writes
+            # the trial's own writes will meet the same disk error and report it
             with contextlib.suppress(StoreError, OSError):
                 held = read_lease(self.path.parent)
                 if held is None or held.ours:

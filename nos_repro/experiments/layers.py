@@ -1,7 +1,7 @@
-"""What is laid over what: a settings file over its base, a scale over both, then the command line.
+"""How layers merge: a settings file over its base, a scale over both, then the command line.
 
-Mappings merge key by key, all else is replaced; a `sweep` is replaced whole. In `rows`, `columns`,
-`baselines` and `scales` a null takes out what lies below.
+Mappings merge key by key, everything else is replaced; a `sweep` is replaced as a whole. In `rows`,
+`columns`, `baselines` and `scales` a null removes the entry below it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ SHORT = ("task", "algorithm", "launcher")
 def scales_of(values: Values) -> Values:
     """The scales that a file has, in its order, each with what it changes.
 
-    Any plain word is a scale. Two of them mean something more: at `paper` the settings are the
-    paper's, and `smoke` proves only that everything runs, so that no claim is tested there unasked.
+    A scale can be any plain word. Two have a meaning: at `paper` the settings are the paper's, and
+    `smoke` proves only that everything runs, so that claims are tested there only on request.
     """
     scales = values.get("scales", {})
     if not isinstance(scales, dict):
@@ -34,14 +34,14 @@ def scales_of(values: Values) -> Values:
     for name in scales:
         if not name.isascii() or not name.replace("_", "").isalnum():
             raise ConfigError(
-                f"scales: {name!r} must be letters, digits and _, for a folder is named after it"
+                f"scales: {name!r} must be letters, digits and _, since a folder is named after it"
             )
     return {name: {} if changes is None else changes for name, changes in scales.items()}
 
 
 def spell_out(values: Values) -> Values:
-    """``values`` without what is short for something: `launcher: slurm` is the launcher's name,
-    and `optimizer: {name: adam, eps: 1}` a row's `optimizer` and its `options`."""
+    """``values`` with short forms spelt out: `launcher: slurm` is short for the launcher's name,
+    and `optimizer: {name: adam, eps: 1}` for a row's `optimizer` and its `options`."""
     long = {
         key: {"name": value} if key in SHORT and isinstance(value, str) else value
         for key, value in values.items()
@@ -70,7 +70,7 @@ def _spell_out_row(row: Any) -> Any:
 
 
 def lay_files(files: Sequence[Values]) -> Values:
-    """What a file says that is laid over others; the lowest comes first."""
+    """The files laid over each other as one mapping; the lowest comes first."""
     merged: Values = {}
     for own in files:
         merged = _lay_over(merged, own) if merged else own
@@ -84,7 +84,7 @@ def _lay_over(below: Values, own: Values) -> Values:
             new = isinstance(row, dict) and row.get("optimizer")
             if name not in rows and not new:
                 wrong = unknown("row", name, rows)
-                raise ConfigError(f"rows: {wrong}\n  a row that is new says its optimizer")
+                raise ConfigError(f"rows: {wrong}\n  a new row needs an optimizer")
         gone = [name for name, row in new_rows.items() if row is None]
         below, own = _without_rows(below, gone), _without_rows(own, gone, scales=False)
     scales, new_scales = below.get("scales"), own.get("scales")
@@ -96,7 +96,7 @@ def _lay_over(below: Values, own: Values) -> Values:
 
 
 def _without_rows(values: Values, names: Sequence[str], *, scales: bool = True) -> Values:
-    """``values`` without these rows, in the figure and (unless it shall not be) the scales too."""
+    """``values`` without these rows, also in the figure and, if ``scales``, in the scales."""
     less = dict(values)
     if isinstance(values.get("rows"), dict):
         less["rows"] = _less(values["rows"], names)
@@ -117,7 +117,7 @@ def merge(
     scale: str,
     asked: Values,
 ) -> DictConfig:
-    """The files with their ``scale`` laid over them, then what is ``asked`` on the command line."""
+    """The files, then their ``scale`` over them, then what is ``asked`` on the command line."""
     values = lay_files(files)
     scales = scales_of(values)
     if scale not in scales:
@@ -141,7 +141,7 @@ def _without_nulls(merged: Values) -> Values:
 
 
 def check_rows(rows: Any, changes: Any, where: str, more: str = "") -> None:
-    """A scale and an override change rows of the file; what they misspell is not a new row."""
+    """A scale or an override changes rows of the file; a misspelt name is not a new row."""
     named = changes.get("rows") if isinstance(changes, dict) else None
     if isinstance(rows, dict | list) and isinstance(named, dict):
         for name in named:
@@ -151,7 +151,7 @@ def check_rows(rows: Any, changes: Any, where: str, more: str = "") -> None:
 
 
 def lay(below: Values, above: Any, where: str, whole: Collection[str] = ("sweep",)) -> Values:
-    """``below`` with ``above`` laid over it; the keys ``whole`` are replaced whole."""
+    """``below`` with ``above`` laid over it; the keys ``whole`` are replaced as a whole."""
     if not isinstance(above, dict):
         raise ConfigError(f"{where}: expected a mapping, got {above!r}")
     merged = dict(below)
@@ -169,7 +169,7 @@ def _less(values: Values, names: Sequence[str]) -> Values:
 
 
 def at(values: Any, path: str) -> Any:
-    """What lies at a dotted path; None where nothing does."""
+    """The value at a dotted path; None if there is none."""
     for key in path.split("."):
         values = values.get(key) if isinstance(values, dict) else None
     return values

@@ -1,4 +1,4 @@
-"""From a YAML file, a scale and overrides to a checked Study. Everything wrong is said here."""
+"""From a YAML file, a scale and overrides to a checked Study. Every mistake is reported here."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OURS = {
 
 
 def task_keys(name: str) -> set[str]:
-    """What a section of a task of that name may say."""
+    """The keys that the section of a task of that name may have."""
     return {"name", *(entry.name for entry in dataclasses.fields(TASKS.find(name).Settings))}
 
 
@@ -63,8 +63,8 @@ def load_study(
     """Reads, merges and checks a study.
 
     ``overrides`` are words of `experiments.overrides`, applied last; ``rows`` are names or patterns
-    of rows to keep. ``check`` raises for what only a later room knows to be wrong, an unknown
-    figure say. Raises ConfigError (RuleError for a rule's text) naming file, key and choice.
+    of rows to keep. ``check`` raises for mistakes that only a later room can see, such as an
+    unknown figure. Raises ConfigError (RuleError for a rule's text) with file, key and choice.
     """
     try:
         files = read_layers(path)
@@ -87,7 +87,7 @@ def load_study(
 
 
 def _check_figure(study: Study) -> None:
-    """The shape of the section alone: which kinds there are, `report.figures` knows."""
+    """Checks only the shape of the section; `report.figures` knows the kinds."""
     section = study.figure or {}
     if not isinstance(section.get("kind", ""), str):
         raise ConfigError(f"figure.kind: expected a name, got {section['kind']!r}")
@@ -103,7 +103,7 @@ def _build(merged: DictConfig, scale: str) -> Study:
     if "scale" in merged:
         raise ConfigError("scale: is chosen with --scale, not in the file")
     if "paper_protocol" in merged:
-        raise ConfigError("paper_protocol: is what the file's scale 'paper' says, not a key")
+        raise ConfigError("paper_protocol: not a key; it follows from the file's scale 'paper'")
     mappings = ("task", "rows", "columns", "training", "selection", "sweep", "launcher")
     check_shape(Study, merged, mappings)
     for name, title in merged.get("columns", {}).items():
@@ -114,7 +114,7 @@ def _build(merged: DictConfig, scale: str) -> Study:
 
 
 def task_section(section: dict[str, Any]) -> dict[str, Any]:
-    """The task's section, checked by the task's own settings, all defaults filled in."""
+    """The task's section, checked against the task's own settings, with all defaults filled in."""
     values = dict(section)
     name = values.pop("name", None)
     if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
@@ -127,8 +127,8 @@ def task_section(section: dict[str, Any]) -> dict[str, Any]:
 def _paper_protocol(path: Path, known: Study | None) -> dict[str, Any]:
     """What the file says the paper did, whatever scale and overrides are asked for; {} if nothing.
 
-    A table prints the paper's numbers beside ours, and has to say under which protocol each is.
-    ``known`` is the study at its scale `paper`, where it is built already.
+    A table prints the paper's numbers beside ours, and has to say which protocol each belongs to.
+    ``known`` is the study at its scale `paper`, if it is already built.
     """
     file = paper_file(path)
     if file is None:
@@ -154,7 +154,7 @@ def _chosen(study: Study, patterns: Iterable[str]) -> list[str]:
         return list(study.rows)
     if study.halving is not None:
         raise ConfigError(
-            "--rows: halving ranks all rows of a study against each other; leave it out"
+            "--rows: halving ranks all rows of a study against each other; leave --rows out"
         )
     kept: set[str] = set()
     for pattern in wanted:
@@ -182,7 +182,7 @@ def _check_optimizers(study: Study) -> None:
 
 
 def _options(grid: Iterable[Point]) -> list[dict[str, Any]]:
-    """What the points hand to the optimizer beside rate and decay, each combination once."""
+    """What the points pass to the optimizer besides rate and decay, each combination once."""
     found = {}
     for point in grid:
         values = [(key, v) for key, v in point.values if key not in ("lr", "weight_decay")]
@@ -191,10 +191,10 @@ def _options(grid: Iterable[Point]) -> list[dict[str, Any]]:
 
 
 def _named(options: dict[str, Any]) -> dict[str, Any]:
-    """``options``, none of which is what the suite itself hands to an optimizer or a schedule."""
+    """``options``; ConfigError for one that the suite itself passes to optimizer or schedule."""
     for option, instead in OURS.items():
         if option in options:
-            raise ConfigError(f"'{option}' is no option: {instead}")
+            raise ConfigError(f"'{option}' cannot be set in options: {instead}")
     return options
 
 
@@ -207,7 +207,7 @@ def _check_seeds(study: Study, row: Row, point: Point) -> None:
 
 
 def _check_settings(study: Study, row: Row, grid: Sequence[Point]) -> None:
-    """Of the first point all settings, of the others what makes them others."""
+    """Checks all settings of the first point, and what differs in the other points."""
     strict = json.JSONEncoder(allow_nan=False)
     for point in grid:
         settings = sweep_trial(study, row, point).to_json() if point is grid[0] else point.values

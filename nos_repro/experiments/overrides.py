@@ -1,7 +1,7 @@
 """The words of a command line that change a study or search: `key.path=value`.
 
-`+rows.NAME={optimizer: ...}` adds a row; without the + a row has to be there, so that one that is
-misspelt is an error and not a new row.
+`+rows.NAME={optimizer: ...}` adds a row; without the + the row has to exist, so that a misspelt
+name is an error and not a new row.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROW_KEYS = "|".join(entry.name for entry in dataclasses.fields(Row))
 
 def command_line(files: Sequence[Values], words: Sequence[str]) -> Values:
     """What the words change in a study or search of these files, as one mapping: their order
-    matters only where two of them set the same key. Raises ConfigError."""
+    matters only if two of them set the same key. Raises ConfigError."""
     asked: Values = {}
     rows = lay_files(files).get("rows")
     names = list(map(str, rows)) if isinstance(rows, dict) else []
@@ -46,8 +46,8 @@ def _added(word: str, changes: Values, names: Sequence[str]) -> list[str]:
         raise ConfigError(f"override {word!r}: + adds a row to a study, e.g. {ADDED}")
     for name in rows:
         if name in names:
-            raise ConfigError(f"override {word!r}: there is a row {name!r}; to change it, leave"
-                              " out the +")  # fmt: skip
+            raise ConfigError(f"override {word!r}: the row {name!r} already exists; to change it,"
+                              " leave out the +")  # fmt: skip
     return list(rows)
 
 
@@ -71,7 +71,7 @@ def _plain(word: str) -> Values:
 
 
 def _row_path(key: str, rows: Sequence[str]) -> list[str]:
-    """`drop(m, 0.3).seed` in two: the name of a row may hold full stops."""
+    """Splits `drop(m, 0.3).seed` in two: the name of a row may contain dots."""
     own = [name for name in rows if key == name or key.startswith(f"{name}.")]
     found = re.fullmatch(rf"(.+?)(\.(?:{ROW_KEYS})(?:\..*)?)?", key)
     name = max(own, key=len) if own else found[1] if found else key

@@ -1,4 +1,4 @@
-"""The numbers that the papers print for a rule. Their one source is the studies that ship."""
+"""The numbers that the papers print for a rule. Their only source is the shipped studies."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from nos_repro.rules.rule import Rule
 
 
 def printed_results(rule: Rule) -> Iterator[str]:
-    """`table5, PowerSign: Valid Perplexity 68.5, Test Perplexity 64.8`: a line for each row of a
+    """`table5, PowerSign: Valid Perplexity 68.5, Test Perplexity 64.8`: one line per row of a
     shipped study that trains the rule, in this form or in an algebraically equal one."""
     normal = rule.normal()
     for study, path in shipped().items():
@@ -22,5 +22,5 @@ def printed_results(rule: Rule) -> Iterator[str]:
 
 
 def _rule_of(optimizer: str) -> Rule:
-    """The rule that a row of a paper's table trains, a baseline's included."""
+    """The rule that a row of a paper's table trains, also for a baseline."""
     return lookup(optimizer.removeprefix("rule:").removesuffix("-tf"))

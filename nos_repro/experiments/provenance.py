@@ -31,9 +31,9 @@ def provenance(device: str) -> dict[str, object]:
 
 @functools.cache
 def commit() -> str:
-    """The commit of the checkout this package runs from, `+` where it has changes; else "".
+    """The commit of the checkout this package runs from, with `+` if it has changes; else "".
 
-    A package installed inside another project's checkout (its `.venv`) is no part of that.
+    A package installed inside another project's checkout (its `.venv`) is not part of that.
     """
     here = Path(__file__).parent
     try:

@@ -1,4 +1,4 @@
-"""A record: how a trial ended. It is what tables are made of."""
+"""A record: how a trial ended. Tables are made of records."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ KINDS: dict[str, Any] = {
     "seconds": (int, float), "code": str, "provenance": dict, "verified": list, "rungs": list,
     "reason": str,
 }
-"""What the fields of a record that somebody reads must be."""
+"""The types of a record's fields that are read later."""
 TRIAL_KINDS: dict[str, Any] = {"task": str, "task_settings": dict, "training": dict, "seed": int}
-"""The same of its trial's settings."""
+"""The same for its trial's settings."""
 MADE_BY: dict[str, Any] = {"libraries": dict, "threads": int}
-"""The same of its provenance, where it says so."""
+"""The same for its provenance, if it has them."""
 NUMBERS = {int, float}
-"""What stands in a curve; a truth value is none."""
+"""The types of the numbers in a curve; a truth value is not one."""
 # fmt: on
 
 FIRST_POINTS, CURVE_POINTS = 30, 100
@@ -46,9 +46,9 @@ class Record:
 
     ``finished`` and ``diverged`` are results; ``failed`` is a bug or the machine, kept with its
     traceback. A trial whose worker vanished has no record: it is `lost`, and tried again.
-    ``paused`` and ``stopped`` are a study's `halving`: trained up to a rung, where the first waits
-    for the other rows or goes on, and the second has lost to them. Whether a trial goes on is
-    decided from the curves, not from these words: where the study changes, it may.
+    ``paused`` and ``stopped`` come from a study's `halving`: the trial is trained up to a rung,
+    where a paused one waits for the other rows or goes on, and a stopped one has lost to them. The
+    curves decide whether a trial goes on, not these words: if the study changes, it may.
     ``seconds`` counts training and evaluation over all attempts; ``memory_gb`` is the peak of the
     process (or of the CUDA device).
     """
@@ -68,12 +68,12 @@ class Record:
     reason: str = ""
     traceback: str = ""
     verified: list[str] = field(default_factory=list)
-    """Digests of the older code that made the record and that `verify` found to agree."""
+    """Digests of the older code that made the record and that `verify` found to agree with it."""
     rungs: list[int] = field(default_factory=list)
     """Epochs at which the study looks at the curve: the compact form keeps what it sees there."""
 
     def signed(self, code: str) -> Record:
-        """The same record, which the ``code`` of today was found to repeat."""
+        """The same record under the digest of today's ``code``, which was found to repeat it."""
         return dataclasses.replace(self, code=code, verified=[*self.verified, self.code])
 
     @property
@@ -88,17 +88,17 @@ class Record:
 
     @property
     def sign(self) -> float:
-        """1 where a larger metric is better, else -1."""
+        """1 if a larger metric is better, else -1."""
         return 1.0 if self.direction == "max" else -1.0
 
     def column(self, name: str) -> float:
-        """The value of a table's column (`columns.COLUMNS`); NaN where the trial has none."""
+        """The value of a table's column (`columns.COLUMNS`); NaN if the trial has none."""
         return self.column_at(name, math.inf) if self.status == "finished" else math.nan
 
     def column_at(self, name: str, epoch: float) -> float:
         """What the column would say had the trial ended at ``epoch``.
 
-        A column that names no metric is of the one that chooses.
+        A column that names no metric shows the one that decides.
         """
         when, part, *named = name.split("_", 2)
         points = [p for p in self.metrics if f"val_{self.metric}" in p and p["epoch"] <= epoch]
@@ -108,7 +108,7 @@ class Record:
         return self._measured(point, part, named[0] if named else self.metric)
 
     def _measured(self, point: dict[str, float], part: str, metric: str) -> float:
-        """A value of the curve, or what follows from the loss there; NaN where there is neither."""
+        """A value of the curve, or what follows from the loss there; NaN if there is neither."""
         if f"{part}_{metric}" in point:
             return point[f"{part}_{metric}"]
         of_loss = find_metric(self.trial["task"], metric).of_loss

@@ -1,14 +1,14 @@
 """The processes that train one trial together, each on its slice of every batch.
 
-Somebody else starts them (`srun`, torchrun, a test) and gives each its place by the environment.
+Something else starts them (`srun`, torchrun, a test) and tells each its rank in the environment.
 Process 0 leads: it alone holds the claim and writes the record, and the others do as it says. What
-must be agreed on while nothing is wrong (gradients, losses, stops) goes through a process group of
-the trial's own, and what must be known when something is through a key-value store that lives as
+they agree on while all is well (gradients, losses, stops) goes through a process group of the
+trial's own; what they must know when something fails goes through a key-value store that lives as
 long as the processes.
 
-Who waits for the gradients of a process that failed hears of it only when that process ends: gloo
-knows no other way. So a failure that not all of them share ends their company. The next trial is a
-LaunchError in each, and whoever started them ends them.
+A process blocked on gradients learns that a peer failed only when that peer exits (gloo offers
+nothing else). A failure not shared by all therefore dissolves the group: the next trial is a
+LaunchError in each process, and whatever started them ends them.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from nos_repro.errors import ConfigError, LaunchError, NosError
 
 JOIN_SECONDS = 600.0
-"""How long the processes wait for each other before a trial. While it trains torch's own limits
-hold: 30 minutes for what is agreed on through the CPU, 10 for the gradients of GPUs."""
+"""How long the processes wait for each other before a trial. While it trains, torch's own limits
+apply: 30 minutes for what is agreed on through the CPU, 10 for the gradients of GPUs."""
 
 VERDICT_SECONDS = 10.0
-"""How long a process that failed waits to hear that the others failed as well, of the same bug."""
+"""How long a process that failed waits to hear that the others failed too, from the same bug."""
 
 PLACES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -53,7 +53,7 @@ _choices = itertools.count()
 
 
 class Replicas:
-    """A process that trains by itself, and so agrees with itself."""
+    """A process that trains alone, and so agrees with itself."""
 
     rank = 0
     world = 1
@@ -63,7 +63,7 @@ class Replicas:
         return self.rank == 0
 
     def agree(self, *wishes: bool) -> tuple[bool, ...]:
-        """Each wish, granted where any of the processes has it."""
+        """Each wish, granted if any of the processes has it."""
         return wishes
 
     def mean(self, values: list[float]) -> list[float]:
@@ -79,15 +79,15 @@ class Replicas:
         return [value]
 
     def from_leader(self, make: Callable[[], T]) -> T:
-        """What ``make`` gives the leader, for all."""
+        """What ``make`` returns in the leader, for all processes."""
         return make()
 
     def leader_first(self, make: Callable[[], T]) -> T:
-        """What ``make`` gives in each process; those beside the leader begin when it has ended."""
+        """What ``make`` returns in each process; the others begin when the leader is done."""
         return make()
 
     def say(self, word: str) -> None:
-        """The leader's next word on the trial."""
+        """Sends the leader's next word on the trial."""
 
     def explain(self, error: Exception) -> tuple[str, str]:
         """Why the trial failed, in a line, and the traceback."""
@@ -100,7 +100,7 @@ ALONE = Replicas()
 
 @dataclass
 class Group(Replicas):
-    """This process among several, with a process group and a corner of the store for one trial."""
+    """This process among several, with a process group and a key prefix in the store."""
 
     nodes: int
     processes: int
@@ -151,18 +151,18 @@ class Group(Replicas):
             return make()
         try:
             return make()
-        finally:  # where it fails the others are to fail as well
+        finally:  # if it fails, the others must fail as well
             self.from_leader(lambda: None)
 
     def devices(self, device: str) -> list[torch.device]:
-        """Of this node's processes, by local rank. A launcher may have shown each its own GPU
-        alone (`--gpus-per-task=1`). Raises LaunchError."""
+        """The devices of this node's processes, by local rank. A launcher may show each process
+        only its own GPU (`--gpus-per-task=1`). Raises LaunchError."""
         if device != "cuda":
             return [torch.device(device)] * self.processes
         count = torch.cuda.device_count()
         if 1 < count < self.processes or count == 0:
             raise LaunchError(
-                f"{self.processes} processes a node need as many GPUs, this one shows {count}"
+                f"{self.processes} processes per node need as many GPUs, this node shows {count}"
             )
         return [torch.device("cuda", i if count > 1 else 0) for i in range(self.processes)]
 
@@ -170,7 +170,7 @@ class Group(Replicas):
         self.trial.set(f"word/{next(self._words)}", word)
 
     def hear(self, seconds: float | None = None) -> str:
-        """The leader's next word. Raises LaunchError where none comes, or that it is lost."""
+        """The leader's next word. Raises LaunchError if none comes, or the leader is lost."""
         key = f"word/{next(self._words)}"
         try:
             if seconds is not None:
@@ -183,9 +183,9 @@ class Group(Replicas):
         return word
 
     def explain(self, error: Exception) -> tuple[str, str]:
-        """The leader's: where its error is but the silence of a process that failed, that one's.
+        """The leader's reason; that of a failed process, if the leader only noticed its silence.
 
-        Raises LaunchError where a process went without a word: the machine's doing, no bug.
+        Raises LaunchError if a process vanished without a word: the machine's fault, not a bug.
         """
         self.broken = True
         if not lost_touch(error):
@@ -206,10 +206,9 @@ class Group(Replicas):
         ) from error
 
     def verdict(self, error: Exception) -> str:
-        """What the leader makes of a trial that met ``error`` in this process.
+        """What the leader decides about a trial that met ``error`` in this process.
 
-        Raises ``error`` where this process failed alone: it must end, so that the others hear of
-        it.
+        Raises ``error`` if only this process failed: it must end, so that the others notice.
         """
         self.broken = True
         if lost_touch(error):
@@ -222,7 +221,7 @@ class Group(Replicas):
         raise error
 
     def leave(self, error: BaseException) -> None:
-        """Takes leave of the others for ``error``, which this process ends of."""
+        """Tells the others that this process is ending because of ``error``."""
         self.broken = True
         self._part(error)
         if self.leads:
@@ -230,14 +229,14 @@ class Group(Replicas):
                 self.say(f"lost: {type(error).__name__}: {error}")
 
     def _part(self, error: BaseException) -> None:
-        """Ends the company: there is no other trial together."""
+        """Dissolves the group: it trains no further trial."""
         word = f"process {self.rank} of {self.world}: {type(error).__name__}: {error}"
         with contextlib.suppress(dist.DistError):
             self.store.set("gone", word)
 
 
 def lost_touch(error: BaseException) -> bool:
-    """Whether an error says no more than that another process is silent. gloo has no class."""
+    """Whether an error only says that another process is silent. gloo has no class for it."""
     if isinstance(error, dist.DistError):
         return True
     words = ("/gloo/", "NCCL")
@@ -251,8 +250,8 @@ def joined(
     """The processes of a trial, from when all are there until it has ended.
 
     All of them run the same trials in the same order. An error that leaves the block in one of
-    them ends their company, unless it is of the ``quiet``. Raises LaunchError where they are not
-    those that were asked for, or some do not come.
+    them dissolves the group, unless it is one of ``quiet``. Raises LaunchError if they are not the
+    processes requested, or some do not arrive.
     """
     if nodes * processes == 1:
         yield ALONE
@@ -267,12 +266,12 @@ def joined(
         raise
     finally:
         if group.broken and dist.group.WORLD is not None:
-            dist.group.WORLD.abort()  # what GPUs still wait for will not come
+            dist.group.WORLD.abort()  # GPUs may still wait for something that will not come
         dist.destroy_process_group()
 
 
 def from_leader(nodes: int, processes: int, choose: Callable[[], str]) -> str:
-    """What ``choose`` gives the leading process, for all of them, outside of a trial.
+    """What ``choose`` returns in the leading process, for all of them, outside of a trial.
 
     Raises LaunchError as `joined` does.
     """
@@ -304,7 +303,7 @@ def _join(nodes: int, processes: int, device: str) -> Group:
         dist.init_process_group(backend, store=trial, rank=rank, world_size=world)
     except RuntimeError as error:
         where = f"{environment.main_address}:{environment.main_port}"
-        raise LaunchError(f"the {world} processes do not meet at {where}: {error}") from error
+        raise LaunchError(f"the {world} processes cannot meet at {where}: {error}") from error
     return group
 
 
@@ -329,7 +328,7 @@ def _await_all(store: Store, trial: Store, rank: int, world: int) -> None:
     deadline = time.monotonic() + JOIN_SECONDS
     while not trial.check(all_here):
         if store.check(["gone"]):
-            raise LaunchError(f"the processes parted in a trial before ({_text(store, 'gone')})")
+            raise LaunchError(f"the processes parted in an earlier trial ({_text(store, 'gone')})")
         if time.monotonic() > deadline:
             missing = [str(r) for r in range(world) if not trial.check([f"here/{r}"])]
             raise LaunchError(
@@ -340,8 +339,8 @@ def _await_all(store: Store, trial: Store, rank: int, world: int) -> None:
 
 
 def find_environment(nodes: int, processes: int) -> ClusterEnvironment:
-    """Where this process stands among ``nodes`` times ``processes``: SLURM's word for it, else
-    torchrun's. Raises LaunchError where neither is of that size."""
+    """The place of this process among ``nodes`` times ``processes``, as SLURM says, else torchrun.
+    Raises LaunchError if neither says that size."""
     given, world = os.environ, nodes * processes
     if "SLURM_PROCID" in given and given.get("SLURM_NTASKS") == str(world):
         asked = {"SLURM_NNODES": nodes, "SLURM_NTASKS_PER_NODE": processes}
@@ -354,25 +353,25 @@ def find_environment(nodes: int, processes: int) -> ClusterEnvironment:
         names = ("SLURM_PROCID", "SLURM_NTASKS", *PLACES)
         wrong = [f"{name}={given[name]}" for name in names if name in given]
     raise LaunchError(
-        f"a trial of {world} processes ({nodes} x {processes} a node) was started otherwise:"
+        f"a trial of {world} processes ({nodes} x {processes} per node) was started differently:"
         f" {' '.join(wrong) or 'no process has a place in the environment'}\n"
-        f"  start them by srun --nodes={nodes} --ntasks-per-node={processes}, or by torchrun"
+        f"  start them with srun --nodes={nodes} --ntasks-per-node={processes}, or with torchrun"
         f" --nnodes={nodes} --nproc-per-node={processes}"
     )
 
 
 def share_batch_norm(module: torch.nn.Module, device: str, replicas: Replicas) -> None:
-    """Has batch norm see the whole batch, not the slice of each process.
+    """Makes batch norm see the whole batch, not the slice of each process.
 
-    Its mean and variance are part of the model: of a slice they are others, and the trial would be
-    another one for each number of processes. torch shares them between GPUs only, so ConfigError
-    on a CPU.
+    Its mean and variance are part of the model: those of a slice differ, so the trial would depend
+    on the number of processes. torch shares them only between GPUs, so this is a ConfigError on a
+    CPU.
     """
     if replicas.world == 1 or not any(isinstance(m, _BatchNorm) for m in module.modules()):
         return
     if device != "cuda":
         raise ConfigError(
-            f"a model with batch norm trains on {replicas.world} processes on GPUs only\n"
+            f"a model with batch norm trains on {replicas.world} processes only with GPUs\n"
             "  batch norm over a whole batch (SyncBatchNorm) needs CUDA: use one process here"
         )
     convert: Callable[[torch.nn.Module], Any] = torch.nn.SyncBatchNorm.convert_sync_batchnorm
@@ -380,8 +379,8 @@ def share_batch_norm(module: torch.nn.Module, device: str, replicas: Replicas) -
 
 
 def part_random_states(rank: int) -> None:
-    """Has process ``rank`` draw other numbers than the leader, where all would draw the same:
-    dropout of one slice of a batch is not to be that of another."""
+    """Makes process ``rank`` draw other numbers than the leader: without this, all slices of a
+    batch would have the same dropout."""
     if rank > 0:
         words = torch.get_rng_state().numpy().tobytes() + b"%d" % rank
         torch.manual_seed(int.from_bytes(hashlib.blake2b(words, digest_size=7).digest()))

@@ -1,4 +1,4 @@
-"""One trial from its settings to its record. This is what every launcher runs, wherever it runs."""
+"""One trial from its settings to its record. Every launcher runs this, wherever it runs."""
 
 from __future__ import annotations
 
@@ -53,19 +53,18 @@ def run_trial(
     """Trains ``trial`` in ``folder``, from its checkpoint if it has one, and writes its record.
 
     ``until`` pauses it after that epoch, with a record that says so; the next call with a later
-    one goes on from there. ``rungs`` are the epochs that its record is to remember (`Record`).
+    one continues from there. ``rungs`` are the epochs that its record keeps (`Record`).
     The ``tracker`` is told the curve as it grows, and the record.
 
-    Returns what came of it, "held" where another live process has the trial, and what the user
-    should know (a checkpoint that was corrupt, say). A trial that another process has ended
-    meanwhile is not trained again. `log.txt` keeps what was logged. Whatever
-    goes wrong inside the training is a `failed` record with its traceback; StoreError (the disk)
-    and Stopped go to the caller, for a record could not be written or must not be.
+    Returns the outcome ("held": another live process has the trial) and what the user should know,
+    such as a corrupt checkpoint. A trial that another process has ended by then is not trained
+    again. `log.txt` keeps what was logged. If training fails, the record is `failed` and has the
+    traceback. StoreError (the disk) and Stopped are raised: a record cannot or must not be written.
 
-    Where the ``conditions`` ask for several processes, each of them calls this for the same trials
-    in the same order, and all return the same. LaunchError: they are others than asked for, or
-    did not come, or one fell silent or failed by itself. A process that any other error than
-    Stopped leaves must end, for the rest may wait for it.
+    If the ``conditions`` ask for several processes, each of them calls this for the same trials in
+    the same order, and all return the same. Raises LaunchError if the processes are not those
+    requested, do not arrive, or one dies. After any error but Stopped the process must exit, since
+    the others may be waiting for it.
     """
     with conditions.join() as replicas:
         attempt = _Attempt(trial, folder, conditions, replicas, stop, until)
@@ -93,7 +92,7 @@ def run_trial(
 
 
 def _follow(attempt: _Attempt) -> TrialOutcome:
-    """What the processes beside the leader do: they train along; the leader says the outcome."""
+    """What the other processes do: they train along, and the leader tells them the outcome."""
     group = attempt.replicas
     assert isinstance(group, Group)
     word = group.hear()
@@ -112,8 +111,8 @@ def _follow(attempt: _Attempt) -> TrialOutcome:
 
 
 def has_record(trial: Trial, folder: Path, until: int | None) -> bool:
-    """Whether the trial's record is there, of these settings, and readable; the record of a pause
-    before ``until`` does not count."""
+    """Whether the trial has a readable record with these settings; the record of a pause before
+    ``until`` does not count."""
     path = folder / "record.json"
     try:
         record = Record.read(path.read_bytes(), str(path))
@@ -126,7 +125,7 @@ def has_record(trial: Trial, folder: Path, until: int | None) -> bool:
 
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
-    """Appends what is logged meanwhile to ``path``."""
+    """Appends everything that is logged inside the block to ``path``."""
     handler = logging.FileHandler(path, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
@@ -140,7 +139,7 @@ def _logging_to(path: Path) -> Iterator[None]:
 
 @dataclass
 class _Attempt:
-    """The part of this process in an attempt at a trial. What is on disk is the leader's."""
+    """This process's part in an attempt at a trial. Only the leader writes to disk."""
 
     trial: Trial
     folder: Path
@@ -173,8 +172,8 @@ class _Attempt:
         return self.checkpoints.load(self.notes.append)
 
     def write_metrics(self, run: Run) -> None:
-        """Writes the curve so far, and tells the follower. Raises ConfigError where the metric that
-        chooses is not measured."""
+        """Writes the curve so far, and tells the follower. Raises ConfigError if the metric that
+        decides is not measured."""
         _check_measured(self.trial.task, run.history[:1])
         if self.replicas.leads:
             write_metrics(self.folder, run.history)
@@ -183,7 +182,7 @@ class _Attempt:
 
 
 def _train_to_record(attempt: _Attempt, heartbeat: Heartbeat) -> Record:
-    """Trains as the leader; whatever goes wrong in that is a `failed` record."""
+    """Trains as the leader; any error in that becomes a `failed` record."""
 
     def beat(run: Run) -> None:
         heartbeat.steps = run.steps
@@ -214,13 +213,13 @@ def _train_to_record(attempt: _Attempt, heartbeat: Heartbeat) -> Record:
 
 
 def _in_utf8(said: str) -> str:
-    """With file names that are no UTF-8 written out: no reader of the record would take them."""
+    """File names that are not UTF-8 are escaped: readers would refuse a record with them."""
     return said.encode("utf-8", "backslashreplace").decode()
 
 
 def _set_aside_other_settings(trial: Trial, folder: Path, notes: list[str]) -> None:
-    """Keeps a trial off a checkpoint of other settings under its identity: a default that has
-    changed since is in no identity (`Trial.id`)."""
+    """Sets a checkpoint of other settings aside. It can have the trial's identity, since settings
+    at their default are not in it (`Trial.id`) and a default may have changed."""
     settings, checkpoint = folder / "settings.json", folder / "checkpoint.pt"
     if not settings.exists() or trial.same_settings(json.loads(settings.read_bytes())):
         return
@@ -228,13 +227,13 @@ def _set_aside_other_settings(trial: Trial, folder: Path, notes: list[str]) -> N
     if checkpoint.exists():
         checkpoint.replace(folder / "checkpoint.other.pt")
         notes.append(
-            f"{checkpoint} is of other settings (a default has changed since); kept as"
+            f"{checkpoint} has other settings (a default has changed since); kept as"
             " checkpoint.other.pt, the trial starts over"
         )
 
 
 def _sign(folder: Path, now: str, *, resumed: bool) -> str:
-    """Notes in `code.txt` that the code ``now`` trains the trial; the digest for its record.
+    """Notes in `code.txt` that the code ``now`` trains the trial; returns its record's digest.
 
     A trial that two versions of the code have trained counts as the older one's: it is stale.
     """
@@ -246,7 +245,7 @@ def _sign(folder: Path, now: str, *, resumed: bool) -> str:
 
 
 def _check_measured(task: str, history: Sequence[dict[str, float]]) -> None:
-    """Found after the first evaluation: what `Task.metrics` returns is not known before."""
+    """Runs after the first evaluation: what `Task.metrics` returns is not known earlier."""
     name = find_metric(task).name
     for point in history:
         found = [key.removeprefix("val_") for key in point if key.startswith("val_")]
@@ -257,7 +256,7 @@ def _check_measured(task: str, history: Sequence[dict[str, float]]) -> None:
 
 
 def write_metrics(folder: Path, history: list[dict[str, float]]) -> None:
-    """The curve so far, whole: it depends on the settings alone, so a resumed run repeats it."""
+    """Writes the whole curve so far. It depends only on the settings: a resumed run repeats it."""
     write_atomically(folder / "metrics.jsonl", "".join(map(json_line, history)).encode())
 
 
@@ -287,7 +286,7 @@ def _record(attempt: _Attempt, status: Status, ending: Ending, trace: str = "") 
 
 
 def _reset_peak_memory() -> None:
-    """A worker runs many trials; each record is to say its own peak (Linux, where allowed)."""
+    """A worker runs many trials; each record should have its own peak (Linux, where allowed)."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What a study file may say: frozen dataclasses that OmegaConf checks keys and types against."""
+"""What a study file may contain: frozen dataclasses whose keys and types OmegaConf checks."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Selection:
     """How a row gets its number: sweep, choose on a validation column, repeat over fresh seeds.
 
     ``by`` names the column that chooses; ``sweep_epochs`` shortens the sweep's trials (None: full
-    length); ``repeats`` is the number of fresh seeds of the chosen point, 0 meaning that the
-    sweep's best trial is itself the number (002 Table 6); ``seed`` starts the count of seeds.
+    length); ``repeats`` is the number of fresh seeds for the chosen point, where 0 means that the
+    sweep's best trial itself gives the number (002 Table 6); seeds count from ``seed``.
     """
 
     by: str = "best_val"
@@ -44,7 +44,7 @@ class Halving:
     """Rows that show less promise are stopped early (002 sec. 5.1): synchronous successive halving.
 
     ``rungs`` are epochs. At each one the rows that are still in are ranked by the column ``by`` of
-    their best point so far; of n rows the best ceil(keep * n) go on, each with that point alone.
+    their best point so far; of n rows the best ceil(keep * n) go on, each with only that point.
     The paper does not print its "simple heuristics": this one is ours.
     """
 
@@ -71,7 +71,7 @@ class Row:
     """A row of the table: an optimizer, its schedule, the grid it is tuned over, the paper's cells.
 
     ``sweep`` maps ``lr``, ``weight_decay`` or any option of the optimizer to the values tried;
-    ``options`` and ``schedule_options`` are fixed. ``seed`` moves the row to other draws.
+    ``options`` and ``schedule_options`` are fixed. ``seed`` gives the row other random numbers.
     """
 
     optimizer: str = ""
@@ -100,14 +100,14 @@ class Study:
     selection: Selection = field(default_factory=Selection)
     halving: Halving | None = None
     figure: dict[str, Any] | None = None
-    """What is drawn beside the table: its kind, and what that kind takes (`report.figures`)."""
+    """What is drawn beside the table: the figure's kind and its settings (`report.figures`)."""
     launcher: dict[str, Any] = field(default_factory=dict)
     """Where trials run and what each is given (`launch.settings`); no number depends on it."""
     note: str = ""
     scale: str = "paper"
     paper_protocol: dict[str, Any] = field(default_factory=dict)
     """`task`, `training`, `selection` (and `halving`) of the scale `paper`, for its label, and its
-    `rows` (`grid.row_settings`): a number is the paper's only where all of it is."""
+    `rows` (`grid.row_settings`): a number is the paper's only if all of these are."""
 
     def __post_init__(self) -> None:
         if not self.study.replace("_", "").replace("-", "").isalnum():
@@ -116,7 +116,7 @@ class Study:
             raise ConfigError("rows: a study needs at least one row")
         for name, row in self.rows.items():
             if not row.optimizer:
-                raise ConfigError(f"rows.{name}: no optimizer; say one, e.g. optimizer: adam")
+                raise ConfigError(f"rows.{name}: no optimizer; give one, e.g. optimizer: adam")
             for column in row.paper:
                 if column not in self.columns:
                     raise ConfigError(unknown(f"rows.{name}.paper", column, self.columns))
@@ -154,7 +154,7 @@ class Study:
             if not values:
                 raise ConfigError(f"rows.{row}.sweep.{key} is empty; give at least one value")
             if len(set(map(repr, values))) != len(values):
-                raise ConfigError(f"rows.{row}.sweep.{key} says a value twice: {values}")
+                raise ConfigError(f"rows.{row}.sweep.{key} lists a value twice: {values}")
         for key, positive in (("lr", True), ("weight_decay", False)):
             for value in sweep.get(key, ()):
                 _check_rate(f"rows.{row}.sweep.{key}", value, positive=positive)

@@ -1,7 +1,7 @@
-"""Settings that belong to a name: what is said for one task is not said for another.
+"""Settings that belong to a name: those of one task do not apply to another.
 
-Where a layer above names another task, search algorithm or launcher, the keys that the layers below
-give to the old one, and that the new one does not have, are left out.
+If a layer above names another task, search algorithm or launcher, keys that the layers below set
+for the old one are dropped if the new one does not have them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class NamedSection:
     """A section, such as `task`, whose `name` decides which other keys it has.
 
-    ``keys`` says which those are (None: any); ``beside`` is a section with the same keys.
+    ``keys`` returns them (None: any); ``beside`` is another section with the same keys.
     """
 
     path: str
@@ -31,8 +31,8 @@ class NamedSection:
     beside: str = ""
 
     def fit(self, files: Sequence[Values], scale: str, asked: Values) -> list[Values]:
-        """The files without the keys of other names than the one that is run at a ``scale``; says
-        which, where what is ``asked`` on the command line names another one than the files."""
+        """The files without the keys that belong to other names than the one in effect at a
+        ``scale``. Logs these if the name was ``asked`` for on the command line."""
         scales = [at(file, f"scales.{scale}") for file in files]
         tops = [self._name(file) for file in files]
         above = [self._name(changes) for changes in scales]
@@ -63,7 +63,7 @@ class NamedSection:
     def _without(
         self, values: Values, own: str | None, name: str | None
     ) -> tuple[Values, list[str]]:
-        """``values``, said for the name ``own``, less what ``name`` does not have."""
+        """``values``, meant for the name ``own``, without the keys that ``name`` does not have."""
         if own is None or name is None or own == name:
             return values, []
         keys = self.keys(name)

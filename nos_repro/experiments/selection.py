@@ -28,7 +28,7 @@ from nos_repro.experiments.trial import Trial
 
 @dataclass(frozen=True)
 class Leg:
-    """Training to be done now: a trial, from the epoch on record to the one it is to reach."""
+    """Training to do now: a trial, from the epoch on record to the one that it should reach."""
 
     trial: Trial
     start: int
@@ -37,7 +37,7 @@ class Leg:
 
 @dataclass(frozen=True)
 class Scored:
-    """A point of the sweep, its trial, and what came of it (None: it has not ended)."""
+    """A point of the sweep, its trial, and the trial's record (None: it has not ended)."""
 
     point: Point
     trial: Trial
@@ -45,11 +45,11 @@ class Scored:
     score: float
     """Higher is better whatever the metric; -inf for a divergence, NaN for none or a failure."""
     leg: Leg | None = None
-    """What is to be trained of it now; None also for a trial that waits for others at a rung."""
+    """The part of it to train now; None also for a trial that waits for others at a rung."""
 
     @property
     def waiting(self) -> bool:
-        """Whether it has come to a rung to which others are still on the way."""
+        """Whether it has reached a rung that others have not reached yet."""
         return self.record is None and self.leg is None
 
 
@@ -64,7 +64,7 @@ class SampleMean:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything the records say of one row."""
+    """Everything that the records say about one row."""
 
     name: str
     row: Row
@@ -74,7 +74,7 @@ class Outcome:
     edges: list[str] = field(default_factory=list)
     """Swept keys whose chosen value, if not 0, is the least or greatest of 3 or more tried."""
     standing: Standing | None = None
-    """Where the row stands in the race; None where the study has no `halving`."""
+    """Where the row stands in the race; None if the study has no `halving`."""
 
     @property
     def trials(self) -> list[Trial]:
@@ -105,13 +105,13 @@ class Outcome:
 
     @property
     def legs(self) -> list[Leg]:
-        """What of the row is to be trained now."""
+        """The training that the row needs now."""
         sweep = [scored.leg for scored in self.sweep if scored.leg is not None]
         return sweep + [Leg(t, 0, t.training.epochs) for t, r in self.repeats if r is None]
 
     @property
     def diverged(self) -> int:
-        """Divergences among the trials that make the cells (of the sweep, when all diverged)."""
+        """Divergences among the trials that make the cells (in the sweep, if all diverged)."""
         if self.chosen is None and not self.missing:
             return sum(scored.score == -math.inf for scored in self.sweep)
         return sum(record.status == "diverged" for record in self.counting)
@@ -126,7 +126,7 @@ class Outcome:
         return any(is_stale(record) for record in self.records)
 
     def number(self, column: str) -> SampleMean | None:
-        """The cell of ``column``; None where no trial of the row has it yet."""
+        """The cell of ``column``; None if no trial of the row has it yet."""
         values = [v for r in self.counting if math.isfinite(v := r.column(column))]
         if not values:
             return None
@@ -138,7 +138,7 @@ def is_stale(record: Record) -> bool:
     """Whether the code that made the record's numbers has changed since, or is not here."""
     try:
         return record.code != trial_code(record.trial)
-    except NosError:  # what its settings name: a module of the user's own, say
+    except NosError:  # its settings name something that is not here: a user's module, say
         return True
 
 
@@ -165,8 +165,8 @@ def outcomes(study: Study, store: Store) -> list[Outcome]:
 
 
 def stops(rows: Iterable[Outcome]) -> Iterator[tuple[Outcome, Trial, Record]]:
-    """What the records of those that a rung has stopped are to say, each trial once: of rows that
-    share one the first speaks, and where it is still in for any of them nobody does."""
+    """The records of the trials that a rung has stopped, each trial once: if rows share one, the
+    first row speaks for it; if it is still in for any of them, none does."""
     swept = [(row, scored.trial, scored.record) for row in rows for scored in row.sweep]
     said = {trial.id for _, trial, record in swept if record is None}
     for row, trial, record in swept:
@@ -176,7 +176,7 @@ def stops(rows: Iterable[Outcome]) -> Iterator[tuple[Outcome, Trial, Record]]:
 
 
 def ended(store: Store, trial: Trial) -> Record | None:
-    """The trial's record; one that a study with a `halving` has left half-way is none."""
+    """The trial's record; None too if a study's `halving` has left it half-way."""
     record = store.record(trial)
     return None if record is not None and record.partial else record
 
@@ -194,7 +194,7 @@ def _score(study: Study, row: Row, point: Point, store: Store) -> Scored:
 
 
 def _race(study: Study, halving: Halving, store: Store) -> list[Outcome]:
-    """The rows of a study that halves them: who is in depends on all."""
+    """The rows of a study that halves them: which are still in depends on all of them."""
     grids = {name: points(study, row) for name, row in study.rows.items()}
     trials = {n: [sweep_trial(study, study.rows[n], p) for p in grid] for n, grid in grids.items()}
     records = {name: [store.record(trial) for trial in own] for name, own in trials.items()}
@@ -219,8 +219,8 @@ def _racer(
     trial: Trial,
     record: Record | None,
 ) -> Scored:
-    """A point of a row in a race. What is on record of a trial that is out was stopped there,
-    whatever else has trained it since."""
+    """A point of a row in a race. A trial that is out counts as stopped at its rung, even if
+    something else has trained it further since."""
     first = halving.rungs[0]
     failed = record is not None and record.status == "failed" and record.epoch < first
     worth = math.nan if record is None or failed else score(record, halving.by, first)

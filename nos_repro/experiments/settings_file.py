@@ -1,4 +1,4 @@
-"""A settings file: found, read with what it is laid over (`base`), checked by a dataclass."""
+"""A settings file: found, read with the files below it (`base`), checked with a dataclass."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nos_repro.experiments.layers import Values, at, lay_files, spell_out
 
 
 def find_config(given: str) -> Path:
-    """The study file ``given`` names: a path, or the name of one that ships with the package."""
+    """The study file that ``given`` names: a path, or the name of one that ships here."""
     path = Path(given)
     try:
         if path.is_file():
@@ -34,7 +34,7 @@ def find_config(given: str) -> Path:
 
 
 def shipped() -> dict[str, Path]:
-    """The files of studies and searches that ship with the package, by their names."""
+    """The files of studies and searches that ship with the package, by name."""
     package = Path(str(resources.files("nos_repro")))
     folders = (package.parent / "configs", package / "configs")
     found = {file.stem: file for folder in folders for file in folder.glob("*.yaml")}
@@ -42,9 +42,9 @@ def shipped() -> dict[str, Path]:
 
 
 def named(configs: Sequence[str]) -> dict[str, Path]:
-    """The given files by the names of what they state, beside those that ship.
+    """The given files by the names of their studies or searches, together with those that ship.
 
-    Raises ConfigError where a file cannot be read, or a name is another file's already.
+    Raises ConfigError if a file cannot be read, or if another file has the name.
     """
     found = shipped()
     for given in configs:
@@ -56,8 +56,8 @@ def named(configs: Sequence[str]) -> dict[str, Path]:
         name = str(values.get("study", values.get("search", path.stem)))
         if name in found:
             same = found[name].resolve() == path.resolve()
-            nearest = "leave it out" if same else "give it another name"
-            raise ConfigError(f"{given}: {name} is there already, {found[name].name}; {nearest}")
+            nearest = "leave it out" if same else "rename yours"
+            raise ConfigError(f"{given}: {name} already exists ({found[name].name}); {nearest}")
         found[name] = path
     return found
 
@@ -68,15 +68,15 @@ def read_values(path: Path) -> Values:
 
 
 def read_layers(path: Path) -> list[Values]:
-    """What a study's or search's file says, the last of the list, and before it what the files say
-    that it is laid over. Raises ConfigError, naming the file of those where something is wrong."""
+    """The contents of a study's or search's file, last in the list, after those of the files that
+    it is laid over. Raises ConfigError, which names the file where something is wrong."""
     return [values for _, values in reversed(_chain(path))]
 
 
 def paper_file(path: Path) -> Path | None:
-    """The file that says what the paper did: the nearest one with a scale `paper` of its own, of
-    the file and those that it is laid over. So what is laid over a table of the paper's is held
-    against that, until it says itself what the paper did."""
+    """The file that says what the paper did: of the file and those that it is laid over, the
+    nearest one with its own scale `paper`. So a file laid over one of the paper's tables is
+    compared with that table, until it says itself what the paper did."""
     for file, values in _chain(path):
         if at(values, "scales.paper") is not None:
             return file
@@ -84,7 +84,7 @@ def paper_file(path: Path) -> Path | None:
 
 
 def in_base(path: Path, error: NosError, load: Callable[[Path], Any]) -> str:
-    """The error of a file, and where its base has the same one by itself, the base's name too."""
+    """The error of a file; if its base alone has the same one, with the base's name."""
     try:
         below = [file for file, _ in _chain(path)][1:]
         if below:
@@ -96,7 +96,7 @@ def in_base(path: Path, error: NosError, load: Callable[[Path], Any]) -> str:
 
 
 def _chain(path: Path, above: Sequence[Path] = ()) -> list[tuple[Path, Values]]:
-    """The file, what that is laid over, and so on."""
+    """The file, the one that it is laid over, and so on."""
     own = spell_out(read_mapping(path))
     if "base" not in own:
         return [(path, own)]
@@ -126,19 +126,18 @@ def _find_base(base: Any, path: Path) -> Path:
 
 
 def _check_kind(own: Values, below: Values, path: Path) -> None:
-    """What is laid over a study is a study, with a name of its own for its records."""
+    """Only a study can be laid over a study, and it needs its own name for its records."""
     for kind, other in (("study", "search"), ("search", "study")):
         if kind in below and other in own:
-            raise ConfigError(f"base {path.name}: a {kind}, and a {other} cannot be laid over it")
+            raise ConfigError(f"base {path.name}: it is a {kind}; a {other} cannot be based on it")
         if kind in below and kind not in own:
             raise ConfigError(
-                f"base {path.name}: what is laid over it needs a name of its own,"
-                f" e.g. {kind}: my_{kind}"
+                f"base {path.name}: a file based on it needs its own name, e.g. {kind}: my_{kind}"
             )
 
 
 def read_mapping(path: Path) -> Values:
-    """What one file says. Raises ConfigError where it cannot be read or is not a mapping."""
+    """The contents of one file. Raises ConfigError if it is unreadable or not a mapping."""
     try:
         values = copy.deepcopy(_parsed(path.read_text("utf-8")))
     except (OSError, UnicodeDecodeError) as error:
@@ -154,13 +153,13 @@ def read_mapping(path: Path) -> Values:
 
 @functools.lru_cache(maxsize=64)
 def _parsed(text: str) -> Any:
-    """A verb asks a file several things, and YAML is slow."""
+    """Kept, since a verb reads a file several times and YAML is slow."""
     return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=True)
 
 
 def is_search(path: Path) -> bool:
-    """Whether the file states a search and no study. One that cannot be read is neither: whoever
-    loads it says what is wrong."""
+    """Whether the file describes a search, not a study. An unreadable one is neither: loading it
+    says what is wrong."""
     try:
         return "search" in read_values(path)
     except ConfigError:
@@ -168,8 +167,8 @@ def is_search(path: Path) -> bool:
 
 
 def check_shape(cls: Any, merged: DictConfig, mappings: Sequence[str]) -> None:
-    """Raises ConfigError where a key of ``cls`` without a default is missing, where one of
-    ``mappings`` is none, or where a value is left open."""
+    """Raises ConfigError if a key of ``cls`` without a default is missing, if one of ``mappings``
+    is not a mapping, or if a value is left open."""
     missing = [
         entry.name
         for entry in dataclasses.fields(cls)
@@ -183,11 +182,11 @@ def check_shape(cls: Any, merged: DictConfig, mappings: Sequence[str]) -> None:
         if key in merged and not isinstance(merged[key], DictConfig):
             raise ConfigError(f"{key}: expected a mapping of names to values, got {merged[key]!r}")
     for key in OmegaConf.missing_keys(merged):
-        raise ConfigError(f"{key}: '???' is no value")
+        raise ConfigError(f"{key}: no value given ('???')")
 
 
 def structured(cls: Any, values: Any, where: str) -> Any:
-    """``values`` as a ``cls``, by OmegaConf's structured configs, errors in our words."""
+    """``values`` as a ``cls``, with OmegaConf's structured configs and our own error messages."""
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), values))
     except (TypeError, OverflowError) as error:

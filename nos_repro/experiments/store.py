@@ -1,4 +1,4 @@
-"""Where a study's trials live: `results/<study>/<scale>/`, plain files, no database, no lock."""
+"""The home of a study's trials: `results/<study>/<scale>/`, plain files, no database, no lock."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Store:
     """The folder of one study at one scale.
 
     `trials/<id>/` holds a trial's settings, `metrics.jsonl`, checkpoint, log and, written last,
-    `record.json`. `records.jsonl` is the compact form that is committed, a line a record.
-    ``problems`` collects what could not be read, a sentence each; nothing is skipped in silence.
+    `record.json`. `records.jsonl` is the compact form that is committed, one line per record.
+    ``problems`` collects what could not be read, one sentence each; nothing is skipped silently.
     """
 
     def __init__(self, results: Path, study: str, scale: str) -> None:
@@ -35,19 +35,19 @@ class Store:
         return self.root / "trials" / (trial if isinstance(trial, str) else trial.id)
 
     def record(self, trial: Trial) -> Record | None:
-        """The record of exactly this trial; None where it has none (or changed meaning)."""
+        """The record of exactly this trial; None if it has none (or its meaning has changed)."""
         record = self._known(trial)
         if record is None or not trial.same_settings(record.trial):
             return None
         return record
 
     def other_settings(self, trial: Trial) -> bool:
-        """Whether there is a record under the trial's identity that is of other settings."""
+        """Whether there is a record under the trial's identity that has other settings."""
         record = self._known(trial)
         return record is not None and not trial.same_settings(record.trial)
 
     def others(self, known: set[str]) -> Counter[str]:
-        """How many committed records of each optimizer there are beside the ``known`` trials'."""
+        """How many committed records of each optimizer there are besides the ``known`` trials'."""
         records = self._compacted().values()
         return Counter(str(r.trial.get("optimizer")) for r in records if r.id not in known)
 
@@ -57,7 +57,7 @@ class Store:
         return claim if claim is not None and claim.alive else None
 
     def open(self, trial: Trial) -> Path:
-        """The trial's folder, made, with its settings written down."""
+        """Makes the trial's folder, with its settings, and returns it."""
         folder = self.folder(trial)
         if not (folder / "settings.json").exists():
             write_json(folder / "settings.json", trial.to_json())
@@ -72,7 +72,7 @@ class Store:
             self._write_compact(self._compacted().values())
 
     def replace(self, *records: Record) -> None:
-        """Puts each record where the older one of the same trial lies, whole and compact."""
+        """Replaces the older records of the same trials, in full and in compact form."""
         for record in records:
             path = self.folder(record.id) / "record.json"
             if path.exists():
@@ -106,8 +106,7 @@ class Store:
             write_atomically(self.compact_path, text)
 
     def _known(self, trial: Trial) -> Record | None:
-        """The record of this machine, unless that is of a pause and the committed one came
-        further."""
+        """This machine's record, unless it is one of a pause and the committed one got further."""
         own, committed = self._own(trial.id), self._compacted().get(trial.id)
         if own is None or committed is None:
             return own or committed
@@ -117,7 +116,7 @@ class Store:
         return own
 
     def _own(self, id_: str) -> Record | None:
-        path = f"{self.root}/trials/{id_}/record.json"  # a Path takes longer than the look
+        path = f"{self.root}/trials/{id_}/record.json"  # a Path takes longer to make
         try:
             with open(path, "rb") as file:
                 return Record.read(file.read(), path)

@@ -1,4 +1,4 @@
-"""Who follows a trial from outside while it is trained: handed in, for this room knows nobody."""
+"""What follows a trial while it is trained: injected, since this package imports no tracker."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ CurveLines = Sequence[dict[str, float]]
 
 
 class TrialFollower(Protocol):
-    """What is told of one attempt at a trial."""
+    """What is told about one attempt at a trial."""
 
     def tell(self, curve: CurveLines) -> None:
-        """The curve so far, whole, whenever it has grown."""
+        """Takes the whole curve so far, whenever it has grown."""
 
     def end(self, record: Record) -> None:
-        """How the trial ended, or where it pauses, once that is on disk. An attempt that is
-        interrupted says nothing of the kind."""
+        """How the trial ended, or where it pauses, once that is on disk. Not called for an attempt
+        that is interrupted."""
 
 
 class Tracker(Protocol):
-    """Travels to workers by pickle. Whatever goes wrong in it is its own: no trial fails by it."""
+    """Travels to workers by pickle. It handles its own errors: none may fail a trial."""
 
     def follow(self, trial: Trial, folder: Path) -> AbstractContextManager[TrialFollower]:
         """Follows one attempt at the trial in ``folder``."""

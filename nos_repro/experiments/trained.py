@@ -1,4 +1,4 @@
-"""A trained model from a trial's checkpoint, and the data whose vocabulary it speaks."""
+"""A trained model from a trial's checkpoint, and the data whose vocabulary it uses."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from nos_repro.tasks.base import Task, TaskData
 
 
 def load_trained(checkpoint: Path, data_dir: Path) -> tuple[Task, TaskData]:
-    """The task of a trial's checkpoint (the file, or the trial's folder), ready to be used, and
-    its data. Only reads.
+    """The task of a trial's checkpoint (the file, or the trial's folder), ready for use, and its
+    data. Only reads.
 
     The trial's `settings.json`, beside the checkpoint, says what the model is. Raises
-    ConfigError where either is missing, damaged or not a trial's, and what preparing the data
+    ConfigError if either is missing, damaged or not a trial's, and what preparing the data
     raises.
     """
     path = checkpoint / "checkpoint.pt" if checkpoint.is_dir() else checkpoint
@@ -33,7 +33,7 @@ def load_trained(checkpoint: Path, data_dir: Path) -> tuple[Task, TaskData]:
         raise
     except (TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path}: not of the task '{name}' as it is now ({reason})") from None
+        raise ConfigError(f"{path}: does not fit the current task '{name}' ({reason})") from None
     data = cls.make_data(settings, data_dir=data_dir, seed=0)
     data.prepare()
     return task.eval(), data
@@ -54,7 +54,7 @@ def _settings(path: Path) -> tuple[str, dict[str, Any]]:
 def read_state(path: Path) -> dict[str, Any]:
     """The state that a trial has saved; unlike `Checkpoints.load` this moves no file.
 
-    Raises ConfigError where the file is missing, damaged or not a checkpoint of this version.
+    Raises ConfigError if the file is missing, damaged or not a checkpoint of this version.
     """
     try:
         return read_checkpoint(path)

@@ -1,7 +1,7 @@
 """The training loop of every trial: a lean loop over a Lightning module.
 
-`pl.Trainer` would do, but costs about 1.3x a bare loop on the small ConvNet and cannot resume
-inside an epoch to the bit. The device is Lightning Fabric's business, precision the task's.
+`pl.Trainer` would work, but takes about 1.3x as long as a bare loop on the small ConvNet and cannot
+resume inside an epoch bit for bit. Lightning Fabric handles the device, the task its precision.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nos_repro.experiments.trial import Training
 from nos_repro.tasks.base import Task, TaskData
 
 CHECK_EVERY = 25
-"""Steps between looks at the losses: a look waits for the device, and a NaN does not go away."""
+"""Steps between checks of the losses: a check waits for the device, and a NaN does not go away."""
 
 
 class Stopped(Exception):
@@ -40,10 +40,10 @@ class Ending:
 
 @dataclass
 class Run:
-    """A run in progress: what is trained, where it stands, and what it has measured.
+    """A run in progress: what is trained, how far it is, and what it has measured.
 
-    Where several processes train it together each has a run: they walk the same batches, each on
-    its slice, and stay equal but for the random numbers that the model draws.
+    If several processes train it together, each has a run: they go through the same batches, each
+    on its slice, and stay equal except for the random numbers that the model draws.
     """
 
     task: Task
@@ -74,7 +74,7 @@ class Run:
         return self.epoch * self.data.steps_per_epoch + self.batch
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds; all processes ask for it at once."""
+        """What a checkpoint holds; all processes call this at once."""
         random, *others = self.replicas.gather(random_state())
         return {
             "model": self.task.state_dict(),
@@ -90,8 +90,8 @@ class Run:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on from a checkpoint. Where another number of processes wrote it, those beside the
-        leader draw anew: the run is a good one, but not the one that would have gone on."""
+        """Continues from a checkpoint. If another number of processes wrote it, all but the leader
+        get new random states: the run is valid, but not identical to the uninterrupted one."""
         self.task.load_state_dict(state["model"])
         self.bare_optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -105,7 +105,7 @@ class Run:
             setattr(self, key, state[key])
 
     def save(self, checkpoints: Checkpoints) -> None:
-        """Saves the state, the time up to now included."""
+        """Saves the state, including the time up to now."""
         self._count_seconds()
         checkpoints.save(self.state())
 
@@ -136,8 +136,8 @@ class Run:
         self.batch += 1
 
     def bad_step(self) -> int | None:
-        """Adds the losses since the last look to the epoch's sum; the first non-finite step (the
-        steps count from 1), None if there is none."""
+        """Adds the losses since the last check to the epoch's sum. Returns the first non-finite
+        step (steps count from 1), None if there is none."""
         losses = torch.stack(self._unchecked).double().cpu().tolist() if self._unchecked else []
         losses = self.replicas.mean(losses)
         first = self.step - len(losses) + 1
@@ -196,7 +196,7 @@ def train(
     """Trains ``run`` from wherever it is to its last epoch, or to the end of epoch ``until``.
 
     ``on_step`` is called after every update, ``on_metrics`` after every evaluation. When ``stop``
-    answers True (in any of the processes) the state is saved and Stopped raised. A loss or an
+    returns True (in any of the processes) the state is saved and Stopped raised. A loss or an
     evaluation that is not finite ends the run as `diverged`: a result, not an error.
     """
     epochs = run.training.epochs
@@ -208,7 +208,7 @@ def train(
         for batch in run.data.train_share(run.epoch, run.batch, rank, world):
             run.train_step(run.fabric.to_device(batch))
             on_step(run)
-            # asked once: all leave at the same step, and a state is saved with its losses summed
+            # agreed on once: all leave at the same step, and a saved state has its losses summed
             leaving, due = run.replicas.agree(stop(), checkpoints.due)
             saving = leaving or due
             if (saving or run.batch % CHECK_EVERY == 0) and (bad := run.bad_step()):

@@ -1,4 +1,4 @@
-"""A trial: one training run, known by the hash of the settings that decide its numbers."""
+"""A trial: one training run, identified by the hash of the settings that decide its numbers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Training:
 class Trial:
     """Everything that decides a trial's numbers, and nothing else.
 
-    Neither the study's nor the row's name is in it: two rows that ask for the very same training
+    Neither the study's nor the row's name is in it: two rows that ask for exactly the same training
     share one trial.
     """
 
@@ -58,9 +58,9 @@ class Trial:
     def id(self) -> str:
         """Twelve hexadecimal digits of the settings' SHA-256.
 
-        Settings that stand at their default are left out, so that an option added next year
-        keeps the identity of the trials that never used it. `same_settings` guards the other
-        side: a default that *changed* makes the stored settings differ.
+        Settings at their default are left out, so that an option added later keeps the identity of
+        the trials that never used it. `same_settings` guards the other side: a default that
+        *changed* makes the stored settings differ.
         """
         given = dict(self._plain)
         given["task_settings"] = _without(given["task_settings"], self._task_defaults())
@@ -70,7 +70,7 @@ class Trial:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def same_settings(self, stored: dict[str, Any]) -> bool:
-        """Whether a record's ``stored`` settings, today's defaults filled in, are this trial's."""
+        """Whether a record's ``stored`` settings, with the current defaults, are this trial's."""
         filled = {**_defaults(Trial), **stored}
         filled["task_settings"] = {**self._task_defaults(), **stored.get("task_settings", {})}
         filled["training"] = {**_defaults(Training), **stored.get("training", {})}
@@ -96,7 +96,7 @@ class Trial:
 
 
 def make_settings(task: str, values: dict[str, Any]) -> Any:
-    """The task's own settings from what a study or a record says: JSON knows no tuples."""
+    """The task's own settings from what a study or a record says: JSON has no tuples."""
     exact = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return TASKS.find(task).Settings(**exact)
 
@@ -115,5 +115,5 @@ def _defaults(cls: type) -> dict[str, Any]:
 
 
 def _without(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """``values`` less the entries that stand at their default (a nested empty entry goes too)."""
+    """``values`` without the entries at their default, and without nested empty ones."""
     return {k: v for k, v in values.items() if v != {} and (k not in defaults or defaults[k] != v)}

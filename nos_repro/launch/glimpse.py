@@ -1,9 +1,9 @@
-"""`verify --save` and `--against`: verification on a machine that rounds otherwise than the one
+"""`verify --save` and `--against`: verification on a machine that rounds differently from the one
 on which the records were made.
 
-There even the old code does not repeat a record to the last bit. So the old code's checkout first
-saves what its trials do here in their first updates, a glimpse of each, and today's code is then
-compared with these, to the last bit.
+There even the old code does not repeat a record to the last bit. So a checkout of the old code
+first saves a glimpse of each trial, what it does here in its first updates, and today's code is
+then compared with these glimpses, to the last bit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import itertools
 import json
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +21,24 @@ import torch
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.code import trial_code
-from nos_repro.experiments.files import StoreError, json_line, write_json
+from nos_repro.experiments.files import StoreError, json_line
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import is_stale
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.training import Run, Stopped
 from nos_repro.experiments.trial import Trial
 from nos_repro.launch.base import JobOutcome, Launcher
-from nos_repro.launch.verify import finish, recorded, remove_answer
+from nos_repro.launch.verify import RetrainingJob, finish, recorded
 
 log = logging.getLogger(__name__)
 
 UPDATES = 25
 EVALUATED_BATCHES = 2
-"""Of each held-out part."""
+"""Per held-out part."""
 
 Glimpse = dict[str, Any]
-"""The first updates of a trial: the sum of the losses after each, the weights after all (SHA-256),
-the next rate, and the metrics over the first batches of each held-out part, as `float.hex`."""
+"""The first updates of a trial: the sum of the losses after each, the weights at the end (SHA-256),
+the next rate, and the metrics on the first batches of each held-out part, as `float.hex`."""
 
 
 def take_glimpse(trial: Trial, conditions: Conditions, stop: Callable[[], bool]) -> Glimpse:
@@ -73,56 +72,22 @@ def _hash_of(run: Run) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class GlimpseJob:
-    """A trial to be trained for a few updates. Its answer is a file in ``folder``."""
-
-    trial: Trial
-    code: str
-    folder: Path
-    conditions: Conditions
-    limit_seconds: float | None = None
-
-    @property
-    def label(self) -> str:
-        return self.trial.label()
+class GlimpseJob(RetrainingJob):
+    """A trial to be trained for a few updates."""
 
     @property
     def identity(self) -> str:
-        return f"{self.trial.id}-{self.code}-glimpse"
-
-    @property
-    def path(self) -> Path:
-        return self.folder / f"{self.identity}.json"
+        return f"{super().identity}-glimpse"
 
     def run(self, stop: Callable[[], bool]) -> tuple[JobOutcome, str]:
-        """Takes the glimpse. One that cannot be taken is empty, and agrees with none."""
+        """Takes the glimpse. If training fails, the glimpse is empty and agrees with none."""
         try:
-            seen = take_glimpse(self.trial, self.conditions, stop)
+            return self.reply(take_glimpse(self.trial, self.conditions, stop))
         except (Stopped, StoreError):
             raise
         except Exception:
             log.exception("trial %s cannot be trained", self.trial.id)
-            seen = {}
-        write_json(self.path, seen)
-        return "recorded", ""
-
-    def answer(self) -> Glimpse | None:
-        """The glimpse; None while nobody has taken it."""
-        try:
-            seen: Glimpse = json.loads(self.path.read_bytes())
-            return seen
-        except (OSError, ValueError):
-            return None
-
-    def is_done(self) -> bool:
-        return self.answer() is not None
-
-    def taken(self) -> Glimpse:
-        """The glimpse, whose file then goes."""
-        seen = self.answer() or {}
-        remove_answer(self.path)
-        return seen
+            return self.reply({})
 
 
 def save_glimpses(
@@ -133,8 +98,8 @@ def save_glimpses(
     path: Path,
     note: Callable[[str], None] = log.warning,
 ) -> Iterator[Trial]:
-    """Adds a line to ``path`` for each record of today's code that has none there yet; yields its
-    trial. Closes the launcher."""
+    """Adds a line to ``path`` for each record made by today's code that has none there yet; yields
+    its trial. Closes the launcher."""
     known = read_glimpses(path) if path.exists() else {}
     jobs = [
         _job(trial, store, conditions)
@@ -142,7 +107,7 @@ def save_glimpses(
         if not is_stale(record) and (trial.id, record.code) not in known
     ]
     for job in finish(jobs, launcher, note):
-        line = {"id": job.trial.id, "code": job.code, "glimpse": job.taken()}
+        line = {"id": job.trial.id, "code": job.code, "glimpse": job.take()}
         with path.open("a", encoding="utf-8") as file:
             file.write(json_line(line))
         yield job.trial
@@ -156,10 +121,10 @@ def verify_against(
     path: Path,
     note: Callable[[str], None] = log.warning,
 ) -> Iterator[tuple[Trial, bool]]:
-    """Yields the trial of each stale record that ``path`` knows, and whether it agrees.
+    """Yields the trial of each stale record that has a line in ``path``, and whether it agrees.
 
-    A record that agrees is signed with today's code. Closes the launcher. Raises ConfigError for
-    a file that `save_glimpses` has not written.
+    A record that agrees is signed with today's code. Closes the launcher. Raises ConfigError if
+    `save_glimpses` did not write the file.
     """
     known = read_glimpses(path)
     stale = {
@@ -170,7 +135,7 @@ def verify_against(
     jobs = [_job(trial, store, conditions) for trial, _ in stale.values()]
     for job in finish(jobs, launcher, note):
         record = stale[job.trial.id][1]
-        seen = job.taken()
+        seen = job.take()
         agreed = bool(seen) and seen == known[job.trial.id, record.code]
         if agreed:
             store.replace(record.signed(job.code))
@@ -182,9 +147,9 @@ def _job(trial: Trial, store: Store, conditions: Conditions) -> GlimpseJob:
 
 
 def read_glimpses(path: Path) -> dict[tuple[str, str], Glimpse]:
-    """By the trial's identity and the code that made its record. Raises ConfigError."""
+    """The glimpses of a file, by trial id and the code that made the record. Raises ConfigError."""
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return {(line["id"], line["code"]): dict(line["glimpse"]) for line in lines}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: not a file of `verify --save`: {error}") from None
+        raise ConfigError(f"{path}: not a file from `verify --save`: {error}") from None

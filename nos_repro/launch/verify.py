@@ -1,10 +1,10 @@
-"""`verify`: whether the code of today still makes the numbers that older code made.
+"""`verify`: whether today's code still produces the numbers that older code produced.
 
-A record is stale when the code that decides its numbers has changed. Most changes mean nothing:
-a renamed variable, a faster path. Training the trial up to its first evaluation again, and
-comparing that line to the last bit, settles it at a small share of the cost. (A change that only
-later epochs would feel goes unseen: `--whole` trains everything.) Floating point differs between
-machines: for records of another machine there is `launch.glimpse`.
+A record is stale if the code that decides its numbers has changed. Most changes do not matter: a
+renamed variable, a faster path. Training the trial again up to its first evaluation, and comparing
+that line to the last bit, settles it at a small share of the cost. (This misses a change that
+affects only later epochs; `--whole` trains everything.) Floating point differs between machines;
+for records made on another machine there is `launch.glimpse`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions, build
@@ -37,16 +38,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class VerifyJob:
-    """The trial of a stale record, to be trained again. Its answer is a file in ``folder``."""
+class RetrainingJob:
+    """A trial to be trained again with today's ``code``. Its answer is a file in ``folder``."""
 
     trial: Trial
-    record: Record
     code: str
     folder: Path
     conditions: Conditions
-    whole: bool = False
-    limit_seconds: float | None = None
+    limit_seconds: ClassVar[float | None] = None
 
     @property
     def label(self) -> str:
@@ -54,15 +53,49 @@ class VerifyJob:
 
     @property
     def identity(self) -> str:
-        """Other code, or a longer look, is another question."""
-        return f"{self.trial.id}-{self.code}{'-whole' if self.whole else ''}"
+        """The same trial with other code is another job."""
+        return f"{self.trial.id}-{self.code}"
+
+    def reply(self, answer: Any) -> tuple[JobOutcome, str]:
+        write_json(self._path, answer)
+        return "recorded", ""
+
+    def answer(self) -> Any:
+        """What the job found; None until it has run."""
+        try:
+            return json.loads(self._path.read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def is_done(self) -> bool:
+        return self.answer() is not None
+
+    def take(self) -> Any:
+        """The answer; its file is removed, and the folder after the last one."""
+        answer = self.answer()
+        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # others are still to come
+            self.folder.rmdir()
+        return answer
 
     @property
-    def path(self) -> Path:
+    def _path(self) -> Path:
         return self.folder / f"{self.identity}.json"
 
+
+@dataclass(frozen=True)
+class VerifyJob(RetrainingJob):
+    """Trains the trial of a stale ``record`` to see whether that repeats it."""
+
+    record: Record
+    whole: bool = False
+
+    @property
+    def identity(self) -> str:
+        return f"{super().identity}{'-whole' if self.whole else ''}"
+
     def run(self, stop: Callable[[], bool]) -> tuple[JobOutcome, str]:
-        """Trains the trial again. One that today's code cannot even train does not agree."""
+        """Trains the trial again. If today's code cannot train it at all, it does not agree."""
         try:
             with self.conditions.join() as replicas:
                 agreed = agrees(
@@ -73,18 +106,7 @@ class VerifyJob:
         except Exception:
             log.exception("trial %s cannot be trained again", self.trial.id)
             agreed = False
-        write_json(self.path, {"agrees": agreed})
-        return "recorded", ""
-
-    def answer(self) -> bool | None:
-        """Whether the record agrees; None while nobody has said."""
-        try:
-            return bool(json.loads(self.path.read_bytes())["agrees"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def is_done(self) -> bool:
-        return self.answer() is not None
+        return self.reply(agreed)
 
 
 def verify(
@@ -96,23 +118,22 @@ def verify(
     whole: bool = False,
     note: Callable[[str], None] = log.warning,
 ) -> Iterator[tuple[Trial, bool]]:
-    """Trains every stale record's trial again; yields each as it ends, and whether it agrees.
+    """Trains every stale record's trial again; yields each when it ends, and whether it agrees.
 
-    A record that agrees is signed with today's code; one that does not is left as it is. Killed at
-    any moment, the next call does the rest. Closes the launcher. Raises LaunchError where a
+    A record that agrees is signed with today's code; one that does not is left as it is. If the
+    process is killed, the next call does the rest. Closes the launcher. Raises LaunchError if a
     trial's worker vanishes again and again, or a cluster does not run it to its end.
     """
     folder = store.root / "verify"
     jobs = [
-        VerifyJob(trial, record, trial_code(trial.to_json()), folder, conditions, whole)
+        VerifyJob(trial, trial_code(trial.to_json()), folder, conditions, record, whole)
         for trial, record in recorded(study, store)
         if is_stale(record)
     ]
     for job in finish(jobs, launcher, note):
-        agreed = job.answer() is True
+        agreed = job.take() is True
         if agreed:
             store.replace(job.record.signed(job.code))
-        remove_answer(job.path)
         yield job.trial, agreed
 
 
@@ -126,9 +147,9 @@ def recorded(study: Study, store: Store) -> Iterator[tuple[Trial, Record]]:
 
 
 def finish(jobs: Sequence[J], launcher: Launcher[J], note: Callable[[str], None]) -> Iterator[J]:
-    """The jobs as they end, those first that a cluster has finished while nobody waited.
+    """The jobs as they end, starting with those that a cluster has finished in the meantime.
 
-    Closes the launcher. Raises LaunchError where a job does not run to its end.
+    Closes the launcher. Raises LaunchError if a job does not run to its end.
     """
     left = [job for job in jobs if job.is_done()]
     rest = iter([job for job in jobs if job not in left])
@@ -142,13 +163,6 @@ def finish(jobs: Sequence[J], launcher: Launcher[J], note: Callable[[str], None]
         launcher.close()
 
 
-def remove_answer(path: Path) -> None:
-    """The file goes, and with the last one its folder."""
-    path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # others are still to come
-        path.parent.rmdir()
-
-
 def agrees(
     trial: Trial,
     record: Record,
@@ -157,8 +171,8 @@ def agrees(
     stop: Callable[[], bool] = lambda: False,
     replicas: Replicas = ALONE,
 ) -> bool:
-    """Whether training ``trial`` again repeats the record: its first evaluation, or everything (up
-    to the rung that stopped it, if one did)."""
+    """Whether training ``trial`` again repeats the record: its first evaluation or, with ``whole``,
+    everything (up to the rung that stopped it, if one did)."""
     run = build(trial, conditions, replicas)
     first = min(trial.training.evaluate_every, trial.training.epochs)
     end = int(record.epoch) if record.partial else None

@@ -1,4 +1,4 @@
-"""What a worker does, wherever it is: runs a job, a trial say, and says what became of it."""
+"""What a worker does, wherever it runs: it runs a job, such as a trial, and reports the outcome."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ PRIMITIVES = 64
 
 @dataclass(frozen=True)
 class TrialJob:
-    """A trial, the folder it runs in, what it runs under, where it pauses, and who follows it
-    (`run_trial`)."""
+    """A trial, its folder and conditions, where it pauses, and its tracker (`run_trial`)."""
 
     trial: Trial
     folder: Path
@@ -62,7 +61,7 @@ class TrialJob:
 
 
 def run_job(job: J, stop: Callable[[], bool]) -> Report[J]:
-    """Runs the job in this process; nothing that it raises goes further, but a KeyboardInterrupt
+    """Runs the job in this process. What the job raises becomes a report, except KeyboardInterrupt
     and what ends the process."""
     try:
         return Report(job, *job.run(stop))
@@ -76,13 +75,13 @@ def run_job(job: J, stop: Callable[[], bool]) -> Report[J]:
 
 
 def keep_freed_memory() -> None:
-    """Has glibc keep the large blocks that tensors free, instead of faulting them in anew.
+    """Makes glibc keep the large blocks that tensors free, instead of faulting them in again.
 
-    Worth 1.4x to 3.6x on CPU training steps. For workers and the command line only: a library
-    must not do this to its host. No effect where the C library is another one.
+    This makes CPU training steps 1.4 to 3.6 times as fast. For workers and the command line only: a
+    library must not do this to its host. No effect with other C libraries.
 
-    oneDNN, for its part, keeps a compiled primitive for each shape it meets, 1,024 of them, and
-    sequences have a new shape at nearly every step: gigabytes a worker. A few are as fast.
+    oneDNN caches a compiled primitive for each shape it meets, up to 1,024 of them; sequences have
+    a new shape at almost every step, which costs gigabytes per worker. A small cache is as fast.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PRIMITIVES))
     m_trim_threshold, m_mmap_max = -1, -4

@@ -28,7 +28,7 @@ OptimizerBuilder: TypeAlias = "Callable[..., Optimizer]"
 it gets (name, parameter) pairs and makes its own groups."""
 
 Factor: TypeAlias = Callable[[int], float]
-"""The factor by which a schedule multiplies the initial rate at step t; t = 0 at first."""
+"""The factor by which a schedule multiplies the initial rate at step t; the first update has 0."""
 
 ScheduleBuilder: TypeAlias = Callable[..., Factor]
 """`make(*, total_steps, seed, ...)`; its keywords are its options; these two may be left out."""

@@ -13,12 +13,12 @@ WIDTH = 120
 """Columns of the text form, as far as its words can be wrapped to it."""
 
 GLUE = "\N{NO-BREAK SPACE}"
-"""Stands in a cell's text where the text form must not break the line; shown as a space."""
+"""Put in a cell's text where the text form must not break the line; shown as a space."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell: words, whether it is the best of its column, footnote signs."""
+    """What a cell holds: words, whether it is the best of its column, footnote signs."""
 
     text: str
     best: bool = False
@@ -80,7 +80,7 @@ class ReportTable:
         return lines
 
     def markdown(self) -> str:
-        """A GitHub table; whatever the names hold, they stay text."""
+        """A GitHub table; whatever the names contain, they stay text."""
         heading = [escape_markdown(line) for line in self.heading]
         titles = [escape_markdown(column.title) for column in self.columns]
         ruler = ["---" for _ in titles]

@@ -15,7 +15,7 @@ BARE = re.compile(r"""(?<![\w<./~)\]}-])(?:file://)?/(?:[^\s/'"<>:,;]+/)+([^\s/'
 
 
 def by_name(text: str, *folders: Path) -> str:
-    """``text`` with ``folders`` by their names; what has none, as `.`, is no place to hide."""
+    """``text`` with ``folders`` by their names; one without a name, such as `.`, hides nothing."""
     for folder in folders:
         if folder.name:
             text = text.replace(str(folder), folder.name)
@@ -23,7 +23,7 @@ def by_name(text: str, *folders: Path) -> str:
 
 
 def last_parts(text: str) -> str:
-    """``text`` with the last part alone of every absolute path."""
+    """``text`` with only the last part of every absolute path."""
     return BARE.sub(_last, QUOTED.sub(r"\1\2\1", text))
 
 
@@ -32,17 +32,17 @@ def _last(found: re.Match[str]) -> str:
 
 
 def file_of(name: str, scale: str) -> str:
-    """The page of a study or search."""
+    """The file name of the page of a study or search."""
     return f"{name}-{scale}.html"
 
 
 def config_words(config: Path) -> str:
-    """What a command says of a study's or search's file."""
+    """How a command names a study's or search's file."""
     ships = config.resolve() in {each.resolve() for each in shipped().values()}
     return shlex.quote(f"configs/{config.name}" if ships else config.name)
 
 
 def results_words(results: Path) -> str:
-    """What a command says of a results folder; nothing of the one that it looks into anyway."""
+    """How a command names a results folder; "" for the default one."""
     name = results.absolute().name
     return "" if name in ("results", "") else f" --results {shlex.quote(name)}"

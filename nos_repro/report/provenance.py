@@ -26,7 +26,7 @@ def origin(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def machines(found: Sequence[Mapping[str, Any]], what: str) -> list[str]:
-    """Commits, versions and hardware of some provenances, each value once."""
+    """The commits, versions and hardware in these provenances, each value once."""
     return [
         f"Commit {_said(found, 'commit')}; {_versions(found)}; Python {_said(found, 'python')}.",
         f"Hardware: {_said(found, 'device')}; threads a {what}: {_said(found, 'threads')}.",

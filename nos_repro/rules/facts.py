@@ -1,5 +1,5 @@
-"""Facts about trees that the normal form uses: their sign, and the operands that abbreviate a power
-or a quotient."""
+"""Facts about trees that the normal form uses: their signs, and the operands that abbreviate powers
+and quotients."""
 
 from functools import cache, lru_cache
 from typing import TypeGuard

@@ -92,7 +92,7 @@ def family_names() -> list[str]:
 
 
 def find_family(name: str) -> tuple[Family, str | None] | None:
-    """`powersign-rd20` -> (PowerSign's row, "rd20"); None if the name starts with no family's.
+    """`powersign-rd20` -> (PowerSign's row, "rd20"); None if it does not start with a family.
 
     Whether the decay exists is not checked here; `Family.rule` checks it.
     """

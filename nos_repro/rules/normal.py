@@ -60,7 +60,10 @@ def _sum_of(expr: Expr) -> Sum:
             definition = operand_row(name).definition
             return _atom(expr) if definition is None else _sum_of(definition)
         case Number(value):
-            return {(): value} if value else {}
+            try:
+                return _number(value)
+            except _OutOfRangeError:
+                return _scaled(_atom(Number(abs(value))), math.copysign(1.0, value))
         case Unary(function, argument, parameter):
             x = _sum_of(argument)
             try:

@@ -89,7 +89,7 @@ def to_tokens(expr: Expr) -> list[str] | None:
 
 
 class _Writer:
-    """Writes iterations, arguments first; a result that is there already is used again."""
+    """Writes iterations, arguments first; a result that exists is used again."""
 
     def __init__(self) -> None:
         self.tokens: list[str] = []

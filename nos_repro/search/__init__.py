@@ -1,1 +1,1 @@
-"""The search for update rules: a controller writes them, children are trained by them (sec. 3)."""
+"""The search for update rules: a controller writes them, children train with them (sec. 3)."""

@@ -1,16 +1,16 @@
-"""The reward of an update rule: a child network trained by it (sec. 3.3 and 4.2).
+"""The reward of an update rule: a child network trained with it (sec. 3.3 and 4.2).
 
 "10^i with i ranging from -5 to 1, with each learning rate being tried for 1 epoch on 10,000
 CIFAR-10 training examples. The best learning rate after 1 epoch is then used to train our child
 network for 5 epochs and the final validation accuracy is reported as a reward".
 
-*Readings of the paper*: the 5 epochs begin anew, and go over all training images (only the sweep
-is said to be on 10,000); every child starts from the same weights and sees the same batches; the
-best rate is the best on the held-out images, the smaller one of two equals.
+*Readings of the paper*: the 5 epochs start from scratch and use all training images (the paper
+mentions 10,000 only for the sweep); every child starts from the same weights and sees the same
+batches; the best rate is the best on the held-out images, the smaller of two equals.
 
-It is fast without measuring anything else. A rate whose loss is no longer finite is left at once.
-The rates of a sweep go in step, so that each batch is cut out once for all of them, and the loop
-does nothing but the update, the check and a look at the clock.
+The shortcuts do not change what is measured. A rate is abandoned as soon as its loss is not finite.
+The rates of a sweep train in step, so that each batch is prepared once for all of them, and the
+loop does nothing but the update, the check and a look at the clock.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ PAPER_RATES = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0]
 class Child:
     """What is trained to score a rule, and for how long.
 
-    ``task`` is a study's section of that name. ``sweep`` overrides some of its settings during the
-    sweep of the rates. ``seconds`` is the most that a child may take, as one that crawls would
+    ``task`` is like a study's section of that name. ``sweep`` overrides some of its settings during
+    the sweep of the rates. ``seconds`` limits the time of a child, since a very slow one would
     block its worker.
     """
 
@@ -69,7 +69,7 @@ class Child:
                 raise ConfigError(f"child.rates must be positive finite numbers, got {rate}")
 
     def trial(self, optimizer: str, lr: float, seed: int, *, sweep: bool) -> Trial:
-        """The training of the child by ``optimizer`` at one rate, as a trial."""
+        """The training of the child with ``optimizer`` at one rate, as a trial."""
         settings = {**self.task, **(self.sweep if sweep else {})}
         name = settings.pop("name")
         return Trial(
@@ -84,12 +84,12 @@ class Child:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known of a rule's reward. A child says ``healthy``, or a reward of 0 with a reason:
-    ``diverged``, ``overran`` its time, ``failed`` with an exception. Without a child, a rule is
-    ``refused``, or an equal one's reward is ``reused``.
+    """What is known about a rule's reward. A child ends ``healthy``, or with a reward of 0 and a
+    reason: it ``diverged``, ``overran`` its time or ``failed`` with an exception. Without a child,
+    a rule is ``refused``, or the reward of an equal rule is ``reused``.
 
-    ``sweep`` has the validation metric of every rate, None where it diverged; ``metrics`` those of
-    the final training. ``examples`` were trained on in all.
+    ``sweep`` has the validation metric of every rate, None where it diverged; ``metrics`` has those
+    of the final training. ``examples`` is the number of examples trained on in all.
     """
 
     status: ChildStatus
@@ -106,7 +106,7 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, values: Any) -> Evaluation:
-        """Raises TypeError for what is no evaluation."""
+        """Raises TypeError for values that are not an evaluation."""
         if not isinstance(values, dict):
             raise TypeError(f"expected an object, got {values!r}")
         sweep = [(float(rate), metric) for rate, metric in values.get("sweep", [])]
@@ -126,11 +126,11 @@ def evaluate(
     test: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
-    """Trains the child by ``optimizer``, a rule's text or any name of the factory's.
+    """Trains the child with ``optimizer``, a rule's text or any name that the factory knows.
 
-    A rule that diverges, breaks or overruns is a result. Asked to ``stop``, it raises Stopped. The
-    machine's failures and the user's mistakes (NosError) are raised. ``test``: the test metric is
-    measured too; it is no part of the reward.
+    A rule that diverges, breaks or overruns is a result. If ``stop`` returns True, Stopped is
+    raised. Failures of the machine and mistakes of the user (NosError) are raised. ``test``: the
+    test metric is measured too; it is not part of the reward.
     """
     started = time.perf_counter()
     watch = Watch(started + child.seconds, stop)
@@ -153,7 +153,7 @@ def evaluate(
 
 
 def is_the_machines(error: Exception) -> bool:
-    """Whether the machine failed, and not the rule: memory, disk, device."""
+    """Whether the machine failed (memory, disk, device), not the rule."""
     if isinstance(error, MemoryError | OSError | torch.OutOfMemoryError | torch.AcceleratorError):
         return True
     words = ("CUDA error", "CUBLAS", "cuDNN", "can't allocate memory")
@@ -183,14 +183,14 @@ def _score(
 
 
 def best_rate(sweep: list[tuple[float, float | None]], metric: Metric) -> float | None:
-    """The rate with the best value of the metric; None where none has one."""
+    """The rate with the best value of the metric; None if no rate has one."""
     scored = [(metric.sign * value, -rate) for rate, value in sweep if value is not None]
     return -max(scored)[1] if scored else None
 
 
 def reward_of(metric: Metric, measured: dict[str, float]) -> float | None:
-    """The reward for the validation metric (`Metric.reward`); None where a value of those
-    ``measured`` is not finite."""
+    """The reward for the validation metric (`Metric.reward`); None if any ``measured`` value is not
+    finite."""
     if not all(map(math.isfinite, measured.values())):
         return None
     return metric.reward(measured[f"val_{metric.name}"])
@@ -198,7 +198,7 @@ def reward_of(metric: Metric, measured: dict[str, float]) -> float | None:
 
 @dataclass
 class Watch:
-    """Looks at the clock and at the wish to stop, between two steps."""
+    """Checks the clock and whether to stop, between two steps."""
 
     deadline: float
     stop: Callable[[], bool]
@@ -229,9 +229,9 @@ def _sweep(
 
 
 def train_in_step(runs: list[Run], watch: Watch) -> list[Run]:
-    """Trains runs of the same data in step, to their end; those whose losses stayed finite.
+    """Trains runs on the same data in step, to their end; returns those whose losses stayed finite.
 
-    What a step draws at random (dropout) is seeded by its place alone, the same for all.
+    What a step draws at random (dropout) is seeded by the step's number alone, the same for all.
     """
     data: TaskData = runs[0].data
     every = 1 if runs[0].fabric.device.type == "cpu" else CHECK_EVERY

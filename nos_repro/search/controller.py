@@ -1,11 +1,11 @@
-"""The controller (sec. 3.2, Figure 3): an LSTM that writes update rules, one token a step.
+"""The controller (sec. 3.2, Figure 3): an LSTM that writes update rules, one token per step.
 
-A softmax of its own for every position, since the operand bank grows; the chosen token is fed
-back in; forbidden tokens have a logit of -infinity (sec. 4.1).
+Each position has its own softmax, since the operand bank grows; the chosen token is fed back in;
+forbidden tokens have a logit of -infinity (sec. 4.1).
 
 *Readings of the paper*: a chosen token is fed in as an embedding of the LSTM's size, shared by the
-positions at which the same word can stand; the first step reads an embedding of its own; "weights
-are initialized uniformly at random between -0.08 and 0.08" is all of them, biases included.
+positions at which the same word can occur; the first step reads its own embedding; "weights
+are initialized uniformly at random between -0.08 and 0.08" means all of them, biases included.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from nos_repro.rules.space import Space
 
 
 class Samples(NamedTuple):
-    """Strings and how likely each of their tokens was when it was drawn.
+    """Strings, and how likely each of their tokens was when it was drawn.
 
-    ``tokens`` are places in `Space.choices(position)`, not words.
+    ``tokens`` are indices into `Space.choices(position)`, not words.
     """
 
     tokens: Int64[Tensor, "strings length"]
@@ -33,7 +33,7 @@ class Samples(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """What the controller thinks of given strings; differentiable.
+    """What the controller says about given strings; differentiable.
 
     ``choices[p]`` are the log-probabilities of every word at position p, -inf where forbidden.
     """
@@ -46,7 +46,7 @@ class Scores(NamedTuple):
 class Controller(nn.Module):
     """A distribution over the strings of a space.
 
-    hidden: the LSTM's size; init: weights are drawn from U(-init, init), by ``seed``.
+    hidden: the LSTM's size; init: weights are drawn from U(-init, init), seeded by ``seed``.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class Controller(nn.Module):
                 parameter.uniform_(-bound, bound, generator=generator)
 
     def _mask(self, position: int) -> Tensor:
-        """0 where a word may stand and -inf where not, a row for each word that may precede it.
+        """0 where a word is allowed and -inf where not; one row for each word that may precede it.
 
-        What a space allows depends on nothing but the position and the word before.
+        What a space allows depends only on the position and the previous word.
         """
         before = self._choices[position - 1] if position else ("",)
         allowed = [self.space.allowed([*[""] * (position - 1), w][:position]) for w in before]
@@ -84,7 +84,7 @@ class Controller(nn.Module):
     def sample(self, strings: int, generator: torch.Generator | None = None) -> Samples:
         """Draws strings, token by token."""
         tokens, log_probs, entropies = [], [], []
-        last = torch.zeros(strings, dtype=torch.long)  # the one row of the first mask
+        last = torch.zeros(strings, dtype=torch.long)  # the first mask's only row
         fed = torch.zeros(strings, dtype=torch.long)
         state: tuple[Tensor, Tensor] | None = None
         for position in range(self.space.length):
@@ -98,7 +98,7 @@ class Controller(nn.Module):
         return Samples(torch.stack(tokens, 1), torch.stack(log_probs, 1), torch.stack(entropies, 1))
 
     def score(self, tokens: Int64[Tensor, "strings length"]) -> Scores:
-        """The log-probabilities of given strings, all positions in one call of the LSTM."""
+        """The log-probabilities of given strings, for all positions in one call of the LSTM."""
         positions = range(self.space.length)
         fed = [torch.zeros(len(tokens), dtype=torch.long)]
         fed += [self._rows(position)[tokens[:, position]] for position in positions[:-1]]
@@ -113,14 +113,14 @@ class Controller(nn.Module):
         return Scores(torch.stack(log_probs, 1), entropy, choices)
 
     def encode(self, strings: Sequence[Sequence[str]]) -> Int64[Tensor, "strings length"]:
-        """Words to places. Raises RuleError for a string that is not in the space."""
+        """Words to indices. Raises RuleError for a string that is not in the space."""
         for string in strings:
             self.space.check(string)
         places = [[c.index(w) for c, w in zip(self._choices, s, strict=True)] for s in strings]
         return torch.tensor(places, dtype=torch.long).view(len(strings), self.space.length)
 
     def decode(self, tokens: Int64[Tensor, "strings length"]) -> list[list[str]]:
-        """Places to words."""
+        """Indices to words."""
         return [
             [choices[place] for choices, place in zip(self._choices, string, strict=True)]
             for string in tokens.tolist()
@@ -136,6 +136,6 @@ class Controller(nn.Module):
 
 
 def _entropy(log_probs: Float[Tensor, "strings words"]) -> Float[Tensor, " strings"]:
-    """In nats; a forbidden word adds nothing, and no NaN to the gradient."""
+    """In nats; a forbidden word adds nothing to it, nor NaN to the gradient."""
     finite = log_probs.masked_fill(log_probs == -math.inf, 0.0)
     return -(log_probs.exp() * finite).sum(1)

@@ -1,4 +1,4 @@
-"""A search's folder: where it is, whose settings it holds, and which process works in it."""
+"""A search's folder: where it is, which settings it holds, and which process is working in it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from nos_repro.experiments.heartbeat import STALE_SECONDS, Heartbeat, read_lease
 from nos_repro.search.settings import Search
 
 IN_A_JOB = "SLURM_JOB_ID"
-"""A controller that is a SLURM job itself may follow one that was killed on another host: only time
-tells whether that one's claim is still alive."""
+"""A controller that is a SLURM job itself may follow one that was killed on another host; only time
+tells whether the old claim is still alive."""
 
 
 def folder_of(search: Search, results: Path) -> Path:
@@ -25,7 +25,7 @@ def folder_of(search: Search, results: Path) -> Path:
 
 
 def check_settings(search: Search, folder: Path) -> None:
-    """Notes the settings of a new search; raises ConfigError where an old one had others."""
+    """Saves the settings of a new search; raises ConfigError if the folder has other settings."""
     path = folder / "settings.json"
     now = search.identity()
     try:
@@ -34,18 +34,18 @@ def check_settings(search: Search, folder: Path) -> None:
         write_json(path, now)
         return
     except ValueError as error:
-        raise ConfigError(f"{path} is damaged ({error}): mend it from a copy") from None
+        raise ConfigError(f"{path} is damaged ({error}): restore it from a copy") from None
     changes = list(differences(before, now))
     if changes:
         raise ConfigError(
-            f"{folder} holds a search of other settings:\n  "
+            f"{folder} holds a search with other settings:\n  "
             + "\n  ".join(changes)
-            + "\n  set them back, or search under another --results or search: name"
+            + "\n  set them back, or use another --results or another name (search: NAME)"
         )
 
 
 def differences(before: Any, now: Any, where: str = "") -> list[str]:
-    """`key.path: was A, is B` for every setting that is not the same."""
+    """`key.path: was A, is B` for every setting that differs."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = sorted({*before, *now})
         parts = ((f"{where}.{key}" if where else key, key) for key in keys)
@@ -57,7 +57,7 @@ def differences(before: Any, now: Any, where: str = "") -> list[str]:
 
 @contextmanager
 def hold(folder: Path, steps: int = 0) -> Iterator[Heartbeat]:
-    """Claims the folder while the block runs. Raises ConfigError where a live process has it."""
+    """Claims the folder while the block runs. Raises ConfigError if a live process has it."""
     heartbeat = Heartbeat(folder, steps)
     deadline = time.monotonic() + (STALE_SECONDS + 10 if IN_A_JOB in os.environ else 0)
     while not (taken := heartbeat.take()) and time.monotonic() < deadline:
@@ -65,7 +65,7 @@ def hold(folder: Path, steps: int = 0) -> Iterator[Heartbeat]:
     if not taken:
         claim = read_lease(folder)
         who = f"process {claim.pid} on {claim.host}" if claim is not None else "another process"
-        raise ConfigError(f"{folder}: {who} works there now; `report` shows how far it is")
+        raise ConfigError(f"{folder}: {who} is working there; `report` shows how far it is")
     try:
         yield heartbeat
     finally:

@@ -20,9 +20,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FoundRule:
-    """A scored rule: its normal form, the ``text`` that was trained, and what the child said.
+    """A scored rule: its normal form, the ``text`` that was trained, and the child's result.
 
-    ``drawn``: how often the controller wrote it. Normal forms are for reading; only ``text`` runs.
+    ``drawn``: how often the controller wrote it. Normal forms are for reading; ``text`` is what is
+    trained.
     """
 
     rule: str
@@ -35,14 +36,14 @@ class FoundRule:
 
 @dataclass
 class Hall:
-    """The healthy rules of a log whose events it is shown, each different one once."""
+    """The healthy rules of a log whose events it is given, each different rule once."""
 
     drawn: Counter[str] = field(default_factory=Counter)
     _scored: dict[str, Event] = field(default_factory=dict)
     _tokens: dict[int, list[str]] = field(default_factory=dict)
 
     def take(self, event: Event) -> None:
-        """Looks at an event; of equal rules, the one that was found first counts."""
+        """Takes an event in; of equal rules, the first one found counts."""
         if event["event"] == "proposed":
             self._tokens[event["sample"]] = event["tokens"]
         elif event["event"] == "evaluated":
@@ -53,7 +54,7 @@ class Hall:
                 self._tokens.pop(event["sample"], None)
 
     def ranked(self) -> list[Event]:
-        """The evaluation of every rule, best first; of equal rewards, what was found first."""
+        """The evaluation of every rule, best first; ties go to the rule found first."""
         return sorted(self._scored.values(), key=lambda event: (-event["reward"], event["sample"]))
 
     def best(self, number: int) -> list[FoundRule]:
@@ -72,7 +73,7 @@ class Hall:
 
 
 def best_rules(folder: Path, number: int) -> list[FoundRule]:
-    """The ``number`` best different rules; of equal rewards, the one that was found first."""
+    """The ``number`` best different rules; ties go to the rule found first."""
     hall = Hall()
     for event in Log(folder / "log.jsonl").read(note=log.warning):
         hall.take(event)
@@ -80,15 +81,15 @@ def best_rules(folder: Path, number: int) -> list[FoundRule]:
 
 
 def export_study(folder: Path, number: int, path: Path) -> int:
-    """Writes the study `filter_<search>`; returns how many rules there were, at most ``number``.
+    """Writes the study `filter_<search>`; returns the number of its rules, at most ``number``.
 
-    It is `configs/filter.yaml` with the best rules in place of its own, each at three rates in
-    half decades around the search's best, as in sec. 6.2; the baselines' rows stay. Raises
-    ConfigError where no rule was found.
+    It is `configs/filter.yaml` with its rules replaced by the best of the search, each at three
+    rates half a decade apart around the search's best, as in sec. 6.2; the baselines' rows stay.
+    Raises ConfigError if no rule was found.
     """
     best = best_rules(folder, number)
     if not best:
-        raise ConfigError(f"{folder}: no rule was found yet; search first")
+        raise ConfigError(f"{folder}: no rules found yet; run the search first")
     values = read_values(find_config("filter"))
     rows = {
         name: row
@@ -117,5 +118,5 @@ def export_study(folder: Path, number: int, path: Path) -> int:
 
 
 def _rounded(rate: float) -> float:
-    """To two digits: 0.0316 is 0.032."""
+    """To two digits: 0.0316 becomes 0.032."""
     return float(f"{rate:.2g}")

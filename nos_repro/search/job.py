@@ -15,14 +15,14 @@ from nos_repro.launch.base import JobOutcome, Report
 from nos_repro.search.child import Child, Evaluation, evaluate
 
 GRACE_SECONDS = 60.0
-"""The child looks at the clock between two steps; this much later its process is killed."""
+"""The child checks the clock between two steps; its process is killed this much after its limit."""
 
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """The child of one optimizer and one seed. Its answer is the file `<name>.json` of the folder.
+    """The child of one optimizer and one seed. Its answer is the file `<name>.json` in the folder.
 
-    ``key`` tells what is scored: an answer to another question under the same name does not count.
+    ``key`` says what is scored: a file of that name with another key is ignored.
     """
 
     name: str
@@ -59,7 +59,7 @@ class EvaluationJob:
         return "recorded", ""
 
     def answer(self) -> Evaluation | None:
-        """The answer on disk; None where there is none that can be read."""
+        """The answer on disk; None if there is none or it cannot be read."""
         try:
             values = json.loads(self.path.read_bytes())
             if values["key"] == self.key:
@@ -72,20 +72,20 @@ class EvaluationJob:
         return self.answer() is not None
 
     def forget(self) -> None:
-        """Removes the answer: a log holds by now what it said."""
+        """Removes the answer, whose contents are in a log by now."""
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
 
 
 def evaluation_of(report: Report[EvaluationJob]) -> Evaluation | None:
-    """What the last report of a job says of its optimizer; None if its workers vanished.
+    """What the last report of a job says about its optimizer; None if its workers vanished.
 
-    Raises LaunchError if somebody cancelled it or the time that a cluster gave it is too short.
+    Raises LaunchError if the job was cancelled or the cluster's time limit is too short.
     """
     if report.outcome in ("cancelled", "timed_out"):
         raise LaunchError(
             f"{report.job.label}: {report.message}\n"
-            "  the search stops here; nothing is lost: the same command goes on"
+            "  the search stops here; nothing is lost: run the same command again to continue"
         )
     if report.outcome == "overran":
         return Evaluation("overran", 0.0, reason=f"hung: {report.message}")

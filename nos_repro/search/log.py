@@ -1,7 +1,7 @@
-"""The log of a search: an append-only file of JSON lines, each written before it counts.
+"""The log of a search: an append-only file of JSON lines, each written before it takes effect.
 
-A process killed while it writes leaves half a line: that one is dropped, and said. Anything else
-that cannot be read stops the search, for what was learned from it cannot be told any more.
+A process killed while it writes leaves half a line: that line is dropped, with a message. Anything
+else that cannot be read stops the search, since the controller learned from the lost event.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "updated":   {"policy": int, "samples": list},
     "named":     {"purpose": str, "name": str, "optimizer": str, "seed": int, "evaluation": dict},
 }
-"""What each kind of event must hold; more may stand beside it."""
+"""What each kind of event must hold; it may hold more."""
 # fmt: on
 
 
 DIGESTED = 4096
-"""Bytes that tell one log from another: its last few events."""
+"""Bytes at a log's end, its last few events, that tell it from other logs."""
 
 
 class LogError(NosError):
-    """A log that is damaged where no crash can have damaged it."""
+    """A log is damaged in a way that a crash cannot explain."""
 
 
 class Log:
@@ -50,8 +50,8 @@ class Log:
         self._synced = 0
 
     def open(self) -> str | None:
-        """Makes the file ready to be appended to. Where its last line is torn, the line is cut
-        off, and what was done is returned."""
+        """Makes the file ready to be appended to. If its last line is torn, the line is cut off
+        and a message that says so is returned."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         data = self.path.read_bytes() if self.path.exists() else b""
         whole = len(data) if _is_whole(data) else data.rfind(b"\n", 0, len(data) - 1) + 1
@@ -60,15 +60,15 @@ class Log:
             return None
         os.truncate(self.path, whole)
         return (
-            f"{self.path}: the last line is torn ({len(data) - whole} bytes, of a process that was"
-            " killed while it wrote); dropped, that event is made again"
+            f"{self.path}: the last line is torn ({len(data) - whole} bytes, written by a process"
+            " that was killed); it is dropped, and its event will be made again"
         )
 
     def read(self, start: int = 0, note: Callable[[str], None] | None = None) -> Iterator[Event]:
-        """The events from byte ``start`` on. Raises LogError for a line that is none.
+        """The events from byte ``start`` on. Raises LogError for a line that is not an event.
 
-        Whoever reads while another process may write gives ``note``: a last line that is torn, as
-        it is while it is written, is left out, and that is noted.
+        Pass ``note`` if another process may be writing: a torn last line, as seen in the middle of
+        a write, is then skipped and noted.
         """
         if not self.path.exists():
             return
@@ -77,12 +77,12 @@ class Log:
             lines = itertools.pairwise(itertools.chain(file, [b""]))
             for number, (line, following) in enumerate(lines, start=before + 1):
                 if note is not None and not following and not _is_whole(line):
-                    note(f"{self.path}, line {number}: not whole yet, or torn; left out")
+                    note(f"{self.path}, line {number}: incomplete or torn; left out")
                     return
                 yield self._parse(line, number)
 
     def digest(self, size: int) -> str:
-        """Of the last of the file's first ``size`` bytes; "" where it has fewer."""
+        """The digest of the end of the file's first ``size`` bytes; "" if it has fewer."""
         if not self.path.exists() or self.path.stat().st_size < size:
             return ""
         with self.path.open("rb") as file:
@@ -90,8 +90,8 @@ class Log:
             return hashlib.sha256(file.read(min(size, DIGESTED))).hexdigest()[:16]
 
     def append(self, events: Sequence[Event]) -> None:
-        """Writes the events: what survives the death of this process. Raises StoreError, and leaves
-        nothing half-written."""
+        """Writes the events, so that they survive the death of this process. Raises StoreError, and
+        then leaves nothing half-written."""
         data = "".join(map(json_line, events)).encode()
         try:
             with self.path.open("ab", buffering=0) as file:
@@ -104,7 +104,7 @@ class Log:
         self.size += len(data)
 
     def sync(self) -> None:
-        """Has on disk what was appended: what survives the death of the machine."""
+        """Flushes what was appended to disk, so that it survives a crash of the machine."""
         if self.size == self._synced or not self.path.exists():
             return
         try:
@@ -117,19 +117,19 @@ class Log:
     def _refused(self, error: OSError) -> StoreError:
         return StoreError(
             f"cannot write {self.path}: {os.strerror(error.errno or 0)}\n"
-            "  nothing is lost: mend that and run the same command again"
+            "  nothing is lost: fix that and run the same command again"
         )
 
     def _check_alone(self, file: IO[bytes]) -> None:
-        """A claim on the folder is no lock: a process that was asleep for long may have lost it."""
+        """A claim on the folder is not a lock: a process that slept for long may have lost it."""
         with contextlib.suppress(ImportError, OSError):
             import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX)  # freed as the file is closed
+            fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
         if os.fstat(file.fileno()).st_size != self.size:
             raise StoreError(
-                f"{self.path}: another process has written here; this one stops\n"
-                "  nothing is lost: `status` tells who works there, the same command goes on"
+                f"{self.path}: another process has written to this file; this one stops\n"
+                "  nothing is lost: `status` shows who is at work; the same command continues later"
             )
 
     def _parse(self, line: bytes, number: int) -> Event:
@@ -137,22 +137,22 @@ class Log:
             event = json.loads(line)
             fields = FIELDS[event["event"]]
         except (ValueError, KeyError, TypeError):
-            raise self._damaged(number, "is no event of a search") from None
+            raise self._damaged(number, "is not an event of a search") from None
         for key, kind in fields.items():
             if not isinstance(event.get(key), kind):
-                raise self._damaged(number, f"has no sound '{key}'")
+                raise self._damaged(number, f"'{key}' is missing or invalid")
         checked: Event = event
         return checked
 
     def _damaged(self, number: int, how: str) -> LogError:
         return LogError(
-            f"{self.path}, line {number}: {how}; no crash of a search does that\n"
-            "  mend the line from a copy, or search anew under another --results"
+            f"{self.path}, line {number}: {how}; a crash of a search cannot cause that\n"
+            "  restore the line from a copy, or start a new search under another --results"
         )
 
 
 def _write_all(file: IO[bytes], data: bytes) -> None:
-    """A raw file may take a part at a time."""
+    """An unbuffered file may take only a part at a time."""
     while data:
         data = data[file.write(data) :]
 

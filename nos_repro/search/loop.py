@@ -1,12 +1,13 @@
 """The search loop (sec. 3.3): keeps every worker busy, and learns from each batch of rewards.
 
-What happens is an event of `log.jsonl` before it counts: a draw, a reward, an update; at least
-once a second all of it is flushed to disk. Killed at any moment, a search goes on from its
-checkpoint and relives what the log holds beyond it. Evaluations that were under way are taken up
-again, with the answers that workers have left.
+Every draw, reward and update is written to `log.jsonl` before it takes effect; the log is flushed
+to disk about once a second. A search that was killed at any moment resumes from its checkpoint and
+replays what the log holds beyond it. It resumes evaluations that were under way and uses the
+answers that workers have left.
 
-Equal rules are trained once: by normal form, then by numeric fingerprint. What a probe refuses is
-not trained at all. The controller learns from every sample, also from those.
+Equal rules are trained once; rules are equal if their normal forms have the same numeric
+fingerprint. A rule that a probe refuses is not trained at all. The controller learns from every
+sample, from these too.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ from nos_repro.search.state import Sample, SearchState, Tally, proposed, replay
 
 CHECKPOINT_SECONDS = 10.0
 MAX_WITHDRAWN = 3
-"""Samples in a row that would be withdrawn, before the machine is blamed and the search stops."""
+"""At this many withdrawals in a row, the machine is blamed and the search stops."""
 DRAWS = 20
-"""At most this many rules are drawn between two looks at what the workers have done."""
+"""At most this many rules are drawn before the workers are checked again."""
 WAITING = 32
-"""Samples that may wait for the evaluation of an equal rule: a controller that has converged
-would else draw them without end."""
+"""Samples that may wait for the evaluation of an equal rule; without this limit, a controller that
+has converged would draw them without end."""
 
 
 class SearchDisplay(Protocol):
-    """What is told of a search while it goes on."""
+    """Shows how a search is going."""
 
     def update(self, loop: SearchLoop) -> None: ...
 
@@ -54,15 +55,15 @@ class SearchDisplay(Protocol):
 
 
 class SearchFollower(Protocol):
-    """Who follows a search from outside. Whatever goes wrong in it is its own."""
+    """Follows a search from outside; it handles its own errors."""
 
     def take(self, event: Event) -> None:
-        """An event that is in the log: each of them once a process, in the log's order, those of
-        earlier processes too."""
+        """Takes an event of the log. Each process passes every event once, in the log's order,
+        those of earlier processes included."""
 
 
 class SearchLoop:
-    """A search in its folder, `results/<search>/<scale>/`, over any launcher of evaluations."""
+    """A search in its folder, `results/<search>/<scale>/`, with any launcher of evaluations."""
 
     def __init__(
         self,
@@ -89,24 +90,24 @@ class SearchLoop:
         self.tallied_before = 0
         self.started = time.monotonic()
         self.rewards: dict[str, tuple[float, int]] = {}
-        """Of every rule that was scored, by key: the reward, and for which sample it was."""
+        """For every scored rule, by key: the reward, and the sample that was trained for it."""
         self.running: dict[str, Sample] = {}
         self.waiting: dict[str, list[Sample]] = {}
         self.queue: deque[EvaluationJob] = deque()
         self.withdrawn = 0
-        """Samples in a row that were given up, and nothing answered in between."""
+        """Samples given up since the last answer."""
         self.logged: list[EvaluationJob] = []
-        """Whose answers may be forgotten once the log is on disk."""
+        """Jobs whose answers may be removed once the log is on disk."""
         self.left: set[str] = set()
-        """Answers of an earlier process. Looked up once: a network file system remembers for long
-        that a file was not there."""
+        """Answers of an earlier process. Looked up once, since a network file system may report a
+        file as missing long after it has appeared."""
 
     def run(self) -> None:
         """Searches until ``samples`` rules have their rewards.
 
-        Raises ConfigError where the folder holds a search of other settings or another process
-        has it, LogError where its log is damaged, StoreError where the disk refuses. Interrupted,
-        it goes on the next time it is called.
+        Raises ConfigError if the folder holds a search with other settings or another process has
+        it, LogError if its log is damaged, StoreError if the disk fails. After an interruption, the
+        next call continues.
         """
         check_settings(self.search, self.folder)
         with hold(self.folder, self.search.samples) as heartbeat:
@@ -137,7 +138,7 @@ class SearchLoop:
                 self._withdraw(report)
 
     def _resume(self) -> None:
-        """From what is on disk to where the search stood when it was last heard of."""
+        """Restores the search's last state from what is on disk."""
         remove_scratch(self.folder)
         remove_scratch(self.answers)
         note = self.log.open()
@@ -149,7 +150,7 @@ class SearchLoop:
             self.state.load_state_dict(saved["state"])
             offset = saved["offset"]
         elif saved is not None:
-            self.display.note("the log is not the one of the checkpoint: replayed from its start")
+            self.display.note("the checkpoint belongs to another log; this one is replayed in full")
         for event in self.log.read():
             self._remember(event)
         unlogged = replay(self.state, self.log.read(offset))
@@ -178,9 +179,9 @@ class SearchLoop:
     def _ready(self) -> Iterator[EvaluationJob | None]:
         """Evaluations to start; rules are drawn while the launcher asks for more.
 
-        After DRAWS of them it has the driver look at what has ended: a controller that repeats
-        itself has its rules settled as fast as they are drawn, and children that have ended
-        meanwhile should not wait for that.
+        After DRAWS rules the driver checks what has ended. When the controller repeats itself, its
+        rules are settled as fast as they are drawn, and children that have ended in the meantime
+        should not wait for that.
         """
         for _ in range(DRAWS):
             yield from self._queued()
@@ -198,7 +199,7 @@ class SearchLoop:
             yield self.queue.popleft()
 
     def _judge(self, sample: Sample) -> None:
-        """Settles a sample from what is known, or has it evaluated."""
+        """Settles a sample with what is known, or has it evaluated."""
         rule = sample.rule
         key, text = key_of(rule)
         if key in self.rewards:
@@ -218,7 +219,7 @@ class SearchLoop:
                 self.queue.append(job)
 
     def job(self, sample: Sample, key: str) -> EvaluationJob:
-        """The evaluation of a sample. Every child has the same seed: rules alone differ."""
+        """The evaluation of a sample. Every child has the same seed: only their rules differ."""
         return EvaluationJob(
             name=str(sample.number),
             key=key,
@@ -230,7 +231,7 @@ class SearchLoop:
         )
 
     def _answer(self, job: EvaluationJob, found: Evaluation) -> None:
-        """A rule has its reward: for the sample it was trained for, and for those that waited."""
+        """Gives a rule's reward to the sample it was trained for and to those that waited."""
         sample = self.running.pop(job.key)
         self.withdrawn = 0
         if found.status in ("failed", "overran"):
@@ -241,16 +242,16 @@ class SearchLoop:
             self._judge(other)
 
     def _withdraw(self, report: Report[EvaluationJob]) -> None:
-        """A worker vanished MAX_LOST times: the machine's fault, not the rule's.
+        """Gives up a sample whose worker vanished MAX_LOST times: not the rule's fault.
 
-        When that happens to one sample after the other, the search stops.
+        When that happens to several samples in a row, the search stops.
         """
         sample = self.running[report.job.key]
         reason = f"its worker vanished {MAX_LOST} times ({report.message or report.outcome})"
         self.withdrawn += 1
         if self.withdrawn >= MAX_WITHDRAWN:
             raise LaunchError(
-                f"{sample.rule}: {reason}, as those of the rules before it\n"
+                f"{sample.rule}: {reason}, as did those of the rules before it\n"
                 "  nothing is lost: repair the machine and run the same command again"
             )
         self.display.note(f"{sample.rule}: {reason}; withdrawn, nothing is learned from it")
@@ -270,14 +271,14 @@ class SearchLoop:
             self._append([update])
 
     def _sync(self) -> None:
-        """Has the log on disk, once for all events since the last time; then answers may go."""
+        """Flushes the log to disk, then removes the answers that it holds."""
         self.log.sync()
         for job in self.logged:
             job.forget()
         self.logged.clear()
 
     def _save(self) -> None:
-        """The checkpoint: everything, and how much of the log it has taken in."""
+        """Saves a checkpoint: the whole state, and how much of the log it covers."""
         size = self.log.size
         saved = {"state": self.state.state_dict(), "offset": size, "digest": self.log.digest(size)}
         self.checkpoints.save(saved)

@@ -1,12 +1,12 @@
-"""Cheap probes that tell, before any training, that a rule cannot train (milliseconds a rule).
+"""Cheap probes that find rules that cannot train, before any training (milliseconds per rule).
 
-Five paths of plain gradient descent down quadratics, their gradients and weights laid out as
-[steps, elements], so that a rule is evaluated once on each. Every element has a mirror image with
-all signs turned: what is even in the gradient (`g2`, `sqrt(g)`, `v`) is no direction at all there.
-Weights start near 0 with the optimum elsewhere, as a network's do, so that mere weight decay does
-not pass for descent.
+Each probe is a path of plain gradient descent on a quadratic, five in all. Their gradients and
+weights are laid out as [steps, elements], so that a rule is evaluated once on each. Every element
+has a mirror image with all signs flipped, so that terms even in the gradient (`g2`, `sqrt(g)`,
+`v`) give no direction at all. As in a network, weights start near 0 with the optimum elsewhere,
+so that weight decay alone does not pass for descent.
 
-A probe never speaks against a rule whose values are not finite: training finds that in a step.
+A probe never refuses a rule because its values are not finite: training finds that in one step.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ REASONS: dict[Reason, str] = {
 SEED = 2017
 PAIRS, STEPS, TOTAL_STEPS = 16, 24, 1000
 LEAST_COSINE = 1e-9
-"""Of the angle between update and gradient: below this it is rounding."""
+"""A cosine between update and gradient below this is rounding error."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class _Path:
 
 
 def probe(rule: Rule) -> Reason | None:
-    """Why the rule cannot train, as far as the probes can tell; None where nothing is wrong."""
+    """Why the rule cannot train, as far as the probes can tell; None if they find nothing wrong."""
     paths = _paths()
     updates = [_update(rule, path) for path in paths]
     finite = torch.cat([update[update.isfinite()] for update in updates])
@@ -86,7 +86,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 def _descends(update: Tensor, slope: Tensor) -> bool:
-    """Whether at some step a small step against the update would lower the loss."""
+    """Whether, at some step of the path, a small move against the update would lower the loss."""
     products = update.double() * slope.double()
     half = products.shape[1] // 2
     along = (products[:, :half] + products[:, half:]).sum(1)  # mirrored pairs cancel exactly
@@ -100,8 +100,8 @@ def _update(rule: Rule, path: _Path) -> Tensor:
 
 
 class _Drops:
-    """The drops of one evaluation: each has places of its own, whatever its values are; a pair
-    loses both its mirrored elements."""
+    """The drops of one evaluation. Each has its own positions, whatever the values; a mirrored
+    pair is dropped as a whole."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -120,15 +120,15 @@ def _kept(number: int, probability: float) -> Bool[Tensor, "steps elements"]:
 
 @functools.cache
 def _paths() -> list[_Path]:
-    """Exact gradients, then noisy ones: slow, fast, so slow that weights stay small; at last with
-    weights that are all positive, as the scales of batch norm are."""
+    """One path with exact gradients, then noisy ones: slow, fast, so slow that weights stay small,
+    and one whose weights are all positive, as the scales of batch norm are."""
     source = torch.Generator().manual_seed(SEED)
     kinds = ((0.1, 0.0, 0), (0.1, 0.9, 0), (0.4, 0.9, 0), (0.002, 0.9, 0), (0.1, 0.9, 1))
     return [_path(source, *kind) for kind in kinds]
 
 
 def _path(source: torch.Generator, rate: float, noise: float, start: float) -> _Path:
-    """Gradients span 1e-6 to 1 from element to element; their noise is a share of them."""
+    """Gradients span 1e-6 to 1 across elements; their noise is proportional to them."""
     size = torch.logspace(-6, 0, PAIRS).repeat(2)
     side = torch.randn(PAIRS, generator=source)
     optimum = torch.cat([side, -side])
@@ -167,8 +167,8 @@ def _averages(g: Tensor) -> dict[str, Tensor]:
 
 
 def _decays(rule: Rule) -> dict[str, Tensor]:
-    """The decays that a rule reads, at steps spread over the training but for the very first,
-    where `log(cd)` is 0."""
+    """The decays that a rule reads, at steps spread over the training; the very first step, where
+    `log(cd)` is 0, is skipped."""
     steps = [1 + step * TOTAL_STEPS // STEPS for step in range(STEPS)]
     rows = [row for row in rule.operands if row.needs_total_steps]
     return {r.name: torch.tensor([[r.decay_at(s, TOTAL_STEPS)] for s in steps]) for r in rows}

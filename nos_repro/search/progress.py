@@ -15,16 +15,16 @@ from nos_repro.search.state import Tally
 
 PLAIN_SECONDS = 15.0
 FEW_SECONDS = 5.0
-"""Before this, a rate says nothing."""
+"""Until then, a rate means nothing."""
 
 
 def make_display() -> LiveSearchDisplay | PlainSearchDisplay:
-    """Live where the error stream is a terminal."""
+    """A live panel if the error stream is a terminal, else plain lines."""
     return LiveSearchDisplay() if sys.stderr.isatty() else PlainSearchDisplay()
 
 
 def lines(loop: SearchLoop) -> list[str]:
-    """How far a search is, in three lines, and how fast."""
+    """How far a search is and how fast, in three lines."""
     tally, wanted = loop.tally, loop.search.samples
     elapsed = time.monotonic() - loop.started
     fresh = tally.evaluated - loop.tallied_before
@@ -36,19 +36,19 @@ def lines(loop: SearchLoop) -> list[str]:
 
 
 def figures(tally: Tally, wanted: int, unique: int, pace: str = "") -> list[str]:
-    """The three lines, of whatever was tallied."""
+    """The three lines for a tally."""
     kinds = ("healthy", "refused", "diverged", "reused", "overran", "failed")
     counts = ", ".join(f"{tally.statuses[kind]} {kind}" for kind in kinds if tally.statuses[kind])
     return [
         f"{tally.evaluated}/{wanted} rules, {unique} unique: {counts or 'none yet'}{pace}",
-        f"reward: best {tally.best:.4f}, mean {tally.mean:.4f}, lately {tally.recent:.4f};"
+        f"reward: best {tally.best:.4f}, mean {tally.mean:.4f}, recent {tally.recent:.4f};"
         f" entropy {tally.entropy:.1f} nats, staleness {tally.staleness:.1f} updates",
         f"best: {tally.best_rule or '-'}",
     ]
 
 
 class PlainSearchDisplay(PlainLines):
-    """Three lines now and then."""
+    """Prints three lines from time to time."""
 
     def __init__(self) -> None:
         self._last: int | None = None
@@ -67,7 +67,7 @@ class PlainSearchDisplay(PlainLines):
 
 
 class LiveSearchDisplay(LivePanel):
-    """A bar, the figures, and what is trained at the moment."""
+    """A bar, the figures, and the rules being trained."""
 
     def update(self, loop: SearchLoop) -> None:
         head = Text(f"{loop.search.search} ({loop.search.scale})", style="bold")

@@ -1,4 +1,4 @@
-"""`search`: a search on this machine, its baselines first; what the other flags of the verb do."""
+"""The verb `search`: a search, its baselines first, and what the verb's other flags do."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run_search(
     workers: int,
     follower: SearchFollower | None = None,
 ) -> None:
-    """Scores the baselines, then searches, each from wherever it stands."""
+    """Scores the baselines, then searches; both continue from what is on disk."""
     prepare(search.child, conditions)
     folder = folder_of(search, results)
     check_settings(search, folder)
@@ -60,14 +60,14 @@ def run_search(
 def confirm(
     search: Search, results: Path, launcher: Launcher[EvaluationJob], conditions: Conditions
 ) -> None:
-    """Trains the best rules and the baselines again by fresh seeds, on the test images too.
+    """Trains the best rules and the baselines again with fresh seeds, and measures test metrics.
 
-    The best of many is best by luck too: only seeds that did not choose it tell what it is worth.
+    The best of many is partly lucky; only seeds that were not used to choose it show its worth.
     """
     folder = folder_of(search, results)
     best = best_rules(folder, search.confirm.best)
     if not best:
-        raise ConfigError(f"{folder}: no rule was found yet; search first")
+        raise ConfigError(f"{folder}: no rules found yet; run the search first")
     candidates = {**search.baselines, **{entry.rule: f"rule: {entry.text}" for entry in best}}
     seeds = range(search.seed + 1, search.seed + 1 + search.confirm.seeds)
     wanted = [
@@ -85,7 +85,10 @@ def train_refused(
     launcher: Launcher[EvaluationJob],
     conditions: Conditions,
 ) -> None:
-    """Trains ``number`` of the rules that the probes refused, to see what was missed."""
+    """Trains ``number`` of the rules that the probes refused, to see what was missed.
+
+    Raises ConfigError if none was refused.
+    """
     folder = folder_of(search, results)
     tokens: dict[int, list[str]] = {}
     refused: dict[str, Event] = {}
@@ -95,7 +98,7 @@ def train_refused(
         elif event["event"] == "evaluated" and event["status"] == "refused":
             refused.setdefault(event["key"], event)
     if not refused:
-        raise ConfigError(f"{folder}: no rule was refused; search first")
+        raise ConfigError(f"{folder}: no rules were refused; run the search first")
     chosen = random.Random(search.seed).sample(sorted(refused), min(number, len(refused)))
     wanted = [
         SideRun(
@@ -127,7 +130,10 @@ def _evaluate(
 
 
 def prepare(child: Child, conditions: Conditions) -> None:
-    """Reads the children's data once, so that a missing set is one error before any child."""
+    """Reads the children's data once, so that a missing data set is reported before any training.
+
+    Raises DataError.
+    """
     for sweep in (True, False):
         trial = child.trial("sgd", 0.1, 0, sweep=sweep)
         settings = make_settings(trial.task, trial.task_settings)
@@ -135,7 +141,7 @@ def prepare(child: Child, conditions: Conditions) -> None:
 
 
 def child_seconds(child: Child, conditions: Conditions) -> float:
-    """What a healthy child takes, by a few timed steps on this machine."""
+    """The seconds a healthy child takes, estimated from a few timed steps on this machine."""
     prepare(child, conditions)
     keep_freed_memory()
     seconds = []
@@ -147,7 +153,7 @@ def child_seconds(child: Child, conditions: Conditions) -> float:
 
 
 def dry_run(search: Search, results: Path, conditions: Conditions, workers: int) -> str:
-    """The space, what a child would take, and the hours in all; on SLURM the script too."""
+    """The space, the time of a child and of the whole search; on SLURM the script too."""
     space, child = search.make_space(), search.child
     one = child_seconds(child, conditions)
     settings = launcher_settings(search.launcher)
@@ -157,13 +163,13 @@ def dry_run(search: Search, results: Path, conditions: Conditions, workers: int)
     hours = search.samples * one / max(1, workers)
     return "\n".join(
         [
-            f"{search.search} at scale {search.scale}: {search.samples:,} rules of a space of"
-            f" {space.size:.3g} strings of {space.length} tokens, by {search.algorithm['name']}",
+            f"{search.search} at scale {search.scale}: {search.samples:,} rules from a space of"
+            f" {space.size:.3g} strings of {space.length} tokens, with {search.algorithm['name']}",
             f"  a healthy child: {len(child.rates)} rates x {child.sweep_epochs} epochs, then"
             f" {child.epochs} epochs: about {duration(one)} on one worker here",
-            f"  all of them healthy and different: {duration(hours)} with {workers} workers like"
-            " this machine; refused, repeated and diverging rules, often most of them, cost nearly"
-            " nothing",
+            f"  if all rules are healthy and different: {duration(hours)} with {workers} workers"
+            " like this machine; refused, repeated and diverging rules, often most of them, cost"
+            " almost nothing",
             *(_first_packs(search, folder_of(search, results), settings, one) if slurm else []),
         ]
     )
@@ -172,8 +178,8 @@ def dry_run(search: Search, results: Path, conditions: Conditions, workers: int)
 def _first_packs(
     search: Search, folder: Path, settings: LauncherSettings, seconds: float
 ) -> list[str]:
-    """What SLURM is given at first; from then on a pack as one ends."""
+    """What is submitted to SLURM at first; after that, a new pack whenever one ends."""
     at_once = settings.array_parallelism * jobs_per_pack(settings, lambda: seconds)
     jobs = min(search.samples, at_once)
     plan = slurm_plan(settings, folder, search.search, jobs, seconds, proposing=True)
-    return ["at the beginning:", *plan]
+    return ["at the start:", *plan]

@@ -1,4 +1,4 @@
-"""The event that begins a process's part of a log: which code and machine the rest comes from."""
+"""The event that begins a process's part of a log: the code and the machine it ran on."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SEARCH = "nos_repro.search.loop:SearchLoop"
 def session(child: Child, workers: int, algorithm: str | None = None) -> Event:
     """A digest of the code, provenance, and how many children are trained at a time.
 
-    The code is what trains a child, whatever its rule, and, of a search, what learns from it by
-    the ``algorithm``.
+    The digest covers the code that trains a child, whatever its rule, and for a search also the
+    code that learns from it with ``algorithm``.
     """
     trial = child.trial("sgd", 1.0, 0, sweep=False)
     learns = () if algorithm is None else (SEARCH, ALGORITHMS.entry(algorithm).origin)

@@ -1,4 +1,4 @@
-"""What a search's file may say, and how it is read: all that is wrong is said at once."""
+"""What a search's file may say, and how it is read and checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nos_repro.search.controller import Controller
 from nos_repro.search.probe import Refusals
 
 FREE = ("samples", "source", "claim", "note", "baselines", "confirm", "launcher")
-"""Settings that may change while a search is under way: no number depends on them."""
+"""Settings that may change while a search is under way; what it finds does not depend on them."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ControllerSettings:
 
 @dataclass(frozen=True)
 class Confirm:
-    """What `--confirm` trains again: the best rules and the baselines, each by fresh seeds."""
+    """What `--confirm` trains again: the best rules and the baselines, with fresh seeds."""
 
     best: int = 10
     seeds: int = 5
@@ -55,8 +55,8 @@ class Confirm:
 class Search:
     """A search: a space of rules, a controller that learns, and the child that scores a rule.
 
-    ``space`` names one of `rules.space.SPACES`, whose fields it may replace, or gives all of them.
-    ``baselines`` are optimizers of the factory's, scored by the same child for comparison.
+    ``space`` names one of `rules.space.SPACES` and may replace its fields, or gives all fields.
+    ``baselines`` are optimizers that the factory knows, scored with the same child for comparison.
     """
 
     search: str
@@ -86,7 +86,7 @@ class Search:
             raise ConfigError(f"seed must be between 0 and 2^31, got {self.seed}")
 
     def make_space(self) -> Space:
-        """The space, its constraints checked. Raises ConfigError."""
+        """The space. Raises ConfigError if it breaks a constraint."""
         given: dict[str, Any] = {
             key: tuple(map(str, value)) if isinstance(value, list) else value
             for key, value in self.space.items()
@@ -102,7 +102,7 @@ class Search:
             given = {**{f: getattr(SPACES[name], f) for f in fields}, **given}
         missing = [f for f in ("operands", "unary", "binary", "iterations") if f not in given]
         if missing:
-            raise ConfigError(f"space: no {', '.join(missing)}; give them, or a name: of "
+            raise ConfigError(f"space: no {', '.join(missing)}; give them, or a name, one of: "
                               f"{' '.join(sorted(SPACES))}")  # fmt: skip
         return Space(**given)
 
@@ -111,12 +111,12 @@ class Search:
         return Controller(self.make_space(), settings.hidden, settings.init, seed=self.seed)
 
     def algorithm_settings(self) -> Any:
-        """The algorithm's own settings, from its section."""
+        """The settings that the algorithm's section holds."""
         values = {key: value for key, value in self.algorithm.items() if key != "name"}
         return ALGORITHMS.find(self.algorithm["name"]).Settings(**values)
 
     def identity(self) -> dict[str, Any]:
-        """The settings that decide what the search finds, as they come back from JSON."""
+        """The settings that decide what the search finds, as plain JSON values."""
         values = {k: v for k, v in dataclasses.asdict(self).items() if k not in FREE}
         plain: dict[str, Any] = json.loads(json.dumps(values))
         return plain
@@ -151,7 +151,7 @@ def _load(path: Path, scale: str, overrides: Sequence[str]) -> Search:
         raise ConfigError("a study, not a search: use `run`")
     merged = merged_settings(files, scale, overrides, SECTIONS)
     if "scale" in merged:
-        raise ConfigError("scale: is chosen with --scale, not in the file")
+        raise ConfigError("scale: choose it with --scale, not in the file")
     mappings = ("space", "algorithm", "child", "controller", "refuse", "baselines", "launcher")
     check_shape(Search, merged, mappings)
     merged["scale"] = scale
@@ -169,16 +169,17 @@ def _load(path: Path, scale: str, overrides: Sequence[str]) -> Search:
 
 
 def _child(child: Child) -> Child:
-    """Its task's settings checked by the task, all defaults filled in; those of the sweep too."""
+    """The child with its task's settings checked and defaults filled in; the sweep's are checked
+    too."""
     task = task_section(child.task)
     if "name" in child.sweep:
-        raise ConfigError("child.sweep: changes settings of the task, not which one it is")
+        raise ConfigError("child.sweep: may change the task's settings, not its name")
     task_section({**task, **child.sweep})
     return dataclasses.replace(child, task=task)
 
 
 def _algorithm(section: dict[str, Any]) -> dict[str, Any]:
-    """The algorithm's section, checked by its own settings, all defaults filled in."""
+    """The algorithm's section, checked, with all defaults filled in."""
     values = dict(section)
     name = values.pop("name", None)
     if not isinstance(name, str):

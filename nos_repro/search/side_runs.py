@@ -1,7 +1,7 @@
-"""Children beside the search: baselines, the best rules with fresh seeds, what the probes refused.
+"""Children outside the search: baselines, the best rules with fresh seeds, what the probes refused.
 
-Their results are in a log of their own, `named.jsonl`, and teach the controller nothing. What has
-a line there is not trained again.
+Their results are in a separate log, `named.jsonl`, and the controller does not learn from them.
+A child that has a line there is not trained again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Purpose = Literal["baseline", "confirm", "refused"]
 
 @dataclass(frozen=True)
 class SideRun:
-    """A child to train: why, with which optimizer and seed; ``test``: on test images too."""
+    """A child to train: why, with which optimizer and seed; ``test``: measure test metrics too."""
 
     purpose: Purpose
     name: str
@@ -44,7 +44,7 @@ class SideRun:
 
 
 class Note(Protocol):
-    """Where to say how far it is."""
+    """Where progress messages go."""
 
     def note(self, message: str) -> None: ...
 
@@ -52,7 +52,7 @@ class Note(Protocol):
 def read_side_runs(
     folder: Path, note: Callable[[str], None] | None = None
 ) -> list[tuple[SideRun, Evaluation]]:
-    """What the log holds, in its order; ``note`` as in `Log.read`. Raises LogError."""
+    """What the log holds, in order; ``note`` as in `Log.read`. Raises LogError."""
     found = []
     for event in Log(folder / "named.jsonl").read(note=note):
         if event["event"] != "named":
@@ -62,7 +62,7 @@ def read_side_runs(
             found.append((side_run, Evaluation.from_json(event["evaluation"])))
         except (TypeError, ValueError) as error:
             where = f"{folder / 'named.jsonl'}: {side_run.key}"
-            raise LogError(f"{where}: no sound evaluation ({error})") from None
+            raise LogError(f"{where}: not a valid evaluation ({error})") from None
     return found
 
 
@@ -76,8 +76,8 @@ def evaluate_named(
 ) -> None:
     """Trains what has no line in the log yet. The launcher stays open.
 
-    Raises ConfigError where another process does so, LaunchError where a worker vanishes again
-    and again, StoreError where the disk refuses.
+    Raises ConfigError if another process is doing so, LaunchError if a worker vanishes again and
+    again, StoreError if the disk fails.
     """
     asked = list(wanted)
     if _missing(asked, folder):
@@ -119,7 +119,7 @@ def _evaluate(
         said = f"{answer.reward:.4f} at rate {answer.lr:g}" if answer.lr else answer.reason
         display.note(f"{side_run.purpose} {ended}/{len(todo)}: {side_run.name}: {said}")
 
-    for job in list(queue):  # a cluster went on when the process that asked was gone
+    for job in list(queue):  # a cluster went on after the process that asked had died
         if (left := job.answer()) is not None:
             queue.remove(job)
             take(job, left)
@@ -132,7 +132,8 @@ def _evaluate(
 
 
 def _job(side_run: SideRun, child: Child, folder: Path, conditions: Conditions) -> EvaluationJob:
-    """Its answer's name is the same in every process: a cluster may still be at work on it."""
+    """The job of a side run. Its name is the same in every process, since a cluster may still be at
+    work on it."""
     name = f"{side_run.purpose}-{hashlib.sha256(side_run.key.encode()).hexdigest()[:12]}"
     return EvaluationJob(
         name,

@@ -1,7 +1,7 @@
-"""What a search knows at a moment, and how an event of its log changes that. No clock, no disk.
+"""The state of a search, and how each event of its log changes it. No clock, no disk.
 
-The log is the truth: whoever replays it arrives at the same controller, to the bit. A checkpoint
-is a place to replay from.
+The log is the truth: replaying it gives the same controller, to the bit. A checkpoint is a place to
+replay from.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from nos_repro.search.log import Event, LogError
 from nos_repro.search.settings import Search
 
 DIGITS = 6
-"""Log-probabilities are rounded as they are drawn, so that a log holds exactly what was used."""
+"""Log-probabilities are rounded when drawn, so that the log holds exactly what was used."""
 RECENT = 0.02
 """Weight of the newest reward in the moving average that is shown."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A string that the controller wrote: its number, words, log-probabilities at the draw, and
-    how many updates the policy that wrote it had seen."""
+    """A string that the controller wrote: its number, words, log-probabilities when drawn, and the
+    number of updates before it."""
 
     number: int
     policy: int
@@ -77,17 +77,17 @@ class Tally:
 
     @property
     def settled(self) -> int:
-        """Samples that nothing more is expected of."""
+        """Samples from which nothing more is expected."""
         return self.evaluated + self.withdrawn
 
     @property
     def mean(self) -> float:
-        """Of the rewards so far."""
+        """The mean reward so far."""
         return self.reward_sum / self.evaluated if self.evaluated else 0.0
 
 
 class SearchState:
-    """The controller, its algorithm, and the samples whose fate it still awaits."""
+    """The controller, its algorithm, and the samples that still wait for their rewards."""
 
     def __init__(self, search: Search) -> None:
         self.search = search
@@ -101,10 +101,11 @@ class SearchState:
         self.next_number = 0
         self.open: dict[int, Sample] = {}
         self.rewarded: list[tuple[Sample, float]] = []
-        """Of the batch that is being collected."""
+        """The batch being collected."""
 
     def draw(self) -> Sample:
-        """The next string, of the policy of now. Its generator is seeded by its number alone."""
+        """The next string, from the current policy. Its draw is seeded by the search's seed and its
+        number alone."""
         generator = torch.Generator().manual_seed(_mixed(self.search.seed, self.next_number))
         drawn = self.controller.sample(1, generator)
         (tokens,) = self.controller.decode(drawn.tokens)
@@ -112,12 +113,13 @@ class SearchState:
         return Sample(self.next_number, self.policy, tokens, log_probs)
 
     def propose(self, sample: Sample) -> None:
-        """Takes a sample in: its reward is awaited from now on."""
+        """Takes a sample in, which waits for its reward from now on."""
         self.open[sample.number] = sample
         self.next_number = sample.number + 1
 
     def reward(self, number: int, reward: float) -> Event | None:
-        """Gives a sample its reward. Where that fills a batch, the policy is updated; the event."""
+        """Gives a sample its reward. If that fills a batch, updates the policy and returns the
+        event."""
         self.rewarded.append((self.open.pop(number), reward))
         if len(self.rewarded) < self.batch:
             return None
@@ -147,7 +149,7 @@ class SearchState:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the rest of the search depends on, but the log."""
+        """Everything that the rest of the search depends on, except the log."""
         return {
             "controller": self.controller.state_dict(),
             "algorithm": self.algorithm.state_dict(),
@@ -166,9 +168,9 @@ class SearchState:
 
 
 def replay(state: SearchState, events: Iterable[Event]) -> Event | None:
-    """Has ``state`` relive events. Returns an update that was made but not yet logged, if any.
+    """Replays events on ``state``. Returns an update that was made but not yet logged, if any.
 
-    Raises LogError for events that cannot follow each other.
+    Raises LogError if the events cannot follow each other.
     """
     unlogged: Event | None = None
     for event in events:
@@ -176,8 +178,8 @@ def replay(state: SearchState, events: Iterable[Event]) -> Event | None:
         known = number == state.next_number if kind == "proposed" else number in state.open
         if number is not None and not known:
             raise LogError(
-                f"sample {number} is {kind} where that cannot be: two searches wrote one log, or it"
-                " was put together from several\n  search anew under another --results"
+                f"sample {number} cannot be {kind} here: two searches wrote to one log, or it was"
+                " put together from several\n  start a new search under another --results"
             )
         match kind:
             case "proposed":
@@ -204,7 +206,7 @@ def proposed(sample: Sample) -> Event:
 
 
 def _mixed(seed: int, number: int) -> int:
-    """One seed for a stream (seed, number): SplitMix64's mixing, so that near ones are unlike."""
+    """One seed per (seed, number), by SplitMix64's mixing, so that nearby pairs differ widely."""
     x = (seed * 0x9E3779B97F4A7C15 + number + 1) & (2**64 - 1)
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & (2**64 - 1)
     x = (x ^ (x >> 27)) * 0x94D049BB133111EB & (2**64 - 1)

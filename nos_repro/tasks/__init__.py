@@ -1,6 +1,6 @@
 """What is trained: one file per task, which registers itself.
 
-One of your own is `task: {name: my_package.my_task}`.
+Your own is `task: {name: my_package.my_task}`.
 """
 
 from nos_repro.tasks.registry import TASKS

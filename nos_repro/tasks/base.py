@@ -1,8 +1,8 @@
-"""The contract between what is trained and whoever trains it.
+"""The contract between a task and the loop that trains it.
 
 A Task is a Lightning module and its TaskData a Lightning data module, so both run under a plain
 `pl.Trainer`; the suite's own loop (`experiments/training.py`) calls the same methods. A task knows
-no update rule: it is handed a maker of optimizers.
+no update rules: it gets a maker of optimizers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from nos_repro.tasks.metrics import Metric
 OptimizerMaker: TypeAlias = Callable[
     [Iterable[tuple[str, Parameter]]], tuple[Optimizer, LRScheduler]
 ]
-"""Handed a model's named parameters, as `torch.optim` takes them too."""
+"""It gets a model's named parameters, in the form that `torch.optim` takes too."""
 
 
 def require(holds: bool, key: str, rule: str, given: object) -> None:
@@ -44,9 +44,9 @@ def require_even(batch: int, world: int) -> None:
 
 
 def slice_batch(batch: Any, rank: int, world: int) -> Any:
-    """Of every tensor of ``batch`` the rank-th of ``world`` equal slices along its first dimension.
+    """``batch`` with every tensor cut to the rank-th of ``world`` slices along its first dimension.
 
-    Raises ConfigError where they are not equal.
+    Raises ConfigError if the slices are not equal.
     """
 
     def cut(tensor: Tensor) -> Tensor:
@@ -62,10 +62,10 @@ def slice_batch(batch: Any, rank: int, world: int) -> Any:
 class TaskData(pl.LightningDataModule):
     """Batches in a reproducible order.
 
-    `train_batches` is a pure function of (seed, epoch), and batch k, its augmentation included,
-    of (seed, epoch, k): a run that resumes inside an epoch asks for `start=k`.
+    `train_batches` is a pure function of (seed, epoch), and batch k, with its augmentation, one of
+    (seed, epoch, k): a run that resumes inside an epoch asks for `start=k`.
 
-    Raises ConfigError where a subclass lacks one of the abstract methods.
+    Raises ConfigError if a subclass lacks one of the abstract methods.
     """
 
     def __new__(cls, *given: Any, **named: Any) -> TaskData:
@@ -75,7 +75,7 @@ class TaskData(pl.LightningDataModule):
     @property
     @abstractmethod
     def steps_per_epoch(self) -> int:
-        """Batches in an epoch of training."""
+        """The number of batches in an epoch of training."""
 
     @abstractmethod
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
@@ -92,8 +92,8 @@ class TaskData(pl.LightningDataModule):
     def train_share(self, epoch: int, start: int, rank: int, world: int) -> Iterator[Any]:
         """`train_batches` as process `rank` of `world` sees them: its `slice_batch` of each.
 
-        Overridden where the examples are dear to make, so that a process makes its own only, and
-        where a batch's first dimension is not the examples.
+        Override it if examples are expensive to make, so that a process makes only its own, or if a
+        batch's first dimension is not the examples.
         """
         batches = self.train_batches(epoch, start)
         return batches if world == 1 else (slice_batch(batch, rank, world) for batch in batches)
@@ -101,7 +101,7 @@ class TaskData(pl.LightningDataModule):
     def evaluation_share(
         self, part: Literal["val", "test"], rank: int, world: int
     ) -> Iterator[Any]:
-        """Every `world`-th batch of a part from the `rank`-th on: all processes' are the part."""
+        """Every `world`-th batch of a part from the `rank`-th on: together, the whole part."""
         batches = self.val_batches() if part == "val" else self.test_batches()
         return itertools.islice(batches, rank, None, world)
 
@@ -125,7 +125,7 @@ class TaskData(pl.LightningDataModule):
 
 
 class _Loader:
-    """What Lightning needs of a loader: an iterator a pass, and the length where it is known."""
+    """What Lightning needs from a loader: an iterator per pass, and the length if it is known."""
 
     def __init__(self, batches: Callable[[], Iterator[Any]], length: int | None = None) -> None:
         self.batches = batches
@@ -136,19 +136,19 @@ class _Loader:
 
     def __len__(self) -> int:
         if self.length is None:
-            raise TypeError("the number of batches is not known beforehand")
+            raise TypeError("the number of batches is not known in advance")
         return self.length
 
 
 class Task(pl.LightningModule):
-    """A model, its loss and what is measured of it.
+    """A model, its loss and its metrics.
 
     `Settings` is the frozen dataclass of the task's YAML section (OmegaConf's structured form);
     impossible values raise ConfigError in its `__post_init__`. `measures` are the metrics that
-    `metrics` returns: the first one chooses (a row's learning rate, a search's reward), and a
-    study's columns may name any. What else `metrics` returns is recorded, and can be drawn.
-    `label` is the model in a table's words, with its settings in braces: `WRN-{depth}-{width}`;
-    "" stands for the task's name.
+    `metrics` returns: the first one decides (a row's learning rate, a search's reward), and a
+    study's columns may name any. Other values that `metrics` returns are recorded and can be drawn.
+    `label` is the model's name in tables, with its settings in braces: `WRN-{depth}-{width}`;
+    "" means the task's name.
     """
 
     Settings: ClassVar[type[Any]]
@@ -169,7 +169,7 @@ class Task(pl.LightningModule):
     @classmethod
     @abstractmethod
     def chance(cls, settings: Any) -> float:
-        """The level of the metric that chooses, for a model that has learned nothing."""
+        """The value of the metric that decides, for a model that has learned nothing."""
 
     @classmethod
     def remark(cls) -> str:
@@ -178,17 +178,18 @@ class Task(pl.LightningModule):
 
     @classmethod
     def code(cls, settings: Any) -> tuple[str, ...]:
-        """What else decides a trial's numbers than the task and the engine, `module:definition`
-        for each: whatever the settings name, such as a data set (`Registry.origins`)."""
+        """What decides a trial's numbers besides the task and the engine, as `module:definition`:
+        whatever the settings name, such as a data set (`Registry.origins`)."""
         return ()
 
     @abstractmethod
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
-        """The loss of a batch, a mean over its examples: the mean of its equal slices' losses."""
+        """The loss of a batch: a mean over its examples, so that equal slices' losses average to
+        it."""
 
     @abstractmethod
     def evaluation_sums(self, batch: Any) -> dict[str, Tensor]:
-        """Sums over a batch, "count" among them; sums of batches add up to the whole set's."""
+        """Sums over a batch, "count" included; sums of batches add up to the whole set's."""
 
     @staticmethod
     @abstractmethod

@@ -23,7 +23,7 @@ ImageBatch = tuple[Float[Tensor, "batch 3 height width"], Int64[Tensor, " batch"
 
 PRECISIONS = ("32", "bf16")
 EVALUATION_BATCH = 500
-"""Images a batch of an evaluation. It is no setting: no number depends on it but the speed."""
+"""Images per evaluation batch. It is not a setting: only the speed depends on it."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class ImageSettings:
 
     data: str = "cifar10"
     train_images: int | None = None
-    """A fixed class-balanced subset of what validation leaves; None: all of it."""
+    """A fixed class-balanced subset of the images that validation leaves; None: all of them."""
     validation_images: int | None = None
-    """None: the data set's own number, 5,000 of CIFAR-10, 300 of the digits."""
+    """None: the data set's own number, 5,000 for CIFAR-10, 300 for the digits."""
     augment: bool = False
     """Mirror, and crop from the image padded by 4 reflected pixels."""
     batch_size: int = 100
@@ -68,9 +68,9 @@ class ImageSettings:
 class ImageData(TaskData):
     """Training, validation and test batches of an image set.
 
-    `train_batches` visits a fresh permutation each epoch and leaves out what does not fill a
-    batch. *Departure*: the papers do not say what happens to the rest (72 of 45,000 images at
-    batch 128, other ones each epoch).
+    `train_batches` visits a fresh permutation each epoch and leaves out the images that do not fill
+    a batch. *Departure*: the papers do not say what happens to them (72 of 45,000 images at batch
+    128, different ones each epoch).
     """
 
     def __init__(self, settings: ImageSettings, *, data_dir: Path, seed: int) -> None:
@@ -81,7 +81,7 @@ class ImageData(TaskData):
         self.seed = seed
 
     def prepare(self) -> None:
-        self._split  # noqa: B018  (the images are read by being asked for)
+        self._split  # noqa: B018  (the access reads the images)
 
     @cached_property
     def _images(self) -> ImageSet:
@@ -167,7 +167,7 @@ class ImageTask(Task):
         self.model.to(memory_format=self.memory_format)
 
     def make_model(self, classes: int, size: int) -> torch.nn.Module:
-        """The network for square images of `size` pixels; its weights come of torch's seed."""
+        """The network for square images of `size` pixels; its weights come from torch's seed."""
         raise NotImplementedError
 
     @classmethod

@@ -38,7 +38,7 @@ HEADS = {
 
 @dataclass(frozen=True)
 class ConvNetSettings(ImageSettings):
-    """Sec. 4.2: batch 100. No augmentation is spoken of."""
+    """Sec. 4.2: batch 100. The paper does not mention augmentation."""
 
     head: str = "pool"
 
@@ -48,10 +48,10 @@ class ConvNetSettings(ImageSettings):
 
 
 class FlatLinear(nn.Linear):
-    """`nn.Flatten` and `nn.Linear` in one, its gradient in the memory format of its input.
+    """`nn.Flatten` and `nn.Linear` in one, with the gradient in the memory format of the input.
 
     After a plain flatten, the gradient of a channels-last input comes back contiguous, and batch
-    norm's backward is 10x slower on such a mixture (half of the speed of the flat head). So the
+    norm's backward is 10x slower on such a mixture, which halves the speed of the flat head. So the
     small matrix is reordered instead of the images.
     """
 
@@ -72,12 +72,12 @@ class ConvNet(ImageTask):
     *Departures*, where the paper is silent:
 
     - Order: "ReLU activations and batch normalization applied after each convolutional layer" is
-      read as it is written, ReLU first.
-    - The max pools stand before batch norm, which so normalises the very input of the next layer,
-      and costs a quarter (in all 1.4x the speed of a pool behind it, at equal accuracy). They are
-      computed before ReLU, with which they commute exactly.
-    - Padding 1, no bias in the convolutions (batch norm brings its own).
-    - `head`: what lies between the convolutions and the linear layer. Parameters for CIFAR-10, and
+      read literally, ReLU first.
+    - The max pools come before batch norm, which thus normalises exactly the input of the next
+      layer and costs a quarter (overall 1.4x the speed of a pool after it, at equal accuracy). They
+      are computed before ReLU, with which they commute exactly.
+    - Padding 1, no bias in the convolutions (batch norm has its own).
+    - `head`: what is between the convolutions and the linear layer. Parameters for CIFAR-10, and
       validation accuracy after 5 epochs of SGD on 10,000 and on 45,000 images:
 
       | head     | between                               | parameters | 10k  | 45k  |
@@ -87,9 +87,9 @@ class ConvNet(ImageTask):
       | `stride` | both convolutions have stride 2       | 30,698     | 0.53 | 0.63 |
       | `global` | the mean over all pixels              | 10,538     | 0.34 | 0.45 |
 
-      The papers show rewards up to about 0.55 and 0.58 to 0.68 after 300 epochs, which rules
-      `global` out and cannot tell the others apart. `pool` is the default: it is as accurate as
-      any, and the fastest to train but for `stride`, whose accuracy is lower.
+      The papers show rewards up to about 0.55 and 0.58 to 0.68 after 300 epochs, which rules out
+      `global` but does not tell the others apart. `pool` is the default: it is as accurate as any,
+      and the fastest to train except for `stride`, whose accuracy is lower.
     """
 
     Settings: ClassVar[type[Any]] = ConvNetSettings

@@ -1,10 +1,10 @@
 """Depthwise convolutions whose training is fast on a CPU.
 
 oneDNN has a fast weight gradient for depthwise kernels of up to three columns; for wider ones it
-takes ten times as long, and four times as long as all the rest of the convolution (44 channels of
-28 x 28, batch 8, one core, channels-last: 3x3 0.2 ms, 5x3 0.2 ms, 5x5 2.2 ms; forward 0.2 ms). So
-the gradient of a wide kernel is put together from those of its columns, three at a time. With
-stride 2 nothing is gained that way.
+takes ten times as long, and four times as long as everything else in the convolution (44 channels
+of 28 x 28, batch 8, one core, channels-last: 3x3 0.2 ms, 5x3 0.2 ms, 5x5 2.2 ms; forward 0.2 ms).
+So the gradient of a wide kernel is put together from those of its columns, three at a time. With
+stride 2 this gains nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def depthwise(
     stride: int,
     padding: tuple[int, int],
 ) -> Float[Tensor, "batch channels height_out width_out"]:
-    """`F.conv2d` of every channel by itself, rows and columns padded by so many zeros."""
+    """`F.conv2d` of every channel by itself; `padding` counts the zeros around rows and columns."""
     slow = weight.shape[-1] > COLUMNS and stride == 1
     if slow and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
         out: Tensor = _Depthwise.apply(x, weight, padding)

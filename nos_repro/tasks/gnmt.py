@@ -1,4 +1,4 @@
-"""GNMT (Wu et al. 2016), which Table 4 trains: its settings, its batches, its loss and measures."""
+"""GNMT (Wu et al. 2016), which Table 4 trains: its settings, batches, loss and metrics."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ from nos_repro.tasks.registry import TASKS
 
 PRECISIONS = ("32", "bf16")
 EVALUATION_BATCH, EVALUATION_PIECES = 128, 128
-"""Pairs a batch of an evaluation, fewer where their sides are longer than so many word pieces
-together. No settings: no number depends on them but speed and memory."""
+"""Pairs per evaluation batch, and the length of a pair's two sides together, in word pieces, above
+which a batch has fewer pairs. They are not settings: only speed and memory depend on them."""
 
 
 class SentenceBatch(NamedTuple):
     """Sentence pairs in word pieces.
 
-    A source ends with END; a target begins with BEGIN and ends with END; PAD fills up. `vocabulary`
-    is its fingerprint. `references` holds one object where the sources are to be translated.
-    `weight` stands before the loss of a share of a batch (`TranslationData.train_share`).
+    A source ends with END; a target begins with BEGIN and ends with END; PAD fills both up.
+    `vocabulary` is the vocabulary's fingerprint. `references` holds one object if the sources are
+    to be translated. `weight` multiplies the loss of a share of a batch
+    (`TranslationData.train_share`).
     """
 
     source: Int64[Tensor, "batch source"]
@@ -48,35 +49,35 @@ class SentenceBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class GNMTSettings:
-    """Wu et al. 2016, sec. 3 and 5, with batches of 128 as 002 sec. 6.4 has it."""
+    """Wu et al. 2016, sec. 3 and 5, with batches of 128 as in 002 sec. 6.4."""
 
     data: str = "wmt14"
     languages: tuple[str, str] = ("en", "de")
     """From and to; the files' suffixes."""
     train_pairs: int | None = None
-    """The first so many of the training part; None: all."""
+    """How many pairs of the training part to use, from the first on; None: all."""
     longest: int = 256
-    """The most word pieces of a side, its end included."""
+    """The most word pieces per side, END included."""
     leave_out: bool = False
-    """Training pairs with an empty or too long side: left out and counted, instead of refused."""
+    """Whether training pairs with an empty or too long side are left out instead of refused."""
     vocabulary: int = 32000
-    """Word pieces of both languages together."""
+    """The word pieces of both languages together."""
     layers: int = 8
     width: int = 1024
     share_embeddings: bool = True
     dropout: float = 0.2
     label_smoothing: float = 0.0
-    """Above 0 the training loss is no log-perplexity any more; that of evaluations is."""
+    """Above 0 the training loss is no longer a log-perplexity; that of evaluations still is."""
     init: float = 0.04
-    """All weights begin in U(-init, init); Wu et al. have 0.04, other implementations 0.1."""
+    """All weights start from U(-init, init); Wu et al. use 0.04, other implementations 0.1."""
     batch_size: int = 128
-    """Sentence pairs a batch on the average: every batch holds about as many word pieces."""
+    """The average number of pairs in a batch; all batches hold about as many word pieces."""
     beam: int = 5
     length_penalty: float = 0.2
     coverage_penalty: float = 0.2
     bleu_every: int = 1
     """Epochs between translations of the test part, which give its BLEU; 0: never. The last epoch
-    has one where this divides their number."""
+    has one if this divides the number of epochs."""
     precision: str = "32"
     """"32", or "bf16": bfloat16 autocast of the forward pass."""
 
@@ -115,7 +116,7 @@ class GNMTSettings:
 
 
 class TranslationData(TaskData):
-    """Batches of sentence pairs of like length (`data/buckets.py`); validation and test in the
+    """Batches of sentence pairs of similar length (`data/buckets.py`); validation and test in the
     order of their length."""
 
     def __init__(self, settings: GNMTSettings, *, data_dir: Path, seed: int) -> None:
@@ -127,7 +128,7 @@ class TranslationData(TaskData):
         self._epochs: int | None = None
 
     def prepare(self) -> None:
-        self._training, self._held_out  # noqa: B018  (read by being asked for)
+        self._training, self._held_out  # noqa: B018  (the access reads them)
 
     @property
     def pieces(self) -> WordPieces:
@@ -154,7 +155,7 @@ class TranslationData(TaskData):
 
     @cached_property
     def _held_out(self) -> dict[str, tuple[Encoded, list[str]]]:
-        """Validation and test: their pairs in pieces, and the targets as they are written."""
+        """Validation and test: their pairs in pieces, and the targets as text."""
         parts = {}
         for part in ("val", "test"):
             pairs = self._corpus.read(part, None)
@@ -175,10 +176,10 @@ class TranslationData(TaskData):
             yield self._batch(self._training[1], chosen)
 
     def train_share(self, epoch: int, start: int, rank: int, world: int) -> Iterator[SentenceBatch]:
-        """Of each batch every `world`-th pair from the `rank`-th on.
+        """Every `world`-th pair of each batch, from the `rank`-th on.
 
-        The loss is a mean over word pieces, and shares differ in how many they have: weighted by
-        that, the mean of their losses is the loss of the batch.
+        The loss is a mean over word pieces, and shares have different numbers of them: weighted by
+        these numbers, the mean of the shares' losses is the loss of the batch.
         """
         if world == 1:
             yield from self.train_batches(epoch, start)
@@ -214,7 +215,7 @@ class TranslationData(TaskData):
 
 
 def _by_length(pairs: Encoded) -> Iterator[Int64[Tensor, " batch"]]:
-    """All pairs in the order of their sources' lengths, cut into batches of an evaluation."""
+    """All pairs in the order of their sources' lengths, cut into evaluation batches."""
     order = pairs.source.lengths.argsort(stable=True)
     pieces = (pairs.source.lengths + pairs.target.lengths)[order]
     start = 0
@@ -228,15 +229,15 @@ def _by_length(pairs: Encoded) -> Iterator[Int64[Tensor, " batch"]]:
 
 @TASKS.register("gnmt")
 class GNMT(Task):
-    """Trained by teacher forcing on the mean cross entropy of a batch's target pieces, END counted.
+    """Trained with teacher forcing on the mean cross entropy of a batch's target pieces, with END.
 
     *Departures*, where the papers are silent:
 
     - The loss is the mean over word pieces, so that it is a log-perplexity. Some implementations
-      divide by the sentences instead: their gradients are a sentence's length larger, and the
-      gradient's norm, clipped at 5, means something else.
-    - Dropout stands before every LSTM layer, on embeddings too.
-    - The decoder begins in a state of zeros.
+      divide by the number of sentences instead: their gradients are larger by a sentence's length,
+      and clipping the gradient's norm at 5 means something else.
+    - Dropout acts on the input of every LSTM layer, embeddings included.
+    - The decoder starts from a state of zeros.
     """
 
     Settings: ClassVar[type[Any]] = GNMTSettings
@@ -275,7 +276,7 @@ class GNMT(Task):
 
     @classmethod
     def remark(cls) -> str:
-        """What a table says of the measures. sacrebleu's version is in each record."""
+        """What a table says about the metrics. sacrebleu's version is in each record."""
         signs = [sign.partition("|version:")[0] for sign in signatures().values()]
         return (
             "Perplexity is per word piece, its logarithm in nats; that of the training part is over"
@@ -283,9 +284,9 @@ class GNMT(Task):
         )
 
     def agree(self, vocabulary: Int64[Tensor, ""]) -> None:
-        """Notes whose pieces the weights are of; a checkpoint keeps it.
+        """Notes which vocabulary the weights belong to; a checkpoint keeps it.
 
-        Raises DataError where they are another vocabulary's.
+        Raises DataError if it is another one.
         """
         if self._agreed:
             return
@@ -294,21 +295,21 @@ class GNMT(Task):
             raise DataError(
                 f"the word pieces (fingerprint {given:016x}) are not those that the checkpoint was"
                 f" trained with ({own:016x})\n"
-                f"  the training text of '{self.settings.data}', or sentencepiece, is another one:"
-                " bring the old text back, or train anew under another --results"
+                f"  the training text of '{self.settings.data}', or sentencepiece, has changed:"
+                " restore the old one, or train again under another --results"
             )
         self.vocabulary.fill_(vocabulary)
         self._agreed = True
 
     def autocast(self, like: Tensor) -> torch.autocast:
-        """What the network runs in, on the device of `like`."""
+        """The autocast that the network runs in, on the device of `like`."""
         enabled = self.settings.precision == "bf16"
         return torch.autocast(like.device.type, torch.bfloat16, enabled=enabled)
 
     def forward(
         self, source: Int64[Tensor, "batch source"], target: Int64[Tensor, "batch target"]
     ) -> tuple[Float[Tensor, "pieces vocabulary"], Int64[Tensor, " pieces"]]:
-        """The logits of every target piece but BEGIN and PAD, and which piece it is."""
+        """The logits of every target piece except BEGIN and PAD, and which piece it is."""
         with self.autocast(source):
             memory = self.network.encode(source)
             hidden = self.network.decode(target[:, :-1], memory).hidden
@@ -335,7 +336,7 @@ class GNMT(Task):
         return sums
 
     def translate(self, source: Int64[Tensor, "batch source"]) -> Int64[Tensor, "batch longest"]:
-        """The best translations that the beam finds, up to END and then PAD."""
+        """The best translations that the beam finds, with PAD after END."""
         with self.autocast(source):
             return beam_search(self.network, source, self.search)[0]
 
@@ -344,8 +345,8 @@ class GNMT(Task):
     ) -> list[str]:
         """The lines in the other language; an empty line stays empty.
 
-        Raises DataError for a line of more than `longest` pieces, which comes from `where`, and
-        if the pieces are not those of the weights.
+        Raises DataError for a line with more than `longest` pieces (`where` names the text), and if
+        the pieces are not those of the weights.
         """
         assert isinstance(data, TranslationData)
         pieces = data.pieces
@@ -355,7 +356,7 @@ class GNMT(Task):
             if len(line) + 1 > self.settings.longest:
                 raise DataError(
                     f"{where}, line {number:,}: {len(line) + 1:,} word pieces, task.longest is"
-                    f" {self.settings.longest:,}\n  divide it into sentences"
+                    f" {self.settings.longest:,}\n  split it into sentences"
                 )
         translated = [""] * len(lines)
         full = sorted((i for i, line in enumerate(ids) if line), key=lambda i: len(ids[i]))
@@ -368,12 +369,12 @@ class GNMT(Task):
 
     @staticmethod
     def metrics(sums: dict[str, float]) -> dict[str, float]:
-        """The loss (log-perplexity, nats a word piece), its exponential, and BLEU in percent."""
+        """The loss (log-perplexity, nats per word piece), its exponential, and BLEU in percent."""
         loss = sums["loss"] / sums["count"]
         return {"loss": loss, "perplexity": perplexity(loss), **bleu(sums)}
 
 
 def _disagree(task: nn.Module, _: object) -> None:
-    """Other weights may be of other pieces."""
+    """Other weights may belong to another vocabulary."""
     assert isinstance(task, GNMT)
     task._agreed = False

@@ -20,10 +20,10 @@ from nos_repro.tasks.gnmt_model import DecoderState, Memory, Network
 
 @dataclass(frozen=True)
 class BeamOptions:
-    """How wide to search, and by which score: `log P / lp + cp` (Wu et al., equation 14).
+    """How wide to search, and with which score: `log P / lp + cp` (Wu et al., equation 14).
 
     `lp = ((5 + |Y|) / 6) ** length_penalty`, and `cp = coverage_penalty * sum_i log(min(sum_j p_ij,
-    1))` over the source's pieces i and the translation's j, END counted on both sides.
+    1))` over the source's pieces i and the translation's j, with END on both sides.
     """
 
     beam: int = 5
@@ -31,17 +31,17 @@ class BeamOptions:
     coverage_penalty: float = 0.2
 
     def limits(self, source_lengths: Int64[Tensor, " batch"]) -> Int64[Tensor, " batch"]:
-        """The most pieces of a translation. It depends on its own source alone."""
+        """The most pieces of a translation. It depends only on its own source."""
         return 2 * source_lengths + 10
 
     def lp(self, length: Int64[Tensor, " batch"] | int) -> Tensor:
-        """Of translations of that length."""
+        """The length penalty for translations of that length."""
         return ((5 + torch.as_tensor(length)) / 6) ** self.length_penalty
 
     def cp(
         self, coverage: Float[Tensor, "batch beam source"], real: Bool[Tensor, "batch source"]
     ) -> Float[Tensor, "batch beam"]:
-        """Of hypotheses that have looked so much at each piece of the source."""
+        """The coverage penalty for each hypothesis' total attention to the source's pieces."""
         seen = coverage.clamp(1e-30, 1.0).log().masked_fill(~real[:, None], 0.0)
         return self.coverage_penalty * seen.sum(dim=-1)
 
@@ -62,7 +62,7 @@ class Found:
         score: Float[Tensor, " batch"],
         log_p: Float[Tensor, " batch"],
     ) -> None:
-        """One candidate for each of some sentences; a score of -inf is none."""
+        """One candidate for each of some sentences; a score of -inf means there is none."""
         better = score > self.score[which]
         self.pieces[which[better]] = pieces[better]
         self.log_p[which[better]] = log_p[better]
@@ -71,7 +71,7 @@ class Found:
 
 @dataclass
 class Alive:
-    """The hypotheses that go on, `beam` of each sentence `which` that is not done."""
+    """The hypotheses that go on: `beam` for each of the sentences `which`, which are not done."""
 
     which: Int64[Tensor, " batch"]
     pieces: Int64[Tensor, "batch beam longest"]
@@ -88,7 +88,7 @@ class Alive:
         log_p: Float[Tensor, "batch beam"],
         place: int,
     ) -> None:
-        """Each hypothesis becomes its parent's, with one more piece; some sentences leave."""
+        """Each hypothesis becomes its parent with one more piece; some sentences leave."""
         batch, beam = parent.shape
         rows = (torch.arange(batch, device=parent.device)[:, None] * beam + parent)[keep].view(-1)
         self.pieces = self.pieces.flatten(0, 1)[rows].view(-1, beam, self.pieces.shape[2])
@@ -106,14 +106,14 @@ class Alive:
 def beam_search(
     network: Network, source: Int64[Tensor, "batch source"], search: BeamOptions
 ) -> tuple[Int64[Tensor, "batch longest"], Float[Tensor, " batch"]]:
-    """The best translation of each sentence, up to its END and then PAD, and its score.
+    """The best translation of each sentence, with PAD after its END, and its score.
 
     At each step the `beam` best continuations that do not end go on; one that ends, and is among
     the `beam` best of all, is a candidate. A sentence is done when no hypothesis can overtake the
     best candidate any more, when it has had `beam` candidates and no hypothesis is as likely as the
-    best of them, or at its limit; where nothing has ended there, the best unfinished hypothesis is
-    taken. (The number of candidates alone says nothing: of a model that is sure of itself all but
-    one are improbable, and there is one at nearly every step.)
+    best of them, or at its limit; if nothing has ended by then, the best unfinished hypothesis is
+    taken. (The number of candidates is not enough: a confident model has one at nearly every step,
+    and all but one of them are improbable.)
     """
     batch, beam, device = len(source), search.beam, source.device
     memory = network.encode(source)
@@ -126,7 +126,7 @@ def beam_search(
         torch.zeros(batch, dtype=torch.long, device=device),
     )
     log_p = torch.full((batch, beam), -torch.inf, device=device)
-    log_p[:, 0] = 0.0  # in the beginning there is one hypothesis
+    log_p[:, 0] = 0.0  # at first there is one hypothesis
     alive = Alive(
         which=torch.arange(batch, device=device),
         pieces=torch.full((batch, beam, longest), PAD, device=device),
@@ -145,14 +145,14 @@ def beam_search(
 def _step(
     network: Network, search: BeamOptions, found: Found, alive: Alive, limits: Tensor, place: int
 ) -> None:
-    """The piece at `place` of every hypothesis."""
+    """Chooses the piece at `place` of every hypothesis."""
     beam, length = search.beam, place + 1
     score, parent, piece = _continue(network, alive, 2 * beam, place)
     cp = search.cp(alive.coverage, alive.memory.real)
     lp = search.lp(length).to(cp)
 
     ended = (piece == END) & score.isfinite()
-    first = ended[:, :beam]  # an end that is not among the best of all is no candidate
+    first = ended[:, :beam]  # an end that is not among the best of all is not a candidate
     final = (score[:, :beam] / lp + cp.gather(1, parent[:, :beam])).masked_fill(~first, -torch.inf)
     best, rank = final.max(dim=1)
     pieces = _histories(alive, parent.gather(1, rank[:, None]))[:, 0]
@@ -203,9 +203,9 @@ def _continue(
 def _top(
     values: Float[Tensor, "rows columns"], count: int
 ) -> tuple[Float[Tensor, "rows count"], Int64[Tensor, "rows count"]]:
-    """`values.topk(count)`, several times as fast where the rows are long.
+    """`values.topk(count)`, several times as fast if the rows are long.
 
-    The `count` greatest values lie in the `count` blocks of the greatest maxima.
+    The `count` greatest values lie in the `count` blocks with the greatest maxima.
     """
     rows, columns = values.shape
     block = max(1, math.isqrt(columns // count))
@@ -224,6 +224,6 @@ def _top(
 def _histories(
     alive: Alive, parent: Int64[Tensor, "batch some"]
 ) -> Int64[Tensor, "batch some longest"]:
-    """The pieces of each sentence's named hypotheses, copied."""
+    """A copy of the pieces of the given hypotheses of each sentence."""
     longest = alive.pieces.shape[2]
     return alive.pieces.gather(1, parent[:, :, None].expand(-1, -1, longest))

@@ -1,8 +1,8 @@
-"""BLEU as sums that add up over batches, by sacrebleu.
+"""BLEU as sums that add up over batches, with sacrebleu.
 
-BLEU of a corpus is a function of ten sums: the n-grams that match and those that there are, for n
-from 1 to 4, and the two lengths. So a batch reports the ten sums, and the whole set's BLEU, made of
-their totals, is sacrebleu's own, to the last digit.
+BLEU of a corpus is a function of ten sums: the matching n-grams and all n-grams, for n from 1 to 4,
+and the two lengths. So a batch reports the ten sums, and the whole set's BLEU, computed from their
+totals, is sacrebleu's own, to the last digit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nos_repro.data.wordpieces import WordPieces
 # fmt: off
 FORMS: dict[str, str] = {
     # metric:         tokenizer of sacrebleu
-    "bleu":           "13a",   # of detokenised text, cased: what others can compare with
+    "bleu":           "13a",   # detokenised text, cased: comparable with others' numbers
     "bleu_tokenised": "intl",  # splits at hyphens too, as the script behind GNMT's numbers did
 }
 # fmt: on
@@ -34,15 +34,15 @@ SUMS = (
 
 @functools.cache
 def metric(form: str) -> BLEU:
-    """sacrebleu's metric of that form: cased, one reference, smoothed where nothing matches."""
+    """sacrebleu's metric of that form: cased, one reference, smoothed if nothing matches."""
     return BLEU(tokenize=FORMS[form], force=True)
 
 
 def signatures() -> dict[str, str]:
-    """What sacrebleu prints so that a BLEU can be repeated."""
+    """What sacrebleu prints so that a BLEU can be reproduced."""
     signs = {}
     for form in FORMS:
-        metric(form).corpus_score(["a"], [["a"]])  # it knows the number of references by then
+        metric(form).corpus_score(["a"], [["a"]])  # it then knows the number of references
         signs[form] = str(metric(form).get_signature())
     return signs
 
@@ -70,7 +70,7 @@ def bleu_sums(translations: Sequence[str], references: Sequence[str]) -> dict[st
 
 
 def bleu(sums: Mapping[str, float]) -> dict[str, float]:
-    """BLEU in percent, in each form; {} where nothing was translated."""
+    """BLEU in percent, in each form; {} if nothing was translated."""
     scores = {}
     for form in FORMS:
         if f"{form}_{SUMS[0]}" not in sums:

@@ -1,7 +1,7 @@
 """Google's translation network (Wu et al. 2016): stacked LSTMs, attention from the bottom layer.
 
-Sequences are time first inside, [time, batch, width], which is what the fused LSTM kernels want;
-word pieces come and go as [batch, time].
+Inside, sequences have time first, [time, batch, width], as the fused LSTM kernels need it; word
+pieces come in and go out as [batch, time].
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Memory(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What the decoder says after each of its inputs, where it looked, and its state at the end."""
+    """The decoder's output after each of its inputs, its attention, and its state at the end."""
 
     hidden: Float[Tensor, "time rows width"]
     attention: Float[Tensor, "batch queries source"]
@@ -39,9 +39,9 @@ class Decoded(NamedTuple):
 
 
 class Dropout(nn.Module):
-    """Dropout whose masks are drawn a byte each: on the CPU a third of the time of torch's own.
+    """Dropout that draws one byte per element: on the CPU it takes a third of torch's own time.
 
-    The probability is a multiple of 1/256, the nearest one; the rest is rescaled by exactly that.
+    The probability is rounded to a multiple of 1/256; what is kept is rescaled to match exactly.
     """
 
     def __init__(self, probability: float) -> None:
@@ -84,7 +84,7 @@ class Encoder(nn.Module):
     def both_ways(
         self, x: Float[Tensor, "time batch width"], lengths: Int64[Tensor, " batch"]
     ) -> Float[Tensor, "time batch twice"]:
-        """The first layer: what it says forwards and backwards, side by side."""
+        """The first layer: its forward and its backward output, side by side."""
         mirror = _mirror(len(x), lengths)
         backward, _ = self.backward_layer(_reorder(x, mirror))
         return torch.cat([self.forward_layer(x)[0], _reorder(backward, mirror)], dim=-1)
@@ -131,7 +131,7 @@ class Decoder(nn.Module):
 
     *Departure*: Wu et al. speak of the bottom layer's output "in the previous decoding time step".
     Here it is that of the same step, and the context goes to the layers above, not back into the
-    bottom one: the published counts of parameters have no input for it there. So with teacher
+    bottom one: the published numbers of parameters leave no room for it there. So with teacher
     forcing every layer runs over the whole sequence in one call.
     """
 
@@ -159,7 +159,7 @@ class Decoder(nn.Module):
     def _attend(
         self, x: Float[Tensor, "time rows width"], memory: Memory
     ) -> tuple[Float[Tensor, "time rows width"], Float[Tensor, "batch queries source"]]:
-        """All steps and beams of a sentence are queries to the one memory of it."""
+        """All steps and beams of a sentence are queries to its one memory."""
         time, rows, width = x.shape
         batch = len(memory.keys)
         queries = x.view(time, batch, rows // batch, width).transpose(0, 1)
@@ -171,7 +171,7 @@ class Decoder(nn.Module):
 class Network(nn.Module):
     """Encoder, decoder, one table of embeddings for both languages, and the classifier.
 
-    All weights come from U(-init, init); the attention's gain begins at 1 / sqrt(width).
+    All weights come from U(-init, init); the attention's gain starts at 1 / sqrt(width).
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class Network(nn.Module):
     def decode(
         self, pieces: Int64[Tensor, "rows time"], memory: Memory, state: DecoderState | None = None
     ) -> Decoded:
-        """The decoder over given pieces (teacher forcing), or over one step of a search."""
+        """Runs the decoder over given pieces (teacher forcing), or over one step of a search."""
         table = self.embedding if self.target_embedding is None else self.target_embedding
         decoded: Decoded = self.decoder(table(pieces.t()), memory, state)
         return decoded

@@ -1,5 +1,5 @@
-"""What tasks measure: each metric knows all that a table, a verdict, a claim, an axis or a search
-asks about it. This module imports neither torch nor Lightning.
+"""What tasks measure: each metric knows everything that a table, a verdict, a claim, an axis or a
+search asks about it. This module imports neither torch nor Lightning.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Literal
 from nos_repro.errors import ConfigError, unknown
 
 LARGEST_EXPONENT = 700.0
-"""Above it e to that power no longer fits into a float."""
+"""Above this, e to that power no longer fits into a float."""
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The largest difference that changes nothing a reader would conclude.
+    """The largest difference that does not change what a reader would conclude.
 
-    ``size`` is in the metric's own unit, or, where ``relative``, a share of the value compared
-    with. ``why`` goes on from the size: "points, a quarter of the range of Table 2".
+    ``size`` is in the metric's own unit or, if ``relative``, a share of the value compared with.
+    ``why`` continues after the size: "points, a quarter of the range of Table 2".
     """
 
     size: float
@@ -40,13 +40,13 @@ class Tolerance:
 class Metric:
     """A metric of a task.
 
-    ``name`` is its key in what `Task.metrics` returns, and its word in a column
+    ``name`` is its key in what `Task.metrics` returns, and its name in a column
     (`final_test_NAME`). ``direction`` says which end is better. ``unit`` is that of a difference
     ("points", "mm"). ``tolerance`` decides what a verdict calls the same. ``label`` names it on an
     axis (default: its name, with its unit in brackets). ``digits`` are the decimals of a
-    difference. ``scale`` sets the reward of a search's child (`reward`). ``of_loss`` gives its
-    value for the mean loss of the training part, of which only the loss is recorded; None where
-    it does not follow from that.
+    difference. ``scale`` sets the reward of a search's child (`reward`). ``of_loss`` computes its
+    value from the mean loss of the training part, for which only the loss is recorded; None if it
+    does not follow from the loss.
 
     Raises ConfigError for impossible values.
     """
@@ -82,7 +82,7 @@ class Metric:
 
     @property
     def sign(self) -> float:
-        """1 where larger is better, else -1: a value times its sign is the better the larger."""
+        """1 if larger is better, else -1: the larger a value times its sign, the better."""
         return 1.0 if self.direction == "max" else -1.0
 
     def decimals(self, value: float) -> str:
@@ -96,17 +96,17 @@ class Metric:
     def reward(self, value: float) -> float:
         """The reward of a search's child with this value, in [0, 1].
 
-        Where larger is better it is value / scale, ``scale`` being what a perfect child has: 100
-        for an accuracy in percent, which becomes a fraction (sec. 3.3). Where smaller is better,
-        which the papers' search never had, it is 1 / (1 + value / scale): 1 for a perfect child,
-        1/2 at the scale. Values below 0 count as 0.
+        If larger is better, it is value / scale, where ``scale`` is the value of a perfect child:
+        100 for an accuracy in percent, which becomes a fraction (sec. 3.3). If smaller is better,
+        which never happens in the papers' search, it is 1 / (1 + value / scale): 1 for a perfect
+        child, 1/2 at the scale. Values below 0 count as 0.
         """
         share = max(value, 0.0) / self.scale
         return min(share, 1.0) if self.direction == "max" else 1 / (1 + share)
 
 
 def perplexity(loss: float) -> float:
-    """e to the power of a mean loss in nats; infinity where that is too large for a float."""
+    """e to the power of a mean loss in nats; infinity if that is too large for a float."""
     return math.inf if loss >= LARGEST_EXPONENT else math.exp(loss)
 
 

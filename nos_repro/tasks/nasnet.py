@@ -1,8 +1,9 @@
 """NASNet-A on photographs (002 sec. 6.3, Table 3): its settings, its loss, its replicas.
 
 *Readings of the paper*, which says "see Zoph et al. for the rest of the training details": those
-are of the authors' TensorFlow code. The auxiliary loss counts 0.4, labels are smoothed by 0.1,
-weight decay acts on convolutions and linear layers alone, an average of the weights is evaluated.
+come from the authors' TensorFlow code. The auxiliary loss has weight 0.4, labels are smoothed by
+0.1, weight decay acts only on convolutions and linear layers, an average of the weights is
+evaluated.
 """
 
 from __future__ import annotations
@@ -47,21 +48,21 @@ class NASNetSettings:
     data: str = "imagenet"
     classes: int = 1000
     size: int = 224
-    """Pixels a side that training and evaluation see."""
+    """Pixels per side that training and evaluation see."""
     cells: int = 4
     filters: int = 1056
     stem: str = "imagenet"
     auxiliary: float = 0.4
-    """The weight of the auxiliary head's loss; 0: there is none."""
+    """The weight of the auxiliary head's loss; 0: there is no such head."""
     dropout: float = 0.5
     label_smoothing: float = 0.1
     norm_decay: float = 0.9997
     average_decay: float = 0.9999
     batch_size: int = 1600
-    """Images an update, over all processes."""
+    """Images per update, over all processes."""
     replicas: int = 50
-    """Equal parts of a batch, each with a batch norm of its own. A part is computed at once, by
-    whichever process: processes x passes = replicas."""
+    """Equal parts of a batch, each with its own batch norm. Any process may compute a part, in one
+    pass: processes x passes = replicas."""
     steps_per_epoch: int | None = None
     """Updates between evaluations; None: a pass over the images."""
     channels_last: bool = False
@@ -105,11 +106,11 @@ class NASNetSettings:
 
 @TASKS.register("nasnet")
 class NASNetTask(Task):
-    """NASNet-A, trained by synchronous replicas and evaluated by the average of its weights.
+    """NASNet-A, trained with synchronous replicas and evaluated with the average of its weights.
 
     *Departures*:
 
-    - The running means and variances of batch norm move once an update, towards the mean over all
+    - The running means and variances of batch norm move once per update, towards the mean over all
       replicas, so that they do not depend on which process computes which replica.
     - They are averaged with the weights, as in TensorFlow; t of the average's warm-up
       min(decay, (1 + t) / (10 + t)) counts the updates done, and is 1 after the first.
@@ -165,8 +166,8 @@ class NASNetTask(Task):
         return (*IMAGES.origins(settings.data), *PHOTOGRAPHS.origins(settings.data))
 
     def configure_optimizers(self) -> Any:
-        """Weight decay for convolutions and linear layers alone; after every update the average
-        follows."""
+        """Weight decay only for convolutions and linear layers; the average follows every
+        update."""
         made = super().configure_optimizers()
         made["optimizer"].register_step_post_hook(lambda *given: self.average())
         return made
@@ -180,7 +181,7 @@ class NASNetTask(Task):
 
     @torch.no_grad()
     def average(self) -> None:
-        """Moves the averaged weights, and statistics, towards the present ones."""
+        """Moves the averaged weights, and statistics, towards the current ones."""
         self.updates += 1
         t = int(self.updates)
         decay = min(self.settings.average_decay, (1 + t) / (10 + t))
@@ -188,7 +189,7 @@ class NASNetTask(Task):
         torch._foreach_lerp_([average[name] for name in now], list(now.values()), 1 - decay)
 
     def forward(self, images: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch classes"]:
-        """The logits by the averaged weights."""
+        """The logits of the averaged weights."""
         return self._logits(self.averaged, images)[0]
 
     def _logits(self, network: NASNet, images: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -224,7 +225,7 @@ class NASNetTask(Task):
 
     @torch.no_grad()
     def _absorb(self) -> None:
-        """Moves batch norm's running statistics towards the mean over the replicas, of all
+        """Moves batch norm's running statistics towards the mean over the replicas of all
         processes."""
         layers = norms(self.model)
         found = [layer.batch_mean for layer in layers] + [layer.batch_variance for layer in layers]
@@ -260,9 +261,9 @@ class NASNetTask(Task):
         }
 
     def agree(self, classes: Int64[Tensor, ""]) -> None:
-        """Notes which classes the weights tell apart; a checkpoint keeps it.
+        """Notes which classes the weights belong to; a checkpoint keeps it.
 
-        Raises DataError where they are others, or stand in another order.
+        Raises DataError if they are other ones, or in another order.
         """
         if self._agreed:
             return
@@ -271,27 +272,27 @@ class NASNetTask(Task):
             raise DataError(
                 f"the class folders of '{self.settings.data}' (fingerprint {given:012x}) are not"
                 f" those that the checkpoint was trained with ({own:012x})\n"
-                "  bring the old folders back, or train anew under another --results"
+                "  restore the old folders, or train again under another --results"
             )
         self.classes.fill_(classes)
         self._agreed = True
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """Raises DataError where the weights tell another number of classes apart."""
+        """Raises DataError if the weights have another number of classes."""
         weight = state_dict.get("model.classifier.weight")
         if weight is not None and len(weight) != self.settings.classes:
             raise DataError(
-                f"the checkpoint tells {len(weight):,} classes apart, task.classes is"
+                f"the checkpoint has {len(weight):,} classes, task.classes is"
                 f" {self.settings.classes:,}\n"
-                f"  set task.classes={len(weight)}, or train anew under another --results"
+                f"  set task.classes={len(weight)}, or train again under another --results"
             )
         self._agreed = False
         return super().load_state_dict(state_dict, strict, assign)
 
 
 class _Accumulated(torch.autograd.Function):
-    """The mean of the passes' losses, whose gradients are found pass by pass as it is computed:
-    the memory of one pass is enough, and whoever asks for the gradient gets that of all at once."""
+    """The mean of the passes' losses. Its gradient is added up pass by pass while it is computed,
+    so that the memory of one pass is enough; `backward` only returns it."""
 
     @staticmethod
     def forward(ctx: Any, passes: Sequence[Callable[[], Tensor]], *parameters: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from nos_repro.errors import ConfigError
 from nos_repro.tasks.base import TaskData, require
 
 EVALUATION_BATCH = 100
-"""Images a batch of an evaluation. It is no setting: no number depends on it but the speed."""
+"""Images per evaluation batch. It is not a setting: only the speed depends on it."""
 
 Part = Literal["val", "test"]
 Pixels = tuple[UInt8[Tensor, "batch 3 size size"], Int64[Tensor, " batch"]]
@@ -35,7 +35,7 @@ class PhotographBatch(NamedTuple):
 
 
 class Photographs:
-    """A tree of class folders. What nobody trains on is validation; there is no test part."""
+    """A tree of class folders. The part not trained on is validation; there is no test part."""
 
     def __init__(self, name: str, data_dir: Path, size: int, batch_size: int, seed: int) -> None:
         self._trees = imagenet.find_images(name, data_dir)
@@ -68,7 +68,7 @@ class Photographs:
 
 
 class InMemory:
-    """A registered set (digits, CIFAR-10): mirrored and cropped as it is, validation held out."""
+    """A registered set (digits, CIFAR-10): mirrored, cropped, with validation images held out."""
 
     def __init__(self, dataset: Dataset, data_dir: Path, batch_size: int, seed: int) -> None:
         images = dataset.read(data_dir)
@@ -105,8 +105,8 @@ def _in_order(part: Labelled, places: Int64[Tensor, " places"]) -> Iterator[Pixe
 
 
 def decoders() -> int:
-    """Processes that decode ahead: where a GPU trains, this process's part of the node's cores;
-    on a CPU none, for the cores train."""
+    """How many processes decode in advance: if a GPU trains, this process's share of the node's
+    cores; on a CPU none, since the cores train."""
     if not torch.cuda.is_available():
         return 0
     linux = hasattr(os, "sched_getaffinity")
@@ -115,10 +115,10 @@ def decoders() -> int:
 
 
 class Images(TaskData):
-    """Batches of so many images, shared out as whole replicas.
+    """Batches of ``batch_size`` images, shared out as whole replicas.
 
-    An epoch is one pass over the training images without what does not fill a batch; or
-    ``steps_per_epoch`` batches of pass after pass, and passes begin wherever they begin.
+    An epoch is one pass over the training images, without those that do not fill a batch; or it is
+    ``steps_per_epoch`` batches of pass after pass, where a pass may begin inside an epoch.
     """
 
     def __init__(
@@ -140,11 +140,11 @@ class Images(TaskData):
         self.given_steps, self.data_dir, self.seed = steps_per_epoch, data_dir, seed
 
     def prepare(self) -> None:
-        self._source  # noqa: B018  (found and checked by being asked for)
+        self._source  # noqa: B018  (the access finds and checks it)
 
     @cached_property
     def _source(self) -> Photographs | InMemory:
-        """Raises DataError, and ConfigError where the settings are of another set."""
+        """Raises DataError, and ConfigError if the settings do not fit the set."""
         source: Photographs | InMemory
         if self.set in IMAGES:
             dataset = IMAGES.find(self.set)
@@ -156,7 +156,7 @@ class Images(TaskData):
             source = Photographs(self.set, self.data_dir, *settings)
         if source.classes != self.classes:
             raise ConfigError(
-                f"task.classes must be {source.classes:,}, for so many '{self.set}' has in"
+                f"task.classes must be {source.classes:,}, the number that '{self.set}' has in"
                 f" {self.data_dir}, got {self.classes:,}"
             )
         require(source.images >= self.batch_size, "batch_size",
@@ -184,7 +184,7 @@ class Images(TaskData):
                 f"{world} processes cannot share {self.replicas} replicas of"
                 f" {self.batch_size // self.replicas} images\n"
                 f"  processes x passes must be task.replicas: take one of {' '.join(fit)}"
-                " processes, or other replicas (whose batch norm is another)"
+                " processes, or change task.replicas (which changes batch norm)"
             )
         return self._share(epoch, start, rank, world)
 

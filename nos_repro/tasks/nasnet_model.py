@@ -1,6 +1,6 @@
-"""NASNet-A (Zoph et al. 2017): two kinds of cells as tables, and the network that is built of them.
+"""NASNet-A (Zoph et al. 2017): two kinds of cells as tables, and the network built from them.
 
-What the paper leaves out is the authors' TensorFlow code: "same" padding as TensorFlow has it, the
+What the paper leaves out follows the authors' TensorFlow code: "same" padding as in TensorFlow, the
 stem, the factorised reduction, the auxiliary head, the initial weights.
 """
 
@@ -31,16 +31,16 @@ class Operation(NamedTuple):
 
 
 class CellTable(NamedTuple):
-    """A cell. State 0 is the current input, 1 the previous one, 2 and on what the steps give."""
+    """A cell. State 0 is the current input, 1 the previous one, 2 and on the steps' results."""
 
     steps: tuple[tuple[Operation, Operation], ...]
     concat: tuple[int, ...]
     stride: int
-    """Of the operations on states 0 and 1; the others have 1."""
+    """The stride of the operations on states 0 and 1; the others have 1."""
 
 
 def table(*steps: str, concat: range, stride: int) -> CellTable:
-    """The table of steps such as `sep5(0) + sep3(1)`."""
+    """The table for steps such as `sep5(0) + sep3(1)`."""
     found = [re.findall(r"(sep|avg|max|id)(\d?)\((\d)\)", step) for step in steps]
     pairs = [[Operation(kind, int(k or 1), int(state)) for kind, k, state in f] for f in found]
     return CellTable(tuple((left, right) for left, right in pairs), tuple(concat), stride)
@@ -76,14 +76,14 @@ AUXILIARY_POOL, AUXILIARY_STRIDE, AUXILIARY_FILTERS = 5, 3, (128, 768)
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Before and after, as TensorFlow pads to ceil(size / stride): the odd one goes behind."""
+    """Before and after, as TensorFlow pads to ceil(size / stride): the odd pixel goes after."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
 class Convolution(nn.Conv2d):
-    """A convolution without bias and with TensorFlow's "same" padding; its weights are He's by
-    fan-out, the truncated normal distribution."""
+    """A convolution without bias and with TensorFlow's "same" padding; its initial weights are He's
+    for fan-out, from a truncated normal distribution."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1
@@ -106,8 +106,8 @@ class Convolution(nn.Conv2d):
 
 
 def start(weight: Tensor, fan_out: int) -> None:
-    """TensorFlow's variance scaling: N(0, 2 / fan_out) up to two standard deviations, whose width
-    is raised by 1.3 for what is cut off."""
+    """TensorFlow's variance scaling: N(0, 2 / fan_out) up to two standard deviations; the variance
+    is 1.3 times as large to make up for what is cut off."""
     std = math.sqrt(1.3 * 2 / fan_out)
     nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
@@ -115,10 +115,10 @@ def start(weight: Tensor, fan_out: int) -> None:
 class ReplicaNorm(nn.Module):
     """Batch norm over the images of one replica.
 
-    Synchronous replicas share gradients, not statistics: each normalises by its own images,
-    wherever it is computed. So this is no `nn.BatchNorm2d`, which would be made to see the images
-    of all processes. In training the means and variances of the passes since the last `absorb` are
-    averaged; what evaluation uses moves towards that average once an update.
+    Synchronous replicas share gradients, not statistics: each normalises with its own images,
+    wherever it is computed. So this is not an `nn.BatchNorm2d`, which would be made to see the
+    images of all processes. In training, the means and variances of the passes since the last
+    update are averaged; what evaluation uses moves towards that average once per update.
     """
 
     mean: Tensor
@@ -191,9 +191,9 @@ class Projection(nn.Sequential):
 
 
 def pool(kind: str, x: Map, kernel: int, stride: int) -> Out:
-    """An average or a maximum over the pixels that are there, padded as TensorFlow does it.
+    """An average or a maximum over the pixels that exist, padded as in TensorFlow.
 
-    `ceil_mode` is the padding behind.
+    `ceil_mode` is the padding after.
     """
     pads = {same_padding(size, kernel, stride) for size in x.shape[2:]}
     before = [same_padding(size, kernel, stride)[0] for size in x.shape[2:]]
@@ -204,17 +204,17 @@ def pool(kind: str, x: Map, kernel: int, stride: int) -> Out:
 
 
 class MapShape(NamedTuple):
-    """Of a map: its channels, and how often its sides were halved."""
+    """A map's channels, and how often its sides were halved."""
 
     channels: int
     halvings: int
 
 
 class NasnetCell(nn.Module):
-    """A table's cell of so many filters. Inputs and output are activated: whatever reads the
-    output of a cell would begin with a ReLU.
+    """A table's cell with that many filters. Inputs and output are activated: everything that reads
+    the output of a cell would begin with a ReLU.
 
-    Without a ``previous`` shape the current input is the previous one too, as it is.
+    Without a ``previous`` shape the current input is also the previous one, unchanged.
     """
 
     def __init__(
@@ -279,7 +279,7 @@ class NasnetCell(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """A second classifier on an inner map of `size` pixels a side, for training alone."""
+    """A second classifier on an inner map of `size` pixels per side, only for training."""
 
     def __init__(self, channels: int, size: int, classes: int) -> None:
         super().__init__()
@@ -301,8 +301,8 @@ class AuxiliaryHead(nn.Module):
 class Classifier(nn.Linear):
     """The initial weights are those of the convolutions, the biases 0.
 
-    *Departure*: the fan-out is the 1000 of ImageNet for fewer classes too. By their own number 21
-    would begin with logits of 5 and a loss of 11 nats, where chance is 3.
+    *Departure*: the fan-out is ImageNet's 1000 even when there are fewer classes. Scaled for 21
+    classes, the initial logits would be 5 and the initial loss 11 nats, where chance is 3.
     """
 
     def __init__(self, inputs: int, classes: int) -> None:
@@ -312,11 +312,11 @@ class Classifier(nn.Linear):
 
 
 class NASNet(nn.Module):
-    """NASNet-A (cells @ filters): three stacks of so many normal cells, a reduction before the
+    """NASNet-A (cells @ filters): three stacks of ``cells`` normal cells, a reduction before the
     second and the third; ``filters`` are those of the last map (mobile: 4 @ 1056).
 
-    The stem `imagenet` is a 3x3 convolution of stride 2 and two reduction cells; `cifar` a 3x3
-    convolution alone. ``auxiliary`` is the side of the images where the auxiliary head is wanted.
+    The stem `imagenet` is a 3x3 convolution of stride 2 and two reduction cells; `cifar` is only a
+    3x3 convolution. ``auxiliary`` is the side of the images, or None for no auxiliary head.
     """
 
     def __init__(
@@ -376,7 +376,7 @@ class NASNet(nn.Module):
 
 
 def inner_side(size: int, stem: str) -> int:
-    """The side of the map that the auxiliary head sees, of images of ``size`` pixels."""
+    """The side of the map that the auxiliary head sees, for images of ``size`` pixels."""
     halvings = 1
     if stem == "imagenet":
         size, halvings = (size - 3) // 2 + 1, 3

@@ -23,7 +23,7 @@ from nos_repro.tasks.registry import TASKS
 from nos_repro.tasks.softmax import cross_entropy
 
 EVALUATION_STEPS = 1024
-"""Words a segment of an evaluation. It is no setting: no number depends on it but the speed."""
+"""Words per evaluation segment. It is not a setting: only the speed depends on it."""
 
 BEGINNING = 3
 """First word of the seed of a walk's beginning: it keeps the streams of one seed apart."""
@@ -35,7 +35,7 @@ class PtbLstmSettings:
 
     data: str = "ptb"
     vocabulary: int | None = None
-    """Words, `<unk>` and `<eos>` among them; None: the corpus' own number, 10,000 of PTB."""
+    """Words, with `<unk>` and `<eos>`; None: the corpus' own number, 10,000 for PTB."""
     hidden: int = 1194
     embedding: int = 268
     """The paper's "embedding ratio" is this over `hidden`."""
@@ -43,11 +43,11 @@ class PtbLstmSettings:
     state_dropout: float = 0.215
     output_dropout: float = 0.327
     state_reset: float = 0.01
-    """The probability that a segment's state begins at zero, drawn for each of the batch."""
+    """The probability that a segment's state starts at zero, drawn for each text of a batch."""
     batch_size: int = 64
     time_steps: int = 35
     steps_per_epoch: int | None = None
-    """What is called an epoch, a point of the curve; None: once round the corpus, 415 of PTB."""
+    """The length of an epoch, a point of the curve; None: once round the corpus, 415 for PTB."""
 
     def __post_init__(self) -> None:
         CORPORA.find(self.data)
@@ -72,9 +72,9 @@ class Segment(NamedTuple):
     """A piece of each of a batch's texts, as long as backpropagation reaches."""
 
     words: Int64[Tensor, "time+1 batch"]
-    """The words read, and the one after them: word t + 1 is what word t is to predict."""
+    """The words read, and the one after them: word t + 1 is the target of word t."""
     fresh: Bool[Tensor, ""]
-    """Whether the texts begin here; else the state of the segment before goes on."""
+    """Whether the texts begin here; if not, the previous segment's state is carried on."""
     vocabulary: Int64[Tensor, ""]
     """The fingerprint of the words that the numbers stand for."""
 
@@ -82,14 +82,14 @@ class Segment(NamedTuple):
 class CorpusData(TaskData):
     """An endless walk through a corpus, cut into segments.
 
-    The training part is a ring. `batch_size` readers begin at equal distances, from a place that
-    the seed chooses, and each segment goes on where the one before ended. Once round, a reader
-    has come to where the next one began and reads on: no epoch resets the state, none leaves out
-    a word, and an epoch may have any number of steps.
+    The training part is circular. `batch_size` readers start at equal distances, from a place that
+    the seed chooses, and each segment continues where the one before ended. When a reader reaches
+    the place where the next one started, it reads on: no epoch resets the state, none leaves out a
+    word, and an epoch may have any number of steps.
 
-    *Departures*: the paper says neither what happens at the end of the corpus nor whether its
-    rest, which fills no segment, is read. In evaluation the first word of a part is predicted from
-    `<eos>`, so that every token of the part counts.
+    *Departures*: the paper says neither what happens at the end of the corpus nor whether the last
+    words, which do not fill a segment, are read. In evaluation the first word of a part is
+    predicted from `<eos>`, so that every token of the part counts.
     """
 
     def __init__(self, settings: PtbLstmSettings, *, data_dir: Path, seed: int) -> None:
@@ -100,7 +100,7 @@ class CorpusData(TaskData):
         self.seed = seed
 
     def prepare(self) -> None:
-        self._begin  # noqa: B018  (the corpus is read by being asked for)
+        self._begin  # noqa: B018  (the access reads the corpus)
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -109,7 +109,7 @@ class CorpusData(TaskData):
 
     @cached_property
     def _begin(self) -> Int64[Tensor, " batch"]:
-        """Where in the ring each reader begins."""
+        """Where each reader starts."""
         batch, tokens = self.settings.batch_size, len(self.corpus.train)
         require(
             batch * self.settings.time_steps <= tokens,
@@ -135,8 +135,8 @@ class CorpusData(TaskData):
             yield self._segment(ring[places % len(ring)], fresh=step == 0)
 
     def train_share(self, epoch: int, start: int, rank: int, world: int) -> Iterator[Segment]:
-        """All of it: the state that a process carries from segment to segment is in no other's
-        checkpoint. Raises ConfigError for more processes than one."""
+        """All of it: no other process's checkpoint has the state that one carries from segment to
+        segment. Raises ConfigError for more than one process."""
         require(world == 1, "name", "trained by one process, for it carries its state", "ptb_lstm")
         return self.train_batches(epoch, start)
 
@@ -160,25 +160,25 @@ class CorpusData(TaskData):
 class PtbLstm(Task):
     """Embedding, dropout, LSTM, dropout, down-projection, softmax tied to the embedding.
 
-    9,997,280 parameters with 10,000 words: 2,680,000 of the embedding, 6,987,288 of the layer with
-    one bias a gate, 319,992 of the projection (1194 to 268, without bias), 10,000 of the softmax.
+    9,997,280 parameters with 10,000 words: 2,680,000 in the embedding, 6,987,288 in the layer with
+    one bias per gate, 319,992 in the projection (1194 to 268, no bias), 10,000 in the softmax.
 
     *Readings*:
 
-    - Variational dropout: of every segment and every text of the batch, one mask for all time
-      steps; what is kept is scaled by 1 / (1 - p). It stands at three places (Melis et al. 2017):
-      on the embedded input, on the hidden state where it is fed back (Gal & Ghahramani 2016; the
-      cell, the output and the state that goes on to the next segment are not masked), and on the
-      output, before its projection.
+    - Variational dropout: each text of the batch has one mask per segment, the same for all time
+      steps; what is kept is scaled by 1 / (1 - p). There are three (Melis et al. 2017): on the
+      embedded input, on the hidden state where it is fed back (Gal & Ghahramani 2016; the cell, the
+      output and the state that goes on to the next segment are not masked), and on the output,
+      before its projection.
     - Loss: the sum over the 35 steps, the mean over the batch, as in Melis et al. and TensorFlow's
-      PTB tutorial. It is on this scale that the gradient's norm is clipped to 5.0 and that Melis'
-      L2 penalty of 1.24e-4 stands (here `weight_decay`, added after clipping). By the mean over
-      tokens both would be divided by 35. Evaluation is per token.
-    - Initialisation: the embedding from U(-0.1, 0.1), the rest as torch has it; biases of the
-      softmax at 0.
+      PTB tutorial. On this scale the gradient's norm is clipped to 5.0, and Melis' L2 penalty is
+      1.24e-4 (here `weight_decay`, added after clipping). With a mean over tokens both would be
+      divided by 35. Evaluation is per token.
+    - Initialisation: the embedding from U(-0.1, 0.1), the biases of the softmax 0, everything else
+      as in torch.
 
-    The state is part of `state_dict`: a resumed run goes on with it. So is the fingerprint of the
-    vocabulary: weights of other words raise DataError at the first batch.
+    The state is part of `state_dict`: a resumed run continues from it. So is the fingerprint of the
+    vocabulary: weights for other words raise DataError at the first batch.
     """
 
     Settings: ClassVar[type[Any]] = PtbLstmSettings
@@ -231,7 +231,7 @@ class PtbLstm(Task):
         return mean
 
     def evaluation_sums(self, batch: Segment) -> dict[str, Tensor]:
-        """Of segments in their order: each goes on with the state that the last one left."""
+        """For segments in order: each continues from the state that the last one left."""
         with torch.no_grad():
             zero = self.embedding.new_zeros(batch.words.shape[1], self.settings.hidden)
             before = self._reading or LstmState(zero, zero)
@@ -254,8 +254,8 @@ class PtbLstm(Task):
         """The next `count` words after the text, each drawn given all before it.
 
         The text begins a line; a word that the corpus does not have is read as `<unk>`, which is
-        never written. Probabilities go as p ** (1 / temperature); at 0 the likeliest word is
-        taken. Raises DataError where the corpus' words are not those of the weights.
+        never written. Probabilities are proportional to p ** (1 / temperature); at 0 the most
+        likely word is taken. Raises DataError if the corpus' words are not those of the weights.
         """
         self._agree(corpus.fingerprint)
         numbers = {word: number for number, word in enumerate(corpus.words)}
@@ -279,7 +279,7 @@ class PtbLstm(Task):
 
     @staticmethod
     def metrics(sums: dict[str, float]) -> dict[str, float]:
-        """Mean loss in nats, and perplexity, both per word, `<eos>` counted."""
+        """Mean loss in nats, and perplexity, both per word, `<eos>` included."""
         loss = sums["loss"] / sums["count"]
         return {"loss": loss, "perplexity": perplexity(loss)}
 
@@ -291,8 +291,8 @@ class PtbLstm(Task):
         state_mask: Tensor | None = None,
         output_mask: Tensor | None = None,
     ) -> tuple[Float[Tensor, ""], LstmState]:
-        """The sum of the segment's losses, and the state behind it."""
-        if not self._seen:  # once for each state that was loaded: a look waits for the device
+        """The sum of the segment's losses, and the state after it."""
+        if not self._seen:  # once per loaded state: reading it waits for the device
             self._agree(int(segment.vocabulary))
         inputs = F.embedding(segment.words[:-1], self.embedding)
         inputs = inputs if input_mask is None else inputs * input_mask
@@ -308,19 +308,19 @@ class PtbLstm(Task):
         return torch.rand(size, device=self.embedding.device) >= dropped
 
     def _mask(self, features: int, dropped: float) -> Float[Tensor, "batch features"] | None:
-        """A mask of one segment, for all its time steps; None where nothing is dropped."""
+        """A mask of one segment, for all its time steps; None if nothing is dropped."""
         if not dropped:
             return None
         return self._kept(features, dropped).to(self.embedding.dtype) / (1 - dropped)
 
     def _agree(self, vocabulary: int) -> None:
-        """Notes whose words the weights are of. Raises DataError where they are others'."""
+        """Notes which vocabulary the weights belong to. Raises DataError if it is another one."""
         own = int(self.vocabulary)
         if own not in (0, vocabulary):
             raise DataError(
-                f"the vocabulary of '{self.settings.data}' is another one than the weights were "
+                f"the vocabulary of '{self.settings.data}' is not the one that the weights were "
                 f"trained with ({vocabulary:015x}, not {own:015x})\n"
-                "  put the text back that they were trained on, or train anew under another"
+                "  restore the text that they were trained on, or train again under another"
                 " --results"
             )
         self.vocabulary.fill_(vocabulary)

@@ -1,10 +1,10 @@
 """One LSTM layer over a segment of text, with dropout of the recurrent input.
 
-`plain` is the specification; `lstm` is what a task calls. A mask that is shared over time but not
-over the batch is in no library's kernel, so `_Masked` writes the layer out: the products with the
-inputs and with all the weights' gradients are one call each for all steps, and a step is left one
-matrix product forth, one back, and arithmetic on what the cache holds. Without a mask the layer is
-torch's own kernel (oneDNN's, cuDNN's).
+`plain` is the specification; `lstm` is what a task calls. No library's kernel has a mask that is
+shared over time but not over the batch, so `_Masked` writes the layer out: the products with the
+inputs, and all the weights' gradients, take one call each for all steps. A step is left with one
+matrix product forward, one backward, and arithmetic on what the cache holds. Without a mask the
+layer is torch's own kernel (oneDNN's, cuDNN's).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class LstmState(NamedTuple):
 
 
 class Weights(nn.Module):
-    """A layer's weights, one bias a gate; gates in torch's order (input, forget, cell, output).
+    """A layer's weights, one bias per gate; gates in torch's order (input, forget, cell, output).
 
-    *Readings*, for neither paper speaks of it: torch's initialisation, U(-k, k) with
-    k = 1 / sqrt(hidden); the forget gate's bias is 1 more, as TensorFlow's cells have it.
+    *Readings*, since neither paper says: torch's initialisation, U(-k, k) with
+    k = 1 / sqrt(hidden); the forget gate's bias is 1 more, as in TensorFlow's cells.
     """
 
     def __init__(self, inputs: int, hidden: int) -> None:
@@ -54,7 +54,7 @@ def plain(
 ) -> tuple[Float[Tensor, "time batch hidden"], LstmState]:
     """The specification: step by step, the hidden state times ``mask`` wherever it is fed back.
 
-    What the layer hands on, upwards and to the next segment, is not masked.
+    What the layer passes on, upwards and to the next segment, is not masked.
     """
     hidden, cell = state
     outputs = []
@@ -74,7 +74,7 @@ def lstm(
     weights: Weights,
     mask: Float[Tensor, "batch hidden"] | None = None,
 ) -> tuple[Float[Tensor, "time batch hidden"], LstmState]:
-    """As `plain`. No gradient goes through the states: backpropagation is truncated there."""
+    """The same as `plain`. No gradient goes through the states: backpropagation stops there."""
     hidden, cell = state.hidden.detach(), state.cell.detach()
     if mask is not None:
         outputs, hidden, cell = _Masked.apply(
@@ -83,7 +83,7 @@ def lstm(
         return outputs, LstmState(hidden, cell)
     flat = [weights.input, weights.hidden, weights.bias, torch.zeros_like(weights.bias)]
     with warnings.catch_warnings():
-        # cuDNN would have the weights in one piece; it puts them together at each call
+        # cuDNN wants the weights in one piece; it joins them at each call
         warnings.filterwarnings("ignore", message="RNN module weights are not part of single")
         grad = torch.is_grad_enabled()
         outputs, hidden, cell = torch.lstm(

@@ -21,7 +21,7 @@ def _is_task(thing: object) -> bool:
 
 
 def _check(name: str, cls: Any) -> None:
-    """Raises ConfigError saying what a task lacks, before anything is trained."""
+    """Raises ConfigError, which says what a task lacks, before anything is trained."""
     from nos_repro.tasks.base import Task
 
     what = f"task {name}"
@@ -53,9 +53,9 @@ TASKS: Registry[type[Task]] = Registry(
 
 
 def find_metric(task: str, name: str = "") -> Metric:
-    """The metric of that name of a task, by default the one that chooses: its first.
+    """A task's metric of that name, by default the one that decides: its first.
 
-    Raises ConfigError where the task has none of that name.
+    Raises ConfigError if the task has none of that name.
     """
     measures = TASKS.find(task).measures
     for metric in measures:

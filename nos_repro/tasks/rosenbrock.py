@@ -19,7 +19,7 @@ from nos_repro.tasks.registry import TASKS
 
 @dataclass(frozen=True)
 class RosenbrockSettings:
-    """Where the walk starts, and how many steps are called an epoch (a point of the curve)."""
+    """Where the walk starts, and how many steps make an epoch (a point of the curve)."""
 
     start: tuple[float, float] = (-2.0, 2.0)
     steps_per_epoch: int = 20
@@ -31,7 +31,7 @@ class RosenbrockSettings:
 
 
 class RosenbrockData(TaskData):
-    """Nothing to show: every batch is empty."""
+    """There is no data: every batch is empty."""
 
     def __init__(self, steps_per_epoch: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class RosenbrockData(TaskData):
 
 @TASKS.register("rosenbrock")
 class Rosenbrock(Task):
-    """f(x, y) = (1 - x)^2 + 100 (y - x^2)^2, least at (1, 1), in float64.
+    """f(x, y) = (1 - x)^2 + 100 (y - x^2)^2, with its minimum at (1, 1), in float64.
 
     *Departures*: the papers give no start; (-2, 2) is customary, and f there is 409. Far from the
     valley f grows past every bound: infinity and NaN are values here, not errors.

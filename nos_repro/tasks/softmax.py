@@ -1,7 +1,7 @@
 """The softmax over a whole vocabulary and its loss, a few rows at a time.
 
-Logits of 2,240 words over a vocabulary of 10,000 are 90 MB, which cross entropy goes through eight
-times. Here the logits of some rows stay in the cache until their gradient is made, at once.
+Logits of 2,240 words over a vocabulary of 10,000 take 90 MB, which cross entropy goes through eight
+times. Here the logits of a few rows stay in the cache, and their gradient is computed at once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def cross_entropy(
     bias: Float[Tensor, " words"],
     targets: Int64[Tensor, " rows"],
 ) -> Float[Tensor, ""]:
-    """As `plain`."""
+    """The same as `plain`."""
     if not torch.is_grad_enabled():
         parts = zip(torch.split(features, ROWS), torch.split(targets, ROWS), strict=True)
         return torch.stack([plain(x, weight, bias, y) for x, y in parts]).sum()
@@ -42,7 +42,7 @@ def cross_entropy(
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """The loss, and its gradients, which are made on the way."""
+    """The loss; its gradients are computed along with it."""
 
     @staticmethod
     def forward(

@@ -34,8 +34,8 @@ class WideResNetSettings(ImageSettings):
 class Block(nn.Module):
     """BN-ReLU-conv3x3(stride)-BN-ReLU-conv3x3, plus a shortcut.
 
-    Where the widths differ the shortcut is a 1x1 strided convolution of the first BN-ReLU's
-    output, else the raw input.
+    If the widths differ, the shortcut is a 1x1 strided convolution of the first BN-ReLU's output,
+    else the raw input.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -67,7 +67,7 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv
 class WideResNet(ImageTask):
     """WRN-depth-width: conv3x3(3->16), three stages of (depth-4)/6 blocks, BN-ReLU-pool-linear.
 
-    *Departures*: the linear layer keeps torch's initialisation, about which neither paper speaks.
+    *Departures*: the linear layer keeps torch's initialisation, since neither paper mentions it.
     """
 
     Settings: ClassVar[type[Any]] = WideResNetSettings

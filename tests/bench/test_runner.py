@@ -1,4 +1,4 @@
-"""The runner with subjects that need no clock: what is counted, compared, stored."""
+"""The runner, with subjects that need no clock: what it counts, compares and stores."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from nos_repro.experiments.files import StoreError
 
 @pytest.fixture
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No benchmark but the test's own, and none discovered."""
+    """Only the test's own benchmark, and none discovered."""
     monkeypatch.setattr(BENCHMARKS, "_entries", {})
     monkeypatch.setattr(BENCHMARKS, "_found", {})
     monkeypatch.setattr(BENCHMARKS, "_complete", True)
@@ -108,7 +108,7 @@ def test_an_interrupted_write_leaves_the_old_file(
 
 
 @pytest.mark.usefixtures("own_registry")
-def test_a_benchmark_that_cannot_be_run_here_leaves_the_numbers_of_elsewhere(tmp_path):
+def test_a_benchmark_that_cannot_run_here_keeps_numbers_measured_elsewhere(tmp_path):
     BENCHMARKS.register("absent")(list)
     (tmp_path / "bench").mkdir()
     stored = tmp_path / "bench/absent.json"

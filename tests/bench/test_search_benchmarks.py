@@ -1,4 +1,4 @@
-"""The search's benchmarks where no clock is needed: sleepers that sleep for nothing."""
+"""The parts of the search's benchmarks that need no clock."""
 
 import math
 import time
@@ -9,16 +9,16 @@ from nos_repro.bench.child_training import _standard_errors
 from nos_repro.bench.search_workers import SPREAD, Sleepers, simulate
 
 
-def test_a_small_simulation_scores_every_rule_and_says_all_it_promises():
+def test_a_small_simulation_scores_every_rule_and_reports_every_measurement():
     rows = {row.what: row for row in simulate(4, 30, 0.01)}
     assert rows["4 workers, 30 rules: busy"].at_least == 0.95
     assert 0 < rows["4 workers, 30 rules: busy"].value.median <= 1
     assert rows["memory at the end over that at the start"].at_most == 1.1
-    assert rows["the controller's own time a rule"].value.median > 0
+    assert rows["the controller's own time per rule"].value.median > 0
 
 
-def test_sleepers_sleep_log_normal_times_of_the_mean_that_was_asked_for(monkeypatch):
-    monkeypatch.setattr(time, "monotonic", lambda: 0.0)  # all go to sleep at once
+def test_sleepers_sleep_log_normal_times_with_the_requested_mean(monkeypatch):
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)  # all fall asleep at once
     sleepers = Sleepers(10**6, mean_seconds=2.0)
 
     class Job:
@@ -32,8 +32,8 @@ def test_sleepers_sleep_log_normal_times_of_the_mean_that_was_asked_for(monkeypa
     assert median == pytest.approx(2.0 * math.exp(-(SPREAD**2) / 2), rel=0.05)
 
 
-def test_workers_that_starve_show():
-    """Two workers, of which one is left idle for all but the first second of ten."""
+def test_idle_workers_lower_the_busy_share():
+    """Two workers, one of which is idle for all but the first of ten seconds."""
     sleepers = Sleepers(2, mean_seconds=1.0)
     sleepers._sleeps = [(0.0, 1.0), (0.0, 10.0), (10.0, 11.0)]
     assert sleepers.busy_share == pytest.approx(11 / 20)

@@ -1,4 +1,4 @@
-"""Words of the command line: settings that change, rows that are added and left out."""
+"""Arguments on the command line: settings that change, rows that are added or left out."""
 
 import json
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_words_that_fill_one_sweep_are_taken_together() -> None:
     assert table2(*words).rows["SGD (cosine)"].sweep == {"lr": [0.1], "weight_decay": [0.0]}
 
 
-def test_another_task_leaves_out_what_only_the_old_one_has(caplog: Any) -> None:
+def test_another_task_drops_the_keys_that_only_the_old_one_has(caplog: Any) -> None:
     study = table2("task.name=convnet", "task.head=flat")
     assert (study.task["head"], study.task["batch_size"]) == ("flat", 16)
     (record,) = caplog.records
@@ -71,7 +71,7 @@ def test_another_task_leaves_out_what_only_the_old_one_has(caplog: Any) -> None:
         table2("task.name=convet")
 
 
-def test_this_machine_leaves_out_what_is_said_for_a_cluster(tmp_path: Path, caplog: Any) -> None:
+def test_settings_for_a_cluster_are_ignored_on_this_machine(tmp_path: Path, caplog: Any) -> None:
     path = tmp_path / "tiny.yaml"
     launcher = {"name": "slurm", "cluster": "not-here", "gpus": 4}
     path.write_text(yaml.safe_dump({**TINY, "launcher": launcher}))
@@ -90,7 +90,7 @@ def test_this_machine_leaves_out_what_is_said_for_a_cluster(tmp_path: Path, capl
     [
         ("rows.SGD (cosin).seed=1", "did you mean 'SGD (cosine)'?"),
         ("rows.AdamW={optimizer: adam}", "to add one: +rows.AdamW="),
-        ("+rows.SGD (cosine)={optimizer: sgd}", "there is a row 'SGD (cosine)'; to change it"),
+        ("+rows.SGD (cosine)={optimizer: sgd}", "the row 'SGD (cosine)' already exists"),
         ("+task.width=2", "+ adds a row to a study"),
         ("+rows.A={optimizer: adm}", "did you mean 'adam'"),
         ("+rows.A={optimzer: adam}", "did you mean 'optimizer'"),
@@ -99,7 +99,7 @@ def test_this_machine_leaves_out_what_is_said_for_a_cluster(tmp_path: Path, capl
         ("+rows.A={optimizer: {eps: 1}}", "rows.A: no optimizer"),
     ],
 )
-def test_a_slip_is_an_error_and_not_a_new_row(word: str, complaint: str) -> None:
+def test_a_typing_error_is_an_error_and_not_a_new_row(word: str, complaint: str) -> None:
     with pytest.raises(NosError) as caught:
         table2(word)
     assert complaint in str(caught.value)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import multiprocessing
+import pickle
 
 import pytest
 
@@ -12,13 +13,15 @@ from nos_repro.experiments.selection import is_stale, outcome
 from nos_repro.experiments.store import Store
 from nos_repro.launch.local import InProcess, LocalWorkers
 from nos_repro.launch.run import run_study
+from nos_repro.launch.slurm.ledger import Ledger
+from nos_repro.launch.slurm.pack import Pack
 from nos_repro.launch.verify import VerifyJob, verify
 from tests.experiments.helpers import digits_study
 
 
 @pytest.fixture
 def recorded(tmp_path):
-    """A study of two trials, run, whose records then claim to be of older code."""
+    """A study of two trials that have run, whose records are then marked as by older code."""
     study = digits_study({"SGD": Row("sgd")}, selection=Selection())
     store = Store(tmp_path, study.study, study.scale)
     conditions = Conditions(tmp_path)
@@ -67,16 +70,31 @@ def test_a_trial_that_todays_code_cannot_train_does_not_agree_and_stops_no_other
     assert {agreed for _, agreed in verify(study, store, nowhere, LocalWorkers(1))} == {False}
 
 
-def test_what_a_cluster_verified_while_nobody_waited_is_taken_up_and_not_trained_again(recorded):
+def test_what_a_cluster_verified_in_the_meantime_is_used_and_not_trained_again(recorded):
     study, store, conditions = recorded
     for trial in outcome(study, "SGD", store).trials:
         record = store.record(trial)
         code = trial_code(trial.to_json())
-        job = VerifyJob(trial, record, code, store.root / "verify", conditions)
+        job = VerifyJob(trial, code, store.root / "verify", conditions, record)
         assert job.run(lambda: False) == ("recorded", "")
     assert {agreed for _, agreed in verify(study, store, conditions, Nothing())} == {True}
     assert not outcome(study, "SGD", store).stale
     assert not (store.root / "verify").exists()
+
+
+def test_a_slurm_job_verifies_like_any_other_launcher(recorded):
+    """Without a cluster: the pack is what runs inside a SLURM job."""
+    study, store, conditions = recorded
+    (trial, *_) = outcome(study, "SGD", store).trials
+    job = VerifyJob(trial, "1" * 12, store.root / "verify", conditions, store.record(trial))
+    batch = Ledger(store.root / "slurm").new("tiny", [[job.identity]])
+    batch.array = "71"
+    batch.save()
+    job = pickle.loads(pickle.dumps(job))
+    Pack(batch.folder, 0, [job], threads=1, minutes=60, signal_seconds=60)()
+    batch.look()
+    assert batch.messages[0, 0].outcome == "recorded"
+    assert job.answer() is True
 
 
 class Nothing(InProcess):

@@ -4,8 +4,9 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nos_repro.rules.normal import SMALLEST_PLAIN_DIVISOR
 from nos_repro.rules.primitives import BINARY, DELTA, OPERANDS, UNARY, operand_row
-from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
+from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary, walk
 
 PERIODIC = ("cd2", "rd10")
 PARAMETERS = {"clip": (1e-5, 1e-4, 1e-3, 0.5), "drop": (0.1, 0.3, 0.5)}
@@ -19,7 +20,7 @@ def numbers() -> st.SearchStrategy[Expr]:
 
 
 def trees(exclude: tuple[str, ...] = (), leaves: int = 8) -> st.SearchStrategy[Expr]:
-    """Trees over all words but some."""
+    """Trees over all words except some."""
 
     def known(names: list[str]) -> list[str]:
         return [name for name in names if name not in exclude]
@@ -59,8 +60,8 @@ class Evaluation:
     """The value of a tree, and where it can be trusted.
 
     Everything is computed twice, the second time with an error of 1e-9 in every step. A value is
-    tame where it and all that it is made of are finite, of usual size, and the error has not grown
-    by more than a factor of 1,000: there, algebra and floating point mean the same.
+    tame if it and everything it is made of are finite and of usual size, and the error has not
+    grown by more than a factor of 1,000: there, algebra and floating point agree.
     """
 
     def __init__(self, operands: dict[str, Tensor]) -> None:
@@ -102,7 +103,10 @@ class Evaluation:
                 row = BINARY[function]
                 (a, b, tame), (c, d, other) = self._both(x), self._both(y)
                 if row.adds_delta:
-                    c, d = c + DELTA, d + DELTA
+                    # the normal form forgets delta beside a plain number
+                    number = not any(isinstance(node, Operand) for node in walk(y))
+                    delta = torch.where(number & (c.abs() >= SMALLEST_PLAIN_DIVISOR), 0.0, DELTA)
+                    c, d = c + delta, d + delta
                 value = row.function(a, c)
                 if function in ("*", "/", "**"):
                     other = other & ((value != 0) | (a == 0) | ((c == 0) & (function == "*")))

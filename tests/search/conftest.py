@@ -1,4 +1,4 @@
-"""One thread, as the verb `search` has it: sums are repeated bit for bit."""
+"""One thread, as in the verb `search`, so that sums are the same bit for bit."""
 
 import pytest
 import torch

@@ -10,7 +10,7 @@ from nos_repro.tasks.convnet import ConvNet
 
 
 class Hanging(ConvNet):
-    """Hangs where nobody looks at the clock."""
+    """Hangs inside a step, where the clock is not checked."""
 
     def training_step(self, batch, batch_idx: int = 0) -> Tensor:
         time.sleep(3600)

@@ -61,7 +61,7 @@ def reward_of_text(text: str) -> float:
 
 
 class Instant:
-    """``slots`` children at a time, each done as soon as somebody asks, in an order of ``seed``'s.
+    """``slots`` children at a time, each done as soon as asked for, in an order drawn by ``seed``.
 
     ``fate`` may say that the n-th child (from 0) is "lost", "overran" or "blocked" instead.
     """
@@ -106,7 +106,7 @@ class Instant:
 
 
 class Notes:
-    """A display that remembers."""
+    """A display that keeps its messages."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []

@@ -48,7 +48,7 @@ def exact(controller: Controller) -> Controller:
 
 
 def batch_of(controller: Controller, strings: int = 5, seed: int = 0) -> Batch:
-    """Fresh samples with rewards drawn beside them."""
+    """Fresh samples with random rewards."""
     generator = torch.Generator().manual_seed(seed)
     samples = controller.sample(strings, generator)
     return Batch(samples.tokens, samples.log_probs, torch.rand(strings, generator=generator))
@@ -60,7 +60,7 @@ def stale(batch: Batch, factors: Tensor) -> Batch:
 
 
 def advantages_of(batch: Batch) -> Tensor:
-    """Of a first batch: its own mean is its baseline."""
+    """The advantages of a first batch, whose baseline is its own mean."""
     return (batch.rewards - batch.rewards.mean()).double()
 
 
@@ -82,7 +82,7 @@ def scores_of(controller: Controller, batch: Batch) -> Scores:
 
 
 def objectives(algorithm: Any, batch: Batch) -> list[Tensor]:
-    """What the algorithm asks its optimizer to raise, the weights being left as they are."""
+    """What the algorithm asks its optimizer to maximise; the weights are not changed."""
     seen: list[Tensor] = []
     algorithm.ascend = seen.append
     algorithm.update(batch)
@@ -142,7 +142,7 @@ def test_an_unknown_algorithm_gets_the_nearest_name() -> None:
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of third parties' modules; what they register is forgotten after the test."""
+    """A folder for third parties' modules; what they register is removed after the test."""
     ALGORITHMS.names()
     monkeypatch.setattr(ALGORITHMS, "_entries", dict(ALGORITHMS._entries))
     monkeypatch.setattr(ALGORITHMS, "_found", {})
@@ -158,7 +158,7 @@ def test_a_third_partys_module_brings_an_algorithm(package: Path, controller: Co
     assert algorithm.update(batch_of(controller)) == {}
 
 
-def test_a_module_that_registers_none_is_an_error(package: Path) -> None:
+def test_a_module_that_registers_no_algorithm_is_an_error(package: Path) -> None:
     (package / "empty_search").mkdir()
     (package / "empty_search" / "nothing.py").write_text("")
     with pytest.raises(ConfigError, match="must define one algorithm, not 0"):
@@ -170,7 +170,7 @@ def test_a_module_that_registers_none_is_an_error(package: Path) -> None:
 def test_a_baseline_is_the_moving_average_of_the_batches_before() -> None:
     baseline = Baseline(0.9)
     batches = torch.rand(6, 5, generator=torch.Generator().manual_seed(0))
-    average = float(batches[0].mean())  # nothing precedes the first batch
+    average = float(batches[0].mean())  # the first batch has no predecessor
     for rewards in batches:
         torch.testing.assert_close(baseline.advantages(rewards), rewards - average)
         average = 0.9 * average + 0.1 * float(rewards.mean())
@@ -210,7 +210,7 @@ def test_ppos_first_pass_is_reinforce_on_fresh_samples(exact: Controller) -> Non
 
 
 def test_ppos_objective_is_clipped_token_by_token(exact: Controller) -> None:
-    """Value and gradient by hand, of tokens on either side of the clip and within it."""
+    """Value and gradient by hand, for tokens on either side of the clip and within it."""
     factors = torch.tensor([0.5, 0.85, 1.0, 1.15, 2.0], dtype=torch.float64).repeat(5, 1)
     batch = stale(batch_of(exact), factors)
     (objective,) = objectives(make("ppo", exact, entropy=0, clip=0.2, passes=1), batch)
@@ -247,7 +247,7 @@ def test_conjugate_gradients_solve_what_torch_solves() -> None:
 def test_trpos_fisher_product_is_the_fisher_matrixs(
     exact: Controller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The matrix itself: E[score score'] over every word that could stand at every position."""
+    """The matrix itself: E[score score'] over every possible word at every position."""
     batch = batch_of(exact, strings=3)
     product, _ = trpos_view(exact, batch, monkeypatch, damping=0.25)
     count = len(weights(exact))
@@ -277,8 +277,8 @@ def test_trpo_climbs_what_reinforce_climbs_and_weighs_stale_strings(
 
 
 @pytest.mark.parametrize("max_kl", [0.01, 0.3, 5.0])
-def test_trpo_stays_in_its_region_and_never_loses(exact: Controller, max_kl: float) -> None:
-    """The divergence and the gain, worked out anew after every update."""
+def test_trpo_stays_in_its_region_and_never_gets_worse(exact: Controller, max_kl: float) -> None:
+    """The divergence and the gain, computed independently after every update."""
     algorithm = make("trpo", exact, max_kl=max_kl)
     average, moved = None, 0
     for seed in range(20):
@@ -307,7 +307,7 @@ def test_trpo_stays_in_its_region_and_never_loses(exact: Controller, max_kl: flo
 def test_trpo_that_finds_no_better_policy_keeps_the_one_it_has(
     exact: Controller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Led downhill, it takes no step at all."""
+    """When its direction leads downhill, it takes no step at all."""
     monkeypatch.setattr(trpo_module, "conjugate_gradient", lambda product, b, steps: -b)
     before = weights(exact)
     figures = make("trpo", exact).update(batch_of(exact))
@@ -316,7 +316,7 @@ def test_trpo_that_finds_no_better_policy_keeps_the_one_it_has(
 
 
 @pytest.mark.parametrize("name", sorted(LEARNERS))
-def test_where_rewards_are_equal_the_entropy_alone_is_climbed(
+def test_with_equal_rewards_only_the_entropy_is_maximised(
     name: str, controller: Controller
 ) -> None:
     batch = batch_of(controller)._replace(rewards=torch.full((5,), 0.3))
@@ -331,7 +331,7 @@ def test_where_rewards_are_equal_the_entropy_alone_is_climbed(
 
 
 def play(algorithm: Algorithm, generator: torch.Generator, updates: int) -> None:
-    """A bandit: an arm is a string, its reward the share of words that the best arm has too."""
+    """A bandit: an arm is a string; its reward is the share of words equal to the best arm's."""
     for _ in range(updates):
         samples = algorithm.controller.sample(5, generator)
         strings = algorithm.controller.decode(samples.tokens)
@@ -362,7 +362,7 @@ def test_random_search_changes_no_weight_but_keeps_its_baseline(controller: Cont
 
 
 @pytest.mark.parametrize("name", [*sorted(LEARNERS), "random"])
-def test_a_search_that_was_saved_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
+def test_a_saved_search_continues_bit_for_bit(name: str, tmp_path: Path) -> None:
     def fresh(seed: int) -> tuple[Algorithm, torch.Generator]:
         controller = Controller(BANDIT, hidden=6, seed=seed)
         algorithm = make(name, controller, **LEARNERS.get(name, {}))

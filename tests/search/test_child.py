@@ -1,4 +1,4 @@
-"""The child's reward: the papers' protocol, against a plain loop written out here."""
+"""The child's reward: the papers' protocol, checked against a plain loop written here."""
 
 import dataclasses
 import math
@@ -24,7 +24,7 @@ POWERSIGN = "rule: exp(sign(g) * sign(m)) * g"
 
 
 def plainly(optimizer: str, child: Child, seed: int) -> tuple[float, float]:
-    """(best rate, accuracy): sec. 4.2 as one would write it down."""
+    """(best rate, accuracy): sec. 4.2 written as plainly as possible."""
 
     def train(lr: float, epochs: int, changes: dict) -> float:
         cls = TASKS.find("convnet")
@@ -60,7 +60,7 @@ def test_the_reward_is_that_of_the_protocol_written_plainly(optimizer):
     assert found.reward == pytest.approx(accuracy / 100, abs=1e-12)
 
 
-def test_the_same_child_says_the_same_twice():
+def test_the_same_child_gives_the_same_result_twice():
     one, two = (evaluate(POWERSIGN, tiny_child(), CONDITIONS) for _ in range(2))
     assert dataclasses.replace(one, seconds=0) == dataclasses.replace(two, seconds=0)
 
@@ -71,8 +71,8 @@ def test_the_default_rates_are_the_papers():
     assert (Child(task={}).sweep_epochs, Child(task={}).epochs) == (1, 5)
 
 
-def test_a_rate_that_diverges_is_left_at_once_and_changes_nothing_for_the_others():
-    """Of 2 rates over 2 steps of 50 images and 4 final ones, the wild one makes one step or two."""
+def test_a_rate_that_diverges_is_abandoned_at_once_and_does_not_affect_the_others():
+    """Two rates make 2 steps of 50 images each, the best makes 4 more; the wild one stops early."""
     with_wild = evaluate("rule: exp(g * 1e4)", tiny_child(rates=[1e-30, 10.0]), CONDITIONS)
     assert dict(with_wild.sweep)[10.0] is None
     calm = evaluate(POWERSIGN, tiny_child(rates=[0.01]), CONDITIONS)
@@ -101,7 +101,7 @@ def test_an_exception_is_a_reward_of_0_with_a_reason(monkeypatch):
     assert found.reason == "ZeroDivisionError: in the rule"
 
 
-def test_a_child_that_crawls_is_stopped_at_its_time(monkeypatch):
+def test_a_slow_child_is_stopped_at_its_time_limit(monkeypatch):
     step = child_module.Run.train_step
 
     def slow(run, batch):
@@ -124,7 +124,7 @@ def test_a_child_that_crawls_is_stopped_at_its_time(monkeypatch):
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
     ],
 )
-def test_the_machine_s_failures_are_nobody_s_reward(monkeypatch, failure):
+def test_failures_of_the_machine_are_raised_and_not_scored(monkeypatch, failure):
     def fails(*_, **__):
         raise failure
 
@@ -138,14 +138,14 @@ def test_asked_to_stop_it_stops_between_two_steps():
         evaluate(POWERSIGN, tiny_child(), CONDITIONS, stop=lambda: True)
 
 
-def test_the_best_rate_is_the_smaller_of_two_equals_and_of_the_right_direction():
+def test_the_best_rate_follows_the_metric_s_direction_and_ties_go_to_the_smaller():
     sweep = [(0.01, 50.0), (0.1, 50.0), (1.0, None)]
     assert best_rate(sweep, ACCURACY) == 0.01
     assert best_rate([(0.01, 9.0), (0.1, 2.0)], PERPLEXITY) == 0.1
     assert best_rate([(0.01, None)], ACCURACY) is None
 
 
-def test_a_metric_that_is_to_be_small_gives_the_larger_reward_the_smaller_it_is():
+def test_a_metric_to_be_minimised_gives_a_larger_reward_the_smaller_it_is():
     rewards = [reward_of(PERPLEXITY, {"val_perplexity": x}) for x in (1.0, 10.0, 1e6)]
     assert rewards == sorted(rewards, reverse=True)
     assert all(0 < reward <= 1 for reward in rewards)
@@ -160,7 +160,7 @@ def test_the_test_images_are_measured_only_when_asked_for():
     assert tested.reward == evaluate(POWERSIGN, child, CONDITIONS).reward
 
 
-def test_an_evaluation_comes_back_from_json():
+def test_an_evaluation_survives_a_round_trip_through_json():
     found = Evaluation("healthy", 0.5, 0.1, [(0.1, 50.0), (1.0, None)], {"val_loss": 1.0}, 3, 0.2)
     assert Evaluation.from_json(found.to_json()) == found
 

@@ -33,7 +33,7 @@ def space_of(
 
 
 def every_string(space: Space) -> list[list[str]]:
-    """All combinations of words, those that the space refuses left out one by one."""
+    """All combinations of words, except those that the space refuses, checked one by one."""
     words = [space.choices(position) for position in range(space.length)]
     return [list(string) for string in itertools.product(*words) if belongs(space, list(string))]
 
@@ -48,7 +48,7 @@ def belongs(space: Space, string: list[str]) -> bool:
 
 @pytest.fixture
 def opinionated() -> Controller:
-    """A controller that is far from uniform, as one that has learnt is."""
+    """A controller that is far from uniform, like one that has learned."""
     controller = Controller(space_of("g m", "identity exp", "+ *", 2), hidden=16, seed=3)
     with torch.no_grad():
         for parameter in controller.parameters():
@@ -72,7 +72,7 @@ def test_the_probabilities_of_all_strings_of_a_space_sum_to_one(words, constrain
 
 @pytest.mark.parametrize("constraints", CONSTRAINTS)
 def test_a_string_outside_the_space_has_no_probability(constraints) -> None:
-    """Scored by its places, past `encode`, which would refuse it."""
+    """Scored by its indices, bypassing `encode`, which would refuse it."""
     space = space_of("g m", "exp", "+ *", 2, constraints)
     controller = Controller(space, hidden=8)
     places = [range(len(space.choices(position))) for position in range(space.length)]
@@ -96,7 +96,7 @@ def test_samples_belong_to_the_space_and_are_scored_as_they_were_drawn(name) -> 
 
 
 def test_strings_are_drawn_as_often_as_their_scores_say(opinionated) -> None:
-    """Chi-square over all strings of the space, the rare ones taken together."""
+    """Chi-square over all strings of the space, the rare ones pooled."""
     draws = 20_000
     tokens = opinionated.encode(every_string(opinionated.space))
     with torch.no_grad():
@@ -142,7 +142,7 @@ def test_the_weights_are_drawn_from_the_papers_uniform_distribution() -> None:
     assert float(distance) * math.sqrt(len(weights)) < 1.95, "Kolmogorov-Smirnov, p < 0.001"
 
 
-def test_every_position_has_a_softmax_of_its_own_and_the_operand_bank_grows() -> None:
+def test_every_position_has_its_own_softmax_and_the_operand_bank_grows() -> None:
     space = SPACES["arxiv-3"]
     sizes = [softmax.out_features for softmax in Controller(space).softmaxes]
     operands, unary, binary = len(space.operands), len(space.unary), len(space.binary)
@@ -213,7 +213,7 @@ def test_a_draw_leaves_the_global_generator_alone() -> None:
 
 @pytest.mark.parametrize("figure", ["log_probs", "entropy"])
 def test_gradients_agree_with_finite_differences(figure) -> None:
-    """In float64, masks and all, for every weight of a tiny controller."""
+    """In float64, with masks, for every weight of a tiny controller."""
     controller = Controller(space_of("g m", "exp", "+ *", 2), hidden=3, init=0.8).double()
     tokens = controller.encode(every_string(controller.space)[::9])
     names, values = zip(*controller.named_parameters(), strict=True)

@@ -26,7 +26,7 @@ from tests.search.made_up_runs import made_up
 # fmt: off
 GRADES = [
     ("exp(sign(g) * sign(m)) * g",     1.0),   # PowerSign
-    ("g / exp(-sign(m) * sign(g))",    0.3),   # nearly PowerSign: a delta apart, so another rule
+    ("g / exp(-sign(m) * sign(g))",    0.3),   # almost PowerSign: a delta apart, so another rule
     ("exp(sign(g) + sign(m)) * g",     0.75),  ("exp(sign(g)) * g",       0.6),
     ("sign(g) * sign(m) * g",          0.6),   ("exp(m) * g",             0.45),
     ("(1 + sign(g) * sign(m)) * g",    0.6),   # AddSign
@@ -61,7 +61,7 @@ def test_nothing_but_the_best_rule_is_near_the_target() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "reinforce", "trpo", "random"])
-def test_a_run_is_a_record_and_the_same_record_again(algorithm: str) -> None:
+def test_a_run_gives_the_same_record_again(algorithm: str) -> None:
     step = STEPS[algorithm][1][0] if algorithm in STEPS else None
     record = train(EfficiencyRun("final", algorithm, step, 7), cap=60)
     again = train(EfficiencyRun("final", algorithm, step, 7), cap=60)
@@ -72,7 +72,7 @@ def test_a_run_is_a_record_and_the_same_record_again(algorithm: str) -> None:
     assert {key: record[key] for key in same} == {key: again[key] for key in same}
 
 
-def test_a_run_ends_at_the_first_batch_that_makes_the_target(
+def test_a_run_ends_at_the_first_batch_that_reaches_the_target(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Rewards 0 for 40 samples and 1 after them: 90 of the last 100 are 1 at sample 130."""
@@ -84,7 +84,7 @@ def test_a_run_ends_at_the_first_batch_that_makes_the_target(
     assert record["curve"] == [0.2, 1.0, 1.0]
 
 
-def test_a_comparison_that_was_killed_goes_on_where_it_was(
+def test_a_comparison_that_was_killed_continues_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, made = tmp_path / "runs.jsonl", list[EfficiencyRun]()
@@ -116,12 +116,12 @@ def test_a_record_of_another_protocol_does_not_count(
     assert read_records(path) == []
 
 
-def test_tuning_and_final_seeds_are_apart_and_every_grid_is_as_long() -> None:
+def test_tuning_and_final_seeds_differ_and_all_grids_have_the_same_length() -> None:
     assert not set(TUNING_SEEDS) & set(SEEDS)
     assert len({len(steps) for _, steps in STEPS.values()}) == 1
 
 
-def test_the_step_is_chosen_by_the_tuning_seeds_alone() -> None:
+def test_the_step_is_chosen_with_the_tuning_seeds_alone() -> None:
     records = [
         made_up(EfficiencyRun(part, "ppo", step, seed))
         for part, seeds in (("tuning", TUNING_SEEDS), ("final", SEEDS))

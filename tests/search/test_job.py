@@ -61,8 +61,8 @@ def test_a_child_that_hangs_is_killed_scores_0_and_blocks_no_worker(tmp_path, mo
 
 
 @pytest.mark.parametrize("outcome", ["cancelled", "timed_out"])
-def test_a_child_that_a_cluster_has_ended_for_good_stops_the_search_and_costs_no_rule(job, outcome):
-    with pytest.raises(LaunchError, match=r"(?s)raise launcher.hours.*the same command goes on"):
+def test_a_child_that_a_cluster_ends_for_good_stops_the_search_and_is_not_scored(job, outcome):
+    with pytest.raises(LaunchError, match=r"(?s)raise launcher.hours.*run the same command again"):
         evaluation_of(Report(job, outcome, "raise launcher.hours"))
 
 
@@ -76,7 +76,7 @@ def test_a_controller_in_a_slurm_job_waits_for_the_claim_of_its_predecessor(tmp_
     claim = {"host": "another-host", "pid": 1, "updated": time.time() - STALE_SECONDS + 2}
     (tmp_path / "claim.json").write_text(json.dumps(claim))
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    with pytest.raises(ConfigError, match="works there now"), hold(tmp_path):
+    with pytest.raises(ConfigError, match="is working there"), hold(tmp_path):
         pass
     monkeypatch.setenv("SLURM_JOB_ID", "71")
     with hold(tmp_path):

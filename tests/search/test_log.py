@@ -1,4 +1,4 @@
-"""The log: appended, on disk before it counts, and read for what it is."""
+"""The log: appended to, on disk before an event takes effect, and checked when read."""
 
 import json
 
@@ -27,7 +27,7 @@ def test_a_log_that_is_not_there_is_empty(tmp_path):
 
 
 @pytest.mark.parametrize("cut", range(1, len(json_line(EVENT)), 7))
-def test_a_line_torn_at_any_byte_is_cut_off_and_said(tmp_path, cut):
+def test_a_line_torn_at_any_byte_is_cut_off_and_reported(tmp_path, cut):
     log = Log(tmp_path / "log.jsonl")
     log.append([EVENT])
     whole = log.path.read_bytes()
@@ -39,7 +39,7 @@ def test_a_line_torn_at_any_byte_is_cut_off_and_said(tmp_path, cut):
 
 
 def test_a_last_line_with_a_hole_in_it_is_torn_too(tmp_path):
-    """A machine that loses power may keep a file's length and lose a block of it."""
+    """After a power failure a file may keep its length and lose a block."""
     log = Log(tmp_path / "log.jsonl")
     log.append([EVENT, EVENT])
     whole = log.path.read_bytes()

@@ -32,7 +32,7 @@ def events(folder, kind):
 
 
 def final(search_loop: SearchLoop) -> dict:
-    """What a search has come to: the policy and what it was taught, in order."""
+    """Where a search ends: the policy and what it learned from, in order."""
     return {
         "weights": [
             tensor.clone() for tensor in search_loop.state.controller.state_dict().values()
@@ -70,7 +70,7 @@ def test_every_sample_gets_one_reward_and_every_batch_one_update(tmp_path):
     assert not whole.state.open
 
 
-def test_equal_rules_are_trained_once_and_the_controller_hears_of_each(tmp_path):
+def test_equal_rules_are_trained_once_and_the_controller_learns_from_each(tmp_path):
     launcher = Instant(slots=4)
     loop(tmp_path, launcher, tiny_search(samples=120)).run()
     assert len({key_of(Rule.parse(t.removeprefix("rule: ")))[0] for t in launcher.trained}) == len(
@@ -85,7 +85,7 @@ def test_equal_rules_are_trained_once_and_the_controller_hears_of_each(tmp_path)
     assert sum(statuses.values()) == 120
 
 
-def test_what_was_learned_is_learned_from_the_log_alone(tmp_path):
+def test_the_log_alone_reproduces_what_was_learned(tmp_path):
     whole = loop(tmp_path, Instant(slots=4, seed=3))
     whole.run()
     learned = final(whole)
@@ -100,10 +100,10 @@ class Crash(BaseException):
 
 
 @pytest.mark.parametrize("moment", ["before", "torn", "after"])
-def test_killed_at_any_event_a_search_ends_as_if_it_had_never_been(
+def test_killed_at_any_event_a_search_ends_as_if_it_had_not_been_killed(
     moment, tmp_path, undisturbed, monkeypatch
 ):
-    """Every event of the log is, in turn, the one that the process does not survive."""
+    """The process dies at each event of the log in turn."""
     append, calls = Log.append, {"left": 0}
 
     def dying(self, given):
@@ -132,7 +132,7 @@ def test_killed_at_any_event_a_search_ends_as_if_it_had_never_been(
     assert_same(final(current), undisturbed)
 
 
-def test_a_process_that_dies_between_answer_and_log_takes_the_answer_up(tmp_path, undisturbed):
+def test_an_answer_left_by_a_process_that_died_before_logging_it_is_used(tmp_path, undisturbed):
     first = loop(tmp_path)
 
     def die(*_):
@@ -151,7 +151,7 @@ def test_a_process_that_dies_between_answer_and_log_takes_the_answer_up(tmp_path
     assert_same(final(second), undisturbed)
 
 
-def test_an_answer_to_another_question_is_none(tmp_path, undisturbed):
+def test_an_answer_to_another_question_is_ignored(tmp_path, undisturbed):
     (tmp_path / "answers").mkdir()
     for n in range(20):
         stray = {"key": "of another search", "evaluation": {"status": "healthy", "reward": 0.9}}
@@ -161,7 +161,7 @@ def test_an_answer_to_another_question_is_none(tmp_path, undisturbed):
     assert_same(final(whole), undisturbed)
 
 
-def test_a_checkpoint_that_is_damaged_is_made_again_from_the_log(tmp_path, undisturbed):
+def test_a_damaged_checkpoint_is_rebuilt_from_the_log(tmp_path, undisturbed):
     first = loop(tmp_path, search=tiny_search(samples=10))
     first.run()
     path = tmp_path / "checkpoint.pt"
@@ -172,18 +172,18 @@ def test_a_checkpoint_that_is_damaged_is_made_again_from_the_log(tmp_path, undis
     assert_same(final(second), undisturbed)
 
 
-def test_a_log_behind_its_checkpoint_is_replayed_whole(tmp_path, undisturbed):
-    """Half the log came from a backup: what is missing is searched again, the same."""
+def test_a_log_behind_its_checkpoint_is_replayed_in_full(tmp_path, undisturbed):
+    """Half the log is restored from a backup: the search repeats the rest, with the same result."""
     loop(tmp_path).run()
     log = tmp_path / "log.jsonl"
     log.write_text("".join(log.read_text().splitlines(keepends=True)[:15]))
     second = loop(tmp_path)
     second.run()
-    assert any("not the one of the checkpoint" in note for note in second.display.notes)
+    assert any("belongs to another log" in note for note in second.display.notes)
     assert_same(final(second), undisturbed)
 
 
-def test_more_samples_may_be_asked_for_afterwards(tmp_path, undisturbed):
+def test_more_samples_may_be_requested_afterwards(tmp_path, undisturbed):
     loop(tmp_path, search=tiny_search(samples=8)).run()
     more = loop(tmp_path)
     more.run()
@@ -222,9 +222,7 @@ def test_a_rule_whose_worker_always_vanishes_is_withdrawn_and_nothing_is_learned
     assert not withdrawn & rewarded
 
 
-def test_a_machine_that_loses_every_child_stops_the_search_instead_of_eating_it(
-    tmp_path, undisturbed
-):
+def test_a_machine_that_loses_every_child_stops_the_search(tmp_path, undisturbed):
     with pytest.raises(LaunchError, match="repair the machine"):
         loop(tmp_path, Instant(fate=lambda n, job: "lost")).run()
     assert len(events(tmp_path, "withdrawn")) < MAX_WITHDRAWN
@@ -233,7 +231,7 @@ def test_a_machine_that_loses_every_child_stops_the_search_instead_of_eating_it(
     assert len(rewarded) > 20 - MAX_WITHDRAWN
 
 
-def test_a_worker_that_was_told_to_stop_costs_its_sample_nothing(tmp_path, undisturbed):
+def test_a_worker_that_was_told_to_stop_does_not_count_against_its_sample(tmp_path, undisturbed):
     whole = loop(tmp_path, Instant(fate=lambda n, job: "stopped" if n % 2 else "recorded"))
     whole.run()
     assert_same(final(whole), undisturbed)
@@ -251,8 +249,8 @@ def test_a_worker_that_dies_with_its_answer_on_disk_has_answered(tmp_path, undis
     assert_same(final(whole), undisturbed)
 
 
-def test_a_second_writer_stops_the_first_before_it_writes_one_event_more(tmp_path):
-    """A machine that sleeps for minutes loses its claim, and wakes up beside its successor."""
+def test_a_second_writer_stops_the_first_before_its_next_event(tmp_path):
+    """A machine that sleeps for minutes loses its claim and wakes up next to its successor."""
 
     class Wakes(Instant):
         def wait(self, seconds):
@@ -264,24 +262,24 @@ def test_a_second_writer_stops_the_first_before_it_writes_one_event_more(tmp_pat
 
     first = Wakes()
     first.woken = False
-    with pytest.raises(StoreError, match="another process has written here"):
+    with pytest.raises(StoreError, match="another process has written to this file"):
         loop(tmp_path, first).run()
     counts = Counter(event["sample"] for event in events(tmp_path, "evaluated"))
     assert counts == Counter(range(20))
 
 
-def test_a_log_of_two_searches_in_one_is_an_error_and_no_traceback(tmp_path):
+def test_a_log_written_by_two_searches_is_an_error_without_a_traceback(tmp_path):
     loop(tmp_path).run()
     log = tmp_path / "log.jsonl"
     lines = log.read_text().splitlines(keepends=True)
     twice = next(line for line in lines if '"evaluated"' in line)
     log.write_text("".join([*lines, twice]))
     (tmp_path / "checkpoint.pt").unlink()
-    with pytest.raises(LogError, match="two searches wrote one log"):
+    with pytest.raises(LogError, match="two searches wrote to one log"):
         loop(tmp_path, search=tiny_search(samples=30)).run()
 
 
-def test_a_log_put_in_the_place_of_another_is_replayed_from_its_start(tmp_path, undisturbed):
+def test_a_log_that_replaced_another_is_replayed_from_its_start(tmp_path, undisturbed):
     for name, seed in (("one", 0), ("other", 5)):
         loop(tmp_path / name, Instant(slots=4, seed=seed)).run()
     log = (tmp_path / "other" / "log.jsonl").read_text()
@@ -289,7 +287,7 @@ def test_a_log_put_in_the_place_of_another_is_replayed_from_its_start(tmp_path, 
     ours, theirs = loop(tmp_path / "one"), loop(tmp_path / "other")
     ours.run()
     theirs.run()
-    assert any("not the one of the checkpoint" in note for note in ours.display.notes)
+    assert any("belongs to another log" in note for note in ours.display.notes)
     assert_same(final(ours), final(theirs))
 
 
@@ -315,7 +313,7 @@ def test_a_hang_has_reward_0_and_its_reason(tmp_path):
     assert "hung" in first["reason"]
 
 
-def test_a_disk_that_refuses_stops_the_search_which_goes_on_later(tmp_path, undisturbed):
+def test_a_full_disk_stops_the_search_which_continues_later(tmp_path, undisturbed):
     blocked = Instant(fate=lambda n, job: "blocked" if n == 5 else "recorded")
     with pytest.raises(StoreError):
         loop(tmp_path, blocked).run()
@@ -344,8 +342,8 @@ def test_a_full_disk_under_the_log_leaves_no_half_line(tmp_path, undisturbed, mo
     assert_same(final(second), undisturbed)
 
 
-def test_answers_are_forgotten_only_once_the_log_is_on_disk(tmp_path, monkeypatch):
-    """Should the machine die, either the log has the reward or the answer is still there."""
+def test_answers_are_removed_only_once_the_log_is_on_disk(tmp_path, monkeypatch):
+    """If the machine dies, either the log has the reward or the answer is still there."""
     sync = Log.sync
     kept = []
 
@@ -363,7 +361,7 @@ def test_answers_are_forgotten_only_once_the_log_is_on_disk(tmp_path, monkeypatc
     assert not list((tmp_path / "answers").glob("*.json"))
 
 
-def test_a_torn_last_line_is_said_and_dropped_and_all_else_stops(tmp_path, undisturbed):
+def test_a_torn_last_line_is_reported_and_dropped_and_other_damage_stops(tmp_path, undisturbed):
     loop(tmp_path, search=tiny_search(samples=10)).run()
     log = tmp_path / "log.jsonl"
     with log.open("ab") as file:
@@ -384,7 +382,7 @@ def test_two_people_cannot_run_one_search_at_once(tmp_path):
             claim = json.loads((tmp_path / "claim.json").read_text())
             claim["pid"] = os.getppid()
             (tmp_path / "claim.json").write_text(json.dumps(claim))
-            with pytest.raises(ConfigError, match="works there now"):
+            with pytest.raises(ConfigError, match="is working there"):
                 loop(tmp_path).run()
             raise Crash
 
@@ -393,7 +391,7 @@ def test_two_people_cannot_run_one_search_at_once(tmp_path):
 
 
 def test_a_controller_that_repeats_itself_does_not_draw_without_end(tmp_path):
-    """Eight workers, one rule: what waits for its reward is bounded, and then all are settled."""
+    """Eight workers, one rule: few samples wait for its reward, and then all are settled."""
     space = {"operands": ["g", "m"], "unary": ["identity"], "binary": ["*"], "iterations": 1}
     launcher = Instant(slots=8)
     whole = loop(tmp_path, launcher, tiny_search(space=space, samples=100))

@@ -59,13 +59,13 @@ def test_a_rule_that_may_train_or_is_not_finite_is_left_to_training(text):
     assert probe(Rule.parse(text)) is None
 
 
-def test_no_rule_that_the_papers_print_is_refused():
-    """But for the three decays of the learning rate, which are no rules by themselves."""
+def test_no_rule_that_the_papers_list_is_refused():
+    """Except the three decays of the learning rate, which are not rules by themselves."""
     refused = {name for name, entry in CATALOG.items() if probe(entry.rule) is not None}
     assert refused == {"cosine", "linear-cosine", "noisy-linear-cosine"}
 
 
-def test_a_rule_and_its_normal_form_are_judged_alike_where_both_are_finite():
+def test_a_rule_and_its_normal_form_get_the_same_verdict_if_both_are_finite():
     source = random.Random(1)
     rules = [Rule.from_tokens(SPACES["arxiv-4"].sample(source)) for _ in range(60)]
     differing = [str(r) for r in rules if probe(r) != probe(r.normal())]
@@ -81,7 +81,7 @@ def test_every_refusal_has_words_and_a_switch():
 
 
 def test_a_refused_rule_never_lowers_a_quadratic_that_it_is_run_on():
-    """An oracle from outside the probes: 200 steps on a quadratic from a start near 0."""
+    """An oracle outside the probes: 200 steps on a quadratic from a start near 0."""
     source = random.Random(5)
     judged = {True: 0, False: 0}
     for _ in range(120):
@@ -94,7 +94,7 @@ def test_a_refused_rule_never_lowers_a_quadratic_that_it_is_run_on():
 
 
 def _gain(rule: Rule) -> float:
-    """The largest share of the loss that any of four rates takes off."""
+    """The largest share by which any of four rates reduces the loss."""
     from nos_repro.optim.rule_optimizer import RuleOptimizer
 
     best = 0.0

@@ -1,4 +1,4 @@
-"""The verb `search`, in processes of its own: kills, Ctrl-C, and what stands beside the search."""
+"""The verb `search`, in separate processes: kills, Ctrl-C, and what is trained besides."""
 
 import dataclasses
 import json
@@ -50,8 +50,8 @@ def weights(results):
 
 
 @pytest.mark.slow
-def test_killed_20_times_a_search_ends_as_if_it_had_never_been(tmp_path):
-    """SIGKILL to the controller at 20 moments; one worker, real children on the digits."""
+def test_killed_20_times_a_search_ends_as_if_it_had_not_been_killed(tmp_path):
+    """SIGKILL hits the controller at 20 moments; one worker, real children on the digits."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     words = ("--workers", "1", "samples=60")
     subprocess.run(command(whole, *words), cwd=ROOT, check=True, capture_output=True)
@@ -78,7 +78,7 @@ def test_killed_20_times_a_search_ends_as_if_it_had_never_been(tmp_path):
 
 
 def test_workers_that_are_killed_lose_nothing_and_nothing_is_counted_twice(tmp_path):
-    """A child's process is killed with SIGKILL again and again while two of them work."""
+    """Children's processes are killed with SIGKILL again and again while two of them work."""
     search = load_search(SMOKE, scale="smoke", overrides=["samples=12"])
     search = dataclasses.replace(search, baselines={})
     launcher = KillsWorkers(workers=2)
@@ -112,7 +112,7 @@ def _events(results, kind):
     return [event for event in log.read() if event["event"] == kind]
 
 
-def test_ctrl_c_ends_a_search_at_once_and_the_same_command_goes_on(tmp_path):
+def test_ctrl_c_ends_a_search_at_once_and_the_same_command_continues(tmp_path):
     process = subprocess.Popen(
         command(tmp_path, "--workers", "1", "samples=500"),
         cwd=ROOT, stderr=subprocess.PIPE, text=True,
@@ -141,7 +141,7 @@ def test_ctrl_c_ends_a_search_at_once_and_the_same_command_goes_on(tmp_path):
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
-    """A whole smoke search with its baselines, confirmed, some refused rules trained."""
+    """A whole smoke search with baselines and confirmation, and some refused rules trained."""
     results = tmp_path_factory.mktemp("searched")
     search = load_search(SMOKE, scale="smoke", overrides=["samples=25"])
     conditions = Conditions(results, device="cpu")
@@ -154,7 +154,7 @@ def searched(tmp_path_factory):
     return search, results
 
 
-def test_baselines_the_best_and_the_refused_are_trained_beside_the_search(searched):
+def test_baselines_the_best_and_the_refused_are_trained_besides_the_search(searched):
     search, results = searched
     named = read_side_runs(results / "search" / "smoke")
     of = {purpose: [n for n, _ in named if n.purpose == purpose] for purpose in
@@ -167,7 +167,7 @@ def test_baselines_the_best_and_the_refused_are_trained_beside_the_search(search
     assert {n.name for n in of["refused"]} <= refused
 
 
-def test_what_was_trained_beside_the_search_is_not_trained_again(searched):
+def test_what_was_trained_besides_the_search_is_not_trained_again(searched):
     search, results = searched
     before = read_side_runs(results / "search" / "smoke")
     launcher = Instant()
@@ -219,13 +219,13 @@ def test_nothing_found_yet_is_one_clear_error(tmp_path):
         (["algorithm.name=pp"], "did you mean 'ppo'"),
     ],
 )
-def test_a_slip_of_the_hand_is_one_error(words, complaint, tmp_path, capsys):
+def test_a_mistyped_argument_is_one_error(words, complaint, tmp_path, capsys):
     given = ["search", str(SMOKE), "--scale", "smoke", "--results", str(tmp_path), *words]
     assert main(given) == 2
     assert complaint in capsys.readouterr().err
 
 
-def test_a_dry_run_says_the_space_and_the_time_and_writes_nothing(tmp_path, capsys):
+def test_a_dry_run_shows_the_space_and_the_time_and_writes_nothing(tmp_path, capsys):
     given = ["search", str(SMOKE), "--scale", "smoke", "--results", str(tmp_path / "r")]
     assert main([*given, "--dry-run"]) == 0
     said = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""A search's file: what is wrong is said before anything runs."""
+"""A search's file: mistakes are reported before anything runs."""
 
 import dataclasses
 
@@ -12,8 +12,8 @@ from tests.conftest import ROOT
 CONFIGS = ROOT / "configs"
 
 
-def test_the_paper_s_scale_is_the_paper_s():
-    """002 sec. 4.2, word for word."""
+def test_the_paper_scale_has_the_paper_s_settings():
+    """002 sec. 4.2, word by word."""
     search = load_search(CONFIGS / "search.yaml")
     settings = search.algorithm_settings()
     assert (settings.lr, settings.batch, settings.entropy) == (1e-5, 5, 0.0015)
@@ -65,7 +65,7 @@ def test_a_space_is_a_name_with_fields_replaced():
         ("child.rates=[]", "child.rates"),
         ("child.task.head=poool", "head"),
         ("child.sweep={head: poool}", "head"),
-        ("child.sweep={name: wide_resnet}", "not which one it is"),
+        ("child.sweep={name: wide_resnet}", "not its name"),
         ("child.epoch=3", "did you mean 'epochs'"),
         ("baselines.Adamm=adamm", "did you mean 'adam'"),
         ("samples=0", "samples must be at least 1"),
@@ -73,7 +73,7 @@ def test_a_space_is_a_name_with_fields_replaced():
         ("refuse.constants=false", "did you mean 'constant'"),
         ("controller.hidden=0", "controller.hidden"),
         ("confirm.seeds=0", "confirm.seeds"),
-        ("scale=small", "chosen with --scale"),
+        ("scale=small", "choose it with --scale"),
     ],
 )
 def test_a_mistake_names_the_file_the_key_and_the_nearest_fix(override, words):
@@ -83,12 +83,12 @@ def test_a_mistake_names_the_file_the_key_and_the_nearest_fix(override, words):
     assert "search.yaml" in str(caught.value)
 
 
-def test_a_study_is_no_search():
+def test_a_study_is_not_a_search():
     with pytest.raises(NosError, match="use `run`"):
         load_search(CONFIGS / "table2.yaml")
 
 
-def test_another_algorithm_leaves_out_what_only_the_old_one_has(caplog):
+def test_another_algorithm_drops_the_keys_that_only_the_old_one_has(caplog):
     search = load_search(CONFIGS / "search.yaml", overrides=["algorithm.name=random"])
     assert search.algorithm["name"] == "random"
     assert search.algorithm["entropy"] == 0.0015
@@ -99,7 +99,7 @@ def test_another_algorithm_leaves_out_what_only_the_old_one_has(caplog):
     )
 
 
-def test_what_is_said_for_the_new_algorithm_is_checked_in_any_order():
+def test_the_new_algorithm_s_keys_are_checked_in_any_order():
     for words in (["name=random", "lr=0.1"], ["lr=0.1", "name=random"]):
         with pytest.raises(NosError, match=r"algorithm\.lr: unknown key"):
             load_search(CONFIGS / "search.yaml", overrides=[f"algorithm.{word}" for word in words])
@@ -116,7 +116,7 @@ def test_a_scale_s_keys_are_those_of_its_own_algorithm(caplog):
     assert len(caplog.records) == 1
 
 
-def test_a_misspelt_key_is_an_error_where_its_algorithm_runs(tmp_path):
+def test_a_misspelt_key_is_an_error_if_its_algorithm_runs(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text((CONFIGS / "search.yaml").read_text().replace("batch: 5", "bacth: 5"))
     with pytest.raises(NosError, match="did you mean 'batch'"):
@@ -124,7 +124,7 @@ def test_a_misspelt_key_is_an_error_where_its_algorithm_runs(tmp_path):
     assert load_search(path, overrides=["algorithm.name=random"]).algorithm["batch"] == 5
 
 
-def test_another_task_leaves_out_what_only_the_old_one_has(caplog):
+def test_another_task_drops_the_keys_that_only_the_old_one_has(caplog):
     words = ["child.task.name=rosenbrock"]
     search = load_search(CONFIGS / "search.yaml", overrides=words)
     assert search.child.task["name"] == "rosenbrock"
@@ -147,4 +147,4 @@ def test_a_search_is_laid_over_another(tmp_path, caplog):
     path.write_text("{base: search, search: mine, algorithm: random}")
     for scale in ("paper", "small", "smoke"):
         assert "lr" not in load_search(path, scale=scale).algorithm
-    assert not caplog.records  # nobody asked for it on a command line
+    assert not caplog.records  # not given on the command line

@@ -42,7 +42,7 @@ class Candidate:
     )
 
     def number(self, part: str) -> SampleMean | None:
-        """Over the seeds that have a value."""
+        """The mean over the seeds that have a value."""
         known = [value for value in self.values[part].values() if value is not None]
         if not known:
             return None
@@ -60,7 +60,7 @@ class Candidate:
 
 
 def candidates(history: History) -> list[Candidate]:
-    """What was confirmed so far, best test mean first."""
+    """What is confirmed so far, best test mean first."""
     metric = history.metric.name
     ranks = {
         event["rule"]: (event["reward"], rank)

@@ -64,7 +64,7 @@ def write_efficiency(results: Path) -> list[Path]:
 
 
 def table(records: Sequence[RunRecord]) -> ReportTable:
-    """A row an algorithm; the verdicts above, the protocol below."""
+    """One row per algorithm; the verdicts above, the protocol below."""
     titles = (
         "algorithm",
         "step size (tried)",
@@ -162,7 +162,7 @@ def _said(records: Sequence[RunRecord], key: str) -> str:
 
 
 def draw(records: Sequence[RunRecord]) -> Figure:
-    """Left the learning curves, right the samples needed, a dot a seed."""
+    """Left the learning curves; right the samples needed, one dot per seed."""
     figure = Figure(figsize=(10.5, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
@@ -191,7 +191,7 @@ def draw(records: Sequence[RunRecord]) -> Figure:
 
 
 def held(run: RunRecord) -> NDArray[np.float64]:
-    """Its curve up to the cap."""
+    """A run's curve up to the cap."""
     blocks = CAP // BLOCK
     return np.array([*run["curve"], *[run["last"]] * (blocks - len(run["curve"]))])
 

@@ -81,7 +81,7 @@ def compare_samples(records: Iterable[RunRecord], ours: str, theirs: str) -> Eff
 
 
 def sign_flip_test(differences: Sequence[float]) -> float:
-    """The exact two-sided p of a mean so far from 0, were every difference's sign a toss."""
+    """The exact two-sided p of a mean this far from 0, if every sign were a coin toss."""
     seen = abs(fmean(differences)) - 1e-12
     flips = itertools.product((-1, 1), repeat=len(differences))
     means = (fmean(sign * x for sign, x in zip(signs, differences, strict=True)) for signs in flips)

@@ -148,7 +148,7 @@ def _settings(search: Search, folder: Path) -> tuple[dict[str, Any], list[str]]:
     except FileNotFoundError:
         return now, []
     except ValueError as error:
-        raise ConfigError(f"{path} is damaged ({error}): mend it from a copy") from None
+        raise ConfigError(f"{path} is damaged ({error}): restore it from a copy") from None
     changes = list(differences(before, now))
     notes = [f"The file has other settings than this search ran with: {'; '.join(changes)}."]
     return before, notes if changes else []

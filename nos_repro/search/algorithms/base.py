@@ -1,6 +1,6 @@
 """The contract of a search algorithm: it is handed samples with their rewards, and learns.
 
-It registers itself; one of your own is named by its module: `algorithm: {name: my_package.mine}`.
+It registers itself; your own is named by its module: `algorithm: {name: my_package.mine}`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from nos_repro.search.controller import Controller, Scores
 
 
 class Batch(NamedTuple):
-    """Samples and what came of them.
+    """Samples and their rewards.
 
-    ``behaviour`` are the log-probabilities at the time of the draw: asynchronous workers bring
-    rewards for strings that an older policy wrote.
+    ``behaviour`` has the log-probabilities at the time of the draw, since asynchronous workers
+    return rewards for strings that an older policy wrote.
     """
 
     tokens: Int64[Tensor, "strings length"]
@@ -33,14 +33,14 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class AlgorithmSettings:
-    """What every algorithm is told (sec. 4.2), whether it heeds it or not."""
+    """The settings that every algorithm is given (sec. 4.2), whether it uses them or not."""
 
     batch: int = 5
-    """Rewards an update."""
+    """Rewards per update."""
     entropy: float = 0.0015
-    """Weight of the policy's entropy (nats, summed over the string) in what is maximised."""
+    """Weight of the policy's entropy (nats, summed over the string) in the objective."""
     baseline_decay: float = 0.95
-    """Of the moving average of rewards. *Departure*: the papers do not print it."""
+    """Decay of the moving average of rewards. *Departure*: the papers do not give it."""
 
     def __post_init__(self) -> None:
         require(self.batch >= 1, "batch", "at least 1", self.batch)
@@ -57,7 +57,7 @@ def require(holds: bool, key: str, rule: str, given: object) -> None:
 class Baseline:
     """An exponential moving average of earlier rewards (sec. 3.2).
 
-    *Reading of the paper*: the first batch, which nothing precedes, is compared to its own mean.
+    *Reading of the paper*: the first batch is compared to its own mean.
     """
 
     def __init__(self, decay: float) -> None:
@@ -65,7 +65,7 @@ class Baseline:
         self.value: float | None = None
 
     def advantages(self, rewards: Float[Tensor, " strings"]) -> Float[Tensor, " strings"]:
-        """Rewards less the baseline, which then takes them in."""
+        """Rewards minus the baseline, which is then updated with them."""
         mean = float(rewards.mean())
         before = mean if self.value is None else self.value
         self.value = self.decay * before + (1 - self.decay) * mean
@@ -84,10 +84,10 @@ class Algorithm(ABC):
 
     @abstractmethod
     def update(self, batch: Batch) -> dict[str, float]:
-        """Learns from a batch; figures about the update, by name."""
+        """Learns from a batch; returns figures about the update, by name."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next update depends on, beside the controller's weights."""
+        """All that the next update depends on, besides the controller's weights."""
         return {"baseline": self.baseline.value}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -95,7 +95,7 @@ class Algorithm(ABC):
 
 
 class AdamAlgorithm(Algorithm):
-    """One whose steps Adam takes: it keeps Adam's state too."""
+    """An algorithm that takes its steps with Adam; it keeps Adam's state too."""
 
     def __init__(self, controller: Controller, settings: Any) -> None:
         super().__init__(controller, settings)
@@ -116,7 +116,7 @@ class AdamAlgorithm(Algorithm):
 
 
 def mean_entropy(scores: Scores) -> Float[Tensor, ""]:
-    """Nats a string."""
+    """Nats per string."""
     return scores.entropy.sum(1).mean()
 
 

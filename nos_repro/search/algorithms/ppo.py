@@ -1,8 +1,8 @@
-"""Proximal Policy Optimization (Schulman et al. 2017), which 002 trains its controller by.
+"""Proximal Policy Optimization (Schulman et al. 2017), with which 002 trains its controller.
 
-*Readings of the paper*: every token is an action, its ratio clipped by itself; the reward of the
-string is the reward of each of its tokens, without discount. How often a minibatch is used and how
-far a ratio may go is not printed: 4 passes and 0.2 are Schulman et al.'s usual values.
+*Readings of the paper*: every token is an action whose ratio is clipped separately; the string's
+reward is the reward of each of its tokens, without discount. The number of passes over a batch and
+the clipping range are not given: 4 passes and 0.2 are Schulman et al.'s usual values.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class PPOSettings(AlgorithmSettings):
 class PPO(AdamAlgorithm):
     """Maximises mean over strings of sum over tokens of min(r A, clip(r, 1 - c, 1 + c) A).
 
-    r is the token's probability now over that at its draw: what a stale sample may still move is
-    bounded by the same clip that bounds the passes.
+    r is the token's probability now over that when it was drawn, so the clip that limits the passes
+    also limits what a stale sample can change.
     """
 
     Settings: ClassVar[type[Any]] = PPOSettings

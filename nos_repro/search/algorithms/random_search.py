@@ -1,6 +1,6 @@
-"""No learning at all: strings of the controller's first, nearly uniform policy.
+"""No learning at all: strings from the controller's initial, nearly uniform policy.
 
-What every algorithm has to beat. The baseline moves on, so that progress reads alike.
+Every algorithm has to beat this. The baseline still moves, so that progress looks the same.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from nos_repro.search.algorithms.base import (
 
 @dataclass(frozen=True)
 class ReinforceSettings(AlgorithmSettings):
-    """The same Adam as PPO's, so that the two differ in the algorithm alone.
+    """The same Adam as PPO's, so that the two differ only in the algorithm.
 
     ``most_weight`` truncates the importance weight of a stale string.
     """
@@ -36,10 +36,11 @@ class ReinforceSettings(AlgorithmSettings):
 
 @ALGORITHMS.register("reinforce")
 class Reinforce(AdamAlgorithm):
-    """Maximises the mean over strings of A log p(string), once a batch.
+    """Maximises the mean over strings of A log p(string), with one step per batch.
 
-    *Departure*: a string that an older policy wrote counts by p / p_then, at most ``most_weight``;
-    Zoph & Le's replicas did not correct for that. Where the policy wrote it itself the weight is 1.
+    *Departure*: a string that an older policy wrote is weighted by p / p_then, ``most_weight`` at
+    most; Zoph & Le's replicas did not correct for that. For the current policy's own strings the
+    weight is 1.
     """
 
     Settings: ClassVar[type[Any]] = ReinforceSettings

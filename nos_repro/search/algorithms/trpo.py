@@ -1,8 +1,9 @@
-"""Trust Region Policy Optimization (Schulman et al. 2015), which 000 trains its controller by.
+"""Trust Region Policy Optimization (Schulman et al. 2015), with which 000 trains its controller.
 
-A natural-gradient step, as long as the trust region allows, then shortened until it holds what it
-promised. *Readings of the paper*: nothing of its constants is printed; the region is the mean KL
-divergence of whole strings, the usual 10 iterations of conjugate gradients with damping 0.1.
+A natural-gradient step, as long as the trust region allows, then shortened until it improves the
+objective within the region. *Readings of the paper*: none of the constants are given; the region
+bounds the mean KL divergence of whole strings, and conjugate gradients run the usual 10 iterations
+with damping 0.1.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from nos_repro.search.controller import Scores
 
 @dataclass(frozen=True)
 class TRPOSettings(AlgorithmSettings):
-    """``max_kl`` in nats a string: the radius of the trust region, and so the step."""
+    """``max_kl``, in nats per string, is the radius of the trust region, which sets the step."""
 
     max_kl: float = 0.01
     damping: float = 0.1
@@ -46,8 +47,8 @@ class TRPOSettings(AlgorithmSettings):
 
 @ALGORITHMS.register("trpo")
 class TRPO(Algorithm):
-    """Maximises the mean of r A (r: a string's probability now over that at its draw) plus the
-    entropy term, within ``max_kl`` of the policy before the update."""
+    """Maximises the mean of r A (r: a string's probability now over that when it was drawn) plus
+    the entropy term, within ``max_kl`` of the policy before the update."""
 
     Settings: ClassVar[type[Any]] = TRPOSettings
 
@@ -95,9 +96,9 @@ def conjugate_gradient(
     steps: int,
     tolerance: float = 1e-10,
 ) -> Float[Tensor, " n"]:
-    """x with product(x) = b, nearly, for a symmetric positive definite matrix.
+    """Approximately solves product(x) = b for a symmetric positive definite matrix.
 
-    tolerance: of the squared residual, as a share of the squared b.
+    tolerance: stop when |residual|^2 is at most this fraction of |b|^2.
     """
     x = torch.zeros_like(b)
     residual = b.clone()
@@ -117,7 +118,7 @@ def conjugate_gradient(
 
 
 def _kl(before: list[Tensor], scores: Scores) -> Float[Tensor, ""]:
-    """KL(before || now) of whole strings along the batch's prefixes, in nats; its mean."""
+    """The mean KL(before || now) of whole strings along the batch's prefixes, in nats."""
     total = torch.zeros(len(before[0]))
     for old, new in zip(before, scores.choices, strict=True):
         allowed = old > -torch.inf

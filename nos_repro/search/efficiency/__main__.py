@@ -1,4 +1,4 @@
-"""`python -m nos_repro.search.efficiency`: makes the runs that have no record yet."""
+"""`python -m nos_repro.search.efficiency`: trains the runs that have no record yet."""
 
 from __future__ import annotations
 

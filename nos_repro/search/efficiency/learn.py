@@ -1,4 +1,4 @@
-"""One run: a learner writes rules until the mean reward of the last 100 is 0.9 of the optimum."""
+"""One run: a learner writes rules until the last 100 have a mean reward of 0.9 of the optimum."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from nos_repro.search.efficiency.task import OPTIMUM, SPACE, reward
 
 
 def make_learner(run: EfficiencyRun) -> Algorithm:
-    """Its controller too: the same first weights for every algorithm of a seed."""
+    """A run's learner with its controller; a seed gives every algorithm the same first weights."""
     kind = ALGORITHMS.find(run.algorithm)
     settings = {key: PROTOCOL[key] for key in ("batch", "entropy", "baseline_decay")}
     if run.step is not None:
@@ -43,10 +43,10 @@ def make_learner(run: EfficiencyRun) -> Algorithm:
 
 
 def train(run: EfficiencyRun, cap: int = CAP) -> RunRecord:
-    """Samples and learns until the target or the cap; the record of it.
+    """Samples and learns until the target or the cap; returns the record.
 
-    ``curve`` holds the mean rewards of 50 samples each, the last one of what is left. ``seconds``
-    are the processor's: others may be using the machine.
+    ``curve`` holds the mean reward of every 50 samples, the last one of those left over.
+    ``seconds`` is processor time, since others may be using the machine.
     """
     learner = make_learner(run)
     generator = torch.Generator().manual_seed(run.seed + 10_000)
@@ -76,9 +76,9 @@ def train(run: EfficiencyRun, cap: int = CAP) -> RunRecord:
 
 
 def complete(path: Path) -> list[RunRecord]:
-    """Makes every run that has no record in the file, one after the other; all records.
+    """Trains every run that has no record in the file, one by one; returns all records.
 
-    The file is whole after every run: what is killed loses the run that it was at.
+    The file is complete after every run: a process that is killed loses only its current run.
     """
     records = read_records(path)
     for run in all_runs(records):

@@ -1,8 +1,8 @@
-"""Which runs the comparison is made of, and their records.
+"""The runs of the comparison, and their records.
 
 Every step size is chosen from the same number of values with the same number of tuning seeds; the
-seeds that count are others. *Departure*: the paper's own rate, 1e-5, is run beside them, not chosen
-from; a search that converges "within a day" of 100 workers sees more samples than these.
+final seeds are different ones. *Departure*: the paper's own rate, 1e-5, is run too but is not among
+the choices; a search that converges "within a day" with 100 workers sees more samples than these.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nos_repro.search.efficiency.task import SPACE
 RunRecord: TypeAlias = dict[str, Any]
 
 FOLDER = Path("bench") / "sample-efficiency"
-"""Of the results folder."""
+"""Within the results folder."""
 
 BATCH, CAP, WINDOW, SHARE, BLOCK = 5, 3000, 100, 0.9, 50
 TUNING_SEEDS, SEEDS, PAPER_SEEDS = (1000, 1001, 1002), tuple(range(10, 20)), (10, 11, 12)
@@ -55,9 +55,9 @@ class EfficiencyRun:
 
 
 def all_runs(records: list[RunRecord]) -> Iterator[EfficiencyRun]:
-    """Every run of the comparison, those behind a choice only once the choice can be made.
+    """Every run of the comparison; runs that need a chosen step come once it can be chosen.
 
-    ``records`` is read again whenever the next run is asked for.
+    ``records`` is read again for every next run, so append each run's record to it.
     """
     for seed in TUNING_SEEDS:
         for algorithm, (_, steps) in STEPS.items():
@@ -72,9 +72,9 @@ def all_runs(records: list[RunRecord]) -> Iterator[EfficiencyRun]:
 
 
 def chosen_step(records: Iterable[RunRecord], algorithm: str) -> float:
-    """The step with the fewest samples on the tuning seeds (a censored run counts as the cap).
+    """The step that needs the fewest samples on the tuning seeds (a censored run counts as CAP).
 
-    Where two need as many, the one whose last samples were better.
+    Ties go to the step whose last samples were better.
     """
 
     def badness(step: float) -> tuple[float, float]:
@@ -85,13 +85,13 @@ def chosen_step(records: Iterable[RunRecord], algorithm: str) -> float:
 
 
 def of(records: Iterable[RunRecord], **wanted: object) -> list[RunRecord]:
-    """The records with those values, by seed."""
+    """The records with the wanted values, sorted by seed."""
     found = [record for record in records if wanted.items() <= record.items()]
     return sorted(found, key=lambda record: record["seed"])
 
 
 def needed(record: RunRecord) -> int:
-    """Samples until the target; the cap where it was not reached."""
+    """Samples until the target; the cap if it was not reached."""
     return CAP if record["needed"] is None else int(record["needed"])
 
 
@@ -101,7 +101,7 @@ def records_file(results: Path) -> Path:
 
 
 def read_records(path: Path) -> list[RunRecord]:
-    """The records of this very protocol. Raises RecordError, naming the line that is none."""
+    """The records made with this protocol. Raises RecordError, naming a line that is not one."""
     if not path.exists():
         return []
     lines = path.read_bytes().splitlines()
@@ -113,7 +113,7 @@ def _record(line: bytes, where: str) -> RunRecord:
     try:
         record = json.loads(line)
     except ValueError as error:
-        raise RecordError(f"{where}: corrupt ({error}); mend or remove the line") from None
+        raise RecordError(f"{where}: corrupt ({error}); repair or remove the line") from None
     if not isinstance(record, dict) or "protocol" not in record:
-        raise RecordError(f"{where}: not a record of a run; mend or remove the line")
+        raise RecordError(f"{where}: not a record of a run; repair or remove the line")
     return record

@@ -1,11 +1,11 @@
 """A search task without training: a space of the papers' size and a reward known in advance.
 
-The best rule is PowerSign, in any of its writings. The grades below it are ours, to climb by.
+The best rule is PowerSign, in any of its spellings. The grades below it are ours, a slope to climb.
 
-*Confession*: they are the gentlest of several that were tried with PPO and REINFORCE on seeds 0 and
-1, which no result here uses. Where parts of the best rule were graded wherever they stood, every
-learner settled, at every step size tried, on a rule from which no single token leads upwards. The
-order of the learners is that of these grades; others may order them otherwise.
+*Confession*: they are the gentlest of several tried with PPO and REINFORCE on seeds 0 and 1, which
+no result here uses. When parts of the best rule were graded wherever they occurred, every learner
+settled, at every step size tried, on a rule that no change of a single token improves. The ranking
+of the learners holds for these grades; other grades may rank them differently.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ SIGNS = (Unary("sign", Operand("g")), Unary("sign", Operand("m")))
 
 @cache
 def reward(tokens: tuple[str, ...]) -> float:
-    """The grade of a string: equal for strings whose rules have one normal form."""
+    """The grade of a string; strings whose rules have the same normal form are graded alike."""
     return grade(Rule.from_tokens(tokens).normal().expr)
 
 
 def grade(normal: Expr) -> float:
-    """From 0 to 1, by the normal form of a rule.
+    """A rule's grade from 0 to 1, by its normal form.
 
-    1 for the best rule. Else 0 where nothing tells the gradient's direction and 0.1 where something
-    does; 0.3 where the rule is g times something, and 0.15 more for each of: sign(g) in it,
-    sign(m) in it, and it being one exponential. So nothing but the best rule is above 0.75. What
-    divides is not looked at.
+    1 for the best rule. Else 0 if nothing in it tells the gradient's direction, and 0.1 if
+    something does; 0.3 if the rule is g times something, plus 0.15 each if that something contains
+    sign(g), contains sign(m), and is a single exponential. So only the best rule exceeds 0.75.
+    Divisors are ignored.
     """
     if normal == BEST.expr:
         return OPTIMUM
@@ -60,7 +60,7 @@ def grade(normal: Expr) -> float:
 
 
 def _factors(expr: Expr) -> Iterator[Expr]:
-    """What is multiplied to make an expression."""
+    """The factors of an expression."""
     match expr:
         case Binary("*", x, y):
             yield from _factors(x)
