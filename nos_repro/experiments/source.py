@@ -95,8 +95,7 @@ class _Reader:
             self.sort(statement)
 
     def bind(self, imported: list[Imported]) -> None:
-        """The names that are imported; from outside, one that is bound in another way too means
-        either. (Of this package the last import: its committed records were signed so.)"""
+        """The names that are imported; one that is bound in another way too means either."""
         paths: dict[str, list[str]] = defaultdict(list)
         for name, path, _ in imported:
             if path not in paths[name]:
@@ -108,7 +107,7 @@ class _Reader:
         self.module.loads += self.scope.imports.values()
         self.module.loads += [loaded for _, _, loaded in imported]
         for name in paths:
-            if self.outside and (len(paths[name]) > 1 or name in self.scope.bound):
+            if len(paths[name]) > 1 or name in self.scope.bound:
                 del self.scope.imports[name]
                 self.scope.bound.add(name)
                 for path in paths[name]:
@@ -178,9 +177,8 @@ class _Reader:
         return whole
 
     def of_member(self, name: str, statement: ast.stmt) -> Definition:
-        """A method may call a function of its own name. (Not one of this package, whose committed
-        records were signed before that was seen.)"""
-        hidden = () if self.outside and is_definition(statement) else (name,)
+        """A method may call a function of its own name."""
+        hidden = () if is_definition(statement) else (name,)
         return define([_of_class(statement)], self.scope, hidden)
 
     def is_foreign(self, cls: ast.ClassDef) -> bool:

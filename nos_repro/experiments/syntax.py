@@ -141,8 +141,8 @@ class _Writer:
                 self.out.append(f"{name};")
             case ast.AnnAssign(value=None):
                 pass
-            case ast.AnnAssign():
-                self.fields(node, but=("annotation",))
+            case ast.AnnAssign(target=target, value=value):
+                self.write(ast.Assign(targets=[target], value=value))
             case ast.Assert(test=test):
                 self.out.append("Assert(")
                 self.write(test)
