@@ -1,7 +1,7 @@
 # make demo   install, then run Table 2 at smoke scale on embedded data and print the table
-# make test   install with the development tools, then lint, types, all tests
-# make lint   ruff and mypy alone;  make clean  removes .venv
-# Test files at a time, 1 to 2 GB each: make test WORKERS=4
+# make test   install with the development tools, then run lint, type checks and tests
+# make lint   only ruff and mypy;  make clean  removes .venv
+# Test files run in parallel, 1 to 2 GB each: make test WORKERS=4
 # Another interpreter: make demo PYTHON=/path/to/python3.12   Another environment: VENV=/path
 
 VENV := .venv
@@ -18,7 +18,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m nos_repro run configs/table2.yaml --scale smoke
 
 test: lint
-	@echo "== test 4/4: pytest, $(WORKERS) files at a time (warnings are errors; slow ones: $(BIN)/pytest -m slow)"
+	@echo "== test 4/4: pytest, $(WORKERS) files at a time (warnings are errors; slow tests: $(BIN)/pytest -m slow)"
 	$(BIN)/pytest -q -m "not slow" --numprocesses $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.installed-dev
@@ -30,15 +30,15 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 $(VENV)/.created:
-	@test -n "$(PYTHON)" || { echo "error: no Python >= 3.11 with venv on the PATH" \
-		"(on Debian: apt install python3-venv), or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "error: no Python >= 3.11 with venv on the PATH: install one" \
+		"(on Debian: apt install python3-venv) or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "== making $(VENV) with $(PYTHON)"
 	"$(PYTHON)" -m venv $(VENV)
 	@touch $@
 
-# A finished environment is re-used until pyproject.toml changes.
+# A finished environment is reused until pyproject.toml changes.
 $(VENV)/.installed: pyproject.toml | $(VENV)/.created
-	@echo "== installing into $(VENV) (PyTorch is large: minutes, 2 to 6 GB)"
+	@echo "== installing into $(VENV) (PyTorch is large: this takes minutes and 2 to 6 GB)"
 	$(BIN)/python -m pip install --editable .
 	@touch $@
 

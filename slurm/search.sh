@@ -2,9 +2,9 @@
 # A whole search on a SLURM cluster:  sbatch slurm/search.sh [CONFIG] [KEY=VALUE ...] [--scale SCALE]
 #   sbatch slurm/search.sh configs/search.yaml --scale small samples=2000 launcher.cluster=example
 #
-# This job is the controller alone: one core, no GPU. It submits the children as array jobs. When its
-# time is nearly over it saves, is queued again and goes on, however often that happens: nothing is
-# lost and nothing is trained twice. After a hard kill, submit it again: it does the same.
+# This job is only the controller: one core, no GPU. It submits the children as array jobs. When its
+# time is nearly over, it saves, is queued again and continues, as often as needed: nothing is lost
+# and nothing is trained twice. After a hard kill, submit it again; it continues in the same way.
 #
 # ---- the one place to edit on another cluster: this job's resources, and how Python is found -------
 #SBATCH --job-name=nos-search
@@ -37,7 +37,7 @@ while kill -0 "$controller" 2>/dev/null; do wait "$controller"; status=$?; done
 
 if [ -n "$told" ] && [ "$status" != 0 ]; then
   echo "[$(date +%T)] saved"
-  for _ in $(seq 30); do # until SLURM ends this job; one that is being cancelled is not queued again
+  for _ in $(seq 30); do # until SLURM ends this job; a job being cancelled is not queued again
     sleep 5
     [ "$(squeue -h -j "$SLURM_JOB_ID" -o %T)" = RUNNING ] && scontrol requeue "$SLURM_JOB_ID"
   done

@@ -2,9 +2,9 @@
 # A whole table on a SLURM cluster:  sbatch slurm/table.sh [CONFIG] [KEY=VALUE ...] [--scale SCALE]
 #   sbatch slurm/table.sh configs/table2.yaml --scale small launcher.cluster=example
 #
-# This job only hands the trials out, as array jobs, and prints the table: one core, no GPU. When its
-# time is nearly over it saves, is queued again and goes on, however often that happens: nothing is
-# lost and nothing is trained twice. After a hard kill, submit it again: it does the same.
+# This job only submits the trials as array jobs and prints the table: one core, no GPU. When its
+# time is nearly over, it saves, is queued again and continues, as often as needed: nothing is lost
+# and nothing is trained twice. After a hard kill, submit it again; it continues in the same way.
 #
 # ---- the one place to edit on another cluster: this job's resources, and how Python is found -------
 #SBATCH --job-name=nos-table
@@ -37,7 +37,7 @@ while kill -0 "$driver" 2>/dev/null; do wait "$driver"; status=$?; done
 
 if [ -n "$told" ] && [ "$status" != 0 ]; then
   echo "[$(date +%T)] saved"
-  for _ in $(seq 30); do # until SLURM ends this job; one that is being cancelled is not queued again
+  for _ in $(seq 30); do # until SLURM ends this job; a job being cancelled is not queued again
     sleep 5
     [ "$(squeue -h -j "$SLURM_JOB_ID" -o %T)" = RUNNING ] && scontrol requeue "$SLURM_JOB_ID"
   done

@@ -1,7 +1,7 @@
-"""The results that git tracks, taken from its index: other files beside them are not seen.
+"""The results that git tracks, taken from its index; other files next to them are ignored.
 
-Stage a table (`git add`) and the tests see it. Where git does not track `results/`, say in an
-unpacked archive, the tests that need it are skipped and say why.
+Stage a table (`git add`) and the tests see it. If git does not track `results/`, as in an unpacked
+archive, the tests that need it are skipped with the reason.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _git(root: Path, *words: str, given: bytes = b"") -> bytes:
 
 @cache
 def _listing(root: Path) -> tuple[bytes, str]:
-    """Paths under `results/`, each ended by a zero byte; and if there are none, why."""
+    """The paths under `results/`, each ending with a zero byte; and why, if there are none."""
     try:
         listing = _git(root, "ls-files", "-z", "results")
     except FileNotFoundError:
@@ -33,7 +33,7 @@ def _listing(root: Path) -> tuple[bytes, str]:
 
 
 def why_none(root: Path = ROOT) -> str:
-    """Why no result counts as committed; empty where some do."""
+    """Why no result counts as committed; empty if some do."""
     reason = _listing(root)[1]
     return f"cannot tell which files of results/ are committed: {reason}" if reason else ""
 
@@ -53,7 +53,7 @@ def every_committed(pattern: str) -> pytest.MarkDecorator:
 
 
 def export_committed(folder: Path, root: Path = ROOT) -> Path:
-    """Writes every tracked result under ``folder``; returns the folder that is `results/`."""
+    """Writes every tracked result under ``folder``; returns the `results/` folder there."""
     _git(root, "checkout-index", "-z", "--stdin", f"--prefix={folder}/", given=_listing(root)[0])
     below = _git(root, "rev-parse", "--show-prefix").decode().strip()  # in another checkout
     return folder / below / "results"

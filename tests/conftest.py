@@ -1,6 +1,6 @@
-"""What every test shares: a folder of its own, and nothing of the user's.
+"""Shared by all tests: each runs in its own folder and sees nothing of the user's.
 
-The environment is settled as this file is imported, before a library or a test module reads it. No
+The environment is set when this file is imported, before a library or a test module reads it. No
 test sees the user's data, caches, logins or locale, the variables of a batch job, or the folder in
 which pytest was started.
 """
@@ -38,7 +38,7 @@ FOREIGN = re.compile(
 
 
 def settle(scratch: Path) -> None:
-    """Gives this process and all that it starts one environment, whatever the user's is."""
+    """Gives this process and all its children one environment, whatever the user's is."""
     for name in list(os.environ):
         if FOREIGN.match(name):
             del os.environ[name]
@@ -80,7 +80,7 @@ def elsewhere() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def own_folder(elsewhere: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A test runs in a folder of its own, so that `results/` is its own too."""
+    """A test runs in its own folder, so that `results/` is its own too."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -92,7 +92,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A results folder with what git tracks alone; skips where git cannot tell."""
+    """A results folder with only what git tracks; skips if git cannot tell."""
     if reason := why_none():
         pytest.skip(reason)
     return export_committed(tmp_path_factory.mktemp("committed"))

@@ -1,4 +1,4 @@
-"""The command line: help, statuses, and what a slip of the hand gets."""
+"""The command line: help, exit statuses, and answers to typing errors."""
 
 import ast
 import io
@@ -37,7 +37,7 @@ def test_every_verb_explains_itself(capsys):
         assert f"usage: nos-repro {verb}" in capsys.readouterr().out
 
 
-def test_no_verb_prints_the_help_and_is_a_mistake(capsys):
+def test_a_missing_verb_prints_the_help_and_is_a_mistake(capsys):
     assert main([]) == 2
     assert "run" in capsys.readouterr().out
 
@@ -75,7 +75,7 @@ def test_a_mistake_is_status_2_with_the_nearest_fix_and_no_traceback(words, comp
     assert printed.out == ""
 
 
-def test_overrides_may_stand_before_or_after_flags(tmp_path, capsys):
+def test_overrides_may_come_before_or_after_flags(tmp_path, capsys):
     flags = ["--scale", "smoke", "--results", str(tmp_path)]
     assert main(["report", "table2", "task.width=2", *flags, "training.epochs=3"]) == 0
     text = capsys.readouterr().out

@@ -129,7 +129,7 @@ def test_its_records_are_checked_trained_again_and_shown_on_a_dashboard(
     assert (folder / "results/example_line/smoke/figure.png").exists()
 
 
-def test_a_claim_of_its_own_is_decided_by_a_test_of_its_own(command: Command) -> None:
+def test_its_own_claim_is_decided_by_its_own_test(command: Command) -> None:
     path = STUDIES / "line.yaml"
     command("run", path, "--scale", "smoke")
     judged = command("claims", path, "--file", STUDIES / "claims.yaml", "--scale", "smoke")

@@ -1,4 +1,4 @@
-"""How the package is cut: short modules, one public class per name, no circle, nothing dead."""
+"""How the package is divided: short modules, unique names of classes, no circles, no dead code."""
 
 import ast
 import functools
@@ -98,12 +98,12 @@ def test_no_two_public_classes_have_one_name() -> None:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    """Imports inside functions are counted: an import that is late to escape a circle hides one."""
+    """Imports inside functions count too, since an import made late to escape a circle hides it."""
     assert not circles({module: imports(module) for module in MODULES})
 
 
 def test_no_module_is_dead() -> None:
-    """Each is imported by another, named by one, found by a registry, or run by itself."""
+    """Each is imported or named by another, found by a registry, or run by itself."""
     used = {other for module in MODULES for other in imports(module)}
     words = {
         node.value

@@ -1,5 +1,5 @@
-"""A task from outside, whose own metric is the better the smaller it is, on its way through the
-suite: columns, table, verdicts, figure, page, claims, races, searches and W&B."""
+"""A task from outside with its own metric, for which smaller is better, through the whole suite:
+columns, table, verdicts, figure, page, claims, races, searches and W&B."""
 
 import json
 import math
@@ -244,7 +244,7 @@ def test_its_figure_and_its_page_name_the_metric_and_its_unit(lab: Path) -> None
         assert axis in page or json.dumps(axis)[1:-1] in page, axis
 
 
-def test_why_says_the_value_as_it_was_measured(
+def test_why_shows_the_value_as_it_was_measured(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["why", f"{lab / 'lines.yaml'}:SGD", "--results", str(lab / "results")]) == 0
@@ -273,7 +273,7 @@ def test_a_claim_is_judged_by_which_error_is_smaller_in_the_metric_s_unit(
     assert effect.value == pytest.approx(statistics.fmean(gains))
 
 
-def test_a_metric_that_is_declared_and_never_measured_is_said_after_the_first_evaluation(
+def test_a_declared_metric_that_is_never_measured_is_reported_after_the_first_evaluation(
     lab: Path,
 ) -> None:
     slip = TASK.replace('register("own_line")', 'register("own_slip")').replace(
@@ -290,7 +290,7 @@ def test_a_metric_that_is_declared_and_never_measured_is_said_after_the_first_ev
         assert len(record["metrics"]) == 1
 
 
-def test_in_a_race_the_smaller_errors_go_on(lab: Path) -> None:
+def test_in_a_race_the_smaller_errors_continue(lab: Path) -> None:
     assert verb(lab, "run", "lines.yaml", "--scale", "race", "--data", str(lab), *AT_HOME) == 0
     study = load_study(lab / "lines.yaml", scale="race")
     rows = outcomes(study, Store(lab / "results", "lines", "race"))
@@ -318,7 +318,9 @@ def test_a_search_rewards_small_errors(lab: Path, capsys: pytest.CaptureFixture[
         assert found.lr == found.sweep[values.index(min(values))][0]
 
 
-def test_wandb_is_told_the_metric_and_its_dashboard_shows_it(lab: Path, tmp_path: Path) -> None:
+def test_the_metric_is_logged_to_wandb_and_its_dashboard_shows_it(
+    lab: Path, tmp_path: Path
+) -> None:
     study = load_study(lab / "lines.yaml")
     row = study.rows["Momentum"]
     trial = sweep_trial(study, row, points(study, row)[-1])

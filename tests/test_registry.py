@@ -17,7 +17,7 @@ SAW = "from shop.tools import TOOLS, Tool\n@TOOLS.register('{0}')\nclass {1}(Too
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Writes modules that Python finds, and forgets them afterwards."""
+    """Writes modules that Python can import, and removes them afterwards."""
     before = set(sys.modules)
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -58,7 +58,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_the_choice(tools: Any)
         tools.find("sav")
 
 
-def test_of_many_names_an_error_shows_twenty_and_how_many_there_are() -> None:
+def test_an_error_shows_twenty_of_many_names_and_how_many_there_are() -> None:
     registry: Registry[Any] = Registry("tool", "json")
     for number in range(25):
         registry.register(f"tool{number:02}")(lambda: None)
@@ -72,9 +72,7 @@ def test_a_module_from_outside_is_named_by_its_path(tools: Any, write: Write) ->
     assert tools.entry("mine.axe").origin == "mine.axe:Axe"
 
 
-def test_what_a_module_defines_without_registering_it_will_do_if_it_is_the_only_one(
-    tools: Any, write: Write
-) -> None:
+def test_a_module_s_only_definition_will_do_even_if_unregistered(tools: Any, write: Write) -> None:
     write("mine.axe", "from shop.tools import Tool\nclass Axe(Tool): ...\nSame = Axe\n")
     assert tools.entry("mine.axe").origin == "mine.axe:Axe"
 
@@ -85,7 +83,7 @@ def test_a_package_may_offer_what_one_of_its_modules_defines(tools: Any, write: 
     assert tools.entry("mine.Axe").origin == "mine.axe:Axe"
 
 
-def test_of_a_module_with_several_one_must_be_named(tools: Any, write: Write) -> None:
+def test_one_of_several_definitions_in_a_module_must_be_named(tools: Any, write: Write) -> None:
     write("mine.two", SAW.format("axe", "Axe") + SAW.format("rasp", "Rasp"))
     with pytest.raises(ConfigError, match=r"^row\.tool: mine\.two must define one tool, not 2: say "
                                           r"which, as in mine\.two\.Axe"):  # fmt: skip
@@ -105,7 +103,7 @@ def test_a_module_that_is_missing_or_empty_is_an_error(tools: Any, write: Write)
         tools.find("mine.nothing.axe")
 
 
-def test_an_error_inside_a_module_is_the_modules(tools: Any, write: Write) -> None:
+def test_an_error_inside_a_module_is_raised_as_it_is(tools: Any, write: Write) -> None:
     write("mine.broken", "import a_module_that_is_missing")
     write("bad.__init__", "import a_module_that_is_missing")
     for name in ("mine.broken", "mine.broken.Axe", "bad.axe"):
@@ -128,7 +126,7 @@ def test_a_name_that_ships_cannot_be_taken_before_what_ships_is_imported(tools: 
         tools.register("saw")(list) and tools.names()
 
 
-def test_two_packages_from_outside_may_use_one_name(tools: Any, write: Write) -> None:
+def test_two_packages_from_outside_may_use_the_same_name(tools: Any, write: Write) -> None:
     write("mine.axe", SAW.format("axe", "Axe"))
     write("theirs.axe", SAW.format("axe", "BattleAxe"))
     assert tools.find("mine.axe").__name__ == "Axe"

@@ -1,4 +1,4 @@
-"""Promises of the repository as a whole: studies, README, layout, the installed package."""
+"""Promises that the whole repository keeps: studies, README, layout, the installed package."""
 
 import ast
 import re
@@ -26,7 +26,7 @@ STUDIES = [path for path in CONFIGS if path not in SEARCHES]
 MODULES = sorted((ROOT / "nos_repro").rglob("*.py"))
 SCALES = {"paper", "small", "smoke"}
 EMBEDDED = {"digits", "pydoc", "numbers"}
-OURS = {"numbers"}  # studies that no paper has
+OURS = {"numbers"}  # studies that are in no paper
 LINES_A_FILE = 400
 
 

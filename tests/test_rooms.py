@@ -1,4 +1,4 @@
-"""The one way through the rooms (README): a room imports only what lies upstream of it."""
+"""The order of the rooms (README): a room imports only rooms upstream of it."""
 
 import ast
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def test_a_room_imports_only_upstream_rooms(path: Path) -> None:
     module = ".".join([PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts])
     rooms = list(imported_rooms(path.read_text(encoding="utf-8"), module))
     if own == "__init__":
-        return  # the package's lazy exports point at any room
+        return  # the package's lazy exports may come from any room
     if own in EVERYBODYS:
         assert not rooms, f"{path.name} is everybody's and imports no room: {rooms}"
         return

@@ -1,4 +1,4 @@
-"""No test sees what runs left in `results/`, the user's environment, or its working folder."""
+"""No test sees what runs left in `results/`, the user's environment, or the working folder."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ DIRTY = {
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout with one result that is staged, then changed, beside one that is not tracked."""
+    """A checkout with one result that was staged and then changed, and one that is untracked."""
     results = tmp_path / "checkout" / "results"
     (results / "table2" / "small").mkdir(parents=True)
     (results / "table2" / "small" / "records.jsonl").write_text("staged")
@@ -75,19 +75,17 @@ def test_nothing_of_the_users_environment_is_left(
     assert tmp_path in user_cache().parents
 
 
-def test_a_test_runs_in_a_folder_of_its_own(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_test_runs_in_its_own_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert Path.cwd() == tmp_path
     assert main(["report", "table2", "--scale", "small"]) == 0  # there are records in the checkout
     assert "not run yet" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_the_suite_passes_beside_a_users_runs_in_a_users_environment_from_anywhere(
+def test_the_suite_passes_next_to_a_users_runs_in_a_users_environment_from_anywhere(
     committed: Path, tmp_path: Path
 ) -> None:
-    """The files that looked at `results/`, in a clone of HEAD."""
+    """Runs the test files that read `results/`, in a clone of HEAD."""
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
     records = (committed / "table2/small/records.jsonl").read_bytes()

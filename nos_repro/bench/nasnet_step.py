@@ -37,7 +37,7 @@ def nasnet_step() -> Iterator[Measurement]:
         ours, last = NASNet(4, 1056, CLASSES), torch.channels_last
         subjects = {
             "ours, channels-last": _Steps(ours, lambda x: ours(x)[0], last),
-            "peer, as it comes": _Steps(peer, peer, torch.contiguous_format),
+            "peer, contiguous": _Steps(peer, peer, torch.contiguous_format),
         }
         other = copy.deepcopy(peer)
         subjects["peer, channels-last"] = _Steps(other, other, last)

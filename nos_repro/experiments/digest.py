@@ -12,6 +12,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -42,7 +43,7 @@ class Sources:
     """
 
     def __init__(self, folders: dict[str, Path] | None = None, kept: Path | None = None) -> None:
-        self.folders = dict(folders or {})
+        self.places = {top: [folder] for top, folder in (folders or {}).items()}
         self.kept = kept
         self._modules: dict[str, Module | None] = {}
 
@@ -54,25 +55,23 @@ class Sources:
 
     def _read(self, name: str) -> Module | None:
         top, *rest = name.split(".")
-        folder = self._folder(top)
-        if folder is None:
-            return None
-        place = folder.joinpath(*rest)
-        for path in (place / "__init__.py", place.parent / f"{place.name}.py"):
-            if path.is_file():
-                return self._parse(name, path)
-        return Module(name) if place.is_dir() else None
+        folders = [place.joinpath(*rest) for place in self._places(top)]
+        for folder in folders:
+            for path in (folder / "__init__.py", folder.parent / f"{folder.name}.py"):
+                if path.is_file():
+                    return self._parse(name, path)
+        return Module(name) if any(folder.is_dir() for folder in folders) else None
 
     def _parse(self, name: str, path: Path) -> Module:
         text, package = path.read_bytes(), path.name == "__init__.py"
         own = {name.partition(".")[0], PACKAGE}
         if self.kept is None:
-            return read_module(name, text.decode(), package=package, own=own)
+            return read_module(name, text, package=package, own=own)
         key = f"{name} {package}".encode()
         place = self.kept / f"{hashlib.sha256(_reader() + key + text).hexdigest()[:32]}.json"
         with suppress(OSError, ValueError, KeyError, TypeError):
             return _module(orjson.loads(place.read_bytes()))
-        module = read_module(name, text.decode(), package=package, own=own)
+        module = read_module(name, text, package=package, own=own)
         with suppress(OSError):  # it only saves time
             place.parent.mkdir(parents=True, exist_ok=True)
             scratch = place.with_suffix(f".{os.getpid()}")
@@ -80,31 +79,43 @@ class Sources:
             scratch.replace(place)
         return module
 
-    def _folder(self, top: str) -> Path | None:
+    def _places(self, top: str) -> list[Path]:
+        """The folders of a top-level package, or the name without `.py` of a module in one file."""
         if top in VERSIONED:
-            return None
-        if top not in self.folders:
+            return []
+        if top not in self.places:
             if top == PACKAGE:
-                self.folders[top] = Path(__file__).parent.parent
+                self.places[top] = [Path(__file__).parent.parent]
             else:
-                spec = importlib.util.find_spec(top)
-                places = list(spec.submodule_search_locations or ()) if spec is not None else []
-                if not places:
-                    return None
-                self.folders[top] = Path(places[0])
-        return self.folders[top]
+                self.places[top] = _find(top)
+        return self.places[top]
 
     def digest(self, roots: Sequence[str], *texts: str) -> str:
         """Twelve hexadecimal digits for what the ``roots`` (`module:definition`, and
         `module:TABLE[row]`) execute, and for ``texts``, such as an update rule.
 
         A root without Python source counts by its name, one that its module does not define at
-        the top as the whole module. Raises SyntaxError for a module that is not Python.
+        the top as the whole module.
         """
-        graph = _Graph(self)
+        graph = _Graph(self, {root.partition(".")[0] for root in roots if root.endswith("]")})
         starts = [graph.root(root) for root in roots]
         unread = [root for root, found in zip(roots, starts, strict=True) if not found]
         return graph.hash(starts, [*unread, *texts])
+
+
+def _find(top: str) -> list[Path]:
+    """Where Python would import a top-level name from."""
+    if top == "__main__":
+        file = getattr(sys.modules[top], "__file__", None)
+        return [Path(file).with_suffix("")] if file else []
+    spec = None
+    with suppress(ValueError):  # a module that was made by hand
+        spec = importlib.util.find_spec(top)
+    if spec is None:
+        return []
+    if spec.submodule_search_locations is not None:
+        return [Path(folder) for folder in spec.submodule_search_locations]
+    return [Path(spec.origin).with_suffix("")] if spec.has_location and spec.origin else []
 
 
 @functools.cache
@@ -122,7 +133,8 @@ def _module(kept: dict[str, Any]) -> Module:
 
 def _definition(kept: dict[str, Any]) -> Definition:
     kept["members"] = [(name, _definition(member)) for name, member in kept["members"]]
-    kept["refs"] = [tuple(chain) for chain in kept["refs"]]
+    for key in ("refs", "bases"):
+        kept[key] = [tuple(chain) for chain in kept[key]]
     return Definition(**kept)
 
 
@@ -143,15 +155,18 @@ class _Node:
 
 
 class _Graph:
-    """What is reached from the roots."""
+    """What is reached from the roots. ``rowed``: packages whose tables count by rows that are
+    roots; another's tables count whole."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, rowed: set[str]) -> None:
         self.sources = sources
+        self.rowed = rowed
         self.nodes: dict[int, _Node] = {}
         self.ahead: list[_Node] = []
         self.mentioned: set[str] = set()
         self.waiting: dict[str, list[_Node]] = defaultdict(list)
-        self.acting: set[str] = set()
+        self.acting: dict[str, Module] = {}
+        self.whole: set[str] = set()
 
     def root(self, origin: str) -> list[_Node]:
         """The nodes of `module:definition`, with all that they reach."""
@@ -173,16 +188,44 @@ class _Graph:
         while self.ahead:
             node = self.ahead.pop()
             self._act(node.module)
+            self._load(node.module, node.definition.loads)
+            if node.definition.computes:
+                self._open(_top(node.module))
+            if node.definition.text == "table" and _top(node.module) not in self.rowed:
+                for row in node.module.rows.values():
+                    self._row(node.module, row)
             node.targets += [self._resolve(node.module, chain) for chain in node.definition.refs]
             for name in node.definition.mentions:
                 self._mention(name)
+            whole = _top(node.module) in self.whole or self._is_foreign(node, set())
             for name, definition in node.definition.members:
                 member = _Node(node.module, definition, name)
                 member.targets.append(([node], ""))
-                if name in node.definition.live or name in self.mentioned:
+                if whole or name in node.definition.live or name in self.mentioned:
                     self._reach(member)
                 else:
                     self.waiting[name].append(member)
+
+    def _is_foreign(self, node: _Node, seen: set[int]) -> bool:
+        """Whether a class from outside derives from a library's, also through its own bases."""
+        cls = node.definition
+        if _top(node.module) == PACKAGE or id(cls) in seen:
+            return False
+        seen.add(id(cls))
+        bases = [base for chain in cls.bases for base in self._resolve(node.module, chain)[0]]
+        return cls.foreign or any(self._is_foreign(base, seen) for base in bases)
+
+    def _open(self, package: str) -> None:
+        """A package from outside asks for things by names that are not written in it: all that its
+        modules define may be meant, those that are imported."""
+        if package == PACKAGE or package in self.whole:
+            return
+        self.whole.add(package)
+        for module in [m for m in self.acting.values() if _top(m) == package]:
+            self._all(module)
+        for members in self.waiting.values():
+            for member in [m for m in members if _top(m.module) == package]:
+                self._reach(member)
 
     def _mention(self, name: str) -> None:
         """Every reached class's member of that name may be meant."""
@@ -202,9 +245,9 @@ class _Graph:
 
     def _row(self, module: Module, row: Definition) -> _Node:
         """A row of a table, without the fields that its class lists as only printed."""
-        classes, _ = self._resolve(module, row.refs[0])
+        classes = self._resolve(module, row.refs[0])[0] if row.refs else []
         cls = classes[0].definition if classes else Definition("")
-        node = _Node(module, Definition("row"))
+        node = _Node(module, Definition("row" if row.refs else row.text))
         node.targets.append((classes, ""))
         for key, definition in row.members:
             place = int(key) if key.isdecimal() else len(cls.fields)
@@ -217,19 +260,22 @@ class _Graph:
 
     def _act(self, module: Module) -> None:
         """A module that is imported runs its statements, after its packages' and imports' own."""
-        ahead = [module]
-        while ahead:
-            module = ahead.pop()
-            if module.name in self.acting or not module.counts:
-                continue
-            self.acting.add(module.name)
-            for number in module.acts:
-                self._node(module, module.definitions[number])
-            paths = [_above(module.name), *module.imports.values(), *module.stars]
-            for path in paths:
-                if path and _is_own(module, path):
-                    imported = self.sources.module(path) or self.sources.module(_above(path))
-                    ahead += [imported] if imported is not None else []
+        if module.name in self.acting or not module.counts:
+            return
+        self.acting[module.name] = module
+        for number in module.acts:
+            self._node(module, module.definitions[number])
+        if _top(module) in self.whole:
+            self._all(module)
+        self._load(module, [_above(module.name), *module.loads])
+
+    def _load(self, module: Module, paths: Iterable[str]) -> None:
+        """A module imports these: modules, or names in them."""
+        for path in paths:
+            if path and _is_own(module, path):
+                imported = self.sources.module(path) or self.sources.module(_above(path))
+                if imported is not None:
+                    self._act(imported)
 
     def _resolve(self, module: Module, chain: Chain) -> tuple[list[_Node], str]:
         """What a chain of names means in a module, and the part of it that is text: the attributes
@@ -271,6 +317,8 @@ class _Graph:
                 found, _ = self._imported(chain, seen)
                 if found:
                     return found
+        if "__getattr__" in module.names and _top(module) != PACKAGE and name != "__getattr__":
+            return self._defined(module, "__getattr__")
         return []
 
     def _whole(self, module: Module) -> list[_Node]:
@@ -280,11 +328,18 @@ class _Graph:
     def _all(self, module: Module) -> list[_Node]:
         return [self._node(module, definition) for definition in module.definitions]
 
+    def _order(self, node: _Node) -> list[str]:
+        """The fields of a class from outside that are reached: they may be given by place."""
+        cls = node.definition
+        reached = {name for name, member in cls.members if id(member) in self.nodes}
+        return [] if _top(node.module) == PACKAGE else [f for f in cls.fields if f in reached]
+
     def hash(self, starts: list[list[_Node]], texts: Iterable[str]) -> str:
         """The hash of all nodes, each with what it refers to (Weisfeiler, Lehman), and of roots."""
         nodes = self.nodes.values()
         own = {
-            id(n): _sha(n.label, n.definition.text, *(text for _, text in n.targets)) for n in nodes
+            id(n): _sha(n.label, n.definition.text, *(t for _, t in n.targets), *self._order(n))
+            for n in nodes
         }
         now = own
         for _ in range(ROUNDS):
@@ -299,6 +354,10 @@ class _Graph:
 def _is_own(module: Module, path: str) -> bool:
     """Whether what the module imports from there is followed."""
     return path.partition(".")[0] in (PACKAGE, module.name.partition(".")[0])
+
+
+def _top(module: Module) -> str:
+    return module.name.partition(".")[0]
 
 
 def _above(path: str) -> str:

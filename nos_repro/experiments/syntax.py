@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import builtins
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 HOLE = "\0"
 
@@ -19,18 +19,34 @@ class Definition:
     """A top-level statement, a member of a class, a row of a table or a field of it.
 
     ``text``: its syntax, with a HOLE for each of ``refs``. ``mentions``: the attributes that it
-    asks of anything. ``members`` of a class count if something mentions them, those in ``live``
-    always; the members of a row are the values of its fields, by name or by place. ``fields`` are
-    those of a row's class, in order; ``display`` lists the ones that only print.
+    asks of anything. ``loads``: the modules that it imports when it runs. ``computes``: whether it
+    may ask for a name that stands nowhere, as in `getattr(run, key)`. ``bases``: a class's
+    own ones; ``foreign``: whether a class from outside has one of a library. ``members`` of a class
+    count if something mentions them, those in ``live`` always; the members of a row are the values
+    of its fields, by name or by place. ``fields`` are those of a row's class, in order; ``display``
+    lists the ones that only print.
     """
 
     text: str
     refs: list[Chain] = field(default_factory=list)
     mentions: list[str] = field(default_factory=list)
+    loads: list[str] = field(default_factory=list)
+    computes: bool = False
+    bases: list[Chain] = field(default_factory=list)
+    foreign: bool = False
     members: list[tuple[str, Definition]] = field(default_factory=list)
     live: list[str] = field(default_factory=list)
     fields: list[str] = field(default_factory=list)
     display: list[str] = field(default_factory=list)
+
+
+class Imported(NamedTuple):
+    """A name that an import binds (`*`: all of a module's), the dotted path that it means, and
+    what is loaded for it, a module or a name in one."""
+
+    name: str
+    path: str
+    loads: str
 
 
 @dataclass
@@ -53,27 +69,29 @@ class Scope:
 
     def may_define(self, name: str) -> bool:
         """Whether the module, or one from which it imports everything, may define the name."""
-        starred = any(map(self.is_own, self.stars))
-        return name in self.bound or (starred and not hasattr(builtins, name))
+        return name in self.bound or any(map(self.is_own, self.stars))
 
-    def imported(self, node: ast.Import | ast.ImportFrom) -> dict[str, str]:
-        """The names that an import binds, with their paths; starred imports are noted."""
-        imports: dict[str, str] = {}
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                path = alias.name if alias.asname else alias.name.partition(".")[0]
-                imports[alias.asname or path] = path
-            return imports
+    def imported(self, node: ast.AST) -> Iterator[Imported]:
+        """What is bound by the imports in a piece of syntax."""
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.Import):
+                for alias in inner.names:
+                    path = alias.name if alias.asname else alias.name.partition(".")[0]
+                    yield Imported(alias.asname or path, path, alias.name)
+            elif isinstance(inner, ast.ImportFrom):
+                yield from self._imported_from(inner)
+
+    def _imported_from(self, node: ast.ImportFrom) -> Iterator[Imported]:
         base = node.module or ""
         if node.level:
             above = self.package.split(".")[: len(self.package.split(".")) - node.level + 1]
             base = ".".join([*above, *([node.module] if node.module else [])])
         for alias in node.names:
             if alias.name == "*":
-                self.stars.append(base)
+                yield Imported("*", base, base)
             else:
-                imports[alias.asname or alias.name] = f"{base}.{alias.name}"
-        return imports
+                path = f"{base}.{alias.name}"
+                yield Imported(alias.asname or alias.name, path, path)
 
 
 def define(nodes: list[ast.AST], scope: Scope, local: Iterable[str] = ()) -> Definition:
@@ -81,7 +99,8 @@ def define(nodes: list[ast.AST], scope: Scope, local: Iterable[str] = ()) -> Def
     writer = _Writer(scope, nodes, local)
     for node in nodes:
         writer.write_top(node)
-    return Definition("".join(writer.out), writer.refs, sorted(writer.mentions))
+    text, mentions = "".join(writer.out), sorted(writer.mentions)
+    return Definition(text, writer.refs, mentions, writer.loads, writer.computes)
 
 
 class _Writer:
@@ -93,12 +112,13 @@ class _Writer:
         self.out: list[str] = []
         self.refs: list[Chain] = []
         self.mentions: set[str] = set()
-        self.local = {*_locals(nodes), *local}
-        inside = [node for top in nodes for node in ast.walk(top)]
-        for node in inside:
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                self.imports.update(scope.imported(node))
+        self.hidden = [frozenset(local), frozenset(_locals(nodes))]
+        imported = [found for node in nodes for found in scope.imported(node)]
+        self.imports.update((name, path) for name, path, _ in imported)
+        self.loads = [loaded for _, _, loaded in imported]
+        inside = [inner for node in nodes for inner in ast.walk(node)]
         self.asks_by_text = any(map(_asks_by_text, inside))
+        self.computes = any(map(_computes_names, inside))
 
     def write_top(self, node: ast.AST) -> None:
         """Writes a definition itself, without its name."""
@@ -114,7 +134,9 @@ class _Writer:
             case ast.Expr(value=ast.Constant(value=str())):
                 pass  # a docstring
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                self.fields(node, but=("returns", "type_comment", "type_params"))
+                self.hide(node, but=("returns", "type_comment", "type_params"))
+            case ast.AST() if isinstance(node, SCOPES):
+                self.hide(node)
             case ast.arg(arg=name):
                 self.out.append(f"{name};")
             case ast.AnnAssign(value=None):
@@ -133,6 +155,11 @@ class _Writer:
                 self.out.append(f"{value!r};")
                 if self.asks_by_text and isinstance(value, str) and value.isidentifier():
                     self.mentions.add(value)
+                if self.computes and isinstance(value, str) and self.scope.is_own(value):
+                    self.loads.append(value)  # import_module("mine.layers")
+            case ast.MatchClass(kwd_attrs=names):
+                self.mentions.update(names)
+                self.fields(node)
             case ast.AST():
                 self.fields(node)
             case list():
@@ -143,13 +170,23 @@ class _Writer:
             case _:
                 self.out.append(f"{node!r};")
 
+    def hide(self, node: ast.AST, but: tuple[str, ...] = ()) -> None:
+        """Something inside whose own names hide those of the module."""
+        self.hidden.append(frozenset(_locals([node])))
+        self.fields(node, but)
+        self.hidden.pop()
+
     def fields(self, node: ast.AST, but: tuple[str, ...] = ()) -> None:
         """Writes a node field by field, except empty ones: new versions of Python add some."""
         self.out.append(f"{type(node).__name__}(")
         for name, value in ast.iter_fields(node):
             if name not in but and value is not None and value != []:
                 self.out.append(f"{name}=")
+                hidden = self.hidden
+                if name in ("decorator_list", "defaults", "kw_defaults"):  # evaluated outside
+                    self.hidden = hidden[:-1]
                 self.write(value)
+                self.hidden = hidden
         self.out.append(")")
 
     def write_chain(self, node: ast.Name | ast.Attribute) -> None:
@@ -167,62 +204,67 @@ class _Writer:
             self.out.append("".join(f".{name}" for name in attributes) + ";")
             return
         name = base.id
-        path = None if name in self.local else self.imports.get(name)
+        hidden = any(name in names for names in self.hidden)
+        path = None if hidden else self.imports.get(name)
         if path is not None and self.scope.is_own(path):
             self.refs.append((*path.split("."), *attributes))
             self.out.append(HOLE)
         elif path is not None:
             self.out.append(".".join([path, *attributes]) + ";")
-        elif name not in self.local and self.scope.may_define(name):
+        elif not hidden and self.scope.may_define(name):
             self.refs.append(("", name, *attributes))
             self.out.append(HOLE)
         else:
             self.out.append(".".join([name, *attributes]) + ";")
 
 
-def binds(statement: ast.stmt) -> list[str]:
+SCOPES = (
+    *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda),
+    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
+)
+"""Syntax that has names of its own."""
+
+
+def here(top: ast.AST) -> Iterator[ast.AST]:
+    """The syntax inside, without what is in a scope of its own there."""
+    for node in ast.iter_child_nodes(top):
+        yield node
+        if not isinstance(node, SCOPES):
+            yield from here(node)
+
+
+def binds(statement: ast.AST) -> list[str]:
     """The names that a statement binds in its own scope."""
-    match statement:
+    if is_definition(statement):
+        return list(_bound(statement))
+    return list(dict.fromkeys(name for node in here(statement) for name in _bound(node)))
+
+
+def _bound(node: ast.AST) -> Iterator[str]:
+    """The names that this syntax itself binds."""
+    match node:
+        case ast.Name(id=name, ctx=ast.Store()) | ast.MatchMapping(rest=str(name)):
+            yield name
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-            return [name]
-        case ast.Assign(targets=targets):
-            return list(dict.fromkeys(n for target in targets for n in _stored(target)))
-        case ast.AnnAssign(target=target) | ast.AugAssign(target=target):
-            return list(_stored(target))
-        case ast.If() | ast.Try() | ast.With() | ast.For() | ast.While():
-            inner = [n for n in ast.iter_child_nodes(statement) if isinstance(n, ast.stmt)]
-            inner += [s for h in getattr(statement, "handlers", ()) for s in h.body]
-            return list(dict.fromkeys(name for s in inner for name in binds(s)))
-        case _ if type(statement).__name__ == "TypeAlias":
-            return [statement.name.id]  # type: ignore[attr-defined]
-    return []
-
-
-def _stored(target: ast.expr) -> Iterator[str]:
-    for node in ast.walk(target):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
+            yield name
+        case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+            yield name
 
 
 def _locals(nodes: Iterable[ast.AST]) -> Iterator[str]:
     """The names that a definition binds inside: they hide those of the module."""
     for top in nodes:
         own = set(binds(top)) if isinstance(top, ast.stmt) else set()
-        shared = {n for node in ast.walk(top) if isinstance(node, ast.Global) for n in node.names}
-        for node in ast.walk(top):
+        inside = list(here(top))
+        shared = {n for node in inside if isinstance(node, ast.Global) for n in node.names}
+        for node in inside:
             match node:
-                case ast.Name(id=name, ctx=ast.Store() | ast.Del()) if name not in own:
-                    names = [name]
-                case ast.arg(arg=name):
-                    names = [name]
-                case ast.FunctionDef(name=name) | ast.ClassDef(name=name) if node is not top:
-                    names = [name]
-                case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)):
-                    names = [name]
-                case ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
+                case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+                    names = [] if name in own else [name]
+                case ast.arg(arg=name) | ast.ExceptHandler(name=str(name)):
                     names = [name]
                 case _:
-                    names = []
+                    names = list(_bound(node))
             yield from (name for name in names if name not in shared)
 
 
@@ -231,6 +273,21 @@ def _asks_by_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Name) and node.id in (
         *("getattr", "setattr", "hasattr", "delattr", "attrgetter", "methodcaller"),
     )
+
+
+COMPUTES = frozenset({"asdict", "astuple", "fields", "import_module", "__dict__", "__subclasses__"})
+"""What asks for things without their names."""
+
+
+def _computes_names(node: ast.AST) -> bool:
+    match node:
+        case ast.Call(func=ast.Name(id="getattr" | "attrgetter" | "methodcaller"), args=args):
+            return not any(isinstance(a, ast.Constant) and isinstance(a.value, str) for a in args)
+        case ast.Name(id=name):
+            return name in COMPUTES or name in ("globals", "vars", "eval", "exec", "__import__")
+        case ast.Attribute(attr=name):
+            return name in COMPUTES
+    return False
 
 
 def is_definition(statement: ast.AST) -> bool:

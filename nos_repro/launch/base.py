@@ -14,30 +14,30 @@ JobEnding = Literal[
 
 
 class Job(Protocol):
-    """Something to run, in a folder of its own. It travels to other processes by pickle."""
+    """Something to run, in its own folder. It is pickled to reach other processes."""
 
     @property
     def folder(self) -> Path:
-        """Where it writes what it found, each file whole or not at all."""
+        """Where it writes its results, each file whole or not at all."""
 
     @property
     def label(self) -> str:
-        """What it is, in a few words, for progress and logs."""
+        """A few words that describe it, for progress and logs."""
 
     @property
     def identity(self) -> str:
-        """What distinguishes it from all other jobs of its study or search; the same in every
+        """What distinguishes it from all other jobs of its study or search; it is the same in every
         process that asks for the same work."""
 
     @property
     def limit_seconds(self) -> float | None:
-        """If it runs longer than this, its process is killed. None: as long as it takes."""
+        """If it runs longer than this, its process is killed. None: no limit."""
 
     def run(self, stop: Callable[[], bool]) -> tuple[JobOutcome, str]:
         """Does the work; returns the outcome, and what the user should know.
 
-        Asked to ``stop`` it saves its state and raises Stopped. Raises StoreError if the disk
-        refuses.
+        If ``stop`` returns True, it saves its state and raises Stopped. Raises StoreError if the
+        disk fails.
         """
 
     def is_done(self) -> bool:
@@ -52,11 +52,11 @@ class Report(Generic[J]):
     """The outcome of a job.
 
     ``recorded``: its result is on disk. ``held``: another live process has it. ``lost``: the
-    worker vanished, or broke outside the work; the job goes on from its checkpoint when tried
-    again. ``overran``: it was killed at its time limit. ``stopped``: it was asked to stop and
-    saved its state. ``timed_out``: the time that a cluster gave it is too short. ``cancelled``:
-    somebody took it off the cluster. ``blocked``: the disk refused, the message says how.
-    ``detail`` is the end of its log, where that tells more.
+    worker vanished, or broke outside the work; when tried again, the job continues from its
+    checkpoint. ``overran``: it was killed at its time limit. ``stopped``: it was asked to stop and
+    saved its state. ``timed_out``: the cluster's time limit is too short for it. ``cancelled``: it
+    was cancelled on the cluster. ``blocked``: the disk failed, the message says how. ``detail`` is
+    the end of its log, if that helps.
     """
 
     job: J
@@ -69,7 +69,7 @@ class Launcher(Protocol[J]):
     """Runs jobs somewhere. Not thread-safe; one driver uses one launcher."""
 
     word: str
-    """What the jobs that were handed over and have not ended are: "running", say."""
+    """What to call the jobs that were handed over and have not ended, such as "running"."""
 
     @property
     def free(self) -> int:
@@ -78,8 +78,8 @@ class Launcher(Protocol[J]):
     def submit(self, job: J) -> None: ...
 
     def wait(self, seconds: float) -> list[Report[J]]:
-        """The jobs that ended; waits at most ``seconds`` for the first of them."""
+        """The reports of jobs that ended; waits at most ``seconds`` for the first."""
 
     def close(self) -> list[Report[J]]:
-        """Lets go of everything. What runs on this machine is asked to save its state, and waited
-        for; what a cluster has goes on there."""
+        """Stops. Jobs on this machine are asked to save their state and waited for; jobs on a
+        cluster continue there."""

@@ -1,4 +1,4 @@
-"""What a study costs per row: predicted from a few timed steps, and actual, from its records."""
+"""The cost of a study per row: predicted from a few timed steps, and actual, from its records."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class RowCost:
-    """A row's trials and seconds of training, a trial that rows share at the first of them.
+    """A row's trials and seconds of training; a shared trial counts in the first of its rows.
 
     ``left`` is predicted for what is still to be trained. ``taken`` is what the finished trials
     took, according to their records, and ``predicted`` is what this machine predicts for them.
@@ -46,7 +46,7 @@ class RowCost:
 
 
 def unit_of(settings: LauncherSettings | None, threads: int) -> Unit:
-    """GPU-hours where trials run on GPUs, else CPU-hours: of cores."""
+    """GPU-hours if trials run on GPUs, else CPU-hours, counted per core."""
     if settings is not None and settings.name == "slurm":
         if settings.gpus:
             return Unit("GPU-hours", settings.gpus * settings.nodes)
@@ -60,7 +60,7 @@ def unit_of(settings: LauncherSettings | None, threads: int) -> Unit:
 def measure_models(
     planned: Sequence[Planned], conditions: Conditions, threads: int
 ) -> dict[str, Cost]:
-    """The cost of each distinct model, from a few timed steps of the first trial that has it."""
+    """The cost of each distinct model, from a few timed steps of the first trial that uses it."""
     keep_freed_memory()
     torch.set_num_threads(threads)
     costs: dict[str, Cost] = {}
@@ -76,7 +76,7 @@ def leg_seconds(leg: Leg, costs: Mapping[str, Cost]) -> float:
 
 
 def row_costs(planned: Sequence[Planned], costs: Mapping[str, Cost], store: Store) -> list[RowCost]:
-    """Every row of the plan, in its order."""
+    """The cost of every row of the plan, in order."""
     seen: set[str] = set()
     rows: dict[str, RowCost] = {}
     for entry in planned:
@@ -104,8 +104,8 @@ def _added(row: RowCost, entry: Planned, costs: Mapping[str, Cost], store: Store
 
 
 def fitting(rows: Sequence[RowCost], seconds: float) -> list[str]:
-    """The rows that can be completed within ``seconds``: the cheapest first, which completes the
-    most; of equals the file's order. Returned in the file's order."""
+    """The rows that can be completed within ``seconds``, chosen cheapest first, which completes the
+    most (ties: first in the file). Returned in the file's order."""
     chosen = set()
     for row in sorted(rows, key=lambda row: row.left):
         if row.left <= seconds:
@@ -122,8 +122,8 @@ def within_budget(
     unit: Unit,
     threads: int,
 ) -> tuple[Study, dict[str, Cost]]:
-    """The study with the rows alone that fit ``hours``, and what its models cost. Raises
-    ConfigError where none fits."""
+    """The study with only the rows that fit into ``hours``, and the costs of its models. Raises
+    ConfigError if none fits."""
     check_budget(study, hours)
     planned = plan(study, store)
     costs = measure_models(planned, conditions, threads)
@@ -147,12 +147,12 @@ def check_budget(study: Study, hours: float) -> None:
 
 
 def cost_lines(rows: Sequence[RowCost], unit: Unit, budget: float | None = None) -> list[str]:
-    """A line a row: trials ended, hours to run, and what the finished ones took."""
+    """A line per row: trials ended, hours to run, and the actual hours of finished trials."""
     names = set(fitting(rows, budget * 3600 / unit.devices)) if budget is not None else set()
-    lines = [f"by row, in {unit.name}:"]
+    lines = [f"per row, in {unit.name}:"]
     lines += [_line(row, unit, budget is not None, row.row in names) for row in rows]
     total = sum(row.left for row in rows)
-    lines.append(f"  in all {unit.hours(total):.2f} {unit.name} to run")
+    lines.append(f"  total: {unit.hours(total):.2f} {unit.name} to run")
     if budget is not None:
         chosen = sum(row.left for row in rows if row.row in names)
         lines.append(
@@ -171,11 +171,11 @@ def _line(row: RowCost, unit: Unit, budgeted: bool, fits: bool) -> str:
 
 
 def accuracy_lines(rows: Sequence[RowCost], unit: Unit) -> list[str]:
-    """Predicted against actual, over the trials that have finished."""
+    """Predicted against actual time, over the finished trials."""
     taken, predicted = (sum(getattr(row, key) for row in rows) for key in ("taken", "predicted"))
     if not taken or not predicted:
         return []
     return [
-        f"  finished trials took {unit.hours(taken):.2f} {unit.name}; predicted by timed steps"
-        f" here: {unit.hours(predicted):.2f} ({taken / predicted:.2f} times as long)"
+        f"  finished trials took {unit.hours(taken):.2f} {unit.name}; predicted from timed steps"
+        f" here: {unit.hours(predicted):.2f} (actual / predicted: {taken / predicted:.2f})"
     ]

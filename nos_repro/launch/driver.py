@@ -1,5 +1,5 @@
-"""How every job is driven, whatever it is and wherever it runs: handed over, waited for, tried
-again when its worker vanished, reported once."""
+"""How jobs of every kind are driven, wherever they run: each is handed over, waited for, tried
+again if its worker vanished, and reported once."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from nos_repro.experiments.files import StoreError
 from nos_repro.launch.base import J, Launcher, Report
 
 MAX_LOST = 3
-"""Times in a row that a job's worker may vanish before the job is given up."""
+"""A job is given up once its worker has vanished this many times in a row."""
 
 TICK_SECONDS = 1.0
 APPEARS_SECONDS = 60.0
-"""On a network file system, a file that another host has written may take this long to appear."""
+"""On a network file system, a file written by another host may take this long to appear."""
 
 Ready = Callable[[], Iterator[J | None]]
-"""What may be started now, the most urgent first. The next job is asked for only when the launcher
-takes one more. None: look at what has ended, then ask again at once."""
+"""What may be started now, most urgent first. The next job is requested only when the launcher can
+take one more. None: check what has ended, then ask again at once."""
 
 
 def drive(
@@ -31,10 +31,11 @@ def drive(
 ) -> Iterator[Report[J]]:
     """Runs jobs until ``ready`` has none and none is left; yields the last report of each.
 
-    A worker that died with its job's result on disk has done its work. A job whose worker vanished
-    otherwise is tried again, MAX_LOST times in a row; one that saved its state and stopped, as
-    often as it takes. ``note`` is told, and ``tick`` is called about once a second. The launcher
-    stays open. Raises StoreError when the disk refuses, and whatever the launcher raises.
+    A job whose result is on disk is done, even if its worker died. Otherwise a job whose worker
+    vanished is tried again until that has happened MAX_LOST times in a row, and a job that saved
+    its state and stopped is tried again without limit. ``note`` takes messages; ``tick`` is called
+    about once a second. The launcher stays open. Raises StoreError if the disk fails, and whatever
+    the launcher raises.
     """
     unfinished: set[str] = set()
     again: deque[J] = deque()
@@ -62,7 +63,7 @@ def drive(
 
 
 def hand_over(jobs: Iterator[J | None], launcher: Launcher[J]) -> tuple[list[J], bool]:
-    """Submits jobs while the launcher takes more: those, and whether to ask again at once."""
+    """Submits jobs while the launcher takes more; returns them and whether to ask again at once."""
     submitted: list[J] = []
     while launcher.free:
         try:
@@ -77,7 +78,7 @@ def hand_over(jobs: Iterator[J | None], launcher: Launcher[J]) -> tuple[list[J],
 
 
 def in_words(report: Report[J], then: str) -> str:
-    """What happened to a job and what is done about it, with the end of its log if that helps."""
+    """What happened to a job and what follows, with the end of its log if that helps."""
     head = f"{report.job.label}: {report.message or report.outcome}; {then}"
     shown = report.detail.splitlines() if report.outcome != "cancelled" else []
     return "\n".join([head, *(f"  | {line}" for line in shown)])
@@ -89,7 +90,7 @@ def _popped(jobs: deque[J]) -> Iterator[J]:
 
 
 def _by_what_is_on_disk(report: Report[J]) -> Report[J]:
-    """The report, unless the job's result on disk, or its absence, tells otherwise."""
+    """The report, corrected by whether the job's result is on disk."""
     if report.outcome in ("held", "blocked"):
         return report
     recorded = report.outcome == "recorded"

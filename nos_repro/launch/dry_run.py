@@ -1,4 +1,4 @@
-"""`run --dry-run`: what a study would take, here or on SLURM, before anything starts."""
+"""`run --dry-run`: what a study would cost, here or on SLURM, before anything starts."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def dry_run(
     count = max(1, worker_count(workers, threads))
     lines.append(
         f"{len(legs)} to run, {duration(seconds)} of work: about {duration(seconds / count)} with"
-        f" {count} workers of {threads} cores here (a few timed steps a model; the optimizer of"
-        " the first row stands for all)"
+        f" {count} workers of {threads} cores here (from a few timed steps per model, with the"
+        " optimizer of the first row)"
     )
     return "\n".join(lines)
 
@@ -81,8 +81,8 @@ def slurm_plan(
     *,
     proposing: bool = False,
 ) -> list[str]:
-    """What would be queued for ``jobs`` jobs of ``seconds`` each, and its script. If jobs are
-    proposed as others end, a few are spread out (`Slurm`)."""
+    """What would be queued for ``jobs`` jobs of ``seconds`` each, and its script. ``proposing``:
+    jobs are proposed as others end, so that a few are spread out (`Slurm`)."""
     per_pack = jobs_per_pack(settings, lambda: seconds)
     if proposing:
         per_pack = min(per_pack, -(-jobs // settings.array_parallelism))
@@ -91,12 +91,12 @@ def slurm_plan(
     where = f"{settings.nodes} node{'s' * (settings.nodes > 1)} x {settings.gpus} GPUs"
     lines = [
         f"{jobs} to run: {packs} SLURM jobs of up to {per_pack} each, {at_once} at a time; each"
-        f" {where}, {settings.processes_per_node} processes a node of {settings.cpus} cores,"
+        f" {where}, {settings.processes_per_node} processes per node with {settings.cpus} cores,"
         f" at most {settings.minutes / 60:g} h (a longer one is saved and queued again)",
-        f"reserved at most, without such repetition: {packs * settings.gpu_hours:g} GPU-hours,"
-        f" {packs * settings.core_hours:g} core-hours; by timed steps on this machine's"
+        f"reserved at most, if none is queued again: {packs * settings.gpu_hours:g} GPU-hours,"
+        f" {packs * settings.core_hours:g} core-hours; from timed steps on this machine's"
         f" {'GPU' if torch.cuda.is_available() else 'CPU'}: {duration(jobs * seconds)} of work,"
-        f" about {duration(jobs * seconds / max(1, at_once))} in all",
+        f" about {duration(jobs * seconds / max(1, at_once))} from start to end",
     ]
     if packs:
         lines += ["", script(root / "slurm" / "BATCH", name, packs, settings)]
@@ -111,13 +111,13 @@ def _line(entry: Planned, costs: dict[str, Cost]) -> str:
 
 
 def _later(study: Study, halving: Halving, store: Store, cost: Cost) -> Iterator[tuple[str, float]]:
-    """What comes after the rung that the rows are on the way to, and its seconds."""
+    """What comes after the rung that the rows train towards, and its seconds."""
     now = {row.name: row.standing for row in outcomes(study, store) if row.standing is not None}
     for stage in stages(halving, study.training.epochs, now):
         seconds = stage.rows * cost.of(study.training, stage.start, stage.end)
         line = (
-            f"  after epoch {stage.start} the best {stage.rows} of {stage.of} rows go on to"
-            f" epoch {stage.end}, a point each  [{duration(seconds)}]"
+            f"  after epoch {stage.start} the best {stage.rows} of {stage.of} rows continue to"
+            f" epoch {stage.end}, one point each  [{duration(seconds)}]"
         )
         yield line, seconds
 
@@ -127,6 +127,6 @@ def _saved(study: Study, halving: Halving) -> str:
     halved = whole(halving, study.training.epochs, trials)
     full = sum(trials.values()) * study.training.epochs
     return (
-        f"halving trains {halved} epochs in all, {1 - halved / full:.0%} less than the {full} of"
-        " every trial at full length"
+        f"halving trains {halved} epochs in total, {1 - halved / full:.0%} less than the {full}"
+        " for every trial at full length"
     )

@@ -1,9 +1,9 @@
-"""`verify --save` and `--against`: verification on a machine that rounds otherwise than the one
+"""`verify --save` and `--against`: verification on a machine that rounds differently from the one
 on which the records were made.
 
-There even the old code does not repeat a record to the last bit. So the old code's checkout first
-saves what its trials do here in their first updates, a glimpse of each, and today's code is then
-compared with these, to the last bit.
+There even the old code does not repeat a record to the last bit. So a checkout of the old code
+first saves a glimpse of each trial, what it does here in its first updates, and today's code is
+then compared with these glimpses, to the last bit.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ log = logging.getLogger(__name__)
 
 UPDATES = 25
 EVALUATED_BATCHES = 2
-"""Of each held-out part."""
+"""Per held-out part."""
 
 Glimpse = dict[str, Any]
-"""The first updates of a trial: the sum of the losses after each, the weights after all (SHA-256),
-the next rate, and the metrics over the first batches of each held-out part, as `float.hex`."""
+"""The first updates of a trial: the sum of the losses after each, the weights at the end (SHA-256),
+the next rate, and the metrics on the first batches of each held-out part, as `float.hex`."""
 
 
 def take_glimpse(trial: Trial, conditions: Conditions, stop: Callable[[], bool]) -> Glimpse:
@@ -80,7 +80,7 @@ class GlimpseJob(RetrainingJob):
         return f"{super().identity}-glimpse"
 
     def run(self, stop: Callable[[], bool]) -> tuple[JobOutcome, str]:
-        """Takes the glimpse. One that cannot be taken is empty, and agrees with none."""
+        """Takes the glimpse. If training fails, the glimpse is empty and agrees with none."""
         try:
             return self.reply(take_glimpse(self.trial, self.conditions, stop))
         except (Stopped, StoreError):
@@ -98,8 +98,8 @@ def save_glimpses(
     path: Path,
     note: Callable[[str], None] = log.warning,
 ) -> Iterator[Trial]:
-    """Adds a line to ``path`` for each record of today's code that has none there yet; yields its
-    trial. Closes the launcher. Raises ConfigError if ``path`` cannot be written."""
+    """Adds a line to ``path`` for each record made by today's code that has none there yet; yields
+    its trial. Closes the launcher. Raises ConfigError if ``path`` cannot be written."""
     known = read_glimpses(path) if path.exists() else {}
     try:
         path.open("a", encoding="utf-8").close()  # before hours of training
@@ -125,10 +125,10 @@ def verify_against(
     path: Path,
     note: Callable[[str], None] = log.warning,
 ) -> Iterator[tuple[Trial, bool]]:
-    """Yields the trial of each stale record that ``path`` knows, and whether it agrees.
+    """Yields the trial of each stale record that has a line in ``path``, and whether it agrees.
 
-    A record that agrees is signed with today's code. Closes the launcher. Raises ConfigError for
-    a file that `save_glimpses` has not written.
+    A record that agrees is signed with today's code. Closes the launcher. Raises ConfigError if
+    `save_glimpses` did not write the file.
     """
     known = read_glimpses(path)
     stale = {
@@ -151,9 +151,9 @@ def _job(trial: Trial, store: Store, conditions: Conditions) -> GlimpseJob:
 
 
 def read_glimpses(path: Path) -> dict[tuple[str, str], Glimpse]:
-    """By the trial's identity and the code that made its record. Raises ConfigError."""
+    """The glimpses of a file, by trial id and the code that made the record. Raises ConfigError."""
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return {(line["id"], line["code"]): dict(line["glimpse"]) for line in lines}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: not a file of `verify --save`: {error}") from None
+        raise ConfigError(f"{path}: not a file from `verify --save`: {error}") from None

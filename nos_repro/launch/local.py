@@ -31,7 +31,7 @@ _stopping = threading.Event()
 class InProcess(Generic[J]):
     """Runs one job at a time in this process: for debugging, and for a single short trial.
 
-    No other process watches it: a job's time limit binds only where the job itself looks.
+    No other process watches it, so a time limit holds only if the job itself checks the clock.
     """
 
     word = "running"
@@ -57,7 +57,7 @@ class InProcess(Generic[J]):
 
 @dataclass
 class _Slot(Generic[J]):
-    """A worker process's slot: its cores, its device, and what it runs, since when."""
+    """A worker process's slot: its cores and device, what it runs, and since when."""
 
     number: int
     cores: list[int]
@@ -69,17 +69,17 @@ class _Slot(Generic[J]):
 
     @property
     def seconds_left(self) -> float:
-        """Until the time limit of its job."""
+        """Seconds until its job's time limit."""
         if self.job is None or self.job.limit_seconds is None or self.overran:
             return float("inf")
         return self.started + self.job.limit_seconds - time.monotonic()
 
 
 class LocalWorkers(Generic[J]):
-    """``workers`` processes of ``threads`` pinned cores each, one job at a time.
+    """``workers`` processes with ``threads`` pinned cores each, running one job at a time.
 
     Each slot is a pool of one, so that a killed worker takes only its own job with it.
-    With CUDA, slot i uses device i modulo their number.
+    With CUDA, slot i uses device i modulo the number of devices.
     """
 
     word = "running"
@@ -148,8 +148,8 @@ class LocalWorkers(Generic[J]):
             if slot.overran:
                 report = Report(job, "overran", f"killed after {job.limit_seconds:g} s")
         if report.outcome == "stopped" and not self._closing:
-            report = Report(job, "lost", "somebody told the worker to stop")
-        if report.outcome in ("lost", "overran"):  # whatever broke it stays behind in it
+            report = Report(job, "lost", "the worker was told to stop from outside")
+        if report.outcome in ("lost", "overran"):  # a fresh process, free of whatever broke it
             slot.pool.shutdown(wait=False)
             slot.pool = self._pool(slot.number, slot.cores)
         return report
@@ -179,7 +179,7 @@ def _processes(slots: Sequence[_Slot[J]]) -> list[BaseProcess]:
 def worker_context() -> BaseContext:
     """A fork server that has imported torch once, so that a worker starts in milliseconds.
 
-    It is started with SIGINT ignored, which the workers inherit: Ctrl-C is the parent's to answer.
+    It ignores SIGINT, and workers inherit that: the parent handles Ctrl-C.
     """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
@@ -195,7 +195,7 @@ def worker_context() -> BaseContext:
 
 
 def await_workers(context: BaseContext) -> None:
-    """Returns when workers can start. To be interrupted here leaves nothing half-started."""
+    """Returns when workers can start. An interrupt here leaves nothing half-started."""
     first = context.Process(target=int, daemon=True)  # type: ignore[attr-defined]
     first.start()
     first.join()
@@ -215,7 +215,7 @@ def start_worker(number: int, cores: list[int], threads: int) -> None:
 
 
 def _leave_with_parent() -> None:
-    """Ends this worker when the process that started it is gone, however it went."""
+    """Ends this worker when the process that started it ends, for whatever reason."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

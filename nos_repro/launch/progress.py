@@ -22,12 +22,13 @@ PLAIN_SECONDS = 15.0
 
 
 def make_display() -> LiveStudyDisplay | PlainStudyDisplay:
-    """Live where the error stream is a terminal: standard output is kept for the table."""
+    """A live table if the error stream is a terminal, else plain lines; standard output is kept for
+    the study's table."""
     return LiveStudyDisplay() if sys.stderr.isatty() else PlainStudyDisplay()
 
 
 class Counts:
-    """How far a study is: trials ended by kind, and epochs of training done and left."""
+    """How far a study is: ended trials by kind, and epochs done and left."""
 
     def __init__(self, state: StudyRun) -> None:
         trials: dict[str, Record | None] = {}
@@ -59,7 +60,7 @@ class Counts:
         return f"{ended}/{self.total} trials" + (f": {kinds}" if kinds else "")
 
     def eta(self, before: float) -> str:
-        """Time left, at the pace since the run began with ``before`` epochs done; "" at first."""
+        """Time left at the pace since the run began with ``before`` epochs done; "" at first."""
         fresh = self.done + self.running - before
         if fresh <= 0 or not self.left or self.elapsed < 5:
             return ""
@@ -67,7 +68,7 @@ class Counts:
 
 
 def _later_epochs(state: StudyRun) -> float:
-    """What a race still trains after the rung that it is on the way to."""
+    """Epochs that a race trains beyond the rung that it trains towards."""
     halving = state.study.halving
     if halving is None:
         return 0
@@ -76,12 +77,12 @@ def _later_epochs(state: StudyRun) -> float:
 
 
 def _epochs_done(state: StudyRun, leg: Leg) -> float:
-    """Epochs of a running leg that are behind it."""
+    """Epochs that a running leg has done."""
     return max(0.0, leg.trial.training.epochs * progress(state, leg.trial.id) - leg.start)
 
 
 def progress(state: StudyRun, id_: str) -> float:
-    """The share of a trial's steps that are done, by its heartbeat; 0 where it does not run."""
+    """The share of a trial's steps that are done, by its heartbeat; 0 if it is not running."""
     job = state.running.get(id_)
     claim = read_lease(job.folder) if job is not None else None
     return claim.step / claim.steps if claim is not None and claim.steps else 0.0
@@ -126,7 +127,7 @@ class LivePanel:
 
 
 class PlainStudyDisplay(PlainLines):
-    """A line when something ended, and one now and then while nothing does."""
+    """Prints a line when something has ended, and one from time to time while nothing does."""
 
     def __init__(self) -> None:
         self._last: str | None = None
@@ -148,7 +149,7 @@ class PlainStudyDisplay(PlainLines):
 
 
 class LiveStudyDisplay(LivePanel):
-    """What runs, with bars; what has ended, by kind; the time left."""
+    """Running trials with bars, ended trials by kind, and the time left."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -161,7 +162,7 @@ class LiveStudyDisplay(LivePanel):
         table = Table.grid(padding=(0, 1))
         for id_, job in state.running.items():
             claim = read_lease(job.folder)
-            if claim is None:  # it waits, on a cluster
+            if claim is None:  # it is waiting in a cluster's queue
                 continue
             latest = claim.latest or {}
             words = " ".join(f"{k}={v:.4g}" for k, v in latest.items() if k.startswith("val_"))

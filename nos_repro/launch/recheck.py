@@ -1,4 +1,4 @@
-"""`recheck`: whether a number on record is reproduced, from its checkpoint or by training again."""
+"""`recheck`: whether a recorded number is reproduced, from its checkpoint or by training again."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ RELATIVE = 1e-3
 
 @dataclass(frozen=True)
 class Rechecked:
-    """A trial evaluated again: each metric of the record's last line, and what it is now.
+    """A trial evaluated again: each metric of the record's last line, and its value now.
 
-    ``problem`` says why nothing could be compared; the check has failed then.
+    ``problem`` says why nothing could be compared; then the check has failed.
     """
 
     trial: Trial
@@ -55,11 +55,11 @@ def recheck(
     *,
     retrain: bool = False,
 ) -> Iterator[Rechecked]:
-    """Evaluates every trial that makes the row's cells again, one after the other; ``prepare`` is
-    called before the first, once there is something to check.
+    """Evaluates again every trial behind the row's cells, one by one; ``prepare`` is called before
+    the first, if there is something to check.
 
-    Raises ConfigError where the row has no number, and where a checkpoint is not here (a clone
-    has the records alone) and ``retrain`` is not asked for.
+    Raises ConfigError if the row has no number, or if a checkpoint is missing (a clone has only the
+    records) and ``retrain`` is False.
     """
     records = [record for record in outcome.counting if record.status == "finished"]
     if not records:
@@ -82,13 +82,13 @@ def _require_checkpoints(row: str, records: list[Record], store: Store) -> None:
         raise ConfigError(
             f"row {row}: {len(missing)} of {len(records)} checkpoints are not here, e.g."
             f" {store.folder(missing[0]) / 'checkpoint.pt'}\n"
-            "  checkpoints are not committed, a clone has the records alone: train again with"
+            "  checkpoints are not committed, so a clone has only the records: train again with"
             " --retrain"
         )
 
 
 def _evaluated(trial: Trial, record: Record, folder: Path, conditions: Conditions) -> Rechecked:
-    """By the stored checkpoint, which is only read."""
+    """Checks the stored checkpoint, which is only read."""
     run = build(trial, conditions)
     try:
         state = read_state(folder / "checkpoint.pt")
@@ -96,13 +96,13 @@ def _evaluated(trial: Trial, record: Record, folder: Path, conditions: Condition
         return Rechecked(trial, trial.seed, problem=f"its checkpoint is corrupt: {error}")
     run.restore(state)
     if run.epoch != record.epoch:
-        problem = f"its checkpoint is of epoch {run.epoch}, the record of epoch {record.epoch:g}"
+        problem = f"its checkpoint is at epoch {run.epoch}, its record at epoch {record.epoch:g}"
         return Rechecked(trial, trial.seed, problem=problem)
     return _compared(trial, record, _measured(run))
 
 
 def _retrained(trial: Trial, record: Record, folder: Path, conditions: Conditions) -> Rechecked:
-    """By training from the start, beside whatever is on disk."""
+    """Checks by training from scratch; what is on disk is not touched."""
     run = build(trial, conditions)
     with tempfile.TemporaryDirectory() as scratch:
         ending = train(run, Checkpoints(Path(scratch), every_seconds=math.inf))
@@ -112,7 +112,7 @@ def _retrained(trial: Trial, record: Record, folder: Path, conditions: Condition
 
 
 def _measured(run: Run) -> dict[str, float]:
-    """What the held-out parts say. The training loss is not in a final checkpoint."""
+    """The metrics of the held-out parts. A final checkpoint does not hold the training loss."""
     return {key: value for key, value in run.measure().items() if key[:4] in ("val_", "test")}
 
 
@@ -123,7 +123,7 @@ def _compared(trial: Trial, record: Record, now: dict[str, float]) -> Rechecked:
 
 
 def lines(checked: Rechecked) -> Iterator[str]:
-    """PASS or FAIL, then every number that differs (or the metrics, where all agree)."""
+    """PASS or FAIL, then every compared number, then and now."""
     word = "PASS" if checked.passed else "FAIL"
     how = "to the last bit" if checked.exact else f"within {RELATIVE:.1%}"
     said = checked.problem or (how if checked.passed else "the numbers differ")

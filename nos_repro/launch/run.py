@@ -34,7 +34,7 @@ from nos_repro.tasks.base import TaskData
 def conditions_of(
     data: Path | None, checkpoint_seconds: float, settings: LauncherSettings | None = None
 ) -> Conditions:
-    """Where the data is, how often a trial saves, and on SLURM how many processes train it. Raises
+    """Where the data is, how often a trial saves and, on SLURM, how many processes train it. Raises
     ConfigError."""
     if not checkpoint_seconds >= 0:
         raise ConfigError(f"--checkpoint-seconds must not be negative, got {checkpoint_seconds}")
@@ -47,7 +47,8 @@ def conditions_of(
 
 
 def worker_count(workers: int | None, threads: int) -> int:
-    """Trials at a time: as asked, else one per GPU, else as many as the cores carry."""
+    """How many trials to run at a time: as requested, else one per GPU, else as many as the cores
+    allow."""
     if threads < 1:
         raise ConfigError(f"--threads must be at least 1, got {threads}")
     if workers is not None:
@@ -70,21 +71,21 @@ def launcher_of(
     threads: int = 1,
     proposing: bool = False,
 ) -> Launcher[Any]:
-    """Where the jobs of the study or search in ``root`` run.
+    """The launcher for the jobs of the study or search in ``root``.
 
-    On this machine: ``workers`` processes, 0 for this very process. On SLURM: ``seconds``
-    estimates a job's length; ``proposing`` says that jobs come as others end: no more are
-    queued than run at a time. Raises ConfigError.
+    On this machine: ``workers`` processes, 0 for this process itself. On SLURM: ``seconds``
+    estimates a job's length; ``proposing``: jobs are proposed as others end, so no more are queued
+    than run at a time. Raises ConfigError.
     """
     if settings.name == "slurm":
         if proposing and settings.world > 1:
             raise ConfigError(
-                f"a child is trained by one process, launcher asks for {settings.world}: let"
-                " launcher.nodes be 1 and launcher.gpus at most 1 (or launcher.processes 1)"
+                f"one process trains a child, but launcher asks for {settings.world}: set"
+                " launcher.nodes to 1 and launcher.gpus to at most 1 (or launcher.processes to 1)"
             )
         if workers is not None or threads != 1:
             raise ConfigError(
-                "--workers and --threads are for this machine; on SLURM say"
+                "--workers and --threads are for this machine; on SLURM use"
                 " launcher.array_parallelism=N and launcher.cpus=N"
             )
         return slurm_of(settings, root, name, seconds, proposing=proposing)
@@ -104,14 +105,14 @@ def slurm_of(
     proposing: bool = False,
 ) -> Slurm[Any]:
     """The cluster, for the study or search in ``root``. ``seconds`` estimates a job's length;
-    ``proposing``: jobs come as others end, so no more are queued than run at a time."""
+    ``proposing``: jobs are proposed as others end, so no more are queued than run at a time."""
     depth = settings.array_parallelism if proposing else None
     per_pack = jobs_per_pack(settings, seconds)
     return Slurm(settings, root / "slurm", name, per_pack=per_pack, depth=depth, note=say)
 
 
 def jobs_per_pack(settings: LauncherSettings, seconds: Callable[[], float]) -> int:
-    """Jobs per SLURM job: as the settings say, else as many as fill the time they aim at."""
+    """Jobs per SLURM job: as many as fill ``job_minutes``, if set, else ``trials_per_job``."""
     if settings.job_minutes is None:
         return settings.trials_per_job or 1
     return max(1, int(settings.job_minutes * 60 / max(seconds(), 1e-3)))
@@ -154,11 +155,10 @@ def detach(
     retry: bool = False,
     tracker: Tracker | None = None,
 ) -> tuple[dict[str, str], int]:
-    """Queues what can be started now and comes back.
+    """Queues what can be started now, and returns without waiting for it.
 
-    SLURM's numbers by the trials' identities, and how many trials have to wait until others end.
-
-    Raises LaunchError where SLURM refuses, ConfigError or DataError before anything is queued.
+    Returns SLURM's job numbers by trial identity, and how many trials have to wait until others
+    end. Raises LaunchError if SLURM refuses, ConfigError or DataError before anything is queued.
     """
     prepare_data(study, conditions)
     study_run = StudyRun(study, store, launcher, conditions, PlainStudyDisplay(), retry, tracker)
@@ -169,7 +169,7 @@ def detach(
 
 
 def prepare_data(study: Study, conditions: Conditions) -> None:
-    """Reads the study's data once, so that a missing set is one error before any trial starts."""
+    """Reads the study's data once, so that missing data is one error before any trial starts."""
     values = dict(study.task)
     name = values.pop("name")
     settings = make_settings(name, values)

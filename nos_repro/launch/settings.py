@@ -1,8 +1,8 @@
 """The section `launcher` of a study or a search: where its jobs run, and what each is given.
 
-`launcher=slurm` chooses the cluster; the keys beneath it are the resources. They come from the
-cluster's profile (`slurm/clusters/NAME.yaml`, by `launcher.cluster=NAME`), then from the file's own
-section and its scale's, then from the command line; the later one wins. No number depends on them.
+`launcher=slurm` chooses SLURM; the other keys are the resources. They come from the cluster's
+profile (`slurm/clusters/NAME.yaml`, chosen with `launcher.cluster=NAME`), then from the file's own
+section and its scale's, then from the command line; later ones win. No result depends on them.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ OURS = {
     "nodes":     "launcher.nodes",
     "ntasks":    "launcher.nodes and processes",
     "ntasks-per-node": "launcher.processes",
-    "job-name":  "nothing: an array is looked for by its name",
-    "output":    "nothing: the logs lie beside the records",
-    "error":     "nothing: the logs lie beside the records",
+    "job-name":  "nothing: arrays are found by name",
+    "output":    "nothing: the logs are kept next to the records",
+    "error":     "nothing: the logs are kept next to the records",
     "open-mode": "nothing: a job that is queued again appends to its log",
     "no-requeue": "nothing: a trial is saved and queued again",
 }
-"""Options of sbatch that a user may not set, and what to set instead."""
+"""sbatch options that a user may not set, and what to set instead."""
 # fmt: on
 
 
@@ -43,9 +43,9 @@ class LauncherSettings:
     A trial runs on ``nodes`` nodes with ``gpus`` GPUs each, in ``processes`` processes per node
     (default: one per GPU) with ``cpus`` cores each and ``memory_gb`` per node. A SLURM job holds
     ``trials_per_job`` trials, one after the other, or as many as fill about ``job_minutes``, and
-    may take ``hours``; at most ``array_parallelism`` of them run at a time. ``setup`` are lines of
-    shell before it, ``sbatch`` any further option by sbatch's own name. SLURM warns a job
-    ``signal_seconds`` before its time is over; that long it has to save.
+    may take ``hours``; at most ``array_parallelism`` SLURM jobs run at a time. ``setup`` has shell
+    lines to run first, ``sbatch`` any further options by sbatch's own names. SLURM warns a job
+    ``signal_seconds`` before its time limit, which is the time it has to save.
     """
 
     name: str = "local"
@@ -85,7 +85,7 @@ class LauncherSettings:
             _require(holds, key, "positive and finite", value)
         _require(
             self.trials_per_job is None or self.job_minutes is None,
-            "trials_per_job", "left out where job_minutes is given", self.trials_per_job,
+            "trials_per_job", "left out if job_minutes is given", self.trials_per_job,
         )  # fmt: skip
         _require(
             self.signal_seconds < self.minutes * 60,
@@ -117,7 +117,7 @@ class LauncherSettings:
 
     @property
     def gpu_hours(self) -> float:
-        """What one job costs at most."""
+        """GPU-hours that one job costs at most."""
         return self.nodes * self.gpus * self.minutes / 60
 
     @property
@@ -126,7 +126,7 @@ class LauncherSettings:
 
 
 def launcher_settings(section: dict[str, Any]) -> LauncherSettings:
-    """A `launcher` section with its cluster's profile beneath it. Raises ConfigError."""
+    """The settings of a `launcher` section on top of its cluster's profile. Raises ConfigError."""
     cluster = section.get("cluster")
     profile = _profile(str(cluster)) if cluster is not None else {}
     merged = {**profile, **section}
@@ -139,7 +139,7 @@ def launcher_settings(section: dict[str, Any]) -> LauncherSettings:
 
 
 def list_clusters() -> dict[str, Path]:
-    """The profiles by name: those of `slurm/clusters` here hide the shipped ones."""
+    """The profiles by name; those in `slurm/clusters` here take precedence over shipped ones."""
     package = Path(str(resources.files("nos_repro")))
     folders = [package / "slurm", package.parent / "slurm", Path("slurm")]
     return {file.stem: file for folder in folders for file in (folder / "clusters").glob("*.yaml")}

@@ -22,14 +22,14 @@ COMPACT_SECONDS, COMPACT_SHARE = 10.0, 0.05
 """`records.jsonl` is rewritten at most this often, and in at most this share of the time."""
 
 DISPLAY_SHARE = 0.01
-"""At most this share of the time goes into showing progress: with hundreds of trials it is slow."""
+"""Showing progress takes at most this share of the time: with hundreds of trials it is slow."""
 
 HELD_SECONDS = 5.0
-"""A trial that another process holds is looked at again after this."""
+"""A trial that another process holds is checked again after this."""
 
 
 class StudyDisplay(Protocol):
-    """What is told about a run while it goes on."""
+    """Shows how a study is going."""
 
     def update(self, state: StudyRun) -> None: ...
 
@@ -59,8 +59,8 @@ class StudyRun:
     def run(self) -> list[Outcome]:
         """Drives the study to its end and returns its rows.
 
-        Raises StoreError where the disk refuses; KeyboardInterrupt leaves every running trial
-        saved. Either way the next call goes on from there.
+        Raises StoreError if the disk fails; on KeyboardInterrupt every running trial is saved.
+        Either way the next call continues from there.
         """
         if self.retry:
             self._forget_failures()
@@ -76,7 +76,7 @@ class StudyRun:
         return list(self.rows.values())
 
     def hand_over(self) -> int:
-        """Submits what can be started now, and no more; how many trials that are."""
+        """Submits only what can be started now; returns how many trials that is."""
         if self.retry:
             self._forget_failures()
         self._refresh(self.study.rows)
@@ -102,7 +102,7 @@ class StudyRun:
                     self.store.forget(trial)
 
     def _refresh(self, names: Iterable[str]) -> None:
-        if self.study.halving is not None:  # the rank of a row depends on all
+        if self.study.halving is not None:  # a row's rank depends on all rows
             self.rows = {row.name: row for row in outcomes(self.study, self.store)}
             self._write_stops()
             return
@@ -110,7 +110,7 @@ class StudyRun:
             self.rows[name] = outcome(self.study, name, self.store)
 
     def _write_stops(self) -> None:
-        """Writes into the records of trials that a rung has stopped that it did, and why."""
+        """Notes in the record of each trial that a rung has stopped that it was, and why."""
         fresh = []
         for row, trial, record in stops(self.rows.values()):
             before = self.store.record(trial)
@@ -133,8 +133,8 @@ class StudyRun:
         return list(ready.values())
 
     def _ready_jobs(self) -> Iterator[TrialJob | None]:
-        """What `drive` may start. Once nothing but trials that other processes hold is left, it
-        waits for those."""
+        """What `drive` may start. If only trials that other processes hold are left, waits for
+        those."""
         ready, now = self._ready(), time.monotonic()
         rungs = tuple(self.study.halving.rungs) if self.study.halving is not None else ()
         for leg in ready:
@@ -160,7 +160,7 @@ class StudyRun:
         self.running.pop(trial.id, None)
         if report.outcome == "held":
             if trial.id not in self.held:
-                self.display.note(f"{trial.label()}: another process trains it; waiting for that")
+                self.display.note(f"{trial.label()}: another process is training it; waiting")
             self.held[trial.id] = time.monotonic() + HELD_SECONDS
         elif report.outcome == "recorded":
             if report.message:
@@ -172,7 +172,7 @@ class StudyRun:
             self.display.note(in_words(report, "given up for this run"))
 
     def _settle(self, trial: Trial) -> None:
-        """A trial has ended: its rows are read again, now and then the compact records too."""
+        """Reads the rows of a trial that has ended again, and sometimes writes `records.jsonl`."""
         record = self.store.record(trial)
         if record is None:
             raise LaunchError(f"{self.store.folder(trial)}: its worker wrote no readable record")

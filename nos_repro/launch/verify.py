@@ -1,10 +1,10 @@
-"""`verify`: whether the code of today still makes the numbers that older code made.
+"""`verify`: whether today's code still produces the numbers that older code produced.
 
-A record is stale when the code that decides its numbers has changed. Most changes mean nothing:
-a renamed variable, a faster path. Training the trial up to its first evaluation again, and
-comparing that line to the last bit, settles it at a small share of the cost. (A change that only
-later epochs would feel goes unseen: `--whole` trains everything.) Floating point differs between
-machines: for records of another machine there is `launch.glimpse`.
+A record is stale if the code that decides its numbers has changed. Most changes do not matter: a
+renamed variable, a faster path. Training the trial again up to its first evaluation, and comparing
+that line to the last bit, settles it at a small share of the cost. (This misses a change that
+affects only later epochs; `--whole` trains everything.) Floating point differs between machines;
+for records made on another machine there is `launch.glimpse`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class RetrainingJob:
 
     @property
     def identity(self) -> str:
-        """Other code, or a longer look, is another question."""
+        """The same trial with other code is another job."""
         return f"{self.trial.id}-{self.code}"
 
     def reply(self, answer: Any) -> tuple[JobOutcome, str]:
@@ -61,7 +61,7 @@ class RetrainingJob:
         return "recorded", ""
 
     def answer(self) -> Any:
-        """What the job found; None while nobody has run it."""
+        """What the job found; None until it has run."""
         try:
             return json.loads(self._path.read_bytes())
         except (OSError, ValueError):
@@ -71,7 +71,7 @@ class RetrainingJob:
         return self.answer() is not None
 
     def take(self) -> Any:
-        """The answer, whose file is removed, and with the last one its folder."""
+        """The answer; its file is removed, and the folder after the last one."""
         answer = self.answer()
         self._path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # others are still to come
@@ -85,7 +85,7 @@ class RetrainingJob:
 
 @dataclass(frozen=True)
 class VerifyJob(RetrainingJob):
-    """The trial of a stale ``record``: does training repeat it?"""
+    """Trains the trial of a stale ``record`` to see whether that repeats it."""
 
     record: Record
     whole: bool = False
@@ -95,7 +95,7 @@ class VerifyJob(RetrainingJob):
         return f"{super().identity}{'-whole' if self.whole else ''}"
 
     def run(self, stop: Callable[[], bool]) -> tuple[JobOutcome, str]:
-        """Trains the trial again. One that today's code cannot even train does not agree."""
+        """Trains the trial again. If today's code cannot train it at all, it does not agree."""
         try:
             with self.conditions.join() as replicas:
                 agreed = agrees(
@@ -118,10 +118,10 @@ def verify(
     whole: bool = False,
     note: Callable[[str], None] = log.warning,
 ) -> Iterator[tuple[Trial, bool]]:
-    """Trains every stale record's trial again; yields each as it ends, and whether it agrees.
+    """Trains every stale record's trial again; yields each when it ends, and whether it agrees.
 
-    A record that agrees is signed with today's code; one that does not is left as it is. Killed at
-    any moment, the next call does the rest. Closes the launcher. Raises LaunchError where a
+    A record that agrees is signed with today's code; one that does not is left as it is. If the
+    process is killed, the next call does the rest. Closes the launcher. Raises LaunchError if a
     trial's worker vanishes again and again, or a cluster does not run it to its end.
     """
     folder = store.root / "verify"
@@ -147,9 +147,9 @@ def recorded(study: Study, store: Store) -> Iterator[tuple[Trial, Record]]:
 
 
 def finish(jobs: Sequence[J], launcher: Launcher[J], note: Callable[[str], None]) -> Iterator[J]:
-    """The jobs as they end, those first that a cluster has finished while nobody waited.
+    """The jobs as they end, starting with those that a cluster has finished in the meantime.
 
-    Closes the launcher. Raises LaunchError where a job does not run to its end.
+    Closes the launcher. Raises LaunchError if a job does not run to its end.
     """
     left = [job for job in jobs if job.is_done()]
     rest = iter([job for job in jobs if job not in left])
@@ -171,8 +171,8 @@ def agrees(
     stop: Callable[[], bool] = lambda: False,
     replicas: Replicas = ALONE,
 ) -> bool:
-    """Whether training ``trial`` again repeats the record: its first evaluation, or everything (up
-    to the rung that stopped it, if one did)."""
+    """Whether training ``trial`` again repeats the record: its first evaluation or, with ``whole``,
+    everything (up to the rung that stopped it, if one did)."""
     run = build(trial, conditions, replicas)
     first = min(trial.training.evaluate_every, trial.training.epochs)
     end = int(record.epoch) if record.partial else None

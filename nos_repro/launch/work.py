@@ -25,7 +25,7 @@ PRIMITIVES = 64
 
 @dataclass(frozen=True)
 class TrialJob:
-    """A trial, its folder, its conditions, where it pauses, and what follows it (`run_trial`)."""
+    """A trial, its folder and conditions, where it pauses, and its tracker (`run_trial`)."""
 
     trial: Trial
     folder: Path
@@ -75,13 +75,13 @@ def run_job(job: J, stop: Callable[[], bool]) -> Report[J]:
 
 
 def keep_freed_memory() -> None:
-    """Has glibc keep the large blocks that tensors free, instead of faulting them in again.
+    """Makes glibc keep the large blocks that tensors free, instead of faulting them in again.
 
-    Worth 1.4x to 3.6x on CPU training steps. For workers and the command line only: a library
-    must not do this to its host. No effect where the C library is another one.
+    This makes CPU training steps 1.4 to 3.6 times as fast. For workers and the command line only: a
+    library must not do this to its host. No effect with other C libraries.
 
-    oneDNN, for its part, keeps a compiled primitive for each shape it meets, 1,024 of them, and
-    sequences have a new shape at nearly every step: gigabytes a worker. A few are as fast.
+    oneDNN caches a compiled primitive for each shape it meets, up to 1,024 of them; sequences have
+    a new shape at almost every step, which costs gigabytes per worker. A small cache is as fast.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PRIMITIVES))
     m_trim_threshold, m_mmap_max = -1, -4

@@ -4,7 +4,7 @@ Each position has its own softmax, since the operand bank grows; the chosen toke
 forbidden tokens have a logit of -infinity (sec. 4.1).
 
 *Readings of the paper*: a chosen token is fed in as an embedding of the LSTM's size, shared by the
-positions at which the same word can occur; the first step reads an embedding of its own; "weights
+positions at which the same word can occur; the first step reads its own embedding; "weights
 are initialized uniformly at random between -0.08 and 0.08" means all of them, biases included.
 """
 

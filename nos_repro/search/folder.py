@@ -1,4 +1,4 @@
-"""A search's folder: where it is, whose settings it holds, and which process works in it."""
+"""A search's folder: where it is, which settings it holds, and which process is working in it."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def evaluation_of(report: Report[EvaluationJob]) -> Evaluation | None:
     if report.outcome in ("cancelled", "timed_out"):
         raise LaunchError(
             f"{report.job.label}: {report.message}\n"
-            "  the search stops here; nothing is lost: the same command goes on"
+            "  the search stops here; nothing is lost: run the same command again to continue"
         )
     if report.outcome == "overran":
         return Evaluation("overran", 0.0, reason=f"hung: {report.message}")

@@ -41,7 +41,7 @@ def figures(tally: Tally, wanted: int, unique: int, pace: str = "") -> list[str]
     counts = ", ".join(f"{tally.statuses[kind]} {kind}" for kind in kinds if tally.statuses[kind])
     return [
         f"{tally.evaluated}/{wanted} rules, {unique} unique: {counts or 'none yet'}{pace}",
-        f"reward: best {tally.best:.4f}, mean {tally.mean:.4f}, lately {tally.recent:.4f};"
+        f"reward: best {tally.best:.4f}, mean {tally.mean:.4f}, recent {tally.recent:.4f};"
         f" entropy {tally.entropy:.1f} nats, staleness {tally.staleness:.1f} updates",
         f"best: {tally.best_rule or '-'}",
     ]

@@ -1,1 +1,1 @@
-"""Trials as runs of Weights & Biases. The records on disk stay what tables are made of."""
+"""Trials as runs of Weights & Biases. Tables are still made from the records on disk."""

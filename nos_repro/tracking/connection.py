@@ -1,9 +1,9 @@
 """A run of W&B, opened and closed so that the trial or search that it logs never waits for long.
 
 Online, the server has ``ONLINE_SECONDS`` to answer, and ``FINISH_SECONDS`` at a run's end to take
-the rest. If it does not, the process does not wait a second time: its later runs are written to
-disk, for `wandb sync` to upload. What goes wrong is logged and fails nothing: the records on disk
-have it all.
+the rest. If it does not, the process does not wait a second time: it writes its later runs to disk,
+for `wandb sync` to upload. Errors are logged and never fail a trial or a search, since the records
+on disk are complete.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ FINISH_SECONDS = 30.0
 """What is not uploaded by then stays on disk."""
 
 _unreachable = False
-"""Whether this process has waited for the server in vain."""
+"""Whether the server has already kept this process waiting without an answer."""
 
 
 def project() -> str:
-    """The project of W&B that all runs and dashboards belong to."""
+    """The W&B project that all runs and dashboards belong to."""
     return os.environ.get("WANDB_PROJECT") or "nos_repro"
 
 
 def import_wandb() -> Any:
-    """The client, told not to report its own errors: for that it looks up hosts when it ends, even
+    """The client, told not to report its own errors: to do so it looks up hosts at exit, even
     offline."""
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
@@ -47,7 +47,7 @@ def import_wandb() -> Any:
 
 
 def wandb_mode(asked: str) -> Mode | None:
-    """The mode that `--wandb` asks for and this machine allows; None: W&B is told nothing.
+    """The mode that `--wandb` asks for and this machine allows; None: nothing is sent to W&B.
 
     `auto` does what W&B's own settings say (`WANDB_MODE`, `wandb offline`); if they leave it open,
     it is online if you are logged in: with a key in the environment, in `.netrc` or in W&B's
@@ -60,7 +60,7 @@ def wandb_mode(asked: str) -> Mode | None:
     if asked == "offline":
         return "offline"
     wandb = import_wandb()
-    named = {"mode": "online"} if asked == "online" else {}  # beats what is set
+    named = {"mode": "online"} if asked == "online" else {}  # overrides the settings
     try:
         wanted = wandb.setup(settings=wandb.Settings(silent=True, **named)).settings.mode
         if wanted == "disabled":
@@ -69,7 +69,7 @@ def wandb_mode(asked: str) -> Mode | None:
             return "offline"
         if wandb.login(prompt=False, verify=False):
             return "online"
-    except (wandb.Error, ValueError) as error:  # a key of no valid form, a mode that is none
+    except (wandb.Error, ValueError) as error:  # an invalid key or mode
         if asked == "online":
             raise ConfigError(f"--wandb online: {_said(error)}") from None
         log.warning("W&B's settings cannot be used, so runs stay offline: %s", _said(error))
@@ -78,8 +78,8 @@ def wandb_mode(asked: str) -> Mode | None:
         wandb.teardown()
     if asked == "online":
         raise ConfigError(
-            "--wandb online: W&B knows no key here; `wandb login` stores one, or set"
-            " WANDB_API_KEY, or say --wandb auto"
+            "--wandb online: no API key found; store one with `wandb login`, set WANDB_API_KEY, or"
+            " use --wandb auto"
         )
     return "offline"
 
@@ -95,14 +95,14 @@ def open_run(
     named: Callable[[], dict[str, Any]],
     prepare: Callable[[Any], None],
 ) -> Any:
-    """A run that writes below ``folder``; what is ``named`` goes to `wandb.init`, and ``prepare``
-    tells the run the rest. None where W&B gives none, or any of it goes wrong."""
+    """Opens a run that writes below ``folder``. ``named`` gives the arguments of `wandb.init`;
+    ``prepare`` sets up the run. None if any of it fails."""
     run = None
     try:
         run = _open(mode, folder, named())
         prepare(run)
     except Exception:  # no key, a full disk, a killed service: the trial goes on
-        log.warning("W&B gives no run; the records on disk have it all", exc_info=True)
+        log.warning("cannot open a W&B run; the records on disk are complete", exc_info=True)
         if run is not None:
             close_run(run, failed=True)
         return None
@@ -115,14 +115,14 @@ def _open(mode: Mode, folder: Path, named: dict[str, Any]) -> Any:
     if mode == "online" and not _unreachable:
         try:
             return _init("online", folder, named)
-        except Exception as error:  # noqa: BLE001 (whatever it is, the disk is there)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the disk will do)
             _unreachable = True
             log.warning(
-                "W&B's server gives no run (%s); this process writes its runs to disk from here"
-                " on, and `wandb sync` brings them",
+                "W&B's server does not open a run (%s); from now on this process writes its runs to"
+                " disk; upload them with `wandb sync`",
                 " ".join(str(error).split())[:200],
             )
-            import_wandb().teardown()  # its service would hold the run's id
+            import_wandb().teardown()  # else its service keeps the run's id
     return _init("offline", folder, named)
 
 
@@ -135,7 +135,7 @@ def _init(mode: Mode, folder: Path, named: dict[str, Any]) -> Any:
         dir=str(folder),
         mode=mode,
         reinit="finish_previous",
-        settings=wandb.Settings(  # a new one a run: `init` changes it
+        settings=wandb.Settings(  # a new object for each run, since `init` changes it
             init_timeout=ONLINE_SECONDS,
             finish_timeout=FINISH_SECONDS,
             finish_timeout_raises=True,
@@ -152,20 +152,24 @@ def _init(mode: Mode, folder: Path, named: dict[str, Any]) -> Any:
 
 
 def close_run(run: Any, *, failed: bool = False) -> bool:
-    """Ends this process's part of a run; whether W&B has all that it was told."""
+    """Ends this process's part of a run; returns whether W&B has all that was logged."""
     global _unreachable
     try:
         run.finish(exit_code=1 if failed else 0)
     except Exception as error:
-        # a server that stalls would take as long at the end of every run
+        # a stalled server would delay the end of every run
         _unreachable |= isinstance(error, TimeoutError)
-        log.warning("W&B has not all of the run; `wandb sync %s` brings it", run.dir, exc_info=True)
+        log.warning(
+            "W&B does not have the whole run; upload it with `wandb sync %s`",
+            run.dir,
+            exc_info=True,
+        )
         return False
     return True
 
 
 def read_told(memory: Path) -> int:
-    """How much the run has been told by earlier processes; 0 where nobody knows."""
+    """How much earlier processes have logged to the run; 0 if unknown."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         return int(json.loads(memory.read_bytes())["told"])
     return 0
@@ -175,4 +179,4 @@ def write_told(memory: Path, run_id: str, told: int) -> None:
     try:
         write_json(memory, {"id": run_id, "told": told})
     except (OSError, StoreError):
-        log.warning("how much W&B was told is not on disk; it may hear some of it twice")
+        log.warning("cannot save how much was logged to W&B; some of it may be logged twice")

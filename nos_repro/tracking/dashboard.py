@@ -1,7 +1,7 @@
 """The dashboard of a study or a search as code: saved workspaces and a report of W&B.
 
-wandb-workspaces checks types and fields as the objects are made, and needs no network for that. A
-misspelt metric it takes: all names come from `tracking/metrics.py`.
+wandb-workspaces checks types and fields when the objects are made, without a network. It does not
+notice a misspelt metric, so all names come from `tracking/metrics.py`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from nos_repro.search.settings import Search
 from nos_repro.tracking.connection import import_wandb, project, wandb_mode
 
 NOBODY = "ENTITY"
-"""Stands in what is printed for the entity that only a login tells."""
+"""Placeholder in the printed text for the entity, which only a login can tell."""
 
 RANDOM = ("id", "__id__")
-"""New at every call; what is printed leaves them out."""
+"""Fields that are random in every call; the printed text omits them."""
 
 
 class PushError(NosError):
-    """W&B did not take a dashboard."""
+    """W&B did not accept a dashboard."""
 
     status = 1
 
 
 @dataclass(frozen=True)
 class Dashboard:
-    """What is shown of one study or search at one scale, in a ``project`` of W&B."""
+    """The dashboard of one study or search at one scale, in a ``project`` of W&B."""
 
     of: Study | Search
     entity: str = ""
@@ -70,13 +70,13 @@ class Dashboard:
         return self.of.study if isinstance(self.of, Study) else self.of.search
 
     def _views(self) -> list[Any]:
-        """New for each use: a panel remembers where it was put."""
+        """New views for each use, since a panel remembers its position."""
         from nos_repro.tracking.panels import search_views, study_views
 
         return study_views(self.of) if isinstance(self.of, Study) else search_views(self.of)
 
     def text(self) -> str:
-        """What `push` would save, as JSON; the same text for the same study."""
+        """What `push` would save, as JSON; always the same text for the same study."""
         workspaces, report = self.make()
         specified = {
             "workspaces": [_specified(workspace) for workspace in workspaces],
@@ -85,35 +85,35 @@ class Dashboard:
         return json.dumps(specified, indent=1, ensure_ascii=False) + "\n"
 
     def push(self) -> list[str]:
-        """Saves all of it online, as new views; their addresses.
+        """Saves everything online as new views; returns their addresses.
 
-        Raises ConfigError where nobody is logged in or no entity is known, PushError where
-        W&B does not take it.
+        Raises ConfigError if nobody is logged in or no entity is known, PushError if W&B does not
+        accept it.
         """
         if wandb_mode("auto") != "online":
             raise ConfigError(
-                "--push saves the dashboard online, and W&B has no login here (or is set to be"
-                " offline)\n  `wandb login`, and again; without --push it is printed"
+                "--push saves the dashboard online, but you are not logged in to W&B (or it is set"
+                " to offline)\n  run `wandb login` and try again; without --push it is printed"
             )
         wandb = import_wandb()
         try:
             entity = self.entity or wandb.Api().default_entity
             if not entity:
                 raise ConfigError(
-                    "--push saves the dashboard for an entity of W&B, and this login names none\n"
-                    "  say which: --entity NAME (a user or a team)"
+                    "--push saves the dashboard for a W&B entity, but this login has no default\n"
+                    "  name one: --entity NAME (a user or a team)"
                 )
             workspaces, report = Dashboard(self.of, entity, self.project).make()
-            # the report first: it makes the project where there is none
+            # the report first: it creates the project if needed
             return [saved.save().url for saved in (report, *workspaces)]
         except ConfigError:
             raise
         except Exception as error:  # noqa: BLE001 (the client's, the library's, the network's)
-            raise PushError(f"W&B did not take the dashboard: {error}") from None
+            raise PushError(f"W&B did not accept the dashboard: {error}") from None
 
 
 def _specified(made: Any) -> Any:
-    """What of a workspace or report is sent to W&B, less what is random."""
+    """What is sent to W&B of a workspace or report, without its random fields."""
     plain = json.loads(made._to_model().model_dump_json(by_alias=True, exclude_none=True))
     return _without_random(plain)
 

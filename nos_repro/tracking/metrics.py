@@ -1,4 +1,4 @@
-"""What W&B is told, by name. The logging and the dashboard read these names, from here alone."""
+"""What is logged to W&B, by name. Both the logging and the dashboard take the names from here."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ SWEEP, RACE, REPEAT = "sweep", "race", "repeat"
 """The phases of a study's protocol."""
 
 EPOCH, GLOBAL_STEP = "epoch", "global_step"
-"""What a trial's charts stand on: W&B's own step counts messages, from attempt to attempt."""
+"""The x axes of a trial's charts; W&B's own step counts messages over all attempts."""
 
 SAMPLES = "samples"
-"""What a search's charts stand on: how many samples have their rewards."""
+"""The x axis of a search's charts: how many samples have their rewards."""
 
 STATUS, CHILDREN, BEST_RULE = "status", "children", "best_rule"
 
 COLUMNS = ("best_val", "best_test", "final_val", "final_test")
-"""Said of every trial that has finished, beside the columns of its study."""
+"""Logged for every finished trial, in addition to the columns of its study."""
 
 # fmt: off
 COUNTED = ("healthy", "refused", "diverged", "reused", "overran", "failed")
@@ -46,9 +46,9 @@ CHILD = {
 
 @dataclass(frozen=True)
 class StudyRole:
-    """The ``rows`` that a trial is trained for, and in which phase of the protocol: the ``sweep``
-    that chooses a row's point, the ``race`` of a study that halves its rows, a ``repeat`` of the
-    chosen point by a fresh seed."""
+    """The ``rows`` that a trial is trained for, and its phase of the protocol: the ``sweep`` that
+    chooses a row's point, the ``race`` of a study that halves its rows, or a ``repeat`` of the
+    chosen point with a fresh seed."""
 
     rows: tuple[str, ...]
     phase: str
@@ -64,8 +64,8 @@ def deciding_phase(study: Study) -> str:
 
 
 def role_of(study: Study, trial: Trial) -> StudyRole:
-    """Where the study has the trial. One that a row sweeps and another repeats counts as swept;
-    no rows and no phase for a trial of another study."""
+    """The trial's rows and phase in the study. A trial that one row sweeps and another repeats
+    counts as swept; a trial of another study has no rows and no phase."""
     phases: dict[str, str] = {}
     for name, row in study.rows.items():
         grid = points(study, row)
@@ -84,7 +84,7 @@ def group_of(name: str, scale: str) -> str:
 
 
 def trial_config(study: Study, trial: Trial, role: StudyRole) -> dict[str, Any]:
-    """A run's config: the trial's settings, and what else W&B may group by, all at the top."""
+    """A run's config: the trial's settings, and what else W&B may group by, all at top level."""
     return {
         **trial.to_json(),
         "study": study.study,
@@ -96,31 +96,32 @@ def trial_config(study: Study, trial: Trial, role: StudyRole) -> dict[str, Any]:
 
 
 def trial_point(point: dict[str, float]) -> dict[str, float]:
-    """A point of the curve: everything under its own name, but for the step."""
+    """A point of the curve, everything under its own name except the step."""
     return {GLOBAL_STEP if key == "step" else key: value for key, value in point.items()}
 
 
 def curve_metrics(study: Study) -> list[str]:
-    """What of every point of its curves a study is judged by: the task's metric, and the loss."""
+    """The metrics of the curves that judge a study: the task's metric, and the loss."""
     metric = find_metric(study.task["name"]).name
     parts = ("val", "test") if _tests(study) else ("val",)
     return list(dict.fromkeys([*(f"{part}_{metric}" for part in parts), "train_loss"]))
 
 
 def columns(study: Study) -> list[str]:
-    """The columns of the study that come from records, and the usual ones."""
+    """The columns of the study that come from records, plus the usual ones."""
     named = [name for name in study.columns if name != STATE]
     usual = [name for name in COLUMNS if _tests(study) or "_test" not in name]
     return list(dict.fromkeys([*named, *usual]))
 
 
 def _tests(study: Study) -> bool:
-    """Whether the study has a test part: ImageNet's validation images give its numbers too."""
+    """Whether the study has a test part. ImageNet has none; its validation images give its
+    numbers."""
     return any("_test" in name for name in study.columns)
 
 
 def trial_summary(study: Study, record: Record) -> dict[str, Any]:
-    """What a run's summary says at the end. A trial that has not finished has no columns."""
+    """A run's summary at the end. A trial that has not finished has no columns."""
     values = {name: record.column(name) for name in columns(study)}
     return {
         STATUS: record.status,
@@ -133,7 +134,7 @@ def trial_summary(study: Study, record: Record) -> dict[str, Any]:
 
 
 def search_point(event: Event, tally: Tally) -> dict[str, float]:
-    """What is said of a sample that has its reward, and of the search at that moment."""
+    """What is logged for a sample that has its reward, and the search's figures at that moment."""
     return {
         SAMPLES: tally.evaluated,
         "sample": event["sample"],

@@ -1,8 +1,8 @@
-"""What a dashboard shows of a study and of a search: views, each a filter and sections of panels.
+"""What a dashboard shows of a study or a search: views, each with a filter and sections of panels.
 
-A view is a saved workspace, and a part of the report. W&B filters a workspace as a whole, and a
-sweep's trials must not blur the curves of those that make the numbers: so a study that repeats its
-chosen points has two views.
+A view is a saved workspace and a part of the report. W&B filters a workspace as a whole, and a
+sweep's trials must not blur the curves of the trials that make the numbers. So a study that repeats
+its chosen points has two views.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from nos_repro.tracking.metrics import (
     group_of,
 )
 
-import_wandb()  # first, for its error reports: wandb-workspaces loads it too
+import_wandb()  # first, to turn off its error reports: wandb-workspaces imports it too
 
 wr: Any = import_module("wandb_workspaces.reports.v2")
 ws: Any = import_module("wandb_workspaces.workspaces")
@@ -39,19 +39,19 @@ expr: Any = import_module("wandb_workspaces.expr")
 
 @dataclass(frozen=True)
 class WorkspaceView:
-    """What is shown of the runs that ``filters`` hold for, in sections of panels by name."""
+    """What is shown of the runs that pass ``filters``, in named sections of panels."""
 
     title: str
     says: str
     filters: Any
     columns: list[str]
-    """Of W&B's table of runs, beside a run's name."""
+    """Columns of W&B's table of runs, after a run's name."""
     sections: dict[str, list[Any]]
 
 
 def study_views(study: Study) -> list[WorkspaceView]:
-    """The trials that make the numbers, and the sweep that chose their rates, if that is another
-    phase."""
+    """Views of the trials that make the numbers and, if it is a separate phase, of the sweep that
+    chose their rates."""
     numbers = {
         "Curves by row": list(_curves(study)),
         "Best and final": list(_bars(study)),
@@ -60,10 +60,10 @@ def study_views(study: Study) -> list[WorkspaceView]:
     compare = {"Runs compared": [wr.RunComparer(diff_only="split")]}
     phase, first = deciding_phase(study), first_phase(study)
     if phase != REPEAT:
-        says = f"Every point of the grid, each trained once ({phase}); bands: least to greatest."
+        says = f"Every point of the grid, trained once ({phase}); bands: minimum to maximum."
         return [_view(study, "", phase, says, {**numbers, **sweep, **compare})]
     repeats = "The chosen point of each row over fresh seeds; bands: one standard deviation."
-    swept = "Every point of the grid, each trained once, to choose a row's rate."
+    swept = "Every point of the grid, trained once to choose a row's rate."
     return [
         _view(study, "numbers", phase, repeats, {**numbers, **compare}),
         _view(study, first, first, swept, {**sweep, **compare}),
@@ -85,7 +85,7 @@ def _view(
 
 
 def _band(study: Study) -> str:
-    """Over seeds a standard deviation; over the points of a grid that would mean nothing."""
+    """The standard deviation over seeds; over the points of a grid it would mean nothing."""
     return "stddev" if deciding_phase(study) == REPEAT else "minmax"
 
 
@@ -160,19 +160,19 @@ def search_views(search: Search) -> list[WorkspaceView]:
             lines(
                 "Reward of each sample", "reward", point_visualization_method="bucketing-gorilla"
             ),
-            lines("Reward: mean, lately, best", "reward_mean", "reward_lately", "reward_best"),
+            lines("Reward: mean, recent, best", "reward_mean", "reward_lately", "reward_best"),
         ],
         "Controller": [
             lines("Entropy of a string, nats", "entropy"),
             lines("Staleness, updates", "staleness"),
             lines(
-                "What became of the samples",
+                "Outcomes of the samples",
                 *(f"count_{status}" for status in COUNTED),
                 plot_type="stacked-area",
             ),
         ],
         "Children": [wr.WeavePanelSummaryTable(table_name=CHILDREN, layout=wr.Layout(w=24, h=12))],
     }
-    says = "A point a sample that has its reward; every child is a row of the table."
+    says = "One point per sample with a reward; every child is a row of the table."
     said = [f"summary:{name}" for name in ("reward_best", BEST_RULE, SAMPLES)]
     return [WorkspaceView(group, says, expr.And(expr.Metric("Group") == group), said, sections)]

@@ -1,9 +1,9 @@
-"""A search as one run of W&B: a point a sample, and a table of its children.
+"""A search as one run of W&B: a point per sample, and a table of its children.
 
-A run a child would take minutes for what takes a second here. `wandb.json` beside the log says how
-many samples the run has been told of; a process that goes on with the search tells the rest. One
-that is killed outright may leave the last `REMEMBERED` of them twice, or not at all, in the run;
-the log has them right.
+One run per child would take minutes for what takes a second here. `wandb.json` next to the log says
+how many samples have been logged to the run; a process that continues the search logs the rest. If
+a process is killed, the last `REMEMBERED` of them may be in the run twice or not at all; the
+search's own log has them right.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ log = logging.getLogger(__name__)
 
 REMEMBERED = 100
 FIRST_TABLE = 500
-"""After this many samples the table is written for the first time, then whenever they have doubled:
-a table is always written whole."""
+"""The table is first written after this many samples, then each time their number has doubled,
+since a table is always written whole."""
 
-GIVEN_UP = "W&B is told no more of this search; its log has it all"
+GIVEN_UP = "nothing more of this search is logged to W&B; its own log is complete"
 
 
 @contextmanager
 def follow_search(search: Search, folder: Path, mode: Mode) -> Iterator[FollowedSearch]:
-    """What is told every event of the search's log; its run is closed at the end."""
+    """A follower that takes every event of the search's log; its run is closed at the end."""
     followed = FollowedSearch(search, folder, mode, told=read_told(folder / "wandb.json"))
     try:
         yield followed
@@ -52,7 +52,7 @@ def follow_search(search: Search, folder: Path, mode: Mode) -> Iterator[Followed
 
 @dataclass
 class FollowedSearch:
-    """A search that is followed. The run is opened by the first sample that it does not know."""
+    """Logs a search to its run, which is opened at the first sample that it does not have yet."""
 
     search: Search
     folder: Path
@@ -60,7 +60,7 @@ class FollowedSearch:
     told: int
     run: Any = None
     broken: bool = False
-    """Whether W&B has failed: the rest of the search is not told."""
+    """Whether W&B has failed; then the rest of the search is not logged."""
     tally: Tally = field(default_factory=Tally)
     rows: list[list[Any]] = field(default_factory=list)
 

@@ -1,9 +1,9 @@
 """A trial as a run of W&B.
 
-The run's id is the study's, the scale's and the trial's, so that all attempts at a trial, before
-and after it was queued again and on whichever host, are one run. `wandb.json` beside the checkpoint
-says how much of the curve the run has been told. Charts stand on `epoch` or `global_step`, which
-every point carries.
+The run's id is made of the study, the scale and the trial, so that all attempts at a trial, on any
+host and however often it is queued again, are one run. `wandb.json` next to the checkpoint says how
+much of the curve has been logged. The x axis of charts is `epoch` or `global_step`, which every
+point has.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class WandbRuns:
 
     study: Study
     folder: Path
-    """Where W&B writes: it makes a folder `wandb` there."""
+    """Where W&B writes: it creates a folder `wandb` there."""
     mode: Mode = "offline"
 
     def run_id(self, trial: Trial) -> str:
@@ -52,7 +52,7 @@ class WandbRuns:
 
     @contextmanager
     def follow(self, trial: Trial, folder: Path) -> Iterator[FollowedTrial]:
-        """Opens the trial's run, or goes on with it; closes it when the attempt ends."""
+        """Opens or resumes the trial's run; closes it when the attempt ends."""
         memory = folder / "wandb.json"
         followed = FollowedTrial(self.study, self._open(trial), read_told(memory))
         try:
@@ -84,14 +84,14 @@ def _prepare(run: Any) -> None:
 
 
 def tags(trial: Trial, place: StudyRole) -> list[str]:
-    """Rows, optimizer and schedule, each once, as far as W&B takes them."""
+    """Rows, optimizer and schedule, each once, cut to the length that W&B allows."""
     words = (*place.rows, trial.optimizer, trial.schedule)
     return list(dict.fromkeys(word[:TAG_CHARACTERS] for word in words))
 
 
 @dataclass
 class FollowedTrial:
-    """One attempt at a trial, and its ``run``; None where W&B gave none."""
+    """One attempt at a trial, and its ``run``; None if W&B opened none."""
 
     study: Study
     run: Any
@@ -105,7 +105,7 @@ class FollowedTrial:
             for point in curve[self.told :]:
                 self.run.log(trial_point(point))
         except Exception:  # nothing that W&B does may fail a trial
-            log.warning("W&B was not told a point", exc_info=True)
+            log.warning("a point was not logged to W&B", exc_info=True)
             return
         self.told = max(self.told, len(curve))
 
@@ -116,4 +116,4 @@ class FollowedTrial:
         try:
             self.run.summary.update(trial_summary(self.study, record))
         except Exception:
-            log.warning("W&B was not told how the trial ended", exc_info=True)
+            log.warning("the trial's end was not logged to W&B", exc_info=True)

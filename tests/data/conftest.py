@@ -1,4 +1,4 @@
-"""Small data sets in the forms in which CIFAR-10 comes, and a user's cache of each test's own."""
+"""Small data sets in the forms in which CIFAR-10 comes, and a separate user cache per test."""
 
 from pathlib import Path
 

@@ -31,7 +31,7 @@ def test_every_offset_and_both_sides_are_torchvisions_pixels() -> None:
     assert torch.equal(ours, theirs)
 
 
-def test_images_of_another_size_are_cut_alike() -> None:
+def test_images_of_another_size_are_cut_in_the_same_way() -> None:
     images = pictures(1, size=12)
     ours = cut(images, torch.tensor([0]), Crops(*torch.tensor([[3], [8]]), torch.tensor([True])))
     assert torch.equal(ours[0], slowly(images[0], 3, 8, True))
@@ -68,7 +68,7 @@ def test_draws_depend_on_seed_epoch_and_batch_and_on_nothing_else() -> None:
     assert len({tuple(offsets(*key)) for key in [(1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4)]}) == 4
 
 
-def test_an_epoch_visits_every_image_once_in_an_order_of_its_own() -> None:
+def test_an_epoch_visits_every_image_once_in_its_own_order() -> None:
     orders = [epoch_order(500, seed, epoch) for seed in range(2) for epoch in range(3)]
     for order in orders:
         assert torch.equal(order.sort().values, torch.arange(500))

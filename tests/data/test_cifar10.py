@@ -1,4 +1,4 @@
-"""CIFAR-10 in every form in which people have it, whole, in part, damaged, and missing."""
+"""CIFAR-10 in every form that people have: whole, incomplete, damaged, and missing."""
 
 import hashlib
 import pickle
@@ -26,7 +26,7 @@ PER_BATCH = 20
 
 @pytest.fixture
 def batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`cifar-10-batches-py` as torchvision leaves it, but small, with checksums to match."""
+    """`cifar-10-batches-py` as torchvision leaves it, but small, with matching checksums."""
     root = tmp_path / "data"
     folder = root / CIFAR10.base_folder
     folder.mkdir(parents=True)
@@ -51,7 +51,7 @@ def batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def archive(batches: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`cifar-10-python.tar.gz`, and nothing beside it."""
+    """`cifar-10-python.tar.gz`, and nothing else."""
     path = batches.parent / CIFAR10.filename
     with tarfile.open(path, "w:gz") as tar:
         tar.add(batches, CIFAR10.base_folder)
@@ -62,7 +62,7 @@ def archive(batches: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def server(archive: Path) -> Iterator[str]:
-    """An address of this machine that serves the archive."""
+    """An address on this machine that serves the archive."""
     handler = partial(QuietHandler, directory=str(archive.parent))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
         thread = threading.Thread(target=http.serve_forever)

@@ -1,4 +1,4 @@
-"""Decoded arrays: made once, shared, whole or not there, and made anew for a changed source."""
+"""Decoded arrays: made once, shared, complete or absent, and made again when the source changes."""
 
 import os
 import resource
@@ -24,7 +24,7 @@ def never() -> dict[str, Tensor]:
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """Lets the kernel refuse to write more, as a full disk does."""
+    """Makes the kernel refuse larger files, as a full disk does."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -41,12 +41,12 @@ def test_arrays_are_decoded_once_and_come_back_equal(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / ".decoded").iterdir()] == ["set"]
 
 
-def test_writing_into_a_map_changes_nobody_elses(tmp_path: Path) -> None:
+def test_writing_into_a_map_changes_no_other_map(tmp_path: Path) -> None:
     decoded(tmp_path, "set", lambda: ARRAYS)["images"].zero_()
     assert torch.equal(decoded(tmp_path, "set", never)["images"], ARRAYS["images"])
 
 
-def test_who_decodes_second_takes_the_firsts_result(tmp_path: Path) -> None:
+def test_the_second_to_decode_uses_the_first_one_s_result(tmp_path: Path) -> None:
     def overtaken() -> dict[str, Tensor]:
         decoded(tmp_path, "set", lambda: ARRAYS)
         return {"images": torch.zeros(1)}

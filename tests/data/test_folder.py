@@ -1,4 +1,4 @@
-"""An image folder is read whole or refused, with the names of what is wrong."""
+"""An image folder is read whole, or refused with the names of what is wrong."""
 
 import shutil
 from pathlib import Path

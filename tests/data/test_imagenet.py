@@ -1,4 +1,4 @@
-"""Batches of photographs: complete, the same on any processes, and from the middle of an epoch."""
+"""Batches of photographs: complete, the same with any processes, resumable within an epoch."""
 
 import multiprocessing
 import os
@@ -35,7 +35,7 @@ HERE = data_folder()  # before a test gets a cache of its own
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """36 training and 6 validation JPEGs of many sizes, each of a brightness of its own."""
+    """36 training and 6 validation JPEGs of many sizes, each with a different brightness."""
     root = tmp_path_factory.mktemp("data") / "tiny"
     generator = np.random.default_rng(0)
     for part, count in (("train", IMAGES), ("val", 6)):
@@ -65,7 +65,7 @@ def same(ours: list[LabelledPixels], theirs: list[LabelledPixels]) -> bool:
 
 
 def test_an_epoch_is_whole_batches_of_different_images(images: ImageTree) -> None:
-    """Without jitter or crop to speak of, an image's brightness tells which one it is."""
+    """With hardly any jitter or crop, an image's brightness identifies it."""
     batches = list(train_batches(images, size=SIZE, batch_size=BATCH, seed=0, epoch=0, jitter={}))
     assert [tuple(x.shape) for x, _ in batches] == [(BATCH, 3, SIZE, SIZE)] * (IMAGES // BATCH)
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x, _ in batches)
@@ -75,7 +75,7 @@ def test_an_epoch_is_whole_batches_of_different_images(images: ImageTree) -> Non
     assert torch.cat([labels for _, labels in batches]).tolist() == (which % 3).tolist()
 
 
-def test_who_resumes_inside_an_epoch_sees_exactly_what_was_left(images: ImageTree) -> None:
+def test_a_run_resumed_inside_an_epoch_sees_exactly_what_was_left(images: ImageTree) -> None:
     whole = epoch(images)
     for start in range(len(whole) + 1):
         assert same(epoch(images, start=start), whole[start:])
@@ -107,7 +107,7 @@ def test_processes_that_share_a_batch_have_it_together(images: ImageTree, world:
     assert same(together, epoch(images, start=1))
 
 
-def test_a_large_batch_is_the_work_of_several(
+def test_several_workers_make_a_large_batch(
     images: ImageTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = epoch(images, batch_size=17)
@@ -169,7 +169,7 @@ def is_gone(pid: int) -> bool:
 
 
 def gone(pids: set[int], seconds: float = 10.0) -> bool:
-    """Whether all these processes end in time."""
+    """Whether all these processes end within the time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if all(is_gone(pid) for pid in pids):
@@ -182,8 +182,8 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="signals and /proc ar
 
 
 @linux
-def test_signals_to_all_processes_are_the_trials_to_answer() -> None:
-    """Handlers that the trial has set are not called in its workers, and nothing ends them."""
+def test_signals_to_all_processes_are_handled_by_the_trial_alone() -> None:
+    """Handlers set by the trial are not called in its workers, and the workers are not ended."""
     heard: list[int] = []
     words = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
     before = {word: signal.signal(word, lambda number, _: heard.append(number)) for word in words}
@@ -204,7 +204,7 @@ def test_signals_to_all_processes_are_the_trials_to_answer() -> None:
 
 
 @linux
-def test_who_stops_asking_stops_the_workers() -> None:
+def test_a_consumer_that_stops_early_stops_the_workers() -> None:
     results = in_order(pid_of_worker, range(1000), 2)
     workers = {next(results) for _ in range(4)}
     results.close()
@@ -220,7 +220,7 @@ print(*{next(results) for _ in range(6)}, flush=True)
 
 
 @linux
-def test_a_program_may_end_with_its_results_half_asked_for() -> None:
+def test_a_program_may_end_with_half_of_its_results_unread() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PARENT], capture_output=True, text=True, timeout=60, check=True
     )

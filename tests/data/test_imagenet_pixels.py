@@ -1,4 +1,4 @@
-"""What is seen of an image, against Pillow's pixels and torchvision's laws and formulas."""
+"""The view of an image, against Pillow's pixels and torchvision's distributions and formulas."""
 
 import io
 from pathlib import Path
@@ -18,7 +18,7 @@ from nos_repro.errors import DataError
 
 
 def photograph(width: int, height: int, detail: int = 20) -> Image.Image:
-    """Smooth colours that change every `detail` pixels: as rich as a picture, and made anywhere."""
+    """Smooth colours that change every `detail` pixels: as rich as a photograph, without a file."""
     shape = (height // detail, width // detail, 3)
     coarse = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
@@ -65,7 +65,7 @@ BOXES = [Box(0, 0, 200, 300), Box(10, 33, 150, 120), Box(60, 100, 40, 40), Box(1
 
 @pytest.fixture(params=["simplejpeg", "Pillow"])
 def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both decoders: who has not installed the one has the other."""
+    """Both decoders, since a user without the one has the other."""
     if request.param == "simplejpeg":
         pytest.importorskip("simplejpeg")
     else:
@@ -84,7 +84,7 @@ def test_every_form_of_jpeg_is_within_a_level_of_pillow(
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "1", "LA"])
-def test_a_png_of_any_mode_is_rgb_even_where_it_is_called_jpeg(tmp_path: Path, mode: str) -> None:
+def test_a_png_of_any_mode_is_rgb_even_if_it_is_called_jpeg(tmp_path: Path, mode: str) -> None:
     """One of ImageNet's files is such a PNG."""
     photograph(300, 200).convert(mode).save(tmp_path / "a.JPEG", "PNG")
     box = Box(10, 33, 150, 120)
@@ -133,7 +133,7 @@ def test_both_decoders_make_the_same_pixels(
 
 
 def test_damage_that_pillow_forgives_is_forgiven(tmp_path: Path, decoder: str) -> None:
-    """Bytes too many before the end, as some of ImageNet's files have them."""
+    """Extra bytes before the end, as in some of ImageNet's files."""
     whole = jpeg(photograph(300, 200))
     (tmp_path / "a.JPEG").write_bytes(whole)
     (tmp_path / "b.JPEG").write_bytes(whole[:-2] + b"abc" + whole[-2:])
@@ -195,7 +195,7 @@ def test_a_bad_file_is_one_error_that_names_it(
     assert ".cpp" not in str(refused.value)
 
 
-def test_a_file_that_went_away_is_named(tmp_path: Path) -> None:
+def test_a_file_that_disappeared_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone.JPEG cannot be used: No such file"):
         seen(tmp_path / "gone.JPEG", BOXES[0], 40)
 
@@ -206,8 +206,8 @@ def views(count: int, size: Size, **jitter: float) -> list[View]:
 
 @pytest.mark.parametrize("size", [Size(256, 341), Size(400, 250), Size(64, 64), Size(90, 500)])
 def test_crops_follow_torchvisions_law(size: Size) -> None:
-    """Area, aspect and place of 3,000 crops of ours and of theirs: the same two samples by
-    Kolmogorov and Smirnov, at a level of one in a thousand."""
+    """Area, aspect and place of 3,000 of our crops and 3,000 of theirs: a Kolmogorov-Smirnov test
+    does not tell the samples apart, at a level of one in a thousand."""
     torch.manual_seed(0)
     image = torch.empty(3, *size, dtype=torch.uint8)
     theirs = np.array(
@@ -241,7 +241,7 @@ def test_a_crop_lies_within_an_image_of_any_size(size: Size) -> None:
 
 
 @pytest.mark.parametrize("size", [Size(5, 900), Size(900, 5)])
-def test_where_no_crop_fits_the_largest_central_one_is_torchvisions(size: Size) -> None:
+def test_if_no_crop_fits_the_largest_central_one_is_torchvisions(size: Size) -> None:
     image = torch.empty(3, *size, dtype=torch.uint8)
     theirs = RandomResizedCrop.get_params(image, [0.9, 1.0], [3 / 4, 4 / 3])
     assert Box(*theirs) in {view.box for view in views(50, size)}
@@ -257,7 +257,7 @@ def test_mirrors_are_fair_and_colours_move_within_their_strengths() -> None:
         assert kolmogorov_smirnov(factors, grid) < 1.95 * (2 / 2000) ** 0.5
 
 
-def test_every_view_differs_and_is_its_generators() -> None:
+def test_every_view_differs_and_depends_on_its_generator_alone() -> None:
     size = Size(256, 341)
     first, again = views(300, size, brightness=0.1), views(300, size, brightness=0.1)
     assert first == again
@@ -296,7 +296,7 @@ def test_steps_follow_each_other_and_each_is_clipped_as_torchvisions() -> None:
 def test_the_central_crop_is_torchvisions_resize_and_center_crop(
     tmp_path: Path, size: tuple[int, int]
 ) -> None:
-    """224 of 256. Red and green tell the place, which is the same within half a pixel."""
+    """224 of 256. Red and green encode the place, which is the same within half a pixel."""
     theirs = v2.Compose([v2.Resize(256), v2.CenterCrop(224)])
     width, height = size
     across, down = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))

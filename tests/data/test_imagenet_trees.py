@@ -1,4 +1,4 @@
-"""Class folders in the forms in which people have them, torchvision's ImageFolder as the oracle."""
+"""Class folders in the forms that people have, with torchvision's ImageFolder as the oracle."""
 
 import shutil
 from pathlib import Path
@@ -17,7 +17,7 @@ COUNTS = {"train": 4, "val": 2}
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A tree whose files are named as images; nothing is decoded while it is listed."""
+    """A tree whose files have image names; nothing is decoded while it is listed."""
     for part, count in COUNTS.items():
         for name in CLASSES:
             (tmp_path / "set" / part / name).mkdir(parents=True)
@@ -45,7 +45,7 @@ def test_a_trees_files_and_labels_are_torchvisions(root: Path) -> None:
     assert list(trees.classes) == ImageFolder(str(root / "train")).classes
 
 
-def test_a_set_may_lie_anywhere_and_its_other_part_be_called_test(root: Path) -> None:
+def test_a_set_may_be_anywhere_and_its_other_part_may_be_called_test(root: Path) -> None:
     (root / "val").rename(root / "test")
     trees = find_images(str(root), Path("/nowhere"))
     assert (len(trees.train), len(trees.val)) == (12, 6)
@@ -74,7 +74,7 @@ def test_the_fingerprint_follows_the_classes_and_nothing_else(root: Path) -> Non
     assert find_images("set", root.parent).fingerprint != first.fingerprint
 
 
-def test_one_part_is_enough_for_who_needs_no_other(root: Path) -> None:
+def test_one_part_is_enough_if_no_other_is_needed(root: Path) -> None:
     shutil.rmtree(root / "train")
     trees = find_images("set", root.parent)
     assert len(trees.val) == 6
@@ -95,7 +95,7 @@ def test_an_empty_class_folder_is_named(root: Path) -> None:
     assert "train: dog\n" in refusal(root)
 
 
-def test_a_file_that_is_no_image_by_its_name_is_named(root: Path) -> None:
+def test_a_file_whose_name_is_not_an_image_s_is_named(root: Path) -> None:
     (root / "train" / "bee" / "labels.txt").write_text("")
     assert "train: bee/labels.txt\n" in refusal(root)
 
@@ -118,7 +118,7 @@ def test_a_missing_set_gets_the_nearest_name_and_what_to_put_where(root: Path) -
         find_images("set", root / "empty")
 
 
-def test_archives_of_imagenet_are_to_be_unpacked_by_torchvision(tmp_path: Path) -> None:
+def test_archives_of_imagenet_must_be_unpacked_with_torchvision(tmp_path: Path) -> None:
     (tmp_path / "imagenet").mkdir()
     (tmp_path / "imagenet" / "ILSVRC2012_img_train.tar").write_bytes(b"")
     assert "from torchvision.datasets import ImageNet" in refusal(tmp_path / "imagenet")
@@ -149,7 +149,7 @@ class TestTorchvisionsImageNet:
         message = refusal(imagenet)
         assert "has 2 classes, its meta.bin 3\n  missing: bee; not expected: -" in message
 
-    def test_a_validation_image_too_few_is_noticed(self, imagenet: Path) -> None:
+    def test_a_missing_validation_image_is_noticed(self, imagenet: Path) -> None:
         (imagenet / "val" / "cat" / "cat_0.JPEG").unlink()
         assert "holds 5 images, " in refusal(imagenet)
 

@@ -59,7 +59,7 @@ def test_digits_are_1797_real_images_without_any_download(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", IMAGES.names())
-def test_a_data_set_says_what_it_is_before_it_is_read(name: str) -> None:
+def test_a_data_set_describes_itself_before_it_is_read(name: str) -> None:
     dataset = IMAGES.find(name)
     assert dataset.name == name
     assert dataset.classes >= 2

@@ -1,5 +1,5 @@
-"""The Penn Treebank in the forms in which people have it, torchtext as the oracle; then the real
-one where it is, and the embedded corpus."""
+"""The Penn Treebank in the forms that people have, with torchtext as the oracle; then the real one,
+if it is here, and the embedded corpus."""
 
 import gzip
 import re
@@ -25,7 +25,7 @@ LINES = {"ptb.train.txt": 40, "ptb.valid.txt": 9, "ptb.test.txt": 11}
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`ptb/` with three short texts over 20 words, and the counts to match."""
+    """`ptb/` with three short texts over 20 words, and the matching counts."""
     generator = np.random.default_rng(0)
     names = ["<unk>", "N", *"abcdefghijklmnopqr"]
     counts = {}
@@ -102,7 +102,7 @@ def test_another_text_of_the_same_length_is_refused(small: Path) -> None:
         read_ptb(small)
 
 
-def test_a_byte_that_is_no_utf8_is_named_with_its_line(small: Path) -> None:
+def test_a_byte_that_is_not_utf8_is_named_with_its_line(small: Path) -> None:
     path = small / "ptb" / "ptb.valid.txt"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:4], b"caf\xe9\n", *lines[5:]]))
@@ -144,7 +144,7 @@ def test_a_corpus_is_found_by_its_name_or_its_neighbours() -> None:
         CORPORA.find("nobody.knows")
 
 
-def test_a_corpus_of_ones_own_is_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_your_own_corpus_is_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letters.py").write_text(
         "from nos_repro.data.corpora import CORPORA, Lines, Texts\n"

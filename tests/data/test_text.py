@@ -1,4 +1,4 @@
-"""Files of text, good and bad: what is wrong is said once, with the file and the line."""
+"""Text files, good and bad: an error is reported once, with the file and the line."""
 
 import gzip
 from pathlib import Path
@@ -22,7 +22,7 @@ def test_a_line_is_its_words_plain_and_gzipped(tmp_path: Path, name: str, end: b
     assert find_text(tmp_path, "a.txt") == path
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_first_word(tmp_path: Path) -> None:
     path = write(tmp_path / "mark.txt", b"\xef\xbb\xbfno\ncaf\xe9")
     with pytest.raises(DataError, match=r"line 2: not UTF-8 \(byte 0xe9\)"):
         read_lines(path)

@@ -1,4 +1,4 @@
-"""Parallel text: where it is found, what is refused and in which words, and what is kept."""
+"""Parallel text: where it is found, what is refused with which message, and what is kept."""
 
 import gzip
 import itertools
@@ -69,7 +69,7 @@ def test_multi30k_is_read_under_its_own_names(tmp_path: Path) -> None:
     assert len(find_parallel_text("multi30k", BOTH, tmp_path).read("test", None).source.lines) == 5
 
 
-def test_of_two_files_a_part_is_held_out_for_good(tmp_path: Path) -> None:
+def test_with_two_files_a_fixed_part_is_held_out(tmp_path: Path) -> None:
     for language in BOTH:
         write(tmp_path / f"mine.{language}", [f"{language} {i}" for i in range(100)])
     corpus = find_parallel_text("mine", BOTH, tmp_path)
@@ -131,7 +131,7 @@ def test_an_unusable_line_is_named_by_file_and_line(
         assert not (tmp_path / ".decoded").exists(), "nothing half-made is left"
 
 
-def test_unusable_training_pairs_are_left_out_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_unusable_training_pairs_are_left_out_on_request(tmp_path: Path) -> None:
     make_folder(tmp_path, train_de=[*lines("de", 57), "", "ein " * 9999, "ein Mann"])
     _, pairs = training(tmp_path, limits=Limits(60, leave_out=True))
     assert len(pairs.source.lengths) == len(pairs.target.lengths) == 58
@@ -162,7 +162,7 @@ def test_a_vocabulary_that_the_text_does_not_allow_is_refused(tmp_path: Path) ->
         training(tmp_path, vocabulary=9)
 
 
-def test_the_pieces_are_learnt_from_the_training_side_alone_and_once(
+def test_the_pieces_are_learned_once_and_from_the_training_side_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_folder(tmp_path, val_en=["ΩΩΩ"] * 5, test_de=["ЖЖЖ"] * 5)
@@ -177,7 +177,7 @@ def test_the_pieces_are_learnt_from_the_training_side_alone_and_once(
     assert torch.equal(same.source.ids, pairs.source.ids)
 
 
-def test_a_changed_text_has_a_vocabulary_of_its_own(tmp_path: Path) -> None:
+def test_a_changed_text_has_its_own_vocabulary(tmp_path: Path) -> None:
     folder = make_folder(tmp_path)
     first, _ = training(tmp_path)
     write(folder / "train.de", lines("de", 60, seed=1))
@@ -186,7 +186,7 @@ def test_a_changed_text_has_a_vocabulary_of_its_own(tmp_path: Path) -> None:
 
 
 def encoded(count: int, seed: int = 0) -> Encoded:
-    """Pairs of random ids whose lengths go together, as translations' do."""
+    """Pairs of random ids whose lengths are correlated, as those of translations are."""
     draw = torch.Generator().manual_seed(seed)
     source = torch.randint(2, 30, (count,), generator=draw)
     target = (source + torch.randint(-2, 5, (count,), generator=draw)).clamp(min=2)
@@ -211,7 +211,7 @@ def test_every_epoch_shows_every_pair_once_in_the_same_number_of_batches(
     assert abs(count / buckets.batches - size) <= 0.25 * size or count <= size
 
 
-def test_a_batch_holds_like_lengths_and_about_as_many_pieces_as_the_others() -> None:
+def test_a_batch_holds_similar_lengths_and_about_as_many_pieces_as_the_others() -> None:
     pairs = encoded(20_000)
     batches = Buckets(pairs, 64).epoch(0, 0)
     slots = real = 0

@@ -1,7 +1,7 @@
 """A task small enough to train in milliseconds, and the processes that train it.
 
-In float64, so that one process and two differ by rounding alone. As a program it starts the
-processes of `test_replicas`, which run trials and write what came of each.
+In float64, so that one process and two differ only by rounding. Run as a program, it starts the
+processes of `test_replicas`, which run trials and write the outcome of each.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A study laid over another: what differs is all that its file says."""
+"""A study based on another: its file holds only the differences."""
 
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def files(tmp_path: Path) -> Files:
     return Files(tmp_path)
 
 
-def test_what_a_file_does_not_say_is_as_in_its_base(files: Files) -> None:
+def test_what_a_file_does_not_say_comes_from_its_base(files: Files) -> None:
     study = files.over("smoke")
     below = load_study(files.folder / "below.yaml", scale="smoke")
     assert study.study == "over"
@@ -95,7 +95,7 @@ def test_columns_are_left_out(files: Files) -> None:
     assert list(files.over("smoke", columns={"final_test": None}).columns) == ["best_test"]
 
 
-def test_a_base_may_ship_and_may_have_a_base_itself(files: Files) -> None:
+def test_a_base_may_ship_with_the_suite_and_may_have_its_own_base(files: Files) -> None:
     files.write("middle", {"base": "below.yaml", "study": "middle", "rows": {"SGD": None}})
     assert list(files.over("smoke", base="middle.yaml").rows) == ["Adam"]
     rows = dict.fromkeys(read_values(find_config("table2"))["rows"])
@@ -103,21 +103,21 @@ def test_a_base_may_ship_and_may_have_a_base_itself(files: Files) -> None:
     assert (list(study.rows), study.task["depth"]) == (["New"], 10)
 
 
-def test_a_base_is_looked_for_beside_its_file(files: Files, monkeypatch) -> None:
+def test_a_base_is_looked_for_next_to_its_file(files: Files, monkeypatch) -> None:
     (files.folder / "elsewhere").mkdir()
     monkeypatch.chdir(files.folder / "elsewhere")
     path = files.write("sub/over", {"base": "../below.yaml", "study": "over"})
     assert load_study(path, scale="smoke").training.epochs == 1
 
 
-def test_it_is_the_papers_only_where_its_settings_are(files: Files) -> None:
+def test_it_is_the_papers_only_if_its_settings_are(files: Files) -> None:
     assert protocol.is_the_papers(files.over("paper", rows={"SGD": None}))
     changed = files.over("paper", training={"epochs": 4})
     assert protocol.differences(changed) == ["training.epochs"]
     assert not protocol.is_the_papers(changed)
 
 
-def test_it_is_the_papers_too_where_its_own_file_says_so(files: Files) -> None:
+def test_it_is_the_papers_too_if_its_own_file_says_so(files: Files) -> None:
     said = files.over("paper", training={"epochs": 4}, scales={"paper": {}})
     assert protocol.is_the_papers(said)
     assert said.paper_protocol["training"]["epochs"] == 4

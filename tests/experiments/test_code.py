@@ -1,4 +1,4 @@
-"""A record is stale exactly where what its trial executes has changed: copies of this package."""
+"""A record is stale exactly if code that its trial executes has changed: copies of this package."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ OF_ENGINE = {   # the engine asks for these by name, where it needs them
 # fmt: on
 
 
-def test_what_a_library_calls_by_itself_counts_where_it_is_overridden() -> None:
+def test_what_a_library_calls_by_itself_counts_if_it_is_overridden() -> None:
     """An override that is in none of these lists would be executed, and no digest would show it."""
     found = set()
     for room in ("data", "tasks", "optim", "experiments"):

@@ -34,7 +34,7 @@ def test_a_task_has_the_columns_of_its_own_metrics() -> None:
         ("nasnet", "best_tset", "best_test"),
     ],
 )
-def test_any_other_is_refused_with_the_nearest_and_the_choice(
+def test_any_other_column_is_refused_with_the_nearest_and_the_choice(
     task: str, column: str, nearest: str
 ) -> None:
     words = f"unknown columns '{column}'\n  did you mean '{nearest}'?  one of: best_test best_val"

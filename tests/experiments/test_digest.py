@@ -293,7 +293,7 @@ def test_a_root_without_source_counts_by_its_name(mine: Path) -> None:
     assert len(set(digests)) == 3
 
 
-def test_a_digest_from_what_an_earlier_process_kept_is_the_same(
+def test_a_digest_from_an_earlier_process_s_cache_is_the_same(
     mine: Path, digest: Digest, tmp_path: Path
 ) -> None:
     fresh = digest(mine)
@@ -304,7 +304,7 @@ def test_a_digest_from_what_an_earlier_process_kept_is_the_same(
     assert Sources({"mine": mine}, kept=kept).digest(ROOTS) == digest(mine) != fresh
 
 
-def test_a_damaged_or_unwritable_folder_of_what_is_kept_costs_time_alone(
+def test_a_damaged_or_unwritable_cache_costs_only_time(
     mine: Path, digest: Digest, tmp_path: Path
 ) -> None:
     kept = tmp_path / "kept"

@@ -1,4 +1,4 @@
-"""Who goes on at a rung: against examples worked by hand."""
+"""Which rows continue at a rung: against examples worked out by hand."""
 
 import random
 
@@ -36,7 +36,7 @@ def test_before_the_first_rung_every_point_is_in():
     assert now == {"a": Standing((0, 1), 2), "b": Standing((0, 1), 2)}
 
 
-def test_the_best_half_goes_on_each_with_its_best_point():
+def test_the_best_half_continues_each_row_with_its_best_point():
     """Best so far: a 50 (its 2nd point), b 40, c 60 (at epoch 1, then worse), d 55, e 10."""
     now = rung_of(
         {
@@ -57,7 +57,7 @@ def test_the_best_half_goes_on_each_with_its_best_point():
 
 
 def test_a_rung_waits_for_the_last_trial_and_later_curves_do_not_change_it():
-    """At epoch 2 b leads; a, with 99 later, is out and stays out. Of two at epoch 4 one goes on."""
+    """At epoch 2 b leads; a, with 99 later, stays out. Of two at epoch 4, one continues."""
     early = {"a": [curve(10, 20, 99, 99)], "b": [curve(30, 30)], "c": [curve(20, 25)]}
     now = rung_of(early)
     assert [row for row, standing in now.items() if standing.points] == ["b", "c"]
@@ -78,8 +78,8 @@ def test_equal_rows_rank_in_the_studys_order_and_equal_points_in_the_grids():
     assert now["m"].points == ()
 
 
-def test_a_divergence_ranks_last_and_never_goes_on():
-    """Two of four would go on, but only one has come to the rung."""
+def test_a_divergence_ranks_last_and_never_continues():
+    """Two of four would continue, but only one has reached the rung."""
     now = rung_of(
         {
             "diverged": [curve(90, status="diverged"), curve(status="diverged")],
@@ -91,7 +91,7 @@ def test_a_divergence_ranks_last_and_never_goes_on():
     assert now["diverged"].points == now["failed"].points == ()
 
 
-def test_a_trial_that_diverges_after_a_rung_was_well_at_it():
+def test_a_trial_that_diverges_after_a_rung_counts_as_healthy_there():
     rows = {"a": [curve(50, 60, 61, status="diverged")], "b": [curve(10, 20)]}
     now = rung_of(rows)
     assert now["a"] == Standing((), 8, 0, RungResult(4, 1, 1, 0)), "at epoch 4 nobody is left"
@@ -103,7 +103,7 @@ def test_a_minimised_metric_ranks_the_least_first():
     assert [standing.place.rank for standing in now.values()] == [2, 1]
 
 
-def test_the_last_value_decides_where_the_study_says_so():
+def test_the_last_value_decides_if_the_study_says_so():
     rows = {"a": [curve(9, 1)], "b": [curve(2, 2)]}
     now = standings(Halving(rungs=[2], keep=0.5, by="final_val"), 4, rows)
     assert [standing.place.rank for standing in now.values()] == [2, 1]

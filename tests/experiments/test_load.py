@@ -1,4 +1,4 @@
-"""What a study file, a scale or an override that is wrong gets: one error that says where."""
+"""A wrong study file, scale or override gets one error that says where."""
 
 import pytest
 import yaml
@@ -173,7 +173,7 @@ def test_a_scale_or_a_row_that_is_not_there_lists_the_choice(write):
         load_study(write(), rows=["PowerSign*"])
 
 
-def test_a_scale_of_any_name_is_one_line(write):
+def test_a_scale_of_any_name_takes_one_line(write):
     scales = {"medium": {"training": {"epochs": 5}}, "smoke": None, 7: {}}
     assert load_study(write(scales=scales), scale="medium").training.epochs == 5
     assert load_study(write(scales=scales), scale="smoke").scale == "smoke"
@@ -188,7 +188,7 @@ def test_a_scale_is_a_word_that_a_folder_and_a_page_can_have(write, name):
         load_study(write(scales={name: {}}), scale=name)
 
 
-def test_a_file_without_scales_says_how_one_looks(write):
+def test_a_file_without_scales_is_shown_what_one_looks_like(write):
     with pytest.raises(ConfigError, match=r"add one, e.g. scales: \{paper: \{\}\}"):
         load_study(write(scales={}))
 
@@ -204,7 +204,7 @@ def test_a_study_that_halves_its_rows_is_never_cut_to_some_of_them(write):
 @pytest.mark.parametrize(
     "text", ["a: " + "[" * 3000, "a: [", "- 1", "", "study: a\nstudy: b", "\x00", "a: ${b}"]
 )
-def test_a_file_that_is_no_study_is_one_error(tmp_path, text):
+def test_a_file_that_is_not_a_study_is_one_error(tmp_path, text):
     (tmp_path / "tiny.yaml").write_text(text)
     with pytest.raises(ConfigError, match="tiny"):
         load_study(tmp_path / "tiny.yaml")

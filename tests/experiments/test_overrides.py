@@ -1,4 +1,4 @@
-"""Words of the command line: settings that change, rows that are added and left out."""
+"""Arguments on the command line: settings that change, rows that are added or left out."""
 
 import json
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_another_task_drops_the_keys_that_only_the_old_one_has(caplog: Any) -> N
         table2("task.name=convet")
 
 
-def test_this_machine_leaves_out_what_is_said_for_a_cluster(tmp_path: Path, caplog: Any) -> None:
+def test_settings_for_a_cluster_are_ignored_on_this_machine(tmp_path: Path, caplog: Any) -> None:
     path = tmp_path / "tiny.yaml"
     launcher = {"name": "slurm", "cluster": "not-here", "gpus": 4}
     path.write_text(yaml.safe_dump({**TINY, "launcher": launcher}))
@@ -99,7 +99,7 @@ def test_this_machine_leaves_out_what_is_said_for_a_cluster(tmp_path: Path, capl
         ("+rows.A={optimizer: {eps: 1}}", "rows.A: no optimizer"),
     ],
 )
-def test_a_slip_is_an_error_and_not_a_new_row(word: str, complaint: str) -> None:
+def test_a_typing_error_is_an_error_and_not_a_new_row(word: str, complaint: str) -> None:
     with pytest.raises(NosError) as caught:
         table2(word)
     assert complaint in str(caught.value)

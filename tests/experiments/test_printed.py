@@ -1,4 +1,4 @@
-"""The papers' numbers of a rule, from the studies that ship. The cells are those of the PDFs."""
+"""The papers' numbers for a rule, from the studies that ship. The cells are those in the PDFs."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_a_rules_numbers_are_those_of_every_table_that_has_it(text: str, lines: 
     assert list(printed_results(Rule.parse(text))) == lines
 
 
-def test_the_verb_rule_tells_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb_rule_shows_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rule", "table5-addsign"]) == 0
     text = capsys.readouterr().out
     assert "table5, AddSign: Valid Perplexity 68.8, Test Perplexity 65.2" in text

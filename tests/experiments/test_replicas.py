@@ -1,4 +1,4 @@
-"""Several processes that train one trial: the numbers of one, one end, one record."""
+"""Several processes that train one trial: the numbers of one process, one ending, one record."""
 
 import json
 import os
@@ -75,7 +75,7 @@ CASES = {
 
 
 def answers(folder, name):
-    """What each process said of the trial, a pair for each time that it was run."""
+    """What each process reported about the trial, a pair for each time that it ran."""
     found = {}
     for path in folder.glob(f"{name}.*.json"):
         _, number, rank, _ = path.name.split(".")
@@ -149,13 +149,13 @@ def test_two_processes_train_as_one_does_at_the_same_global_batch(pair, name, tm
     assert record(pair / name)["provenance"]["processes"] == 2
 
 
-def test_a_stop_that_one_process_hears_of_saves_and_ends_both(pair):
+def test_a_stop_that_one_process_receives_saves_and_ends_both(pair):
     stopped = ("stopped", "stopped")
     assert answers(pair, "parts") == [stopped, stopped, ("recorded", "recorded")]
 
 
 @pytest.mark.parametrize("name", ["parts", "paused"])
-def test_what_two_processes_left_and_took_up_again_is_the_run_that_never_stopped(pair, name):
+def test_a_run_resumed_by_two_processes_is_the_run_that_never_stopped(pair, name):
     whole = (pair / "whole" / "metrics.jsonl").read_bytes()
     assert (pair / name / "metrics.jsonl").read_bytes() == whole
     for key, value in weights(pair / name).items():
@@ -176,7 +176,7 @@ def test_the_slices_of_a_batch_do_not_share_their_dropout(pair):
     assert not torch.equal(saved["random"]["cpu"], other["cpu"])
 
 
-def test_one_process_goes_on_from_the_checkpoint_of_two_and_two_from_that_of_one(pair, tmp_path):
+def test_one_process_resumes_the_checkpoint_of_two_and_two_that_of_one(pair, tmp_path):
     alone("growing", tmp_path)
     assert_same_training(pair / "growing", tmp_path)
     assert answers(pair, "shrinking") == [("stopped", "stopped")]
@@ -184,7 +184,7 @@ def test_one_process_goes_on_from_the_checkpoint_of_two_and_two_from_that_of_one
     assert_same_training(pair / "shrinking", tmp_path)
 
 
-def test_a_loss_that_is_no_number_in_one_process_is_a_divergence_of_both(pair, tmp_path):
+def test_a_loss_that_is_not_a_number_in_one_process_is_a_divergence_of_both(pair, tmp_path):
     alone("nan", tmp_path)
     assert record(pair / "nan")["status"] == record(tmp_path)["status"] == "diverged"
     assert record(pair / "nan")["steps"] == record(tmp_path)["steps"] == 5
@@ -195,7 +195,7 @@ def test_a_loss_that_is_no_number_in_one_process_is_a_divergence_of_both(pair, t
     ("name", "reason"),
     [
         ("uneven", "task.batch_size must be a multiple of the 2 processes that share a batch"),
-        ("batch norm", "a model with batch norm trains on 2 processes on GPUs only"),
+        ("batch norm", "a model with batch norm trains on 2 processes only with GPUs"),
     ],
 )
 def test_what_two_processes_cannot_train_is_one_clear_error_before_the_first_step(
@@ -231,8 +231,8 @@ def test_an_exception_in_one_process_is_a_failed_record_that_names_it(case):
     assert leader.startswith("LaunchError: the processes parted in an earlier trial (process 1")
 
 
-def test_an_exception_in_the_leader_is_its_record_and_holds_up_nobody(case):
-    """Whether the other still hears the leader's last word is a matter of luck."""
+def test_an_exception_in_the_leader_is_recorded_and_holds_up_no_other_process(case):
+    """Whether the other process still receives the leader's last message is a matter of luck."""
     folder, statuses = case("leader breaks")
     assert statuses[0] == 0
     assert record(folder / "growing")["reason"] == "ValueError: broke on purpose"
@@ -241,7 +241,7 @@ def test_an_exception_in_the_leader_is_its_record_and_holds_up_nobody(case):
     assert other in ("recorded", "LaunchError: the leading process is silent, or gone")
 
 
-def test_a_process_that_vanishes_is_a_lost_trial_and_no_failed_one(case):
+def test_a_process_that_vanishes_means_a_lost_trial_and_not_a_failed_one(case):
     folder, statuses = case("one vanishes")
     assert statuses == [1, 9]
     ((leader, _),) = answers(folder, "growing")
@@ -273,7 +273,7 @@ SLURM = {
 }  # fmt: skip
 
 
-def test_slurm_or_torchrun_says_where_a_process_stands(given):
+def test_slurm_or_torchrun_gives_each_process_its_rank(given):
     given(**SLURM)
     environment = find_environment(nodes=2, processes=2)
     assert isinstance(environment, SLURMEnvironment)
@@ -293,7 +293,7 @@ def test_slurm_or_torchrun_says_where_a_process_stands(given):
         ({**SLURM, "SLURM_NTASKS_PER_NODE": "4"}, "SLURM_NTASKS_PER_NODE=4\n"),
     ],
 )
-def test_processes_that_are_others_than_asked_for_are_one_clear_error(given, values, wrong):
+def test_processes_other_than_those_requested_are_one_clear_error(given, values, wrong):
     given(**values)
     with pytest.raises(LaunchError) as caught, joined(2, 2, "cpu"):
         pass

@@ -1,4 +1,4 @@
-"""One trial from settings to record: what is there already, what another process left, devices."""
+"""One trial from settings to record: what exists already, what another process left, devices."""
 
 import json
 from pathlib import Path
@@ -47,7 +47,7 @@ NO_UTF8 = "no file '\udcff.npz'"
 
 
 def test_a_record_that_the_store_cannot_read_is_trained_again(tmp_path):
-    """Python's own reader takes half a surrogate, the store's does not."""
+    """Python's own reader accepts half a surrogate, the store's does not."""
     trial, store = digits_trial(), Store(tmp_path, "tiny", "smoke")
     write_record(store.folder(trial), trial, status="failed", reason=NO_UTF8)
     assert store.record(trial) is None
@@ -55,7 +55,7 @@ def test_a_record_that_the_store_cannot_read_is_trained_again(tmp_path):
     assert store.record(trial).status == "finished"
 
 
-def test_a_failure_whose_message_is_no_utf8_is_a_record_that_can_be_read(tmp_path, monkeypatch):
+def test_a_failure_whose_message_is_not_utf8_is_a_record_that_can_be_read(tmp_path, monkeypatch):
     def fails(*_):
         raise FileNotFoundError(NO_UTF8)
 
@@ -69,8 +69,8 @@ def test_a_failure_whose_message_is_no_utf8_is_a_record_that_can_be_read(tmp_pat
     assert record.reason in (store.folder(trial) / "log.txt").read_text()
 
 
-def test_a_checkpoint_of_other_settings_under_the_same_identity_is_never_gone_on_from(tmp_path):
-    """A default that changed is in no identity, so both trainings share a folder."""
+def test_a_checkpoint_with_other_settings_under_the_same_identity_is_never_resumed(tmp_path):
+    """A changed default is not part of the identity, so both trainings share a folder."""
     trial = digits_trial()
     stopped_after_one_step(trial, tmp_path)
     yesterday = {**trial.to_json(), "task_settings": {**trial.task_settings, "augment": True}}

@@ -105,7 +105,7 @@ def test_a_best_rate_at_the_edge_of_its_grid_is_noticed(store, scores, edges):
     assert outcome(study, "SGD", store).edges == edges
 
 
-def test_a_failed_trial_is_no_score_and_is_counted(store):
+def test_a_failed_trial_has_no_score_and_is_counted(store):
     study = digits_study()
     row = outcome(study, "SGD", store)
     for scored, status in zip(row.sweep, ("failed", "finished"), strict=True):

@@ -100,7 +100,7 @@ def test_curves_are_thinned_in_the_compact_form_but_keep_best_and_last(store, tm
     assert epochs[:30] == list(range(30))
 
 
-def test_a_full_disk_is_one_clear_error_and_leaves_no_scrap(tmp_path, monkeypatch):
+def test_a_full_disk_is_one_clear_error_and_leaves_no_partial_file(tmp_path, monkeypatch):
     path = tmp_path / "record.json"
     write_atomically(path, b"old")
 

@@ -1,4 +1,4 @@
-"""A model that a trial has trained, used from its checkpoint: `translate`, `generate`."""
+"""A model trained by a trial, used from its checkpoint: `translate`, `generate`."""
 
 import dataclasses
 import io
@@ -58,7 +58,7 @@ def test_lines_come_back_translated_one_for_one(
 def test_standard_input_is_translated_line_for_line(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Lines end at line feeds alone."""
+    """Only line feeds end lines."""
     given(monkeypatch, "one\u2028two\r\n\nthree\n".encode())
     assert main(["translate", str(trained), "--data", str(trained)]) == 0
     piped = capsys.readouterr().out
@@ -94,7 +94,7 @@ def test_a_bad_line_to_translate_is_named(
     )
 
 
-def test_a_word_that_is_no_text_is_refused(
+def test_a_word_that_is_not_text_is_refused(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["translate", str(trained), "caf\udce9", "--data", str(trained)]) == 2
@@ -137,7 +137,7 @@ def test_the_file_that_is_named_is_the_one_that_is_read(
     assert f"no file {tmp_path / 'other.pt'}" in capsys.readouterr().err
 
 
-def test_a_damaged_checkpoint_is_named_and_left_where_it_is(
+def test_a_damaged_checkpoint_is_named_and_left_in_place(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = copy(trained, tmp_path) / "checkpoint.pt"
@@ -175,7 +175,7 @@ def test_another_vocabulary_is_one_clear_error(
     assert "not those that the checkpoint was trained with" in capsys.readouterr().err
 
 
-def test_a_language_model_writes_on_as_many_words_as_asked_for(
+def test_a_language_model_writes_the_requested_number_of_words(
     language_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["generate", str(language_model), "the class", "--words", "30"]
@@ -199,7 +199,7 @@ def test_a_language_model_writes_on_as_many_words_as_asked_for(
         (["--seed", str(2**80)], "--seed must be at least 0 and below 2**63"),
     ],
 )
-def test_impossible_wishes_are_refused(
+def test_impossible_requests_are_refused(
     language_model: Path, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["generate", str(language_model), *flags]) == 2

@@ -1,4 +1,4 @@
-"""The loop: resume to the bit, divergence as a value, and Lightning's Trainer as an oracle."""
+"""The loop: exact resumption, divergence as a value, and Lightning's Trainer as an oracle."""
 
 import itertools
 import math
@@ -78,7 +78,7 @@ def _killed():
     raise KeyboardInterrupt
 
 
-def test_the_loop_walks_the_way_of_lightnings_trainer(tmp_path):
+def test_the_loop_takes_the_same_steps_as_lightnings_trainer(tmp_path):
     trial = digits_trial(schedule="cosine")
     ours, _ = trained(trial, tmp_path)
     trainer = pl.Trainer(
@@ -132,7 +132,7 @@ def test_the_best_epoch_is_the_one_that_is_reported(tmp_path):
     assert all(math.isfinite(value) for line in run.history for value in line.values())
 
 
-def test_gradients_are_clipped_to_the_norm_asked_for(tmp_path):
+def test_gradients_are_clipped_to_the_requested_norm(tmp_path):
     trial = digits_trial(optimizer="sgd", lr=1.0, training=Training(epochs=1, gradient_norm=1e-3))
     run = build(trial, HERE)
     before = [p.detach().clone() for p in run.task.parameters()]

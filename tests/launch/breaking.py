@@ -1,4 +1,4 @@
-"""A task whose training breaks with the whole environment at hand."""
+"""A task whose training breaks while the whole environment is visible."""
 
 from __future__ import annotations
 

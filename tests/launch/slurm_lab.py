@@ -1,4 +1,4 @@
-"""What the tests on a real SLURM share: which cluster they may use, and a study to run there."""
+"""Shared by the tests on a real SLURM: which cluster they may use, and a study to run there."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def _ask(*command: str) -> str:
 
 
 def reason_to_skip() -> str:
-    """Why these tests do not run here; "" where they do.
+    """Why these tests do not run here; "" if they do.
 
-    They drain a node and kill slurmctld: only a SLURM of this machine and this user's own will do.
+    They drain a node and kill slurmctld, so they need a SLURM on this machine owned by this user.
     """
     settings = _ask("scontrol", "show", "config")
     lines = dict(line.split("=", 1) for line in settings.splitlines() if "=" in line)
@@ -90,7 +90,7 @@ def command(verb: str, config: Path, results: Path, *words: str) -> list[str]:
 
 
 def run(verb: str, config: Path, results: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """A verb to its end, which must come."""
+    """Runs a verb to its end, which must come."""
     return subprocess.run(
         command(verb, config, results, *words),
         capture_output=True, text=True, env=ENVIRONMENT, timeout=PATIENCE,
@@ -98,7 +98,7 @@ def run(verb: str, config: Path, results: Path, *words: str) -> subprocess.Compl
 
 
 class FrontEnd:
-    """`run` in the background, and what it says."""
+    """`run` in the background, and what it prints."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.process = process
@@ -112,7 +112,7 @@ class FrontEnd:
         self.process.wait()
 
     def end(self, status: int = 0) -> str:
-        """Waits for its end, which must have that status; all that it said."""
+        """Waits for its end, which must have that status; returns all that it printed."""
         self.process.wait(PATIENCE)
         said = self.log.read_text()
         assert self.process.returncode == status, said
@@ -121,7 +121,7 @@ class FrontEnd:
 
 @contextlib.contextmanager
 def front_end(config: Path, results: Path, *words: str) -> Iterator[FrontEnd]:
-    """`run` in the background; killed at the end of the block if it still runs."""
+    """`run` in the background, killed at the end of the block if it is still running."""
     log = config.with_suffix(".log")
     with log.open("w") as file:
         process = subprocess.Popen(
@@ -143,7 +143,7 @@ def metrics(results: Path) -> dict[str, bytes]:
 
 
 def records(results: Path) -> dict[str, dict[str, Any]]:
-    """The records by trial, without what depends on the machine's mood."""
+    """The records by trial, without anything that varies from run to run."""
     lines = (results / "tiny/smoke/records.jsonl").read_text().splitlines()
     moody = ("seconds", "examples_per_second", "memory_gb")
     found = {}
@@ -154,7 +154,7 @@ def records(results: Path) -> dict[str, dict[str, Any]]:
 
 
 def wait_for(what: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    """The first true value of ``what``; fails when that takes too long."""
+    """Waits for a true value of ``what`` and returns it; fails if that takes too long."""
     deadline = time.monotonic() + seconds
     while not (value := what()):
         assert time.monotonic() < deadline, "it did not happen"
@@ -163,7 +163,7 @@ def wait_for(what: Callable[[], Any], seconds: float = PATIENCE) -> Any:
 
 
 def training(results: Path) -> list[int]:
-    """The processes that train a trial now and have saved its state at least once."""
+    """The processes that are training a trial and have saved its state at least once."""
     found = []
     for folder in trials(results).glob("*"):
         claim = read_lease(folder)
@@ -179,7 +179,7 @@ def tasks(*states: str) -> list[str]:
 
 
 class Witness:
-    """Looks, five times a second, whether two processes train one trial at the same time."""
+    """Checks, five times per second, whether two processes train one trial at the same time."""
 
     def __init__(self, results: Path) -> None:
         self.results = results

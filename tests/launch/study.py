@@ -1,4 +1,4 @@
-"""A study of six trials of a second, whose schedule, noise and drops draw random numbers."""
+"""A study of six one-second trials whose schedule, noise and drops draw random numbers."""
 
 from typing import Any
 

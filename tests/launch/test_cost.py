@@ -1,4 +1,4 @@
-"""What a study costs by row: a known price, a budget's best use, predicted against taken."""
+"""The cost of a study per row: a known price, the best use of a budget, predicted and actual."""
 
 import itertools
 from pathlib import Path
@@ -50,20 +50,22 @@ def test_a_trial_that_two_rows_share_is_paid_once(tmp_path: Path) -> None:
     assert [row.left for row in rows] == [18.0, 0.0]
 
 
-def test_what_has_finished_is_predicted_too_and_held_against_what_it_took(tmp_path: Path) -> None:
+def test_finished_trials_are_predicted_too_and_compared_with_the_actual_time(
+    tmp_path: Path,
+) -> None:
     study = digits_study(selection=Selection(repeats=1))
     store = filled_store(study, tmp_path, lambda t: None if t.seed else accuracy(50.0))
     rows = priced(study, store)
     assert [(r.ended, r.left, r.predicted, r.taken) for r in rows] == [(2, 9.0, 18.0, 72.0)] * 2
     (line,) = accuracy_lines(rows, Unit("CPU-hours", 100))
     assert "took 4.00 CPU-hours" in line
-    assert "1.00 (4.00 times as long)" in line
+    assert "1.00 (actual / predicted: 4.00)" in line
     text = "\n".join(cost_lines(rows, Unit("CPU-hours", 100), budget=0.25))
     assert "0.50 CPU-hours to run" in text
     assert "fits 1 of 2 rows" in text
 
 
-def test_a_budget_completes_as_many_rows_as_can_be() -> None:
+def test_a_budget_completes_as_many_rows_as_possible() -> None:
     costs = [50.0, 10.0, 30.0, 10.0, 25.0, 0.0]
     rows = [RowCost(str(n), 1, 0, cost, 0.0, 0.0) for n, cost in enumerate(costs)]
     for budget in (0.0, 9.0, 20.0, 45.0, 74.0, 125.0):
@@ -79,15 +81,15 @@ def test_a_budget_completes_as_many_rows_as_can_be() -> None:
         assert chosen == sorted(chosen)
 
 
-def test_the_unit_is_of_cores_or_of_gpus() -> None:
-    assert unit_of(None, threads=2).hours(3600) in (2, 1)  # on a GPU machine an hour of it
+def test_the_unit_is_core_hours_or_gpu_hours() -> None:
+    assert unit_of(None, threads=2).hours(3600) in (2, 1)  # on a GPU machine, one GPU-hour
     slurm = LauncherSettings(name="slurm", gpus=4, nodes=2)
     assert unit_of(slurm, 1) == Unit("GPU-hours", 8)
     cores = LauncherSettings(name="slurm", gpus=0, cpus=3, nodes=2)
     assert unit_of(cores, 1).name == "CPU-hours"
 
 
-def test_a_budget_has_to_be_hours_and_a_race_has_none() -> None:
+def test_a_budget_must_be_positive_hours_and_a_race_allows_none() -> None:
     with pytest.raises(ConfigError, match="positive"):
         check_budget(digits_study(), float("nan"))
     race = digits_study(
@@ -98,7 +100,7 @@ def test_a_budget_has_to_be_hours_and_a_race_has_none() -> None:
         check_budget(race, 1.0)
 
 
-def test_a_budget_chooses_rows_and_says_what_they_took(tmp_path: Path, capsys) -> None:
+def test_a_budget_chooses_rows_and_shows_what_they_took(tmp_path: Path, capsys) -> None:
     config = tmp_path / "tiny.yaml"
     study = {**TINY, "training": {"epochs": 1}, "selection": {"repeats": 0}}
     study["rows"] = {"one": {"optimizer": "powersign"}, "two": {"optimizer": "sgd"}}

@@ -38,8 +38,8 @@ class Writing:
 
 
 class Fated:
-    """Two workers. The n-th job handed over ends as ``fates`` say; a result is written where that
-    is "recorded" or "dies later"."""
+    """Two workers. The n-th job handed over ends as ``fates`` says; it writes a result if that is
+    "recorded" or "dies later"."""
 
     word = "running"
 
@@ -72,7 +72,7 @@ class Fated:
 
 
 def driven(tmp_path, launcher, *labels, notes=None):
-    """(label, outcome) of each report, in their order."""
+    """(label, outcome) of each report, in order."""
     jobs = iter([Writing(tmp_path, label) for label in labels])
     note = [].append if notes is None else notes.append
     return [(r.job.label, r.outcome) for r in drive(lambda: jobs, launcher, note)]
@@ -84,7 +84,7 @@ def test_every_job_is_run_and_reported_once(tmp_path):
     assert sorted(driven(tmp_path, InProcess(), *"abcde")) == wanted
 
 
-def test_a_job_whose_worker_vanishes_is_tried_again_and_that_is_said(tmp_path):
+def test_a_job_whose_worker_vanishes_is_tried_again_with_a_message(tmp_path):
     notes = []
     launcher = Fated("lost", "lost")
     assert driven(tmp_path, launcher, "a", notes=notes) == [("a", "recorded")]
@@ -110,17 +110,17 @@ def test_a_result_that_never_appears_on_disk_counts_as_lost(tmp_path, monkeypatc
     assert driven(tmp_path, Fated(), "a") == [("a", "lost")]
 
 
-def test_a_job_that_saved_its_state_and_stopped_goes_on_however_often_that_happens(tmp_path):
+def test_a_job_that_saves_its_state_and_stops_is_continued_every_time(tmp_path):
     launcher = Fated(*["stopped"] * (2 * MAX_LOST))
     assert driven(tmp_path, launcher, "a") == [("a", "recorded")]
 
 
-def test_a_disk_that_refuses_stops_everything(tmp_path):
+def test_a_disk_that_fails_stops_everything(tmp_path):
     with pytest.raises(StoreError, match="so it was fated"):
         driven(tmp_path, Fated("blocked"), *"ab")
 
 
-def test_jobs_are_asked_for_only_while_the_launcher_takes_more(tmp_path):
+def test_jobs_are_requested_only_while_the_launcher_takes_more(tmp_path):
     launcher = Fated()
 
     def ready():
@@ -132,7 +132,7 @@ def test_jobs_are_asked_for_only_while_the_launcher_takes_more(tmp_path):
     assert len(list(drive(ready, launcher, print))) == 7
 
 
-def test_a_source_may_ask_to_look_at_what_has_ended_before_it_goes_on(tmp_path):
+def test_a_source_may_have_ended_jobs_checked_before_it_continues(tmp_path):
     ended, asked = [], []
 
     def ready():

@@ -1,4 +1,4 @@
-"""Records of another machine: what the old code does here is saved, and today's code compared."""
+"""Records of another machine: what old code does here is saved, then compared with today's."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ OLD = "0" * 12
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Saved:
-    """A study's records and a file of glimpses, both of older code; a rate of 1e9 diverges."""
+    """A study's records and a file of glimpses, both by older code; a rate of 1e9 diverges."""
     rows = {"SGD": Row("sgd"), "noisy": Row("rule: g * drop(m, 0.3)", sweep={"lr": [0.1, 1e9]})}
     study = digits_study(rows, selection=Selection())
     store = Store(tmp_path, study.study, study.scale)
@@ -53,7 +53,7 @@ def test_a_record_whose_first_updates_are_the_same_here_is_signed(saved: Saved) 
 
 
 @pytest.mark.parametrize("part", ["losses", "weights", "rate", "metrics"])
-def test_one_other_number_leaves_its_record_stale(saved: Saved, part: str) -> None:
+def test_a_single_differing_number_leaves_its_record_stale(saved: Saved, part: str) -> None:
     study, store, conditions, file = saved
     first, *others = map(json.loads, file.read_text().splitlines())
     first["glimpse"][part] = "other"
@@ -65,7 +65,7 @@ def test_one_other_number_leaves_its_record_stale(saved: Saved, part: str) -> No
     assert stale == [first["id"]]
 
 
-def test_a_record_that_the_file_does_not_know_is_left_alone(saved: Saved) -> None:
+def test_a_record_that_is_not_in_the_file_is_left_alone(saved: Saved) -> None:
     study, store, conditions, file = saved
     file.write_text(file.read_text().replace(OLD, "1" * 12))
     assert list(verify_against(study, store, conditions, InProcess(), file)) == []
@@ -78,7 +78,7 @@ def test_a_file_of_another_kind_is_one_error(saved: Saved, text: str | None) -> 
     file.unlink()
     if text is not None:
         file.write_text(text + "\n")
-    with pytest.raises(ConfigError, match="not a file of `verify --save`"):
+    with pytest.raises(ConfigError, match="not a file from `verify --save`"):
         list(verify_against(study, store, conditions, InProcess(), file))
 
 

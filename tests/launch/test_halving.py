@@ -1,4 +1,4 @@
-"""A study that halves its rows, run whole, interrupted, and from what a clone has."""
+"""A study that halves its rows: run whole, interrupted, and from a clone's files."""
 
 import dataclasses
 import json
@@ -58,7 +58,7 @@ def table(results, study=STUDY):
 
 
 class Watched(InProcess):
-    """Remembers from which epoch each of its jobs goes on."""
+    """Remembers from which epoch each of its jobs continues."""
 
     def __init__(self):
         super().__init__()
@@ -84,7 +84,7 @@ def halved(watched):
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
-    """Every trial of the study at full length, by trial: the curves that nothing stopped."""
+    """Every trial of the study at full length, by trial: the undisturbed curves."""
     folder = tmp_path_factory.mktemp("full")
     assert run(folder, dataclasses.replace(STUDY, halving=None)) == 0
     return files(folder, "metrics.jsonl")
@@ -96,7 +96,7 @@ def best_so_far(curve, epoch):
     return max(values, default=-1.0)
 
 
-def test_the_best_go_on_as_the_undisturbed_curves_say(halved, full):
+def test_the_best_continue_as_the_undisturbed_curves_say(halved, full):
     rows = rows_of(halved)
     for rung, going in ((1, 3), (2, 2)):
         scores = {
@@ -113,7 +113,7 @@ def test_the_best_go_on_as_the_undisturbed_curves_say(halved, full):
     assert len(survivors) == 2
 
 
-def test_a_survivor_is_the_undisturbed_run_and_a_stopped_trial_its_beginning(halved, full):
+def test_a_survivor_equals_the_undisturbed_run_and_a_stopped_trial_its_beginning(halved, full):
     ends = {"finished": 0, "stopped": 0, "diverged": 0}
     for id_, curve in files(halved, "metrics.jsonl").items():
         status = json.loads((halved / f"tiny/smoke/trials/{id_}/record.json").read_text())["status"]
@@ -165,8 +165,8 @@ def reasons(results):
     return [(r["id"], r["status"], r["reason"], r["steps"]) for r in map(json.loads, lines)]
 
 
-def test_a_decision_that_was_not_written_down_is_made_again(halved, tmp_path):
-    """Killed between a rung and its records: paused ones are all there is."""
+def test_a_decision_that_was_not_saved_is_made_again(halved, tmp_path):
+    """Killed between a rung and its records, so that only paused records exist."""
     shutil.copytree(halved, tmp_path, dirs_exist_ok=True)
     (tmp_path / "tiny/smoke/records.jsonl").unlink()
     for path in tmp_path.glob("tiny/smoke/trials/*/record.json"):
@@ -183,7 +183,7 @@ class Nothing(InProcess):
         raise AssertionError(f"{job.label} is trained again")
 
 
-def test_a_clone_that_has_the_records_alone_trains_nothing_and_says_the_same(halved, tmp_path):
+def test_a_clone_with_only_the_records_trains_nothing_and_reports_the_same(halved, tmp_path):
     (tmp_path / "tiny/smoke").mkdir(parents=True)
     shutil.copy(halved / "tiny/smoke/records.jsonl", tmp_path / "tiny/smoke")
     before = (tmp_path / "tiny/smoke/records.jsonl").read_bytes()
@@ -193,7 +193,7 @@ def test_a_clone_that_has_the_records_alone_trains_nothing_and_says_the_same(hal
     assert [p.name for p in (tmp_path / "tiny/smoke").iterdir()] == ["records.jsonl"]
 
 
-def test_a_larger_share_goes_on_with_who_was_stopped(halved, full, tmp_path):
+def test_a_larger_share_continues_trials_that_were_stopped(halved, full, tmp_path):
     shutil.copytree(halved, tmp_path, dirs_exist_ok=True)
     wider = dataclasses.replace(STUDY, halving=Halving(rungs=[1, 2], keep=1.0))
     assert run(tmp_path, wider) == 0
@@ -239,7 +239,7 @@ def test_a_figure_draws_a_stopped_row_up_to_where_it_was_stopped(halved):
     assert "explodes: diverged" in names
 
 
-def test_a_race_in_progress_counts_who_waits_at_the_rung(tmp_path):
+def test_a_race_in_progress_counts_the_trials_waiting_at_the_rung(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, launcher=Interrupted(steps=1))
     store = Store(tmp_path, "tiny", "smoke")
@@ -249,12 +249,12 @@ def test_a_race_in_progress_counts_who_waits_at_the_rung(tmp_path):
     assert "1/2 at epoch 1" in table(tmp_path)
 
 
-def test_a_dry_run_says_what_the_halving_saves(tmp_path):
+def test_a_dry_run_shows_what_halving_saves(tmp_path):
     text = dry_run(STUDY, Store(tmp_path, "tiny", "smoke"), HERE, workers=1, threads=1)
     assert text.count(" to epoch 1]") == 9
-    assert "after epoch 1 the best 3 of 5 rows go on to epoch 2" in text
-    assert "after epoch 2 the best 2 of 3 rows go on to epoch 4" in text
-    assert "halving trains 16 epochs in all, 56% less than the 36 of every trial" in text
+    assert "after epoch 1 the best 3 of 5 rows continue to epoch 2" in text
+    assert "after epoch 2 the best 2 of 3 rows continue to epoch 4" in text
+    assert "halving trains 16 epochs in total, 56% less than the 36 for every trial" in text
 
 
 def test_a_stopped_record_is_verified_up_to_where_it_was_stopped(halved):

@@ -15,11 +15,11 @@ from nos_repro.search.settings import load_search
 from tests.conftest import ROOT
 
 
-def test_nothing_said_means_this_machine():
+def test_the_default_is_this_machine():
     assert launcher_settings({}).name == "local"
 
 
-def test_the_name_alone_is_short_for_the_section_and_its_keys_may_stand_beside_it():
+def test_the_name_alone_is_short_for_the_section_and_may_be_combined_with_its_keys():
     words = ["launcher=slurm", "launcher.partition=gpu", "launcher.sbatch.nice=100"]
     study = load_study(ROOT / "configs/table2.yaml", scale="smoke", overrides=words)
     settings = launcher_settings(study.launcher)
@@ -27,7 +27,7 @@ def test_the_name_alone_is_short_for_the_section_and_its_keys_may_stand_beside_i
     assert settings.sbatch == {"nice": 100}
 
 
-def test_a_search_has_the_section_too_and_it_is_no_part_of_what_it_searches():
+def test_a_search_has_the_section_too_and_its_identity_does_not_depend_on_it():
     path = ROOT / "configs/search.yaml"
     plain = load_search(path, scale="smoke")
     queued = load_search(path, scale="smoke", overrides=["launcher=slurm", "launcher.cpus=2"])
@@ -35,7 +35,7 @@ def test_a_search_has_the_section_too_and_it_is_no_part_of_what_it_searches():
     assert queued.identity() == plain.identity()
 
 
-def test_where_a_trial_runs_is_no_part_of_what_it_is():
+def test_where_a_trial_runs_is_not_part_of_its_identity():
     path = ROOT / "configs/table2.yaml"
 
     def first(overrides):
@@ -88,7 +88,7 @@ MISTAKES = [
     ({"hours": float("inf")},                  "launcher.hours must be positive and finite"),
     ({"nodes": 0},                             "launcher.nodes must be at least 1"),
     ({"array_parallelism": 0},                 "launcher.array_parallelism must be at least 1"),
-    ({"trials_per_job": 2, "job_minutes": 30}, "left out where job_minutes is given"),
+    ({"trials_per_job": 2, "job_minutes": 30}, "left out if job_minutes is given"),
     ({"hours": 0.01},                          "launcher.signal_seconds must be less than"),
     ({"sbatch": {"exclude": ["a", "b"]}},      "launcher.sbatch.exclude must be a single value"),
     ({"sbatch": {"time": 5}},                  "must be left out; set launcher.hours"),
@@ -115,21 +115,21 @@ def test_a_mistake_in_a_profile_names_the_file(tmp_path):
         launcher_settings({"cluster": str(profile)})
 
 
-def test_the_processes_of_a_trial_are_one_a_gpu_unless_said_otherwise():
+def test_a_trial_has_one_process_per_gpu_unless_set_otherwise():
     assert LauncherSettings(gpus=8, nodes=12).world == 96
     assert LauncherSettings().world == 1
     assert LauncherSettings(processes=2).world == 2
 
 
-def test_a_job_takes_as_many_trials_as_fill_the_time_that_it_aims_at():
+def test_a_job_takes_as_many_trials_as_fill_its_target_time():
     assert jobs_per_pack(LauncherSettings(), lambda: 10) == 1
     assert jobs_per_pack(LauncherSettings(trials_per_job=7), lambda: 10) == 7
     assert jobs_per_pack(LauncherSettings(job_minutes=30), lambda: 290) == 6
     assert jobs_per_pack(LauncherSettings(job_minutes=1), lambda: 10_000) == 1
 
 
-def test_a_copy_of_the_scripts_elsewhere_needs_nothing_of_this_folder(tmp_path):
-    """`sbatch` runs a copy in its spool folder anyway."""
+def test_a_copy_of_the_scripts_elsewhere_needs_nothing_from_this_folder(tmp_path):
+    """`sbatch` itself runs a copy in its spool folder."""
     for script in (ROOT / "slurm").glob("*.sh"):
         text = Path(shutil.copy(script, tmp_path)).read_text()
         assert "BASH_SOURCE" not in text

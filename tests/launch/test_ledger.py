@@ -1,4 +1,4 @@
-"""The ledger of what was queued, and what is made of the words of SLURM."""
+"""The ledger of queued jobs, and how SLURM's answers are read."""
 
 import json
 import os
@@ -33,12 +33,12 @@ def test_another_process_reads_what_was_queued_and_where(ledger):
     }  # fmt: skip
 
 
-def test_a_batch_of_one_job_is_no_array(ledger):
+def test_a_batch_of_one_job_is_not_an_array(ledger):
     queued(ledger, [("a", "b")])
     assert {at.task for at in ledger.queued().values()} == {"71"}
 
 
-def test_what_has_reported_is_queued_no_more_and_everybody_hears_it(ledger):
+def test_a_job_that_has_reported_is_no_longer_queued_for_any_process(ledger):
     batch = queued(ledger)
     other = Ledger(ledger.folder)
     assert len(other.queued()) == 3
@@ -48,7 +48,7 @@ def test_what_has_reported_is_queued_no_more_and_everybody_hears_it(ledger):
     assert seen.messages[0, 0].outcome == "recorded"
 
 
-def test_a_closed_pack_is_nobodys(ledger):
+def test_a_closed_pack_belongs_to_no_process(ledger):
     batch = queued(ledger)
     batch.close(0, "gone")
     assert set(Ledger(ledger.folder).queued()) == {"c"}
@@ -66,7 +66,7 @@ def test_a_report_that_is_not_whole_yet_is_read_later(ledger):
     assert batch.look() == []
 
 
-def test_a_batch_whose_number_nobody_noted_is_known_as_such(ledger):
+def test_a_batch_without_a_number_is_recognised(ledger):
     ledger.new("tiny", [("a",)])
     (at,) = Ledger(ledger.folder).queued().values()
     assert at.task == "not yet numbered"
@@ -112,7 +112,7 @@ ENDINGS = [
     ("FAILED",        "exceeded memory limit (63 > 26)", "lost",      "out of memory (2 GB"),
     ("FAILED",        "srun: error: task 0: Killed",     "lost",      "(SLURM says FAILED)"),
     ("TIMEOUT",       "",                                "lost",      "time limit (4 h)"),
-    ("CANCELLED",     "Out Of Memory",                   "cancelled", "somebody cancelled it"),
+    ("CANCELLED",     "Out Of Memory",                   "cancelled", "it was cancelled"),
     ("NODE_FAIL",     "",                                "lost",      "its node failed"),
     ("PREEMPTED",     "",                                "lost",      "preempted"),
     ("UNKNOWN",       "",                                "lost",      "SLURM says UNKNOWN"),
@@ -128,7 +128,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("state", "log", "outcome", "said"), ENDINGS)
-def test_each_way_to_end_without_a_word_is_told_apart(state, log, outcome, said):
+def test_each_way_to_end_without_a_report_is_told_apart(state, log, outcome, said):
     message = cluster.judge(state, log, memory_gb=2, hours=4)
     assert message.outcome == outcome
     assert said in message.message
@@ -140,7 +140,7 @@ def test_only_errors_that_pass_are_waited_out(error, passing):
     assert cluster.passing(error) is passing
 
 
-def test_what_was_said_of_a_job_stands(ledger):
+def test_the_first_message_about_a_job_is_kept(ledger):
     batch = queued(ledger)
     batch.say(0, 0, Message("recorded"))
     batch.say(0, 0, Message("lost"))
@@ -148,7 +148,7 @@ def test_what_was_said_of_a_job_stands(ledger):
     assert batch.messages[0, 0].outcome == "recorded"
 
 
-def test_a_batch_that_is_removed_while_it_is_read_is_no_damage(ledger, monkeypatch):
+def test_a_batch_that_is_removed_while_it_is_read_is_not_damage(ledger, monkeypatch):
     batch = queued(ledger)
     path = batch.folder / "batch.json"
     monkeypatch.setattr(type(path), "glob", lambda *_: [path])
@@ -157,7 +157,7 @@ def test_a_batch_that_is_removed_while_it_is_read_is_no_damage(ledger, monkeypat
 
 
 def answering(monkeypatch, text, status=0, error=""):
-    """Has every SLURM command print this."""
+    """Makes every SLURM command print this."""
     done = subprocess.CompletedProcess([], status, text, error)
     monkeypatch.setattr(cluster.subprocess, "run", lambda *_, **__: done)
 
@@ -170,9 +170,7 @@ def test_jobs_are_known_by_number_and_name(ledger, monkeypatch):
     assert cluster.states([lost]) == {}
 
 
-def test_an_array_that_is_not_known_any_more_is_an_answer_and_a_failure_is_none(
-    ledger, monkeypatch
-):
+def test_an_unknown_array_is_an_answer_and_a_failed_command_is_not(ledger, monkeypatch):
     batch = queued(ledger)
     answering(monkeypatch, "", 1, "slurm_load_jobs error: Invalid job id specified")
     assert cluster.states([batch]) == {}
@@ -207,7 +205,7 @@ def test_places_go_to_the_oldest_array_and_then_to_the_next(ledger, monkeypatch)
     assert [batch.array for batch in places.batches] == ["2"]
 
 
-def test_an_array_of_another_process_is_counted_and_told_its_share(ledger, monkeypatch):
+def test_an_array_of_another_process_is_counted_and_given_its_share(ledger, monkeypatch):
     throttled = []
     monkeypatch.setattr(cluster, "throttle", lambda array, tasks: throttled.append((array, tasks)))
     batch = queued(ledger, [["a"], ["b"], ["c"]])
@@ -218,14 +216,14 @@ def test_an_array_of_another_process_is_counted_and_told_its_share(ledger, monke
     assert throttled == [("71", 2)]
 
 
-def test_a_batch_without_a_number_is_found_by_its_name_or_buried(ledger, monkeypatch):
+def test_a_batch_without_a_number_is_found_by_its_name_or_closed(ledger, monkeypatch):
     batch = ledger.new("tiny", [["a"], ["b"]])
     (batch.folder / "submitit").mkdir()
     (batch.folder / "submitit/99_0_submitted.pkl").touch()
     answering(monkeypatch, "99\n")
     assert recovery.number(ledger)
     assert batch.array == "99"
-    assert batch.closed == {1}  # its pickle never came to its place: it would wait in vain
+    assert batch.closed == {1}  # its pickle is missing: it would wait in vain
     other = ledger.new("tiny", [["c"]])
     answering(monkeypatch, "")
     assert recovery.number(ledger)
@@ -249,7 +247,7 @@ def test_a_cancellation_that_fails_forgets_nothing(ledger, monkeypatch):
     assert set(Ledger(ledger.folder).queued()) == {"a", "b", "c"}
 
 
-def test_a_slurm_that_does_not_answer_is_no_answer(ledger, monkeypatch, tmp_path):
+def test_a_slurm_that_does_not_respond_gives_no_answer(ledger, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert cluster.states([queued(ledger)]) is None
     assert cluster.find_by_name("tiny") is None
@@ -258,7 +256,7 @@ def test_a_slurm_that_does_not_answer_is_no_answer(ledger, monkeypatch, tmp_path
         cluster.cancel(["1"])
 
 
-def test_the_tail_is_that_of_the_first_log_that_says_something(tmp_path):
+def test_the_tail_comes_from_the_first_log_that_is_not_empty(tmp_path):
     (tmp_path / "err").write_text("\n\n")
     (tmp_path / "out").write_text("".join(f"line {n}\n" for n in range(40)))
     text = cluster.tail(tmp_path / name for name in ("missing", "err", "out"))

@@ -1,4 +1,4 @@
-"""Launchers of this machine: what a worker that hangs or breaks costs."""
+"""Launchers on this machine: what a worker that hangs or breaks costs."""
 
 import dataclasses
 import os
@@ -53,7 +53,7 @@ def test_a_job_that_overruns_its_time_limit_is_killed_and_its_slot_is_free_again
     launcher.close()
 
 
-def test_a_worker_that_somebody_tells_to_stop_is_replaced_and_its_job_is_lost(job):
+def test_a_worker_told_to_stop_from_outside_is_replaced_and_its_job_is_lost(job):
     launcher = LocalWorkers(workers=1)
     launcher.submit(job)
     deadline = time.monotonic() + 120

@@ -73,13 +73,13 @@ def test_jobs_run_one_after_the_other_and_one_that_breaks_ends_only_itself(batch
     assert batch.open == []
 
 
-def test_a_pack_that_is_started_again_goes_on_behind_what_has_reported(batch, tmp_path):
+def test_a_pack_that_is_started_again_continues_after_the_jobs_that_reported(batch, tmp_path):
     pack(batch, jobs(tmp_path, "a", "break"))()
     pack(batch, jobs(tmp_path, "a", "break", "c"))()
     assert ran(tmp_path) == ["a", "break", "c"]
 
 
-def test_a_pack_that_was_given_up_leaves_at_once(batch, tmp_path):
+def test_a_pack_that_was_given_up_exits_at_once(batch, tmp_path):
     batch.close(0, "submitted elsewhere")
     assert pack(batch, jobs(tmp_path, "a"))() == "given up elsewhere"
     assert not (tmp_path / "ran.txt").exists()
@@ -98,12 +98,12 @@ Pack(Path({str(batch.folder)!r}), 0, [hang], threads=1, minutes=60, signal_secon
     assert done.returncode == 1
     batch.look()
     assert batch.messages[0, 0].outcome == "overran"
-    assert batch.is_closed(0)  # what is behind it is queued anew, and blamed for nothing
+    assert batch.is_closed(0)  # later jobs are queued again and not blamed
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python 3.12 on fork
 def test_processes_that_a_job_forks_ignore_the_signals(batch, tmp_path):
-    """DataLoader's workers, say: SLURM signals all processes of a job."""
+    """Such as DataLoader's workers: SLURM signals all processes of a job."""
     attempt = _Run(pack(batch, []))
     with attempt._signals():
         child = os.fork()
@@ -134,7 +134,7 @@ def test_time_outs_without_anything_new_saved_are_counted_and_end_the_job(batch,
     assert not (tmp_path / "ran.txt").exists()
 
 
-def test_a_new_checkpoint_begins_the_count_of_time_outs_anew(batch, tmp_path):
+def test_a_new_checkpoint_resets_the_count_of_time_outs(batch, tmp_path):
     (job,) = jobs(tmp_path, "a")
     attempt = _Run(pack(batch, [job], minutes=1, signal_seconds=30))
     for _ in range(2):
@@ -144,11 +144,11 @@ def test_a_new_checkpoint_begins_the_count_of_time_outs_anew(batch, tmp_path):
     assert attempt._timeouts(0, job) == 0
 
 
-def test_to_be_pushed_aside_long_before_the_limit_is_no_time_out(batch, tmp_path):
+def test_preemption_long_before_the_limit_is_not_a_time_out(batch, tmp_path):
     (job,) = jobs(tmp_path, "a")
     attempt = _Run(pack(batch, [job], minutes=60, signal_seconds=60))
     attempt._note_timeout(0, job, left=3000)
-    attempt._note_timeout(0, job, left=None)  # SLURM does not say: the clock does
+    attempt._note_timeout(0, job, left=None)  # SLURM does not say, so the clock decides
     assert attempt._timeouts(0, job) == 0
 
 
@@ -158,8 +158,8 @@ def test_what_a_pack_leaves_behind_is_json_that_says_where_it_ran(batch, tmp_pat
     assert note["host"]
 
 
-def test_a_pack_knows_itself_when_its_time_is_over(batch, tmp_path, monkeypatch):
-    """SLURM's warning may have come before anybody could answer it."""
+def test_a_pack_notices_by_itself_when_its_time_is_over(batch, tmp_path, monkeypatch):
+    """SLURM's warning may have come before the process could handle it."""
     monkeypatch.setenv("SLURM_JOB_ID", "71")
     monkeypatch.setattr(pack_module, "own_state", lambda task: ("RUNNING", 60.1))
     attempt = _Run(pack(batch, [], signal_seconds=60))

@@ -1,4 +1,4 @@
-"""`recheck`: a stored checkpoint gives the number on record again, and one that does not FAILs."""
+"""`recheck`: a stored checkpoint reproduces the recorded number, and one that does not FAILs."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ from tests.experiments.helpers import digits_study
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A row of two trials, run: the better one of its sweep is its number."""
+    """A row of two trials that have run; the better one gives its number."""
     folder = tmp_path_factory.mktemp("trained")
     study = digits_study({"SGD": Row("sgd")}, selection=Selection())
     store = Store(folder, study.study, study.scale)
@@ -34,7 +34,7 @@ def checked(trained, **how):
 
 
 @pytest.mark.parametrize("retrain", [False, True])
-def test_a_number_comes_out_again_to_the_last_bit(trained, retrain):
+def test_a_number_is_reproduced_to_the_last_bit(trained, retrain):
     result = checked(trained, retrain=retrain)
     assert result.passed
     assert result.exact
@@ -59,7 +59,7 @@ def test_a_record_that_says_something_else_fails_with_both_numbers(trained):
     assert f"! test_accuracy: {before + 1:.6g} on record, {before:.6g} now" in text
 
 
-def test_a_checkpoint_with_other_weights_fails_and_one_that_is_torn_stays_where_it_is(trained):
+def test_a_checkpoint_with_other_weights_fails_and_a_torn_one_is_left_in_place(trained):
     study, store, _ = trained
     path = store.folder(outcome(study, "SGD", store).counting[0].id) / "checkpoint.pt"
     whole = path.read_bytes()

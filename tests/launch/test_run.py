@@ -1,4 +1,4 @@
-"""A whole study through worker processes: nothing lost, nothing twice, whatever is killed."""
+"""A whole study with worker processes: nothing is lost or done twice, whatever is killed."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def records(results):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The study's metrics, by trial, as a run that nothing disturbed writes them."""
+    """The study's metrics, by trial, from an undisturbed run."""
     folder = tmp_path_factory.mktemp("undisturbed")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     done = run(folder / "tiny.yaml", folder / "results", "--workers", "2")
@@ -124,7 +124,7 @@ def test_two_runs_of_the_same_study_at_once_share_the_work(config, tmp_path, und
     assert metrics(results) == undisturbed
 
 
-def test_interrupting_a_run_saves_what_runs_and_says_so(config, tmp_path, undisturbed):
+def test_interrupting_a_run_saves_running_trials_and_says_so(config, tmp_path, undisturbed):
     results = tmp_path / "results"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What stands in the environment stays there: no record, page, log or script holds a secret."""
+"""Secrets in the environment stay there: no record, page, log or script holds one."""
 
 import os
 import re
@@ -36,7 +36,7 @@ STATUS = Path("status.printed")
 
 @pytest.fixture(scope="module", params=["rosenbrock", "tests.launch.breaking"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study that is run, reported and looked at; what was printed lies beside it."""
+    """A study that was run, reported and inspected, with what was printed."""
     folder = tmp_path_factory.mktemp("secrets")
     config = folder / "secret.yaml"
     config.write_text(yaml.safe_dump({**STUDY, "task": {"name": request.param}}))
@@ -78,7 +78,7 @@ def test_no_secret_of_the_environment_is_written_or_printed(folder: Path) -> Non
 def test_a_script_for_slurm_holds_no_variable_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is shown, not handed over: `sbatch` and `srun` have only to be there."""
+    """The script is shown, not submitted: `sbatch` and `srun` only have to exist."""
     for name in ("sbatch", "srun"):
         (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
         (tmp_path / name).chmod(0o755)

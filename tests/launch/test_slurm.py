@@ -50,7 +50,7 @@ def made_here(folder, study=None):
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
-    """The study of twelve trials, by worker processes of this machine."""
+    """The study of twelve trials, run by worker processes on this machine."""
     return made_here(tmp_path_factory.mktemp("local"))
 
 
@@ -67,7 +67,7 @@ def config(tmp_path):
 
 @pytest.fixture
 def results(tmp_path):
-    """Empty; what a test leaves on the cluster is taken off it."""
+    """An empty folder; jobs that a test leaves on the cluster are cancelled."""
     yield tmp_path / "results"
     subprocess.run(["scancel", f"--user={os.getuid()}"], check=False)
     wait_for(lambda: not tasks("PENDING", "RUNNING", "COMPLETING"), 60)
@@ -101,7 +101,7 @@ def test_a_job_that_is_told_to_leave_saves_and_is_queued_again(config, results, 
     assert "lost" not in said
     runs = [path.name for path in trials(results).parent.glob("wandb/offline-run-*")]
     assert len(runs) > 2  # a part for each attempt,
-    assert {run.rpartition("-")[2] for run in runs} == metrics(results).keys()  # one id a trial
+    assert {run.rpartition("-")[2] for run in runs} == metrics(results).keys()  # one id per trial
     assert any("SIGUSR2" in log for log in logs(results))
 
 
@@ -114,10 +114,8 @@ def test_a_job_that_is_told_to_end_by_hand_saves_and_is_queued_again(config, res
 
 
 @pytest.mark.parametrize("partition", ["scavenge", "rude"])
-def test_a_job_that_is_pushed_aside_goes_on_when_there_is_room(
-    config, results, undisturbed, partition
-):
-    """With a grace time and a signal, and with neither."""
+def test_a_preempted_job_continues_when_there_is_room(config, results, undisturbed, partition):
+    """Once with a grace time and a signal, once with neither."""
     if partition not in subprocess.run(["sinfo"], capture_output=True, text=True).stdout:
         pytest.skip(f"no preemptible partition '{partition}' here")
     words = (*LAUNCHER, *OFTEN, f"launcher.partition={partition}")
@@ -130,8 +128,8 @@ def test_a_job_that_is_pushed_aside_goes_on_when_there_is_room(
     assert "lost" not in said
 
 
-def test_trials_that_are_longer_than_their_jobs_may_be_go_on_in_the_next(tmp_path, results):
-    """A minute's job, warned after half of it or earlier, and trials of half a minute."""
+def test_trials_longer_than_a_job_s_time_limit_continue_in_the_next(tmp_path, results):
+    """A one-minute job, warned half-way or earlier, with half-minute trials."""
     study = {**LONG, "training": {"epochs": 500, "evaluate_every": 10}}
     undisturbed = metrics(made_here(tmp_path, study))
     limit = ("launcher.hours=0.016", "launcher.signal_seconds=30")
@@ -150,8 +148,8 @@ def test_a_trial_whose_process_is_killed_is_submitted_again(config, results, und
         os.kill(pid, signal.SIGKILL)
         said = front.end()
     assert metrics(results) == undisturbed
-    assert "ended without a word" in said
-    assert "Killed" in said  # srun's word, in the tail of the log
+    assert "ended without a message" in said
+    assert "Killed" in said  # srun's message, at the end of the log
 
 
 def test_a_node_that_is_drained_and_one_that_fails_only_hold_trials_up(
@@ -184,7 +182,7 @@ def test_a_node_that_is_drained_and_one_that_fails_only_hold_trials_up(
     assert metrics(results) == undisturbed
 
 
-def test_a_controller_of_slurm_that_dies_and_comes_back_is_waited_for(config, results, undisturbed):
+def test_a_slurm_controller_that_dies_and_comes_back_is_waited_for(config, results, undisturbed):
     words = (*LAUNCHER, "launcher.array_parallelism=1", *OFTEN)
     with Witness(results), front_end(config, results, *words) as front:
         wait_for(lambda: training(results))
@@ -195,7 +193,7 @@ def test_a_controller_of_slurm_that_dies_and_comes_back_is_waited_for(config, re
     assert metrics(results) == undisturbed
 
 
-def test_trials_go_on_without_their_front_end_and_the_next_one_waits_for_them(
+def test_trials_continue_without_their_front_end_and_the_next_one_waits_for_them(
     config, results, undisturbed
 ):
     with Witness(results):
@@ -214,7 +212,7 @@ def test_trials_go_on_without_their_front_end_and_the_next_one_waits_for_them(
     assert metrics(results) == undisturbed
 
 
-def test_submit_and_leave_says_what_is_queued_and_never_queues_it_twice(config, results):
+def test_a_detached_run_says_what_is_queued_and_never_queues_it_twice(config, results):
     words = (*LAUNCHER, "launcher.array_parallelism=1")
     first = run("run", config, results, *words, "--detach")
     assert first.returncode == 0, first.stderr
@@ -229,9 +227,7 @@ def test_submit_and_leave_says_what_is_queued_and_never_queues_it_twice(config, 
     assert "0 of 2 trials have ended" in said
 
 
-def test_cancel_takes_what_the_study_has_queued_off_the_cluster_and_nothing_else(
-    config, tmp_path, results
-):
+def test_cancel_ends_what_the_study_has_queued_and_nothing_else(config, tmp_path, results):
     other = subprocess.run(
         ["sbatch", "--parsable", "--wrap=sleep 600", "--output=/dev/null"],
         capture_output=True, text=True, check=True, cwd=tmp_path,
@@ -244,16 +240,16 @@ def test_cancel_takes_what_the_study_has_queued_off_the_cluster_and_nothing_else
     assert run("cancel", config, results).stdout == "0 jobs cancelled\n"
 
 
-def test_a_job_that_somebody_cancels_is_not_queued_again_in_this_run(config, results):
+def test_a_job_that_a_user_cancels_is_not_queued_again_in_this_run(config, results):
     with front_end(config, results, *LAUNCHER, "launcher.array_parallelism=1") as front:
         wait_for(lambda: training(results) or len(tasks("RUNNING")))
         for job in tasks("RUNNING", "PENDING"):
             subprocess.run(["scancel", job], check=True)
         said = front.end(status=1)
-    assert said.count("somebody cancelled it; given up for this run") == 2
+    assert said.count("it was cancelled; given up for this run") == 2
 
 
-def test_a_trial_that_needs_too_much_memory_is_told_apart_and_tried_only_so_often(config, results):
+def test_a_trial_that_needs_too_much_memory_is_named_and_tried_a_few_times_only(config, results):
     short = ("launcher=slurm", "launcher.memory_gb=0.3", "launcher.poll_seconds=1")
     said = run("run", config, results, *short)
     assert "out of memory (0.3 GB asked for): raise launcher.memory_gb" in said.stderr
@@ -298,8 +294,8 @@ def test_a_partition_that_does_not_exist_is_one_error_and_nothing_is_queued(conf
     assert not tasks("RUNNING", "PENDING")
 
 
-def test_gpus_are_asked_for_and_each_job_has_its_own(tmp_path, results):
-    """The GPUs are declared ones, character devices: enough for the scheduler."""
+def test_gpus_are_requested_and_each_job_has_its_own(tmp_path, results):
+    """The GPUs are only declared, as character devices: enough for the scheduler."""
     most = 0
     devices = tmp_path / "devices"
     setup = [f'echo "$CUDA_VISIBLE_DEVICES" >> {devices}', "unset CUDA_VISIBLE_DEVICES"]
@@ -376,7 +372,7 @@ def test_the_driver_of_a_table_prints_it_at_its_end(tmp_path, results):
 
 
 def logs(results):
-    """What each job has said, on both streams."""
+    """What each job printed, on both streams."""
     said = {}
     for path in trials(results).parent.glob("slurm/*/submitit/*_log.*"):
         said[path.stem] = said.get(path.stem, "") + path.read_text()

@@ -21,7 +21,7 @@ from tests.experiments.helpers import digits_study
 
 @pytest.fixture
 def recorded(tmp_path):
-    """A study of two trials, run, whose records then claim to be of older code."""
+    """A study of two trials that have run, whose records are then marked as by older code."""
     study = digits_study({"SGD": Row("sgd")}, selection=Selection())
     store = Store(tmp_path, study.study, study.scale)
     conditions = Conditions(tmp_path)
@@ -70,7 +70,7 @@ def test_a_trial_that_todays_code_cannot_train_does_not_agree_and_stops_no_other
     assert {agreed for _, agreed in verify(study, store, nowhere, LocalWorkers(1))} == {False}
 
 
-def test_what_a_cluster_verified_while_nobody_waited_is_taken_up_and_not_trained_again(recorded):
+def test_what_a_cluster_verified_in_the_meantime_is_used_and_not_trained_again(recorded):
     study, store, conditions = recorded
     for trial in outcome(study, "SGD", store).trials:
         record = store.record(trial)
@@ -83,7 +83,7 @@ def test_what_a_cluster_verified_while_nobody_waited_is_taken_up_and_not_trained
 
 
 def test_a_slurm_job_verifies_like_any_other_launcher(recorded):
-    """Without a cluster: the pack is what runs inside of a SLURM job."""
+    """Without a cluster: the pack is what runs inside a SLURM job."""
     study, store, conditions = recorded
     (trial, *_) = outcome(study, "SGD", store).trials
     job = VerifyJob(trial, "1" * 12, store.root / "verify", conditions, store.record(trial))

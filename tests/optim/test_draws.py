@@ -50,7 +50,7 @@ def test_streams_are_independent(other: dict[str, int]) -> None:
 
 
 def test_steps_of_one_element_are_normal_and_independent() -> None:
-    """Down the steps, not along the tensor: what one weight sees."""
+    """Over the steps, not over the tensor: what one weight sees."""
     x = torch.stack([draw(step=t, n=8) for t in range(4000)])
     error = 1 / math.sqrt(4000)
     assert (x.mean(0).abs() < 4.5 * error).all()
@@ -88,7 +88,7 @@ def test_a_part_of_a_tensor_draws_what_the_whole_draws() -> None:
 
 
 def test_numbers_never_change() -> None:
-    """A checkpoint of today must go on with the same noise tomorrow."""
+    """Today's checkpoint must continue with the same noise tomorrow."""
     key = make_key(seed=7, step=11, tensor=3, site=1)
     assert key == make_key(7, 11, 3, 1)
     x = normal(counter(torch.empty(3)), key, torch.float64)

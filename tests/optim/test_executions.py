@@ -73,7 +73,7 @@ def test_foreach_is_the_reference(rule: str) -> None:
 
 @pytest.mark.parametrize("rule", [*TABLE6, *MORE])
 def test_one_update_of_the_reference_is_the_rules_meaning(rule: str) -> None:
-    """The tree evaluated by the rules room, on averages worked out here."""
+    """The tree is evaluated by the rules room, on averages computed here."""
     total, t = 10, 3
     generator = torch.Generator().manual_seed(1)
     p = Parameter(torch.randn(40, generator=generator, dtype=torch.float64))
@@ -202,7 +202,7 @@ def test_small_models_are_not_compiled() -> None:
 
 @pytest.fixture
 def broken_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fused kernels start from nothing, and building one fails."""
+    """No fused kernel is cached, and building one fails."""
 
     def fails(*_: object, **__: object) -> None:
         raise RuntimeError("no C++ compiler found")
@@ -213,7 +213,7 @@ def broken_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("broken_compiler")
-def test_without_a_compiler_it_says_so_once_and_goes_on() -> None:
+def test_without_a_compiler_it_warns_once_and_continues() -> None:
     p = Parameter(torch.ones(fused.PAYS_FROM))
     p.grad = torch.ones_like(p)
     optimizer = PowerSign([p], 0.1)

@@ -1,4 +1,4 @@
-"""An exported file needs only torch and takes the reference's very steps."""
+"""An exported file needs only torch and takes exactly the reference's steps."""
 
 import ast
 import importlib.util
@@ -94,7 +94,7 @@ def parameters() -> list[Parameter]:
 
 
 def build(kind: Any, *rule: str, **options: Any) -> Optimizer:
-    """Two groups, the second with weight decay and a rate of its own."""
+    """Two groups, the second with weight decay and its own rate."""
     params = parameters()
     groups = [{"params": params[:3]}, {"params": params[3:], "lr": 0.02, "weight_decay": 0.1}]
     taken = inspect.signature(kind).parameters
@@ -105,7 +105,7 @@ def build(kind: Any, *rule: str, **options: Any) -> Optimizer:
 
 
 def train(optimizer: Optimizer, steps: range) -> list[Tensor]:
-    """Gradients that follow from the weights; now and then a parameter has none."""
+    """Gradients that follow from the weights; sometimes a parameter has none."""
     params = [p for group in optimizer.param_groups for p in group["params"]]
     for t in steps:
         for i, p in enumerate(params):
@@ -123,7 +123,7 @@ def same(left: list[Tensor], right: list[Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("text", RULES)
-def test_a_file_takes_the_very_steps_of_the_reference(text: str, tmp_path: Path) -> None:
+def test_a_file_takes_exactly_the_steps_of_the_reference(text: str, tmp_path: Path) -> None:
     ours = build(RuleOptimizer, text, foreach=False)
     theirs = build(exported(text, tmp_path))
     steps = range(STEPS if text in CATALOGUE else FEWER)
@@ -152,7 +152,7 @@ def test_other_betas_and_eps_are_the_references(text: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("text", FEW)
-def test_a_run_goes_on_from_a_saved_state(text: str, tmp_path: Path) -> None:
+def test_a_run_continues_from_a_saved_state(text: str, tmp_path: Path) -> None:
     cls = exported(text, tmp_path)
     whole = train(build(cls), range(STEPS))
     first, second = build(cls), build(cls)
@@ -169,7 +169,7 @@ def test_a_run_goes_on_from_a_saved_state(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", FEW)
-def test_a_group_that_joins_later_joins_at_the_present_step(text: str, tmp_path: Path) -> None:
+def test_a_group_that_joins_later_joins_at_the_current_step(text: str, tmp_path: Path) -> None:
     results = []
     for optimizer in (
         build(RuleOptimizer, text, foreach=False),
@@ -181,7 +181,7 @@ def test_a_group_that_joins_later_joins_at_the_present_step(text: str, tmp_path:
     assert same(*results)
 
 
-def test_the_adam_file_walks_with_torchs_adam(tmp_path: Path) -> None:
+def test_the_adam_file_matches_torchs_adam(tmp_path: Path) -> None:
     options = {"lr": 0.01, "betas": (0.8, 0.99), "eps": 1e-8}
     theirs, file = torch.optim.Adam([parameters()[0]], **options), exported("adam", tmp_path)
     walks = [train(each, range(STEPS)) for each in (file([parameters()[0]], **options), theirs)]
@@ -208,7 +208,7 @@ def test_the_m_file_goes_at_the_rate_of_a_constant_gradient_from_its_first_step(
         assert p.tolist() == pytest.approx([-0.1 * t, 0.2 * t, 0])
 
 
-def test_a_file_imports_torch_and_the_standard_library_alone() -> None:
+def test_a_file_imports_only_torch_and_the_standard_library() -> None:
     seen = set()
     for text in RULES:
         for node in ast.walk(ast.parse(export(f"rule: {text}"))):
@@ -337,7 +337,7 @@ def test_what_the_verb_rule_and_the_factory_understand_is_found() -> None:
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_a_baseline_is_no_rule(name: str) -> None:
+def test_a_baseline_is_not_a_rule(name: str) -> None:
     with pytest.raises(ConfigError, match=r"use torch\.optim"):
         export(name)
 

@@ -1,4 +1,4 @@
-"""Names to optimizers: what is found, what is refused and how."""
+"""From names to optimizers: what is found, what is refused and how."""
 
 import math
 from typing import Any

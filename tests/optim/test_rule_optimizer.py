@@ -103,7 +103,7 @@ def test_at_and_past_the_end_a_restart_decay_is_one() -> None:
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
-def test_the_adam_rule_walks_with_torchs_adam(execution: dict[str, Any]) -> None:
+def test_the_adam_rule_matches_torchs_adam(execution: dict[str, Any]) -> None:
     ours = RuleOptimizer(parameters(), "adam", 0.01, **execution)
     theirs = torch.optim.Adam(parameters(), 0.01)
     for a, b in zip(walk(ours, 0, 50), walk(theirs, 0, 50), strict=True):
@@ -111,7 +111,7 @@ def test_the_adam_rule_walks_with_torchs_adam(execution: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
-def test_the_rmsprop_rule_walks_with_torchs_adam_without_momentum(
+def test_the_rmsprop_rule_matches_torchs_adam_without_momentum(
     execution: dict[str, Any],
 ) -> None:
     """v_hat is bias-corrected, which torch's RMSprop is not: Adam with beta1 = 0 is."""
@@ -121,7 +121,7 @@ def test_the_rmsprop_rule_walks_with_torchs_adam_without_momentum(
         assert torch.allclose(a, b, rtol=0, atol=1e-6)
 
 
-def test_the_rmsprop_rule_walks_with_torchs_rmsprop_at_a_corrected_rate() -> None:
+def test_the_rmsprop_rule_matches_torchs_rmsprop_at_a_corrected_rate() -> None:
     """Without the correction v is smaller by 1 - beta^t, and so is the root that divides."""
     ours = RuleOptimizer(parameters(), "rmsprop", 0.01, eps=0.0)
     theirs = torch.optim.RMSprop(parameters(), alpha=0.999, eps=0.0)
@@ -145,7 +145,7 @@ def test_the_sgd_rule_is_torchs_sgd(weight_decay: float, maximize: bool) -> None
         assert torch.allclose(a, b, rtol=0, atol=1e-6)
 
 
-def test_the_momentum_rule_is_torchs_dampened_momentum_but_for_the_correction() -> None:
+def test_the_momentum_rule_is_torchs_dampened_momentum_except_for_the_correction() -> None:
     """m_hat = m / (1 - beta^t), and m is torch's buffer with dampening beta that starts at 0."""
     ours = RuleOptimizer(parameters(), "m", 0.01)
     theirs = torch.optim.SGD(parameters(), 0.01, momentum=0.9, dampening=0.9)
@@ -192,7 +192,7 @@ def test_only_the_averages_that_the_rule_reads_are_kept(rule: str, names: set[st
 
 @pytest.mark.parametrize("rule", [POWERSIGN, "adam", RANDOM])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_a_saved_state_goes_on_bit_for_bit(rule: str, dtype: torch.dtype) -> None:
+def test_a_saved_state_continues_bit_for_bit(rule: str, dtype: torch.dtype) -> None:
     def make(params: list[Parameter], seed: int) -> RuleOptimizer:
         groups = [{"params": params[:1], "lr": 0.05}, {"params": params[1:], "betas": (0.5,) * 3}]
         return RuleOptimizer(groups, rule, 0.1, total_steps=20, seed=seed)
@@ -229,7 +229,7 @@ CLONES = [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x)), saved_and_load
 
 
 @pytest.mark.parametrize("clone", CLONES)
-def test_a_copy_walks_on_alike_and_leaves_the_original_alone(clone: Any) -> None:
+def test_a_copy_continues_identically_and_leaves_the_original_alone(clone: Any) -> None:
     optimizer = RuleOptimizer(parameters(), RANDOM, 0.1, total_steps=20)
     before = walk(optimizer, 0, 5)
     twin = clone(optimizer)
@@ -239,7 +239,7 @@ def test_a_copy_walks_on_alike_and_leaves_the_original_alone(clone: Any) -> None
 
 
 def older(optimizer: RuleOptimizer) -> RuleOptimizer:
-    """As a version without most of today's options would have made it."""
+    """An optimizer as an older version, without most of today's options, would have made it."""
     for group in [optimizer.defaults, *optimizer.param_groups]:
         for option in group.keys() - {"params", "rule", "lr"}:
             del group[option]
@@ -248,7 +248,7 @@ def older(optimizer: RuleOptimizer) -> RuleOptimizer:
 
 @pytest.mark.parametrize("clone", CLONES)
 @pytest.mark.parametrize("rule", ["adam", "drop(m, 0.3) * (1 + noise) + 0.01 * annealed_noise"])
-def test_a_copy_without_newer_options_walks_on_with_their_defaults(clone: Any, rule: str) -> None:
+def test_a_copy_without_newer_options_continues_with_their_defaults(clone: Any, rule: str) -> None:
     optimizer = RuleOptimizer(parameters(), rule, 0.1)
     whole = walk(RuleOptimizer(parameters(), rule, 0.1), 0, 9)
     walk(optimizer, 0, 5)
@@ -258,7 +258,7 @@ def test_a_copy_without_newer_options_walks_on_with_their_defaults(clone: Any, r
     assert revived.param_groups[1]["t"] == 9
 
 
-def test_a_saved_state_without_newer_options_goes_on_with_their_defaults() -> None:
+def test_a_saved_state_without_newer_options_continues_with_their_defaults() -> None:
     first = PowerSign(parameters(), 0.1)
     walk(first, 0, 5)
     second = PowerSign([Parameter(p.detach().clone()) for p in first.param_groups[0]["params"]])
@@ -310,7 +310,7 @@ def test_groups_have_their_own_rates_and_decay_rates() -> None:
     assert torch.equal(b, y)
 
 
-def test_a_group_added_later_joins_at_the_present_step() -> None:
+def test_a_group_added_later_joins_at_the_current_step() -> None:
     a, b = parameters((3,), (3,), dtype=torch.float64)
     optimizer = RuleOptimizer([a], "ld", 1.0, total_steps=10)
     for _ in range(4):
@@ -398,12 +398,12 @@ def test_half_precision_computes_in_float32(execution: dict[str, Any]) -> None:
     assert ours.state[p]["v"].dtype == torch.float32
 
 
-def test_empty_parameters_are_no_trouble() -> None:
+def test_empty_parameters_are_allowed() -> None:
     (p,) = parameters((0, 3))
     walk(PowerSign([p]), 0, 2)
 
 
-def test_a_non_finite_update_is_no_error() -> None:
+def test_a_non_finite_update_is_not_an_error() -> None:
     (p,) = parameters((2,))
     optimizer = RuleOptimizer([p], "exp(g)", 1.0)
     p.grad = torch.tensor([1000.0, math.nan])

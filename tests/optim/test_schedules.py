@@ -51,7 +51,7 @@ def test_cosine_is_torchs() -> None:
     assert own == pytest.approx(rates(CosineAnnealingLR(optimizer(), T)), abs=1e-12)
 
 
-def test_restarts_are_torchs_where_its_periods_fill_the_training() -> None:
+def test_restarts_are_torchs_if_its_periods_fill_the_training() -> None:
     total = 15 * 8
     own = rates(make_schedule("cosine_restarts", optimizer(), total_steps=total), total)
     other = CosineAnnealingWarmRestarts(optimizer(), T_0=8, T_mult=2)

@@ -35,7 +35,7 @@ def accuracy(*values: float) -> dict[str, Any]:
 
 
 def filled_store(study: Study, results: Path, ending: Ending) -> Store:
-    """The study's store, holding the records that ``ending`` gives; None leaves a hole."""
+    """The study's store with the records that ``ending`` gives; None leaves a gap."""
     store = Store(results, study.study, study.scale)
     seen: set[str] = set()
     while True:

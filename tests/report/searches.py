@@ -57,7 +57,7 @@ class Folder:
         return number
 
     def sample(self, tokens: str, status: str, reward: float = 0.0, **more: Any) -> int:
-        """A sample and what came of it."""
+        """A sample and its outcome."""
         number = self.propose(tokens)
         rule = str(Rule.from_tokens(tokens.split()).normal())
         known = {"event": "evaluated", "sample": number, "rule": rule, "key": rule}
@@ -74,7 +74,7 @@ class Folder:
         self, purpose: str, name: str, optimizer: str, seed: int = 0, status: str = "healthy",
         reward: float = 0.0, **metrics: float,
     ) -> None:  # fmt: skip
-        """A child beside the search."""
+        """A child outside the search."""
         evaluation = {
             "status": status, "reward": reward, "lr": 0.1, "sweep": [[0.1, 50.0]],
             "metrics": metrics, "examples": 100, "seconds": 36.0, "reason": "",

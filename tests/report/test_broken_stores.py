@@ -56,7 +56,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Study]:
 
 @pytest.fixture
 def folder(whole: tuple[Path, Study], tmp_path: Path) -> Path:
-    """A copy that may be broken; the trials' folders are gone, as in a clone."""
+    """A copy to be broken, without the trials' folders, as in a clone."""
     copy = tmp_path / "copy"
     shutil.copytree(whole[0], copy)
     shutil.rmtree(copy / "results/tiny/paper/trials")
@@ -64,7 +64,7 @@ def folder(whole: tuple[Path, Study], tmp_path: Path) -> Path:
 
 
 def cells(study: Study, store: Store) -> dict[str, list[str]]:
-    """What the report prints of each row, in all its forms; drawn too, for that must not raise."""
+    """What the report prints for each row, in all its forms; drawing it must not raise either."""
     rows = outcomes(study, store)
     tables(study, rows)
     table = study_table(study, rows)
@@ -142,7 +142,7 @@ def _harmed(data: bytes, draw: random.Random) -> tuple[bytes, set[int]]:
     return harmed, set(range(line, line + data[at : at + length].count(b"\n") + 1))
 
 
-def test_whatever_a_disk_does_the_report_stands_and_unharmed_rows_keep_their_numbers(
+def test_whatever_a_disk_does_there_is_a_report_and_undamaged_rows_keep_their_numbers(
     folder: Path, whole: tuple[Path, Study]
 ) -> None:
     study, path = whole[1], opened(folder).compact_path

@@ -1,4 +1,4 @@
-"""`report --all`: every study and search there is, whatever else lies there or is damaged."""
+"""`report --all`: every study and search there is, whatever else is there or is damaged."""
 
 import shutil
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_every_study_and_search_with_records_is_found_at_its_scale(tmp_path: Pat
     assert not collection.broken
 
 
-def test_a_folder_that_nothing_stands_behind_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_a_study_or_search_is_named(tmp_path: Path) -> None:
     fill(tmp_path)
     (tmp_path / "my_study/small").mkdir(parents=True)
     (tmp_path / "icml_figure5/tiny").mkdir()
@@ -59,7 +59,7 @@ def test_a_folder_that_nothing_stands_behind_is_named(tmp_path: Path) -> None:
     assert left[1].startswith("my_study: no study or search of that name")
 
 
-def test_files_of_ones_own_are_shown_beside_those_that_ship(tmp_path: Path, capsys) -> None:
+def test_your_own_files_are_shown_next_to_those_that_ship(tmp_path: Path, capsys) -> None:
     results = tmp_path / "results"
     fill(results)
     shutil.copytree(results / "icml_figure5", results / "mine")
@@ -78,7 +78,7 @@ def test_files_of_ones_own_are_shown_beside_those_that_ship(tmp_path: Path, caps
     assert "run &#39;my study.yaml&#39; --scale smoke" in page
 
 
-def test_a_file_of_ones_own_under_a_name_that_ships_is_refused(tmp_path: Path, capsys) -> None:
+def test_your_own_file_under_a_name_that_ships_is_refused(tmp_path: Path, capsys) -> None:
     own = tmp_path / "copy.yaml"
     own.write_text("study: [")
     assert main(["report", "--all", str(own), "--results", str(tmp_path)]) == 2
@@ -127,7 +127,7 @@ def test_a_study_that_cannot_be_read_does_not_lose_the_others(tmp_path: Path, ca
 def test_one_command_writes_every_table_figure_and_the_claims(
     tmp_path: Path, committed: Path, capsys
 ) -> None:
-    """The committed texts come out again, byte for byte; the figures are others' to compare."""
+    """The committed texts are reproduced byte for byte; other tests compare the figures."""
     copy = tmp_path / "results"
     for path in ("icml_figure5/small/records.jsonl", "bench/sample-efficiency/runs.jsonl"):
         (copy / path).parent.mkdir(parents=True)
@@ -244,7 +244,7 @@ REASONS = [
 
 
 @pytest.mark.parametrize(("text", "left"), REASONS)
-def test_of_an_absolute_path_a_page_has_the_last_part(text: str, left: str) -> None:
+def test_a_page_shows_the_last_part_of_an_absolute_path(text: str, left: str) -> None:
     assert last_parts(text) == left
 
 
@@ -261,14 +261,14 @@ def test_of_an_absolute_path_a_page_has_the_last_part(text: str, left: str) -> N
         ([], "name a study or search"),
     ],
 )
-def test_a_mistake_is_said_before_anything_is_printed(words, complaint, capsys) -> None:
+def test_a_mistake_is_reported_before_anything_is_printed(words, complaint, capsys) -> None:
     assert main(["report", *words]) == 2
     printed = capsys.readouterr()
     assert complaint in printed.err
     assert printed.out == ""
 
 
-def test_a_full_disk_is_no_traceback(tmp_path: Path, capsys, monkeypatch) -> None:
+def test_a_full_disk_gives_no_traceback(tmp_path: Path, capsys, monkeypatch) -> None:
     fill(tmp_path)
 
     def full(descriptor: int) -> None:
@@ -282,7 +282,7 @@ def test_a_full_disk_is_no_traceback(tmp_path: Path, capsys, monkeypatch) -> Non
 
 
 @pytest.mark.parametrize("html", ["page.html", "folder"])
-def test_a_page_of_one_study_is_a_file_of_its_own(html: str, tmp_path: Path, capsys) -> None:
+def test_a_page_of_one_study_is_a_separate_file(html: str, tmp_path: Path, capsys) -> None:
     fill(tmp_path / "results")
     words = ["icml_figure5", "--scale", "smoke", "--results", str(tmp_path / "results")]
     assert main(["report", *words, "--html", str(tmp_path / html)]) == 0
@@ -308,7 +308,7 @@ def test_a_page_names_its_file_and_its_results_as_another_machine_can(tmp_path: 
         assert str(ROOT) not in text
 
 
-def test_nothing_yet_is_said(tmp_path: Path, capsys) -> None:
+def test_an_empty_folder_is_reported_as_nothing_yet(tmp_path: Path, capsys) -> None:
     words = ["report", "--all", "--results", str(tmp_path), "--html", str(tmp_path / "pages")]
     assert main(words) == 0
     assert "nothing under" in capsys.readouterr().out

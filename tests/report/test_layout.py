@@ -1,4 +1,4 @@
-"""The three forms of a table: whatever stands in its cells is text, and stays what it was."""
+"""The three forms of a table: whatever is in its cells is text, and stays unchanged."""
 
 import itertools
 import random

@@ -98,7 +98,7 @@ def test_latex_obeys_no_name(what: str, printed: dict[str, str]) -> None:
     assert not re.search(r"[$#%_^~]", left)
 
 
-def test_a_figures_words_are_no_formula_and_no_markup(printed: dict[str, str]) -> None:
+def test_a_figures_words_are_neither_formula_nor_markup(printed: dict[str, str]) -> None:
     drawing = ET.fromstring(printed["figure.svg"])
     words = " ".join(
         "".join(text.itertext()) for text in drawing.iter() if text.tag.endswith("text")

@@ -62,7 +62,7 @@ def test_a_dashboard_has_the_scale(file: Path) -> None:
     assert "tiny/medium" in Dashboard(load_study(file, scale="medium"), "", "").text()
 
 
-def test_records_of_a_scale_that_the_file_has_no_more_are_named(file: Path, capsys) -> None:
+def test_records_of_a_scale_that_the_file_no_longer_has_are_named(file: Path, capsys) -> None:
     file.write_text(yaml.safe_dump({**TINY, "scales": {"smoke": SCALES["smoke"]}}))
     results = str(file.parent / "results")
     assert main(["report", "--all", str(file), "--results", results]) == 0

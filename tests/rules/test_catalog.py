@@ -1,4 +1,4 @@
-"""What the papers print, and how one rule is explained."""
+"""The rules that the papers list, and how one is explained."""
 
 import re
 from collections import Counter
@@ -59,7 +59,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest():
         lookup("powersing-ld")
 
 
-def test_explain_tells_what_a_rule_costs_and_where_it_stands():
+def test_explain_shows_what_a_rule_costs_and_where_it_is_printed():
     text = explain(Rule.parse("g * exp(sign(m) * sign(g))"))
     for said in (
         "exp(sign(g) * sign(m)) * g",
@@ -78,7 +78,7 @@ def test_explain_tells_what_a_rule_costs_and_where_it_stands():
     assert "of its normal form" in explain(Rule.parse("m * 0.5 * 2"))
 
 
-def test_explain_asks_for_the_numbers_of_the_printed_rule():
+def test_explain_looks_up_the_numbers_of_the_printed_rule():
     def results(rule):
         return [f"the numbers of {rule}"]
 

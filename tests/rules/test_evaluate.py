@@ -57,7 +57,7 @@ def test_the_result_has_the_shape_and_type_of_the_gradient():
 
 
 @pytest.mark.parametrize("text", ["adam", "m / sqrt(v)"])
-def test_the_adam_rule_walks_with_torch(text):
+def test_the_adam_rule_matches_torch(text):
     generator = torch.Generator().manual_seed(0)
     w = torch.nn.Parameter(torch.randn(50, generator=generator))
     ours, m, v = w.detach().clone(), torch.zeros(50), torch.zeros(50)

@@ -1,4 +1,4 @@
-"""A family is one row: every decay, every constant, and a new one that all of the suite knows."""
+"""A family is one row: every decay, every constant, and a new one that the whole suite knows."""
 
 import math
 import os
@@ -29,7 +29,7 @@ POWERSIGN, ADDSIGN = FAMILIES["powersign"], FAMILIES["addsign"]
     ],
 )
 def test_a_family_is_its_formula_with_a_decay_and_constants(rule: Rule, text: str) -> None:
-    """The very trees that saved optimizers carry."""
+    """Exactly the trees that saved optimizers hold."""
     assert rule == Rule.parse(text)
     assert str(rule) == text
 

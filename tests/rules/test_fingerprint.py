@@ -58,7 +58,7 @@ def test_it_is_the_same_on_every_machine_and_in_every_process():
 
 
 def test_the_probe_agrees_with_the_normal_form():
-    """All but the few whose values fall on the edge of two roundings (x / 1 is x * (1 - 1e-8))."""
+    """All except a few whose values lie on the edge of two roundings (x / 1 is x * (1 - 1e-8))."""
     source = random.Random(1)
     rules = [Rule.from_tokens(SPACES["icml-1"].sample(source)) for _ in range(1500)]
     rules = [rule for rule in rules if "drop" not in str(rule)]

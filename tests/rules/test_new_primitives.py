@@ -41,7 +41,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(copy: Path, *words: str) -> str:
-    """What `python ...` prints, with the copy as the package."""
+    """What `python ...` prints with the copy as the package."""
     environment = {**os.environ, "PYTHONPATH": str(copy), "NOS_REPRO_DATA": str(copy / "data")}
     done = subprocess.run(
         [sys.executable, *words], cwd=copy, env=environment, capture_output=True, text=True

@@ -122,7 +122,7 @@ WORDS = [Operand("g"), Operand("v"), Number(2.0), Number(-0.5)]
 
 
 def few_words(arguments):
-    """Functions and powers of few words, so that equal factors meet."""
+    """Functions and powers of only a few words, so that equal factors meet."""
     return (
         st.builds(Unary, st.sampled_from(["sqrt", "sign", "exp", "log", "neg"]), arguments)
         | st.builds(

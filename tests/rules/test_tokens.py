@@ -17,7 +17,7 @@ def words(text: str) -> list[str]:
 
 
 def test_the_order_of_the_vocabulary_is_frozen():
-    """An old controller's checkpoint numbers its softmax rows by it: only append."""
+    """The softmax rows of an old controller's checkpoint are numbered by it: only append."""
     space = SPACES["arxiv-2"]
     assert " ".join(space.operands) == (
         "g g2 g3 m v gamma sign(g) sign(m) 1 2 noise 1e-4*w 1e-3*w 1e-2*w 1e-1*w adam rmsprop"

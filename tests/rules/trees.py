@@ -20,7 +20,7 @@ def numbers() -> st.SearchStrategy[Expr]:
 
 
 def trees(exclude: tuple[str, ...] = (), leaves: int = 8) -> st.SearchStrategy[Expr]:
-    """Trees over all words but some."""
+    """Trees over all words except some."""
 
     def known(names: list[str]) -> list[str]:
         return [name for name in names if name not in exclude]
@@ -60,8 +60,8 @@ class Evaluation:
     """The value of a tree, and where it can be trusted.
 
     Everything is computed twice, the second time with an error of 1e-9 in every step. A value is
-    tame where it and all that it is made of are finite, of usual size, and the error has not grown
-    by more than a factor of 1,000: there, algebra and floating point mean the same.
+    tame if it and everything it is made of are finite and of usual size, and the error has not
+    grown by more than a factor of 1,000: there, algebra and floating point agree.
     """
 
     def __init__(self, operands: dict[str, Tensor]) -> None:

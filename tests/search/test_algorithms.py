@@ -170,7 +170,7 @@ def test_a_module_that_registers_no_algorithm_is_an_error(package: Path) -> None
 def test_a_baseline_is_the_moving_average_of_the_batches_before() -> None:
     baseline = Baseline(0.9)
     batches = torch.rand(6, 5, generator=torch.Generator().manual_seed(0))
-    average = float(batches[0].mean())  # there is no batch before the first
+    average = float(batches[0].mean())  # the first batch has no predecessor
     for rewards in batches:
         torch.testing.assert_close(baseline.advantages(rewards), rewards - average)
         average = 0.9 * average + 0.1 * float(rewards.mean())

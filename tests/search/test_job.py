@@ -62,7 +62,7 @@ def test_a_child_that_hangs_is_killed_scores_0_and_blocks_no_worker(tmp_path, mo
 
 @pytest.mark.parametrize("outcome", ["cancelled", "timed_out"])
 def test_a_child_that_a_cluster_ends_for_good_stops_the_search_and_is_not_scored(job, outcome):
-    with pytest.raises(LaunchError, match=r"(?s)raise launcher.hours.*the same command goes on"):
+    with pytest.raises(LaunchError, match=r"(?s)raise launcher.hours.*run the same command again"):
         evaluation_of(Report(job, outcome, "raise launcher.hours"))
 
 

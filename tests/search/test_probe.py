@@ -65,7 +65,7 @@ def test_no_rule_that_the_papers_list_is_refused():
     assert refused == {"cosine", "linear-cosine", "noisy-linear-cosine"}
 
 
-def test_a_rule_and_its_normal_form_are_judged_alike_where_both_are_finite():
+def test_a_rule_and_its_normal_form_get_the_same_verdict_if_both_are_finite():
     source = random.Random(1)
     rules = [Rule.from_tokens(SPACES["arxiv-4"].sample(source)) for _ in range(60)]
     differing = [str(r) for r in rules if probe(r) != probe(r.normal())]

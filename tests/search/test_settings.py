@@ -116,7 +116,7 @@ def test_a_scale_s_keys_are_those_of_its_own_algorithm(caplog):
     assert len(caplog.records) == 1
 
 
-def test_a_misspelt_key_is_an_error_where_its_algorithm_runs(tmp_path):
+def test_a_misspelt_key_is_an_error_if_its_algorithm_runs(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text((CONFIGS / "search.yaml").read_text().replace("batch: 5", "bacth: 5"))
     with pytest.raises(NosError, match="did you mean 'batch'"):

@@ -1,4 +1,4 @@
-"""What every task promises: a run that is stopped again and again ends as one that is not."""
+"""Every task promises that a run stopped again and again ends like one that is not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nos_repro.experiments.trial import Trial
 def trained(
     trial: Trial, folder: Path, data_dir: Path, stop: Callable[[], bool] = lambda: False
 ) -> Run:
-    """The trial's run to its end, from the checkpoint in the folder where there is one."""
+    """The trial's run to its end, from the checkpoint in the folder if there is one."""
     run = build(trial, Conditions(data_dir))
     checkpoints = Checkpoints(folder, every_seconds=1e9)
     state = checkpoints.load(pytest.fail)

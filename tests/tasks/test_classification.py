@@ -1,4 +1,4 @@
-"""Splits and batches of an image task, on a data set whose images tell their own number."""
+"""Splits and batches of an image task, on a data set whose images encode their own numbers."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ TRAIN, TEST = 1000, 600
 
 @pytest.fixture(autouse=True)
 def numbered() -> None:
-    """Flat images that hold their own number in base 256, in 10 classes."""
+    """Flat images that hold their own numbers in base 256, in 10 classes."""
 
     def part(count: int) -> Labelled:
         number = torch.arange(count)
@@ -60,7 +60,7 @@ def test_a_subset_is_fixed_balanced_and_off_the_validation_images() -> None:
     assert not set(subsets[0]) & set(numbers(data().val_batches()))
 
 
-def test_what_fills_no_batch_is_left_out() -> None:
+def test_an_incomplete_batch_is_left_out() -> None:
     part = data(batch_size=128)
     sizes = [len(labels) for _, labels in part.train_batches(0)]
     assert sizes == [128] * 7

@@ -1,4 +1,4 @@
-"""What every registered task promises to whoever trains it; new tasks are found by themselves."""
+"""What every registered task promises to the training loop; new tasks are found automatically."""
 
 import dataclasses
 import itertools
@@ -105,14 +105,18 @@ def test_train_batches_resume_anywhere_and_epochs_differ_by_draws_alone(
 
 
 @every_task
-def test_one_seed_gives_one_model_and_another_seed_another(name: str, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(
+    name: str, tmp_path: Path
+) -> None:
     weights = [list(build(name, tmp_path, seed)[0].parameters()) for seed in (0, 0, 1)]
     assert same(weights[0], weights[1])
     assert name == "rosenbrock" or not same(weights[0], weights[2])
 
 
 @every_task
-def test_the_loss_falls_within_a_few_steps_bit_for_bit_alike(name: str, tmp_path: Path) -> None:
+def test_the_loss_falls_within_a_few_steps_and_repeats_bit_for_bit(
+    name: str, tmp_path: Path
+) -> None:
     curves = []
     for _ in range(2):
         task, data = build(name, tmp_path)
@@ -141,6 +145,6 @@ def test_sums_of_parts_make_the_metrics_that_the_task_declares(name: str, tmp_pa
 
 
 @every_task
-def test_nothing_is_read_before_it_is_asked_for(name: str) -> None:
+def test_nothing_is_read_before_it_is_needed(name: str) -> None:
     cls = TASKS.find(name)
     cls.make_data(cls.Settings(), data_dir=Path("/nowhere"), seed=0)

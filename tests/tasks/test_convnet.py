@@ -21,7 +21,7 @@ def test_every_head_has_its_count_of_parameters(head: str) -> None:
 
 
 def test_the_default_is_convolution_relu_pool_norm_twice() -> None:
-    """The layers as the docstring tells them, ReLU before the pool with which it commutes."""
+    """The layers as the docstring lists them, with ReLU before the pool, which commutes with it."""
     torch.manual_seed(0)
     task = ConvNet(ConvNetSettings()).double()
     convolutions = [m for m in task.modules() if isinstance(m, nn.Conv2d)]

@@ -42,7 +42,7 @@ def test_the_published_counts_of_parameters(
     assert sum(p.numel() for p in task.parameters()) == count
 
 
-def test_all_weights_begin_in_the_papers_range() -> None:
+def test_all_weights_start_in_the_papers_range() -> None:
     task = GNMT(GNMTSettings(**TINY))
     for name, weight in task.named_parameters():
         if not name.endswith("gain"):
@@ -89,7 +89,7 @@ def test_attention_is_bahdanaus_normalised() -> None:
 
 
 def test_padding_reaches_no_sentence_in_any_layer() -> None:
-    """A sentence among longer ones is encoded and decoded as it is alone."""
+    """A sentence among longer ones is encoded and decoded as if alone."""
     net, source = network(), sources()
     target = torch.randint(4, 20, (3, 6))
     together = net.decode(target, net.encode(source)).hidden
@@ -114,7 +114,7 @@ def test_the_first_layer_is_torchs_bidirectional_lstm_on_packed_sequences() -> N
 
 
 def test_layers_add_their_input_from_the_third_on() -> None:
-    """With LSTMs that say nothing, a third layer hands on what comes from below."""
+    """With LSTMs that output zeros, a third layer passes its input on."""
     torch.manual_seed(0)
     encoder = Encoder(6, 3, 0.0)
     for weight in encoder.layers[1].parameters():
@@ -179,7 +179,7 @@ def test_bfloat16_keeps_float32_weights_and_loss() -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in task.parameters())
 
 
-def test_bleu_is_measured_as_often_as_it_is_asked_for(tmp_path: Path) -> None:
+def test_bleu_is_measured_as_often_as_requested(tmp_path: Path) -> None:
     settings = GNMTSettings(**TINY, bleu_every=2)
     data = GNMT.make_data(settings, data_dir=tmp_path, seed=0)
     translated = []

@@ -46,7 +46,7 @@ def until_end(row: Tensor) -> list[int]:
 
 @torch.no_grad()
 def greedy(net: Network, source: Tensor, limit: int) -> list[int]:
-    """The likeliest piece, again and again."""
+    """The most likely piece, again and again."""
     memory, state, piece, pieces = net.encode(source), None, BEGIN, []
     while len(pieces) < limit and piece != END:
         decoded = net.decode(torch.tensor([[piece]]), memory, state)
@@ -59,7 +59,7 @@ def greedy(net: Network, source: Tensor, limit: int) -> list[int]:
 
 @torch.no_grad()
 def score(net: Network, source: Tensor, pieces: list[int], search: BeamOptions) -> float:
-    """Equation 14 of Wu et al., of one translation, by teacher forcing."""
+    """Equation 14 of Wu et al. for one translation, by teacher forcing."""
     decoded = net.decode(torch.tensor([[BEGIN, *pieces[:-1]]]), net.encode(source))
     log_p = net.classifier(decoded.hidden[:, 0]).log_softmax(dim=1)
     total = log_p.gather(1, torch.tensor(pieces)[:, None]).sum()

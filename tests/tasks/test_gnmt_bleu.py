@@ -42,7 +42,7 @@ def test_a_perfect_translation_has_100_and_an_empty_one_0() -> None:
     assert bleu(empty) == dict.fromkeys(FORMS, 0.0)
 
 
-def test_where_nothing_was_translated_there_is_no_bleu() -> None:
+def test_without_any_translation_there_is_no_bleu() -> None:
     assert bleu({"loss": 1.0, "count": 2.0}) == {}
 
 

@@ -46,7 +46,7 @@ def test_an_axis_has_the_unit_unless_a_label_says_otherwise() -> None:
     assert ACCURACY.axis == "accuracy (%)"
 
 
-def test_of_the_training_part_what_follows_from_the_loss_is_known() -> None:
+def test_metrics_that_follow_from_the_loss_are_known_for_the_training_part() -> None:
     assert PERPLEXITY.of_loss is perplexity
     assert LOSS.of_loss is not None
     assert LOSS.of_loss(3.0) == 3.0
@@ -100,7 +100,7 @@ SHOWN = [
 # fmt: on
 
 
-def test_what_is_said_about_a_metric_makes_no_record_stale(tmp_path: Path) -> None:
+def test_describing_a_metric_differently_makes_no_record_stale(tmp_path: Path) -> None:
     copy, kept = tmp_path / "nos_repro", tmp_path / "kept"
     shutil.copytree(ROOT / "nos_repro", copy, ignore=shutil.ignore_patterns("__pycache__"))
 

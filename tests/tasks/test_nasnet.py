@@ -95,7 +95,7 @@ def test_the_loss_is_smoothed_cross_entropy_and_the_auxiliary_one_at_its_weight(
     torch.testing.assert_close(task.training_step(given), smoothed(logits) + 0.4 * smoothed(second))
 
 
-def test_top_1_and_top_5_are_counted_as_they_are_said() -> None:
+def test_top_1_and_top_5_are_counted_as_defined() -> None:
     task = tiny().eval()
     given = batch()
     sums = {k: float(v) for k, v in task.evaluation_sums(given).items()}
@@ -154,7 +154,7 @@ def gradients(task: NASNetTask, given: PhotographBatch) -> tuple[Tensor, list[Te
     return loss.detach(), [p.grad for p in task.model.parameters() if p.grad is not None]
 
 
-def test_replicas_one_after_the_other_are_the_mean_of_replicas_by_themselves() -> None:
+def test_replicas_in_sequence_are_the_mean_of_separate_replicas() -> None:
     """Loss, gradient and statistics of a batch of 4 replicas, against 4 steps of one."""
     given, settings = batch(), {"dropout": 0.0, "norm_decay": 0.0, "auxiliary": 0.4}
     together = tiny(**settings, replicas=4).double()
@@ -206,7 +206,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
             assert apart < 1e-4 * moved, (kind, part)
 
 
-def test_the_papers_batch_comes_out_of_every_factorisation_and_of_no_other(tmp_path: Path) -> None:
+def test_only_factorisations_of_the_papers_batch_are_accepted(tmp_path: Path) -> None:
     settings = NASNetSettings(**{**TINY, "batch_size": 800, "replicas": 50})
     data = NASNetTask.make_data(settings, data_dir=tmp_path, seed=0)
     whole = next(data.train_batches(0))
@@ -245,7 +245,7 @@ def test_a_run_stopped_inside_an_epoch_and_resumed_is_the_run_that_never_stopped
     assert "val_top5_accuracy" in whole.history[-1]
 
 
-def test_steps_go_on_through_the_passes_and_every_pass_shows_every_image_once(
+def test_steps_continue_through_the_passes_and_every_pass_shows_every_image_once(
     tmp_path: Path,
 ) -> None:
     settings = NASNetSettings(**{**TINY, "batch_size": 400, "replicas": 1, "steps_per_epoch": 2})

@@ -158,7 +158,7 @@ def test_same_padding_is_tensorflows(
 
 @pytest.mark.parametrize("size", [5, 6, 7, 8])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_pools_see_the_pixels_that_are_there_alone(size: int, stride: int) -> None:
+def test_pools_see_only_real_pixels(size: int, stride: int) -> None:
     x = torch.randn(1, 2, size, size)
     before = same_padding(size, 3, stride)[0]
     for kind, of in (("avg", Tensor.mean), ("max", Tensor.amax)):
@@ -208,7 +208,7 @@ def test_norm_is_torchs_batch_norm_of_each_pass_and_its_statistics_the_passes_me
     assert torch.equal(ours.mean, torch.zeros(4)), "evaluation's statistics wait for the update"
 
 
-def test_weights_begin_as_tensorflows_variance_scaling_by_fan_out() -> None:
+def test_weights_start_as_tensorflows_variance_scaling_by_fan_out() -> None:
     torch.manual_seed(0)
     network = NASNet(1, 480, 64)
     layers = {n: m for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
@@ -221,7 +221,7 @@ def test_weights_begin_as_tensorflows_variance_scaling_by_fan_out() -> None:
             assert std == pytest.approx(math.sqrt(2 / fan_out), rel=0.05), name
 
 
-def test_weight_decay_acts_on_every_layers_weight_and_on_nothing_else() -> None:
+def test_weight_decay_acts_on_the_weights_of_all_layers_and_on_nothing_else() -> None:
     network = NASNet(1, 96, 10, auxiliary=224)
     own = {id(weight) for weight in decayed(network)}
     left = [name for name, p in network.named_parameters() if id(p) not in own]

@@ -1,4 +1,4 @@
-"""The language model: its size, its walk through the text, its state, its dropout, its measure."""
+"""The language model: its size, its path through the text, its state, its dropout, its metric."""
 
 import dataclasses
 import itertools
@@ -28,7 +28,7 @@ NO_DROPOUT = {"input_dropout": 0.0, "state_dropout": 0.0, "output_dropout": 0.0,
 
 @pytest.fixture(autouse=True)
 def counting() -> None:
-    """A corpus of 19 letters in nines, each part of it in another order."""
+    """A corpus of 19 letters in lines of nine, every part in a different order."""
 
     def lines(tokens: int, stride: int) -> Lines:
         letters = "abcdefghijklmnopqrs"
@@ -114,7 +114,7 @@ DROPOUTS = {
 
 
 @pytest.mark.parametrize("kind", DROPOUTS)
-def test_steps_are_the_definition_forth_and_back(kind: str) -> None:
+def test_steps_are_the_definition_forward_and_backward(kind: str) -> None:
     """Two models, one by hand, over four segments: the masks are drawn in the documented order."""
     chosen = DROPOUTS[kind]
     model = task(**chosen).double()
@@ -180,7 +180,7 @@ def test_evaluation_drops_nothing_and_leaves_the_training_state_alone() -> None:
 # The state
 
 
-def test_the_state_goes_on_from_segment_to_segment_and_through_epochs() -> None:
+def test_the_state_carries_over_between_segments_and_epochs() -> None:
     model, source = task(**NO_DROPOUT), data(steps_per_epoch=3)
     states = []
     for segment in itertools.islice(walk(source), 7):
@@ -190,7 +190,7 @@ def test_the_state_goes_on_from_segment_to_segment_and_through_epochs() -> None:
     assert all(state.any() for state in states[1:])
 
 
-def test_a_reset_is_drawn_for_each_text_by_itself() -> None:
+def test_a_reset_is_drawn_separately_for_each_text() -> None:
     model = task(**{**NO_DROPOUT, "state_reset": 0.5, "batch_size": 64, "data": "pydoc"})
     source = data(batch_size=64, data="pydoc")
     model.hidden.fill_(1.0)
@@ -202,7 +202,7 @@ def test_a_reset_is_drawn_for_each_text_by_itself() -> None:
     assert 15 < kept.sum() < 49
 
 
-def test_a_fresh_text_begins_at_zero_even_after_a_state_that_is_no_number() -> None:
+def test_a_fresh_text_starts_at_zero_even_after_a_state_that_is_not_a_number() -> None:
     model = task(**NO_DROPOUT)
     segment = next(data().train_batches(0))
     expected = model.training_step(segment)
@@ -244,7 +244,7 @@ def test_perplexity_is_the_exponential_of_the_loss_or_infinite() -> None:
 # Writing on
 
 
-def test_at_temperature_0_the_likeliest_word_comes_next_and_never_unknown() -> None:
+def test_at_temperature_0_the_most_likely_word_comes_next_and_never_unknown() -> None:
     model, corpus = task().double(), data().corpus
     with torch.no_grad():
         model.bias[0] = 100.0  # <unk> would always win
@@ -298,7 +298,7 @@ def test_an_epoch_may_have_any_length_and_the_walk_is_the_same() -> None:
     assert fresh == [True] + 59 * [False]
 
 
-def test_the_seed_chooses_where_the_walk_begins() -> None:
+def test_the_seed_chooses_where_the_walk_starts() -> None:
     first = [next(data(seed=seed).train_batches(0)).words for seed in (0, 0, 1)]
     assert torch.equal(first[0], first[1])
     assert not torch.equal(first[0], first[2])

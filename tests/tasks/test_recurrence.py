@@ -1,4 +1,4 @@
-"""The LSTM layer written out against the plain cell, and the plain cell against torch's own."""
+"""The written-out LSTM layer against the plain cell, and the plain cell against torch's own."""
 
 import pytest
 import torch
@@ -37,7 +37,9 @@ def gradients(function, inputs, start, weights, dropped) -> tuple[list[Tensor], 
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["no mask", "a mask"])
-def test_the_fast_layer_is_the_plain_cell_forth_and_back(weights: Weights, masked: bool) -> None:
+def test_the_fast_layer_is_the_plain_cell_forward_and_backward(
+    weights: Weights, masked: bool
+) -> None:
     inputs, start, dropped = draw(STEPS, BATCH, INPUTS), state(), mask() if masked else None
     ours, our_state = gradients(lstm, inputs, start, weights, dropped)
     theirs, their_state = gradients(plain, inputs, start, weights, dropped)
@@ -47,7 +49,7 @@ def test_the_fast_layer_is_the_plain_cell_forth_and_back(weights: Weights, maske
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["no mask", "a mask"])
-def test_single_precision_agrees_as_far_as_it_goes(masked: bool) -> None:
+def test_single_precision_agrees_to_its_own_accuracy(masked: bool) -> None:
     torch.manual_seed(1)
     weights, inputs = Weights(24, 40), torch.randn(35, 6, 24)
     start = LstmState(torch.randn(6, 40), torch.randn(6, 40))
@@ -114,7 +116,7 @@ def test_a_mask_hides_the_same_units_from_every_step(weights: Weights) -> None:
     torch.testing.assert_close(after, before)
 
 
-def test_the_forget_gate_alone_begins_open() -> None:
+def test_only_the_forget_gate_starts_open() -> None:
     torch.manual_seed(0)
     means = Weights(10, 400).bias.view(4, -1).mean(dim=1)
     assert means.tolist() == pytest.approx([0, 1, 0, 0], abs=0.02)

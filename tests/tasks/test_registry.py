@@ -1,4 +1,4 @@
-"""Tasks by name, the package's and other people's."""
+"""Tasks by name, the package's own and those of others."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_a_module_without_a_task_is_an_error(package: Path) -> None:
         TASKS.find("empty_package.nothing")
 
 
-def test_a_module_that_is_not_there_is_an_error() -> None:
+def test_a_missing_module_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"task\.name: no Python module 'no_such\.module'"):
         TASKS.find("no_such.module")
 
@@ -61,7 +61,7 @@ def test_an_error_inside_a_third_partys_module_is_shown_as_it_is(package: Path) 
         TASKS.find("broken_package.task")
 
 
-def test_a_task_tells_what_its_settings_name() -> None:
+def test_a_task_lists_what_its_settings_name() -> None:
     settings = ConvNet.Settings(data="digits")
     assert ConvNet.code(settings) == ("nos_repro.data.digits:read_digits",)
 
@@ -102,7 +102,7 @@ class Half(Task):
 """
 
 
-def test_what_a_task_lacks_is_said_when_it_is_found_with_the_signature(package: Path) -> None:
+def test_what_a_task_lacks_is_reported_with_the_signature_when_it_is_found(package: Path) -> None:
     (package / "lacking_package").mkdir()
     (package / "lacking_package" / "tasks.py").write_text(LACKING)
     with pytest.raises(ConfigError) as error:
@@ -124,7 +124,7 @@ def test_what_a_task_lacks_is_said_when_it_is_found_with_the_signature(package: 
         TASKS.find("builtins.int")
 
 
-def test_what_the_data_of_a_task_lacks_is_said_before_anything_is_read() -> None:
+def test_what_a_task_s_data_lacks_is_reported_before_anything_is_read() -> None:
     class Half(TaskData):
         steps_per_epoch = 3
 

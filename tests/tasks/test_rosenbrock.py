@@ -42,14 +42,14 @@ def test_divergence_is_a_value() -> None:
     assert math.isnan(task.metrics(sums)["loss"])
 
 
-def test_an_epoch_is_as_many_steps_as_asked_for() -> None:
+def test_an_epoch_has_the_requested_number_of_steps() -> None:
     settings = RosenbrockSettings(steps_per_epoch=7)
     data = Rosenbrock.make_data(settings, data_dir=Path("unused"), seed=0)
     assert len(list(data.train_batches(0))) == data.steps_per_epoch == 7
     assert len(list(data.train_batches(5, start=4))) == 3
 
 
-def test_evaluation_tells_where_the_walk_stands() -> None:
+def test_evaluation_shows_the_current_point() -> None:
     task = Rosenbrock(RosenbrockSettings(start=(0.5, -1.0)))
     sums = {key: float(value) for key, value in task.evaluation_sums(()).items()}
     assert task.metrics(sums) == {"loss": 0.25 + 100 * 1.25**2, "x": 0.5, "y": -1.0}

@@ -1,4 +1,4 @@
-"""The same modules under a plain `pl.Trainer`: the weights of a loop by hand, bit for bit."""
+"""The same modules under a plain `pl.Trainer`: the weights of a manual loop, bit for bit."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -60,7 +60,7 @@ def test_the_network_is_the_definition(depth: int, width: int) -> None:
     torch.testing.assert_close(task.model(images), expected)
 
 
-def test_only_where_widths_differ_is_the_shortcut_a_convolution() -> None:
+def test_the_shortcut_is_a_convolution_only_if_widths_differ() -> None:
     blocks = [
         m for m in WideResNet(WideResNetSettings(depth=16, width=1)).model if isinstance(m, Block)
     ]
@@ -79,7 +79,7 @@ def test_convolutions_start_normal_with_variance_two_over_fan_in() -> None:
 
 
 @pytest.mark.parametrize("depth", [4, 41, -2])
-def test_a_depth_that_is_no_6n_plus_4_is_refused(depth: int) -> None:
+def test_a_depth_that_is_not_6n_plus_4_is_refused(depth: int) -> None:
     with pytest.raises(ConfigError, match=rf"task\.depth must be 6n\+4 .*, got {depth}"):
         WideResNetSettings(depth=depth)
 

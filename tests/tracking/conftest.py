@@ -1,4 +1,4 @@
-"""W&B writes into the test's own folder, and knows neither the user's login nor settings."""
+"""W&B writes into the test's own folder, and sees neither the user's login nor settings."""
 
 import pytest
 import wandb

@@ -1,7 +1,7 @@
 """A server on this machine that speaks as much of W&B's protocol as the client asks for.
 
-It shows what the client sends: which runs, with which points, under which names. It is written
-after what the client was seen to ask, and is no proof of what W&B itself does with any of it.
+It shows what the client sends: which runs, with which points, under which names. It was written
+from observing the client's requests and does not prove what W&B's own server does with them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ENTITY = "somebody"
 
 
 class Loopback(ThreadingHTTPServer):
-    """What was asked, in order: GraphQL as (operation, variables), and the lines of each run."""
+    """The requests in order: GraphQL as (operation, variables), and the lines of each run."""
 
     daemon_threads = True
 
@@ -97,7 +97,7 @@ class Loopback(ThreadingHTTPServer):
         return {"upsertView": {"view": view, "inserted": True}}
 
     def stream(self, run: str, told: dict[str, Any]) -> None:
-        """What a run's file stream brings: lines of its history, its summary."""
+        """What a run's file stream holds: lines of its history, its summary."""
         files = told.get("files", {})
         for line in files.get("wandb-history.jsonl", {}).get("content", []):
             self.lines.setdefault(run, []).append(json.loads(line))
@@ -139,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *_: Any) -> None:
-        """Says nothing."""
+        """Prints nothing."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What offline runs hold, as W&B's own reader sees it."""
+"""The contents of offline runs, as W&B's own reader sees them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Part:
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
-    """What was said of metrics and the steps they stand on."""
+    """The defined metrics, and what they are plotted against."""
 
     @property
     def config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Dashboards as code: every one can be made, and shows nothing that is not logged."""
+"""Dashboards as code: each can be made, and shows only what is logged."""
 
 import json
 
@@ -29,7 +29,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
 def walk(values, kind):
-    """Every part of a specification that is a panel of this kind."""
+    """Every panel of this kind in a specification."""
     if isinstance(values, dict):
         if values.get("viewType") == kind:
             yield values["config"]
@@ -41,7 +41,7 @@ def walk(values, kind):
 
 
 def shown(text):
-    """What a dashboard reads of runs: names in their history, summary and config."""
+    """What a dashboard reads from runs: names in their history, summary and config."""
     said = json.loads(text)
     history, summary, config = set(), set(), set()
     for panel in walk(said, "Run History Line Plot"):
@@ -110,7 +110,7 @@ def test_a_searchs_dashboard_shows_what_a_search_really_logs(tmp_path):
 
 
 def test_a_misspelt_metric_would_be_seen(monkeypatch):
-    """wandb-workspaces takes any name: the tests above are what finds it."""
+    """wandb-workspaces accepts any name; the tests above find a wrong one."""
     from nos_repro.tracking import panels
 
     monkeypatch.setattr(panels, "curve_metrics", lambda study: ["val_acuracy"])
@@ -120,7 +120,7 @@ def test_a_misspelt_metric_would_be_seen(monkeypatch):
 
 @every_committed("*/*/records.jsonl")
 def test_a_dashboard_of_a_committed_study_finds_its_names_in_the_records(path, committed):
-    """All tasks that have records: their metrics have other names than the digits'."""
+    """All tasks that have records, since their metrics' names differ from those of the digits."""
     name, scale, _ = path.parts
     study = load_study(ROOT / "configs" / f"{name}.yaml", scale=scale)
     rows = outcomes(study, Store(committed, name, scale))
@@ -133,7 +133,7 @@ def test_a_dashboard_of_a_committed_study_finds_its_names_in_the_records(path, c
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_file_has_a_dashboard_that_wandb_workspaces_takes(path):
+def test_every_file_has_a_dashboard_that_wandb_workspaces_accepts(path):
     load = load_search if is_search(path) else load_study
     for scale in read_values(path)["scales"]:
         shown_of = load(path, scale=scale)
@@ -147,7 +147,7 @@ def test_every_file_has_a_dashboard_that_wandb_workspaces_takes(path):
             assert runs["filters"]["filters"][0]["value"] == group
 
 
-def test_the_numbers_and_the_sweep_are_views_of_their_own():
+def test_the_numbers_and_the_sweep_are_separate_views():
     said = json.loads(Dashboard(digits_study()).text())
     phases = [
         workspace["spec"]["section"]["runSets"][0]["filters"]["filters"][1]["value"]

@@ -1,4 +1,4 @@
-"""What `--wandb` comes to on this machine: it reads files, asks nobody, connects to nothing."""
+"""What `--wandb` means on this machine: it reads files, never prompts, makes no connection."""
 
 import pytest
 
@@ -30,14 +30,14 @@ def log_in(by, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("by", "wanted", "mode"), AUTO)
-def test_auto_is_online_for_who_is_logged_in_and_wants_it(by, wanted, mode, monkeypatch, tmp_path):
+def test_auto_is_online_if_you_are_logged_in_and_want_it(by, wanted, mode, monkeypatch, tmp_path):
     log_in(by, monkeypatch, tmp_path)
     if wanted is not None:
         monkeypatch.setenv("WANDB_MODE", wanted)
     assert wandb_mode("auto") == mode
 
 
-def test_off_and_offline_are_what_they_say_whoever_is_logged_in(monkeypatch):
+def test_off_and_offline_mean_that_even_if_you_are_logged_in(monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_MODE", "online")
     assert wandb_mode("off") is None
@@ -53,9 +53,7 @@ def test_online_beats_the_environment_but_needs_a_login(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "value"), [("API_KEY", "short"), ("MODE", "sideways")])
-def test_settings_that_are_wrong_keep_auto_offline_and_stop_online(
-    name, value, monkeypatch, caplog
-):
+def test_invalid_settings_keep_auto_offline_and_stop_online(name, value, monkeypatch, caplog):
     monkeypatch.setenv(f"WANDB_{name}", value)
     assert wandb_mode("auto") == "offline"
     assert "runs stay offline" in caplog.text
@@ -64,7 +62,7 @@ def test_settings_that_are_wrong_keep_auto_offline_and_stop_online(
             wandb_mode("online")
 
 
-def test_the_project_is_the_users_where_he_names_one(monkeypatch):
+def test_the_project_is_the_one_that_the_user_names(monkeypatch):
     assert project() == "nos_repro"
     monkeypatch.setenv("WANDB_PROJECT", "mine")
     assert project() == "mine"

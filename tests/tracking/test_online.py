@@ -1,4 +1,4 @@
-"""What is sent where somebody is logged in, seen from a server on this machine (`loopback.py`)."""
+"""What is sent when a user is logged in, seen by a server on this machine (`loopback.py`)."""
 
 import json
 import os
@@ -87,7 +87,7 @@ def test_a_server_that_does_not_answer_is_waited_for_once_and_fails_no_trial(
     monkeypatch.setattr(connection, "ONLINE_SECONDS", 3.0)
     tracker = WandbRuns(STUDY, tmp_path / "tracked", "online")
     two_trials_finish(tmp_path, tracker)
-    assert caplog.text.count("W&B's server gives no run") == 1
+    assert caplog.text.count("W&B's server does not open a run") == 1
     written = parts(tracker.folder)
     assert {part.run["run_id"] for part in written} == {
         f"tiny-smoke-{trial_of(number).id}" for number in (0, 1)
@@ -95,23 +95,21 @@ def test_a_server_that_does_not_answer_is_waited_for_once_and_fails_no_trial(
     assert [len(part.history) for part in written] == [3, 3]
 
 
-def test_a_server_that_takes_no_uploads_is_waited_for_once_and_fails_no_trial(
+def test_a_server_that_accepts_no_uploads_is_waited_for_once_and_fails_no_trial(
     server, tmp_path, monkeypatch, caplog
 ):
     server.takes.clear()
     monkeypatch.setattr(connection, "FINISH_SECONDS", 3.0)
     tracker = WandbRuns(STUDY, tmp_path / "tracked", "online")
     two_trials_finish(tmp_path, tracker)
-    assert caplog.text.count("W&B has not all of the run") == 1
+    assert caplog.text.count("W&B does not have the whole run") == 1
     assert list(server.runs) == [f"tiny-smoke-{trial_of(0).id}"]
     (written,) = parts(tracker.folder)
     assert written.run["run_id"] == f"tiny-smoke-{trial_of(1).id}"
     assert len(written.history) == 3
 
 
-def test_what_was_written_offline_comes_to_the_server_by_the_command_that_is_printed(
-    server, tmp_path, monkeypatch
-):
+def test_the_printed_command_uploads_what_was_written_offline(server, tmp_path, monkeypatch):
     tracker = WandbRuns(STUDY, tmp_path / "tracked", "offline")
     trial = trial_of(0)
     run_trial(trial, tmp_path / "trial", Conditions(tmp_path), tracker=tracker)
@@ -135,7 +133,7 @@ def test_auto_is_online_end_to_end_and_the_key_is_in_no_file_and_no_body(server,
     ((name, lines),) = server.lines.items()
     assert name.startswith("tiny-smoke-")
     assert [line["epoch"] for line in lines] == [1]
-    assert "wandb sync" not in done.stderr  # nothing waits
+    assert "wandb sync" not in done.stderr  # nothing is left to upload
     assert KEY not in done.stdout + done.stderr
     assert not any(KEY.encode() in body for body in server.bodies)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -165,7 +163,7 @@ def test_a_push_for_a_login_without_an_entity_asks_for_one(server, monkeypatch, 
 
 
 def names_in(values):
-    """Everything but what is random."""
+    """Everything except random fields."""
     if isinstance(values, dict):
         return {k: names_in(v) for k, v in values.items() if k not in ("id", "__id__")}
     return [names_in(value) for value in values] if isinstance(values, list) else values

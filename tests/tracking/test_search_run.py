@@ -1,4 +1,4 @@
-"""A search as one run of W&B, offline: a point a sample, a table of children, nothing twice."""
+"""A search as one run of W&B, offline: a point per sample, a table of children, nothing twice."""
 
 import json
 
@@ -65,7 +65,7 @@ def test_every_sample_is_a_point_of_the_one_run_and_a_row_of_its_table(tmp_path)
     assert part.summary["best_rule"] == best["rule"]
 
 
-def test_a_search_that_is_interrupted_goes_on_in_the_same_run_and_tells_nothing_twice(tmp_path):
+def test_an_interrupted_search_continues_in_the_same_run_and_logs_nothing_twice(tmp_path):
     class Interrupted(Instant):
         def wait(self, seconds):
             if len(self.trained) == 4:
@@ -77,7 +77,7 @@ def test_a_search_that_is_interrupted_goes_on_in_the_same_run_and_tells_nothing_
     told = json.loads((tmp_path / "wandb.json").read_text())["told"]
     assert 0 < told < 20
     search_followed(tmp_path)
-    search_followed(tmp_path)  # there is nothing left to tell
+    search_followed(tmp_path)  # there is nothing left to log
     first, second = parts(tmp_path)
     assert first.run["run_id"] == second.run["run_id"]
     counted = [[p["samples"] for p in part.history if "reward" in p] for part in (first, second)]
@@ -88,7 +88,7 @@ def test_a_search_that_is_interrupted_goes_on_in_the_same_run_and_tells_nothing_
 
 
 class Heard:
-    """A run that counts what it is told."""
+    """A run that counts what is logged to it."""
 
     def __init__(self):
         self.tables, self.points, self.summary = [], 0, {}
@@ -112,8 +112,8 @@ def events(number):
                "rule": "g", "key": str(n), "lr": 0.1, "seconds": 2.0}  # fmt: skip
 
 
-def test_a_table_is_written_whenever_the_samples_have_doubled(tmp_path, monkeypatch):
-    """So that 5,000 children cost 13,500 rows, whatever the search does in between."""
+def test_the_table_is_written_each_time_the_samples_have_doubled(tmp_path, monkeypatch):
+    """So 5,000 children cost 13,500 rows, whatever the search does in between."""
     heard = Heard()
     monkeypatch.setattr(search_run, "open_run", lambda *_, **__: heard)
     with follow_search(tiny_search(), tmp_path, "offline") as follower:
@@ -123,7 +123,7 @@ def test_a_table_is_written_whenever_the_samples_have_doubled(tmp_path, monkeypa
     assert heard.tables == [500, 1000, 2000, 4000, 5000]
 
 
-def test_a_run_that_breaks_is_told_no_more_and_fails_no_search(tmp_path, monkeypatch, caplog):
+def test_a_run_that_breaks_gets_no_more_points_and_fails_no_search(tmp_path, monkeypatch, caplog):
     class Broken(Heard):
         def log(self, said):
             super().log(said)
@@ -134,7 +134,7 @@ def test_a_run_that_breaks_is_told_no_more_and_fails_no_search(tmp_path, monkeyp
     monkeypatch.setattr(search_run, "open_run", lambda *_, **__: heard)
     search_followed(tmp_path / "followed")
     assert heard.points == 3
-    assert caplog.text.count("told no more of this search") == 1
+    assert caplog.text.count("nothing more of this search is logged") == 1
     loop(tmp_path / "alone").run()
     logs = [evaluated(tmp_path / name) for name in ("followed", "alone")]
     assert logs[0] == logs[1]
@@ -152,7 +152,7 @@ def test_a_run_that_breaks_while_it_is_opened_is_closed(tmp_path, monkeypatch, c
     assert len(evaluated(tmp_path)) == 20
 
 
-def test_a_search_without_a_run_is_a_search(tmp_path, monkeypatch):
+def test_a_search_works_without_a_run(tmp_path, monkeypatch):
     monkeypatch.setattr(search_run, "open_run", lambda *_, **__: None)
     follower = search_followed(tmp_path)
     assert follower.broken

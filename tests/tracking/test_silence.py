@@ -1,4 +1,4 @@
-"""Offline means offline: the kernel sees no attempt at a connection, a key gets into no file."""
+"""Offline means offline: the kernel sees no attempt to connect, and no file holds the key."""
 
 import os
 import shutil
@@ -33,8 +33,8 @@ def environment(**more):
 
 
 def refused(command, folder, **more):
-    """How many packets found no way out of a network namespace that has none: every connection,
-    and every look-up of a name, that anything in ``command`` has tried."""
+    """How many packets could not leave a network namespace without a way out: every connection and
+    every name look-up that anything in ``command`` has tried."""
     script = f"{command} >said.txt 2>&1 || cat said.txt >&2; cat /proc/self/net/snmp"
     done = subprocess.run(
         ["unshare", "--map-root-user", "--net", "sh", "-c", script],
@@ -47,17 +47,17 @@ def refused(command, folder, **more):
 @pytest.mark.skipif(
     not shutil.which("unshare")
     or subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode != 0,
-    reason="this machine lets nobody make a network namespace",
+    reason="this machine does not allow network namespaces",
 )
 def test_an_offline_run_tries_no_connection_and_looks_up_no_name(folder):
     assert refused(f"{PYTHON} --wandb offline", folder, WANDB_API_KEY=KEY) == (0, "")
     assert list(folder.glob("results/tiny/smoke/wandb/offline-run-*"))
-    # the measure sees what W&B's client does where it is let
+    # the measurement sees what W&B's client does when allowed
     tried, _ = refused(f'{sys.executable} -c "{CLIENT}"', folder, WANDB_ERROR_REPORTING="true")
     assert tried > 0
 
 
-def test_no_proxy_and_no_server_hears_of_an_offline_run_and_no_file_holds_the_key(folder):
+def test_an_offline_run_contacts_no_proxy_or_server_and_no_file_holds_the_key(folder):
     (folder / "netrc").write_text(f"machine 127.0.0.1 login user password {KEY}\n")
     heard = []
     with socket.create_server(("127.0.0.1", 0)) as listener:

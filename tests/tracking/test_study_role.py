@@ -21,7 +21,7 @@ def test_every_trial_of_a_study_has_its_row_and_phase():
                 assert role_of(study, trial) == StudyRole((name,), "repeat")
 
 
-def test_where_a_study_halves_its_rows_every_trial_is_in_the_race():
+def test_if_a_study_halves_its_rows_every_trial_is_in_the_race():
     study = digits_study(
         selection=Selection(), training=Training(epochs=4), halving=Halving(rungs=[2])
     )
@@ -52,7 +52,7 @@ def test_another_studys_trial_has_neither_row_nor_phase():
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "configs").glob("table*.yaml")), ids=lambda p: p.stem
 )
-def test_no_tag_is_longer_than_wandb_takes_and_none_is_said_twice(path):
+def test_no_tag_is_longer_than_wandb_allows_and_none_is_repeated(path):
     study = load_study(path, scale="smoke")
     for row in study.rows.values():
         trial = sweep_trial(study, row, points(study, row)[0])

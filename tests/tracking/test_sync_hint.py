@@ -1,4 +1,4 @@
-"""Runs that W&B has not got yet are named where a user looks after his jobs have ended."""
+"""Runs not yet uploaded to W&B are named where users look after their jobs have ended."""
 
 import pytest
 
@@ -19,6 +19,6 @@ def test_status_says_how_to_upload_what_was_run_offline(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("config", [STUDY, ("search", "--scale", "smoke")])
-def test_status_says_nothing_of_wandb_where_nothing_waits(config, tmp_path, capsys):
+def test_status_does_not_mention_wandb_if_nothing_is_left_to_upload(config, tmp_path, capsys):
     assert main(["status", *config, "--results", str(tmp_path)]) == 0
     assert "wandb" not in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Trials as runs of W&B, offline: one run however often a trial is begun, and never a failure."""
+"""Trials as runs of W&B, offline: one run however often a trial starts, and never a failure."""
 
 import json
 import pickle
@@ -23,7 +23,7 @@ STUDY = digits_study(
 
 @pytest.fixture
 def tracker(tmp_path):
-    """As a worker has it."""
+    """The tracker as a worker receives it."""
     return pickle.loads(pickle.dumps(WandbRuns(STUDY, tmp_path / "tracked")))
 
 
@@ -35,9 +35,7 @@ def record_in(folder):
     return json.loads((folder / "record.json").read_text())
 
 
-def test_a_trial_that_is_begun_again_goes_on_in_the_same_run_and_tells_nothing_twice(
-    tracker, tmp_path
-):
+def test_a_restarted_trial_continues_in_the_same_run_and_logs_nothing_twice(tracker, tmp_path):
     trial, folder = trial_of("SGD"), tmp_path / "trial"
     looks = iter([False] * 5 + [True] * 100)
     with pytest.raises(Stopped):
@@ -80,7 +78,7 @@ def test_a_run_has_its_group_job_type_tags_config_steps_and_final_values(tracker
     assert part.summary["final_test"] == pytest.approx(curve[-1]["test_accuracy"])
 
 
-def test_a_divergence_is_told_as_one_and_has_no_final_values(tracker, tmp_path):
+def test_a_divergence_is_logged_as_one_and_has_no_final_values(tracker, tmp_path):
     trial, folder = trial_of("far <b>off</b>"), tmp_path / "trial"
     run_trial(trial, folder, Conditions(tmp_path), tracker=tracker)
     assert record_in(folder)["status"] == "diverged"
@@ -102,7 +100,7 @@ def test_a_tracker_that_breaks_fails_no_trial(tracker, tmp_path, monkeypatch):
     outcome, _ = run_trial(trial_of("SGD"), folder, Conditions(tmp_path), tracker=tracker)
     assert outcome == "recorded"
     assert record_in(folder)["status"] == "finished"
-    assert "W&B gives no run" in (folder / "log.txt").read_text()
+    assert "cannot open a W&B run" in (folder / "log.txt").read_text()
 
 
 @pytest.mark.parametrize(
@@ -111,7 +109,7 @@ def test_a_tracker_that_breaks_fails_no_trial(tracker, tmp_path, monkeypatch):
 def test_a_run_that_breaks_while_it_is_opened_fails_no_trial_and_is_closed(
     tracker, tmp_path, monkeypatch, broken
 ):
-    """As where W&B's service is killed."""
+    """As when W&B's service is killed."""
     import wandb
 
     def breaks(*_, **__):
@@ -127,7 +125,7 @@ def test_a_run_that_breaks_while_it_is_opened_fails_no_trial_and_is_closed(
     assert not (folder / "wandb.json").exists()
 
 
-def test_what_is_trained_does_not_depend_on_who_follows_it(tracker, tmp_path):
+def test_training_does_not_depend_on_what_follows_it(tracker, tmp_path):
     for name, followed in (("followed", tracker), ("alone", None)):
         run_trial(trial_of("SGD"), tmp_path / name, Conditions(tmp_path), tracker=followed)
     curves = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("followed", "alone")]

@@ -1,4 +1,4 @@
-"""What SLURM says: the states of jobs, and why one ended. A failed question is not an answer."""
+"""What SLURM says: the states of jobs, and why a job ended. A failed query gives no answer."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ LIVE = {
     "PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD",
     "RESIZING", "RESV_DEL_HOLD", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED", "SUSPENDED",
 }
-"""States of a job that goes on, or may. Done is not final: after the failure of a node or a
-preemption SLURM may queue it again a moment later, so look twice."""
+"""States of a job that is going on, or may go on. An end is not final: after a node failure or a
+preemption SLURM may queue the job again a moment later, so look twice."""
 
 OUT_OF_MEMORY = re.compile(r"oom.?kill|out of memory|exceeded memory limit", re.IGNORECASE)
 
@@ -30,10 +30,10 @@ PASSING = (
     "connection timed out", "temporarily", "communication connection failure", "zero bytes",
     "slurm_receive_msg", "unexpected message", "backup controller", "slurmdbd",
 )
-"""In an error of sbatch: it may well do in a minute."""
+"""In an error of sbatch: it may succeed in a minute."""
 
 LIMITS = ("submit limit", "submitjob", "maxjobcount")
-"""In an error of sbatch: it does when fewer jobs are queued."""
+"""In an error of sbatch: it will succeed when fewer jobs are queued."""
 
 HINTS = {
     "submitjob":                  "launcher.trials_per_job or launcher.array_size",
@@ -49,7 +49,7 @@ HINTS = {
 
 @dataclass(frozen=True)
 class Kind:
-    """How a job that ended without a word is judged."""
+    """The verdict on a job that ended without reporting."""
 
     outcome: JobEnding
     words: str
@@ -61,22 +61,22 @@ KINDS = {
     "TIMEOUT":       Kind("lost",      "killed at its time limit ({hours:g} h) before it had saved:"
                                        " raise launcher.hours or launcher.signal_seconds"),
     "DEADLINE":      Kind("timed_out", "reached its deadline"),
-    "CANCELLED":     Kind("cancelled", "somebody cancelled it"),
+    "CANCELLED":     Kind("cancelled", "it was cancelled"),
     "REVOKED":       Kind("cancelled", "another cluster took it"),
     "NODE_FAIL":     Kind("lost",      "its node failed, and SLURM did not queue it again"),
     "BOOT_FAIL":     Kind("lost",      "its node did not start"),
     "PREEMPTED":     Kind("lost",      "it was preempted, and SLURM did not queue it again"),
 }
 # fmt: on
-SILENT = Kind("lost", "its process ended without a word (SLURM says {state})")
+SILENT = Kind("lost", "its process ended without a message (SLURM says {state})")
 OURS = {"FAILED", "COMPLETED", "OUT_OF_MEMORY", "TIMEOUT"}
-"""States of a job whose own doing it may be that it ended before its first line."""
+"""States in which a job that ended before its first line may itself be to blame."""
 
 
 def states(batches: Iterable[JobArray]) -> dict[str, str] | None:
     """SLURM's state of every pack of these batches that it still knows; None: no answer.
 
-    By number and name: numbers start again when a cluster is set up again.
+    Packs are matched by number and name, since numbers restart when a cluster is set up again.
     """
     names = {batch.array: batch.name for batch in batches if batch.array is not None}
     if not names:
@@ -90,7 +90,7 @@ def states(batches: Iterable[JobArray]) -> dict[str, str] | None:
 
 
 def find_by_name(name: str) -> str | None:
-    """The number of the array of that name, "" for none; None: no answer."""
+    """The number of the array with that name, "" if there is none; None: no answer."""
     text = _ask("squeue", "--noheader", "--states=all", "--format=%F", f"--name={name}")
     if text is None:
         return None
@@ -98,8 +98,8 @@ def find_by_name(name: str) -> str | None:
 
 
 def own_state(task: str) -> tuple[str, float | None]:
-    """The state of the job that this process is ("" for no answer), and the seconds that are left
-    of its time (None: without a limit, or unknown)."""
+    """The state of the job that this process runs in ("" for no answer), and the seconds left until
+    its time limit (None: no limit, or unknown)."""
     text = (_ask("squeue", "--noheader", "--format=%T|%L", f"--jobs={task}") or "").split()
     if len(text) != 1:
         return "", None
@@ -108,7 +108,7 @@ def own_state(task: str) -> tuple[str, float | None]:
 
 
 def cancel(tasks: Iterable[str]) -> None:
-    """Takes jobs off the cluster. Raises LaunchError where SLURM does not do it."""
+    """Cancels jobs. Raises LaunchError if SLURM does not do it."""
     ids = sorted(set(tasks))
     for start in range(0, len(ids), 500):
         done = _run("scancel", *ids[start : start + 500])
@@ -118,20 +118,20 @@ def cancel(tasks: Iterable[str]) -> None:
 
 
 def throttle(array: str, tasks: int) -> None:
-    """Sets how many jobs of an array may run at a time; where that fails it stays as it is."""
+    """Sets how many jobs of an array may run at a time; if that fails, the limit is unchanged."""
     _ask("scontrol", "update", f"JobId={array}", f"ArrayTaskThrottle={tasks}")
 
 
 def final_state(task: str) -> str:
-    """How a job that is not in the queue any more ended, by the accounting; "UNKNOWN" without."""
-    import submitit  # late: `status` asks for live jobs only
+    """How a job that has left the queue ended, by SLURM's accounting; "UNKNOWN" without that."""
+    import submitit  # late: `status` asks only about live jobs
 
     watcher = submitit.SlurmJob.watcher
     return watcher.get_state(task, mode="force").split()[0].rstrip("+")
 
 
 def judge(state: str, log: str, memory_gb: float | None, hours: float) -> Message:
-    """What is said of a job that ended in ``state`` without having reported."""
+    """The message for a job that ended in ``state`` without reporting."""
     memory = "no launcher.memory_gb" if memory_gb is None else f"{memory_gb:g} GB asked for"
     kind = KINDS.get(state, SILENT)
     if kind.outcome == "lost" and OUT_OF_MEMORY.search(log):
@@ -140,7 +140,7 @@ def judge(state: str, log: str, memory_gb: float | None, hours: float) -> Messag
 
 
 def tail(paths: Iterable[Path]) -> str:
-    """The last lines of the first of these files that says something."""
+    """The last lines of the first of these files that has any text."""
     for path in paths:
         try:
             lines = path.read_bytes()[-20_000:].decode(errors="replace").splitlines()
@@ -152,7 +152,7 @@ def tail(paths: Iterable[Path]) -> str:
 
 
 def passing(error: str) -> bool:
-    """Whether an error of sbatch is one to wait out."""
+    """Whether an error of sbatch will pass by itself."""
     return any(words in error.lower() for words in PASSING)
 
 
@@ -162,7 +162,7 @@ def at_a_limit(error: str) -> bool:
 
 
 def hint(error: str) -> str:
-    """Which of our keys an error of sbatch is about; "" where nobody knows."""
+    """A hint at the keys that an error of sbatch is about; "" if unknown."""
     about = [keys for words, keys in HINTS.items() if words in error.lower()]
     return f"\n  look at {about[0]}" if about else ""
 
@@ -177,8 +177,8 @@ def _seconds(left: str) -> float | None:
 
 
 def _ask(*command: str) -> str | None:
-    """What a SLURM command prints; None where it fails. That the one job which is asked for is
-    not known (any more) is an answer: nothing."""
+    """What a SLURM command prints; None if it fails. If SLURM does not know the requested job (any
+    more), that is an answer: nothing."""
     done = _run(*command)
     if done is None:
         return None

@@ -1,8 +1,8 @@
 """The launcher of jobs on a SLURM cluster.
 
-It keeps nothing that is not on disk (`ledger`): a front end that is killed leaves the jobs running,
-and the next one, told to submit the same work, finds it queued and waits for it. What a job came
-to is read from the files; SLURM is asked only which jobs are still there.
+All its state is on disk (`ledger`). If a front end is killed, the jobs keep running, and the next
+front end that is told to submit the same work finds it queued and waits for it. Outcomes are read
+from files; SLURM is asked only which jobs are still there.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ PRUNE_SECONDS = 60.0
 REMIND_SECONDS = 300.0
 BACK_OFF_SECONDS = (5.0, 10.0, 20.0, 40.0, 60.0)
 PATIENCE_SECONDS = 900.0
-"""How long to wait for a SLURM that takes no jobs."""
+"""How long to wait while SLURM accepts no jobs."""
 
 
 class Slurm(Generic[J]):
     """Jobs as arrays of packs, in the ledger of ``folder``.
 
-    ``per_pack`` jobs make a pack. ``depth`` bounds the packs that are queued at a time (a search
-    proposes as it goes); None takes all that is handed over and leaves the order to SLURM.
+    ``per_pack`` jobs make a pack. ``depth`` limits how many packs are queued at a time (for a
+    search, which proposes as it goes); None queues everything and leaves the order to SLURM.
     """
 
     word = "queued or running"
@@ -73,30 +73,30 @@ class Slurm(Generic[J]):
 
     @property
     def _packs(self) -> int:
-        """Packs that something is expected of."""
+        """The number of packs from which reports are expected."""
         return len({(at.batch.name, at.pack) for _, at in self._queued.values()})
 
     @property
     def queued(self) -> dict[str, str]:
-        """SLURM's numbers of the jobs that this launcher waits for, by their identities."""
+        """SLURM's numbers of the jobs that this launcher waits for, by identity."""
         return {identity: at.task for identity, (_, at) in self._queued.items()}
 
     @property
     def full(self) -> bool:
-        """Whether what was handed over waits for arrays that are under way."""
+        """Whether handed-over jobs have to wait for arrays that are under way."""
         return self.depth is None and self._places.room < 1
 
     def submit(self, job: J) -> None:
-        """Takes a job; it is queued with the others by the next `wait` or `flush`."""
+        """Takes a job; the next `wait` or `flush` queues it with the others."""
         self._buffer.append(job)
         self._tried = False
 
     def wait(self, seconds: float) -> list[Report[J]]:
-        """Queues what was handed over, and reads what came of the rest.
+        """Queues what was handed over, and reads the reports of the rest.
 
-        With ``seconds`` 0 the caller will submit more: no array is started yet. Raises
-        LaunchError if SLURM refuses the jobs, takes none for long, or no job gets as far as its
-        first line; StoreError if the disk refuses.
+        With ``seconds=0`` the caller will submit more, so no array is started yet. Raises
+        LaunchError if SLURM refuses the jobs, accepts none for long, or no job reaches its first
+        line; StoreError if the disk fails.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -113,8 +113,8 @@ class Slurm(Generic[J]):
         left = sum(at.pack not in at.batch.closed for _, at in self._queued.values())
         if left:
             self.note(
-                f"{left} jobs go on without this process; the same command comes back to them,"
-                " `cancel` ends them"
+                f"{left} jobs continue without this process; run the same command to wait for them"
+                " again, or `cancel` to end them"
             )
         self._buffer.clear()
         self._queued.clear()
@@ -122,8 +122,8 @@ class Slurm(Generic[J]):
         return []
 
     def flush(self) -> bool:
-        """Queues what was handed over; False where some of it has to wait: another process submits
-        now, SLURM does not answer, or as many arrays as may run at a time are under way."""
+        """Queues what was handed over. False if some of it has to wait: another process is
+        submitting, SLURM does not answer, or the limit of jobs at a time is reached."""
         now = time.monotonic()
         if not self._buffer or now < self._submit_at or (self._tried and self.full):
             return not self._buffer
@@ -144,12 +144,12 @@ class Slurm(Generic[J]):
         return True
 
     def _survey(self) -> bool:
-        """Buries, before the first submission, what earlier front ends have left."""
+        """Before the first submission, closes what earlier front ends have left behind."""
         self._surveyed = self._surveyed or recovery.bury(self.ledger)
         return self._surveyed
 
     def _attach(self, known: dict[str, Queued]) -> None:
-        """Waits for the jobs that are on the cluster already, and submits them no more."""
+        """Waits for jobs that are on the cluster already instead of submitting them again."""
         for batch in {at.batch.name: at.batch for at in known.values()}.values():
             self._places.adopt(batch)
         fresh = []
@@ -167,7 +167,7 @@ class Slurm(Generic[J]):
         if room < 1:
             return False
         per_pack = self.per_pack
-        if self.depth is not None:  # few jobs are spread out, they are waited for
+        if self.depth is not None:  # a few jobs are spread out, since the search waits for them
             per_pack = min(per_pack, -(-len(self._buffer) // room))
         jobs = self._buffer[: self.settings.array_size * per_pack]
         packs = [jobs[n : n + per_pack] for n in range(0, len(jobs), per_pack)]
@@ -186,7 +186,8 @@ class Slurm(Generic[J]):
         return True
 
     def _refused(self, batch: JobArray, error: str) -> bool:
-        """sbatch failed. It may have queued the batch all the same: the next flush looks for it."""
+        """Handles an error of sbatch, which may still have queued the batch: the next flush looks
+        for it."""
         waits = cluster.passing(error) or (cluster.at_a_limit(error) and bool(self._queued))
         if waits:
             return self._unanswered(f"sbatch: {error}")
@@ -194,7 +195,7 @@ class Slurm(Generic[J]):
         raise LaunchError(f"sbatch refuses the jobs: {error}{cluster.hint(error)}")
 
     def _unanswered(self, what: str) -> bool:
-        """Backs off; raises LaunchError when that has gone on for long."""
+        """Backs off; raises LaunchError if that has gone on for too long."""
         now = time.monotonic()
         if self._refusals == 0:
             self._refused_since = now
@@ -206,18 +207,18 @@ class Slurm(Generic[J]):
         pause = BACK_OFF_SECONDS[min(self._refusals, len(BACK_OFF_SECONDS) - 1)]
         self._refusals += 1
         self._submit_at = now + pause
-        self._remind(f"{what}; tried again and again")
+        self._remind(f"{what}; still trying")
         return False
 
     def _remind(self, what: str) -> None:
-        """Says what goes on, now and then."""
+        """Notes what is going on, once in a while."""
         now = time.monotonic()
         if now >= self._remind_at:
             self.note(what)
             self._remind_at = now + REMIND_SECONDS
 
     def _collect(self) -> Iterator[Report[J]]:
-        """The reports that have come in; now and then SLURM is asked who is still there."""
+        """The reports that have come in; from time to time SLURM is asked what is still there."""
         watched = self._watched()
         for batch in watched:
             batch.look()
@@ -230,23 +231,23 @@ class Slurm(Generic[J]):
             if at.message is not None:
                 del self._queued[identity]
                 yield Report(job, at.message.outcome, at.message.message, at.message.detail)
-            elif at.pack in at.batch.closed:  # never begun, in a pack that is no more
+            elif at.pack in at.batch.closed:  # never started, in a pack that has been closed
                 del self._queued[identity]
                 self.submit(job)
 
     def _watched(self) -> list[JobArray]:
-        """The batches that something is expected of, the oldest first."""
+        """The batches from which reports are expected, oldest first."""
         return list({at.batch.name: at.batch for _, at in self._queued.values()}.values())
 
     def _poll(self, watched: Sequence[JobArray]) -> None:
-        """Buries the packs that SLURM does not have any more.
+        """Closes the packs that SLURM no longer has, twice in a row.
 
-        Twice in a row: between the loss of a node, or a preemption, and the moment at which SLURM
-        queues the job again, it seems to have ended.
+        Once is not enough: between a node failure or preemption and SLURM's queueing it again, a
+        job seems to have ended.
         """
         states = cluster.states([*watched, *self._places.batches])
         if states is None:
-            self._remind("squeue: SLURM does not answer; the jobs are waited for")
+            self._remind("squeue: SLURM does not answer; still waiting for the jobs")
             return
         self._places.update(states)
         gone = set()
@@ -261,15 +262,15 @@ class Slurm(Generic[J]):
         self._suspects = gone
 
     def _bury(self, batch: JobArray, pack: int, state: str) -> None:
-        """A pack has ended without all its reports. The job that it was at is judged by how it
-        ended; those behind it were never begun and are queued again, unless somebody cancelled the
-        pack as a whole."""
+        """Handles a pack that ended before all its jobs reported. Its current job is judged by how
+        the pack ended; later jobs never started and are queued again, unless the whole pack was
+        cancelled."""
         task, logs = batch.task(pack), batch.folder / "submitit"
         state = state or cluster.final_state(task)
         if state in cluster.LIVE:
             return
         recovery.close(batch, [pack], state)
-        batch.look()  # after a change of our own: a network file system shows the rest with it
+        batch.look()  # after our own write, which makes a network file system show the rest
         unreported = batch.unreported(pack)
         if not unreported:
             return
@@ -289,7 +290,7 @@ def _before_its_first_line(task: str, verdict: Message) -> str:
         [
             f"job {task} ended before its first line: {verdict.message}",
             *lines,
-            "  mend that, or launcher.setup, launcher.python, the partition: the other jobs of the"
-            " array were taken back, and the same command queues them again",
+            "  fix that, or launcher.setup, launcher.python or the partition; the other jobs of the"
+            " array were cancelled, and the same command queues them again",
         ]
     )

@@ -1,9 +1,9 @@
-"""What was queued, and what became of it: plain files beside the records.
+"""What was queued, and what became of it: plain files next to the records.
 
-`results/<study>/<scale>/slurm/<batch>/` holds one submission: `batch.json` says which jobs are in
-which pack, written before it is submitted and again with the array's number; `reports/` is where
-packs and front ends leave word, a file a message. A pack is over when all its jobs have reported,
-or when a front end has buried it; nobody takes a file away that another may still want to read.
+`results/<study>/<scale>/slurm/<batch>/` holds one submission. `batch.json` says which jobs are in
+which pack; it is written before submission and again with the array's number. Packs and front ends
+leave messages in `reports/`, one per file. A pack is over when all its jobs have reported or a
+front end has closed it. No process removes a file that another may still want to read.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PRUNE_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Message:
-    """What a pack, or the process that buried it, says about one of its jobs."""
+    """What a pack, or the process that closed it, says about one of its jobs."""
 
     outcome: JobEnding
     message: str = ""
@@ -43,8 +43,8 @@ class Message:
 class JobArray:
     """One submission: an array of packs, each a few jobs that run one after the other.
 
-    ``array`` is SLURM's number, None until sbatch has told it. ``packs`` names the jobs by their
-    identities. The rest is what the folder has told so far: ``messages`` by (pack, place),
+    ``array`` is SLURM's number, None until sbatch has returned it. ``packs`` names the jobs by
+    identity. The rest is what has been read from the folder so far: ``messages`` by (pack, place),
     ``begun`` and ``closed`` packs.
     """
 
@@ -60,7 +60,7 @@ class JobArray:
 
     @property
     def name(self) -> str:
-        """Also the job's name on the cluster: unique, so that it can be looked for there."""
+        """Also the job's name on the cluster; it is unique, so that the job can be found there."""
         return self.folder.name
 
     @property
@@ -89,7 +89,7 @@ class JobArray:
         write_json(self.folder / "batch.json", {**values, "packs": self.packs})
 
     def look(self) -> list[tuple[int, int]]:
-        """Reads what is new in the folder; the (pack, place) of new messages."""
+        """Reads what is new in the folder; returns the (pack, place) of new messages."""
         fresh = []
         try:
             names = [entry.name for entry in os.scandir(self.reports)]
@@ -113,19 +113,19 @@ class JobArray:
         return fresh
 
     def is_closed(self, pack: int) -> bool:
-        """Whether the pack has been given up, asked of the disk."""
+        """Whether the pack has been given up, as read from disk."""
         return (self.reports / f"{pack}.closed").exists()
 
     def has_said(self, pack: int, place: int) -> bool:
-        """Whether a job has reported, asked of the disk."""
+        """Whether a job has reported, as read from disk."""
         return (self.reports / f"{pack}-{place}.json").exists()
 
     def begin(self, pack: int, note: dict[str, Any]) -> None:
-        """A pack's process says that it has started."""
+        """Notes that a pack's process has started."""
         write_json(self.reports / f"{pack}.begun", note)
 
     def close(self, pack: int, reason: str) -> None:
-        """Has a pack's process leave at once if SLURM ever starts it again."""
+        """Closes a pack: if SLURM ever starts it again, its process exits at once."""
         write_json(self.reports / f"{pack}.closed", {"reason": reason})
         self.closed.add(pack)
 
@@ -136,7 +136,7 @@ class JobArray:
 
 
 def _read_message(path: Path) -> Message | None:
-    """None where it cannot be read yet, as happens on a network file system."""
+    """None if it cannot be read yet, as happens on a network file system."""
     try:
         return Message(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):
@@ -145,7 +145,7 @@ def _read_message(path: Path) -> Message | None:
 
 @dataclass(frozen=True)
 class Queued:
-    """Where to hear of a job that is on the cluster."""
+    """Where to find the report of a job that is on the cluster."""
 
     batch: JobArray
     pack: int
@@ -153,7 +153,7 @@ class Queued:
 
     @property
     def task(self) -> str:
-        """SLURM's number of the job that it is in."""
+        """The number of the SLURM job that it is in."""
         return self.batch.task(self.pack) if self.batch.array else "not yet numbered"
 
     @property
@@ -169,7 +169,7 @@ class Ledger:
         self.batches: dict[str, JobArray] = {}
 
     def refresh(self) -> None:
-        """Reads the batches that others have added since. Raises LaunchError for a damaged one."""
+        """Reads batches that others have added. Raises LaunchError for a damaged one."""
         for path in self.folder.glob("*/batch.json"):
             known = self.batches.get(path.parent.name)
             if known is None or known.array is None:
@@ -177,7 +177,7 @@ class Ledger:
                     self.batches[path.parent.name] = _read_batch(path)
 
     def new(self, study: str, packs: Sequence[Sequence[str]]) -> JobArray:
-        """A batch in a folder of its own, written down, not yet submitted. Raises StoreError."""
+        """A new batch, saved in its own folder but not submitted yet. Raises StoreError."""
         moment = time.strftime("%Y%m%d-%H%M%S")
         folder = self.folder / f"{study}-{moment}-{uuid.uuid4().hex[:6]}"
         batch = JobArray(
@@ -193,7 +193,7 @@ class Ledger:
         return [batch for batch in self.batches.values() if batch.open]
 
     def queued(self) -> dict[str, Queued]:
-        """Where every job is that is queued or running, by its identity."""
+        """Where every queued or running job is, by identity."""
         self.refresh()
         found = {}
         for batch in self.open:
@@ -204,8 +204,8 @@ class Ledger:
         return found
 
     def prune(self) -> None:
-        """Removes batches that ended well a while ago: their jobs' records say it all. A batch
-        with a lost job keeps its logs."""
+        """Removes batches that ended well a while ago, since their jobs' records say everything. A
+        batch with a lost job keeps its logs."""
         for name, batch in list(self.batches.items()):
             if batch.open or batch.closed:
                 continue
@@ -217,7 +217,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def submitting(self) -> Iterator[bool]:
-        """One process at a time submits; False where another one does so now."""
+        """Lets one process submit at a time; yields False if another is submitting now."""
         heartbeat = Heartbeat(self.folder)
         if not heartbeat.take():
             yield False

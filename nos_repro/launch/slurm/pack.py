@@ -1,10 +1,10 @@
 """What runs inside a SLURM job: a pack of jobs, one after the other.
 
-Submitit calls a `Pack` in every process of the job. Told by SIGUSR2 or SIGTERM that its time is
-over, the pack lets the job in hand save its state, and only then does what Submitit would have done
-at once: it asks SLURM to queue it again. It has reported what it has finished, so that it goes on
-where it was, however it is started again: by Submitit's requeue, by SLURM's own after a preemption
-or the loss of a node, by an operator.
+Submitit calls a `Pack` in every process of the job. When SIGUSR2 or SIGTERM says that its time is
+over, the pack lets its current job save its state, and only then does what Submitit would have done
+at once: it asks SLURM to queue it again. It has already reported what it finished, so it continues
+where it was, whatever restarts it: Submitit's requeue, SLURM's own after a preemption or a node
+failure, or an operator.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ from nos_repro.launch.work import keep_freed_memory, run_job
 log = logging.getLogger(__name__)
 
 SIGNALS = (submitit.JobEnvironment._usr_sig(), signal.SIGTERM)
-"""Submitit's own, which SLURM is told to send; and what preemption and people send."""
+"""The one that Submitit tells SLURM to send, and the one that preemption and people send."""
 
 EARLY_SECONDS = 90.0
-"""SLURM's warning may come a minute early, and it takes a step to notice."""
+"""SLURM's warning may come a minute early, and a training step passes before it is noticed."""
 
 SECOND_SIGNAL_SECONDS = 5.0
 AGAIN_SECONDS = 5.0
 HELD_LOOKS = int(STALE_SECONDS / AGAIN_SECONDS) + 1
-"""A job that was killed on another host seems to be held until its claim has gone stale."""
+"""A job that was killed on another host seems to be held until its claim goes stale."""
 LAST_SECONDS = 900.0
-"""How long a leaving process asks SLURM to requeue and end it: slurmctld may be away."""
+"""How long a stopping process keeps asking SLURM to requeue it, since slurmctld may be down."""
 
 MAX_TIMEOUTS = 3
-"""Times in a row that a job may reach the time limit without having saved anything new."""
+"""How often in a row a job may reach the time limit without having saved anything new."""
 
 
 @dataclass
@@ -68,17 +68,17 @@ class Pack(Generic[J]):
     processes: int = 1
 
     def __call__(self) -> str:
-        """Runs what has not reported yet. Submitit calls it, in every process of the job."""
+        """Runs what has not reported yet. Submitit calls this in every process of the job."""
         logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
         return _Run(self).run()
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """What Submitit is to queue again: the same, for what is done has been reported."""
+        """What Submitit queues again: the same pack, since finished jobs have reported."""
         return submitit.helpers.DelayedSubmission(self)
 
 
 class _Run(Generic[J]):
-    """One attempt at a pack, in one of its processes. The leading one chooses what is next."""
+    """One attempt at a pack, in one of its processes. The leading process chooses the next job."""
 
     def __init__(self, pack: Pack[J]) -> None:
         self.pack = pack
@@ -112,8 +112,8 @@ class _Run(Generic[J]):
             self._watch_the_clock()
 
     def _watch_the_clock(self) -> None:
-        """Warns itself when SLURM is to do so: a warning that came before this process could
-        answer signals is not repeated."""
+        """Warns itself when SLURM should, since SLURM does not repeat a warning that came before
+        this process could handle signals."""
         _, left = own_state(_task())
         if left is not None:
             timer = threading.Timer(max(0.0, left - self.pack.signal_seconds), self._warn)
@@ -125,8 +125,8 @@ class _Run(Generic[J]):
         self.stop.set()
 
     def _next(self) -> str:
-        """The place of the next job, or why there is none. Asked of the disk: what has reported is
-        not begun again, and a pack that was given up is nobody's."""
+        """The place of the next job, or why there is none. Read from disk: jobs that have reported
+        are not started again, nor is anything in a pack that was given up."""
         if self.batch.is_closed(self.pack.number):
             return "given up elsewhere"
         for place, job in enumerate(self.pack.jobs):
@@ -154,7 +154,8 @@ class _Run(Generic[J]):
             sys.exit(1)  # the others wait for this process until it ends
 
     def _wait_for_claim(self, job: J, report: Report[J]) -> Report[J]:
-        """Nobody else was given this job: a claim on it is that of a process that was killed."""
+        """Waits until a claim on the job goes stale: it belongs to a process that was killed, since
+        no other was given this job."""
         for _ in range(HELD_LOOKS):
             if report.outcome != "held" or (self.stop.is_set() and not self.together):
                 break
@@ -164,8 +165,8 @@ class _Run(Generic[J]):
 
     @contextlib.contextmanager
     def _limit(self, place: int, job: J) -> Iterator[None]:
-        """Ends this process if the job hangs beyond its limit; the process that watches takes up
-        the rest of the pack."""
+        """Ends this process if the job hangs beyond its limit; the watching process takes over the
+        rest of the pack."""
         if job.limit_seconds is None:
             yield
             return
@@ -188,13 +189,13 @@ class _Run(Generic[J]):
             self.batch.say(self.pack.number, place, message)
 
     def _give_up(self, reason: str) -> None:
-        """Ends the pack: its rest is queued again by the process that watches, or by the next."""
+        """Ends the pack; the watching process, or the next one, queues the rest again."""
         if self.rank == 0:
             self.batch.close(self.pack.number, reason)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Answers SLURM's signals; processes that are forked meanwhile ignore them."""
+        """Handles SLURM's signals; processes forked in the meantime ignore them."""
         mine = os.getpid()
 
         def answer(number: int, frame: FrameType | None) -> None:
@@ -211,13 +212,13 @@ class _Run(Generic[J]):
                 signal.signal(number, self.submitits[number])
 
     def _leave(self, place: int, job: J) -> NoReturn:
-        """The state is saved: calls Submitit's handler, which has the job queued again.
+        """Called once the state is saved: calls Submitit's handler, which has the job queued again.
 
-        SIGTERM alone may also begin a cancellation, or a preemption that SLURM handles by itself.
-        Then there is nothing to ask for, and the process waits for its end.
+        SIGTERM alone may also start a cancellation, or a preemption that SLURM handles by itself.
+        Then nothing needs to be requested, and the process waits to be ended.
         """
         names = [signal.Signals(number).name for number in self.signals]
-        log.info("stopped by %s; what was done is saved", names)
+        log.info("stopped by %s; all work is saved", names)
         if self.rank == 0:
             self._note_timeout(place, job, own_state(_task())[1])
         deadline = time.monotonic() + SECOND_SIGNAL_SECONDS
@@ -231,17 +232,17 @@ class _Run(Generic[J]):
         sys.exit(1)
 
     def _requeue(self) -> None:
-        """Submitit's own answer to the signal: ends this process where SLURM queues it again."""
+        """Submitit's own response to the signal; ends this process if SLURM queues it again."""
         scratch = submitit.JobEnvironment().paths.submitted_pickle.with_suffix(".pkl.save_tmp")
-        scratch.unlink(missing_ok=True)  # of a process that was killed while it wrote
+        scratch.unlink(missing_ok=True)  # left by a process that was killed while writing
         try:
             self.submitits[SIGNALS[0]](SIGNALS[0], None)
         except (subprocess.SubprocessError, submitit.core.utils.UncompletedJobError) as error:
             log.info("SLURM did not queue it again; it may do so by itself: %s", error)
 
     def _note_timeout(self, place: int, job: J, left: float | None) -> None:
-        """Remembers that the time was over, and what was saved until then. ``left`` are the
-        seconds that SLURM still gives; without its word the clock of this process has to do."""
+        """Notes that the time limit was reached, and what had been saved by then. ``left``: the
+        seconds that SLURM still gives; if unknown, this process's own clock is used."""
         if left is None:
             left = self.pack.minutes * 60 - (time.monotonic() - self.started)
         if left > self.pack.signal_seconds + EARLY_SECONDS:  # preempted, not at its limit
@@ -253,7 +254,7 @@ class _Run(Generic[J]):
             write_atomically(path, (before + line).encode())
 
     def _timeouts(self, place: int, job: J) -> int:
-        """How often in a row this job has come to the limit with nothing saved since."""
+        """How often in a row this job has reached the limit with nothing saved since."""
         path = self._timeouts_path
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         now, count = f"{place} {_saved(job)}", 0
@@ -269,14 +270,15 @@ class _Run(Generic[J]):
 
 
 def _task() -> str:
-    """The number of this job, as squeue shows it: an array's last one also bears the array's."""
+    """The number of this job as squeue shows it; the last job of an array has the array's number as
+    its SLURM_JOB_ID."""
     given = os.environ
     array = given.get("SLURM_ARRAY_JOB_ID")
     return f"{array}_{given['SLURM_ARRAY_TASK_ID']}" if array else given["SLURM_JOB_ID"]
 
 
 def _saved(job: Any) -> int:
-    """What tells one checkpoint of the job from the next; 0 for none."""
+    """A number that tells one checkpoint of the job from the next; 0 for none."""
     with contextlib.suppress(OSError):
         return (job.folder / "checkpoint.pt").stat().st_mtime_ns  # type: ignore[no-any-return]
     return 0

@@ -1,6 +1,6 @@
-"""What earlier front ends have left: batches without a number, packs that have ended unseen.
+"""Cleans up what earlier front ends left: batches without a number, packs that ended unobserved.
 
-To be called by the one process that submits at the time (`Ledger.submitting`).
+Only the process that is submitting may call this (`Ledger.submitting`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from nos_repro.launch.slurm.ledger import JobArray, Ledger, Message
 
 
 def number(ledger: Ledger) -> bool:
-    """Settles of every batch whose number nobody noted whether SLURM has it. False: no answer.
+    """Finds out, for every batch without a number, whether SLURM has it. False: no answer.
 
-    A front end may have died between sbatch's answer and that of Submitit to it: a job whose
-    pickle is not in its place would wait for that in vain.
+    A front end may have died after sbatch answered and before Submitit had put every job's pickle
+    in place; a job without its pickle would wait for it in vain.
     """
     for batch in ledger.open:
         if batch.array is not None:
@@ -38,20 +38,20 @@ def number(ledger: Ledger) -> bool:
 
 
 def bury(ledger: Ledger) -> bool:
-    """Closes what is open and not on the cluster any more. False: no answer."""
+    """Closes what is open but no longer on the cluster. False: no answer."""
     ledger.queued()
     states = cluster.states(ledger.open)
     if states is None:
         return False
     for batch in ledger.open:
         dead = [p for p in batch.open if states.get(batch.task(p)) not in cluster.LIVE]
-        close(batch, dead, "ended while nobody watched")
+        close(batch, dead, "ended while no process watched")
     return True
 
 
 def close(batch: JobArray, packs: Iterable[int], reason: str) -> None:
-    """From here on the packs are nobody's: should SLURM start one again, it leaves at once. That
-    is what counts; that they are taken off the cluster as well is tried."""
+    """Gives the packs up: if SLURM starts one again, it exits at once. That is enough; cancelling
+    them on the cluster is only tried."""
     gone = list(packs)
     for pack in gone:
         batch.close(pack, reason)
@@ -61,9 +61,9 @@ def close(batch: JobArray, packs: Iterable[int], reason: str) -> None:
 
 
 def cancel_all(ledger: Ledger) -> list[str]:
-    """Takes everything that was queued from this ledger off the cluster; SLURM's numbers of it.
+    """Cancels everything queued from this ledger; returns SLURM's numbers of the cancelled jobs.
 
-    Raises LaunchError where SLURM does not do it: then nothing is forgotten, and it can be tried
+    Raises LaunchError if SLURM does not do it; then nothing is forgotten, and it can be tried
     again.
     """
     ledger.queued()

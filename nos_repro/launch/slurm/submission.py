@@ -1,4 +1,4 @@
-"""A batch becomes an array of SLURM jobs; Submitit writes the script, pickles and submits."""
+"""Turns a batch into an array of SLURM jobs; Submitit writes the script, pickles and submits."""
 
 from __future__ import annotations
 
@@ -24,19 +24,18 @@ from nos_repro.launch.slurm.pack import SIGNALS, Pack
 WAIT_SECONDS = 60
 
 NO_LIMIT = 10**6
-"""Submitit counts a signal in a job of ten minutes or less as a time-out and gives up after a few
-of them. `pack.MAX_TIMEOUTS` is the limit instead: it counts time-outs only, and only those in which
-nothing was saved."""
+"""Submitit counts any signal to a job of ten minutes or less as a time-out, and gives up after a
+few. Instead, `pack.MAX_TIMEOUTS` is the limit, which counts only time-outs without new progress."""
 
 
 class RefusedError(Exception):
-    """sbatch did not take a batch, or did not say that it did; the message is sbatch's."""
+    """sbatch did not accept a batch, or did not confirm it; the message is sbatch's."""
 
 
 def submit(
     batch: JobArray, jobs: Sequence[Sequence[J]], settings: LauncherSettings, parallelism: int
 ) -> None:
-    """Queues the packs of a batch, ``parallelism`` at a time, and writes down its number.
+    """Queues the packs of a batch, to run ``parallelism`` at a time, and saves its number.
 
     Raises RefusedError, StoreError.
     """
@@ -93,15 +92,16 @@ def _executor(
 
 
 def _interpreter(python: str | None) -> str:
-    """The command that starts Python: SLURM's warning would end it before it can answer signals."""
+    """The command that starts Python with SLURM's warning signal ignored, which would else end it
+    before it can handle signals."""
     warning = SIGNALS[0].name.removeprefix("SIG")
     return f"""sh -c 'trap "" {warning}; exec "$0" "$@"' {python or shlex.quote(sys.executable)}"""
 
 
 def _parameters(name: str, settings: LauncherSettings, parallelism: int) -> dict[str, Any]:
-    """The resources in Submitit's words. srun does not inherit the cores of a task by itself.
+    """The resources in Submitit's terms. srun does not inherit the cores per task by itself.
 
-    Where one of the processes of a trial ends, the others have a minute to say what came of it.
+    If one process of a trial ends, the others have a minute to report what happened.
     """
     options = {key: value for key, value in settings.sbatch.items() if value is not False}
     chosen: dict[str, Any] = {
@@ -128,8 +128,8 @@ def _parameters(name: str, settings: LauncherSettings, parallelism: int) -> dict
 
 @contextlib.contextmanager
 def _outside_slurm() -> Iterator[None]:
-    """Hides that this process may itself be a SLURM job: what it submits would inherit the job's
-    shape. Where the cluster is found (`SLURM_CONF`) and the user's defaults for sbatch stay."""
+    """Hides that this process may itself be a SLURM job, since what it submits would inherit the
+    job's shape. `SLURM_CONF` and the user's defaults for sbatch are kept."""
     keep = {k: v for k, v in os.environ.items() if k == "SLURM_CONF" or k.startswith("SBATCH_")}
     with submitit.helpers.clean_env():
         os.environ.update(keep)

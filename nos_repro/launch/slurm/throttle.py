@@ -1,4 +1,4 @@
-"""How many jobs may run at a time, over all arrays of a study together."""
+"""Limits how many jobs run at a time, over all arrays of a study together."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from nos_repro.launch.slurm.ledger import JobArray
 
 
 class Throttle:
-    """`array_parallelism` places, shared out among arrays, the oldest first.
+    """`array_parallelism` places, shared among arrays, oldest first.
 
-    SLURM keeps to the share of one array; what an array no longer needs, because fewer of its jobs
-    are left, goes to the next. A job has its place until SLURM no longer has the job, which is a
-    moment longer than until it has reported.
+    SLURM enforces each array's share; places that an array no longer needs, because it has fewer
+    jobs left, go to the next. A job keeps its place until SLURM has dropped the job, a moment after
+    it has reported.
     """
 
     def __init__(self, total: int) -> None:
@@ -24,27 +24,27 @@ class Throttle:
 
     @property
     def batches(self) -> list[JobArray]:
-        """The arrays that have places."""
+        """The arrays that hold places."""
         return list(self._batches.values())
 
     @property
     def room(self) -> int:
-        """Places that no array has."""
+        """Places that no array holds."""
         return self.total - sum(self._shares.values())
 
     def give(self, batch: JobArray, places: int) -> None:
-        """An array was submitted, to run ``places`` of its jobs at a time."""
+        """Notes that an array was submitted, to run ``places`` of its jobs at a time."""
         self._batches[batch.name] = batch
         self._shares[batch.name] = places
 
     def adopt(self, batch: JobArray) -> None:
-        """An array that another process has submitted: nobody knows its share."""
+        """Takes in an array that another process has submitted, whose share is unknown."""
         if batch.name not in self._batches:
             self.give(batch, min(self.total, len(batch.packs)))
             self._adopted.add(batch.name)
 
     def update(self, states: Mapping[str, str]) -> None:
-        """Shares the places out again, given what SLURM still has."""
+        """Redistributes the places, given what SLURM still has."""
         left = self.total
         for name, batch in list(self._batches.items()):
             tasks = map(batch.task, range(len(batch.packs)))

@@ -55,7 +55,7 @@ def test_every_claim_has_a_name_a_place_and_a_test_or_a_reason() -> None:
 
 
 @pytest.mark.parametrize("claim", claims(), ids=lambda claim: claim.id)
-def test_a_claim_names_only_studies_and_rows_that_there_are(claim: Claim) -> None:
+def test_a_claim_names_only_studies_and_rows_that_exist(claim: Claim) -> None:
     if claim.test is None:
         return
     if claim.test.source:
@@ -67,7 +67,7 @@ def test_a_claim_names_only_studies_and_rows_that_there_are(claim: Claim) -> Non
         assert column in read_values(find_config(claim.test.source))["columns"]
 
 
-def test_a_slip_in_the_list_is_an_error_with_the_nearest_spelling() -> None:
+def test_a_typing_error_in_the_list_is_an_error_with_the_nearest_spelling() -> None:
     entry: dict[str, Any] = {"id": "x", "says": "y.", "where": [{"paper": "002", "section": "1"}]}
     with pytest.raises(ConfigError, match="did you mean 'rows'"):
         read_claim({**entry, "test": {"kind": "row"}})
@@ -180,7 +180,7 @@ def test_enrichment_is_the_hypergeometric_tail() -> None:
 
 
 class Made(Results):
-    """One study, with made-up records, under whatever name it is asked for."""
+    """One study with made-up records, under any requested name."""
 
     def __init__(self, study: Study, results: Path, value: Value) -> None:
         super().__init__(results)
@@ -228,7 +228,7 @@ def finding(test: Any, study: Study, results: Path, value: Value) -> Finding:
     return found
 
 
-def test_a_claim_holds_or_not_by_the_records_alone(tmp_path: Path) -> None:
+def test_only_the_records_decide_whether_a_claim_holds(tmp_path: Path) -> None:
     better = finding(OURS, small(), tmp_path / "a", scored(ours=62.0, theirs=60.0))
     assert better.verdict == "holds"
     assert "equal tuning budgets: 3 points a row" in better.remarks
@@ -251,7 +251,7 @@ def test_a_row_that_is_not_complete_leaves_the_claim_not_run(tmp_path: Path) -> 
     assert "1 of 2 rows" in found.reason
 
 
-def test_nobody_wins_by_a_larger_budget(tmp_path: Path) -> None:
+def test_no_row_wins_by_a_larger_budget(tmp_path: Path) -> None:
     wide = [0.003, 0.01, 0.03, 0.1, 0.3]
     ours_more = small(ours=wide)
     won = finding(OURS, ours_more, tmp_path / "a", scored(ours=62.0))
@@ -265,7 +265,7 @@ def test_nobody_wins_by_a_larger_budget(tmp_path: Path) -> None:
     assert finding(OURS, papers, tmp_path / "e", scored(ours=62.0)).verdict == "holds"
 
 
-def test_nobody_loses_by_a_rate_at_the_edge_of_its_grid(tmp_path: Path) -> None:
+def test_no_row_loses_by_a_rate_at_the_edge_of_its_grid(tmp_path: Path) -> None:
     theirs_edged = small(theirs=[0.001, 0.003, 0.03])
     assert finding(OURS, theirs_edged, tmp_path / "a", scored(ours=62.0)).verdict == "undecided"
     assert finding(OURS, theirs_edged, tmp_path / "b", scored(ours=58.0)).verdict == "does not hold"
@@ -334,7 +334,7 @@ def test_memory_is_counted_on_the_optimizers(tmp_path: Path) -> None:
     assert MemoryTest("made", ["ours"], ["theirs"]).judge(made, "any").verdict == "does not hold"
 
 
-def test_early_epochs_are_held_against_the_end(tmp_path: Path) -> None:
+def test_early_epochs_are_compared_with_the_end(tmp_path: Path) -> None:
     rows = {str(n): Row(f"rule: g * {n + 2}", sweep={"lr": [0.1]}) for n in range(7)}
     study = digits_study(rows, selection=Selection(), scale="small")
     study = dataclasses.replace(study, training=dataclasses.replace(study.training, epochs=3))
@@ -366,7 +366,7 @@ def test_a_search_is_judged_by_its_log(tmp_path: Path) -> None:
     assert BeatsTest("search", ["SGD"]).judge(found, "smoke").verdict == "not run"
 
 
-def test_a_found_rule_has_to_beat_every_baseline_by_fresh_seeds(tmp_path: Path) -> None:
+def test_a_found_rule_has_to_beat_every_baseline_on_fresh_seeds(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     folder.sample("g g identity identity keep_left", "healthy", 0.9)
     for name, optimizer in (("SGD", "sgd"), ("Adam", "adam")):

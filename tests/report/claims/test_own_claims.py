@@ -1,4 +1,4 @@
-"""Claims of a user's own, about studies and searches of the user's own."""
+"""A user's own claims about the user's own studies and searches."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +82,7 @@ def test_records_at_smoke_alone_are_mentioned(own: Own, capsys) -> None:
     assert "no record of tiny but at smoke" in capsys.readouterr().out
 
 
-def test_a_claim_may_be_about_a_search_of_ones_own(own: Own, tmp_path: Path, capsys) -> None:
+def test_a_claim_may_be_about_your_own_search(own: Own, tmp_path: Path, capsys) -> None:
     search = tmp_path / "mine_too.yaml"
     search.write_text("{base: search, search: mine_too, algorithm: random}")
     own.write({**CLAIM, "test": {"kind": "search_rises", "search": "mine_too", "what": "best"}})
@@ -171,7 +171,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("claim", "words", "nearest"), WRONG.values(), ids=WRONG)
-def test_a_slip_names_the_file_the_claim_and_the_nearest_spelling(
+def test_a_typing_error_names_the_file_the_claim_and_the_nearest_spelling(
     own: Own, claim: dict[str, Any], words: str, nearest: str, capsys
 ) -> None:
     own.write(claim)
@@ -202,7 +202,7 @@ def test_a_file_that_is_not_a_list_of_claims_is_one_error(
     assert words in capsys.readouterr().err
 
 
-def test_a_file_that_is_not_there_is_one_error(own: Own, capsys) -> None:
+def test_a_missing_file_is_one_error(own: Own, capsys) -> None:
     own.list.unlink()
     assert own.judge() == 2
     assert "mine.yaml: cannot be read" in capsys.readouterr().err

@@ -53,7 +53,7 @@ def test_a_curve_is_numpys_mean_and_deviation_over_the_seeds() -> None:
     assert line.epochs.tolist() == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_thinned_runs_are_averaged_where_all_have_a_point() -> None:
+def test_thinned_runs_are_averaged_at_points_that_all_have() -> None:
     values = np.random.default_rng(0).normal(size=(3, 450))
     runs = [run_of(row.tolist(), best=10 + n) for n, row in enumerate(values)]
     line = curve([run.thinned() for run in runs], "test_accuracy")
@@ -124,7 +124,7 @@ def test_a_figure_of_six_rows_has_the_papers_four_baselines(name: str, root: Pat
     assert len(study.figure["rows"]) == 6
 
 
-def test_a_figure_of_no_records_can_be_drawn(tmp_path: Path) -> None:
+def test_a_figure_without_records_can_be_drawn(tmp_path: Path) -> None:
     study = curves_study({"SGD": Row("sgd")})
     figure = draw(study, outcomes(study, Store(tmp_path, "none", "smoke")))
     assert figure is not None
@@ -171,7 +171,7 @@ def rosenbrock(root: Path) -> Study:
     return load_study(root / "configs/figure5_rosenbrock.yaml", scale="smoke")
 
 
-def test_rosenbrock_has_a_panel_an_optimizer_with_its_loss_and_rate(
+def test_rosenbrock_has_a_panel_per_optimizer_with_its_loss_and_rate(
     rosenbrock: Study, tmp_path: Path
 ) -> None:
     figure = draw(rosenbrock, outcomes(rosenbrock, filled_store(rosenbrock, tmp_path, walk)))

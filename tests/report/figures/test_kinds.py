@@ -98,9 +98,7 @@ def test_a_figure_from_outside_is_drawn_like_one_that_ships(bars: str, tmp_path:
     assert f"scale {study.scale}" in svg
 
 
-def test_a_figure_with_a_chart_has_a_section_of_its_own_on_the_page(
-    bars: str, tmp_path: Path
-) -> None:
+def test_a_figure_with_a_chart_has_its_own_section_on_the_page(bars: str, tmp_path: Path) -> None:
     study = dataclasses.replace(made_up_study(), figure={"kind": bars})
     page = study_page(found(tmp_path, study, lambda t: accuracy(1.0, 2.0)), "mine")
     assert page.charts[0].name == "figure"
@@ -140,7 +138,7 @@ def test_a_wrong_figure_is_refused_by_every_verb_before_anything_runs(
     assert not results.exists()
 
 
-def test_a_figures_own_check_of_its_options_is_heard(bars: str) -> None:
+def test_a_figures_own_check_of_its_options_is_reported(bars: str) -> None:
     study = dataclasses.replace(digits_study(), figure={"kind": bars, "column": "best_test"})
     with pytest.raises(ConfigError, match="must be a last value"):
         figure_of(study)

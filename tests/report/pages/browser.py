@@ -1,4 +1,4 @@
-"""What the tests in a real browser share: Debian's Chromium without a network, and screenshots."""
+"""Shared by the tests in a real browser: Debian's Chromium without a network, and screenshots."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ class Browser:
         return [element.text for element in self.driver.find_elements(By.CSS_SELECTOR, css)]
 
     def wait(self, script: str, *values: Any) -> Any:
-        """The first true value of a script; fails when that takes too long."""
+        """Waits for a true value of a script and returns it; fails if that takes too long."""
         return WebDriverWait(self.driver, PATIENCE).until(lambda _: self.run(script, *values))
 
     def complaints(self) -> list[str]:
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def asked(self) -> set[str]:
-        """The schemes of all addresses that the page has asked for."""
+        """The schemes of all addresses that the page has requested."""
         events = [json.loads(e["message"])["message"] for e in self.driver.get_log("performance")]
         sent = [e for e in events if e["method"] == "Network.requestWillBeSent"]
         return {event["params"]["request"]["url"].partition(":")[0] for event in sent}

@@ -1,4 +1,4 @@
-"""The pages in Chromium: what a person sees, clicks, prints; and that they ask for nothing."""
+"""The pages in Chromium: what a person sees, clicks, prints; and that they make no requests."""
 
 import re
 from collections.abc import Iterator
@@ -135,7 +135,7 @@ def test_a_target_can_be_chosen_in_epochs_and_seconds(chromium: Browser, made_up
 @pytest.mark.parametrize(
     "name", ["index", "table2-small", "figure5_rosenbrock-paper", "search-small"]
 )
-def test_a_page_asks_for_nothing_complains_of_nothing_and_fits_a_phone(
+def test_a_page_makes_no_requests_logs_no_errors_and_fits_a_phone(
     name: str, chromium: Browser, pages: Path
 ) -> None:
     chromium.open(pages / f"{name}.html", PHONE)

@@ -94,7 +94,7 @@ def test_a_sweep_marks_the_choice_and_shows_what_was_lost_at_the_bottom(tmp_path
     assert chart.variants[0].data[3]["y"] == ["diverged"]
 
 
-def test_the_committed_figure_is_shown_where_it_is_what_would_be_drawn(tmp_path: Path) -> None:
+def test_the_committed_figure_is_shown_if_it_is_what_would_be_drawn(tmp_path: Path) -> None:
     """Another metric of the same records, or another name of a row, is another figure."""
     known = found(tmp_path, made_up_study(HOSTILE))
     write_report(known.study, known.rows, known.store.root)
@@ -113,7 +113,7 @@ def test_the_committed_figure_is_shown_where_it_is_what_would_be_drawn(tmp_path:
     assert not committed(known.study, named)
 
 
-def test_a_race_that_goes_on_shows_its_losses_as_losses(tmp_path: Path) -> None:
+def test_an_unfinished_race_shows_its_losses_as_losses(tmp_path: Path) -> None:
     """No point has ended: the scores are of what is on record so far."""
     known = found(tmp_path)
     race = [
@@ -145,7 +145,7 @@ def test_an_axis_has_no_end_at_infinity(tmp_path: Path) -> None:
     script_json(chart.to_json())
 
 
-def test_rows_that_differ_in_another_swept_setting_are_lines_of_their_own(tmp_path: Path) -> None:
+def test_rows_that_differ_in_another_swept_setting_are_separate_lines(tmp_path: Path) -> None:
     study = dataclasses.replace(
         made_up_study(), sweep={"lr": [0.01, 0.1], "weight_decay": [0.0, 1e-4]}
     )
@@ -166,7 +166,7 @@ def test_a_name_is_text_in_plotlys_markup() -> None:
     assert shown("<b>%{y}</b>") == "&lt;b&gt;%&#123;y}&lt;/b&gt;"
 
 
-def test_numbers_that_are_none_are_null() -> None:
+def test_values_that_are_not_numbers_are_null() -> None:
     assert short([1 / 3, math.nan, math.inf]) == [0.333333, None, None]
 
 

@@ -57,13 +57,13 @@ def test_the_profiles_are_those_of_a_hand_calculation() -> None:
         assert each.shares == pytest.approx(shares)
 
 
-def test_seconds_may_order_rows_otherwise_than_epochs() -> None:
-    """Row 1 needs ten seconds an epoch: to 55 it takes 10 s, row 0 takes 2 s, row 2 takes 3 s."""
+def test_seconds_may_order_rows_differently_from_epochs() -> None:
+    """Row 1 needs ten seconds per epoch: it reaches 55 in 10 s, row 0 in 2 s, row 2 in 3 s."""
     shares = [each.shares[0] for each in profiles(ROWS, seconds=True).rows]
     assert shares == pytest.approx([1, 0, 0])
 
 
-def test_a_problem_is_a_target_and_a_run_and_one_that_nobody_solves_is_left_out() -> None:
+def test_a_problem_is_a_target_and_a_run_and_an_unsolved_one_is_left_out() -> None:
     """The mean end of row 0 is 60, which its second run never reaches, nor does row 1's."""
     rows = [Racer(0, [run(70), run(50)]), Racer(1, [run(40), run(40)])]
     counted = profiles(rows)
@@ -95,12 +95,12 @@ def test_a_run_lost_before_its_first_epoch_takes_no_row_the_race(order: tuple[in
     assert {row.number: row.shares for row in timed.rows} == {0: [1.0], 1: [0.0]}
 
 
-def test_a_time_of_nothing_is_matched_by_another_only() -> None:
+def test_a_time_of_zero_is_matched_only_by_another() -> None:
     rows = [Racer(0, [run(50, seconds=0.0)]), Racer(1, [run(50)]), Racer(2, [run(50, seconds=0.0)])]
     assert [row.shares[-1] for row in profiles(rows, seconds=True).rows] == [1.0, 0.0, 1.0]
 
 
-def test_small_is_good_where_the_metric_says_so(tmp_path: Path) -> None:
+def test_smaller_is_better_if_the_metric_says_so(tmp_path: Path) -> None:
     def loss(trial: Trial) -> dict[str, Any]:
         points = [{"epoch": n, "step": n, "val_loss": 1 / n} for n in (1, 2, 4)]
         return {"metrics": points, "metric": "loss", "direction": "min", "status": "finished"}

@@ -35,7 +35,7 @@ def all_made_up() -> list[RunRecord]:
     return records
 
 
-def test_the_sign_flip_test_counts_what_lies_as_far_out() -> None:
+def test_the_sign_flip_test_counts_flips_at_least_as_extreme() -> None:
     assert sign_flip_test([1.0] * 10) == 2 / 1024
     assert sign_flip_test([1.0, -1.0]) == 1
     values = [0.3, -0.1, 0.7, 0.2]
@@ -55,7 +55,7 @@ def test_the_interval_of_a_ratio_holds_it_and_narrows_with_its_spread() -> None:
         assert width[0] <= high - low <= width[1]
 
 
-def test_a_verdict_is_in_words_both_ways_and_none_where_none_is_due(all_made_up) -> None:
+def test_a_verdict_is_in_words_either_way_and_only_if_due(all_made_up) -> None:
     ours = compare_samples(all_made_up, "ppo", "reinforce")
     assert ours.words == "PPO needs fewer samples than REINFORCE"
     assert ours.ratio == pytest.approx(214.5 / 614.5)

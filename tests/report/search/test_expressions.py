@@ -1,4 +1,4 @@
-"""Sub-expressions of normal forms: found wherever they hide, and counted once a rule."""
+"""Sub-expressions of normal forms: found wherever they hide, and counted once per rule."""
 
 import math
 import random
@@ -40,7 +40,7 @@ def test_the_product_of_the_signs_is_found_wherever_it_hides(text: str) -> None:
     "text",
     ["sign(g) + sign(m)", "sign(g) / sign(m)", "exp(sign(g)) * sign(m)", "sign(g) * m", "g"],
 )
-def test_what_is_no_product_of_the_signs_is_not_taken_for_one(text: str) -> None:
+def test_other_products_are_not_taken_for_the_product_of_the_signs(text: str) -> None:
     assert SIGNS not in held(text)
 
 
@@ -61,7 +61,7 @@ def test_signs_and_numbers_in_front_do_not_count() -> None:
     assert held("1 / m") == {"m", "1 / m"}
 
 
-def test_random_rules_hold_texts_that_can_be_read_and_only_operands_of_their_own() -> None:
+def test_random_rules_hold_readable_texts_and_only_their_own_operands() -> None:
     source = random.Random(0)
     for _ in range(100):
         rule = Rule.from_tokens(SPACES["arxiv-2"].sample(source)).normal()

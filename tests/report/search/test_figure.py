@@ -82,7 +82,7 @@ def test_many_dots_are_an_image_in_the_svg(tmp_path: Path, monkeypatch: pytest.M
     assert b"<image" in encode(figure, "svg")
 
 
-def test_there_is_no_figure_of_no_rule_and_one_of_a_single_rule(tmp_path: Path) -> None:
+def test_a_figure_needs_at_least_one_rule(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     folder.propose("g m identity identity *")
     assert figure4(folder.history()) is None

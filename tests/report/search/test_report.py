@@ -85,7 +85,7 @@ def test_a_trend_is_told_from_noise(folder: Folder, slope: float, words: str) ->
     assert f"The mean reward {words}" in " ".join(course(folder.history()).notes)
 
 
-def test_the_protocol_and_what_differs_from_scale_paper_are_said(folder: Folder) -> None:
+def test_the_protocol_and_what_differs_from_scale_paper_are_shown(folder: Folder) -> None:
     heading = " ".join(course(folder.history()).heading)
     assert "Scale smoke: small ConvNet, on digits, 400 training images" in heading
     assert "at the best of 3 rates from 0.01 to 1 (1 epoch each, train_images=200)" in heading
@@ -95,7 +95,7 @@ def test_the_protocol_and_what_differs_from_scale_paper_are_said(folder: Folder)
     assert "samples 20 instead of 45,000" in heading
 
 
-def test_settings_that_changed_since_are_said(folder: Folder) -> None:
+def test_settings_that_changed_since_are_reported(folder: Folder) -> None:
     history = read_history(
         CONFIG, folder.results, scale="smoke", overrides=["child.epochs=3", "samples=30"]
     )
@@ -103,7 +103,7 @@ def test_settings_that_changed_since_are_said(folder: Folder) -> None:
     assert "child.epochs: was 2, is 3" in " ".join(course(history).notes)
 
 
-def test_the_hall_of_fame_ranks_rules_and_shows_where_the_baselines_stand(folder: Folder) -> None:
+def test_the_hall_of_fame_ranks_rules_and_baselines(folder: Folder) -> None:
     a_few(folder)
     folder.named("baseline", "SGD", "sgd", reward=0.7)
     folder.named("baseline", "Adam", "adam", status="diverged")
@@ -167,7 +167,7 @@ def test_a_best_rule_that_was_not_confirmed_is_named(folder: Folder) -> None:
     assert "sign(g) * sign(m) (0.8000), is not among those that were confirmed" in " ".join(notes)
 
 
-def test_refused_rules_that_were_trained_are_held_against_chance_and_the_median(
+def test_refused_rules_that_were_trained_are_compared_with_chance_and_the_median(
     folder: Folder,
 ) -> None:
     a_few(folder)
@@ -197,7 +197,7 @@ def test_the_table_of_sub_expressions_has_the_signs_in_any_case(folder: Folder) 
     assert found["sign(g) * sign(m)"][1] == f"1 ({1 / different:.1%})"
 
 
-def test_a_torn_last_line_is_left_out_and_said(
+def test_a_torn_last_line_is_left_out_and_reported(
     folder: Folder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     a_few(folder)
@@ -237,7 +237,9 @@ def test_a_line_that_is_damaged_elsewhere_is_an_error(folder: Folder) -> None:
         folder.history()
 
 
-def test_nothing_there_yet_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_folder_is_not_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for form in ("text", "markdown", "latex"):
         assert main(["report", str(CONFIG), *SMOKE, str(tmp_path), "--format", form]) == 0
         assert "no rule yet" in capsys.readouterr().out
@@ -269,7 +271,7 @@ def test_a_verb_for_studies_points_to_search(
     assert "a search, not a study: use `search`" in capsys.readouterr().err
 
 
-def test_rows_are_none_of_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_has_no_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(CONFIG), *SMOKE, str(tmp_path), "--rows", "SGD"]) == 2
     assert "a search has none" in capsys.readouterr().err
 

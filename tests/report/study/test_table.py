@@ -147,7 +147,7 @@ def test_a_choice_at_the_edge_of_its_grid_is_a_warning_that_names_the_row(tmp_pa
     assert any("warning" in note and "PowerSign (lr=0.1)" in note for note in table.notes)
 
 
-def test_a_failed_trial_of_the_sweep_is_said(tmp_path: Path) -> None:
+def test_a_failed_trial_of_the_sweep_is_reported(tmp_path: Path) -> None:
     table = made(one_row(), tmp_path, lambda t: FAILED if t.lr == 0.01 else accuracy(by_rate(t)))
     assert any("PowerSign: 1 of the sweep's 3 trials failed" in note for note in table.notes)
 
@@ -219,7 +219,7 @@ def test_every_study_of_the_repository_has_a_table(scale: str, root: Path, tmp_p
         assert len(table.rows) == len(study.rows)
 
 
-def test_a_column_may_name_another_metric_with_a_direction_of_its_own(tmp_path: Path) -> None:
+def test_a_column_may_name_another_metric_with_its_own_direction(tmp_path: Path) -> None:
     columns = {"final_train_perplexity": "P", "final_test_loss": "L", "best_test_bleu": "B"}
     task = task_section({"name": "gnmt", "data": "numbers"})
     study = digits_study(selection=Selection(), task=task, columns=columns)

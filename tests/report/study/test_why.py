@@ -64,7 +64,7 @@ PROBLEMS: list[tuple[str, Ending, str]] = [
 @pytest.mark.parametrize(
     ("ending", "word"), [p[1:] for p in PROBLEMS], ids=[p[0] for p in PROBLEMS]
 )
-def test_what_is_wrong_is_said(ending: Ending, word: str, tmp_path: Path) -> None:
+def test_problems_are_reported(ending: Ending, word: str, tmp_path: Path) -> None:
     why = explained(tmp_path, ending)
     assert any(word in problem for problem in why.problems), why.problems
     assert word in why_text(why)
