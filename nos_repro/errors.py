@@ -38,9 +38,14 @@ MOST_NAMES = 20
 def unknown(what: str, given: str, choice: Iterable[str]) -> str:
     """Two lines: `unknown unary 'sgn'`, then the nearest spelling (if any) and the choice, of which
     at most 20 are printed."""
+    return f"unknown {what} '{given}'\n  {nearest(given, choice)}"
+
+
+def nearest(given: str, choice: Iterable[str]) -> str:
+    """`did you mean 'sign'?  one of: exp sign sqrt`, with at most 20 names of the choice."""
     names = sorted(choice)
     folded = {name.lower(): name for name in names}
     near = get_close_matches(given.lower()[:100], folded, n=1, cutoff=0.6)
     guess = f"did you mean '{folded[near[0]]}'?  " if near else ""
     more = f" ... ({len(names)} in all)" if len(names) > MOST_NAMES else ""
-    return f"unknown {what} '{given}'\n  {guess}one of: {' '.join(names[:MOST_NAMES])}{more}"
+    return f"{guess}one of: {' '.join(names[:MOST_NAMES])}{more}"

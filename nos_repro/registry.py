@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
-from nos_repro.errors import ConfigError, unknown
+from nos_repro.errors import ConfigError, nearest, unknown
 
 NO_NUMBERS = "the digest follows what a name means, not this module (experiments.digest)"
 
@@ -74,11 +74,20 @@ class Registry(Generic[T]):
     def register(self, name: str, **facts: Any) -> Callable[[F], F]:
         """Decorator of a class or function: makes ``name`` mean it.
 
-        Raises ConfigError if something that ships has the name already.
+        Raises ConfigError if something that ships has the name already, or if the decorator lacks
+        its name or a keyword.
         """
+        if not isinstance(name, str):
+            raise ConfigError(
+                f'{self.kind}: the decorator needs a name, e.g. .register("{name.__name__}")'
+            )
 
         def add(defined: F) -> F:
-            value: Any = defined if self._build is None else self._build(name, defined, **facts)
+            try:
+                value: Any = defined if self._build is None else self._build(name, defined, **facts)
+            except TypeError as error:
+                _, _, problem = str(error).partition("() ")
+                raise ConfigError(f"{self.kind} '{name}': its decorator: {problem}") from None
             entry = _entry(name, value, defined)
             known = self._named(name)
             if known is not None and known.origin != entry.origin:
@@ -161,8 +170,13 @@ class Registry(Generic[T]):
             if entry.origin == found.origin or (entry.module, entry.name) == (parent, last):
                 return entry
         if thing is None or self._build is not None:
+            near = [e.name for e in self._entries.values() if e.module == parent]
+            near += [
+                n for n, v in vars(module).items() if self._build is None and self._recognise(v)
+            ]
             raise ConfigError(
                 f"{key}: no Python module '{path}', and no {self.kind} '{last}' in {parent}"
+                + (f"\n  {nearest(last, set(near))}" if near else "")
             )
         return found
 
@@ -175,7 +189,9 @@ class Registry(Generic[T]):
             own = {thing.origin: thing for thing in things if thing.module == path}
         found = next(iter(own.values()), None)
         if found is None or len(own) > 1:
-            which = f": say which, as in {path}.{found.definition}" if found else ""
+            which = '\n  put the decorator .register("a_name") of its registry on what it defines'
+            if found is not None:
+                which = f": say which, as in {path}.{found.definition}"
             raise ConfigError(f"{key}: {path} must define one {self.kind}, not {len(own)}{which}")
         return found
 

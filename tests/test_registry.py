@@ -158,3 +158,26 @@ def test_a_contract_is_checked_when_an_entry_is_found(write: Write) -> None:
     with pytest.raises(ConfigError, match=r"math\.pi cannot be called"):
         registry.find("math.pi")
     assert registry.find("math.floor")(2.5) == 2
+
+
+def test_a_misspelt_name_in_a_module_is_answered_with_the_nearest(tools: Any, write: Write) -> None:
+    write("mine.sharp", SAW.format("axe", "Axe"))
+    with pytest.raises(ConfigError, match=r"no tool 'Axee' in mine\.sharp\n  did you mean 'axe'"):
+        tools.find("mine.sharp.Axee")
+
+
+def test_an_empty_module_is_answered_with_what_to_put_there(tools: Any, write: Write) -> None:
+    write("mine.bare", "")
+    with pytest.raises(ConfigError, match=r'not 0\n  put the decorator .*\.register\("a_name"\)'):
+        tools.find("mine.bare")
+
+
+def test_a_decorator_without_its_name_or_keywords_is_an_error() -> None:
+    def build(name: str, defined: object, *, size: int) -> object:
+        return (name, defined, size)
+
+    sizes: Registry[Any] = Registry("size", "nos_repro.errors", build=build)
+    with pytest.raises(ConfigError, match=r'needs a name, e\.g\. \.register\("build"\)'):
+        sizes.register(build)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"^size 'a': its decorator: missing .* 'size'"):
+        sizes.register("a")(build)

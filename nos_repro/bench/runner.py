@@ -17,6 +17,7 @@ from statistics import median
 
 import torch
 
+from nos_repro.errors import ConfigError
 from nos_repro.experiments.files import write_json
 from nos_repro.experiments.provenance import provenance
 from nos_repro.registry import Registry, require_call
@@ -119,7 +120,7 @@ def run_benchmarks(names: Sequence[str], results_dir: Path) -> int:
     for name, benchmark in chosen.items():
         print(f"{name}: running ...", flush=True)
         start = time.perf_counter()
-        rows = list(benchmark())
+        rows = _measured(name, benchmark())
         if not rows:  # it cannot run here and has said why: keep what was measured elsewhere
             continue
         print(table(name, rows), flush=True)
@@ -130,6 +131,15 @@ def run_benchmarks(names: Sequence[str], results_dir: Path) -> int:
     if missed:
         print(f"{missed} budget{'s' if missed > 1 else ''} missed")
     return 1 if missed else 0
+
+
+def _measured(name: str, rows: object) -> list[Measurement]:
+    """Raises ConfigError unless they are measurements."""
+    if isinstance(rows, Iterable):
+        rows = list(rows)
+        if all(isinstance(row, Measurement) for row in rows):
+            return rows
+    raise ConfigError(f"benchmark {name}: expected a list of Measurement, got {rows!r}")
 
 
 def table(name: str, rows: Sequence[Measurement]) -> str:

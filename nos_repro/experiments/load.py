@@ -76,6 +76,7 @@ def load_study(
             study, task=task_section(study.task), paper_protocol=_paper_protocol(path, paper)
         )
         check_columns(study.task["name"], study.columns)
+        _check_papers_cells(study)
         _check_figure(study)
         study = dataclasses.replace(study, rows={n: study.rows[n] for n in _chosen(study, rows)})
         _check_optimizers(study)
@@ -84,6 +85,13 @@ def load_study(
         said = in_base(path, error, lambda base: load_study(base, scale=scale))
         raise type(error)(f"{path} (scale {scale}): {said}") from None
     return study
+
+
+def _check_papers_cells(study: Study) -> None:
+    for name, row in study.rows.items():
+        for column in row.paper:
+            if column not in study.columns:
+                raise ConfigError(unknown(f"rows.{name}.paper", column, study.columns))
 
 
 def _check_figure(study: Study) -> None:

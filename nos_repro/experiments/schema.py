@@ -117,9 +117,6 @@ class Study:
         for name, row in self.rows.items():
             if not row.optimizer:
                 raise ConfigError(f"rows.{name}: no optimizer; give one, e.g. optimizer: adam")
-            for column in row.paper:
-                if column not in self.columns:
-                    raise ConfigError(unknown(f"rows.{name}.paper", column, self.columns))
             self._check_sweep(name, {**self.sweep, **row.sweep})
         if self.halving is not None:
             self._check_halving(self.halving)

@@ -99,8 +99,12 @@ def save_glimpses(
     note: Callable[[str], None] = log.warning,
 ) -> Iterator[Trial]:
     """Adds a line to ``path`` for each record made by today's code that has none there yet; yields
-    its trial. Closes the launcher."""
+    its trial. Closes the launcher. Raises ConfigError if ``path`` cannot be written."""
     known = read_glimpses(path) if path.exists() else {}
+    try:
+        path.open("a", encoding="utf-8").close()  # before hours of training
+    except OSError as error:
+        raise ConfigError(f"--save {path}: {error.strerror}") from None
     jobs = [
         _job(trial, store, conditions)
         for trial, record in recorded(study, store)

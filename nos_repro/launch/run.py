@@ -28,6 +28,7 @@ from nos_repro.launch.slurm.launcher import Slurm
 from nos_repro.launch.study_run import StudyRun
 from nos_repro.launch.work import TrialJob, keep_freed_memory
 from nos_repro.tasks import TASKS
+from nos_repro.tasks.base import TaskData
 
 
 def conditions_of(
@@ -172,4 +173,7 @@ def prepare_data(study: Study, conditions: Conditions) -> None:
     values = dict(study.task)
     name = values.pop("name")
     settings = make_settings(name, values)
-    TASKS.find(name).make_data(settings, data_dir=conditions.data_dir, seed=0).prepare()
+    data = TASKS.find(name).make_data(settings, data_dir=conditions.data_dir, seed=0)
+    if not isinstance(data, TaskData):
+        raise ConfigError(f"task {name}: make_data must return a TaskData, got {data!r}")
+    data.prepare()

@@ -5,7 +5,7 @@ Your own package can add more: see `nos_repro.optim.registry`.
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, SupportsFloat
 
 import torch
 from torch import Tensor
@@ -157,7 +157,13 @@ def check_optimizer(name: str, **options: Any) -> None:
 
 def check_schedule(name: str, **options: Any) -> None:
     """Raises what `make_schedule` would raise, before there is an optimizer."""
-    _factor(name, 100, 0, options)(0)
+    factor = _factor(name, 100, 0, options)
+    first = factor(0) if callable(factor) else factor
+    if not callable(factor) or not isinstance(first, SupportsFloat):
+        raise ConfigError(
+            f"schedule '{name}': expected a function from the step to a factor, such as"
+            f" `lambda t: 1.0`; got {'one that returns ' if callable(factor) else ''}{first!r}"
+        )
 
 
 def _factor(name: str, total_steps: int, seed: int, options: dict[str, Any]) -> Factor:

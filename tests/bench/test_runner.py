@@ -115,3 +115,11 @@ def test_a_benchmark_that_cannot_run_here_keeps_numbers_measured_elsewhere(tmp_p
     stored.write_text("measured elsewhere")
     assert run_benchmarks(["absent"], tmp_path) == 0
     assert stored.read_text() == "measured elsewhere"
+
+
+@pytest.mark.usefixtures("own_registry")
+@pytest.mark.parametrize("result", [None, [1.5]])
+def test_a_benchmark_that_returns_no_measurements_is_one_error(result, tmp_path) -> None:
+    BENCHMARKS.register("nothing")(lambda: result)
+    with pytest.raises(ConfigError, match="benchmark nothing: expected a list of Measurement"):
+        run_benchmarks(["nothing"], tmp_path)

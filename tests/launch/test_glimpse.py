@@ -80,3 +80,10 @@ def test_a_file_of_another_kind_is_one_error(saved: Saved, text: str | None) -> 
         file.write_text(text + "\n")
     with pytest.raises(ConfigError, match="not a file from `verify --save`"):
         list(verify_against(study, store, conditions, InProcess(), file))
+
+
+def test_a_place_that_cannot_be_written_is_one_error_before_training(saved: Saved) -> None:
+    study, store, conditions, file = saved
+    nowhere = file.parent / "no_such_folder" / "glimpses.jsonl"
+    with pytest.raises(ConfigError, match=r"--save .*no_such_folder.*: No such file or directory"):
+        list(save_glimpses(study, store, conditions, InProcess(), nowhere))

@@ -261,3 +261,23 @@ def test_a_users_mistake_is_one_error_with_status_2_before_anything_runs(
     assert main(command(config, tmp_path / "results", *words)[3:]) == 2
     assert complaint in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
+
+
+def test_a_task_that_makes_no_data_is_one_error_before_training(tmp_path, monkeypatch, capsys):
+    (tmp_path / "dataless.py").write_text(
+        "from nos_repro.tasks.rosenbrock import Rosenbrock\n"
+        "class Dataless(Rosenbrock):\n"
+        "    @classmethod\n"
+        "    def make_data(cls, settings, *, data_dir, seed):\n"
+        "        return None\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = tmp_path / "tiny.yaml"
+    task = {"name": "dataless.Dataless"}
+    rows = {"SGD": {"optimizer": "sgd"}}
+    columns = {"final_test_loss": "Loss"}
+    config.write_text(yaml.safe_dump({**TINY, "task": task, "rows": rows, "columns": columns}))
+    words = ["--scale", "smoke", "--results", str(tmp_path / "results"), "--workers", "0"]
+    assert main(["run", str(config), *words]) == 2
+    problem = "error: task dataless.Dataless: make_data must return a TaskData, got None\n"
+    assert capsys.readouterr().err == problem

@@ -8,9 +8,10 @@ import torch
 from torch.nn import Parameter
 
 from nos_repro.errors import ConfigError, RuleError
-from nos_repro.optim import OPTIMIZERS
+from nos_repro.optim import OPTIMIZERS, SCHEDULES
 from nos_repro.optim.factory import (
     check_optimizer,
+    check_schedule,
     make_optimizer,
 )
 from nos_repro.optim.families import AddSign, PowerSign
@@ -181,3 +182,10 @@ def test_names_reach_the_optimizer_that_asks_for_them_and_no_other() -> None:
         grouped = [{"params": model.named_parameters(), "lr": 9.0}]
     with pytest.raises(ConfigError, match="needs the names of the parameters"):
         make_optimizer("test-by-name", model.parameters(), lr=1.0)
+
+
+@pytest.mark.parametrize("made", [1.0, lambda t: None])
+def test_a_schedule_that_gives_no_factor_is_refused_before_training(made: Any) -> None:
+    SCHEDULES.register("test-no-factor")(lambda *, total_steps: made)
+    with pytest.raises(ConfigError, match=r"'test-no-factor': expected a function from the step"):
+        check_schedule("test-no-factor")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nos_repro.errors import ConfigError
 from nos_repro.experiments.layers import scales_of
 from nos_repro.experiments.settings_file import read_values
 from nos_repro.report.claims.check import check_names
@@ -47,7 +48,7 @@ def judge_claim(claim: Claim, found: Results, scale: str | None = None) -> list[
     if claim.test is None:
         return [Finding(ANY_SCALE, "cannot be tested here", f"because {claim.untested}")]
     if not claim.test.source:
-        return [claim.test.judge(found, ANY_SCALE)]
+        return [_finding(claim.test, found, ANY_SCALE)]
     begun = found.scales(claim.test.source)
     scales = [each for each in begun if (each != LEFT_OUT if scale is None else each == scale)]
     if not scales:
@@ -63,4 +64,12 @@ def _judge_at(test: ClaimTest, found: Results, scale: str) -> Finding:
             return not_run(scale, f"{study} has no scale {scale}")
         if row not in found.study(study, scale)[1]:
             return not_run(scale, f"{study} leaves out {row} at this scale")
-    return test.judge(found, scale)
+    return _finding(test, found, scale)
+
+
+def _finding(test: ClaimTest, found: Results, scale: str) -> Finding:
+    finding: object = test.judge(found, scale)
+    if not isinstance(finding, Finding):
+        where = f"{type(test).__module__}.{type(test).__name__}"
+        raise ConfigError(f"claim test {where}: judge must return a Finding, got {finding!r}")
+    return finding

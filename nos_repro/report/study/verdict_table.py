@@ -64,7 +64,7 @@ def difference_words(cell: CellVerdict) -> str:
 
 
 def _notes(study: Study, cells: Sequence[CellVerdict]) -> list[str]:
-    notes = [f"{len(cells)} cells: {counted(cells)}."]
+    notes = [f"{len(cells)} cell{'s' if len(cells) != 1 else ''}: {counted(cells)}."]
     judged = {c.metric.name: c.metric for c in cells if c.metric and c.tolerance is not None}
     notes += [f"Tolerance of {name}: {judged[name].tolerance}." for name in sorted(judged)]
     if any(cell.difference is not None for cell in cells):

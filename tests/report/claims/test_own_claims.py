@@ -1,5 +1,6 @@
 """A user's own claims about the user's own studies and searches."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import yaml
 
 from nos_repro.cli import main
 from nos_repro.experiments.load import load_study
+from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
+from nos_repro.report.claims.results import Results
 from tests.launch.study import TINY
 from tests.report.records import accuracy, filled_store
 
@@ -216,3 +219,15 @@ def test_a_missing_file_is_one_error(own: Own, capsys) -> None:
 def test_words_that_do_not_go_together_are_a_mistake(words, complaint, capsys) -> None:
     assert main(words) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_a_test_that_finds_nothing_is_one_error(own: Own, capsys) -> None:
+    @CLAIM_TESTS.register("finds_nothing")
+    @dataclass(frozen=True)
+    class FindsNothing(ClaimTest):
+        def judge(self, found: Results, scale: str) -> Any:
+            return None
+
+    own.write({**CLAIM, "test": {"kind": "finds_nothing"}})
+    assert own.judge() == 2
+    assert "FindsNothing: judge must return a Finding, got None" in capsys.readouterr().err
