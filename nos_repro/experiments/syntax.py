@@ -141,7 +141,7 @@ class _Writer:
                 self.out.append(f"{name};")
             case ast.AnnAssign(value=None):
                 pass
-            case ast.AnnAssign(target=target, value=value):
+            case ast.AnnAssign(target=target, value=ast.expr() as value):
                 self.write(ast.Assign(targets=[target], value=value))
             case ast.Assert(test=test):
                 self.out.append("Assert(")
