@@ -69,7 +69,7 @@ def test_bfloat16_rounds_the_forward_pass_and_keeps_float32_weights_and_loss() -
         ({"batch_size": 0}, "task.batch_size must be at least 1, got 0"),
         ({"train_images": 50}, "task.train_images must be at least one batch of 100, got 50"),
         ({"validation_images": 0}, "task.validation_images must be at least 1, got 0"),
-        ({"data": "digit"}, "unknown data set 'digit'\n  did you mean 'digits'?"),
+        ({"data": "digit"}, "unknown image set 'digit'\n  did you mean 'digits'?"),
     ],
 )
 def test_an_impossible_setting_is_named_with_its_choice(
