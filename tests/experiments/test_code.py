@@ -15,14 +15,20 @@ import orjson
 import pytest
 
 import nos_repro
+from nos_repro.experiments import code
+from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.code import trial_code, trial_roots
 from nos_repro.experiments.digest import Sources
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.record import Record
+from nos_repro.experiments.schema import Row, Selection
 from nos_repro.experiments.selection import is_stale, outcomes
 from nos_repro.experiments.settings_file import shipped
 from nos_repro.experiments.source import ALWAYS
 from nos_repro.experiments.store import Store
+from nos_repro.launch.local import InProcess
+from nos_repro.launch.run import run_study
+from tests.experiments.helpers import digits_study
 
 PACKAGE = Path(nos_repro.__file__).parent
 ROOT = "nos_repro."
@@ -206,8 +212,8 @@ def test_what_only_prints_or_compares_leaves_every_digest(
 
 def test_a_record_whose_plug_in_is_not_here_is_stale(trials: dict[Roots, Trial]) -> None:
     trial = dict(next(iter(trials.values())))
-    code = trial_code(trial)
-    record = Record("1", "finished", trial, "accuracy", "max", [], 0, 0.0, 0.0, 0.0, code)
+    today = trial_code(trial)
+    record = Record("1", "finished", trial, "accuracy", "max", [], 0, 0.0, 0.0, 0.0, today)
     assert not is_stale(record)
     for key in ("task", "optimizer", "schedule"):
         gone = {**trial, key: "gone.away"}
@@ -256,3 +262,36 @@ def _overrides(cls: type) -> Iterator[str]:
         shared = any(name in vars(base) for base in foreign)
         if shared and not name.startswith("_") and inspect.isfunction(plain):
             yield name
+
+
+def test_a_change_in_a_plug_ins_helper_shows_exactly_the_records_that_it_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "ramps"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "steps.py").write_text("SHARE = 0.25\n\n\ndef unused():\n    return 1\n")
+    (package / "ramp.py").write_text(
+        "from nos_repro.optim import SCHEDULES\n"
+        "from ramps.steps import SHARE\n\n\n"
+        "@SCHEDULES.register('ramp')\n"
+        "def ramp(*, total_steps):\n"
+        "    return lambda t: min(1.0, (t + 1) / (SHARE * total_steps))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    rows = {"plain": Row("sgd"), "ramped": Row("sgd", schedule="ramps.ramp")}
+    study = digits_study(rows, selection=Selection())
+    store = Store(tmp_path, study.study, study.scale)
+    assert run_study(study, store, InProcess(), Conditions(tmp_path)) == 0
+
+    def stale() -> set[str]:
+        code.code_digest.cache_clear()  # as another process sees it
+        code._installed.cache_clear()
+        return {row.name for row in outcomes(study, store) if row.stale}
+
+    rewrite(package, "steps", "return 1", "return 2")
+    assert stale() == set()
+    rewrite(package, "steps", "SHARE = 0.25", "SHARE = 0.5")
+    assert stale() == {"ramped"}
+    rewrite(package, "steps", "SHARE = 0.5", "SHARE = 0.25  # as it was")
+    assert stale() == set()
