@@ -190,7 +190,7 @@ def test_a_change_shows_exactly_the_records_that_it_made(
 DISPLAY = {
     "how a rule is printed in LaTeX": ("rules.latex", "def print_latex(", "def print_latex_("),
     "how rules are grouped":          ("rules.normal", "def normal_form(", "def normal_form_("),
-    "an error's words":               ("errors", "did you mean", "perhaps"),
+    "an error's words":               ("errors", "in all)", "altogether)"),
     "what the catalogue prints":      ("rules.catalog", "def printed_at(", "def printed_at_("),
 }
 # fmt: on
