@@ -9,13 +9,14 @@ refer to each other. What nobody refers to does not count, and neither does any 
 from __future__ import annotations
 
 import functools
+import gc
 import hashlib
 import importlib.util
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,24 @@ class Sources:
         A root without Python source counts by its name, one that its module does not define at
         the top as the whole module.
         """
-        graph = _Graph(self, {root.partition(".")[0] for root in roots if root.endswith("]")})
-        starts = [graph.root(root) for root in roots]
-        unread = [root for root, found in zip(roots, starts, strict=True) if not found]
-        return graph.hash(starts, [*unread, *texts])
+        with _without_collector():
+            graph = _Graph(self, {root.partition(".")[0] for root in roots if root.endswith("]")})
+            starts = [graph.root(root) for root in roots]
+            unread = [root for root, found in zip(roots, starts, strict=True) if not found]
+            return graph.hash(starts, [*unread, *texts])
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Without Python's collector of garbage, which would walk all of torch's objects again because
+    of the many small ones that are made here."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _find(top: str) -> list[Path]:
