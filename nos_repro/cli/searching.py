@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from nos_repro.cli.common import (
@@ -33,6 +34,8 @@ def add_verbs(verbs: Verbs) -> None:
                         help="train the best rules and the baselines with fresh seeds")  # fmt: skip
     parser.add_argument("--train-refused", type=int, metavar="N",
                         help="train N of the rules that the probes refused")  # fmt: skip
+    parser.add_argument("--retry", action="store_true",
+                        help="train again what failed by a bug")  # fmt: skip
     wandb_argument(parser, "the search as one run")
 
 
@@ -53,6 +56,7 @@ def search(options: argparse.Namespace) -> int:
         train_refused,
     )
     from nos_repro.search.settings import load_search
+    from nos_repro.search.summary import closing_lines
 
     check_results(options.results)
     for flag, number in (("export-best", options.export_best),
@@ -86,11 +90,25 @@ def search(options: argparse.Namespace) -> int:
     )
     if settings.name == "slurm":
         workers = launcher.free
+    retry: bool = options.retry
+    folder = folder_of(search, options.results)
     if options.confirm:
-        confirm(search, options.results, launcher, conditions)
+        confirm(search, options.results, launcher, conditions, retry=retry)
     elif options.train_refused is not None:
-        train_refused(search, options.results, options.train_refused, launcher, conditions)
+        number: int = options.train_refused
+        train_refused(search, options.results, number, launcher, conditions, retry=retry)
     else:
-        with search_follower(options.wandb, search, folder_of(search, options.results)) as follower:
-            run_search(search, options.results, launcher, conditions, workers, follower)
-    return 0
+        with search_follower(options.wandb, search, folder) as follower:
+            run_search(
+                search, options.results, launcher, conditions, workers, follower, retry=retry
+            )
+    lines, failed = closing_lines(search, folder, _words(options))
+    print("\n".join(lines))
+    return 1 if failed else 0
+
+
+def _words(options: argparse.Namespace) -> str:
+    """The words that name this search on a command line."""
+    results = [] if options.results == Path("results") else ["--results", str(options.results)]
+    scale = ["--scale", options.scale]
+    return shlex.join([options.config, *scale, *results, *options.overrides])

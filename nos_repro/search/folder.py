@@ -13,6 +13,7 @@ from typing import Any
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.files import write_json
 from nos_repro.experiments.heartbeat import STALE_SECONDS, Heartbeat, read_lease
+from nos_repro.search.log import read_if_there
 from nos_repro.search.settings import Search
 
 IN_A_JOB = "SLURM_JOB_ID"
@@ -26,15 +27,11 @@ def folder_of(search: Search, results: Path) -> Path:
 
 def check_settings(search: Search, folder: Path) -> None:
     """Saves the settings of a new search; raises ConfigError if the folder has other settings."""
-    path = folder / "settings.json"
     now = search.identity()
-    try:
-        before = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        write_json(path, now)
+    before = read_settings(folder)
+    if before is None:
+        write_json(folder / "settings.json", now)
         return
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged ({error}): restore it from a copy") from None
     changes = list(differences(before, now))
     if changes:
         raise ConfigError(
@@ -42,6 +39,24 @@ def check_settings(search: Search, folder: Path) -> None:
             + "\n  ".join(changes)
             + "\n  set them back, or use another --results or another name (search: NAME)"
         )
+
+
+def read_settings(folder: Path) -> dict[str, Any] | None:
+    """The settings that the folder's search was begun with; None if there is none yet.
+
+    Raises ConfigError if they are damaged, StoreError if they cannot be read.
+    """
+    path = folder / "settings.json"
+    data = read_if_there(path)
+    if data is None:
+        return None
+    try:
+        values = json.loads(data)
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}): restore it from a copy") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} is damaged (not an object): restore it from a copy")
+    return values
 
 
 def differences(before: Any, now: Any, where: str = "") -> list[str]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nos_repro.errors import ConfigError
 from nos_repro.experiments.settings_file import paper_file
 from nos_repro.search.child import Evaluation
-from nos_repro.search.folder import differences, folder_of
+from nos_repro.search.folder import differences, folder_of, read_settings
 from nos_repro.search.hall import Hall
 from nos_repro.search.log import Event, Log
 from nos_repro.search.settings import Search, load_search
@@ -57,7 +55,6 @@ class History:
     rules: dict[str, str] = field(default_factory=dict)
     """The normal form of every rule that has a reward, by its key."""
     refused: Counter[str] = field(default_factory=Counter)
-    withdrawn: int = 0
     updates: list[tuple[float, float]] = field(default_factory=list)
     """Entropy and staleness of every update."""
     sessions: list[Event] = field(default_factory=list)
@@ -85,12 +82,20 @@ class History:
                     self.refused[event.get("reason", "")] += 1
                 self.children += status not in ("refused", "reused")
                 self.seconds += event.get("seconds", 0.0)
-            case "withdrawn":
-                self.withdrawn += 1
             case "updated":
                 self.updates.append((event.get("entropy", 0.0), event.get("staleness", 0.0)))
             case "session":
                 self.sessions.append(event)
+
+    @property
+    def withdrawn(self) -> int:
+        """Samples that were given up without a reward."""
+        return self.tally.withdrawn
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more is expected of the search's own samples."""
+        return self.tally.settled >= self.asked.samples
 
     @property
     def unique(self) -> int:
@@ -142,13 +147,9 @@ def _paper(path: Path) -> Search | None:
 
 def _settings(search: Search, folder: Path) -> tuple[dict[str, Any], list[str]]:
     """What the search was begun with, and where the file now asks for something else."""
-    path, now = folder / "settings.json", search.identity()
-    try:
-        before = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    now, before = search.identity(), read_settings(folder)
+    if before is None:
         return now, []
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged ({error}): restore it from a copy") from None
     changes = list(differences(before, now))
     notes = [f"The file has other settings than this search ran with: {'; '.join(changes)}."]
     return before, notes if changes else []

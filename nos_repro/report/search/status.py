@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from nos_repro.experiments.heartbeat import read_lease
 from nos_repro.launch.progress import duration
@@ -21,7 +20,7 @@ def search_status(history: History) -> str:
     ]
     lines = [
         f"{asked.search} ({asked.source}), scale {asked.scale}, in {history.folder}",
-        _who(history.folder),
+        _who(history),
         *figures(history.tally, asked.samples, history.unique),
         f"{history.tally.sampled - history.tally.evaluated - history.withdrawn} rules under way,"
         f" {history.withdrawn} withdrawn; {history.children} children took"
@@ -32,12 +31,17 @@ def search_status(history: History) -> str:
     return "\n".join(lines)
 
 
-def _who(folder: Path) -> str:
-    claim = read_lease(folder)
-    if claim is None:
-        return "no process has claimed it (while its baselines are trained, none has yet)"
-    who = f"process {claim.pid} on {claim.host}"
-    ago = duration(max(0.0, time.time() - claim.updated))
-    if not claim.alive:
-        return f"{who} left it {ago} ago without a word; `search` goes on from there"
-    return f"running now: {who}, last heard of {ago} ago"
+def _who(history: History) -> str:
+    """Which process is at work, and on what; without one, whether anything is left to do."""
+    claims = {"": history.folder, " (children beside the search)": history.folder / "answers"}
+    for what, folder in claims.items():
+        claim = read_lease(folder)
+        if claim is not None and claim.alive:
+            ago = duration(max(0.0, time.time() - claim.updated))
+            return (
+                f"running now{what}: process {claim.pid} on {claim.host}, last heard of {ago} ago"
+            )
+    if history.finished:
+        return "finished: every rule has its reward"
+    begun = "goes on from here" if history.sessions or history.named else "starts it"
+    return f"not running; `search` {begun}"
