@@ -50,8 +50,7 @@ def advice(error: ModuleNotFoundError) -> str | None:
     module = (error.name or "").partition(".")[0]
     if module not in EXTRA_OF:
         return None
-    extra = EXTRA_OF[module]
     return (
-        f"this needs the package {module}, which comes with the extra '{extra}':"
-        f' pip install "nos-repro[{extra}]"'
+        f"this needs the package {module}: install nos-repro with its extra '{EXTRA_OF[module]}'"
+        f' (in a checkout: pip install ".[{EXTRA_OF[module]}]")'
     )

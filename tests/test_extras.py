@@ -115,7 +115,7 @@ def test_the_optimizers_train_with_torch_alone_and_a_verb_says_which_extra_it_ne
     done = run_with_torch_alone("run", "configs/table2.yaml", "--scale", "smoke", "--dry-run")
     assert done.returncode == 2, done.stderr
     assert "error: this needs the package " in done.stderr
-    assert 'pip install "nos-repro[suite]"' in done.stderr
+    assert 'pip install ".[suite]"' in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
@@ -124,12 +124,12 @@ def test_the_advice_names_the_smallest_extra() -> None:
     def missing(module: str) -> str | None:
         return advice(ModuleNotFoundError(f"No module named {module!r}", name=module))
 
-    assert "nos-repro[suite]" in str(missing("pytorch_lightning.utilities"))
-    assert "nos-repro[suite]" in str(missing("yaml"))
-    assert "nos-repro[report]" in str(missing("matplotlib.pyplot"))
-    assert "nos-repro[text]" in str(missing("sentencepiece"))
-    assert "nos-repro[slurm]" in str(missing("submitit"))
-    assert "nos-repro[wandb]" in str(missing("wandb_workspaces"))
+    assert ".[suite]" in str(missing("pytorch_lightning.utilities"))
+    assert ".[suite]" in str(missing("yaml"))
+    assert ".[report]" in str(missing("matplotlib.pyplot"))
+    assert ".[text]" in str(missing("sentencepiece"))
+    assert ".[slurm]" in str(missing("submitit"))
+    assert ".[wandb]" in str(missing("wandb_workspaces"))
     assert missing("my_package") is None, "a user's own module is no extra of ours"
 
 
