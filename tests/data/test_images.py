@@ -1,5 +1,6 @@
 """Splits, statistics and the registry of data sets."""
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from nos_repro.data import IMAGES, data_folder
+from nos_repro.data.digits import ARRAYS
 from nos_repro.data.images import balanced_order, channel_statistics
 from nos_repro.errors import ConfigError
 
@@ -56,6 +58,22 @@ def test_digits_are_1797_real_images_without_any_download(tmp_path: Path) -> Non
     blocks = digits.train.images.view(1500, 8, 4, 8, 4, 3)
     assert (blocks == blocks[:, :, :1, :, :1, :1]).all()
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_the_digits_are_scikit_learns_to_the_last_value(tmp_path: Path) -> None:
+    digits = IMAGES.find("digits").read(tmp_path)
+    tensors = (*digits.train, *digits.test)
+    content = b"".join(part.numpy().tobytes() for part in tensors)
+    content += repr((digits.mean, digits.std)).encode()
+    # taken from scikit-learn 1.9.1, when it was still asked for them
+    assert hashlib.sha256(content).hexdigest() == (
+        "f524b4f99979427b596bb439348d8b38bb4518a2957a419bdad8532615e7962e"
+    )
+    load_digits = pytest.importorskip("sklearn.datasets").load_digits
+    values, labels = load_digits(return_X_y=True)
+    with np.load(ARRAYS) as arrays:
+        assert np.array_equal(arrays["values"], values)
+        assert np.array_equal(arrays["labels"], labels)
 
 
 @pytest.mark.parametrize("name", IMAGES.names())

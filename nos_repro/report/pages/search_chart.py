@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,10 @@ from nos_repro.report.search.course import (
     moving_quantiles,
     window_of,
 )
-from nos_repro.report.search.history import History
+from nos_repro.report.search.history import History, Reward
 
 MANY = 5000
-"""More dots than these are drawn with WebGL: an SVG with that many is slow."""
+"""An SVG with more dots than these is slow."""
 
 
 def search_chart(history: History) -> Chart | None:
@@ -35,8 +37,9 @@ def search_chart(history: History) -> Chart | None:
     x = [int(number) for number in numbers[ends]]
     data: list[Trace] = []
     lines: list[Line] = []
+    dots = _thinned(rewards)
     for name, (colour, statuses) in STATUSES.items():
-        part = [reward for reward in rewards if reward.status in statuses]
+        part = [reward for reward in dots if reward.status in statuses]
         if part:
             lines.append(Line(name, name, colour, "dot"))
             data.append(_dots(history, name, colour, part))
@@ -52,6 +55,14 @@ def search_chart(history: History) -> Chart | None:
     for name, y, colour, dash, width in drawn:
         lines.append(Line(name, name, colour, dash))
         data.append(_line(name, x, short(y), {"color": colour, "dash": dash, "width": width}))
+    words = (
+        "A dot is a sampled rule, the rule is said where you point at it; what was refused,"
+        f" diverged or failed has reward 0. Mean and quantiles are over the last {window}"
+        " samples, all rewards counted. One seed a rule: the best so far is best by luck too."
+    )
+    if len(dots) < len(rewards):
+        words += f" {len(dots):,} of the {len(rewards):,} dots are drawn, every best so far among"
+        words += " them."
     healthy = [pair for pair in history.baselines if pair[1].status == "healthy"]
     for named, found in healthy:
         look = {"color": BASELINE, "dash": "6px,3px", "width": 1.2}
@@ -63,18 +74,25 @@ def search_chart(history: History) -> Chart | None:
         "Reward against the number of sampled rules",
         [Variant([], data, layout("number of sampled optimizers", "reward"))],
         lines,
-        words=[
-            "A dot is a sampled rule, the rule is said where you point at it; what was refused,"
-            f" diverged or failed has reward 0. Mean and quantiles are over the last {window}"
-            " samples, all rewards counted. One seed a rule: the best so far is best by luck too."
-        ],
+        words=[words],
     )
 
 
-def _dots(history: History, name: str, colour: str, part: list[Any]) -> Trace:
-    many = len(history.rewards) > MANY
+def _thinned(rewards: Sequence[Reward]) -> list[Reward]:
+    """At most MANY of the rewards, evenly spaced, and besides these every best so far."""
+    spacing = math.ceil(len(rewards) / MANY)
+    drawn, best = [], -math.inf
+    for number, reward in enumerate(rewards):
+        if number % spacing == 0 or reward.reward > best:
+            drawn.append(reward)
+        best = max(best, reward.reward)
+    return drawn
+
+
+def _dots(history: History, name: str, colour: str, part: list[Reward]) -> Trace:
+    many = len(history.rewards) >= MANY
     return {
-        "type": "scattergl" if many else "scatter",
+        "type": "scatter",
         "mode": "markers",
         "name": name,
         "legendgroup": name,

@@ -54,6 +54,26 @@ def test_plotly_itself_accepts_a_search(tmp_path: Path) -> None:
     valid(chart)
 
 
+def test_a_long_search_draws_every_best_so_far_and_a_part_of_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nos_repro.report.pages.search_chart.MANY", 50)
+    folder = Folder(tmp_path)
+    folder.fill(220, lambda source, number, rule: ("healthy", source.random()))
+    history = folder.history()
+    chart = search_chart(history)
+    assert chart is not None
+    dots = [x for trace in chart.variants[0].data if trace["mode"] == "markers" for x in trace["x"]]
+    best, highest = set(), -1.0
+    for reward in history.rewards:
+        if reward.reward > highest:
+            best.add(reward.sample + 1)
+            highest = reward.reward
+    assert best | set(range(1, 221, 5)) == set(dots)
+    assert f"{len(dots)} of the 220 dots are drawn" in chart.words[0]
+    assert {trace["type"] for trace in chart.variants[0].data} == {"scatter"}
+
+
 def test_a_curve_is_that_of_the_figure(tmp_path: Path) -> None:
     known = found(tmp_path)
     chart = curve_chart(known.study, known.rows, row_lines(known.study, known.rows))
