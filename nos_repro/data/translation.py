@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import sentencepiece
 import torch
 from jaxtyping import Bool, Int32, Int64
 from torch import Tensor
@@ -66,6 +65,8 @@ def encoded_training(
     Both are kept on disk under a digest of everything they depend on, and appear there complete or
     not at all. Raises DataError and ConfigError.
     """
+    import sentencepiece
+
     facts = f"{FORMAT} {sentencepiece.__version__} {corpus.digest()} {vocabulary} {most} {limits}"
     key = hashlib.sha256(facts.encode()).hexdigest()[:16]
 
