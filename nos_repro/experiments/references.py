@@ -55,6 +55,7 @@ def _check(path: str, text: str) -> None:
     from omegaconf.errors import OmegaConfBaseException
     from omegaconf.grammar.gen.OmegaConfGrammarParser import OmegaConfGrammarParser
 
+    resolver: Any = OmegaConfGrammarParser.InterpolationResolverContext
     try:
         left: list[Any] = [grammar_parser.parse(text)]
     except OmegaConfBaseException as error:
@@ -62,7 +63,7 @@ def _check(path: str, text: str) -> None:
     while left:
         part = left.pop()
         left += getattr(part, "children", None) or []
-        if isinstance(part, OmegaConfGrammarParser.InterpolationResolverContext):
+        if isinstance(part, resolver):
             name, arguments = part.resolverName().getText(), part.sequence()
             asked = "" if arguments is None else arguments.getText().split(",")[0].strip()
             if name != "oc.env" or not ENVIRONMENT.fullmatch(asked):
