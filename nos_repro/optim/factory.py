@@ -33,8 +33,8 @@ def make_optimizer(
 
     Args:
         name: one of
-            "sgd", "momentum", "adam", "rmsprop" (torch's), "rmsprop-tf"
-            (TensorFlow's);
+            "sgd", "momentum", "adam", "rmsprop" (torch's), "adam-tf",
+            "rmsprop-tf" (TensorFlow's);
             a family, with or without a decay: "powersign", "addsign-ld",
             "powersign-rd20";
             a rule that the papers print, by its name in the catalogue: "table6-13";
