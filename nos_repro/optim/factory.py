@@ -33,8 +33,8 @@ def make_optimizer(
 
     Args:
         name: one of
-            "sgd", "momentum", "adam", "rmsprop" (torch's), "rmsprop-tf"
-            (TensorFlow's);
+            "sgd", "momentum", "adam", "rmsprop" (torch's), "adam-tf",
+            "rmsprop-tf" (TensorFlow's);
             a family, with or without a decay: "powersign", "addsign-ld",
             "powersign-rd20";
             a rule that the papers print, by its name in the catalogue: "table6-13";
@@ -66,7 +66,7 @@ def make_optimizer(
         >>> from nos_repro import make_optimizer
         >>> weights = [torch.nn.Parameter(torch.ones(2))]
         >>> optimizer = make_optimizer("powersign", weights, lr=0.1, base=2.0)
-        >>> optimizer.defaults["rule"]
+        >>> optimizer.rule_of(optimizer.param_groups[0])
         '2**(sign(g) * sign(m)) * g'
         >>> make_optimizer("table6-18", weights, lr=0.1).defaults["rule"]
         'm * exp(g2)'
@@ -88,6 +88,8 @@ def make_optimizer(
     try:
         handed_params = list(_pairs(params, name)) if wants_names(make) else _unnamed(params)
         return make(handed_params, lr=lr, **handed, **fixed, **options)
+    except NosError:
+        raise
     except (TypeError, ValueError, LookupError) as error:
         raise ConfigError(f"optimizer '{name}': {error}") from error
 
@@ -174,6 +176,8 @@ def _factor(name: str, total_steps: int, seed: int, options: dict[str, Any]) -> 
     handed = {key: value for key, value in given.items() if key in accepted}
     try:
         return make(**handed, **options)
+    except NosError:
+        raise
     except (TypeError, ValueError, LookupError) as error:
         raise ConfigError(f"schedule '{name}': {error}") from error
 
