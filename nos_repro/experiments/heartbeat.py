@@ -172,7 +172,7 @@ class Heartbeat:
         if not self._create(place):
             return False
         if before:
-            if self._chain()[:-1] != before:  # somebody has taken over meanwhile, or is not dead after all
+            if self._chain()[:-1] != before:  # another has taken over, or is not dead
                 place.unlink(missing_ok=True)
                 return False
             self.write()
