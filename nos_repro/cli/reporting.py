@@ -108,7 +108,7 @@ def _report_search(history: History, options: argparse.Namespace) -> int:
     if options.format == "json":
         from nos_repro.report.documents.search import search_document
 
-        print_document(search_document(history))
+        print_document(search_document(history, history.problems))
     else:
         print(print_report(history, options.format))
     if options.write:
