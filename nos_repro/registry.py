@@ -10,9 +10,13 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import reprlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -20,8 +24,28 @@ from nos_repro.errors import ConfigError, nearest, unknown
 
 NO_NUMBERS = "the digest follows what a name means, not this module (experiments.digest)"
 
+_foreign: ContextVar[Path | None] = ContextVar("foreign", default=None)
+"""The file that is being read, if it is not the user's own and not trusted."""
+
 T = TypeVar("T")
 F = TypeVar("F")
+
+
+@contextmanager
+def names_in(file: Path, *, trust: bool) -> Iterator[None]:
+    """Within, the names that are looked up come from a data file, such as the settings beside a
+    checkpoint. Anybody may have written it, and importing a module runs it: so a name can mean what
+    ships, or a module that the user's own files have named already, and other modules only with
+    ``trust``."""
+    token = _foreign.set(None if trust else file)
+    try:
+        yield
+    finally:
+        _foreign.reset(token)
+
+
+class UntrustedError(ConfigError):
+    """A data file names a module that the user has not."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +93,7 @@ class Registry(Generic[T]):
         self._recognise = recognise
         self._entries: dict[tuple[str, str], Entry[T]] = {}
         self._found: dict[str, Entry[T]] = {}
+        self._asked: set[str] = set()
         self._complete = False
 
     def register(self, name: str, **facts: Any) -> Callable[[F], F]:
@@ -130,6 +155,7 @@ class Registry(Generic[T]):
                 entry = self._outside(name, key or self.key)
             self._check(name, entry.value)
             self._found[name] = entry
+            self._asked.add(name)
         return self._found[name]
 
     def origins(self, name: str) -> tuple[str, ...]:
@@ -142,6 +168,8 @@ class Registry(Generic[T]):
             return True
         try:
             return is_path(name) and bool(self._outside(name, self.key))
+        except UntrustedError:
+            raise
         except ConfigError:
             return False
 
@@ -153,6 +181,12 @@ class Registry(Generic[T]):
         return f"{entry.module}.".startswith(f"{self.package}.")
 
     def _outside(self, path: str, key: str) -> Entry[T]:
+        file = _foreign.get()
+        if file is not None and path not in self._asked:
+            raise UntrustedError(
+                f"{file}: its {self.kind} is the module '{path}', which would run code\n"
+                "  if you trust whoever wrote the module and the folder, add --trust"
+            )
         module = _import(path)
         if module is not None:
             return self._only(module, key)
@@ -218,6 +252,15 @@ def require_call(what: str, thing: Any, expected: str, *given: object, **named: 
         inspect.signature(thing).bind_partial(*given, **named)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{what}: expected a function {expected}: {error}") from None
+
+
+def require_result(what: str, result: object, kind: type[T]) -> T:
+    """What the function of ``what`` returned. Raises ConfigError unless it is a ``kind``."""
+    if not isinstance(result, kind):
+        raise ConfigError(
+            f"{what}: its function must return {kind.__name__}, got {reprlib.repr(result)}"
+        )
+    return result
 
 
 def require_methods(what: str, cls: type, base: type) -> None:

@@ -95,8 +95,8 @@ def search(options: argparse.Namespace) -> int:
     if options.confirm:
         confirm(search, options.results, launcher, conditions, retry=retry)
     elif options.train_refused is not None:
-        number: int = options.train_refused
-        train_refused(search, options.results, number, launcher, conditions, retry=retry)
+        some: int = options.train_refused
+        train_refused(search, options.results, some, launcher, conditions, retry=retry)
     else:
         with search_follower(options.wandb, search, folder) as follower:
             run_search(

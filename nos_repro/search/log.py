@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nos_repro.errors import NosError
-from nos_repro.experiments.files import StoreError, json_line
+from nos_repro.experiments.files import StoreError, json_line, read_file
 
 Event = dict[str, Any]
 
@@ -56,7 +56,7 @@ class Log:
         """Makes the file ready to be appended to. If its last line is torn, the line is cut off
         and a message that says so is returned. Raises StoreError if it cannot be read."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        data = read_if_there(self.path) or b""
+        data = read_file(self.path) or b""
         whole = len(data) if _is_whole(data) else data.rfind(b"\n", 0, len(data) - 1) + 1
         self.size = whole
         if whole == len(data):
@@ -151,16 +151,6 @@ class Log:
             f"{self.path}, line {number}: {how}; a crash of a search cannot cause that\n"
             "  restore the line from a copy, or start a new search under another --results"
         )
-
-
-def read_if_there(path: Path) -> bytes | None:
-    """The contents of a file, None if there is none. Raises StoreError if it cannot be read."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise _unreadable(path, error) from None
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The log: appended to, on disk before an event takes effect, and checked when read."""
 
+import builtins
 import errno
 import io
 import json
@@ -96,7 +97,8 @@ def test_a_read_error_is_one_error_and_never_an_empty_search(tmp_path, monkeypat
         return opened(file, *given, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(io, "open", stale)  # what Path.open and Path.read_bytes call
+        patch.setattr(io, "open", stale)  # what Path.open calls
+        patch.setattr(builtins, "open", stale)
         read = partial(read_side_runs, tmp_path) if name[0] == "n" else loop(tmp_path).run
         with pytest.raises(StoreError, match=f"cannot read .*{name}"):
             read()

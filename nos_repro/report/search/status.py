@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
-from nos_repro.experiments.heartbeat import read_lease
-from nos_repro.launch.progress import duration
+from nos_repro.experiments.heartbeat import live_leases
 from nos_repro.report.search.history import History
 from nos_repro.search.progress import figures
 
@@ -33,14 +30,10 @@ def search_status(history: History) -> str:
 
 def _who(history: History) -> str:
     """Which process is at work, and on what; without one, whether anything is left to do."""
-    claims = {"": history.folder, " (children beside the search)": history.folder / "answers"}
-    for what, folder in claims.items():
-        claim = read_lease(folder)
-        if claim is not None and claim.alive:
-            ago = duration(max(0.0, time.time() - claim.updated))
-            return (
-                f"running now{what}: process {claim.pid} on {claim.host}, last heard of {ago} ago"
-            )
+    beside = history.folder / "answers"
+    for folder, claim in live_leases([history.folder, beside]).items():
+        what = " on children beside the search" if folder == beside else ""
+        return f"running now{what}: process {claim.pid} on {claim.host}"
     if history.finished:
         return "finished: every rule has its reward"
     begun = "goes on from here" if history.sessions or history.named else "starts it"
