@@ -46,8 +46,8 @@ def search(options: argparse.Namespace) -> int:
     from nos_repro.experiments.settings_file import find_config
     from nos_repro.launch.run import conditions_of, launcher_of, worker_count
     from nos_repro.launch.settings import launcher_settings
+    from nos_repro.search.filter import check_section, export_study
     from nos_repro.search.folder import folder_of
-    from nos_repro.search.hall import export_study
     from nos_repro.search.run import (
         child_seconds,
         confirm,
@@ -66,11 +66,12 @@ def search(options: argparse.Namespace) -> int:
     search = load_search(
         find_config(options.config), scale=options.scale, overrides=options.overrides
     )
+    check_section(search.filter)
     if options.export_best is not None:
         folder = folder_of(search, options.results)
         path = options.output or folder / "filter.yaml"
-        rules = export_study(folder, options.export_best, path)
-        print(f"wrote {path}: {rules} rules; next: python -m nos_repro run {path} --scale small")
+        rules, scale = export_study(search, folder, options.export_best, path)
+        print(f"wrote {path}: {rules} rules; next: python -m nos_repro run {path} --scale {scale}")
         return 0
     conditions = conditions_of(options.data, 60.0)
     settings = launcher_settings(search.launcher)

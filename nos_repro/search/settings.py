@@ -22,7 +22,7 @@ from nos_repro.search.controller import Controller
 from nos_repro.search.probe import Refusals
 from nos_repro.tasks.registry import find_metric
 
-FREE = ("samples", "source", "claim", "note", "baselines", "confirm", "launcher")
+FREE = ("samples", "source", "claim", "note", "baselines", "confirm", "launcher", "filter")
 """Settings that may change while a search is under way; what it finds does not depend on them."""
 
 
@@ -74,6 +74,8 @@ class Search:
     confirm: Confirm = field(default_factory=Confirm)
     seed: int = 0
     launcher: dict[str, Any] = field(default_factory=dict, metadata=SECTION)
+    filter: dict[str, Any] = field(default_factory=dict, metadata=SECTION)
+    """How `--export-best` changes the study of the best rules (`search.filter`)."""
     note: str = ""
     scale: str = "paper"
 
@@ -154,7 +156,9 @@ def _load(path: Path, scale: str, overrides: Sequence[str]) -> Search:
     merged = merged_settings(files, scale, overrides, SECTIONS)
     if "scale" in merged:
         raise ConfigError("scale: choose it with --scale, not in the file")
-    mappings = ("space", "algorithm", "child", "controller", "refuse", "baselines", "launcher")
+    mappings = (
+        *("space", "algorithm", "child", "controller", "refuse", "baselines", "launcher", "filter"),
+    )
     check_shape(Search, merged, mappings)
     merged["scale"] = scale
     search: Search = structured(Search, merged, "")

@@ -72,6 +72,8 @@ def wandb_mode(asked: str) -> Mode | None:
             return "offline"
         if wandb.login(prompt=False, verify=False):
             return "online"
+    except ConfigError:
+        raise
     except (wandb.Error, ValueError) as error:  # an invalid key
         if asked == "online":
             raise ConfigError(f"--wandb online: {_said(error)}") from None
