@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import reprlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -251,6 +252,15 @@ def require_call(what: str, thing: Any, expected: str, *given: object, **named: 
         inspect.signature(thing).bind_partial(*given, **named)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{what}: expected a function {expected}: {error}") from None
+
+
+def require_result(what: str, result: object, kind: type[T]) -> T:
+    """What the function of ``what`` returned. Raises ConfigError unless it is a ``kind``."""
+    if not isinstance(result, kind):
+        raise ConfigError(
+            f"{what}: its function must return {kind.__name__}, got {reprlib.repr(result)}"
+        )
+    return result
 
 
 def require_methods(what: str, cls: type, base: type) -> None:

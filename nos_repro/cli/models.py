@@ -51,8 +51,9 @@ def translate(options: argparse.Namespace) -> int:
         lines, where = [_utf8(text) for text in options.text], "TEXT"
     else:
         where = "standard input"
-        lines = split_lines(decode_text(sys.stdin.buffer.read(), where))
-    print("\n".join(task.translate_lines(lines, data, where)))
+        lines = split_lines(decode_text(sys.stdin.buffer.read(), where), where)
+    for line in task.translate_lines(lines, data, where):
+        print(line)
     return 0
 
 

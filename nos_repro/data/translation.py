@@ -67,11 +67,14 @@ def encoded_training(
     """
     import sentencepiece
 
-    facts = f"{FORMAT} {sentencepiece.__version__} {corpus.digest()} {vocabulary} {most} {limits}"
+    content = corpus.digest()
+    facts = f"{FORMAT} {sentencepiece.__version__} {content} {vocabulary} {most} {limits}"
     key = hashlib.sha256(facts.encode()).hexdigest()[:16]
 
     def make() -> dict[str, Tensor]:
         pairs = corpus.read("train", most)
+        if corpus.digest() != content:
+            raise DataError(f"{corpus.where} changed while it was read\n  start again")
         lines = chain.from_iterable(thinned(side.lines) for side in pairs)
         pieces = WordPieces(learn_pieces(lines, vocabulary, corpus.where))
         source, target = encode(pairs, pieces, limits, part="train")
@@ -87,7 +90,7 @@ def encoded_training(
     try:
         pieces = WordPieces(arrays["pieces"])
         sides = [Sentences(arrays[f"{s}_ids"], arrays[f"{s}_starts"]) for s in ("source", "target")]
-    except (KeyError, RuntimeError) as error:
+    except RuntimeError as error:
         raise DataError(
             f".decoded/text-{key} is damaged ({error})\n  remove that folder; it will be made again"
         ) from None

@@ -15,6 +15,7 @@ from torch.optim.optimizer import ParamsT
 
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.optim.lookup import find_optimizer
+from nos_repro.optim.options import whole
 from nos_repro.optim.registry import SCHEDULES, Factor, keywords, wants_names
 from nos_repro.optim.schedules import Schedule
 
@@ -33,8 +34,8 @@ def make_optimizer(
 
     Args:
         name: one of
-            "sgd", "momentum", "adam", "rmsprop" (torch's), "rmsprop-tf"
-            (TensorFlow's);
+            "sgd", "momentum", "adam", "rmsprop" (torch's), "adam-tf",
+            "rmsprop-tf" (TensorFlow's);
             a family, with or without a decay: "powersign", "addsign-ld",
             "powersign-rd20";
             a rule that the papers print, by its name in the catalogue: "table6-13";
@@ -66,7 +67,7 @@ def make_optimizer(
         >>> from nos_repro import make_optimizer
         >>> weights = [torch.nn.Parameter(torch.ones(2))]
         >>> optimizer = make_optimizer("powersign", weights, lr=0.1, base=2.0)
-        >>> optimizer.defaults["rule"]
+        >>> optimizer.rule_of(optimizer.param_groups[0])
         '2**(sign(g) * sign(m)) * g'
         >>> make_optimizer("table6-18", weights, lr=0.1).defaults["rule"]
         'm * exp(g2)'
@@ -88,6 +89,8 @@ def make_optimizer(
     try:
         handed_params = list(_pairs(params, name)) if wants_names(make) else _unnamed(params)
         return make(handed_params, lr=lr, **handed, **fixed, **options)
+    except NosError:
+        raise
     except (TypeError, ValueError, LookupError) as error:
         raise ConfigError(f"optimizer '{name}': {error}") from error
 
@@ -110,7 +113,8 @@ def make_schedule(
             are the paper's.
 
     Returns:
-        An `LRScheduler` whose only state is the step.
+        An `LRScheduler` whose only state is the step. It can be pickled, chained after
+        a warm-up of torch's, and built before or after the optimizer's state is loaded.
 
     Raises:
         ConfigError: a name or option is unknown (the error shows the nearest one),
@@ -131,9 +135,8 @@ def make_schedule(
         step 2: rate 0.0250
         step 3: rate 0.0037
     """
-    if total_steps < 1:
-        raise ConfigError(f"total_steps must be a positive integer, got {total_steps}")
-    return Schedule(optimizer, _factor(name, total_steps, seed, options))
+    length, seed = whole("total_steps", total_steps, least=1), whole("seed", seed)
+    return Schedule(optimizer, _factor(name, length, seed, options))
 
 
 def check_optimizer(name: str, **options: Any) -> None:
@@ -174,6 +177,8 @@ def _factor(name: str, total_steps: int, seed: int, options: dict[str, Any]) -> 
     handed = {key: value for key, value in given.items() if key in accepted}
     try:
         return make(**handed, **options)
+    except NosError:
+        raise
     except (TypeError, ValueError, LookupError) as error:
         raise ConfigError(f"schedule '{name}': {error}") from error
 
