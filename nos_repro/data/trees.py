@@ -8,14 +8,15 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import torch
-from jaxtyping import Int64
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from nos_repro.errors import DataError, unknown
 from nos_repro.registry import Registry, is_path, require_call
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Int64
+    from torch import Tensor
 
 SUFFIXES = {
     *(".jpg", ".jpeg", ".png", ".ppm", ".bmp"),
@@ -139,6 +140,9 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], ImageTree]:
         raise DataError(
             f"{folder} holds no class folders\n  put its images there as {folder.name}/<class>/*"
         )
+    import numpy as np
+    import torch
+
     names: list[bytes] = []
     counts: list[int] = []
     foreign: list[str] = []
@@ -172,6 +176,8 @@ def _files(folder: Path, name: str) -> Iterator[str]:
 
 def _check_whole(trees: ImageTrees) -> None:
     """Raises DataError unless the classes and the validation images are those of `meta.bin`."""
+    import torch
+
     file = trees.root / META
     try:
         _, of_validation = torch.load(file, weights_only=True)

@@ -24,7 +24,7 @@ from nos_repro.experiments.settings_file import (
     structured,
 )
 from nos_repro.optim.factory import check_optimizer, check_schedule
-from nos_repro.tasks import TASKS
+from nos_repro.tasks.registry import describe
 
 # fmt: off
 OURS = {
@@ -40,7 +40,7 @@ OURS = {
 
 def task_keys(name: str) -> set[str]:
     """The keys that the section of a task of that name may have."""
-    return {"name", *(entry.name for entry in dataclasses.fields(TASKS.find(name).Settings))}
+    return {"name", *(entry.name for entry in dataclasses.fields(describe(name).Settings))}
 
 
 def launcher_keys(name: str) -> set[str] | None:
@@ -127,7 +127,7 @@ def task_section(section: dict[str, Any]) -> dict[str, Any]:
     name = values.pop("name", None)
     if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError("task.name: say which task is trained, e.g. name: wide_resnet")
-    settings = structured(TASKS.find(name).Settings, values, "task")
+    settings = structured(describe(name).Settings, values, "task")
     filled: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
     return {"name": name, **filled}
 

@@ -5,6 +5,7 @@ Your own package can add more: see `nos_repro.optim.registry`.
 
 import math
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from typing import Any, SupportsFloat
 
 import torch
@@ -178,7 +179,7 @@ def _factor(name: str, total_steps: int, seed: int, options: dict[str, Any]) -> 
         raise ConfigError(f"schedule '{name}': {error}") from error
 
 
-def _check_options(name: str, options: dict[str, Any], accepted: set[str]) -> None:
+def _check_options(name: str, options: dict[str, Any], accepted: AbstractSet[str]) -> None:
     for option in options:
         if option not in accepted:
             choice = accepted - {"params", "total_steps", "seed"}

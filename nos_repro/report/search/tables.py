@@ -13,7 +13,7 @@ from nos_repro.report.search.expressions import SIGNS, Lift, shares
 from nos_repro.report.search.history import History, Reward
 from nos_repro.report.search.protocol import protocol_lines
 from nos_repro.search.child import Evaluation
-from nos_repro.tasks import TASKS
+from nos_repro.tasks.registry import describe
 
 BEST_RULES = 20
 BEST_SHARE = 0.1
@@ -202,7 +202,7 @@ def chance_reward(history: History) -> float:
     """The reward of a child that has learned nothing."""
     settings = dict(history.settings["child"]["task"])
     name = settings.pop("name")
-    chance = TASKS.find(name).chance(make_settings(name, settings))
+    chance = describe(name).chance(make_settings(name, settings))
     return history.metric.reward(chance)
 
 
