@@ -1,4 +1,4 @@
-# make demo   install, then run Table 2 at smoke scale on embedded data and print the table
+# make demo   install what `run` needs, then run Table 2 at smoke scale on embedded data and print the table
 # make test   install with the development tools, then run lint, type checks and tests
 # make lint   only ruff and mypy;  make clean  removes .venv
 # Test files run in parallel, 1 to 2 GB each: make test WORKERS=4
@@ -39,7 +39,7 @@ $(VENV)/.created:
 # A finished environment is reused until pyproject.toml changes.
 $(VENV)/.installed: pyproject.toml | $(VENV)/.created
 	@echo "== installing into $(VENV) (PyTorch is large: this takes minutes and 2 to 6 GB)"
-	$(BIN)/python -m pip install --editable .
+	$(BIN)/python -m pip install --editable ".[suite]"
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -15,12 +15,16 @@ class NosError(Exception):
     status = 2
 
 
-class RuleError(NosError):
+class RuleError(NosError, ValueError):
     """An update rule that is not in the language."""
 
 
-class ConfigError(NosError):
+class ConfigError(NosError, ValueError):
     """A setting that is unknown, of the wrong type, or impossible."""
+
+
+class SparseGradientError(ConfigError, RuntimeError):
+    """A sparse gradient, which an update rule cannot use."""
 
 
 class DataError(NosError):

@@ -13,11 +13,14 @@ import importlib.util
 import inspect
 import pkgutil
 import re
+import reprlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -25,28 +28,44 @@ from nos_repro.errors import ConfigError, nearest, unknown
 
 NO_NUMBERS = "the digest follows what a name means, not this module (experiments.digest)"
 
+_foreign: ContextVar[Path | None] = ContextVar("foreign", default=None)
+"""The file that is being read, if it is not the user's own and not trusted."""
+
 T = TypeVar("T")
 F = TypeVar("F")
 
 
+@contextmanager
+def names_in(file: Path, *, trust: bool) -> Iterator[None]:
+    """Within, the names that are looked up come from a data file, such as the settings beside a
+    checkpoint. Anybody may have written it, and importing a module runs it: so a name can mean what
+    ships, or a module that the user's own files have named already, and other modules only with
+    ``trust``."""
+    token = _foreign.set(None if trust else file)
+    try:
+        yield
+    finally:
+        _foreign.reset(token)
+
+
+class UntrustedError(ConfigError):
+    """A data file names a module that the user has not."""
+
+
 @dataclass(frozen=True)
 class Entry:
-    """Where a name's meaning is defined: ``module`` and the name in it."""
+    """Where a name's meaning is defined: ``module`` and the name in it. ``facts``: the decorator's
+    keywords; in an entry that ships, those that are literals."""
 
     name: str
     module: str
     definition: str
     facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    """The decorator's keywords; in an entry that ships, those that are literals."""
 
     @property
     def origin(self) -> str:
         """`my_package.my_module:MyTask`."""
         return f"{self.module}:{self.definition}"
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.name, self.origin
 
 
 class Registry(Generic[T]):
@@ -79,8 +98,9 @@ class Registry(Generic[T]):
         self._recognise = recognise
         self._home = sys._getframe(1).f_globals
         self._entries: dict[tuple[str, str], Entry] = {}
-        self._values: dict[tuple[str, str], T] = {}
+        self._values: dict[Entry, T] = {}
         self._found: dict[str, T] = {}
+        self._asked: set[str] = set()
 
     @functools.cached_property
     def _shipped(self) -> dict[str, Entry]:
@@ -113,8 +133,8 @@ class Registry(Generic[T]):
                     f"{self.kind} '{name}' of {entry.module} is already registered by"
                     f" {self._shipped[name].module}"
                 )
-            self._entries[entry.key] = entry
-            self._values[entry.key] = value
+            self._entries[entry.name, entry.origin] = entry
+            self._values[entry] = value
             self._found.clear()
             return defined
 
@@ -133,9 +153,9 @@ class Registry(Generic[T]):
         """
         if name not in self._found:
             entry = self.entry(name, key)
-            if entry.key not in self._values:
+            if entry not in self._values:
                 importlib.import_module(entry.module)
-            value = self._values[entry.key]
+            value = self._values[entry]
             self._check(name, value)
             self._found[name] = value
         return self._found[name]
@@ -147,13 +167,14 @@ class Registry(Generic[T]):
         """
         if name in self._shipped:
             return self._shipped[name]
-        registered = (e for e in reversed(self._entries.values()) if e.name == name)
-        entry = next(registered, None)
-        if entry is not None:
-            return entry
+        for entry in reversed(self._entries.values()):
+            if entry.name == name:
+                return entry
         if not is_path(name):
             raise ConfigError(unknown(self.kind, name, self.names()))
-        return self._outside(name, key or self.key)
+        entry = self._outside(name, key or self.key)
+        self._asked.add(name)
+        return entry
 
     def check(self, name: str) -> None:
         """Raises what `find` would raise, without importing what ships."""
@@ -170,10 +191,18 @@ class Registry(Generic[T]):
             return True
         try:
             return is_path(name) and bool(self._outside(name, self.key))
+        except UntrustedError:
+            raise
         except ConfigError:
             return False
 
     def _outside(self, path: str, key: str) -> Entry:
+        file = _foreign.get()
+        if file is not None and path not in self._asked:
+            raise UntrustedError(
+                f"{file}: its {self.kind} is the module '{path}', which would run code\n"
+                "  if you trust whoever wrote the module and the folder, add --trust"
+            )
         module = _import(path)
         if module is not None:
             return self._only(module, key)
@@ -199,7 +228,7 @@ class Registry(Generic[T]):
                 f"{key}: no Python module '{path}', and no {self.kind} '{last}' in {parent}"
                 + (f"\n  {nearest(last, set(near))}" if near else "")
             )
-        self._values[found.key] = thing
+        self._values[found] = thing
         return found
 
     def _only(self, module: ModuleType, key: str) -> Entry:
@@ -209,7 +238,7 @@ class Registry(Generic[T]):
         if not own and self._build is None:
             things = {_entry(n, v): v for n, v in vars(module).items() if self._recognise(v)}
             own = {entry.origin: entry for entry in things if entry.module == path}
-            self._values |= {entry.key: things[entry] for entry in own.values()}
+            self._values |= {entry: things[entry] for entry in own.values()}
         found = next(iter(own.values()), None)
         if found is None or len(own) > 1:
             which = '\n  put the decorator .register("a_name") of its registry on what it defines'
@@ -268,6 +297,15 @@ def require_call(what: str, thing: Any, expected: str, *given: object, **named: 
         inspect.signature(thing).bind_partial(*given, **named)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{what}: expected a function {expected}: {error}") from None
+
+
+def require_result(what: str, result: object, kind: type[T]) -> T:
+    """What the function of ``what`` returned. Raises ConfigError unless it is a ``kind``."""
+    if not isinstance(result, kind):
+        raise ConfigError(
+            f"{what}: its function must return {kind.__name__}, got {reprlib.repr(result)}"
+        )
+    return result
 
 
 def require_methods(what: str, cls: type, *bases: type) -> None:

@@ -29,19 +29,20 @@ from tests.tracking.reading import parts
 TASK = '''
 """A line through points that lie about y = 2 x + 1, off by 0.1 mm; what is measured is in mm."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 
 from nos_repro.tasks import TASKS
 from nos_repro.tasks.base import Task, TaskData
-from nos_repro.tasks.metrics import Metric, Tolerance
+from nos_repro.tasks.metrics import Metric, Tolerance, half_at
 
 MSE = Metric(
     "mse", "min", "mm²", Tolerance(0.002, why="mm², a fifth of the noise"),
-    digits=4, scale=0.01, of_loss=lambda loss: loss,
+    digits=4, range=(0.0, math.inf), to_reward=half_at(0.01), of_loss=lambda loss: loss,
 )
-WITHIN = Metric("share_within", "max", "", Tolerance(0.05), digits=3)
+WITHIN = Metric("share_within", "max", "", Tolerance(0.05), digits=3, range=(0.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -316,6 +317,21 @@ def test_a_search_rewards_small_errors(lab: Path, capsys: pytest.CaptureFixture[
         assert found.reward == pytest.approx(1 / (1 + found.metrics["val_mse"] / 0.01))
         values = [math.inf if value is None else value for _, value in found.sweep]
         assert found.lr == found.sweep[values.index(min(values))][0]
+
+
+def test_a_search_on_a_metric_without_rewards_is_refused_before_anything_trains(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unbounded = TASK.replace('register("own_line")', 'register("own_unbounded")').replace(
+        "range=(0.0, math.inf), to_reward=half_at(0.01), ", ""
+    )
+    (lab / "own_lab" / "unbounded.py").write_text(unbounded)
+    words = ["child.task.name=own_lab.unbounded", "search=unbounded", "--data", str(lab)]
+    assert verb(lab, "search", "line_search.yaml", *words) == 2
+    said = capsys.readouterr().err
+    assert "own_lab.unbounded: no reward follows from mse" in said
+    assert "Traceback" not in said
+    assert not (lab / "results" / "unbounded").exists()
 
 
 def test_the_metric_is_logged_to_wandb_and_its_dashboard_shows_it(

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "nos_repro"
 # fmt: off
 ROOMS = ["rules", "optim", "data", "tasks", "experiments", "launch", "search", "tracking",
          "report", "bench", "cli", "__main__"]
-EVERYBODYS = {"errors", "registry"}
+EVERYBODYS = {"errors", "registry", "extras"}
 # fmt: on
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -7,7 +7,6 @@ the per-round ratios with their spread.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from statistics import median
 
 import torch
 
+from nos_repro.data.cores import available_cores
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.files import write_json
 from nos_repro.experiments.provenance import provenance
@@ -168,10 +168,9 @@ def store(path: Path, name: str, rows: Sequence[Measurement], *, seconds: float)
 
 def where_and_when() -> dict[str, object]:
     """The provenance of the numbers: processor, cores, versions, commit, date."""
-    linux = hasattr(os, "sched_getaffinity")
     return {
         **provenance("cuda" if torch.cuda.is_available() else "cpu"),
-        "cores": len(os.sched_getaffinity(0)) if linux else os.cpu_count(),
+        "cores": available_cores(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -22,6 +22,7 @@ from nos_repro.cli import (
     tracking,
 )
 from nos_repro.errors import NosError
+from nos_repro.extras import advice
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -66,6 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NosError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.status
+    except ModuleNotFoundError as error:
+        line = advice(error)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return USER_ERROR
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED

@@ -75,6 +75,12 @@ def data_argument(parser: argparse.ArgumentParser) -> None:
                         " the user's cache)")  # fmt: skip
 
 
+def trust_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--trust", action="store_true",
+                        help="import the modules that a checkpoint's or search's folder names: this"
+                        " runs their code")  # fmt: skip
+
+
 def threads_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, metavar="N",
                         help="CPU cores per trial (default: 1)")  # fmt: skip
@@ -123,7 +129,13 @@ def history_of(options: argparse.Namespace) -> History | None:
     check_results(options.results)
     if options.rows:
         raise ConfigError(f"{path}: --rows chooses among a study's rows; a search has none")
-    history = read_history(path, options.results, scale=options.scale, overrides=options.overrides)
+    history = read_history(
+        path,
+        options.results,
+        scale=options.scale,
+        overrides=options.overrides,
+        trust=options.trust,
+    )
     warn_of(history.problems)
     return history
 

@@ -21,6 +21,7 @@ from nos_repro.cli.common import (
     scale_argument,
     study_arguments,
     threads_argument,
+    trust_argument,
     warn_of,
 )
 from nos_repro.errors import ConfigError, unknown
@@ -63,6 +64,7 @@ def _add_claims(verbs: Verbs) -> None:
     parser.add_argument("--write", action="store_true",
                         help="also write claims.md into the results folder")  # fmt: skip
     results_argument(parser)
+    trust_argument(parser)
 
 
 def _cell_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +114,7 @@ def claims(options: argparse.Namespace) -> int:
         raise ConfigError(
             "--write is for the papers' whole list; leave out CLAIM, --scale and --file"
         )
-    found = Results(options.results, named(configs))
+    found = Results(options.results, named(configs), options.trust)
     ours, title = None, TITLE
     if options.file is not None:
         ours = own_claims(options.file, found)

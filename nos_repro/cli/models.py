@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from nos_repro.cli.common import Verbs, add_verb
+from nos_repro.cli.common import Verbs, add_verb, trust_argument
 from nos_repro.errors import ConfigError
 
 
@@ -34,6 +34,7 @@ def _model_arguments(parser: argparse.ArgumentParser) -> None:
                         help="a trial's checkpoint.pt, or its folder")  # fmt: skip
     parser.add_argument("--data", type=Path, metavar="DIR",
                         help="where the text is that the model was trained on")  # fmt: skip
+    trust_argument(parser)
 
 
 def translate(options: argparse.Namespace) -> int:
@@ -43,15 +44,16 @@ def translate(options: argparse.Namespace) -> int:
     from nos_repro.experiments.trained import load_trained
     from nos_repro.tasks.base import Translator
 
-    task, data = load_trained(options.checkpoint, data_folder(options.data))
+    task, data = load_trained(options.checkpoint, data_folder(options.data), trust=options.trust)
     if not isinstance(task, Translator):
         raise ConfigError(f"{options.checkpoint} is not a checkpoint of a model that translates")
     if options.text:
         lines, where = [_utf8(text) for text in options.text], "TEXT"
     else:
         where = "standard input"
-        lines = split_lines(decode_text(sys.stdin.buffer.read(), where))
-    print("\n".join(task.translate_lines(lines, data, where)))
+        lines = split_lines(decode_text(sys.stdin.buffer.read(), where), where)
+    for line in task.translate_lines(lines, data, where):
+        print(line)
     return 0
 
 
@@ -66,7 +68,7 @@ def generate(options: argparse.Namespace) -> int:
         raise ConfigError(f"--temperature must be 0, or 0.01 to 100, got {options.temperature}")
     if not 0 <= options.seed < 2**63:
         raise ConfigError(f"--seed must be at least 0 and below 2**63, got {options.seed}")
-    task, data = load_trained(options.checkpoint, data_folder(options.data))
+    task, data = load_trained(options.checkpoint, data_folder(options.data), trust=options.trust)
     if not isinstance(task, LanguageModel):
         raise ConfigError(f"{options.checkpoint} is not a checkpoint of a language model")
     text, words, temperature = _utf8(options.text), options.words, options.temperature

@@ -18,6 +18,7 @@ from nos_repro.cli.common import (
     reads,
     results_argument,
     rows_argument,
+    trust_argument,
     warn_of,
 )
 from nos_repro.errors import ConfigError
@@ -36,6 +37,7 @@ def add_verbs(verbs: Verbs) -> None:
     results_argument(parser)
     rows_argument(parser)
     format_argument(parser)
+    trust_argument(parser)
     parser.add_argument("--all", action="store_true",
                         help="one line per study and search that has records, at every scale; each"
                         " CONFIG is one of your own, besides those that ship")  # fmt: skip
@@ -134,7 +136,9 @@ def _report_all(options: argparse.Namespace) -> int:
 
     _check_all(options)
     check_results(options.results)
-    collection = read_collection(Results(options.results, named(options.overrides)), options.claims)
+    collection = read_collection(
+        Results(options.results, named(options.overrides), options.trust), options.claims
+    )
     print("\n".join(summary(collection)))
     if options.write:
         _write_all(collection)

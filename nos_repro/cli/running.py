@@ -17,6 +17,7 @@ from nos_repro.cli.common import (
     open_study,
     stop_like_ctrl_c,
     study_arguments,
+    trust_argument,
     wandb_argument,
     warn_of,
 )
@@ -36,6 +37,7 @@ def add_verbs(verbs: Verbs) -> None:
     _add_run(verbs)
     parser = add_verb(verbs, "status", status, "show what has finished, what runs, what is missing")
     study_arguments(parser)
+    trust_argument(parser)
 
     parser = add_verb(verbs, "cancel", cancel, "cancel a study's or search's jobs on the cluster")
     either_arguments(parser)

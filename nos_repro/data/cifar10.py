@@ -22,7 +22,7 @@ from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity, download_url, extract_archive
 
 from nos_repro.data import folder
-from nos_repro.data.decoded import decoded, source_key
+from nos_repro.data.decoded import decoded_files
 from nos_repro.data.images import IMAGES, ImageSet, Labelled
 from nos_repro.errors import DataError
 
@@ -65,27 +65,25 @@ def read_cifar10(data_dir: Path) -> ImageSet:
 
 def _from_images(data_dir: Path, root: Path) -> dict[str, Tensor]:
     files = folder.scan(root, LAYOUT)
-    key = source_key(root, (name for part in files.values() for name, _ in part))
+    names = [name for part in files.values() for name, _ in part]
 
     def decode() -> dict[str, Tensor]:
         parts = {part: folder.read(root, named, LAYOUT.size) for part, named in files.items()}
         return _named(parts["train"], parts["test"])
 
-    return decoded(data_dir, f"cifar10-images-{key}", decode)
+    return decoded_files(data_dir, "cifar10-images", root, names, decode)
 
 
 def _from_torchvision(data_dir: Path, batches: Path, archive: Path) -> dict[str, Tensor]:
+    root, names = data_dir, [archive.name]
     if batches.is_dir():
-        names = [name for name, _ in _parts()]
+        root, names = batches, [name for name, _ in _parts()]
         missing = [name for name in names if not (batches / name).is_file()]
         if missing:
             raise DataError(
                 f"{batches} lacks {' '.join(missing)}\n"
                 f"  unpack {CIFAR10.filename} again, or remove the folder to have it downloaded"
             )
-        key = source_key(batches, names)
-    else:
-        key = source_key(data_dir, [archive.name])
 
     def decode() -> dict[str, Tensor]:
         if batches.is_dir():
@@ -99,7 +97,7 @@ def _from_torchvision(data_dir: Path, batches: Path, archive: Path) -> dict[str,
             extract_archive(str(archive), unpacked)
             return _read_batches(Path(unpacked))
 
-    return decoded(data_dir, f"cifar10-{key}", decode)
+    return decoded_files(data_dir, "cifar10", root, names, decode)
 
 
 def _parts() -> list[tuple[str, str]]:

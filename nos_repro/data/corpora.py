@@ -15,8 +15,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from nos_repro.data.files import refusals_named
 from nos_repro.errors import DataError
-from nos_repro.registry import Registry, require_call
+from nos_repro.registry import Registry, require_call, require_result
 
 if TYPE_CHECKING:
     from jaxtyping import Int64
@@ -67,7 +68,7 @@ class Source:
     name: str
     vocabulary: int
     texts: Callable[[Path], Texts]
-    """Reads the text from the folder of all data sets. Raises DataError."""
+    """Reads the text from the folder of all data sets."""
 
     def read(self, data_dir: Path, vocabulary: int | None = None) -> Corpus:
         """The corpus with its own vocabulary size, or another one; read once per process.
@@ -75,6 +76,11 @@ class Source:
         Raises DataError, for example if the text has fewer different words.
         """
         return _read(self, data_dir, vocabulary or self.vocabulary)
+
+    def read_texts(self, data_dir: Path) -> Texts:
+        """The text itself. Raises DataError."""
+        with refusals_named(data_dir):
+            return require_result(f"corpus {self.name}", self.texts(data_dir), Texts)
 
 
 def _source(name: str, texts: Callable[[Path], Texts], *, vocabulary: int) -> Source:
@@ -97,7 +103,7 @@ CORPORA: Registry[Source] = Registry(
 
 @functools.lru_cache(maxsize=4)
 def _read(source: Source, data_dir: Path, vocabulary: int) -> Corpus:
-    return number(source.texts(data_dir), vocabulary)
+    return number(source.read_texts(data_dir), vocabulary)
 
 
 def number(texts: Texts, vocabulary: int) -> Corpus:

@@ -13,7 +13,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +33,46 @@ def source_key(root: Path, files: Iterable[str]) -> str:
     digest = hashlib.sha256(FORMAT.encode())
     for name in files:
         state = os.stat(root / name)
-        digest.update(f"\n{name} {state.st_size} {state.st_mtime_ns}".encode())
+        line = f"\n{name} {state.st_size} {state.st_mtime_ns}"
+        digest.update(line.encode(errors="surrogateescape"))  # also names that are not UTF-8
     return digest.hexdigest()[:16]
 
 
-def decoded(
-    data_dir: Path, name: str, decode: Callable[[], Mapping[str, Tensor]]
-) -> dict[str, Tensor]:
+class Arrays(dict[str, Tensor]):
+    """The arrays of a folder by name."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        maps = {path.stem: np.load(path, mmap_mode="c") for path in place.glob("*.npy")}
+        super().__init__({name: torch.from_numpy(array) for name, array in maps.items()})
+
+    def __missing__(self, name: str) -> Tensor:
+        raise _damaged(self.place, f"{name}.npy is missing")
+
+
+def decoded_files(
+    data_dir: Path,
+    name: str,
+    root: Path,
+    files: Sequence[str],
+    decode: Callable[[], Mapping[str, Tensor]],
+) -> Arrays:
+    """The arrays that `decode` makes from files below `root`, kept as long as these do not change.
+
+    Raises DataError as `decoded` does, and if the files change while they are decoded.
+    """
+    key = source_key(root, files)
+
+    def decode_unchanged() -> Mapping[str, Tensor]:
+        arrays = decode()
+        if source_key(root, files) != key:
+            raise DataError(f"files in {root} changed while they were read\n  start again")
+        return arrays
+
+    return decoded(data_dir, f"{name}-{key}", decode_unchanged)
+
+
+def decoded(data_dir: Path, name: str, decode: Callable[[], Mapping[str, Tensor]]) -> Arrays:
     """The arrays kept under `name`, memory-mapped; `decode` makes them the first time.
 
     The maps are copy-on-write: a process that writes into one does not change another's.
@@ -47,8 +81,9 @@ def decoded(
     """
     places = [place / name for place in decoded_folders(data_dir)]
     for place in places:
-        if place.is_dir():
-            return _open(place)
+        with suppress(OSError):  # another user's, which this one must not search
+            if place.is_dir():
+                return _open(place)
     arrays = decode()
     refusals = []
     for place in places:
@@ -65,16 +100,17 @@ def decoded(
     )
 
 
-def _open(place: Path) -> dict[str, Tensor]:
+def _open(place: Path) -> Arrays:
     try:
-        return {
-            path.stem: torch.from_numpy(np.load(path, mmap_mode="c"))
-            for path in place.glob("*.npy")
-        }
+        return Arrays(place)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            f"{place} is damaged ({error})\n  remove that folder; it will be decoded again"
-        ) from error
+        raise _damaged(place, error) from error
+
+
+def _damaged(place: Path, reason: object) -> DataError:
+    return DataError(
+        f"{place} is damaged ({reason})\n  remove that folder; it will be decoded again"
+    )
 
 
 def _write(place: Path, arrays: Mapping[str, Tensor]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from nos_repro.data.files import belongs, read_file
 from nos_repro.data.images import Labelled
+from nos_repro.data.pictures import UNSUITABLE, as_rgb, reason
 from nos_repro.errors import DataError
 
 SHOWN = 5
@@ -28,7 +31,8 @@ class Layout:
 
 
 def scan(root: Path, layout: Layout) -> dict[str, list[tuple[str, int]]]:
-    """The files of each part as (path below `root`, class), sorted; hidden files do not count.
+    """The files of each part as (path below `root`, class), sorted, without those that do not
+    count (`files.belongs`).
 
     Raises DataError if a part, a class or an image is missing, or there is one too many.
     """
@@ -59,7 +63,7 @@ def _scan_part(root: Path, part: str, layout: Layout) -> Iterable[tuple[str, int
 def _visible(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise DataError(f"no folder {folder}: the data set is incomplete, unpack it again")
-    return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    return sorted(filter(belongs, os.listdir(folder)))
 
 
 def read(root: Path, files: Sequence[tuple[str, int]], size: int) -> Labelled:
@@ -68,25 +72,19 @@ def read(root: Path, files: Sequence[tuple[str, int]], size: int) -> Labelled:
     bad: list[str] = []
     for place, (name, _) in enumerate(files):
         try:
-            with Image.open(root / name) as image:
-                pixels = np.asarray(image.convert("RGB"))
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-            bad.append(f"{name}: {_reason(error)}")
-            continue
-        if pixels.shape != (size, size, 3):
-            bad.append(f"{name}: {pixels.shape[1]}x{pixels.shape[0]} pixels, not {size}x{size}")
-            continue
-        images[place] = pixels
+            with Image.open(io.BytesIO(read_file(root / name))) as image:
+                if image.size != (size, size):
+                    bad.append(f"{name}: {image.width}x{image.height} pixels, not {size}x{size}")
+                    continue
+                images[place] = as_rgb(image)
+        except UNSUITABLE as error:
+            bad.append(f"{name}: {reason(error)}")
     if bad:
         raise DataError(
             f"{len(bad)} of {len(files):,} files below {root} cannot be used\n"
             f"  {_some(bad, between=chr(10) + '  ')}\n  replace them: images are never skipped"
         )
     return Labelled(torch.from_numpy(images), torch.tensor([label for _, label in files]))
-
-
-def _reason(error: Exception) -> str:
-    return "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 def _some(names: Sequence[str], between: str = " ") -> str:

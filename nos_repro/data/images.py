@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from nos_repro.registry import Registry, require_call
+from nos_repro.data.files import refusals_named
+from nos_repro.errors import ConfigError
+from nos_repro.registry import Registry, require_call, require_result
 
 if TYPE_CHECKING:
     from jaxtyping import Int64, UInt8
@@ -55,7 +57,33 @@ def _dataset(
     size: int = 32,
     validation_images: int,
 ) -> Dataset:
-    return Dataset(name, classes, size, validation_images, functools.cache(read))
+    @functools.wraps(read)
+    def checked(data_dir: Path) -> ImageSet:
+        with refusals_named(data_dir):
+            images = read(data_dir)
+        _check_images(name, require_result(f"image set {name}", images, ImageSet), classes, size)
+        return images
+
+    return Dataset(name, classes, size, validation_images, functools.cache(checked))
+
+
+def _check_images(name: str, images: ImageSet, classes: int, size: int) -> None:
+    """Raises ConfigError unless a set is what its decorator says."""
+    import torch
+
+    for part, (pixels, labels) in (("train", images.train), ("test", images.test)):
+        shape = (len(labels), size, size, 3)
+        if pixels.dtype != torch.uint8 or pixels.shape != shape:
+            raise ConfigError(
+                f"image set {name}: its {part} images must be uint8 of shape {shape}, got"
+                f" {str(pixels.dtype).removeprefix('torch.')} of shape {tuple(pixels.shape)}"
+            )
+        if not len(labels):
+            raise ConfigError(f"image set {name}: it has no {part} images")
+        if labels.dtype != torch.int64 or not 0 <= labels.min() <= labels.max() < classes:
+            raise ConfigError(
+                f"image set {name}: its {part} labels must be int64, from 0 to {classes - 1}"
+            )
 
 
 def _check(name: str, dataset: Dataset) -> None:

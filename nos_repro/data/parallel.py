@@ -12,20 +12,29 @@ An absolute path works as well as a name.
 
 Lines end only at line feeds (a carriage return before one is dropped): Python's own `splitlines`
 also cuts at characters that occur inside sentences, and the two sides would get out of step.
+
+U+2581 is read as a space: with it sentencepiece marks the spaces in its pieces.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from nos_repro.data.files import refusals_named
 from nos_repro.data.text import read_text
 from nos_repro.errors import DataError, unknown
-from nos_repro.registry import Registry, is_path, require_call
+from nos_repro.registry import Registry, is_path, require_call, require_result
+
+log = logging.getLogger(__name__)
+
+SPACE = "\u2581"
+"""What sentencepiece writes for a space."""
 
 HELD_OUT_OF, MOST_HELD_OUT = 20, 1000
 SPLIT_SEED = 2017
@@ -90,12 +99,18 @@ def read_pairs(source: Path, target: Path) -> Pairs:
 
 def read_side(path: Path) -> Text:
     """The lines of a file. Raises DataError (`read_text`)."""
-    return Text.whole(str(path), split_lines(read_text(path)))
+    return Text.whole(str(path), split_lines(read_text(path), str(path)))
 
 
-def split_lines(text: str) -> list[str]:
-    """The lines of a text, split as the module's docstring says."""
+def split_lines(text: str, where: str) -> list[str]:
+    """The lines of a text, split as the module's docstring says. Warns of U+2581."""
     lines = text.removesuffix("\n").split("\n") if text else []
+    if SPACE in text:
+        marked = [number for number, line in enumerate(lines, 1) if SPACE in line]
+        log.warning(
+            "%s, line %d: U+2581 is read as a space (%d such lines in all)",
+            *(where, marked[0], len(marked)),
+        )
     return [line.removesuffix("\r") for line in lines]
 
 
@@ -140,8 +155,13 @@ def in_memory(where: str, **parts: tuple[list[str], list[str]]) -> ParallelCorpu
 
 def find_parallel_text(name: str, languages: tuple[str, str], data_dir: Path) -> ParallelCorpus:
     """The parallel text called `name`. Raises DataError, which says what to put where."""
+    with refusals_named(name):
+        return _find(name, languages, data_dir)
+
+
+def _find(name: str, languages: tuple[str, str], data_dir: Path) -> ParallelCorpus:
     if name in PARALLEL_TEXTS.names():
-        return PARALLEL_TEXTS.find(name)(languages, data_dir)
+        return _registered(name, languages, data_dir)
     folder = data_dir / name
     if folder.is_dir():
         return _folder(folder, languages)
@@ -149,7 +169,7 @@ def find_parallel_text(name: str, languages: tuple[str, str], data_dir: Path) ->
     if all(both):
         return _two_files(both[0], both[1])  # type: ignore[arg-type]
     if is_path(name):
-        return PARALLEL_TEXTS.find(name)(languages, data_dir)
+        return _registered(name, languages, data_dir)
     first, second = (f"{folder}.{language}" for language in languages)
     raise DataError(
         f"{unknown('parallel text', name, (*PARALLEL_TEXTS.names(), *NAMES))}\n"
@@ -157,6 +177,11 @@ def find_parallel_text(name: str, languages: tuple[str, str], data_dir: Path) ->
         f"  nor two files {first} and {second} (or .gz);\n"
         "  put one of them there, or name another folder with --data DIR or NOS_REPRO_DATA"
     )
+
+
+def _registered(name: str, languages: tuple[str, str], data_dir: Path) -> ParallelCorpus:
+    found = PARALLEL_TEXTS.find(name)(languages, data_dir)
+    return require_result(f"parallel text {name}", found, ParallelCorpus)
 
 
 def _folder(folder: Path, languages: tuple[str, str]) -> ParallelCorpus:
@@ -215,6 +240,6 @@ def _file(folder: Path, stems: tuple[str, ...], language: str) -> Path | None:
 def _digest(files: tuple[Path, Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
+        with refusals_named(path), path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -13,8 +13,9 @@ edges lie on whole pixels of the smaller image, at most half a pixel of the resu
 
 Pillow also decodes files that are not JPEG or that simplejpeg refuses: CMYK, harmless damage.
 
-Greyscale and CMYK become RGB as Pillow converts them. An orientation in EXIF is ignored, as
-torchvision's ImageFolder does.
+Greyscale and CMYK become RGB as Pillow converts them; of greyscale with 16 bits the upper 8 are
+taken, as Pillow does with colours of 16 bits. An orientation in EXIF is ignored, as torchvision's
+ImageFolder does.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from nos_repro.data.files import read_file
 from nos_repro.data.views import Box, Size, View, recolour
 from nos_repro.errors import DataError
 
-__all__ = ["show", "simplejpeg"]
+__all__ = ["UNSUITABLE", "as_rgb", "reason", "show", "simplejpeg"]
 
 try:
     import simplejpeg
@@ -42,6 +44,21 @@ except ImportError:
 SCALES = (8, 4, 2)
 """The factors by which libjpeg can shrink an image while decoding."""
 
+MOST_PIXELS = 178_956_970
+"""Pillow refuses larger images, which may be a small file that fills the memory."""
+
+DEEP = ("PNG", "PPM")
+"""Formats whose greyscale of 16 bits Pillow may open with 32 (mode I)."""
+
+UNSUITABLE = (
+    OSError,  # Pillow's UnidentifiedImageError is one
+    SyntaxError,
+    ValueError,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,  # where warnings are errors
+)
+"""What Pillow and this module raise for a file that is not an image, damaged, or too large."""
+
 Choose = Callable[[Size], View]
 Part = UInt8[Tensor, "3 height width"]
 
@@ -49,17 +66,15 @@ Part = UInt8[Tensor, "3 height width"]
 def show(file: str, choose: Choose, target: UInt8[Tensor, "3 size size"]) -> None:
     """Writes into `target` the view that `choose` picks for an image of the file's size.
 
-    Raises DataError, which names the file, if it is missing, truncated or not an image.
+    Raises DataError, which names the file, if it is missing, truncated, too large or not an image.
     """
     size = target.shape[-1]
     try:
-        with open(file, "rb") as opened:
-            data = opened.read()
+        data = read_file(file)
         view, part = _by_simplejpeg(data, choose, size) or _by_pillow(data, choose, size)
-    except UnidentifiedImageError as error:
-        raise DataError(_message(file, "not an image")) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(_message(file, _reason(error))) from error
+    except UNSUITABLE as error:
+        message = f"{file} cannot be used: {reason(error)}\n  replace it: no image is left out"
+        raise DataError(message) from error
     # torch's fast kernel needs channels-last memory; without it a slow one runs silently
     part = part[None].contiguous(memory_format=torch.channels_last)
     seen = F.interpolate(part, (size, size), mode="bilinear", antialias=True)[0]
@@ -73,6 +88,8 @@ def _by_simplejpeg(data: bytes, choose: Choose, size: int) -> tuple[View, Part] 
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
         if space in ("CMYK", "YCCK"):  # Pillow converts differently, by one level
+            return None
+        if height * width > MOST_PIXELS:
             return None
         view = choose(Size(height, width))
         _, whole, box = _scaled(view.box, Size(height, width), size)
@@ -93,8 +110,20 @@ def _by_pillow(data: bytes, choose: Choose, size: int) -> tuple[View, Part]:
             if scale > 1:
                 image.draft(None, (image.width // scale, image.height // scale))
         part = image.crop((box.left, box.top, box.left + box.width, box.top + box.height))
-        part = part if part.mode == "RGB" else part.convert("RGB")
-    return view, torch.from_numpy(np.array(part)).permute(2, 0, 1)
+        pixels = as_rgb(part, image.format)
+    return view, torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def as_rgb(image: Image.Image, format: str | None = None) -> UInt8[np.ndarray, "height width 3"]:
+    """The pixels of an image from a file of that format (default: the image's own).
+
+    Raises ValueError for greyscale of 32 bits: what its black and white are is not in the file.
+    """
+    if image.mode.startswith("I;16") or (image.mode == "I" and (format or image.format) in DEEP):
+        return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise ValueError(f"greyscale of 32 bits (mode {image.mode}), save it with 8 or 16")
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _scaled(box: Box, whole: Size, size: int) -> tuple[int, Size, Box]:
@@ -106,11 +135,10 @@ def _scaled(box: Box, whole: Size, size: int) -> tuple[int, Size, Box]:
     return scale, small, box.scaled(scale, small)
 
 
-def _message(file: str, reason: str) -> str:
-    return f"{file} cannot be used: {reason}\n  replace it: no image is left out"
-
-
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What is wrong with a file, from an error of `UNSUITABLE`."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__

@@ -39,7 +39,7 @@ def read_text(path: Path) -> str:
     """The text of a file, gunzipped if its name ends in `.gz`.
 
     Raises DataError, with the line if there is one, for a file that is missing, truncated or not
-    UTF-8.
+    UTF-8, or that holds a NUL.
     """
     return decode_text(_content(path), str(path))
 
@@ -56,11 +56,25 @@ def _content(path: Path) -> bytes:
 
 def decode_text(content: bytes, where: str) -> str:
     """UTF-8, with or without a byte-order mark. Raises DataError, which names the line."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(f"{where}: UTF-16, not UTF-8\n  convert it: iconv -f utf-16 -t utf-8")
     try:
-        return content.removeprefix(codecs.BOM_UTF8).decode()
+        text = content.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{where}, line {line:,}: not UTF-8 (byte 0x{error.object[error.start]:02x})\n"
-            "  convert it, e.g. iconv -f latin1 -t utf-8"
-        ) from None
+        wrong, at = f"not UTF-8 (byte 0x{error.object[error.start]:02x})", error.start
+    else:
+        if (at := content.find(0)) < 0:
+            return text
+        wrong = "a NUL (byte 0x00)"
+    line = content.count(b"\n", 0, at) + 1
+    raise DataError(f"{where}, line {line:,}: {wrong}\n  {_advice(content)}")
+
+
+def _advice(content: bytes) -> str:
+    """What to do with a text that is not UTF-8. NULs at every other place are UTF-16 of ASCII."""
+    nul = [content[start::2].count(0) / (len(content) // 2 or 1) for start in (0, 1)]
+    if max(nul) > 0.4:
+        return f"convert it: iconv -f utf-16{'be' if nul[0] > nul[1] else 'le'} -t utf-8"
+    if max(nul):
+        return "copy it again, or remove the character: tr -d '\\000'"
+    return "convert it, e.g. iconv -f latin1 -t utf-8"

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import sentencepiece
 import torch
 from jaxtyping import Bool, Int32, Int64
 from torch import Tensor
@@ -66,11 +65,16 @@ def encoded_training(
     Both are kept on disk under a digest of everything they depend on, and appear there complete or
     not at all. Raises DataError and ConfigError.
     """
-    facts = f"{FORMAT} {sentencepiece.__version__} {corpus.digest()} {vocabulary} {most} {limits}"
+    import sentencepiece
+
+    content = corpus.digest()
+    facts = f"{FORMAT} {sentencepiece.__version__} {content} {vocabulary} {most} {limits}"
     key = hashlib.sha256(facts.encode()).hexdigest()[:16]
 
     def make() -> dict[str, Tensor]:
         pairs = corpus.read("train", most)
+        if corpus.digest() != content:
+            raise DataError(f"{corpus.where} changed while it was read\n  start again")
         lines = chain.from_iterable(thinned(side.lines) for side in pairs)
         pieces = WordPieces(learn_pieces(lines, vocabulary, corpus.where))
         source, target = encode(pairs, pieces, limits, part="train")
@@ -86,7 +90,7 @@ def encoded_training(
     try:
         pieces = WordPieces(arrays["pieces"])
         sides = [Sentences(arrays[f"{s}_ids"], arrays[f"{s}_starts"]) for s in ("source", "target")]
-    except (KeyError, RuntimeError) as error:
+    except RuntimeError as error:
         raise DataError(
             f".decoded/text-{key} is damaged ({error})\n  remove that folder; it will be made again"
         ) from None

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nos_repro.data.files import belongs, refusals_named
 from nos_repro.errors import DataError, unknown
-from nos_repro.registry import Registry, is_path, require_call
+from nos_repro.registry import Registry, is_path, require_call, require_result
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,7 +82,8 @@ class ImageTrees:
     @property
     def fingerprint(self) -> int:
         """A number of 48 bits that changes with the classes or their order."""
-        digest = hashlib.sha256("\n".join(self.classes).encode()).digest()
+        names = "\n".join(self.classes).encode(errors="surrogateescape")  # also those not in UTF-8
+        digest = hashlib.sha256(names).digest()
         return int.from_bytes(digest[:6], "big")
 
 
@@ -103,16 +105,22 @@ folders is found by its folder's name and needs none.
 def find_images(name: str, data_dir: Path) -> ImageTrees:
     """The set of that name in the data folder, at that absolute path, or from that module.
 
-    Raises DataError if the set is missing, if a class folder is empty or holds other files than
-    images, or if the parts have different classes.
+    Raises DataError if the set is missing, if a folder cannot be read, if a class folder is empty
+    or holds other files than images, or if the parts have different classes.
     """
-    root = Path(data_dir) / Path(name).expanduser()
+    with refusals_named(name):
+        return _find_images(name, Path(data_dir))
+
+
+def _find_images(name: str, data_dir: Path) -> ImageTrees:
+    root = data_dir / Path(name).expanduser()
     if is_path(name) and not root.exists():
-        return PHOTOGRAPHS.find(name)(Path(data_dir))
+        found = PHOTOGRAPHS.find(name)(data_dir)
+        return require_result(f"set of photographs {name}", found, ImageTrees)
     folders = {"train": root / "train", "val": _evaluation(root)}
     parts = {part: _scan(folder) for part, folder in folders.items() if folder.is_dir()}
     if not parts:
-        raise DataError(_missing(name, root, Path(data_dir)))
+        raise DataError(_missing(name, root, data_dir))
     names = {part: classes for part, (classes, _) in parts.items()}
     if len(names) == 2 and names["train"] != names["val"]:
         raise DataError(
@@ -135,7 +143,8 @@ def _evaluation(root: Path) -> Path:
 
 def _scan(folder: Path) -> tuple[tuple[str, ...], ImageTree]:
     """The classes of a part and its files."""
-    entries = sorted(e.name for e in os.scandir(folder) if e.is_dir() and e.name[0] != ".")
+    with os.scandir(folder) as found:
+        entries = sorted(entry.name for entry in found if entry.is_dir() and belongs(entry.name))
     if not entries:
         raise DataError(
             f"{folder} holds no class folders\n  put its images there as {folder.name}/<class>/*"
@@ -167,11 +176,25 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], ImageTree]:
 
 
 def _files(folder: Path, name: str) -> Iterator[str]:
-    """All files of a class, also those in its subfolders, except hidden ones."""
-    for where, below, files in os.walk(folder / name, followlinks=True):
-        below[:] = sorted(entry for entry in below if entry[0] != ".")
+    """All files of a class that count, also those in its subfolders.
+
+    Raises OSError for a folder that cannot be read, and DataError for one that holds itself.
+    """
+    top = str(folder / name)
+    above: dict[str, tuple[tuple[int, int], ...]] = {top: ()}  # device and inode of all parents
+    for where, below, files in os.walk(top, onerror=_refuse, followlinks=True):
+        state = os.stat(where)
+        own, parents = (state.st_dev, state.st_ino), above.pop(where)
+        if own in parents:
+            raise DataError(f"{where} is a link to a folder that holds it\n  remove the link")
+        below[:] = sorted(filter(belongs, below))
+        above |= {os.path.join(where, entry): (*parents, own) for entry in below}
         place = os.path.relpath(where, folder)
-        yield from (os.path.join(place, file) for file in sorted(files) if file[0] != ".")
+        yield from (os.path.join(place, file) for file in sorted(filter(belongs, files)))
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def _check_whole(trees: ImageTrees) -> None:

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
-import sentencepiece
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
@@ -36,6 +35,8 @@ def learn_pieces(lines: Iterable[str], size: int, where: str) -> UInt8[Tensor, "
 
     Raises ConfigError if the text, which comes from `where`, allows no vocabulary of that size.
     """
+    import sentencepiece  # only text needs it, and every study imports this module
+
     written = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -78,6 +79,8 @@ class WordPieces:
     """A vocabulary: from lines to the ids of their pieces and back."""
 
     def __init__(self, model: UInt8[Tensor, " bytes"]) -> None:
+        import sentencepiece
+
         self.model = model
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model.numpy().tobytes())
 

@@ -2,24 +2,31 @@
 
 In addition to what it does by itself: a worker ends with its parent, and when it is no longer
 needed; signals meant for the trial (a cluster sends them to every process) are left to the trial;
-the parent's random numbers stay untouched; and a user's mistake arrives as the original error.
+the parent's random numbers stay untouched; a user's mistake arrives as the original error; and a
+result always arrives, also where no shared memory is left for it.
 """
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
+import pickle
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from nos_repro.errors import NosError
+
+log = logging.getLogger(__name__)
 
 IGNORED = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 """Sent to all by a cluster or a terminal: a worker goes on, so that the trial can be saved."""
@@ -56,20 +63,52 @@ def in_order(work: Callable[[J], R], jobs: Iterable[J], workers: int) -> Iterato
     for result in results:
         if isinstance(result, NosError):
             raise result
-        yield result
+        if result.obstacle:
+            _say_once(result.obstacle)
+        yield pickle.loads(result.pickled)
+
+
+class _Result(NamedTuple):
+    """A pickled result. Its tensors are in shared memory, unless there was an ``obstacle``."""
+
+    pickled: bytes
+    obstacle: str = ""
 
 
 class _Work(Dataset[Any]):
-    """A DataLoader's data set whose items are results, and whose indices are jobs."""
+    """A DataLoader's data set whose items are results, and whose indices are jobs.
+
+    The results are pickled here, as the DataLoader would do in a thread of its own: what fails
+    there is printed, and the item is waited for without end.
+    """
 
     def __init__(self, work: Callable[[Any], Any]) -> None:
         self.work = work
 
     def __getitem__(self, job: Any) -> Any:
         try:
-            return self.work(job)
+            return _pickled(self.work(job))
         except NosError as error:
             return error
+
+
+def _pickled(result: Any) -> _Result:
+    """Shares memory if it can. Torch raises RuntimeErrors if none is left; an OSError is the socket
+    by which processes share: its path is too long, or too many files are open."""
+    try:
+        return _Result(bytes(ForkingPickler.dumps(result)))
+    except (RuntimeError, OSError) as error:
+        reason = str(error).rpartition(": ")[2]  # without the name of the file, which is random
+        return _Result(pickle.dumps(result), obstacle=reason)
+
+
+@functools.cache
+def _say_once(obstacle: str) -> None:
+    log.warning(
+        "batches prepared by other processes come through pipes, which is slower than shared memory"
+        " (%s); /dev/shm needs about a gigabyte (docker run --shm-size=1g), TMPDIR a short path",
+        obstacle,
+    )
 
 
 def _as_it_is(result: Any) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import os
 import platform
 import subprocess
 from pathlib import Path
 
 import torch
+
+from nos_repro.extras import installed_versions
 
 LIBRARIES = (
     *("torch", "torchvision", "pytorch-lightning", "numpy"),
@@ -24,7 +25,7 @@ def provenance(device: str) -> dict[str, object]:
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else _cpu_name(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "libraries": installed_versions(LIBRARIES),
         "commit": commit(),
     }
 

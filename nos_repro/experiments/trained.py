@@ -9,33 +9,37 @@ from typing import Any
 from nos_repro.errors import ConfigError, NosError
 from nos_repro.experiments.checkpoint import DamagedCheckpoint, read_checkpoint
 from nos_repro.experiments.trial import make_settings
+from nos_repro.registry import names_in
 from nos_repro.tasks import TASKS
 from nos_repro.tasks.base import Task, TaskData
 
 
-def load_trained(checkpoint: Path, data_dir: Path) -> tuple[Task, TaskData]:
+def load_trained(checkpoint: Path, data_dir: Path, *, trust: bool = False) -> tuple[Task, TaskData]:
     """The task of a trial's checkpoint (the file, or the trial's folder), ready for use, and its
     data. Only reads.
 
-    The trial's `settings.json`, beside the checkpoint, says what the model is. Raises
-    ConfigError if either is missing, damaged or not a trial's, and what preparing the data
-    raises.
+    The trial's `settings.json`, beside the checkpoint, says what the model is; it may name only
+    what ships, unless you ``trust`` it (`registry.names_in`). Raises ConfigError if it names more,
+    or if a file is missing, damaged or not a trial's, and what preparing the data raises.
     """
     path = checkpoint / "checkpoint.pt" if checkpoint.is_dir() else checkpoint
-    name, values = _settings(path.parent / "settings.json")
+    beside = path.parent / "settings.json"
+    name, values = _settings(beside)
     weights = read_state(path)["model"]
-    cls = TASKS.find(name)
-    try:
-        settings = make_settings(name, values)
-        task = cls(settings)
-        task.load_state_dict(weights)
-    except NosError:
-        raise
-    except (TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path}: does not fit the current task '{name}' ({reason})") from None
-    data = cls.make_data(settings, data_dir=data_dir, seed=0)
-    data.prepare()
+    with names_in(beside, trust=trust):
+        cls = TASKS.find(name)
+        try:
+            settings = make_settings(name, values)
+            task = cls(settings)
+            task.load_state_dict(weights)
+        except NosError:
+            raise
+        except (TypeError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            problem = f"does not fit the current task '{name}' ({reason})"
+            raise ConfigError(f"{path}: {problem}") from None
+        data = cls.make_data(settings, data_dir=data_dir, seed=0)
+        data.prepare()
     return task.eval(), data
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import signal
 import sys
 import threading
@@ -19,6 +20,7 @@ from typing import Generic
 
 import torch
 
+from nos_repro.data.cores import available_cores, core_numbers
 from nos_repro.launch.base import J, Report
 from nos_repro.launch.work import keep_freed_memory, run_job
 
@@ -79,7 +81,7 @@ class LocalWorkers(Generic[J]):
     """``workers`` processes with ``threads`` pinned cores each, running one job at a time.
 
     Each slot is a pool of one, so that a killed worker takes only its own job with it.
-    With CUDA, slot i uses device i modulo the number of devices.
+    With CUDA, slot i uses device i modulo the number of devices, and its share of all cores.
     """
 
     word = "running"
@@ -89,12 +91,10 @@ class LocalWorkers(Generic[J]):
         self._context = worker_context()
         self._awaited = False
         self._closing = False
-        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        self._slots: list[_Slot[J]] = []
-        for number in range(workers):
-            start = number * threads
-            own = cores[start : start + threads] if start + threads <= len(cores) else []
-            self._slots.append(_Slot(number, own, self._pool(number, own)))
+        self._slots: list[_Slot[J]] = [
+            _Slot(number, own, self._pool(number, own))
+            for number, own in enumerate(core_shares(workers, threads))
+        ]
 
     def _pool(self, number: int, cores: list[int]) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
@@ -170,6 +170,22 @@ class LocalWorkers(Generic[J]):
                 reports.append(self._collect(slot))
             slot.pool.shutdown(wait=False, cancel_futures=True)
         return reports
+
+
+def core_shares(workers: int, threads: int) -> list[list[int]]:
+    """The numbers of the cores that each worker is pinned to; [] if there are too few.
+
+    On a CPU, as many as its threads. Beside a GPU, an equal part of all: processes that decode its
+    images run there, too. Under a quota, the cores begin anywhere, or all containers of a machine
+    would choose the same ones.
+    """
+    cores, ours = core_numbers(), available_cores()
+    if ours < len(cores):
+        first = random.SystemRandom().randrange(len(cores))
+        cores = (cores[first:] + cores[:first])[:ours]
+    each = max(threads, ours // workers) if torch.cuda.is_available() else threads
+    places = range(0, workers * each, each)
+    return [cores[n : n + each] if n + each <= len(cores) else [] for n in places]
 
 
 def _processes(slots: Sequence[_Slot[J]]) -> list[BaseProcess]:

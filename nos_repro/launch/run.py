@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from nos_repro.data import data_folder
+from nos_repro.data.cores import available_cores
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.estimate import measure
@@ -29,6 +29,9 @@ from nos_repro.launch.study_run import StudyRun
 from nos_repro.launch.work import TrialJob, keep_freed_memory
 from nos_repro.tasks import TASKS
 from nos_repro.tasks.base import TaskData
+
+PER_CORE, MOST_PROCESSES = 16, 256
+"""More processes or threads are a slip of the pen: per core, or in any case."""
 
 
 def conditions_of(
@@ -49,16 +52,15 @@ def conditions_of(
 def worker_count(workers: int | None, threads: int) -> int:
     """How many trials to run at a time: as requested, else one per GPU, else as many as the cores
     allow."""
-    if threads < 1:
-        raise ConfigError(f"--threads must be at least 1, got {threads}")
+    most = max(MOST_PROCESSES, PER_CORE * available_cores())
+    for flag, least, given in (("threads", 1, threads), ("workers", 0, workers)):
+        if given is not None and not least <= given <= most:
+            raise ConfigError(f"--{flag} must be from {least} to {most:,} here, got {given}")
     if workers is not None:
-        if workers < 0:
-            raise ConfigError(f"--workers must not be negative, got {workers}")
         return workers
     if torch.cuda.is_available():
         return torch.cuda.device_count()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // threads)
+    return max(1, available_cores() // threads)
 
 
 def launcher_of(

@@ -67,7 +67,7 @@ def make_optimizer(
         >>> from nos_repro import make_optimizer
         >>> weights = [torch.nn.Parameter(torch.ones(2))]
         >>> optimizer = make_optimizer("powersign", weights, lr=0.1, base=2.0)
-        >>> optimizer.defaults["rule"]
+        >>> optimizer.rule_of(optimizer.param_groups[0])
         '2**(sign(g) * sign(m)) * g'
         >>> make_optimizer("table6-18", weights, lr=0.1).defaults["rule"]
         'm * exp(g2)'
@@ -89,6 +89,8 @@ def make_optimizer(
     try:
         handed_params = list(_pairs(params, name)) if wants_names(make) else _unnamed(params)
         return make(handed_params, lr=lr, **handed, **fixed, **options)
+    except NosError:
+        raise
     except (TypeError, ValueError, LookupError) as error:
         raise ConfigError(f"optimizer '{name}': {error}") from error
 
@@ -175,6 +177,8 @@ def _factor(name: str, total_steps: int, seed: int, options: dict[str, Any]) -> 
     handed = {key: value for key, value in given.items() if key in accepted}
     try:
         return make(**handed, **options)
+    except NosError:
+        raise
     except (TypeError, ValueError, LookupError) as error:
         raise ConfigError(f"schedule '{name}': {error}") from error
 

@@ -1,16 +1,90 @@
 """PowerSign and AddSign, the two families that the search found (sec. 5.1), as classes."""
 
+import inspect
 import math
-from typing import Any
+from functools import cache
+from itertools import product
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from nos_repro.errors import ConfigError
+from nos_repro.optim.options import check_common, fraction, number
 from nos_repro.optim.rule_optimizer import RuleOptimizer
-from nos_repro.rules.families import FAMILIES, Family
+from nos_repro.rules.families import FAMILIES, Family, is_decay
+from nos_repro.rules.parse import parse
+from nos_repro.rules.tree import Number, Operand, walk
 
 
-class PowerSign(RuleOptimizer):
+class FamilyOptimizer(RuleOptimizer):
+    """What PowerSign and AddSign share: a group's rule follows from its own constants and decay."""
+
+    family: ClassVar[Family]
+
+    def _as_rule(self, group: dict[str, Any]) -> dict[str, Any]:
+        constants = tuple(group[constant.name] for constant in self.family.constants)
+        return {
+            **group,
+            "rule": _text(self.family, group["decay"], constants),
+            "betas": (group["beta"], 0.999, 0.999),
+            "eps": 1e-8,
+            "seed": 0,
+        }
+
+    def _check(self, options: dict[str, Any]) -> None:
+        check_common(options)
+        options["beta"] = fraction("beta", options["beta"])
+        for constant in self.family.constants:
+            options[constant.name] = number(constant.name, options[constant.name])
+        if not isinstance(options["decay"], str | None):
+            raise ConfigError(f"decay must be a name such as 'ld', got {options['decay']!r}")
+        self.rule_of(options)
+
+    def _saved_rule(self, group: dict[str, Any]) -> str | None:
+        if "rule" in group:
+            return str(group["rule"])
+        if not group.keys() >= {constant.name for constant in self.family.constants}:
+            return None
+        options = dict(group)
+        self._complete(options)
+        return self.rule_of(options)
+
+    def _complete(self, options: dict[str, Any]) -> None:
+        """Older versions saved the rule and `RuleOptimizer`'s options in place of the family's."""
+        if "rule" in options:
+            options.update(_constants(self.family, options.pop("rule")))
+            options["beta"] = options.pop("betas", (0.9,))[0]
+            for other in ("eps", "seed"):
+                options.pop(other, None)
+        super()._complete(options)
+
+
+@cache
+def _text(family: Family, decay: str | None, constants: tuple[float, ...]) -> str:
+    names = [constant.name for constant in family.constants]
+    return str(family.rule(decay, **dict(zip(names, constants, strict=True))))
+
+
+def _constants(family: Family, text: str) -> dict[str, Any]:
+    """The decay and the constants with which a family's rule has this text."""
+    tree = parse(text)
+    numbers = [node.value for node in walk(tree) if isinstance(node, Number)]
+    values = dict.fromkeys([math.e, *numbers, *(-x for x in numbers)])
+    decays = [node.name for node in walk(tree) if isinstance(node, Operand) and is_decay(node.name)]
+    for constants in product(values, repeat=len(family.constants)):
+        for decay in (None, *decays):
+            try:
+                found = _text(family, decay, constants) == text
+            except ConfigError:  # a constant that this family cannot have
+                continue
+            if found:
+                names = [constant.name for constant in family.constants]
+                return {"decay": decay, **dict(zip(names, constants, strict=True))}
+    raise ConfigError(f"this state belongs to another update rule: {text} is not {family.label}")
+
+
+class PowerSign(FamilyOptimizer):
     """PowerSign: larger steps where gradient and momentum agree in sign.
 
     Each update is
@@ -80,6 +154,8 @@ class PowerSign(RuleOptimizer):
         correction would not change its sign, so there is none. sign(0) is 0.
     """
 
+    family = FAMILIES["powersign"]
+
     def __init__(
         self,
         params: ParamsT,
@@ -95,21 +171,26 @@ class PowerSign(RuleOptimizer):
         fused: bool | None = None,
         maximize: bool = False,
     ) -> None:
-        super().__init__(
+        self._begin(
             params,
-            FAMILIES["powersign"].rule(decay, base=base),
-            lr,
-            betas=(beta, 0.999, 0.999),
-            total_steps=total_steps,
-            weight_decay=weight_decay,
-            decoupled_weight_decay=decoupled_weight_decay,
-            foreach=foreach,
-            fused=fused,
-            maximize=maximize,
+            {
+                "lr": lr,
+                "base": base,
+                "beta": beta,
+                "decay": decay,
+                "total_steps": total_steps,
+                "weight_decay": weight_decay,
+                "decoupled_weight_decay": decoupled_weight_decay,
+                "foreach": foreach,
+                "fused": fused,
+                "maximize": maximize,
+            },
         )
 
+    arguments = inspect.signature(__init__).parameters
 
-class AddSign(RuleOptimizer):
+
+class AddSign(FamilyOptimizer):
     """AddSign: steps of SGD, doubled where gradient and momentum agree in sign.
 
     Each update is
@@ -179,6 +260,8 @@ class AddSign(RuleOptimizer):
         correction would not change its sign, so there is none. sign(0) is 0.
     """
 
+    family = FAMILIES["addsign"]
+
     def __init__(
         self,
         params: ParamsT,
@@ -194,18 +277,23 @@ class AddSign(RuleOptimizer):
         fused: bool | None = None,
         maximize: bool = False,
     ) -> None:
-        super().__init__(
+        self._begin(
             params,
-            FAMILIES["addsign"].rule(decay, alpha=alpha),
-            lr,
-            betas=(beta, 0.999, 0.999),
-            total_steps=total_steps,
-            weight_decay=weight_decay,
-            decoupled_weight_decay=decoupled_weight_decay,
-            foreach=foreach,
-            fused=fused,
-            maximize=maximize,
+            {
+                "lr": lr,
+                "alpha": alpha,
+                "beta": beta,
+                "decay": decay,
+                "total_steps": total_steps,
+                "weight_decay": weight_decay,
+                "decoupled_weight_decay": decoupled_weight_decay,
+                "foreach": foreach,
+                "fused": fused,
+                "maximize": maximize,
+            },
         )
+
+    arguments = inspect.signature(__init__).parameters
 
 
 def of_family(

@@ -11,9 +11,7 @@ parameter's own updates, which are fewer where it had no gradient.
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Callable, Iterable
-from functools import cache
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
@@ -21,11 +19,25 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT, StateDict
 
-from nos_repro.errors import ConfigError, RuleError
+from nos_repro.errors import ConfigError, SparseGradientError
 from nos_repro.optim.batch import FlatBatch, FlatView, Step, new_average
 from nos_repro.optim.foreach import update_foreach
 from nos_repro.optim.fused import use_fused
-from nos_repro.optim.program import Program, lower, scalar_inputs
+from nos_repro.optim.groups import (
+    check_total_steps,
+    is_empty_step,
+    program_of,
+    start_state,
+    step_of,
+)
+from nos_repro.optim.options import (
+    check_common,
+    check_dense_and_real,
+    fractions,
+    nonnegative,
+    whole,
+)
+from nos_repro.optim.program import Program
 from nos_repro.optim.reference import update_reference
 from nos_repro.rules.parse import parse
 from nos_repro.rules.printing import print_expr
@@ -122,20 +134,27 @@ class RuleOptimizer(Optimizer):
         fused: bool | None = None,
         maximize: bool = False,
     ) -> None:
-        defaults = {
-            "rule": print_expr(parse(str(rule))),
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "decoupled_weight_decay": decoupled_weight_decay,
-            "total_steps": total_steps,
-            "seed": seed,
-            "foreach": foreach,
-            "fused": fused,
-            "maximize": maximize,
-        }
-        _check_group(defaults)
+        self._begin(
+            params,
+            {
+                "rule": str(rule),
+                "lr": lr,
+                "betas": betas,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "decoupled_weight_decay": decoupled_weight_decay,
+                "total_steps": total_steps,
+                "seed": seed,
+                "foreach": foreach,
+                "fused": fused,
+                "maximize": maximize,
+            },
+        )
+
+    arguments = inspect.signature(__init__).parameters
+
+    def _begin(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+        self._check(defaults)
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -143,14 +162,41 @@ class RuleOptimizer(Optimizer):
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
-            _check_group(group)
+            self._check(group)
+            program = program_of(self.rule_of(group))
+            check_total_steps(self.rule_of(group), program, group)
             for p in group["params"]:
-                _check_parameter(p)
+                check_dense_and_real(p)
         except Exception:
             self.param_groups.pop()
             raise
-        group["rule"] = str(group["rule"])
         group.setdefault("t", max((g.get("t", 0) for g in self.param_groups), default=0))
+
+    def rule_of(self, group: dict[str, Any]) -> str:
+        """The text of the rule that updates a parameter group, as its options make it."""
+        return str(self._as_rule(group)["rule"])
+
+    def _as_rule(self, group: dict[str, Any]) -> dict[str, Any]:
+        """A group's options as those of `RuleOptimizer`."""
+        return group
+
+    def _check(self, options: dict[str, Any]) -> None:
+        """Checks the options of a group, or the defaults."""
+        check_common(options)
+        options["rule"] = print_expr(parse(str(options["rule"])))
+        options["betas"] = fractions("betas", options["betas"], 3)
+        options["eps"] = nonnegative("eps", options["eps"])
+        options["seed"] = whole("seed", options["seed"])
+
+    def _saved_rule(self, group: dict[str, Any]) -> str | None:
+        """The text of the rule that a saved group belongs to, None if it has none."""
+        return group.get("rule")
+
+    def _complete(self, options: dict[str, Any]) -> None:
+        """Adds the options that an older version did not save, with their defaults."""
+        for name, argument in self.arguments.items():
+            if argument.default is not argument.empty:
+                options.setdefault(name, argument.default)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -163,17 +209,33 @@ class RuleOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if self._only_makes_state():
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is not None:
+                        start_state(self.state[p], p, program_of(self.rule_of(group)))
+            return loss
         first = 0
         for group in self.param_groups:
             self._step_group(group, first)
             first += len(group["params"])
         return loss
 
+    def _only_makes_state(self) -> bool:
+        """Whether this step is to make the state and no update.
+
+        `torch.distributed.checkpoint.state_dict` takes such a step before the first one: its rate
+        and gradients are 0. Counted, it would end f(0) and change the averages that start at 1.
+        """
+        return not self.state and is_empty_step(self.param_groups)
+
     def _step_group(self, group: dict[str, Any], first: int) -> None:
-        program = program_of(group["rule"])
+        options = self._as_rule(group)
+        program = program_of(options["rule"])
+        check_total_steps(options["rule"], program, options)
         batches = self._batches(group, program, first)
         for (_, _, updates), batch in batches.items():
-            step = _step(group, program, updates)
+            step = step_of(options, program, updates)
             _choose(group, batch, step)(batch, step)
             batch.copy_back()
         group["t"] += 1
@@ -188,14 +250,20 @@ class RuleOptimizer(Optimizer):
             if g is None:
                 continue
             if g.layout != torch.strided:
-                raise ConfigError(
+                raise SparseGradientError(
                     f"a rule needs dense gradients; parameter {number} has a sparse one\n"
                     "  use torch.optim.SparseAdam for it, or sparse=False in its embedding"
                 )
             state = self.state[p]
-            if not state:
-                state["step"] = 0
-                state.update({name: new_average(p) for name in program.averages})
+            if "step" not in state:
+                start_state(state, p, program)
+            for name in program.averages:
+                if name not in state:
+                    raise ConfigError(
+                        f"the rule of a group was changed to {self.rule_of(group)}, which reads the"
+                        f" average '{name}'; parameter {number} has none\n"
+                        "  make a new optimizer, or begin at zero with optimizer.state.clear()"
+                    )
             state["step"] += 1
             key = p.device, p.dtype, state["step"] if program.corrections else 0
             if key not in batches:
@@ -206,18 +274,18 @@ class RuleOptimizer(Optimizer):
     def _laid(self, p: Tensor, state: dict[str, Any], program: Program) -> FlatView:
         """The flat views of a parameter and its averages, made again if these have moved."""
         known: dict[Tensor, FlatView] = self.__dict__.setdefault("_laid_parameters", {})
-        laid = known.get(p)
-        if laid is None or not laid.holds(p, state):
-            laid = known[p] = FlatView(p, state, program.averages)
+        laid, averages = known.get(p), program.averages
+        if laid is None or tuple(laid.averages) != averages or not laid.holds(p, state):
+            laid = known[p] = FlatView(p, state, averages)
         return laid
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Fills the options that older pickles and saved states lack."""
         super().__setstate__(state)
-        for option, argument in inspect.signature(RuleOptimizer).parameters.items():
-            if argument.default is not argument.empty:
-                for group in [self.defaults, *self.param_groups]:
-                    group.setdefault(option, argument.default)
+        if "differentiable" not in self.arguments:
+            self.defaults.pop("differentiable", None)  # torch adds it here
+        for options in [self.defaults, *self.param_groups]:
+            self._complete(options)
         for group in self.param_groups:
             group.setdefault("t", max(map(self._updates, group["params"]), default=0))
 
@@ -227,83 +295,73 @@ class RuleOptimizer(Optimizer):
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Loads a saved state, bit for bit, but keeps this optimizer's `foreach` and `fused`.
 
-        Raises ConfigError if the state belongs to another rule or does not fit the parameters.
+        Raises ConfigError if the state belongs to another rule or another training length, or does
+        not fit the parameters.
         """
-        self._check_saved(state_dict)
         execution = [{k: group[k] for k in ("foreach", "fused")} for group in self.param_groups]
-        super().load_state_dict(state_dict)
-        for group, own in zip(self.param_groups, execution, strict=True):
-            group.update(own)
-        for key, p in _saved_keys(self, state_dict):
-            for name in program_averages(self.state.get(p, {})):
-                # torch would have cast it to the parameter's dtype
-                self.state[p][name] = new_average(p).copy_(state_dict["state"][key][name])
+        hooked: list[StateDict] = []
+
+        def check(_: Optimizer, saved: StateDict) -> None:
+            self._check_saved(saved)
+            hooked.append(saved)
+
+        def restore(_: Optimizer) -> None:
+            for group, own in zip(self.param_groups, execution, strict=True):
+                group.update(own)
+            for p, saved, program in self._saved_states(hooked[0]):
+                for name in program.averages if saved else ():
+                    # torch has cast it to the parameter's dtype
+                    self.state[p][name] = new_average(p).copy_(saved[name])
+
+        # after the caller's hooks, which may change what is loaded, and before those that see it
+        before = self.register_load_state_dict_pre_hook(check)
+        after = self.register_load_state_dict_post_hook(restore, prepend=True)
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            before.remove()
+            after.remove()
 
     def _check_saved(self, state_dict: StateDict) -> None:
         for own, saved in zip(self.param_groups, state_dict["param_groups"], strict=False):
-            if saved.get("rule") != own["rule"]:
+            rule, other = self.rule_of(own), self._saved_rule(saved)
+            if rule != other:
+                options = ", ".join(sorted(saved.keys() - {"params"}))
                 raise ConfigError(
                     "this state belongs to another update rule\n"
-                    f"  saved:  {saved.get('rule', 'not a rule of this package')}\n"
-                    f"  here:   {own['rule']}"
+                    f"  saved:  {other or f'no rule, but the options {options}'}\n"
+                    f"  here:   {rule}"
                 )
-        for key, p in _saved_keys(self, state_dict):
-            state = state_dict["state"].get(key)
-            if state is None:
-                continue
-            for name in self._averages_of(p):
-                if name not in state or state[name].shape != p.shape:
-                    given = tuple(state[name].shape) if name in state else "nothing"
+            here, there = own["total_steps"], saved.get("total_steps", own["total_steps"])
+            if here != there and program_of(rule).decays:
+                raise ConfigError(
+                    f"this state was saved with total_steps={there}, here it is {here}, and the"
+                    " rule's decay depends on it\n"
+                    f"  make the optimizer with total_steps={there}, or set total_steps={here} in"
+                    " the state's param_groups"
+                )
+        for p, saved, program in self._saved_states(state_dict):
+            for name in program.averages if saved else ():
+                if name not in saved or saved[name].shape != p.shape:
+                    given = tuple(saved[name].shape) if name in saved else "nothing"
                     raise ConfigError(
-                        f"this state does not fit: average '{name}' of parameter {key} must have "
-                        f"shape {tuple(p.shape)}, got {given}"
+                        f"this state does not fit: average '{name}' of parameter"
+                        f" {self._number(p)} must have shape {tuple(p.shape)}, got {given}"
                     )
 
-    def _averages_of(self, p: Tensor) -> tuple[str, ...]:
-        for group in self.param_groups:
-            if any(p is q for q in group["params"]):
-                return program_of(group["rule"]).averages
-        return ()
+    def _saved_states(
+        self, state_dict: StateDict
+    ) -> Iterator[tuple[Tensor, dict[str, Any], Program]]:
+        """Every parameter, what is saved of it, and the program that updates it."""
+        for own, saved in zip(self.param_groups, state_dict["param_groups"], strict=False):
+            program = program_of(self.rule_of(own))
+            for p, key in zip(own["params"], saved["params"], strict=False):
+                yield p, state_dict["state"].get(key, {}), program
 
-
-@cache
-def program_of(rule: str) -> Program:
-    """The program of a rule's text."""
-    return lower(parse(rule))
-
-
-def program_averages(state: dict[str, Any]) -> list[str]:
-    """The names of the averages in a parameter's state."""
-    return [name for name in state if name != "step"]
-
-
-def _saved_keys(optimizer: Optimizer, state_dict: StateDict) -> Iterable[tuple[int, Tensor]]:
-    """The saved name of every parameter."""
-    for own, saved in zip(optimizer.param_groups, state_dict["param_groups"], strict=False):
-        yield from zip(saved["params"], own["params"], strict=False)
-
-
-def _step(group: dict[str, Any], program: Program, updates: int) -> Step:
-    lr = group["lr"]
-    inputs = scalar_inputs(
-        program,
-        betas=group["betas"],
-        eps=group["eps"],
-        t=group["t"],
-        total_steps=group["total_steps"],
-        updates=updates,
-    )
-    return Step(
-        program=program,
-        lr=lr.reshape(()) if isinstance(lr, Tensor) else lr,
-        betas=group["betas"],
-        weight_decay=group["weight_decay"],
-        decoupled=group["decoupled_weight_decay"],
-        maximize=group["maximize"],
-        seed=group["seed"],
-        t=group["t"],
-        inputs=inputs,
-    )
+    def _number(self, p: Tensor) -> int:
+        return next(
+            i for i, q in enumerate(q for g in self.param_groups for q in g["params"]) if q is p
+        )
 
 
 def _choose(group: dict[str, Any], batch: FlatBatch, step: Step) -> Execution:
@@ -313,40 +371,3 @@ def _choose(group: dict[str, Any], batch: FlatBatch, step: Step) -> Execution:
     if execution is not None:
         return execution
     return update_reference if group["foreach"] is False else update_foreach
-
-
-def _check_parameter(p: Tensor) -> None:
-    if p.layout != torch.strided:
-        raise ConfigError(f"a rule needs dense parameters, got one of layout {p.layout}")
-    if not p.is_floating_point():
-        raise ConfigError(
-            f"a rule needs real floating-point parameters, got one of {p.dtype}\n"
-            "  a complex parameter can be given as torch.view_as_real(parameter)"
-        )
-
-
-def _check_group(group: dict[str, Any]) -> None:
-    lr, betas = group["lr"], group["betas"]
-    if isinstance(lr, Tensor) and lr.numel() != 1:
-        raise ConfigError(f"lr must be a number or a tensor of one element, got {lr.numel()}")
-    if not isinstance(lr, Tensor):
-        _check_number("lr", lr)
-    _check_number("eps", group["eps"])
-    _check_number("weight_decay", group["weight_decay"])
-    if len(betas) != 3 or not all(0 <= beta < 1 for beta in betas):
-        raise ConfigError(f"betas must be three numbers in [0, 1), got {betas}")
-    steps = group["total_steps"]
-    if steps is not None and (not isinstance(steps, int) or steps < 1):
-        raise ConfigError(f"total_steps must be a positive integer, got {steps!r}")
-    if steps is None and program_of(str(group["rule"])).decays:
-        raise RuleError(
-            f"the rule {group['rule']} reads a decay, which ends with the training\n"
-            "  give total_steps: the total number of updates"
-        )
-    if group["foreach"] and group["fused"]:
-        raise ConfigError("foreach and fused exclude each other: give one of them")
-
-
-def _check_number(name: str, value: float) -> None:
-    if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
-        raise ConfigError(f"{name} must be a finite number >= 0, got {value!r}")

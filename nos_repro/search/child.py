@@ -175,7 +175,7 @@ def _score(
     metrics = run.evaluate(run.data.val_batches(), "val")
     if test:
         metrics |= run.evaluate(run.data.test_batches(), "test")
-    reward = reward_of(metric, metrics)
+    reward = reward_of(child.task["name"], metrics)
     if reward is None:
         reason = "the final evaluation is not finite"
         return Evaluation("diverged", 0.0, lr, sweep, reason=reason)
@@ -188,12 +188,16 @@ def best_rate(sweep: list[tuple[float, float | None]], metric: Metric) -> float 
     return -max(scored)[1] if scored else None
 
 
-def reward_of(metric: Metric, measured: dict[str, float]) -> float | None:
-    """The reward for the validation metric (`Metric.reward`); None if any ``measured`` value is not
-    finite."""
+def reward_of(task: str, measured: dict[str, float]) -> float | None:
+    """The reward for the validation metric of ``task`` (`Metric.reward`); None if any ``measured``
+    value is not finite. Raises ConfigError for a value that the metric cannot have."""
     if not all(map(math.isfinite, measured.values())):
         return None
-    return metric.reward(measured[f"val_{metric.name}"])
+    metric = find_metric(task)
+    try:
+        return metric.reward(measured[f"val_{metric.name}"])
+    except ConfigError as error:
+        raise ConfigError(f"task {task}: {error}") from None
 
 
 @dataclass
@@ -223,7 +227,7 @@ def _sweep(
     for run in alive:
         measured = run.evaluate(iter(held_out), "val")
         watch.look()
-        if reward_of(metric, measured) is not None:
+        if reward_of(child.task["name"], measured) is not None:
             found[id(run)] = measured[f"val_{metric.name}"]
     return [(lr, found.get(id(run))) for lr, run in zip(child.rates, runs, strict=True)]
 

@@ -19,6 +19,7 @@ from nos_repro.search.algorithms import ALGORITHMS
 from nos_repro.search.child import Child
 from nos_repro.search.controller import Controller
 from nos_repro.search.probe import Refusals
+from nos_repro.tasks.registry import find_metric
 
 FREE = ("samples", "source", "claim", "note", "baselines", "confirm", "launcher")
 """Settings that may change while a search is under way; what it finds does not depend on them."""
@@ -175,6 +176,10 @@ def _child(child: Child) -> Child:
     if "name" in child.sweep:
         raise ConfigError("child.sweep: may change the task's settings, not its name")
     task_section({**task, **child.sweep})
+    try:
+        find_metric(task["name"]).check_rewards()
+    except ConfigError as error:
+        raise ConfigError(f"child.task: {task['name']}: {error}") from None
     return dataclasses.replace(child, task=task)
 
 

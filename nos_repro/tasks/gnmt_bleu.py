@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Int64
-from sacrebleu.metrics.bleu import BLEU
 from torch import Tensor
 
 from nos_repro.data.wordpieces import WordPieces
+
+if TYPE_CHECKING:
+    from sacrebleu.metrics.bleu import BLEU
 
 # fmt: off
 FORMS: dict[str, str] = {
@@ -35,6 +38,8 @@ SUMS = (
 @functools.cache
 def metric(form: str) -> BLEU:
     """sacrebleu's metric of that form: cased, one reference, smoothed if nothing matches."""
+    from sacrebleu.metrics.bleu import BLEU  # only text needs it, and every study imports this
+
     return BLEU(tokenize=FORMS[form], force=True)
 
 
@@ -76,7 +81,7 @@ def bleu(sums: Mapping[str, float]) -> dict[str, float]:
         if f"{form}_{SUMS[0]}" not in sums:
             continue
         numbers = [int(sums[f"{form}_{name}"]) for name in SUMS]
-        score = BLEU.compute_bleu(
+        score = metric(form).compute_bleu(
             correct=numbers[:ORDERS],
             total=numbers[ORDERS : 2 * ORDERS],
             sys_len=numbers[-2],

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nos_repro.data import imagenet
 from nos_repro.data.batches import Crops, cut, draw_crops, epoch_order
+from nos_repro.data.cores import available_cores
 from nos_repro.data.images import IMAGES, Dataset, Labelled, balanced_order
 from nos_repro.errors import ConfigError
 from nos_repro.tasks.base import TaskData
@@ -106,13 +107,11 @@ def _in_order(part: Labelled, places: Int64[Tensor, " places"]) -> Iterator[Pixe
 
 
 def decoders() -> int:
-    """How many processes decode in advance: if a GPU trains, this process's share of the node's
-    cores; on a CPU none, since the cores train."""
+    """How many processes decode in advance: if a GPU trains, one per core of this process's share
+    but the one that feeds the GPU, and at least one; on a CPU none, since the cores train."""
     if not torch.cuda.is_available():
         return 0
-    linux = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
-    return max(cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1, 0)
+    return max(available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1, 1)
 
 
 class Images(TaskData):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nos_repro.data.decoded import decoded, source_key
+from nos_repro.data.decoded import decoded, decoded_files, source_key
 from nos_repro.errors import DataError
 
 ARRAYS = {"images": torch.arange(3000, dtype=torch.uint8), "labels": torch.arange(7)}
@@ -91,6 +91,26 @@ def test_a_damaged_array_is_named(tmp_path: Path) -> None:
     os.truncate(tmp_path / ".decoded" / "set" / "images.npy", 1000)
     with pytest.raises(DataError, match=r"set is damaged .*\n  remove that folder"):
         decoded(tmp_path, "set", never)
+
+
+def test_a_missing_array_is_named(tmp_path: Path) -> None:
+    decoded(tmp_path, "set", lambda: ARRAYS)
+    (tmp_path / ".decoded" / "set" / "labels.npy").unlink()
+    with pytest.raises(DataError, match=r"set is damaged \(labels\.npy is missing\)\n  remove"):
+        decoded(tmp_path, "set", never)["labels"]
+
+
+def test_files_that_change_while_they_are_decoded_are_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+
+    def decode() -> dict[str, Tensor]:
+        (tmp_path / "a").write_text("22")
+        return ARRAYS
+
+    with pytest.raises(DataError, match="changed while they were read"):
+        decoded_files(tmp_path, "set", tmp_path, ["a"], decode)
+    assert not (tmp_path / ".decoded").exists()
+    decoded_files(tmp_path, "set", tmp_path, ["a"], lambda: ARRAYS)
 
 
 def test_the_key_follows_names_sizes_and_times(tmp_path: Path) -> None:

@@ -2,15 +2,18 @@
 
 import hashlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from nos_repro.data import IMAGES, data_folder
+from nos_repro.data import CORPORA, IMAGES, data_folder
 from nos_repro.data.digits import ARRAYS
 from nos_repro.data.images import balanced_order, channel_statistics
+from nos_repro.data.parallel import find_parallel_text
+from nos_repro.data.trees import find_images
 from nos_repro.errors import ConfigError
 
 PLUGIN = """
@@ -100,6 +103,68 @@ def test_a_third_partys_data_set_registers_itself(
     assert "their_package.their_images" in sys.modules
     with pytest.raises(ConfigError, match=r"task\.data: no Python module 'their_package\.other'"):
         IMAGES.find("their_package.other")
+
+
+BROKEN = """
+import torch
+from nos_repro.data import CORPORA, IMAGES, PARALLEL_TEXTS, PHOTOGRAPHS
+from nos_repro.data.images import ImageSet, Labelled
+
+def both(count, size, labels, dtype="uint8"):
+    part = Labelled(torch.zeros(count, size, size, 3, dtype=getattr(torch, dtype)), labels)
+    return ImageSet(part, part, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+REGISTER
+def read(*given):
+    return RETURNED
+"""
+STRIPES = '@IMAGES.register("stripes", classes=2, size=8, validation_images=4)'
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], str]:
+    """Makes a module with a broken set; returns its path."""
+    (tmp_path / "broken_sets").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(register: str, returned: str) -> str:
+        name = f"set_{hashlib.sha256((register + returned).encode()).hexdigest()[:8]}"
+        text = BROKEN.replace("REGISTER", register).replace("RETURNED", returned)
+        (tmp_path / "broken_sets" / f"{name}.py").write_text(text)
+        return f"broken_sets.{name}"
+
+    monkeypatch.delitem(sys.modules, "broken_sets", raising=False)
+    return make
+
+
+@pytest.mark.parametrize(("returned", "message"), [
+    ("None",                                       "must return ImageSet, got None"),
+    ("both(4, 8, torch.arange(4) % 2).train",      r"must return ImageSet, got Labelled"),
+    ("both(4, 8, torch.arange(3) % 2)",            r"train images must be uint8 of shape \(3, 8, "),
+    ("both(4, 9, torch.arange(4) % 2)",            r"got uint8 of shape \(4, 9, 9, 3\)"),
+    ("both(4, 8, torch.arange(4) % 2, 'float32')", "got float32 of shape"),
+    ("both(4, 8, torch.arange(4))",                "train labels must be int64, from 0 to 1"),
+    ("both(0, 8, torch.arange(0))",                "it has no train images"),
+])  # fmt: skip
+def test_a_set_that_is_not_what_its_decorator_says_is_one_error(
+    tmp_path: Path, broken: Callable[[str, str], str], returned: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"image set stripes: .*{message}"):
+        IMAGES.find(broken(STRIPES, returned)).read(tmp_path)
+
+
+def test_so_are_texts_and_photographs_whose_function_returns_nothing(
+    tmp_path: Path, broken: Callable[[str, str], str]
+) -> None:
+    corpus = broken('@CORPORA.register("stripes", vocabulary=5)', "None")
+    with pytest.raises(ConfigError, match="corpus stripes: its function must return Texts"):
+        CORPORA.find(corpus).read(tmp_path)
+    photographs = broken('@PHOTOGRAPHS.register("stripes")', "None")
+    with pytest.raises(ConfigError, match="its function must return ImageTrees, got None"):
+        find_images(photographs, tmp_path)
+    parallel = broken('@PARALLEL_TEXTS.register("stripes")', "None")
+    with pytest.raises(ConfigError, match="its function must return ParallelCorpus, got None"):
+        find_parallel_text(parallel, ("en", "de"), tmp_path)
 
 
 def test_the_data_folder_is_the_argument_then_the_variable_then_the_cache(

@@ -34,6 +34,7 @@ def test_a_line_of_ten_thousand_words_is_read_whole(tmp_path: Path) -> None:
     assert [len(line) for line in read_lines(path)] == [10_000, 1]
 
 
+SENTENCE = "one café\ntwo\n"
 # fmt: off
 BAD = [
     ("latin.txt", b"good\ncaf\xe9 au lait\n", r"latin\.txt, line 2: not UTF-8 \(byte 0xe9\)"),
@@ -41,6 +42,11 @@ BAD = [
     ("blank.txt", b" \n\n",                   r"blank\.txt is empty"),
     ("hole.txt",  b"one\n\nthree\n",          r"hole\.txt, line 2: no word"),
     ("end.txt",   b"one\n\n",                 r"end\.txt, line 2: no word"),
+    ("bom.txt",   SENTENCE.encode("utf-16"),    r"bom\.txt: UTF-16.*\n.*iconv -f utf-16 -t utf-8"),
+    ("le.txt",    SENTENCE.encode("utf-16-le"), r"line 1: not UTF-8 .*\n.*iconv -f utf-16le"),
+    ("be.txt",    SENTENCE.encode("utf-16-be"), r"line 1: not UTF-8 .*\n.*iconv -f utf-16be"),
+    ("ascii.txt", "one two".encode("utf-16-le"), r"line 1: a NUL .*\n.*iconv -f utf-16le"),
+    ("nul.txt",   b"one\ntw\0o\n",             r"nul\.txt, line 2: a NUL .*\n.*tr -d '\\000'"),
     ("hole.gz",   b"one\n \nthree\n",         r"hole\.gz, line 2: no word"),
 ]
 # fmt: on

@@ -1,5 +1,6 @@
 """Parallel text: where it is found, what is refused with which message, and what is kept."""
 
+import dataclasses
 import gzip
 import itertools
 import random
@@ -11,7 +12,7 @@ import torch
 from nos_repro.data import translation
 from nos_repro.data.buckets import Buckets, padded
 from nos_repro.data.numbers import SIZES, number_names
-from nos_repro.data.parallel import find_parallel_text
+from nos_repro.data.parallel import Pairs, find_parallel_text
 from nos_repro.data.translation import Encoded, Limits, Sentences, encoded_training
 from nos_repro.data.wordpieces import BEGIN, END, PAD
 from nos_repro.errors import ConfigError, DataError
@@ -67,6 +68,30 @@ def test_multi30k_is_read_under_its_own_names(tmp_path: Path) -> None:
     for language in BOTH:
         (folder / f"test.{language}").rename(folder / f"test_2016_flickr.{language}")
     assert len(find_parallel_text("multi30k", BOTH, tmp_path).read("test", None).source.lines) == 5
+
+
+def test_the_mark_that_sentencepiece_uses_for_a_space_is_told_of(tmp_path: Path, caplog) -> None:
+    """It becomes a space in the pieces, so a translation could never bring it back."""
+    make_folder(tmp_path, val_en=["one", "two▁three", "▁", "four", "five"])
+    corpus = find_parallel_text("text", BOTH, tmp_path)
+    assert corpus.read("val", None).source.lines[1] == "two▁three"
+    (message,) = caplog.messages
+    assert message.endswith("val.en, line 2: U+2581 is read as a space (2 such lines in all)")
+
+
+def test_a_text_that_changes_while_it_is_read_is_not_kept(tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    corpus = find_parallel_text("text", BOTH, tmp_path)
+
+    def read(part: str, most: int | None) -> Pairs:
+        pairs = corpus.read(part, most)
+        write(tmp_path / "text" / "train.en", lines("en", 60, seed=1))
+        return pairs
+
+    changing = dataclasses.replace(corpus, read=read)
+    with pytest.raises(DataError, match="text changed while it was read"):
+        encoded_training(changing, tmp_path, vocabulary=80, most=None, limits=LIMITS)
+    assert not (tmp_path / ".decoded").exists()
 
 
 def test_with_two_files_a_fixed_part_is_held_out(tmp_path: Path) -> None:

@@ -250,7 +250,9 @@ def test_a_dry_run_lists_every_trial_and_writes_nothing(config, tmp_path):
         (["--scale", "huge"], "unknown scale"),
         (["--rows", "nothing"], "unknown row"),
         (["training.epochs=0"], "training.epochs"),
-        (["--workers", "-1"], "--workers"),
+        (["--workers", "-1"], "--workers must be from 0 to"),
+        (["--workers", "1000000000"], "got 1000000000"),
+        (["--threads", "1000000000"], "--threads must be from 1 to"),
         (["task.data=cifar10"], "cifar"),
     ],
 )

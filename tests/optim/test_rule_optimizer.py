@@ -241,6 +241,7 @@ def test_a_copy_continues_identically_and_leaves_the_original_alone(clone: Any) 
 def older(optimizer: RuleOptimizer) -> RuleOptimizer:
     """An optimizer as an older version, without most of today's options, would have made it."""
     for group in [optimizer.defaults, *optimizer.param_groups]:
+        group["rule"] = optimizer.rule_of(group)
         for option in group.keys() - {"params", "rule", "lr"}:
             del group[option]
     return optimizer

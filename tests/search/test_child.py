@@ -146,10 +146,15 @@ def test_the_best_rate_follows_the_metric_s_direction_and_ties_go_to_the_smaller
 
 
 def test_a_metric_to_be_minimised_gives_a_larger_reward_the_smaller_it_is():
-    rewards = [reward_of(PERPLEXITY, {"val_perplexity": x}) for x in (1.0, 10.0, 1e6)]
-    assert rewards == sorted(rewards, reverse=True)
-    assert all(0 < reward <= 1 for reward in rewards)
-    assert reward_of(PERPLEXITY, {"val_perplexity": math.inf}) is None
+    rewards = [reward_of("ptb_lstm", {"val_perplexity": x}) for x in (1.0, 10.0, 1e6)]
+    assert rewards == [1.0, 0.1, 1e-6]
+    assert reward_of("ptb_lstm", {"val_perplexity": math.inf}) is None
+
+
+def test_a_value_that_the_metric_cannot_have_is_an_error_that_names_the_task_and_the_value():
+    said = "task convnet: accuracy is 950, outside its declared range, 0 to 100"
+    with pytest.raises(ConfigError, match=said):
+        reward_of("convnet", {"val_accuracy": 950.0})
 
 
 def test_the_test_images_are_measured_only_when_asked_for():

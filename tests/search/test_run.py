@@ -215,7 +215,7 @@ def test_nothing_found_yet_is_one_clear_error(tmp_path):
     [
         (["--export-best", "0"], "--export-best must be at least 1"),
         (["--train-refused", "0"], "--train-refused must be at least 1"),
-        (["--workers", "-1"], "--workers must not be negative"),
+        (["--workers", "-1"], "--workers must be from 0 to"),
         (["algorithm.name=pp"], "did you mean 'ppo'"),
     ],
 )

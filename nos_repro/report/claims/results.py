@@ -23,12 +23,13 @@ Rows = dict[str, Outcome]
 class Results:
     """A results folder.
 
-    ``files`` state the studies and searches, by their names; ``problems`` say what
-    could not be read, one sentence each.
+    ``files`` state the studies and searches, by their names; ``trust`` lets a search's folder name
+    any module (`read_history`); ``problems`` say what could not be read, one sentence each.
     """
 
     root: Path
     files: Mapping[str, Path] = field(default_factory=shipped)
+    trust: bool = False
     problems: list[str] = field(default_factory=list)
     _scales: dict[str, list[str]] = field(default_factory=dict)
     _studies: dict[tuple[str, str], tuple[Study, Rows]] = field(default_factory=dict)
@@ -78,7 +79,7 @@ class Results:
     def history(self, name: str, scale: str) -> History:
         """A search, as far as its logs tell it."""
         if (name, scale) not in self._histories:
-            history = read_history(self.files[name], self.root, scale=scale)
+            history = read_history(self.files[name], self.root, scale=scale, trust=self.trust)
             self.problems += history.problems
             self._histories[name, scale] = history
         return self._histories[name, scale]

@@ -60,4 +60,4 @@ def render(page: Page) -> bytes:
         scripts=[Markup(script) for script in scripts],
         charts=Markup(script_json([chart.to_json() for chart in charts])),
     )  # fmt: skip
-    return text.encode()
+    return text.encode(errors="backslashreplace")  # a path that is not UTF-8

@@ -11,6 +11,8 @@ from typing import Any
 
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.settings_file import paper_file
+from nos_repro.experiments.trial import make_settings
+from nos_repro.registry import names_in
 from nos_repro.search.child import Evaluation
 from nos_repro.search.folder import differences, folder_of
 from nos_repro.search.hall import Hall
@@ -19,7 +21,7 @@ from nos_repro.search.settings import Search, load_search
 from nos_repro.search.side_runs import Purpose, SideRun, read_side_runs
 from nos_repro.search.state import Tally
 from nos_repro.tasks.metrics import Metric
-from nos_repro.tasks.registry import find_metric
+from nos_repro.tasks.registry import describe, find_metric
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ class History:
                 self.sessions.append(event)
 
     @property
+    def chance(self) -> float:
+        """The metric of a child that has learned nothing."""
+        return chance_of(self.settings)
+
+    @property
     def unique(self) -> int:
         """Different rules among those that have a reward."""
         return len(self.rules)
@@ -113,15 +120,21 @@ class History:
 
 
 def read_history(
-    path: Path, results: Path, *, scale: str = "paper", overrides: Sequence[str] = ()
+    path: Path,
+    results: Path,
+    *,
+    scale: str = "paper",
+    overrides: Sequence[str] = (),
+    trust: bool = False,
 ) -> History:
     """What is known about the search of a file; empty where it has not begun.
 
     Raises ConfigError (RuleError) for the file or `settings.json`, LogError for a damaged log.
+    Without ``trust`` the latter may name the file's own task, and those that ship.
     """
     search = load_search(path, scale=scale, overrides=overrides)
     folder = folder_of(search, results)
-    settings, notes = _settings(search, folder)
+    settings, notes = _settings(search, folder, trust)
     history = History(folder, search, settings, _paper(path), notes=notes)
     history.named = read_side_runs(folder, history.problems.append)
     history.beside = [
@@ -135,20 +148,30 @@ def read_history(
     return history
 
 
+def chance_of(settings: dict[str, Any]) -> float:
+    """The chance level of the task that a search's settings name."""
+    task = dict(settings["child"]["task"])
+    name = task.pop("name")
+    return describe(name).chance(make_settings(name, task))
+
+
 def _paper(path: Path) -> Search | None:
     file = paper_file(path)
     return None if file is None else load_search(file)
 
 
-def _settings(search: Search, folder: Path) -> tuple[dict[str, Any], list[str]]:
+def _settings(search: Search, folder: Path, trust: bool) -> tuple[dict[str, Any], list[str]]:
     """What the search was begun with, and where the file now asks for something else."""
     path, now = folder / "settings.json", search.identity()
     try:
         before = json.loads(path.read_bytes())
+        with names_in(path, trust=trust):
+            chance_of(before)
     except FileNotFoundError:
         return now, []
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged ({error}): restore it from a copy") from None
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        problem = f"{path} is damaged ({type(error).__name__}: {error})"
+        raise ConfigError(f"{problem}: restore it from a copy") from None
     changes = list(differences(before, now))
     notes = [f"The file has other settings than this search ran with: {'; '.join(changes)}."]
     return before, notes if changes else []

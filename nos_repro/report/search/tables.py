@@ -7,13 +7,11 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
-from nos_repro.experiments.trial import make_settings
 from nos_repro.report.layout import Cell, Column, ReportTable
 from nos_repro.report.search.expressions import SIGNS, Lift, shares
 from nos_repro.report.search.history import History, Reward
 from nos_repro.report.search.protocol import protocol_lines
 from nos_repro.search.child import Evaluation
-from nos_repro.tasks.registry import describe
 
 BEST_RULES = 20
 BEST_SHARE = 0.1
@@ -200,10 +198,7 @@ def refused(history: History) -> ReportTable:
 
 def chance_reward(history: History) -> float:
     """The reward of a child that has learned nothing."""
-    settings = dict(history.settings["child"]["task"])
-    name = settings.pop("name")
-    chance = describe(name).chance(make_settings(name, settings))
-    return history.metric.reward(chance)
+    return history.metric.reward(history.chance)
 
 
 def expressions(history: History) -> ReportTable:

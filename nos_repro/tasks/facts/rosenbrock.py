@@ -36,4 +36,5 @@ class RosenbrockFacts(TaskFacts):
     def chance(cls, settings: RosenbrockSettings) -> float:
         """The value at the start."""
         x, y = settings.start
-        return float((1 - x) ** 2 + 100 * (y - x**2) ** 2)
+        left, above = 1 - x, y - x * x  # a product is infinite where a power would be an error
+        return left * left + 100 * (above * above)

@@ -3,6 +3,7 @@
 task: {name: my_package.line, points: 256}
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,17 @@ from torch import Tensor
 from my_package.drawing import draw_points
 from nos_repro.tasks import TASKS
 from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
-from nos_repro.tasks.metrics import Metric, Tolerance
+from nos_repro.tasks.metrics import Metric, Tolerance, half_at
 
-MSE = Metric("mse", "min", "mm²", Tolerance(0.1, why="mm², what the ruler resolves"), digits=3)
+MSE = Metric(
+    "mse",
+    "min",
+    "mm²",
+    Tolerance(0.1, why="mm², what the ruler resolves"),
+    digits=3,
+    range=(0.0, math.inf),
+    to_reward=half_at(0.1),
+)
 
 
 @dataclass(frozen=True)

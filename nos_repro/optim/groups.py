@@ -1,0 +1,67 @@
+"""What an update needs of a parameter group: program, settings, the state of its parameters."""
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nos_repro.errors import RuleError
+from nos_repro.optim.batch import Step, new_average
+from nos_repro.optim.program import Program, lower, scalar_inputs
+from nos_repro.rules.parse import parse
+
+
+@cache
+def program_of(rule: str) -> Program:
+    """The program of a rule's text."""
+    return lower(parse(rule))
+
+
+def check_total_steps(rule: str, program: Program, options: dict[str, Any]) -> None:
+    """Raises RuleError if the rule reads a decay and its length is not given."""
+    if program.decays and options["total_steps"] is None:
+        raise RuleError(
+            f"the rule {rule} reads a decay, which ends with the training\n"
+            "  give total_steps: the total number of updates"
+        )
+
+
+def step_of(options: dict[str, Any], program: Program, updates: int) -> Step:
+    """The settings of one update."""
+    lr = options["lr"]
+    inputs = scalar_inputs(
+        program,
+        betas=options["betas"],
+        eps=options["eps"],
+        t=options["t"],
+        total_steps=options["total_steps"],
+        updates=updates,
+    )
+    return Step(
+        program=program,
+        lr=lr.reshape(()) if isinstance(lr, Tensor) else lr,
+        betas=options["betas"],
+        weight_decay=options["weight_decay"],
+        decoupled=options["decoupled_weight_decay"],
+        maximize=options["maximize"],
+        seed=options["seed"],
+        t=options["t"],
+        inputs=inputs,
+    )
+
+
+def start_state(state: dict[str, Any], p: Tensor, program: Program) -> None:
+    """Makes the state of a parameter before its first update."""
+    state["step"] = 0
+    state.update({name: new_average(p) for name in program.averages})
+
+
+def is_empty_step(groups: list[dict[str, Any]]) -> bool:
+    """Whether all rates and all gradients are 0."""
+    gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+    return (
+        bool(gradients)
+        and all(float(group["lr"]) == 0 for group in groups)
+        and not any(g.layout != torch.strided or bool(g.any()) for g in gradients)
+    )
