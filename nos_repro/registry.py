@@ -54,8 +54,7 @@ class UntrustedError(ConfigError):
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a name's meaning is defined: ``module`` and the name in it. ``facts``: the decorator's
-    keywords; in an entry that ships, those that are literals."""
+    """Where a name's meaning is defined, and the decorator's keywords, if they are literals."""
 
     name: str
     module: str

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from nos_repro.errors import ConfigError, RuleError, unknown
-from nos_repro.optim.registry import OPTIMIZERS, OptimizerBuilder, keywords, written_keywords
+from nos_repro.optim.registry import (
+    OPTIMIZERS,
+    SCHEDULES,
+    OptimizerBuilder,
+    keywords,
+    written_keywords,
+)
 from nos_repro.registry import is_path
 from nos_repro.rules import families, primitives
 from nos_repro.rules.families import DECAYS, Family, family_names, find_family, is_decay
@@ -98,6 +105,29 @@ def find_optimizer(name: str) -> FoundOptimizer:
             raise ConfigError(f"optimizer '{name}': {unknown('decay', decay, DECAYS)}")
         return FoundOptimizer(FAMILY_CLASSES.get(family.name, OF_FAMILY), fixed, family=family)
     return _of_rule(_rule(name))
+
+
+def know_optimizer(name: str, **options: Any) -> None:
+    """Raises what `make_optimizer` would raise for the names, of the optimizer and of its options,
+    without importing what ships; values are only tried where something is made."""
+    found = find_optimizer(name)
+    check_options(name, options, found.accepted - {"lr", *found.fixed})
+
+
+def know_schedule(name: str, **options: Any) -> None:
+    """The same for a schedule."""
+    origin = SCHEDULES.entry(name).origin
+    ships = origin.startswith("nos_repro.")
+    accepted = written_keywords(origin) if ships else keywords(SCHEDULES.find(name))
+    check_options(name, options, accepted - {"total_steps", "seed"})
+
+
+def check_options(name: str, options: Iterable[str], accepted: AbstractSet[str]) -> None:
+    """Raises ConfigError for an option that is not accepted."""
+    for option in options:
+        if option not in accepted:
+            choice = accepted - {"params", "total_steps", "seed"}
+            raise ConfigError(unknown(f"option of {name}:", option, choice))
 
 
 def optimizer_names() -> list[str]:

@@ -113,9 +113,9 @@ def test_impossible_values_are_refused(values: tuple[object, ...], words: str) -
 
 
 def test_a_task_without_the_metric_says_which_it_has() -> None:
-    assert find_metric("facts/gnmt", "loss") is LOSS
+    assert find_metric("gnmt", "loss") is LOSS
     with pytest.raises(ConfigError, match="unknown metric of gnmt 'blue'\n  did you mean 'bleu'"):
-        find_metric("facts/gnmt", "blue")
+        find_metric("gnmt", "blue")
 
 
 def test_the_metrics_need_neither_torch_nor_lightning() -> None:
