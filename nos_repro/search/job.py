@@ -12,7 +12,8 @@ from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.files import write_json
 from nos_repro.launch.base import JobOutcome, Report
-from nos_repro.search.child import Child, Evaluation, evaluate
+from nos_repro.search.child import Child, Evaluation
+from nos_repro.search.evaluation import evaluate
 
 GRACE_SECONDS = 60.0
 """The child checks the clock between two steps; its process is killed this much after its limit."""

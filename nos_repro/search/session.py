@@ -10,7 +10,7 @@ from nos_repro.search.algorithms import ALGORITHMS
 from nos_repro.search.child import Child
 from nos_repro.search.log import Event
 
-CHILD = "nos_repro.search.child:evaluate"
+CHILD = "nos_repro.search.evaluation:evaluate"
 SEARCH = "nos_repro.search.loop:SearchLoop"
 
 

@@ -14,7 +14,8 @@ from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.training import Stopped
 from nos_repro.optim.factory import make_optimizer
 from nos_repro.search import child as child_module
-from nos_repro.search.child import PAPER_RATES, Child, Evaluation, best_rate, evaluate, reward_of
+from nos_repro.search.child import PAPER_RATES, Child, Evaluation, best_rate, reward_of
+from nos_repro.search.evaluation import evaluate
 from nos_repro.tasks import TASKS
 from nos_repro.tasks.metrics import ACCURACY, PERPLEXITY
 from tests.search.helpers import tiny_child

@@ -132,7 +132,7 @@ def read_history(
     Raises ConfigError (RuleError) for the file or `settings.json`, LogError for a damaged log.
     Without ``trust`` the latter may name the file's own task, and those that ship.
     """
-    search = load_search(path, scale=scale, overrides=overrides)
+    search = load_search(path, scale=scale, overrides=overrides, trying=False)
     folder = folder_of(search, results)
     settings, notes = _settings(search, folder, trust)
     history = History(folder, search, settings, _paper(path), notes=notes)
@@ -157,7 +157,7 @@ def chance_of(settings: dict[str, Any]) -> float:
 
 def _paper(path: Path) -> Search | None:
     file = paper_file(path)
-    return None if file is None else load_search(file)
+    return None if file is None else load_search(file, trying=False)
 
 
 def _settings(search: Search, folder: Path, trust: bool) -> tuple[dict[str, Any], list[str]]:
