@@ -31,8 +31,7 @@ from nos_repro.data import data_folder
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.load import task_section
 from nos_repro.launch.local import LocalWorkers
-from nos_repro.search.child import Child
-from nos_repro.search.evaluation import Watch, train_in_step
+from nos_repro.search.child import Child, Watch, train_in_step
 from nos_repro.search.job import EvaluationJob
 from nos_repro.tasks.base import TaskData
 from nos_repro.tasks.convnet import ConvNet
