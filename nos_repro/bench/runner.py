@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -110,27 +111,33 @@ def interleave(
     return seconds
 
 
-def run_benchmarks(names: Sequence[str], results_dir: Path) -> int:
-    """Runs the named benchmarks (all if none is named); prints and stores each when it ends.
+SAY = partial(print, flush=True)
 
-    Returns 0, or 1 if a budget was missed. Raises ConfigError for an unknown name.
+
+def run_benchmarks(
+    names: Sequence[str], results_dir: Path, say: Callable[[str], None] = SAY
+) -> tuple[list[dict[str, object]], int]:
+    """Runs the named benchmarks (all if none is named); ``say``s and stores each when it ends.
+
+    Returns what was stored, and how many budgets were missed. Raises ConfigError for an unknown
+    name.
     """
     chosen = {name: BENCHMARKS.find(name) for name in names or BENCHMARKS.names()}
-    missed = 0
+    records, missed = [], 0
     for name, benchmark in chosen.items():
-        print(f"{name}: running ...", flush=True)
+        say(f"{name}: running ...")
         start = time.perf_counter()
         rows = _measured(name, benchmark())
         if not rows:  # it cannot run here and has said why: keep what was measured elsewhere
             continue
-        print(table(name, rows), flush=True)
+        say(table(name, rows))
         path = results_dir / "bench" / f"{name}.json"
-        store(path, name, rows, seconds=time.perf_counter() - start)
-        print(f"  -> {path}\n", flush=True)
+        records.append(store(path, name, rows, seconds=time.perf_counter() - start))
+        say(f"  -> {path}\n")
         missed += sum(row.met is False for row in rows)
     if missed:
-        print(f"{missed} budget{'s' if missed > 1 else ''} missed")
-    return 1 if missed else 0
+        say(f"{missed} budget{'s' if missed > 1 else ''} missed")
+    return records, missed
 
 
 def _measured(name: str, rows: object) -> list[Measurement]:
@@ -155,8 +162,11 @@ def table(name: str, rows: Sequence[Measurement]) -> str:
     return "\n".join(lines)
 
 
-def store(path: Path, name: str, rows: Sequence[Measurement], *, seconds: float) -> None:
-    """Writes rows and provenance as JSON; if that fails, the old file stays whole."""
+def store(
+    path: Path, name: str, rows: Sequence[Measurement], *, seconds: float
+) -> dict[str, object]:
+    """Writes rows and provenance as JSON, and returns them; if that fails, the old file stays
+    whole."""
     record = {
         "benchmark": name,
         "rows": [asdict(row) | {"met": row.met} for row in rows],
@@ -164,6 +174,7 @@ def store(path: Path, name: str, rows: Sequence[Measurement], *, seconds: float)
         **where_and_when(),
     }
     write_json(path, record)
+    return record
 
 
 def where_and_when() -> dict[str, object]:

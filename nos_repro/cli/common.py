@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from nos_repro.errors import ConfigError
 
@@ -65,8 +65,11 @@ def results_argument(parser: argparse.ArgumentParser) -> None:
                         help="where records are kept (default: results)")  # fmt: skip
 
 
-def format_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--format", choices=("text", "markdown", "latex"), default="text")
+def format_argument(parser: argparse.ArgumentParser, *forms: str) -> None:
+    """Besides text and JSON, the verb prints ``forms``."""
+    parser.add_argument("--format", choices=("text", *forms, "json"), default="text",
+                        help="json: a document for programs, of the schema in"
+                        " nos_repro/report/documents/schema.json (default: text)")  # fmt: skip
 
 
 def data_argument(parser: argparse.ArgumentParser) -> None:
@@ -159,6 +162,12 @@ def stop_like_ctrl_c() -> None:
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def print_document(found: dict[str, Any]) -> None:
+    from nos_repro.report.documents.base import written
+
+    print(written(found))
 
 
 def reads(verb: Verb) -> Verb:

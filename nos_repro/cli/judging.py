@@ -16,6 +16,7 @@ from nos_repro.cli.common import (
     format_argument,
     open_study,
     overrides_argument,
+    print_document,
     reads,
     results_argument,
     scale_argument,
@@ -36,11 +37,12 @@ def add_verbs(verbs: Verbs) -> None:
     parser = add_verb(verbs, "verdicts", verdicts,
                       "compare each cell with the paper's number: reproduced or not")  # fmt: skip
     study_arguments(parser)
-    format_argument(parser)
+    format_argument(parser, "markdown", "latex")
     _add_claims(verbs)
 
     parser = add_verb(verbs, "why", why, "show which trials a row's number comes from, and why")
     _cell_arguments(parser)
+    format_argument(parser)
 
     parser = add_verb(verbs, "recheck", recheck,
                       "evaluate a row's stored checkpoints again: PASS or FAIL")  # fmt: skip
@@ -60,7 +62,7 @@ def _add_claims(verbs: Verbs) -> None:
                         help="claims of your own instead of the papers', as in"
                         " nos_repro/report/claims/claims.yaml")  # fmt: skip
     parser.add_argument("--scale", help="only at this scale (default: at every one but smoke)")
-    format_argument(parser)
+    format_argument(parser, "markdown", "latex")
     parser.add_argument("--write", action="store_true",
                         help="also write claims.md into the results folder")  # fmt: skip
     results_argument(parser)
@@ -82,8 +84,13 @@ def verdicts(options: argparse.Namespace) -> int:
     from nos_repro.report.study.verdict_table import verdict_table
 
     study, store = open_study(options)
-    table = verdict_table(study, judge_study(study, outcomes(study, store)))
-    print(getattr(table, options.format)())
+    cells = judge_study(study, outcomes(study, store))
+    if options.format == "json":
+        from nos_repro.report.documents.study import verdicts_document
+
+        print_document(verdicts_document(study, cells))
+    else:
+        print(getattr(verdict_table(study, cells), options.format)())
     warn_of(store.problems)
     return 0
 
@@ -102,6 +109,7 @@ def claims(options: argparse.Namespace) -> int:
         claims_text,
     )
     from nos_repro.report.claims.results import Results
+    from nos_repro.report.documents.claims import claims_document
 
     check_results(options.results)
     configs = [word for word in options.overrides if word.endswith((".yaml", ".yml"))]
@@ -123,14 +131,21 @@ def claims(options: argparse.Namespace) -> int:
         found.check_scale(options.scale)
     if wanted:
         only = [find_claim(wanted[0], ours)]
-        (judged,) = judge_claims(found, scale=options.scale, only=only)
-        tables = claim_tables(judged)
-        print("\n\n".join(getattr(table, options.format)() for table in tables))
+        listed = judge_claims(found, scale=options.scale, only=only)
+        if options.format == "json":
+            print_document(claims_document(listed))
+        else:
+            tables = claim_tables(listed[0])
+            print("\n\n".join(getattr(table, options.format)() for table in tables))
     else:
         listed = judge_claims(found, scale=options.scale, only=ours)
         table = claims_table(listed, title)
-        text = options.format == "text"
-        print(claims_text(listed, title) if text else getattr(table, options.format)())
+        if options.format == "json":
+            print_document(claims_document(listed))
+        elif options.format == "text":
+            print(claims_text(listed, title))
+        else:
+            print(getattr(table, options.format)())
         if options.write:
             path = options.results / "claims.md"
             write_atomically(path, claims_file(listed))
@@ -161,7 +176,13 @@ def why(options: argparse.Namespace) -> int:
     from nos_repro.report.study.why import explain, why_text
 
     study, outcome, store = _cell(options)
-    print(why_text(explain(study, outcome, store)))
+    found = explain(study, outcome, store)
+    if options.format == "json":
+        from nos_repro.report.documents.study import why_document
+
+        print_document(why_document(found))
+    else:
+        print(why_text(found))
     return 0
 
 

@@ -15,6 +15,7 @@ from nos_repro.cli.common import (
     format_argument,
     history_of,
     open_study,
+    print_document,
     reads,
     results_argument,
     rows_argument,
@@ -36,7 +37,7 @@ def add_verbs(verbs: Verbs) -> None:
     parser.add_argument("--scale", help="one of the scales in the file (default: paper)")
     results_argument(parser)
     rows_argument(parser)
-    format_argument(parser)
+    format_argument(parser, "markdown", "latex")
     trust_argument(parser)
     parser.add_argument("--all", action="store_true",
                         help="one line per study and search that has records, at every scale; each"
@@ -77,8 +78,14 @@ def _report_study(options: argparse.Namespace) -> int:
     study, store = open_study(options)
     page = _page(options, study.study)
     rows = outcomes(study, store)
-    table = study_table(study, rows)
-    print(getattr(table, options.format)())
+    if options.format == "json":
+        from nos_repro.report.documents.study import study_document
+        from nos_repro.report.study.verdict import judge_study
+
+        cells = judge_study(study, rows)
+        print_document(study_document(study, rows, cells, store.problems))
+    else:
+        print(getattr(study_table(study, rows), options.format)())
     if options.write:
         _say_written(*write_report(study, rows, store.root))
     if page is not None:
@@ -98,7 +105,12 @@ def _report_search(history: History, options: argparse.Namespace) -> int:
     from nos_repro.report.search.files import print_report, write_search_report
 
     page = _page(options, history.asked.search)
-    print(print_report(history, options.format))
+    if options.format == "json":
+        from nos_repro.report.documents.search import search_document
+
+        print_document(search_document(history, history.problems))
+    else:
+        print(print_report(history, options.format))
     if options.write:
         _say_written(*write_search_report(history))
     if page is not None:
@@ -139,7 +151,12 @@ def _report_all(options: argparse.Namespace) -> int:
     collection = read_collection(
         Results(options.results, named(options.overrides), options.trust), options.claims
     )
-    print("\n".join(summary(collection)))
+    if options.format == "json":
+        from nos_repro.report.documents.collection import collection_document
+
+        print_document(collection_document(collection))
+    else:
+        print("\n".join(summary(collection)))
     if options.write:
         _write_all(collection)
     if options.html is not None:
@@ -159,8 +176,8 @@ def _check_all(options: argparse.Namespace) -> None:
     for name, value in given.items():
         if value:
             raise ConfigError(f"--all is every study and search at every scale; leave out {name}")
-    if options.format != "text":
-        raise ConfigError("--format is for one study or search; leave it out beside --all")
+    if options.format not in ("text", "json"):
+        raise ConfigError(f"--format {options.format} is for one study or search, not for --all")
     if options.html is not None:
         from nos_repro.report.pages.write import check_folder
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from nos_repro.cli.common import Verbs, add_verb
+from nos_repro.cli.common import Verbs, add_verb, format_argument, print_document
 
 
 def add_verbs(verbs: Verbs) -> None:
     parser = add_verb(verbs, "rule", rule, "explain an update rule, given its text or its name")
     parser.add_argument("rule", metavar="RULE",
                         help="e.g. 'exp(sign(g)*sign(m)) * g', or powersign")  # fmt: skip
+    format_argument(parser)
 
     parser = add_verb(verbs, "export", export,
                       "write an update rule as one file that needs torch alone")  # fmt: skip
@@ -25,7 +26,13 @@ def rule(options: argparse.Namespace) -> int:
     from nos_repro.rules.catalog import lookup
     from nos_repro.rules.explain import explain
 
-    print(explain(lookup(options.rule), printed_results))
+    found = lookup(options.rule)
+    if options.format == "json":
+        from nos_repro.report.documents.rule import rule_document
+
+        print_document(rule_document(found, printed_results))
+    else:
+        print(explain(found, printed_results))
     return 0
 
 

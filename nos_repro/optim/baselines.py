@@ -1,28 +1,39 @@
-"""The papers' baselines: torch's own classes where they fit, and TensorFlow's RMSProp.
+"""The papers' baselines: torch's own classes where they fit, and TensorFlow's RMSProp and Adam.
 
 *Readings of the paper*: momentum 0.9, Adam 0.9 / 0.999 / 1e-8. The authors trained with
-TensorFlow, so `rmsprop-tf` is their RMSProp; `rmsprop` is torch's.
+TensorFlow, so `rmsprop-tf` is their RMSProp and `adam-tf` their Adam; `rmsprop` and `adam` are
+torch's.
+
+torch's fused kernel is the default where it takes all the parameters. Only who asks for it with
+`fused=True` gets its own unscaling of gradients, with which Lightning refuses to clip them.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeAlias, overload
+from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer, RMSprop
 from torch.optim.optimizer import ParamsT
 
-from nos_repro.errors import ConfigError
 from nos_repro.optim.registry import OPTIMIZERS
-
-Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
+from nos_repro.optim.tensorflow import TensorFlowAdam, TensorFlowRMSprop
 
 
 @OPTIMIZERS.register("sgd")
-def sgd(params: ParamsT, *, lr: float, weight_decay: float = 0.0) -> Optimizer:
+def sgd(
+    params: ParamsT,
+    *,
+    lr: float,
+    weight_decay: float = 0.0,
+    maximize: bool = False,
+    foreach: bool | None = None,
+    fused: bool | None = None,
+) -> Optimizer:
     """w <- w - lr * g."""
-    params, fused = _listed(params)
-    return SGD(params, lr=lr, weight_decay=weight_decay, fused=fused)
+    params, kernel = _listed(params, foreach, fused)
+    made = SGD(
+        params, lr=lr, weight_decay=weight_decay, maximize=maximize, foreach=foreach, fused=kernel
+    )
+    return _plainly_scaled(made, fused)
 
 
 @OPTIMIZERS.register("momentum")
@@ -33,17 +44,23 @@ def momentum(
     weight_decay: float = 0.0,
     momentum: float = 0.9,
     nesterov: bool = False,
+    maximize: bool = False,
+    foreach: bool | None = None,
+    fused: bool | None = None,
 ) -> Optimizer:
     """SGD with momentum: the rate multiplies the buffer, in torch as in TensorFlow."""
-    params, fused = _listed(params)
-    return SGD(
+    params, kernel = _listed(params, foreach, fused)
+    made = SGD(
         params,
         lr=lr,
         momentum=momentum,
         nesterov=nesterov,
         weight_decay=weight_decay,
-        fused=fused,
+        maximize=maximize,
+        foreach=foreach,
+        fused=kernel,
     )
+    return _plainly_scaled(made, fused)
 
 
 @OPTIMIZERS.register("adam")
@@ -55,18 +72,41 @@ def adam(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     decoupled_weight_decay: bool = False,
+    amsgrad: bool = False,
+    maximize: bool = False,
+    foreach: bool | None = None,
+    fused: bool | None = None,
 ) -> Optimizer:
     """Adam; TensorFlow adds epsilon before the bias correction of v, torch after it."""
-    params, fused = _listed(params)
-    return Adam(
+    params, kernel = _listed(params, foreach, fused)
+    made = Adam(
         params,
         lr=lr,
         betas=(betas[0], betas[1]),
         eps=eps,
         weight_decay=weight_decay,
         decoupled_weight_decay=decoupled_weight_decay,
-        fused=fused,
+        amsgrad=amsgrad,
+        maximize=maximize,
+        foreach=foreach,
+        fused=kernel,
     )
+    return _plainly_scaled(made, fused)
+
+
+@OPTIMIZERS.register("adam-tf")
+def adam_tf(
+    params: ParamsT,
+    *,
+    lr: float,
+    weight_decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    maximize: bool = False,
+    foreach: bool | None = None,
+) -> Optimizer:
+    """TensorFlow's Adam (`tf.train.AdamOptimizer`, its defaults)."""
+    return TensorFlowAdam(params, lr, betas, eps, weight_decay, maximize=maximize, foreach=foreach)
 
 
 @OPTIMIZERS.register("rmsprop")
@@ -79,6 +119,8 @@ def rmsprop(
     eps: float = 1e-8,
     momentum: float = 0.0,
     centered: bool = False,
+    maximize: bool = False,
+    foreach: bool | None = True,
 ) -> Optimizer:
     """torch's RMSProp: the average of squares starts at 0, epsilon is added to the root."""
     return RMSprop(
@@ -89,7 +131,8 @@ def rmsprop(
         momentum=momentum,
         centered=centered,
         weight_decay=weight_decay,
-        foreach=True,
+        maximize=maximize,
+        foreach=foreach,
     )
 
 
@@ -103,114 +146,41 @@ def rmsprop_tf(
     momentum: float = 0.0,
     eps: float = 1e-10,
     centered: bool = False,
+    maximize: bool = False,
+    foreach: bool | None = None,
 ) -> Optimizer:
     """TensorFlow's RMSProp (`tf.train.RMSPropOptimizer`, its defaults)."""
-    return TensorFlowRMSprop(params, lr, decay, momentum, eps, weight_decay, centered)
+    return TensorFlowRMSprop(
+        params, lr, decay, momentum, eps, weight_decay, centered, maximize=maximize, foreach=foreach
+    )
 
 
-class TensorFlowRMSprop(Optimizer):
-    """`tf.train.RMSPropOptimizer` (TensorFlow 1.x).
+def _listed(
+    params: ParamsT, foreach: bool | None, fused: bool | None
+) -> tuple[list[Any], bool | None]:
+    """The parameters or groups, and torch's `fused`: whether its kernel updates them.
 
-    Unlike in torch's, epsilon is inside the square root, the average of squares starts at 1, and
-    the learning rate goes into the momentum buffer.
+    Where no execution is asked for, it does if it takes them all.
     """
-
-    def __init__(
-        self,
-        params: ParamsT,
-        lr: float | Tensor,
-        decay: float = 0.9,
-        momentum: float = 0.0,
-        eps: float = 1e-10,
-        weight_decay: float = 0.0,
-        centered: bool = False,
-    ) -> None:
-        for name, value in [("decay", decay), ("momentum", momentum)]:
-            if not 0 <= value < 1:
-                raise ConfigError(f"{name} must be in [0, 1), got {value!r}")
-        for name, value in [("eps", eps), ("weight_decay", weight_decay)]:
-            if not value >= 0:
-                raise ConfigError(f"{name} must be >= 0, got {value!r}")
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "decay": decay,
-                "momentum": momentum,
-                "eps": eps,
-                "weight_decay": weight_decay,
-                "centered": centered,
-            },
-        )
-
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update; returns the closure's loss."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            for p in params:
-                if p.grad.layout != torch.strided:
-                    raise ConfigError("RMSProp needs dense gradients, got a sparse one")
-                self._start(p, group)
-            if params:
-                self._update(params, group)
-        return loss
-
-    def _start(self, p: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[p]
-        if not state:
-            state["step"] = 0
-            state["square"] = torch.ones_like(p, memory_format=torch.preserve_format)
-            if group["momentum"] > 0:
-                state["buffer"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-            if group["centered"]:
-                state["mean"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-        state["step"] += 1
-
-    def _update(self, params: list[Tensor], group: dict[str, Any]) -> None:
-        def average(name: str) -> list[Tensor]:
-            return [self.state[p][name] for p in params]
-
-        gradients: Tensors = [p.grad for p in params if p.grad is not None]
-        decay, square = group["decay"], average("square")
-        if group["weight_decay"] != 0:
-            gradients = torch._foreach_add(gradients, params, alpha=group["weight_decay"])
-        torch._foreach_mul_(square, decay)
-        torch._foreach_addcmul_(square, gradients, gradients, value=1 - decay)
-        variance: Tensors = square
-        if group["centered"]:
-            mean = average("mean")
-            torch._foreach_lerp_(mean, gradients, 1 - decay)
-            variance = torch._foreach_addcmul(square, mean, mean, value=-1)
-        root = torch._foreach_add(variance, group["eps"])
-        torch._foreach_sqrt_(root)
-        change: Tensors = torch._foreach_div(gradients, root)
-        torch._foreach_mul_(change, group["lr"])
-        if group["momentum"] > 0:
-            buffer = average("buffer")
-            torch._foreach_mul_(buffer, group["momentum"])
-            torch._foreach_add_(buffer, change)
-            change = buffer
-        torch._foreach_sub_(params, change)
-
-
-def _listed(params: ParamsT) -> tuple[list[Any], bool | None]:
-    """The parameters or groups, and True if torch's fused kernel takes them all (else None)."""
     items: list[Any] = [
         {**item, "params": _tensors(item["params"])} if isinstance(item, dict) else item
         for item in params
     ]
+    if foreach is not None or fused is not None:
+        return items, fused
     tensors = [p for item in items for p in _tensors(item)]
     ready = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in tensors)
     return items, True if ready else None
+
+
+def _plainly_scaled(optimizer: Optimizer, fused: bool | None) -> Optimizer:
+    """The optimizer, which leaves the unscaling of gradients to others unless asked for `fused`.
+
+    The fused kernel is then only faster: gradients may be clipped, as with any other execution.
+    """
+    if not fused:
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+    return optimizer
 
 
 def _tensors(item: Any) -> list[Tensor]:

@@ -30,7 +30,8 @@ BASELINES = {
     "momentum":   "torch.optim.SGD with momentum=0.9",
     "adam":       "torch.optim.Adam",
     "rmsprop":    "torch.optim.RMSprop",
-    "rmsprop-tf": "torch.optim.RMSprop, or here nos_repro.optim.baselines.TensorFlowRMSprop",
+    "adam-tf":    "torch.optim.Adam, or here nos_repro.optim.tensorflow.TensorFlowAdam",
+    "rmsprop-tf": "torch.optim.RMSprop, or here nos_repro.optim.tensorflow.TensorFlowRMSprop",
 }
 # a name that the file may read, the line that imports it
 IMPORTS = (

@@ -20,7 +20,7 @@ def explain(rule: Rule, results: Callable[[Rule], Iterable[str]] = lambda rule: 
 
     results: gives the papers' numbers for a rule, one line per row of a table.
     """
-    heading, entries = _printed(rule)
+    heading, entries = printed_entries(rule)
     places = [f"{entry.place} ({entry.name})" for entry in entries]
     printed = dict.fromkeys(entry.rule.normal() for entry in entries)
     numbers = [line for each in printed for line in results(each)]
@@ -99,7 +99,7 @@ def _family(rule: Rule) -> str:
     return f"{name}: {family.formula} with {', '.join(values)}"
 
 
-def _printed(rule: Rule) -> tuple[list[str], list[Printed]]:
+def printed_entries(rule: Rule) -> tuple[list[str], list[Printed]]:
     """Where the papers print it; failing that, the printed rules that do the same in the probe."""
     if entries := printed_at(rule):
         return [], entries

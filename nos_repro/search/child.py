@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from nos_repro.errors import ConfigError, NosError
+from nos_repro.experiments.fit import SECTION
 from nos_repro.experiments.trial import Training, Trial
 from nos_repro.tasks.metrics import Metric
 from nos_repro.tasks.registry import find_metric
@@ -51,7 +52,7 @@ class Child:
     block its worker.
     """
 
-    task: dict[str, Any]
+    task: dict[str, Any] = field(metadata=SECTION)
     sweep: dict[str, Any] = field(default_factory=dict)
     rates: list[float] = field(default_factory=lambda: list(PAPER_RATES))
     sweep_epochs: int = 1

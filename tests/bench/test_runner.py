@@ -72,7 +72,7 @@ def test_a_run_stores_rows_with_provenance_and_reports_a_missed_budget(
             Measurement("slow", Ratio.of([2.0]), 1),
         ]
 
-    assert run_benchmarks([], tmp_path) == 1
+    assert run_benchmarks([], tmp_path)[1] == 1
     printed = capsys.readouterr().out
     assert "<= 1: met" in printed
     assert "<= 1: MISSED" in printed
@@ -113,7 +113,7 @@ def test_a_benchmark_that_cannot_run_here_keeps_numbers_measured_elsewhere(tmp_p
     (tmp_path / "bench").mkdir()
     stored = tmp_path / "bench/absent.json"
     stored.write_text("measured elsewhere")
-    assert run_benchmarks(["absent"], tmp_path) == 0
+    assert run_benchmarks(["absent"], tmp_path) == ([], 0)
     assert stored.read_text() == "measured elsewhere"
 
 

@@ -166,7 +166,7 @@ CHANGES = {
                             lambda t: t["optimizer"] not in BASELINES),
 }
 # fmt: on
-BASELINES = ("sgd", "momentum", "adam", "rmsprop", "rmsprop-tf")
+BASELINES = ("sgd", "momentum", "adam", "adam-tf", "rmsprop", "rmsprop-tf")
 
 
 @pytest.mark.parametrize(("module", "old", "new", "made"), CHANGES.values(), ids=CHANGES)

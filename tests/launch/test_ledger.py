@@ -1,5 +1,7 @@
 """The ledger of queued jobs, and how SLURM's answers are read."""
 
+import builtins
+import errno
 import json
 import os
 import subprocess
@@ -8,9 +10,13 @@ import time
 import pytest
 
 from nos_repro.errors import LaunchError
+from nos_repro.experiments import files
+from nos_repro.experiments.files import StoreError
+from nos_repro.experiments.heartbeat import STALE_SECONDS, Witness
 from nos_repro.launch.slurm import cluster, recovery
 from nos_repro.launch.slurm.ledger import Ledger, Message
 from nos_repro.launch.slurm.throttle import Throttle
+from tests.racing import race
 
 
 @pytest.fixture
@@ -85,10 +91,73 @@ def test_one_process_at_a_time_submits(ledger, tmp_path):
     (ledger.folder / "claim.json").write_text(json.dumps(claim))
     with ledger.submitting() as ours:
         assert not ours
-    (ledger.folder / "claim.json").write_text(json.dumps({**claim, "updated": 0}))
-    with ledger.submitting() as ours:
+    seconds = iter([0.0, STALE_SECONDS + 1])
+    later = Ledger(ledger.folder, Witness(lambda: next(seconds)))
+    with later.submitting() as ours:
+        assert not ours
+    with later.submitting() as ours:
         assert ours
     assert not (ledger.folder / "claim.json").exists()
+
+
+JOBS = [f"trial-{n}" for n in range(12)]
+
+
+def detaches(folder, number, turn):
+    """What `run --detach` does, without SLURM: it queues what is not queued."""
+    ledger = Ledger(folder / str(turn))
+    while True:
+        with ledger.submitting() as ours:
+            if ours:
+                known = ledger.queued()
+                fresh = [job for job in JOBS if job not in known]
+                if fresh:
+                    ledger.new("tiny", [[job] for job in fresh])
+                return len(fresh)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_however_many_submit_at_once_each_trial_is_queued_once(tmp_path, count):
+    counts = race(detaches, tmp_path, count=count, rounds=30)
+    assert [sorted(turn) for turn in counts] == [[0] * (count - 1) + [len(JOBS)]] * 30
+    for turn in range(30):
+        assert sorted(Ledger(tmp_path / str(turn)).queued()) == sorted(JOBS)
+        assert len(list((tmp_path / str(turn)).glob("*/batch.json"))) == 1
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "x.begun", "1.2.closed", "7", ".nfs01", "1-2.json~"])
+def test_an_odd_file_among_the_reports_is_left_alone(ledger, name):
+    batch = queued(ledger)
+    (batch.reports / name).write_text("?")
+    (ledger.folder / name).write_text("?")
+    assert batch.look() == []
+    assert set(Ledger(ledger.folder).queued()) == {"a", "b", "c"}
+    assert (batch.begun, batch.closed) == (set(), set())
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"outcome": 3}', '{"outcome": "x", "y": 1}'])
+def test_a_report_of_the_wrong_kind_is_no_report(ledger, content):
+    batch = queued(ledger)
+    (batch.reports / "1-0.json").write_text(content)
+    assert batch.look() == []
+
+
+@pytest.mark.parametrize("name", ["slurm", "batch.json", "reports", "1-0.json"])
+def test_what_cannot_be_read_for_a_moment_is_never_taken_for_not_queued(ledger, monkeypatch, name):
+    queued(ledger).say(1, 0, Message("recorded"))
+
+    def refusing(call):
+        def refused(path, *words):
+            if str(path).endswith(name):
+                raise OSError(errno.EIO, "refused")
+            return call(path, *words)
+
+        return refused
+
+    monkeypatch.setattr(files, "open", refusing(builtins.open), raising=False)
+    monkeypatch.setattr(os, "listdir", refusing(os.listdir))
+    with pytest.raises(StoreError, match=rf"cannot read .*{name}: "):
+        Ledger(ledger.folder).queued()
 
 
 def test_only_batches_that_ended_well_a_while_ago_are_removed(ledger):

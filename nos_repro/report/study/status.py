@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from nos_repro.experiments.heartbeat import Lease
 from nos_repro.experiments.record import STATUSES, Record
@@ -22,11 +22,12 @@ def study_status(study: Study, store: Store) -> str:
     rows = outcomes(study, store)
     known = _trials(rows)
     open_trials = [trial for trial, record in known.values() if record is None]
-    running = [(trial, claim) for trial in open_trials if (claim := store.claim(trial))]
-    queued = _queued(open_trials, {trial.id for trial, _ in running}, store)
+    claims = store.claims(open_trials)
+    running = [(trial, claims[trial.id]) for trial in open_trials if trial.id in claims]
+    queued = _queued(open_trials, claims.keys(), store)
     lines = [
         f"{study.study} ({study.source}), scale {study.scale}, in {store.root}",
-        _counts(study, rows, known, store, len(running), len(queued)),
+        _counts(study, rows, known, store, claims.keys(), len(queued)),
         *_section("running now", (_running(trial, claim) for trial, claim in running)),
         *_section("on SLURM", iter(queued)),
         "",
@@ -37,7 +38,7 @@ def study_status(study: Study, store: Store) -> str:
     return "\n".join(map(plain, lines))
 
 
-def _queued(open_trials: Sequence[Trial], running: set[str], store: Store) -> list[str]:
+def _queued(open_trials: Sequence[Trial], running: Set[str], store: Store) -> list[str]:
     """The trials that wait on a cluster, as the files have it and, where it answers, SLURM."""
     tasks = Ledger(store.root / "slurm").queued()
     places = {identity.partition("@")[0]: at for identity, at in tasks.items()}
@@ -69,25 +70,25 @@ def _counts(
     rows: Sequence[Outcome],
     known: dict[str, tuple[Trial, Record | None]],
     store: Store,
-    running: int,
+    running: Set[str],
     queued: int,
 ) -> str:
     ended = Counter(record.status for _, record in known.values() if record is not None)
     undecided = sum(row.chosen is None and row.missing > 0 for row in rows)
     total = len(known) + undecided * study.selection.repeats
     begun = [trial for trial, record in known.values() if record is None]
-    idle = [trial for trial in begun if store.claim(trial) is None]
+    idle = [trial for trial in begun if trial.id not in running]
     paused = [trial for trial in idle if study.halving is not None and store.record(trial)]
     halted = sum((store.folder(t) / "checkpoint.pt").exists() for t in idle if t not in paused)
     parts = [f"{ended[kind]} {kind}" for kind in STATUSES if ended[kind]]
-    parts.append(f"{running} running")
+    parts.append(f"{len(running)} running")
     if queued:
         parts.append(f"{queued} queued")
     if paused:
         parts.append(f"{len(paused)} paused at a rung")
     if halted:
         parts.append(f"{halted} interrupted (`run` goes on from their checkpoints)")
-    left = total - ended.total() - running - queued - len(paused) - halted
+    left = total - ended.total() - len(running) - queued - len(paused) - halted
     parts.append(f"{max(0, left)} not begun")
     return f"{ended.total()} of {total} trials have ended: {', '.join(parts)}"
 

@@ -1,0 +1,35 @@
+"""A rule as a document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from nos_repro.report.documents.base import Document, document
+from nos_repro.rules.explain import BYTES_PER_AVERAGE, draw, printed_entries
+from nos_repro.rules.families import family_of
+from nos_repro.rules.rule import Rule
+
+
+def rule_document(rule: Rule, results: Callable[[Rule], Iterable[str]]) -> Document:
+    """What `rule` explains. ``results`` gives the papers' numbers, one line per row of a table."""
+    _, entries = printed_entries(rule)
+    family = family_of(rule)
+    normal = rule.normal()
+    return document(
+        "rule",
+        rule=str(rule),
+        latex=rule.latex(),
+        tree=list(draw(rule.expr)),
+        tokens=rule.tokens() or normal.tokens(),
+        normal_form=str(normal),
+        fingerprint=rule.fingerprint(),
+        reads={row.name: row.meaning for row in rule.operands},
+        averages=sorted(rule.averages),
+        bytes_per_parameter=BYTES_PER_AVERAGE * len(rule.averages),
+        needs_total_steps=rule.needs_total_steps,
+        random=rule.random,
+        family=None if family is None else {"name": family[0].name, "decay": family[1]},
+        printed=[{"name": entry.name, "place": entry.place} for entry in entries],
+        numbers=[line for each in dict.fromkeys(e.rule.normal() for e in entries)
+                 for line in results(each)],
+    )  # fmt: skip

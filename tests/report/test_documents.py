@@ -1,0 +1,115 @@
+"""`--format json`: every verb prints a document of the one schema, which jsonschema checks."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from nos_repro.cli import main
+from nos_repro.report.documents.base import document, plain_data, schema
+
+CHECKS = Draft202012Validator(schema())
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: str, status: int = 0) -> dict[str, Any]:
+    """The document that a verb prints, checked against the schema."""
+    assert main([*words, "--format", "json"]) == status
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    own = Draft202012Validator({"$ref": f"#/$defs/{found['kind']}", "$defs": schema()["$defs"]})
+    assert [error.message for error in own.iter_errors(found)] == []
+    CHECKS.validate(found)
+    return found
+
+
+def test_the_schema_is_one_and_describes_every_kind_by_its_name() -> None:
+    Draft202012Validator.check_schema(schema())
+    kinds = [choice["$ref"].removeprefix("#/$defs/") for choice in schema()["oneOf"]]
+    for kind in kinds:
+        assert schema()["$defs"][kind]["properties"]["kind"] == {"const": kind}
+        assert "--format json" in schema()["$defs"][kind]["description"]
+
+
+STUDY = ("table2", "--scale", "small", "--results")
+SEARCH = ("search", "--scale", "small", "--results")
+
+
+def test_a_study_is_printed_with_its_numbers_and_those_of_the_paper(
+    capsys: pytest.CaptureFixture[str], committed: Path
+) -> None:
+    found = printed(capsys, "report", *STUDY, str(committed))
+    assert (found["kind"], found["study"], found["scale"]) == ("study", "table2", "small")
+    row = next(row for row in found["rows"] if row["row"] == "PowerSign (cosine)")
+    cell = row["cells"]["best_test"]
+    assert cell["text"] == f"{cell['ours']['mean']:.2f} ± {cell['ours']['std']:.2f} (2)"
+    assert cell["paper"] == cell["verdict"]["paper"]
+    assert cell["verdict"]["verdict"] == "not comparable (scale)"
+    assert len(row["trials"]) == cell["ours"]["n"] == 2
+    verdicts = printed(capsys, "verdicts", *STUDY, str(committed))
+    assert sum(verdicts["counts"].values()) == len(verdicts["verdicts"])
+    assert cell["verdict"] in verdicts["verdicts"]
+
+
+def test_why_names_the_trials_and_marks_what_was_chosen(
+    capsys: pytest.CaptureFixture[str], committed: Path
+) -> None:
+    where = ("--scale", "small", "--results", str(committed))
+    found = printed(capsys, "why", "table2:PowerSign (cosine)", *where)
+    stages = [trial["stage"] for trial in found["trials"]]
+    assert stages.count("repeat") == 2
+    assert any(trial["chosen"] for trial in found["trials"] if trial["stage"] == "sweep")
+
+
+def test_a_search_is_printed_with_its_best_rules(
+    capsys: pytest.CaptureFixture[str], committed: Path
+) -> None:
+    found = printed(capsys, "report", *SEARCH, str(committed))
+    rewards = [rule["reward"] for rule in found["best"]]
+    assert rewards == sorted(rewards, reverse=True)
+    assert found["rewards"]["best"] == rewards[0]
+    assert sum(found["rewards"]["by_status"].values()) == found["evaluated"]
+
+
+def test_everything_is_printed_in_one_document_and_equals_what_each_verb_prints(
+    capsys: pytest.CaptureFixture[str], committed: Path
+) -> None:
+    results = ("--results", str(committed))
+    found = printed(capsys, "report", "--all", *results)
+    study = printed(capsys, "report", *STUDY, str(committed))
+    assert study in found["studies"]
+    claims = printed(capsys, "claims", *results)
+    assert found["claims"] == claims
+    assert len(claims["claims"]) == 49
+
+
+def test_a_rule_is_printed_with_what_it_reads(capsys: pytest.CaptureFixture[str]) -> None:
+    found = printed(capsys, "rule", "exp(ld * sign(g) * sign(m)) * g")
+    assert (found["averages"], found["bytes_per_parameter"]) == (["m"], 4)
+    assert found["needs_total_steps"]
+    assert found["family"] == {"name": "powersign", "decay": "ld"}
+    assert found["printed"], "002 prints PowerSign-ld"
+
+
+def test_a_page_holds_the_document_that_its_verb_prints(
+    capsys: pytest.CaptureFixture[str], committed: Path, tmp_path: Path
+) -> None:
+    for asked in (STUDY, SEARCH):
+        html = tmp_path / "page.html"
+        found = printed(capsys, "report", *asked, str(committed), "--html", str(html))
+        text = html.read_text(encoding="utf-8")
+        (held,) = re.findall(r'<script type="application/json" id="document">(.*?)</script>', text)
+        assert json.loads(held) == found
+
+
+def test_numbers_that_json_lacks_are_null() -> None:
+    found = document("rule", a=float("nan"), b=[float("inf"), 1.0], c={2: (Path("x"),)})
+    assert found == {"format": "nos_repro", "version": 1, "kind": "rule",
+                     "a": None, "b": [None, 1.0], "c": {"2": ["x"]}}  # fmt: skip
+    assert plain_data(True) is True
+
+
+def test_a_format_that_a_verb_lacks_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--all", "--format", "latex"]) == 2
+    assert "--format latex is for one study or search" in capsys.readouterr().err
