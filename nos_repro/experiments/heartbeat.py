@@ -1,8 +1,10 @@
-"""Which process works on a trial: a heartbeat in the trial's folder, not a lock.
+"""Which process works in a folder: a claim that it keeps fresh, not a lock.
 
-A second `run` sees the claim and waits instead of training the same trial. If two ever train one
-trial at once (a network file system may hide a claim for a moment), both write the same bytes,
-each file with one rename: time is wasted, but nothing is damaged.
+A claim is made by creating its file, which only one process can do, also over NFS. Others judge it
+by whether it still changes while they look, by their own clock: hosts disagree on the time. A claim
+that has stopped changing is taken over by creating the file that is named after it: again only one
+process can do that, and if it is killed then, its own claim is judged in the same way. So a process
+that is killed anywhere delays the others, and never stops them.
 """
 
 from __future__ import annotations
@@ -13,19 +15,40 @@ import os
 import socket
 import threading
 import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nos_repro.experiments.files import StoreError, write_atomically
+from nos_repro.experiments.files import (
+    StoreError,
+    process_exists,
+    read_file,
+    unwritable,
+    write_atomically,
+)
 
 STALE_SECONDS = 120.0
 BEAT_SECONDS = 2.0
+LOOK_SECONDS = 5.0
+"""How long a reader looks at claims that it doubts; a live one changes every BEAT_SECONDS."""
+CLAIM = "claim.json"
+
+# fmt: off
+KINDS: dict[str, Any] = {
+    "host": str, "pid": int, "updated": (int, float), "step": int, "steps": int,
+    "latest": (dict, type(None)), "token": str,
+}
+# fmt: on
 
 
 @dataclass(frozen=True)
 class Lease:
-    """A sign of life: which process trains the trial, and how far it has come."""
+    """A sign of life: which process has the claim, and how far it has come.
+
+    ``updated`` is the time by that host's clock, ``token`` tells this claim from any other.
+    """
 
     host: str
     pid: int
@@ -33,54 +56,129 @@ class Lease:
     step: int = 0
     steps: int = 0
     latest: dict[str, float] | None = None
+    token: str = ""
 
     @property
-    def alive(self) -> bool:
-        """Whether the process still seems to be alive."""
-        if time.time() - self.updated > STALE_SECONDS:
-            return False
-        return self.host != socket.gethostname() or _pid_exists(self.pid)
+    def here(self) -> bool:
+        return self.host == socket.gethostname()
 
     @property
     def ours(self) -> bool:
-        return self.host == socket.gethostname() and self.pid == os.getpid()
+        return self.here and self.pid == os.getpid()
+
+    @property
+    def gone(self) -> bool:
+        """Whether its process was one of this host, and has ended."""
+        return self.here and not process_exists(self.pid)
 
 
-def read_lease(folder: Path) -> Lease | None:
-    """The claim on a trial's folder, dead or alive; None if there is none or it is unreadable.
+NOBODY = Lease("", 0, 0.0)
+"""The claim in a file that holds none; it never changes."""
+BEING_MADE = Lease("?", 0, 0.0)
+"""The claim in an empty file: its process has created it and not written it yet."""
 
-    On NFS, reading a file while it is replaced sometimes fails (ESTALE).
-    """
-    try:
-        values: dict[str, Any] = json.loads((folder / "claim.json").read_text(encoding="utf-8"))
-        return Lease(**values)
-    except (OSError, ValueError, TypeError):
+
+def read_lease(folder: Path, name: str = CLAIM) -> Lease | None:
+    """The claim on a folder, dead or alive; None if there is none. Raises StoreError."""
+    return _read(folder / name)
+
+
+def _read(path: Path) -> Lease | None:
+    data = read_file(path)
+    if data is None:
         return None
+    try:
+        values = json.loads(data)
+    except ValueError:
+        return NOBODY if data else BEING_MADE
+    if not isinstance(values, dict):
+        return NOBODY
+    known = {key: value for key, value in values.items() if key in KINDS}
+    if not {"host", "pid", "updated"} <= known.keys():
+        return NOBODY
+    sound = all(isinstance(value, KINDS[key]) for key, value in known.items())
+    return Lease(**known) if sound and known.get("token", "0").isalnum() else NOBODY
+
+
+class Witness:
+    """Tells live claims from dead ones by whether they change, as seen by the ``clock`` of this
+    process."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: dict[Path, tuple[Lease, float]] = {}
+
+    def is_dead(self, path: Path, lease: Lease) -> bool:
+        """Whether its process has ended, or it has been the same for STALE_SECONDS of looking."""
+        now = self._clock()
+        if path not in self._seen or self._seen[path][0] != lease:
+            self._seen[path] = lease, now
+        return lease.gone or lease == NOBODY or now - self._seen[path][1] > STALE_SECONDS
+
+
+WITNESS = Witness()
+
+
+def live_leases(
+    folders: Iterable[Path],
+    *,
+    look: bool = True,
+    now: Callable[[], float] = time.time,
+    wait: Callable[[float], None] | None = None,
+) -> dict[Path, Lease]:
+    """The claims of processes that seem to live, for a reader who does not stay. Raises StoreError.
+
+    A claim whose time is near ours is believed, which saves a look. Any other may come from a host
+    with another time: it has to change within LOOK_SECONDS, or counts as dead if ``look`` is False.
+    """
+    found = {folder: lease for folder in folders if (lease := read_lease(folder)) is not None}
+    found = {folder: lease for folder, lease in found.items() if lease.pid and not lease.gone}
+    doubted = [f for f, lease in found.items() if abs(now() - lease.updated) > STALE_SECONDS]
+    if doubted and look:
+        (wait or time.sleep)(LOOK_SECONDS)
+    for folder in doubted:
+        before, lease = found.pop(folder), read_lease(folder) if look else None
+        if lease is not None and lease != before:
+            found[folder] = lease
+    return found
 
 
 class Heartbeat:
-    """Holds the claim of this process on a trial and keeps it fresh, however long a step takes.
+    """Holds the claim of this process on a folder and keeps it fresh, however long a step takes.
 
     A separate thread writes the claim: an evaluation of minutes, a first compile or a slow file
     system neither lets the claim expire nor delays the training.
     """
 
-    def __init__(self, folder: Path, steps: int = 0) -> None:
-        self.path = folder / "claim.json"
+    def __init__(
+        self, folder: Path, steps: int = 0, *, name: str = CLAIM, witness: Witness = WITNESS
+    ) -> None:
+        self.path = folder / name
         self.steps = steps
+        self._witness = witness
         self._step = 0
         self._latest: dict[str, float] | None = None
+        self._token = uuid.uuid4().hex
         self._released = threading.Event()
         self._pulse: threading.Thread | None = None
 
     def take(self) -> bool:
-        """Claims the trial; False if another live process has it. Raises StoreError."""
-        held = read_lease(self.path.parent)
-        if held is not None and held.alive and not held.ours:
+        """Claims the folder; False if another process has it, or may have it. Raises StoreError."""
+        self._token = uuid.uuid4().hex
+        before = self._chain()
+        if not all(lease.ours or self._witness.is_dead(path, lease) for path, lease in before):
             return False
-        self.write()
-        if not self._is_ours():
+        place = self._end(before)
+        if not self._create(place):
             return False
+        if before:
+            if self._chain()[:-1] != before:  # another has taken over, or is not dead
+                place.unlink(missing_ok=True)
+                return False
+            self.write()
+            for _, lease in before:
+                self._heir(lease).unlink(missing_ok=True)
+        self._released = threading.Event()
         self._pulse = threading.Thread(target=self._keep_fresh, daemon=True)
         self._pulse.start()
         return True
@@ -90,36 +188,80 @@ class Heartbeat:
         self._step, self._latest = step, latest
 
     def write(self) -> None:
-        host, pid, now = socket.gethostname(), os.getpid(), time.time()
-        claim = Lease(host, pid, now, self._step, self.steps, self._latest)
-        write_atomically(self.path, json.dumps(asdict(claim)).encode())
+        """Writes the claim, whoever has it. Raises StoreError."""
+        write_atomically(self.path, self._content())
 
     def release(self) -> None:
-        """Ends the claim, unless another process has taken the trial over in the meantime."""
+        """Ends the claim, unless another process has taken it over in the meantime."""
         self._released.set()
         if self._pulse is not None:
             self._pulse.join()
-        if self._is_ours():
-            self.path.unlink(missing_ok=True)
+        with contextlib.suppress(StoreError, OSError):  # else it goes stale
+            if self._holds(_read(self.path)):
+                self.path.unlink(missing_ok=True)
 
-    def _is_ours(self) -> bool:
-        held = read_lease(self.path.parent)
-        return held is not None and held.ours
+    def _content(self) -> bytes:
+        host, pid, now = socket.gethostname(), os.getpid(), time.time()
+        claim = Lease(host, pid, now, self._step, self.steps, self._latest, self._token)
+        return json.dumps(asdict(claim)).encode()
+
+    def _holds(self, lease: Lease | None) -> bool:
+        return lease is not None and lease.ours and lease.token == self._token
 
     def _keep_fresh(self) -> None:
         while not self._released.wait(BEAT_SECONDS):
             # the trial's own writes will meet the same disk error and report it
             with contextlib.suppress(StoreError, OSError):
-                held = read_lease(self.path.parent)
-                if held is None or held.ours:
+                lease = _read(self.path)
+                if self._holds(lease):
                     self.write()
+                elif lease is None:
+                    self._create(self.path)
 
+    def _chain(self) -> list[tuple[Path, Lease]]:
+        """The claim, and those of the processes that have begun to take it over, one from the
+        other."""
+        chain: list[tuple[Path, Lease]] = []
+        while (lease := _read(path := self._end(chain))) is not None:
+            chain.append((path, lease))
+            if self._end(chain) in [path for path, _ in chain]:
+                break
+        return chain
 
-def _pid_exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
+    def _end(self, chain: list[tuple[Path, Lease]]) -> Path:
+        """The file to create after these."""
+        return self._heir(chain[-1][1]) if chain else self.path
+
+    def _heir(self, lease: Lease) -> Path:
+        return self.path.with_name(f".{self.path.name}.after-{lease.token or 'none'}.tmp")
+
+    def _create(self, path: Path) -> bool:
+        """Writes the claim to a new file; False if there is one. Raises StoreError."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            number = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        except OSError as error:
+            if isinstance(error, FileExistsError) and path.parent.is_dir():
+                return False
+            raise unwritable(path, error) from None
+        try:
+            with open(number, "wb") as file:
+                file.write(self._content())
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise unwritable(path, error) from None
         return True
-    return True
+
+
+@contextlib.contextmanager
+def alone(folder: Path, name: str) -> Iterator[None]:
+    """Runs the block while no other process is in a block of that folder and name. Raises
+    StoreError."""
+    heartbeat, pause = Heartbeat(folder, name=name), 0.005
+    while not heartbeat.take():
+        time.sleep(pause)
+        pause = min(2 * pause, 0.5)
+    try:
+        yield
+    finally:
+        heartbeat.release()

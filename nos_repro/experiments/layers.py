@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from nos_repro.errors import ConfigError, unknown
+from nos_repro.experiments.references import resolve
 
 Values = dict[str, Any]
 
@@ -116,7 +115,7 @@ def merge(
     files: Sequence[Values],
     scale: str,
     asked: Values,
-) -> DictConfig:
+) -> Values:
     """The files, then their ``scale`` over them, then what is ``asked`` on the command line."""
     values = lay_files(files)
     scales = scales_of(values)
@@ -126,7 +125,7 @@ def merge(
     changes, where = scales[scale], f"scales.{scale}"
     check_rows(merged.get("rows"), changes, where)
     merged = lay(lay(merged, changes, where), asked, "")
-    return OmegaConf.create(_without_nulls(merged))
+    return _without_nulls(spell_out(resolve(merged)))
 
 
 def _without_nulls(merged: Values) -> Values:

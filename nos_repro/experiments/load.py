@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.columns import check_columns
 from nos_repro.experiments.grid import Point, points, repeat_trials, row_settings, sweep_trial
+from nos_repro.experiments.layers import Values
 from nos_repro.experiments.schema import Row, Study
 from nos_repro.experiments.sections import NamedSection, merged_settings
 from nos_repro.experiments.settings_file import (
@@ -107,7 +106,7 @@ def _check_figure(study: Study) -> None:
             raise ConfigError(unknown("figure.rows", str(name), study.rows))
 
 
-def _build(merged: DictConfig, scale: str) -> Study:
+def _build(merged: Values, scale: str) -> Study:
     if "scale" in merged:
         raise ConfigError("scale: is chosen with --scale, not in the file")
     if "paper_protocol" in merged:

@@ -10,13 +10,11 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from nos_repro.errors import ConfigError
+from nos_repro.experiments.fit import shown
 from nos_repro.experiments.layers import Values, check_rows, lay, lay_files, put, spell_out
 from nos_repro.experiments.schema import Row
+from nos_repro.experiments.yaml_text import read_yaml
 
 ADDED = "+rows.AdamW='{optimizer: torch.optim.AdamW, sweep: {lr: [0.001]}}'"
 ROW_KEYS = "|".join(entry.name for entry in dataclasses.fields(Row))
@@ -28,12 +26,19 @@ def command_line(files: Sequence[Values], words: Sequence[str]) -> Values:
     asked: Values = {}
     rows = lay_files(files).get("rows")
     names = list(map(str, rows)) if isinstance(rows, dict) else []
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"{named(word)}: not UTF-8") from None
     parsed = [(word, spell_out(_override(word.removeprefix("+"), names))) for word in words]
     added = [name for word, changes in parsed for name in _added(word, changes, names)]
     for word, changes in parsed:
         if isinstance(rows, dict):
-            check_rows([*names, *added], changes, f"override {word!r}", f"  to add one: {ADDED}")
-        asked = lay(asked, changes, f"override {word!r}", whole=())
+            check_rows(
+                [*names, *added], changes, f"override {shown(word)}", f"  to add one: {ADDED}"
+            )
+        asked = lay(asked, changes, f"override {shown(word)}", whole=())
     return asked
 
 
@@ -43,31 +48,45 @@ def _added(word: str, changes: Values, names: Sequence[str]) -> list[str]:
         return []
     rows = changes.get("rows")
     if not names or not isinstance(rows, dict) or None in rows.values():
-        raise ConfigError(f"override {word!r}: + adds a row to a study, e.g. {ADDED}")
+        raise ConfigError(f"{named(word)}: + adds a row to a study, e.g. {ADDED}")
     for name in rows:
         if name in names:
-            raise ConfigError(f"override {word!r}: the row {name!r} already exists; to change it,"
+            raise ConfigError(f"{named(word)}: the row {name!r} already exists; to change it,"
                               " leave out the +")  # fmt: skip
     return list(rows)
 
 
 def _override(word: str, rows: Sequence[str]) -> Values:
-    key, equals, value = word.partition("=")
-    if not equals or not all(key.split(".")):
-        raise ConfigError(f"override {word!r}: expected key.path=value, e.g. task.width=2")
+    key, equals, value = _halves(word)
+    path = _path(key, rows)
+    if not equals or not all(path):
+        raise ConfigError(f"{named(word)}: expected key.path=value, e.g. task.width=2")
     try:
-        if not key.startswith("rows."):
-            return _plain(word)
-        path = ["rows", *_row_path(key.removeprefix("rows."), rows)]
-        return put({}, path, _plain(f"value={value}")["value"])
-    except (YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"override {word!r}: {error}") from None
+        return put({}, path, read_yaml(value))
+    except ConfigError as error:
+        raise ConfigError(f"{named(word)}: {error}") from None
 
 
-def _plain(word: str) -> Values:
-    values = OmegaConf.to_container(OmegaConf.from_dotlist([word]), resolve=True)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
+def _halves(word: str) -> tuple[str, str, str]:
+    """The key, `=` and the value; the name of a row in brackets may hold a `=`."""
+    named = re.match(r"rows\[.+?\](?=[.=])", word, re.DOTALL)
+    start = named.end() if named else 0
+    key, equals, value = word[start:].partition("=")
+    return word[:start] + key, equals, value
+
+
+def _path(key: str, rows: Sequence[str]) -> list[str]:
+    """`training.epochs`, `rows.SGD.seed`, and `rows[drop(m, 0.3)].seed`."""
+    if named := re.fullmatch(r"rows\[(.+)\](?:\.(.*))?", key, re.DOTALL):
+        return ["rows", named[1], *(named[2].split(".") if named[2] is not None else [])]
+    if key.startswith("rows."):
+        return ["rows", *_row_path(key.removeprefix("rows."), rows)]
+    return key.split(".")
+
+
+def named(word: str) -> str:
+    """A word of the command line, for an error."""
+    return f"override {shown(word)}"
 
 
 def _row_path(key: str, rows: Sequence[str]) -> list[str]:

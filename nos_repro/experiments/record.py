@@ -71,6 +71,8 @@ class Record:
     """Digests of the older code that made the record and that `verify` found to agree with it."""
     rungs: list[int] = field(default_factory=list)
     """Epochs at which the study looks at the curve: the compact form keeps what it sees there."""
+    others: dict[str, Any] = field(default_factory=dict)
+    """Fields of a newer version, which are kept as they are."""
 
     def signed(self, code: str) -> Record:
         """The same record under the digest of today's ``code``, which was found to repeat it."""
@@ -120,10 +122,10 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as they are: `asdict` would copy every number of the curve."""
-        values = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
+        values = {name: getattr(self, name) for name in _names()}
         if not self.rungs:
             del values["rungs"]
-        return values
+        return {**self.others, **values}
 
     def thinned(self, points: int = CURVE_POINTS) -> Record:
         """The record with about ``points`` evaluations: the first, evenly spaced, best and last;
@@ -160,13 +162,14 @@ class Record:
         """Raises RecordError, naming ``where``, for anything that is not a record."""
         if not isinstance(values, dict):
             raise RecordError(f"{where}: not a record (expected an object)")
-        names = _names()
         missing = {"id", "status", "trial", "metric", "direction", "metrics"} - values.keys()
         if missing or values["status"] not in STATUSES:
             problem = f"no {', '.join(sorted(missing))}" if missing else "an unknown status"
             raise RecordError(f"{where}: not a record ({problem})")
+        own = {key: values[key] for key in _names() if key in values}
+        others = {key: value for key, value in values.items() if key not in own}
         try:
-            record = cls(**{key: value for key, value in values.items() if key in names})
+            record = cls(**own, others=others)
         except TypeError as error:
             raise RecordError(f"{where}: not a record ({error})") from None
         if odd := record._odd():
@@ -190,8 +193,9 @@ class Record:
 
 
 @functools.cache
-def _names() -> frozenset[str]:
-    return frozenset(entry.name for entry in dataclasses.fields(Record))
+def _names() -> tuple[str, ...]:
+    """The fields of a record in its file."""
+    return tuple(entry.name for entry in dataclasses.fields(Record) if entry.name != "others")
 
 
 def _is_curve(points: list[Any]) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nos_repro.errors import ConfigError, unknown
+from nos_repro.experiments.fit import SECTION
 from nos_repro.experiments.trial import Training
 
 SELECTABLE = ("best_val", "final_val")
@@ -91,7 +92,7 @@ class Study:
     study: str
     source: str
     claim: str
-    task: dict[str, Any]
+    task: dict[str, Any] = field(metadata=SECTION)
     rows: dict[str, Row]
     columns: dict[str, str]
     training: Training = field(default_factory=Training)
@@ -99,9 +100,9 @@ class Study:
     sweep: dict[str, list[Any]] = field(default_factory=dict)
     selection: Selection = field(default_factory=Selection)
     halving: Halving | None = None
-    figure: dict[str, Any] | None = None
+    figure: dict[str, Any] | None = field(default=None, metadata=SECTION)
     """What is drawn beside the table: the figure's kind and its settings (`report.figures`)."""
-    launcher: dict[str, Any] = field(default_factory=dict)
+    launcher: dict[str, Any] = field(default_factory=dict, metadata=SECTION)
     """Where trials run and what each is given (`launch.settings`); no number depends on it."""
     note: str = ""
     scale: str = "paper"

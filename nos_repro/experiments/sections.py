@@ -11,8 +11,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig
-
 from nos_repro.experiments.layers import Values, at, merge, put
 from nos_repro.experiments.overrides import command_line
 
@@ -83,7 +81,7 @@ def merged_settings(
     scale: str,
     overrides: Sequence[str] = (),
     sections: Iterable[NamedSection] = (),
-) -> DictConfig:
+) -> Values:
     """A study or search of these files at a ``scale``, changed by the words of a command line."""
     asked = command_line(files, overrides)
     for section in sections:

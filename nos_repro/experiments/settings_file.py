@@ -5,18 +5,21 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from nos_repro.errors import ConfigError, NosError, unknown
+from nos_repro.experiments.fit import fitted, shown
 from nos_repro.experiments.layers import Values, at, lay_files, spell_out
+from nos_repro.experiments.references import resolve
+from nos_repro.experiments.yaml_text import numbers, read_yaml
+
+PLAIN_NAMES = ("study", "search", "base")
 
 
 def find_config(given: str) -> Path:
@@ -68,7 +71,8 @@ def named(configs: Sequence[str]) -> dict[str, Path]:
 
 def read_values(path: Path) -> Values:
     """What a study's or search's file says, laid over its base. Raises ConfigError."""
-    return lay_files(read_layers(path))
+    values: Values = numbers(resolve(lay_files(read_layers(path))))
+    return values
 
 
 def read_layers(path: Path) -> list[Values]:
@@ -143,22 +147,22 @@ def _check_kind(own: Values, below: Values, path: Path) -> None:
 def read_mapping(path: Path) -> Values:
     """The contents of one file. Raises ConfigError if it is unreadable or not a mapping."""
     try:
-        values = copy.deepcopy(_parsed(path.read_text("utf-8")))
+        text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}") from None
-    except (YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"not valid YAML: {error}") from None
-    except RecursionError:
-        raise ConfigError("not valid YAML: nested too deep") from None
+    values = copy.deepcopy(_parsed(text))
     if not isinstance(values, dict):
         raise ConfigError("not a study: expected keys such as study, task, rows")
-    return {str(key): value for key, value in values.items()}
+    for key in PLAIN_NAMES:
+        if "${" in str(values.get(key, "")):
+            raise ConfigError(f"{key}: write the name itself, not a reference to another key")
+    return values
 
 
 @functools.lru_cache(maxsize=64)
 def _parsed(text: str) -> Any:
     """Kept, since a verb reads a file several times and YAML is slow."""
-    return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=True)
+    return read_yaml(text)
 
 
 def is_search(path: Path) -> bool:
@@ -170,7 +174,7 @@ def is_search(path: Path) -> bool:
         return False
 
 
-def check_shape(cls: Any, merged: DictConfig, mappings: Sequence[str]) -> None:
+def check_shape(cls: Any, merged: Values, mappings: Sequence[str]) -> None:
     """Raises ConfigError if a key of ``cls`` without a default is missing, if one of ``mappings``
     is not a mapping, or if a value is left open."""
     missing = [
@@ -183,16 +187,27 @@ def check_shape(cls: Any, merged: DictConfig, mappings: Sequence[str]) -> None:
     if missing:
         raise ConfigError(f"missing: {', '.join(missing)}")
     for key in mappings:
-        if key in merged and not isinstance(merged[key], DictConfig):
-            raise ConfigError(f"{key}: expected a mapping of names to values, got {merged[key]!r}")
-    for key in OmegaConf.missing_keys(merged):
-        raise ConfigError(f"{key}: no value given ('???')")
+        if key in merged and not isinstance(merged[key], dict):
+            raise ConfigError(
+                f"{key}: expected a mapping of names to values, got {shown(merged[key])}"
+            )
+    for path in _left_open(merged):
+        raise ConfigError(f"{path}: no value given ('???')")
 
 
-def structured(cls: Any, values: Any, where: str) -> Any:
+def _left_open(values: Any, where: str = "") -> Iterator[str]:
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from _left_open(value, f"{where}.{key}" if where else key)
+    elif values == "???":
+        yield where
+
+
+def structured(cls: Any, values: Values, where: str) -> Any:
     """``values`` as a ``cls``, with OmegaConf's structured configs and our own error messages."""
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), values))
+        given = fitted(cls, values, where)
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), given))
     except (TypeError, OverflowError) as error:
         problem = "a number is too large" if isinstance(error, OverflowError) else str(error)
         raise ConfigError(f"{where or 'rows or another section'}: {problem}") from None
@@ -204,6 +219,4 @@ def structured(cls: Any, values: Any, where: str) -> Any:
             choice = [entry.name for entry in dataclasses.fields(owner)]
             wrong = unknown("key", key.rpartition(".")[2], choice)
             raise ConfigError(f"{key}: {wrong}") from None
-        if "List[" in first:
-            first = f"expected a list, e.g. [0.1, 1.0]; {first}"
         raise ConfigError(f"{key}: {first}" if key else first) from None

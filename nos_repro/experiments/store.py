@@ -1,16 +1,28 @@
-"""The home of a study's trials: `results/<study>/<scale>/`, plain files, no database, no lock."""
+"""The home of a study's trials: `results/<study>/<scale>/`, plain files, no database."""
 
 from __future__ import annotations
 
-import shutil
+import itertools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from nos_repro.experiments.files import json_line, remove_scratch, write_atomically, write_json
-from nos_repro.experiments.heartbeat import Lease, read_lease
+from nos_repro.experiments.files import (
+    is_there,
+    json_line,
+    read_file,
+    remove_scratch,
+    rename,
+    write_atomically,
+    write_json,
+)
+from nos_repro.experiments.heartbeat import Lease, alone, live_leases
 from nos_repro.experiments.record import Record, RecordError
 from nos_repro.experiments.trial import Trial
+
+LOCK = ".records.lock"
+"""The claim of the process that changes `records.jsonl`: others wait, and then change what is there
+by then."""
 
 
 class Store:
@@ -18,7 +30,8 @@ class Store:
 
     `trials/<id>/` holds a trial's settings, `metrics.jsonl`, checkpoint, log and, written last,
     `record.json`. `records.jsonl` is the compact form that is committed, one line per record.
-    ``problems`` collects what could not be read, one sentence each; nothing is skipped silently.
+    ``problems`` collects what is damaged, one sentence each; nothing is skipped silently. What the
+    system does not let it read raises StoreError, and then nothing is written.
     """
 
     def __init__(self, results: Path, study: str, scale: str) -> None:
@@ -51,59 +64,77 @@ class Store:
         records = self._compacted().values()
         return Counter(str(r.trial.get("optimizer")) for r in records if r.id not in known)
 
-    def claim(self, trial: Trial) -> Lease | None:
-        """The live claim on a trial, if some process works on it now."""
-        claim = read_lease(self.folder(trial))
-        return claim if claim is not None and claim.alive else None
+    def claims(self, trials: Iterable[Trial], *, look: bool = True) -> dict[str, Lease]:
+        """The live claims on trials, by their ids: some process works on them now (see
+        `live_leases`)."""
+        folders = {self.folder(trial): trial.id for trial in trials}
+        return {folders[path]: lease for path, lease in live_leases(folders, look=look).items()}
 
     def open(self, trial: Trial) -> Path:
         """Makes the trial's folder, with its settings, and returns it."""
         folder = self.folder(trial)
-        if not (folder / "settings.json").exists():
+        remove_scratch(folder)
+        if not is_there(folder / "settings.json"):
             write_json(folder / "settings.json", trial.to_json())
         return folder
 
-    def forget(self, trial: Trial) -> None:
-        """Sets a trial back to the start: its record, checkpoint and compact line go."""
-        record = self.folder(trial) / "record.json"
-        record.unlink(missing_ok=True)
-        shutil.rmtree(self.folder(trial), ignore_errors=True)
-        if self._compacted().pop(trial.id, None):
-            self._write_compact(self._compacted().values())
+    def retry(self, trial: Trial) -> None:
+        """Lets a trial that has failed go on from its checkpoint: its compact line goes, its record
+        is kept for reading as `record.failed.1.json`, or the next free number."""
+        self._change(lambda records: {k: r for k, r in records.items() if k != trial.id})
+        folder = self.folder(trial)
+        if is_there(folder / "record.json"):
+            names = (folder / f"record.failed.{n}.json" for n in itertools.count(1))
+            rename(folder / "record.json", next(name for name in names if not is_there(name)))
 
     def replace(self, *records: Record) -> None:
         """Replaces the older records of the same trials, in full and in compact form."""
+        self._compact = None
+        self._compacted()  # if that fails, nothing is replaced
         for record in records:
             path = self.folder(record.id) / "record.json"
-            if path.exists():
+            if is_there(path):
                 write_json(path, record.to_json())
-        self._compact = None
         thinned = {record.id: record.thinned() for record in records}
-        known = {**self._compacted(), **thinned}
-        self._write_compact(known.values())
-        self._compact = known
+        self._change(lambda known: {**known, **thinned})
 
     def compact(self, trials: Iterable[Trial]) -> None:
         """Brings `records.jsonl` up to date with the records of ``trials``.
 
-        Lines of other trials stay: what a clone brought is never lost.
+        Lines of other trials stay: what a clone or another process brought is never lost.
         """
-        self._compact = None
-        records = dict(self._compacted())
+        known = list(trials)
+        self._change(lambda records: self._with_records_of(known, records))
+
+    def _with_records_of(
+        self, trials: Iterable[Trial], records: dict[str, Record]
+    ) -> dict[str, Record]:
+        changed = dict(records)
         for trial in trials:
             known = self._known(trial)
             if known is not None and known is not records.get(trial.id):
-                records[trial.id] = known.thinned()
-        self._write_compact(records.values())
-        self._compact = records
+                changed[trial.id] = known.thinned()
+        return changed
 
-    def _write_compact(self, records: Iterable[Record]) -> None:
-        ordered = sorted(records, key=lambda record: record.id)
-        text = "".join(json_line(record.to_json()) for record in ordered).encode()
-        text += b"".join(line + b"\n" for line in self._unreadable)
-        if not self.compact_path.exists() or self.compact_path.read_bytes() != text:
+    def _change(self, change: Callable[[dict[str, Record]], dict[str, Record]]) -> None:
+        """Changes the lines of `records.jsonl` as they are on disk now.
+
+        If there is nothing to change, the folder may be read-only.
+        """
+        self._compact = None
+        if self._text(change(self._compacted())) == read_file(self.compact_path):
+            return
+        with alone(self.root, LOCK):
+            self._compact = None
+            records = change(self._compacted())
             remove_scratch(self.root)
-            write_atomically(self.compact_path, text)
+            write_atomically(self.compact_path, self._text(records))
+            self._compact = records
+
+    def _text(self, records: dict[str, Record]) -> bytes:
+        ordered = sorted(records.values(), key=lambda record: record.id)
+        text = "".join(json_line(record.to_json()) for record in ordered).encode()
+        return text + b"".join(line + b"\n" for line in self._unreadable)
 
     def _known(self, trial: Trial) -> Record | None:
         """This machine's record, unless it is one of a pause and the committed one got further."""
@@ -117,32 +148,21 @@ class Store:
 
     def _own(self, id_: str) -> Record | None:
         path = f"{self.root}/trials/{id_}/record.json"  # a Path takes longer to make
+        data = read_file(path)
         try:
-            with open(path, "rb") as file:
-                return Record.read(file.read(), path)
-        except FileNotFoundError:
-            return None
-        except (RecordError, OSError) as error:
-            message = str(error) if isinstance(error, RecordError) else f"{path}: {error.strerror}"
-            self._report(f"{message}; the trial counts as not run, and `run` goes on from its"
+            return None if data is None else Record.read(data, path)
+        except RecordError as error:
+            self._report(f"{error}; the trial counts as not run, and `run` goes on from its"
                          " checkpoint")  # fmt: skip
             return None
 
     def _compacted(self) -> dict[str, Record]:
         if self._compact is None:
+            data = read_file(self.compact_path) or b""
             self._compact, self._unreadable = {}, []
-            for number, line in enumerate(self._lines(), 1):
+            for number, line in enumerate(data.splitlines(), 1):
                 self._read_line(line, number)
         return self._compact
-
-    def _lines(self) -> list[bytes]:
-        try:
-            return self.compact_path.read_bytes().splitlines()
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            self._report(f"{self.compact_path}: {error.strerror}; its records are left out")
-            return []
 
     def _read_line(self, line: bytes, number: int) -> None:
         where = f"{self.compact_path}, line {number}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,8 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from nos_repro.experiments.files import StoreError
 from nos_repro.experiments.halving import stages
-from nos_repro.experiments.heartbeat import read_lease
+from nos_repro.experiments.heartbeat import Lease, read_lease
 from nos_repro.experiments.record import STATUSES, Record
 from nos_repro.experiments.selection import Leg
 from nos_repro.launch.study_run import StudyDisplay, StudyRun
@@ -84,8 +86,16 @@ def _epochs_done(state: StudyRun, leg: Leg) -> float:
 def progress(state: StudyRun, id_: str) -> float:
     """The share of a trial's steps that are done, by its heartbeat; 0 if it is not running."""
     job = state.running.get(id_)
-    claim = read_lease(job.folder) if job is not None else None
+    claim = _claim(job.folder) if job is not None else None
     return claim.step / claim.steps if claim is not None and claim.steps else 0.0
+
+
+def _claim(folder: Path) -> Lease | None:
+    """The claim on a trial; None too if it cannot be read now: a display stops nothing."""
+    try:
+        return read_lease(folder)
+    except StoreError:
+        return None
 
 
 def duration(seconds: float) -> str:
@@ -161,7 +171,7 @@ class LiveStudyDisplay(LivePanel):
             self._before = counts.done
         table = Table.grid(padding=(0, 1))
         for id_, job in state.running.items():
-            claim = read_lease(job.folder)
+            claim = _claim(job.folder)
             if claim is None:  # it is waiting in a cluster's queue
                 continue
             latest = claim.latest or {}

@@ -99,7 +99,7 @@ class StudyRun:
                 if record.status == "failed":
                     trial = next(t for t in row.trials if t.id == record.id)
                     self.display.note(f"{trial.label()}: failed before, tried again")
-                    self.store.forget(trial)
+                    self.store.retry(trial)
 
     def _refresh(self, names: Iterable[str]) -> None:
         if self.study.halving is not None:  # a row's rank depends on all rows

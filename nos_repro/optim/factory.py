@@ -15,6 +15,7 @@ from torch.optim.optimizer import ParamsT
 
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.optim.lookup import find_optimizer
+from nos_repro.optim.options import whole
 from nos_repro.optim.registry import SCHEDULES, Factor, keywords, wants_names
 from nos_repro.optim.schedules import Schedule
 
@@ -112,7 +113,8 @@ def make_schedule(
             are the paper's.
 
     Returns:
-        An `LRScheduler` whose only state is the step.
+        An `LRScheduler` whose only state is the step. It can be pickled, chained after
+        a warm-up of torch's, and built before or after the optimizer's state is loaded.
 
     Raises:
         ConfigError: a name or option is unknown (the error shows the nearest one),
@@ -133,9 +135,8 @@ def make_schedule(
         step 2: rate 0.0250
         step 3: rate 0.0037
     """
-    if total_steps < 1:
-        raise ConfigError(f"total_steps must be a positive integer, got {total_steps}")
-    return Schedule(optimizer, _factor(name, total_steps, seed, options))
+    length, seed = whole("total_steps", total_steps, least=1), whole("seed", seed)
+    return Schedule(optimizer, _factor(name, length, seed, options))
 
 
 def check_optimizer(name: str, **options: Any) -> None:

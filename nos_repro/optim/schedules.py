@@ -7,6 +7,7 @@ give TensorFlow's (`learning_rate_decay.py`, `sign_decay.py`).
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -21,14 +22,38 @@ _UNIFORM = 2.0**-32
 
 
 class Schedule(LRScheduler):
-    """lr(t) = initial lr * factor(t). Only the step is saved; the factor is code."""
+    """lr(t) = initial lr * factor(t). Only the step is saved; the factor is code.
 
-    def __init__(self, optimizer: Optimizer, factor: Factor) -> None:
+    It chains as torch's schedulers do: a rate that is not initial lr * factor(t - 1), for another
+    one has changed it, is multiplied by factor(t) / factor(t - 1), unless that divides by 0.
+
+    Args:
+        optimizer: the optimizer whose rates it sets.
+        factor: f(t), a function of the step; it can be pickled if the schedule is to be.
+        last_epoch: the last step that was taken, to resume without a saved state, as in torch.
+    """
+
+    def __init__(self, optimizer: Optimizer, factor: Factor, last_epoch: int = -1) -> None:
         self.factor = factor
-        super().__init__(optimizer)
+        super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float | Tensor]:
         """The rate of every parameter group."""
+        groups = self.optimizer.param_groups
+        if self._is_initial:
+            factor = self.factor(0) if self.last_epoch == 0 else 1.0
+            return [group["lr"] * factor for group in groups]
+        factor = self.factor(self.last_epoch)
+        before = self.factor(self.last_epoch - 1) if self.last_epoch > 0 else 0.0
+        return [
+            base * factor
+            if before == 0 or group["lr"] == base * before
+            else group["lr"] * (factor / before)
+            for group, base in zip(groups, self.base_lrs, strict=True)
+        ]
+
+    def _get_closed_form_lr(self) -> list[float | Tensor]:
+        """What torch asks for where it sets the step, as at a milestone of `SequentialLR`."""
         factor = self.factor(self.last_epoch)
         return [base * factor for base in self.base_lrs]
 
@@ -36,22 +61,30 @@ class Schedule(LRScheduler):
         """The state without the factor, which is code."""
         return {k: v for k, v in super().state_dict().items() if k != "factor"}
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Loads a state. Rates that only the construction of this schedule has set become those
+        of the state, so that the optimizer's own state may be loaded before or after."""
+        groups = self.optimizer.param_groups
+        untouched = [g["lr"] == last for g, last in zip(groups, self._last_lr, strict=True)]
+        super().load_state_dict(state_dict)
+        for group, rate, own in zip(groups, self._last_lr, untouched, strict=True):
+            if own and isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            elif own:
+                group["lr"] = rate
+
 
 @SCHEDULES.register("constant")
 def constant(*, total_steps: int, seed: int) -> Factor:
     """No decay."""
-    return lambda t: 1.0
+    return _constant
 
 
 @SCHEDULES.register("cosine")
 def cosine(*, total_steps: int, seed: int, alpha: float = 0.0) -> Factor:
     """cd = 0.5 * (1 + cos(pi * t / T)), down to the fraction alpha."""
     _check(alpha=alpha)
-
-    def factor(t: int) -> float:
-        return (1 - alpha) * _cd(min(t, total_steps) / total_steps, 0.5) + alpha
-
-    return factor
+    return partial(_cosine, total_steps=total_steps, alpha=alpha)
 
 
 @SCHEDULES.register("cosine_restarts")
@@ -75,17 +108,9 @@ def cosine_restarts(
         raise ConfigError(f"periods and t_mul must be positive, got {periods} and {t_mul}")
     lengths = [t_mul**i for i in range(periods)]
     scale = total_steps / sum(lengths)
-
-    def factor(t: int) -> float:
-        left = min(t, total_steps) / scale
-        for i, length in enumerate(lengths):
-            if left < length * (1 - 1e-12) or i == periods - 1:
-                height = m_mul**i * _cd(min(max(left, 0.0) / length, 1.0), 0.5)
-                return (1 - alpha) * height + alpha
-            left -= length
-        raise AssertionError
-
-    return factor
+    return partial(
+        _restarts, total_steps=total_steps, lengths=lengths, scale=scale, m_mul=m_mul, alpha=alpha
+    )
 
 
 @SCHEDULES.register("stepwise")
@@ -101,7 +126,7 @@ def stepwise(
     if list(milestones) != sorted(milestones) or not all(0 < m < 1 for m in milestones):
         raise ConfigError(f"milestones must increase within (0, 1), got {list(milestones)}")
     steps = [round(m * total_steps, 6) for m in milestones]
-    return lambda t: float(gamma ** sum(t >= step for step in steps))
+    return partial(_stepwise, steps=steps, gamma=gamma)
 
 
 @SCHEDULES.register("linear_cosine")
@@ -115,12 +140,9 @@ def linear_cosine(
 ) -> Factor:
     """(alpha + ld) * cd + beta: the paper's is ld * cd; TensorFlow's has beta = 0.001."""
     _check(alpha=alpha, beta=beta, num_periods=num_periods)
-
-    def factor(t: int) -> float:
-        part = min(t, total_steps) / total_steps
-        return (alpha + 1 - part) * _cd(part, num_periods) + beta
-
-    return factor
+    return partial(
+        _linear_cosine, total_steps=total_steps, alpha=alpha, beta=beta, num_periods=num_periods
+    )
 
 
 @SCHEDULES.register("noisy_linear_cosine")
@@ -140,14 +162,64 @@ def noisy_linear_cosine(
     """
     _check(alpha=alpha, beta=beta, num_periods=num_periods)
     _check(initial_variance=initial_variance, variance_decay=variance_decay)
+    return partial(
+        _noisy_linear_cosine,
+        total_steps=total_steps,
+        seed=seed,
+        alpha=alpha,
+        beta=beta,
+        num_periods=num_periods,
+        initial_variance=initial_variance,
+        variance_decay=variance_decay,
+    )
 
-    def factor(t: int) -> float:
-        s = min(t, total_steps)
-        part = s / total_steps
-        noise = _normal(seed, s) * math.sqrt(initial_variance / (1 + s) ** variance_decay)
-        return (alpha + 1 - part + noise) * _cd(part, num_periods) + beta
 
-    return factor
+def _constant(t: int) -> float:
+    return 1.0
+
+
+def _cosine(t: int, *, total_steps: int, alpha: float) -> float:
+    return (1 - alpha) * _cd(min(t, total_steps) / total_steps, 0.5) + alpha
+
+
+def _restarts(
+    t: int, *, total_steps: int, lengths: Sequence[float], scale: float, m_mul: float, alpha: float
+) -> float:
+    left = min(t, total_steps) / scale
+    for i, length in enumerate(lengths):
+        if left < length * (1 - 1e-12) or i == len(lengths) - 1:
+            height = m_mul**i * _cd(min(max(left, 0.0) / length, 1.0), 0.5)
+            return (1 - alpha) * height + alpha
+        left -= length
+    raise AssertionError
+
+
+def _stepwise(t: int, *, steps: Sequence[float], gamma: float) -> float:
+    return float(gamma ** sum(t >= step for step in steps))
+
+
+def _linear_cosine(
+    t: int, *, total_steps: int, alpha: float, beta: float, num_periods: float
+) -> float:
+    part = min(t, total_steps) / total_steps
+    return (alpha + 1 - part) * _cd(part, num_periods) + beta
+
+
+def _noisy_linear_cosine(
+    t: int,
+    *,
+    total_steps: int,
+    seed: int,
+    alpha: float,
+    beta: float,
+    num_periods: float,
+    initial_variance: float,
+    variance_decay: float,
+) -> float:
+    s = min(t, total_steps)
+    part = s / total_steps
+    noise = _normal(seed, s) * math.sqrt(initial_variance / (1 + s) ** variance_decay)
+    return (alpha + 1 - part + noise) * _cd(part, num_periods) + beta
 
 
 def _cd(part: float, periods: float) -> float:

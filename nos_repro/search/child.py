@@ -27,6 +27,7 @@ import torch
 
 from nos_repro.errors import ConfigError, NosError
 from nos_repro.experiments.build import Conditions, build
+from nos_repro.experiments.fit import SECTION
 from nos_repro.experiments.training import CHECK_EVERY, Run, Stopped
 from nos_repro.experiments.trial import Training, Trial
 from nos_repro.tasks.base import TaskData
@@ -49,7 +50,7 @@ class Child:
     block its worker.
     """
 
-    task: dict[str, Any]
+    task: dict[str, Any] = field(metadata=SECTION)
     sweep: dict[str, Any] = field(default_factory=dict)
     rates: list[float] = field(default_factory=lambda: list(PAPER_RATES))
     sweep_epochs: int = 1

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import ConfigError
-from nos_repro.experiments.files import write_json
-from nos_repro.experiments.heartbeat import STALE_SECONDS, Heartbeat, read_lease
+from nos_repro.experiments.files import read_file, write_json
+from nos_repro.experiments.heartbeat import (
+    LOOK_SECONDS,
+    STALE_SECONDS,
+    WITNESS,
+    Heartbeat,
+    Lease,
+    Witness,
+    read_lease,
+)
 from nos_repro.search.settings import Search
 
+log = logging.getLogger(__name__)
+
 IN_A_JOB = "SLURM_JOB_ID"
-"""A controller that is a SLURM job itself may follow one that was killed on another host; only time
-tells whether the old claim is still alive."""
+"""A controller that is a SLURM job itself may follow one that is still at its last words."""
+LOOKS = 2 * int(STALE_SECONDS / LOOK_SECONDS)
 
 
 def folder_of(search: Search, results: Path) -> Path:
@@ -28,11 +39,12 @@ def check_settings(search: Search, folder: Path) -> None:
     """Saves the settings of a new search; raises ConfigError if the folder has other settings."""
     path = folder / "settings.json"
     now = search.identity()
-    try:
-        before = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    data = read_file(path)
+    if data is None:
         write_json(path, now)
         return
+    try:
+        before = json.loads(data)
     except ValueError as error:
         raise ConfigError(f"{path} is damaged ({error}): restore it from a copy") from None
     changes = list(differences(before, now))
@@ -56,17 +68,39 @@ def differences(before: Any, now: Any, where: str = "") -> list[str]:
 
 
 @contextmanager
-def hold(folder: Path, steps: int = 0) -> Iterator[Heartbeat]:
-    """Claims the folder while the block runs. Raises ConfigError if a live process has it."""
-    heartbeat = Heartbeat(folder, steps)
-    deadline = time.monotonic() + (STALE_SECONDS + 10 if IN_A_JOB in os.environ else 0)
-    while not (taken := heartbeat.take()) and time.monotonic() < deadline:
-        time.sleep(5)
-    if not taken:
+def hold(
+    folder: Path,
+    steps: int = 0,
+    *,
+    witness: Witness = WITNESS,
+    wait: Callable[[float], None] = time.sleep,
+) -> Iterator[Heartbeat]:
+    """Claims the folder while the block runs. Raises ConfigError if a live process has it.
+
+    A process of another host may have been killed: its claim is watched until it changes, or has
+    been the same for STALE_SECONDS.
+    """
+    heartbeat = Heartbeat(folder, steps, witness=witness)
+    first = read_lease(folder)
+    for look in range(LOOKS):
+        if heartbeat.take():
+            break
         claim = read_lease(folder)
-        who = f"process {claim.pid} on {claim.host}" if claim is not None else "another process"
-        raise ConfigError(f"{folder}: {who} is working there; `report` shows how far it is")
+        if _is_at_work(claim, first) or look == LOOKS - 1:
+            who = f"process {claim.pid} on {claim.host}" if claim is not None else "another process"
+            raise ConfigError(f"{folder}: {who} is working there; `report` shows how far it is")
+        if look == 0:
+            minutes = STALE_SECONDS / 60
+            log.warning("%s: a process of another host has claimed it; watching for up to %.0f"
+                        " minutes whether it still works there", folder, minutes)  # fmt: skip
+        wait(LOOK_SECONDS)
     try:
         yield heartbeat
     finally:
         heartbeat.release()
+
+
+def _is_at_work(claim: Lease | None, first: Lease | None) -> bool:
+    if IN_A_JOB in os.environ or claim is None:
+        return False
+    return claim.here or claim != first

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import ConfigError, NosError, unknown
+from nos_repro.experiments.fit import SECTION
 from nos_repro.experiments.load import LAUNCHER, task_keys, task_section
 from nos_repro.experiments.sections import NamedSection, merged_settings
 from nos_repro.experiments.settings_file import check_shape, in_base, read_layers, structured
@@ -64,7 +65,7 @@ class Search:
     source: str
     claim: str
     space: dict[str, Any]
-    algorithm: dict[str, Any]
+    algorithm: dict[str, Any] = field(metadata=SECTION)
     child: Child
     controller: ControllerSettings = field(default_factory=ControllerSettings)
     refuse: Refusals = field(default_factory=Refusals)
@@ -72,7 +73,7 @@ class Search:
     baselines: dict[str, str] = field(default_factory=dict)
     confirm: Confirm = field(default_factory=Confirm)
     seed: int = 0
-    launcher: dict[str, Any] = field(default_factory=dict)
+    launcher: dict[str, Any] = field(default_factory=dict, metadata=SECTION)
     note: str = ""
     scale: str = "paper"
 

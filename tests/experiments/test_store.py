@@ -1,16 +1,19 @@
 """The store: whole files or none, unreadable ones named, nothing lost."""
 
+import builtins
 import errno
 import json
 import os
-import time
+import socket
+from itertools import chain
 
 import pytest
 
-from nos_repro.experiments.files import StoreError, remove_scratch, write_atomically
-from nos_repro.experiments.heartbeat import Heartbeat, read_lease
-from nos_repro.experiments.store import Store
+from nos_repro.experiments import files
+from nos_repro.experiments.files import StoreError
+from nos_repro.experiments.store import LOCK, Store
 from tests.experiments.helpers import digits_trial, write_record
+from tests.racing import race
 
 
 @pytest.fixture
@@ -81,11 +84,156 @@ def test_a_record_with_a_field_of_the_wrong_kind_is_named_and_counts_as_not_run(
     assert f"{key} is not" in problem
 
 
-def test_a_record_that_cannot_be_opened_is_named_and_stops_nothing(store):
+# fmt: off
+READS = {
+    "records.jsonl": {
+        "a record":       lambda store, old, new: store.record(old),
+        "the others":     lambda store, old, new: store.others(set()),
+        "compacting":     lambda store, old, new: store.compact([old, new]),
+        "another try":    lambda store, old, new: store.retry(old),
+        "a replacement":  lambda store, old, new: store.replace(store._own(new.id)),
+    },
+    "record.json": {
+        "a record":       lambda store, old, new: store.record(old),
+        "compacting":     lambda store, old, new: store.compact([old, new]),
+    },
+}
+# fmt: on
+
+
+def refusing(name, number):
+    """`open`, but for files of that name."""
+
+    def refused(path, *words, **named):
+        if str(path).endswith(name):
+            raise OSError(number, "refused")
+        return builtins.open(path, *words, **named)
+
+    return refused
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EACCES])
+@pytest.mark.parametrize(("name", "use"), [(n, use) for n, uses in READS.items() for use in uses])
+def test_what_cannot_be_read_for_a_moment_is_never_taken_for_absent(
+    store, tmp_path, monkeypatch, name, use, number
+):
+    old, new = digits_trial(seed=7), digits_trial(seed=8)
+    write_record(store.folder(old), old, status="failed")
+    store.open(old)
+    store.compact([old])
+    write_record(store.folder(new), new)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json*")}
+    monkeypatch.setattr(files, "open", refusing(name, number), raising=False)
+    with pytest.raises(StoreError, match=rf"cannot read .*{name}: "):
+        READS[name][use](Store(tmp_path, "tiny", "smoke"), old, new)
+    monkeypatch.undo()
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*.json*")}
+    assert after == before
+
+
+def test_a_record_that_is_a_folder_is_an_error(store):
     trial = digits_trial()
     (store.folder(trial) / "record.json").mkdir(parents=True)
-    assert store.record(trial) is None
-    assert "record.json" in store.problems[0]
+    with pytest.raises(StoreError, match=r"cannot read .*record\.json: Is a directory"):
+        store.record(trial)
+
+
+def test_after_a_read_error_the_same_store_has_all_its_lines(store, monkeypatch):
+    trial = digits_trial()
+    write_record(store.folder(trial), trial)
+    store.compact([trial])
+    before = store.compact_path.read_bytes()
+    (store.folder(trial) / "record.json").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "open", refusing("records.jsonl", errno.EIO), raising=False)
+        with pytest.raises(StoreError):
+            store.compact([])
+    store.compact([])
+    assert store.compact_path.read_bytes() == before
+    assert store.record(trial) is not None
+
+
+def test_a_field_of_a_newer_version_is_kept(store, tmp_path):
+    trial, other = digits_trial(), digits_trial(seed=5)
+    record = write_record(store.folder(trial), trial, code="1" * 12)
+    newer = {**record.to_json(), "energy": {"joules": 12.5}, "others": [1]}
+    (store.folder(trial) / "record.json").write_text(json.dumps(newer))
+    store.compact([trial])
+    write_record(store.folder(other), other)
+    later = Store(tmp_path, "tiny", "smoke")
+    later.compact([other])
+    later.replace(later.record(trial).signed("2" * 12))
+    texts = [
+        *store.compact_path.read_text().splitlines(),
+        (store.folder(trial) / "record.json").read_text(),
+    ]
+    found = [values for values in map(json.loads, texts) if values["id"] == trial.id]
+    assert len(found) == 2
+    for values in found:
+        assert values == newer | {"code": "2" * 12, "verified": ["1" * 12]}
+
+
+def test_a_failed_trial_that_is_tried_again_keeps_its_checkpoint_and_what_failed(store, tmp_path):
+    trial = digits_trial()
+    folder = store.folder(trial)
+    for number in (1, 2):
+        write_record(folder, trial, status="failed", traceback=f"failure {number}")
+        for name in ("checkpoint.pt", "log.txt", "metrics.jsonl"):
+            (folder / name).write_text(name)
+        store.compact([trial])
+        store.retry(trial)
+        assert store.record(trial) is None
+        assert Store(tmp_path, "tiny", "smoke").record(trial) is None
+    kept = {path.name: path.read_text() for path in folder.iterdir()}
+    assert "failure 1" in kept.pop("record.failed.1.json")
+    assert "failure 2" in kept.pop("record.failed.2.json")
+    assert kept == {name: name for name in ("checkpoint.pt", "log.txt", "metrics.jsonl")}
+
+
+ROUNDS = 8
+TRIALS = [digits_trial(seed=100 + number) for number in range(4 * ROUNDS)]
+"""Made here, so that the processes of `race` have imported what they need."""
+
+
+def adds_a_record(folder, number, turn):
+    """What a run does that is asked for rows of its own."""
+    store, trial = Store(folder, "tiny", "smoke"), TRIALS[ROUNDS * number + turn]
+    write_record(store.folder(trial), trial)
+    store.compact([trial])
+    return trial.id
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_runs_of_different_rows_at_once_lose_none_of_each_others_records(tmp_path, count):
+    made = race(adds_a_record, tmp_path, count=count, rounds=ROUNDS)
+    lines = Store(tmp_path, "tiny", "smoke").compact_path.read_text().splitlines()
+    assert sorted(json.loads(line)["id"] for line in lines) == sorted(chain(*made))
+
+
+def test_a_run_that_was_killed_while_it_wrote_the_records_stops_nobody(store):
+    trial = digits_trial()
+    write_record(store.folder(trial), trial)
+    claim = {"host": socket.gethostname(), "pid": 2**22 + 1, "updated": 0.0}
+    (store.root / LOCK).write_text(json.dumps(claim))
+    store.compact([trial])
+    assert len(store.compact_path.read_text().splitlines()) == 1
+    assert {path.name for path in store.root.iterdir()} == {"records.jsonl", "trials"}
+
+
+def test_a_read_only_folder_with_nothing_to_change_is_no_error(store, monkeypatch):
+    trial = digits_trial()
+    write_record(store.folder(trial), trial)
+    store.compact([trial])
+
+    def refused(*_):
+        raise OSError(errno.EROFS, "refused")
+
+    monkeypatch.setattr(os, "open", refused)
+    store.compact([trial])
+    other = digits_trial(seed=3)
+    write_record(store.folder(other), other)
+    with pytest.raises(StoreError, match="Read-only"):
+        store.compact([other])
 
 
 def test_curves_are_thinned_in_the_compact_form_but_keep_best_and_last(store, tmp_path):
@@ -98,77 +246,3 @@ def test_curves_are_thinned_in_the_compact_form_but_keep_best_and_last(store, tm
     assert {0, 777, 999} <= set(epochs)
     assert len(epochs) <= 30 + 100 + 2
     assert epochs[:30] == list(range(30))
-
-
-def test_a_full_disk_is_one_clear_error_and_leaves_no_partial_file(tmp_path, monkeypatch):
-    path = tmp_path / "record.json"
-    write_atomically(path, b"old")
-
-    def full(_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StoreError, match=r"record\.json: No space left"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
-
-
-def test_scratch_of_a_killed_writer_goes_and_of_a_live_one_stays(tmp_path):
-    for name in (".record.json.old.tmp", ".record.json.new.tmp", "record.json"):
-        (tmp_path / name).write_bytes(b"")
-    os.utime(tmp_path / ".record.json.old.tmp", (1e9, 1e9))
-    os.utime(tmp_path / "record.json", (1e9, 1e9))
-    remove_scratch(tmp_path)
-    assert {p.name for p in tmp_path.iterdir()} == {".record.json.new.tmp", "record.json"}
-
-
-def test_a_claim_of_a_live_process_is_respected_and_of_a_dead_one_taken_over(tmp_path):
-    parent = os.getppid()
-    Heartbeat(tmp_path).write()
-    values = json.loads((tmp_path / "claim.json").read_text())
-    (tmp_path / "claim.json").write_text(json.dumps({**values, "pid": parent}))
-    assert not Heartbeat(tmp_path).take()
-    (tmp_path / "claim.json").write_text(json.dumps({**values, "pid": 2**22 + 1}))
-    heartbeat = Heartbeat(tmp_path)
-    assert heartbeat.take()
-    claim = read_lease(tmp_path)
-    assert claim is not None
-    assert claim.ours
-    heartbeat.release()
-    assert read_lease(tmp_path) is None
-
-
-def test_a_claim_of_another_host_dies_with_its_heartbeat(tmp_path):
-    Heartbeat(tmp_path).write()
-    values = json.loads((tmp_path / "claim.json").read_text())
-    far = {**values, "host": "elsewhere"}
-    (tmp_path / "claim.json").write_text(json.dumps(far))
-    assert not Heartbeat(tmp_path).take()
-    (tmp_path / "claim.json").write_text(json.dumps({**far, "updated": values["updated"] - 1000}))
-    heartbeat = Heartbeat(tmp_path)
-    assert heartbeat.take()
-    heartbeat.release()
-
-
-def test_a_claim_stays_fresh_while_a_step_or_an_evaluation_takes_its_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("nos_repro.experiments.heartbeat.BEAT_SECONDS", 0.001)
-    heartbeat = Heartbeat(tmp_path, steps=9)
-    assert heartbeat.take()
-    heartbeat.beat(7, {"val_accuracy": 50.0})
-    first = read_lease(tmp_path)
-    deadline = time.monotonic() + 60
-    while (claim := read_lease(tmp_path)) == first or claim.step != 7:
-        assert time.monotonic() < deadline
-    assert (claim.steps, claim.latest) == (9, {"val_accuracy": 50.0})
-    heartbeat.release()
-
-
-def test_a_claim_that_another_process_took_over_is_left_to_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("nos_repro.experiments.heartbeat.BEAT_SECONDS", 1e6)
-    heartbeat = Heartbeat(tmp_path)
-    assert heartbeat.take()
-    values = json.loads((tmp_path / "claim.json").read_text())
-    (tmp_path / "claim.json").write_text(json.dumps({**values, "pid": os.getppid()}))
-    heartbeat.release()
-    assert (tmp_path / "claim.json").exists()

@@ -1,17 +1,24 @@
 """Schedules against closed forms and torch's own schedulers."""
 
+import copy
 import math
+import pickle
 import statistics
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch.optim import SGD
 from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    ConstantLR,
     CosineAnnealingLR,
     CosineAnnealingWarmRestarts,
+    LinearLR,
     LRScheduler,
     MultiStepLR,
+    SequentialLR,
 )
 
 from nos_repro.errors import ConfigError
@@ -20,6 +27,7 @@ from nos_repro.optim.factory import (
     check_schedule,
     make_schedule,
 )
+from nos_repro.optim.schedules import Schedule
 
 T = 40
 
@@ -211,3 +219,98 @@ def test_a_schedule_that_asks_for_more_is_refused_when_it_is_found() -> None:
 
     with pytest.raises(ConfigError, match=r"missing 1 required .*: 'optimizer'"):
         check_schedule("test-greedy")
+
+
+def torchs_cosine(o: SGD) -> LRScheduler:
+    return CosineAnnealingLR(o, T)
+
+
+def our_cosine(o: SGD) -> LRScheduler:
+    return make_schedule("cosine", o, total_steps=T)
+
+
+@pytest.mark.parametrize("name", SCHEDULES.names())
+@pytest.mark.parametrize("order", ["optimizer first", "build, then optimizer", "schedule alone"])
+def test_a_schedule_goes_on_in_whatever_order_the_states_are_loaded(name: str, order: str) -> None:
+    whole = factors(name)
+    first = make_schedule(name, optimizer(1.0), total_steps=T)
+    rates(first, 13)
+    resumed = optimizer(1.0)
+    if order == "optimizer first":
+        resumed.load_state_dict(first.optimizer.state_dict())
+    second = make_schedule(name, resumed, total_steps=T)
+    if order == "build, then optimizer":
+        resumed.load_state_dict(first.optimizer.state_dict())
+    second.load_state_dict(first.state_dict())
+    assert rates(second, T - 13) == whole[13:]
+
+
+def test_a_rate_that_was_set_by_hand_survives_the_loading_of_a_schedule() -> None:
+    first = our_cosine(optimizer())
+    rates(first, 13)
+    second = our_cosine(optimizer())
+    second.optimizer.param_groups[0]["lr"] = 0.01
+    second.load_state_dict(first.state_dict())
+    assert second.optimizer.param_groups[0]["lr"] == 0.01
+
+
+def test_a_schedule_resumes_at_a_step_as_torchs_does() -> None:
+    def resumed(make: Callable[[SGD], LRScheduler]) -> list[float]:
+        o = optimizer()
+        rates(torchs_cosine(o), 13)
+        return rates(make(o), 5)
+
+    ours = resumed(lambda o: Schedule(o, our_cosine(optimizer()).factor, last_epoch=12))  # type: ignore[attr-defined]
+    assert ours == pytest.approx(resumed(lambda o: CosineAnnealingLR(o, T, last_epoch=12)))
+
+
+@pytest.mark.parametrize("warm_up_first", [True, False])
+def test_a_schedule_in_a_chain_multiplies_as_torchs_does(warm_up_first: bool) -> None:
+    def chain(cosine: Callable[[SGD], LRScheduler]) -> list[float]:
+        o = optimizer()
+        makers = [lambda o: LinearLR(o, 0.25, total_iters=8), cosine]
+        if not warm_up_first:
+            makers.reverse()
+        chained = ChainedScheduler([make(o) for make in makers], o)
+        return rates(chained, T - 1)
+
+    assert chain(our_cosine) == pytest.approx(chain(torchs_cosine), abs=1e-12)
+    assert chain(our_cosine)[0] == 0.125
+
+
+@pytest.mark.parametrize("name", ["linear_cosine", "noisy_linear_cosine"])
+def test_in_a_chain_every_factor_counts_from_the_first_step(name: str) -> None:
+    o = optimizer(1.0)
+    constant = ConstantLR(o, 0.5, total_iters=T)
+    chained = ChainedScheduler([constant, make_schedule(name, o, total_steps=T)], o)
+    assert rates(chained, T - 1) == pytest.approx([0.5 * f for f in factors(name)[:-1]], abs=1e-12)
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_schedule_in_a_sequence_is_torchs(position: int) -> None:
+    def sequence(cosine: Callable[[SGD], LRScheduler]) -> list[float]:
+        o = optimizer()
+        makers = [lambda o: LinearLR(o, 0.25, total_iters=8), cosine]
+        if position == 0:
+            makers.reverse()
+        return rates(SequentialLR(o, [make(o) for make in makers], milestones=[8]), T)
+
+    assert sequence(our_cosine) == pytest.approx(sequence(torchs_cosine), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", SCHEDULES.names())
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
+def test_a_copied_schedule_goes_on_with_its_own_optimizer(name: str, clone: Any) -> None:
+    whole = factors(name)
+    first = make_schedule(name, optimizer(1.0), total_steps=T)
+    rates(first, 13)
+    second = clone(first)
+    assert second.optimizer is not first.optimizer
+    assert rates(second, T - 13) == whole[13:]
+    assert rates(first, T - 13) == whole[13:]
+
+
+@pytest.mark.parametrize("total_steps", [None, math.nan, 2.5, 0, -1, "10", True])
+def test_a_length_that_is_no_number_of_steps_is_refused(total_steps: Any) -> None:
+    with pytest.raises(ConfigError, match="total_steps must be a whole number >= 1"):
+        make_schedule("cosine", optimizer(), total_steps=total_steps)

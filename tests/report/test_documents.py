@@ -1,6 +1,7 @@
 """`--format json`: every verb prints a document of the one schema, which jsonschema checks."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,17 @@ def test_a_rule_is_printed_with_what_it_reads(capsys: pytest.CaptureFixture[str]
     assert found["needs_total_steps"]
     assert found["family"] == {"name": "powersign", "decay": "ld"}
     assert found["printed"], "002 prints PowerSign-ld"
+
+
+def test_a_page_holds_the_document_that_its_verb_prints(
+    capsys: pytest.CaptureFixture[str], committed: Path, tmp_path: Path
+) -> None:
+    for asked in (STUDY, SEARCH):
+        html = tmp_path / "page.html"
+        found = printed(capsys, "report", *asked, str(committed), "--html", str(html))
+        text = html.read_text(encoding="utf-8")
+        (held,) = re.findall(r'<script type="application/json" id="document">(.*?)</script>', text)
+        assert json.loads(held) == found
 
 
 def test_numbers_that_json_lacks_are_null() -> None:

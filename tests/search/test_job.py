@@ -8,7 +8,7 @@ import pytest
 
 from nos_repro.errors import ConfigError, LaunchError
 from nos_repro.experiments.build import Conditions
-from nos_repro.experiments.heartbeat import STALE_SECONDS
+from nos_repro.experiments.heartbeat import STALE_SECONDS, Witness
 from nos_repro.experiments.load import task_section
 from nos_repro.launch.base import Report
 from nos_repro.launch.local import InProcess, LocalWorkers
@@ -73,11 +73,47 @@ def test_an_evaluation_is_the_same_job_in_every_process_that_asks_for_it(job, tm
 
 
 def test_a_controller_in_a_slurm_job_waits_for_the_claim_of_its_predecessor(tmp_path, monkeypatch):
-    claim = {"host": "another-host", "pid": 1, "updated": time.time() - STALE_SECONDS + 2}
-    (tmp_path / "claim.json").write_text(json.dumps(claim))
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    with pytest.raises(ConfigError, match="is working there"), hold(tmp_path):
-        pass
     monkeypatch.setenv("SLURM_JOB_ID", "71")
-    with hold(tmp_path):
+    host = AnotherHost(tmp_path, beats=3)
+    with hold(tmp_path, witness=Witness(host.now), wait=host.wait):
+        assert host.seconds > STALE_SECONDS
         assert json.loads((tmp_path / "claim.json").read_text())["host"] != "another-host"
+
+
+class AnotherHost:
+    """Its clock is days ahead; it writes its claim a few times while we wait, and is gone then."""
+
+    def __init__(self, folder, beats):
+        self.path, self.beats, self.seconds = folder / "claim.json", beats, 0.0
+        self.write()
+
+    def now(self):
+        return self.seconds
+
+    def wait(self, seconds):
+        self.seconds += seconds
+        if self.beats:
+            self.beats -= 1
+            self.write()
+
+    def write(self):
+        claim = {"host": "another-host", "pid": 1, "updated": time.time() + 864_000 + self.seconds}
+        self.path.write_text(json.dumps(claim))
+
+
+def test_a_controller_on_another_host_is_watched_and_left_alone_if_it_lives(tmp_path, monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    host = AnotherHost(tmp_path, beats=1)
+    with (
+        pytest.raises(ConfigError, match="process 1 on another-host is working there"),
+        hold(tmp_path, witness=Witness(host.now), wait=host.wait),
+    ):
+        pass
+    assert host.seconds < 10
+
+
+def test_a_controller_on_another_host_that_was_killed_is_followed(tmp_path, monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    host = AnotherHost(tmp_path, beats=0)
+    with hold(tmp_path, witness=Witness(host.now), wait=host.wait):
+        assert STALE_SECONDS < host.seconds < STALE_SECONDS + 10

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import socket
@@ -22,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import LaunchError
-from nos_repro.experiments.files import write_json
-from nos_repro.experiments.heartbeat import Heartbeat
+from nos_repro.experiments.files import is_there, names_in, read_file, write_json
+from nos_repro.experiments.heartbeat import WITNESS, Heartbeat, Witness
 from nos_repro.launch.base import JobEnding
 
-REPORT = re.compile(r"(\d+)-(\d+)\.json")
+REPORT = re.compile(r"(\d{1,9})-(\d{1,9})\.json")
+MARK = re.compile(r"(\d{1,9})\.(begun|closed)")
+"""What a pack leaves in `reports/`; anything else there is somebody else's."""
 PRUNE_SECONDS = 300.0
 
 
@@ -89,36 +90,31 @@ class JobArray:
         write_json(self.folder / "batch.json", {**values, "packs": self.packs})
 
     def look(self) -> list[tuple[int, int]]:
-        """Reads what is new in the folder; returns the (pack, place) of new messages."""
+        """Reads what is new in the folder; returns the (pack, place) of new messages. Raises
+        StoreError."""
         fresh = []
-        try:
-            names = [entry.name for entry in os.scandir(self.reports)]
-        except FileNotFoundError:
-            names = []
-        for name in names:
-            if name in self._seen or name.startswith("."):
+        for name in names_in(self.reports):
+            if name in self._seen:
                 continue
-            match = REPORT.fullmatch(name)
-            if match is None:
-                number, _, kind = name.partition(".")
-                {"begun": self.begun, "closed": self.closed}[kind].add(int(number))
-            else:
+            if match := REPORT.fullmatch(name):
                 message = _read_message(self.reports / name)
                 if message is None:
                     continue
                 pack, place = int(match[1]), int(match[2])
                 self.messages[pack, place] = message
                 fresh.append((pack, place))
+            elif match := MARK.fullmatch(name):
+                {"begun": self.begun, "closed": self.closed}[match[2]].add(int(match[1]))
             self._seen.add(name)
         return fresh
 
     def is_closed(self, pack: int) -> bool:
         """Whether the pack has been given up, as read from disk."""
-        return (self.reports / f"{pack}.closed").exists()
+        return is_there(self.reports / f"{pack}.closed")
 
     def has_said(self, pack: int, place: int) -> bool:
         """Whether a job has reported, as read from disk."""
-        return (self.reports / f"{pack}-{place}.json").exists()
+        return is_there(self.reports / f"{pack}-{place}.json")
 
     def begin(self, pack: int, note: dict[str, Any]) -> None:
         """Notes that a pack's process has started."""
@@ -136,11 +132,13 @@ class JobArray:
 
 
 def _read_message(path: Path) -> Message | None:
-    """None if it cannot be read yet, as happens on a network file system."""
+    """None if it is not whole yet, as happens on a network file system. Raises StoreError."""
     try:
-        return Message(**json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
+        message = Message(**json.loads(read_file(path) or b""))
+    except (ValueError, TypeError):
         return None
+    said = (message.outcome, message.message, message.detail)
+    return message if all(isinstance(word, str) for word in said) else None
 
 
 @dataclass(frozen=True)
@@ -164,17 +162,21 @@ class Queued:
 class Ledger:
     """All batches of one study or search."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, witness: Witness = WITNESS) -> None:
         self.folder = folder.absolute()
+        self._witness = witness
         self.batches: dict[str, JobArray] = {}
 
     def refresh(self) -> None:
-        """Reads batches that others have added. Raises LaunchError for a damaged one."""
-        for path in self.folder.glob("*/batch.json"):
-            known = self.batches.get(path.parent.name)
+        """Reads batches that others have added. Raises LaunchError for a damaged one, StoreError
+        for one that cannot be read: its jobs would be queued twice."""
+        for name in names_in(self.folder):
+            known = self.batches.get(name)
             if known is None or known.array is None:
-                with contextlib.suppress(OSError):  # pruned meanwhile; or NFS, which passes
-                    self.batches[path.parent.name] = _read_batch(path)
+                path = self.folder / name / "batch.json"
+                data = read_file(path)
+                if data is not None:  # else not written yet, or pruned meanwhile
+                    self.batches[name] = _read_batch(path, data)
 
     def new(self, study: str, packs: Sequence[Sequence[str]]) -> JobArray:
         """A new batch, saved in its own folder but not submitted yet. Raises StoreError."""
@@ -218,7 +220,7 @@ class Ledger:
     @contextlib.contextmanager
     def submitting(self) -> Iterator[bool]:
         """Lets one process submit at a time; yields False if another is submitting now."""
-        heartbeat = Heartbeat(self.folder)
+        heartbeat = Heartbeat(self.folder, witness=self._witness)
         if not heartbeat.take():
             yield False
             return
@@ -228,8 +230,7 @@ class Ledger:
             heartbeat.release()
 
 
-def _read_batch(path: Path) -> JobArray:
-    data = path.read_bytes()
+def _read_batch(path: Path, data: bytes) -> JobArray:
     try:
         values = json.loads(data)
         packs = [[str(identity) for identity in pack] for pack in values["packs"]]

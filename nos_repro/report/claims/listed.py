@@ -10,9 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from nos_repro.errors import ConfigError, NosError, unknown
+from nos_repro.experiments.yaml_text import numbers, read_yaml
 from nos_repro.report.claims.check import check_keys, make
 from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
 
@@ -58,7 +57,7 @@ def claims() -> tuple[Claim, ...]:
 def read_claims(path: Path) -> tuple[Claim, ...]:
     """The claims of a file. Raises ConfigError, naming file, claim and key."""
     try:
-        entries = yaml.safe_load(path.read_text("utf-8"))
+        entries = numbers(read_yaml(path.read_text("utf-8")))
         if not isinstance(entries, list):
             raise ConfigError("not a list of claims: expected entries with id, says, test")
         listed = tuple(read_claim(entry) for entry in entries)
@@ -67,8 +66,6 @@ def read_claims(path: Path) -> tuple[Claim, ...]:
             raise ConfigError(f"claim {twice[0]} is there twice; give one of them another id")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
     except NosError as error:
         raise type(error)(f"{path}: {error}") from None
     return listed

@@ -14,7 +14,7 @@ def collection_document(collection: Collection) -> Document:
     return document(
         "collection",
         studies=[found_document(found) for found in collection.studies],
-        searches=[search_document(history) for history in collection.searches],
+        searches=[search_document(history, history.problems) for history in collection.searches],
         claims=claims_document(collection.judged),
         left_out=collection.left_out,
         problems=collection.problems,

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from nos_repro.report.documents.base import Document, document, table_data
+from nos_repro.report.layout import ReportTable
 from nos_repro.report.search.files import search_tables
 from nos_repro.report.search.history import History, Reward
 from nos_repro.report.search.protocol import origin_lines
@@ -14,8 +15,13 @@ from nos_repro.search.child import Evaluation
 from nos_repro.search.side_runs import SideRun
 
 
-def search_document(history: History) -> Document:
-    """The report of a search: its best rules, its rewards in numbers, every table as printed."""
+def search_document(
+    history: History, problems: Sequence[str], tables: Sequence[ReportTable] | None = None
+) -> Document:
+    """The report of a search: its best rules, its rewards in numbers, every table as printed.
+
+    ``tables`` are those of `search_tables`, if they are made already.
+    """
     asked, tally = history.asked, history.tally
     return document(
         "search",
@@ -35,10 +41,10 @@ def search_document(history: History) -> Document:
         best=history.hall.best(BEST_RULES),
         baselines=[_beside(history, *pair) for pair in history.baselines],
         confirmed=[_beside(history, *pair) for pair in history.of("confirm")],
-        tables=[table_data(table) for table in search_tables(history)],
+        tables=[table_data(table) for table in tables or search_tables(history)],
         origin=origin_lines(history),
         notes=history.notes,
-        problems=history.problems,
+        problems=problems,
     )
 
 

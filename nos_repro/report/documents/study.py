@@ -9,7 +9,7 @@ from nos_repro.experiments.columns import STATE
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.documents.base import Document, document, number_data, table_data
-from nos_repro.report.layout import GLUE
+from nos_repro.report.layout import GLUE, ReportTable
 from nos_repro.report.study import protocol
 from nos_repro.report.study.rows import is_complete, values_per_parameter
 from nos_repro.report.study.table import show, study_table
@@ -18,11 +18,15 @@ from nos_repro.report.study.why import Why
 
 
 def study_document(
-    study: Study, rows: Sequence[Outcome], cells: Sequence[CellVerdict], problems: Sequence[str]
+    study: Study,
+    rows: Sequence[Outcome],
+    cells: Sequence[CellVerdict],
+    problems: Sequence[str],
+    table: ReportTable | None = None,
 ) -> Document:
-    """The study's table, with the verdict on every cell that the paper prints."""
+    """The study's table, with the verdict on every cell that the paper prints; ``table`` is the
+    printed one, if it is made already."""
     verdicts = {(cell.row, cell.column): verdict_data(cell) for cell in cells}
-    table = study_table(study, rows)
     return document(
         "study",
         study=study.study,
@@ -33,7 +37,7 @@ def study_document(
         columns=study.columns,
         rows=[_row(study, row, verdicts) for row in rows],
         complete=sum(map(is_complete, rows)),
-        table=table_data(table),
+        table=table_data(table or study_table(study, rows)),
         problems=problems,
     )
 

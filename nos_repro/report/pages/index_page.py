@@ -9,6 +9,7 @@ from nos_repro.experiments.columns import STATE, metric_of
 from nos_repro.experiments.settings_file import shipped
 from nos_repro.report.claims.evidence import VERDICTS as CLAIM_VERDICTS
 from nos_repro.report.collection import Collection, FoundStudy, threads_of
+from nos_repro.report.documents.claims import claims_document
 from nos_repro.report.pages.benchmarks import Benchmark
 from nos_repro.report.pages.page import ClaimLine, Page
 from nos_repro.report.pages.sparkline import Spark, search_spark, study_spark
@@ -82,6 +83,7 @@ def index_page(
         for cell in found.verdicts
     ]
     return IndexPage(
+        document=claims_document(collection.judged),
         studies=studies,
         searches=searches,
         benchmarks=benchmarks,

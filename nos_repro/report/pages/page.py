@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from nos_repro.report.claims.judge import Judged
 from nos_repro.report.claims.page import claim_tables
+from nos_repro.report.documents.base import Document
 from nos_repro.report.pages.charts import Chart
 from nos_repro.report.pages.static_figure import Picture
 from nos_repro.report.pages.tables import Badge, PageTable, page_table
@@ -35,6 +36,9 @@ class Page:
     """Everything that a page says, as plain data, and the ``template`` that says it."""
 
     template: ClassVar[str]
+
+    document: Document
+    """What the page's verb prints with `--format json`; the page holds it."""
 
     @property
     def charts(self) -> list[Chart]:

@@ -58,6 +58,7 @@ def render(page: Page) -> bytes:
         policy=policy,
         style=Markup(_asset("templates/style.css")),
         scripts=[Markup(script) for script in scripts],
+        document=Markup(script_json(page.document)),
         charts=Markup(script_json([chart.to_json() for chart in charts])),
     )  # fmt: skip
     return text.encode(errors="backslashreplace")  # a path that is not UTF-8

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nos_repro.report.documents.search import search_document
 from nos_repro.report.pages.charts import Chart
 from nos_repro.report.pages.page import ClaimLine, OwnPage, commands
 from nos_repro.report.pages.search_chart import search_chart
@@ -35,14 +36,17 @@ def search_page(
 ) -> SearchPage:
     """``words`` name the search on a command line."""
     asked = history.asked
-    first, *others = search_tables(history)
+    tables = search_tables(history)
+    first, *others = tables
     course = page_table(first)
     results = history.folder.parent.parent
+    problems = [by_name(each, results) for each in history.problems]
     return SearchPage(
+        document=search_document(history, problems, tables),
         title=asked.search,
         scale=asked.scale,
         heading=course.heading,
-        problems=[by_name(each, results) for each in history.problems],
+        problems=problems,
         course=search_chart(history),
         picture=search_picture(history),
         tables=[

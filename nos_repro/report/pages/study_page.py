@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.collection import FoundStudy
+from nos_repro.report.documents.study import study_document
 from nos_repro.report.figures.base import StudyFigure, drawn, figure_of
 from nos_repro.report.layout import Column, ReportTable
 from nos_repro.report.pages.charts import Chart, Line
@@ -61,13 +62,15 @@ def study_page(
     figure = figure_of(study)
     timed = target_parts(rows, lines)
     results = store.root.parent.parent
+    problems = [by_name(problem, results) for problem in store.problems]
     return StudyPage(
+        document=study_document(study, rows, found.verdicts, problems, table),
         title=study.study,
         scale=study.scale,
         heading=table.heading,
         badges=counts((cell.verdict for cell in found.verdicts), VERDICTS),
         state=_state(study, rows),
-        problems=[by_name(problem, results) for problem in store.problems],
+        problems=problems,
         table=_table(table, rows, behind, found.verdicts),
         behind=behind,
         picture=study_picture(study, rows, store.root),

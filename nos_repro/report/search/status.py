@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
-from nos_repro.experiments.heartbeat import read_lease
-from nos_repro.launch.progress import duration
+from nos_repro.experiments.heartbeat import live_leases, read_lease
 from nos_repro.report.search.history import History
 from nos_repro.search.progress import figures
 
@@ -34,10 +32,9 @@ def search_status(history: History) -> str:
 
 def _who(folder: Path) -> str:
     claim = read_lease(folder)
-    if claim is None:
+    if claim is None or not claim.pid:
         return "no process has claimed it (while its baselines are trained, none has yet)"
     who = f"process {claim.pid} on {claim.host}"
-    ago = duration(max(0.0, time.time() - claim.updated))
-    if not claim.alive:
-        return f"{who} left it {ago} ago without a word; `search` goes on from there"
-    return f"running now: {who}, last heard of {ago} ago"
+    if folder not in live_leases([folder]):
+        return f"{who} left it without a word; `search` goes on from there"
+    return f"running now: {who}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from nos_repro.experiments.heartbeat import Lease
 from nos_repro.experiments.record import STATUSES, Record
@@ -12,7 +12,8 @@ from nos_repro.experiments.selection import Outcome, outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
 from nos_repro.launch.slurm import cluster
-from nos_repro.launch.slurm.ledger import Ledger
+from nos_repro.launch.slurm.ledger import Ledger, Queued
+from nos_repro.launch.slurm.waiting import explain
 from nos_repro.report.layout import plain
 from nos_repro.report.study.rows import how_far
 
@@ -22,11 +23,12 @@ def study_status(study: Study, store: Store) -> str:
     rows = outcomes(study, store)
     known = _trials(rows)
     open_trials = [trial for trial, record in known.values() if record is None]
-    running = [(trial, claim) for trial in open_trials if (claim := store.claim(trial))]
-    queued = _queued(open_trials, {trial.id for trial, _ in running}, store)
+    claims = store.claims(open_trials)
+    running = [(trial, claims[trial.id]) for trial in open_trials if trial.id in claims]
+    queued = _queued(open_trials, claims.keys(), store)
     lines = [
         f"{study.study} ({study.source}), scale {study.scale}, in {store.root}",
-        _counts(study, rows, known, store, len(running), len(queued)),
+        _counts(study, rows, known, store, claims.keys(), len(queued)),
         *_section("running now", (_running(trial, claim) for trial, claim in running)),
         *_section("on SLURM", iter(queued)),
         "",
@@ -37,22 +39,26 @@ def study_status(study: Study, store: Store) -> str:
     return "\n".join(map(plain, lines))
 
 
-def _queued(open_trials: Sequence[Trial], running: set[str], store: Store) -> list[str]:
+def _queued(open_trials: Sequence[Trial], running: Set[str], store: Store) -> list[str]:
     """The trials that wait on a cluster, as the files have it and, where it answers, SLURM."""
     tasks = Ledger(store.root / "slurm").queued()
     places = {identity.partition("@")[0]: at for identity, at in tasks.items()}
     waiting = [t for t in open_trials if t.id in places and t.id not in running]
-    states = cluster.states(places[trial.id].batch for trial in waiting)
-    lines = []
-    for trial in waiting:
-        at = places[trial.id]
-        task, numbered = at.task, at.batch.array is not None
-        gone = numbered and states is not None and states.get(task) not in cluster.LIVE
-        what = (
-            f"was {task}, which has ended; `run` goes on with it" if gone else f"queued as {task}"
-        )
-        lines.append(f"{trial.label()}: {what}")
-    return lines
+    standings = cluster.standings(places[trial.id].batch for trial in waiting)
+    return [f"{trial.label()}: {_place(places[trial.id], standings)}" for trial in waiting]
+
+
+def _place(at: Queued, standings: cluster.Standings | None) -> str:
+    if at.batch.array is None:
+        return "handed to sbatch, which has not confirmed it; `run` finds out"
+    if standings is None:
+        return f"queued as {at.task} (squeue does not answer)"
+    standing = standings.get((at.batch.name, at.pack), cluster.GONE)
+    if not standing.alive:
+        return f"was {at.task}, which has ended; `run` goes on with it"
+    if standing.state != "PENDING":
+        return f"its turn comes in job {at.task}, which is {standing.state.lower()}"
+    return f"queued as {at.task} ({explain(standing.reason)})"
 
 
 def _trials(rows: Sequence[Outcome]) -> dict[str, tuple[Trial, Record | None]]:
@@ -69,25 +75,25 @@ def _counts(
     rows: Sequence[Outcome],
     known: dict[str, tuple[Trial, Record | None]],
     store: Store,
-    running: int,
+    running: Set[str],
     queued: int,
 ) -> str:
     ended = Counter(record.status for _, record in known.values() if record is not None)
     undecided = sum(row.chosen is None and row.missing > 0 for row in rows)
     total = len(known) + undecided * study.selection.repeats
     begun = [trial for trial, record in known.values() if record is None]
-    idle = [trial for trial in begun if store.claim(trial) is None]
+    idle = [trial for trial in begun if trial.id not in running]
     paused = [trial for trial in idle if study.halving is not None and store.record(trial)]
     halted = sum((store.folder(t) / "checkpoint.pt").exists() for t in idle if t not in paused)
     parts = [f"{ended[kind]} {kind}" for kind in STATUSES if ended[kind]]
-    parts.append(f"{running} running")
+    parts.append(f"{len(running)} running")
     if queued:
         parts.append(f"{queued} queued")
     if paused:
         parts.append(f"{len(paused)} paused at a rung")
     if halted:
         parts.append(f"{halted} interrupted (`run` goes on from their checkpoints)")
-    left = total - ended.total() - running - queued - len(paused) - halted
+    left = total - ended.total() - len(running) - queued - len(paused) - halted
     parts.append(f"{max(0, left)} not begun")
     return f"{ended.total()} of {total} trials have ended: {', '.join(parts)}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 from nos_repro.experiments.record import Record
@@ -64,11 +64,17 @@ class Known:
     verdicts: list[CellVerdict]
     leftover: Counter[str]
     """Records that no row asks for, by their optimizers."""
+    running: Set[str]
+    """The trials that some process trains now."""
 
 
 def known_of(study: Study, rows: Sequence[Outcome], store: Store) -> Known:
     asked = {trial.id for row in rows for trial in row.trials}
-    return Known(judge_study(study, rows), store.others(asked))
+    swept = [(scored.trial, scored.record) for row in rows for scored in row.sweep]
+    repeated = [pair for row in rows for pair in row.repeats]
+    waiting = (trial for trial, record in swept + repeated if record is None)
+    running = store.claims(waiting, look=False).keys()
+    return Known(judge_study(study, rows), store.others(asked), running)
 
 
 def explain(study: Study, outcome: Outcome, store: Store, known: Known | None = None) -> Why:
@@ -88,7 +94,7 @@ def explain(study: Study, outcome: Outcome, store: Store, known: Known | None = 
         },
         verdicts=[cell for cell in known.verdicts if cell.row == outcome.name],
         chosen=_choice(outcome, by),
-        trials=[*_swept(outcome, by, store), *_repeated(outcome, by, store)],
+        trials=[*_swept(outcome, by, store, known), *_repeated(outcome, by, store, known)],
         problems=list(_problems(study, outcome, store, known)),
         origin=[*origin(study, [outcome]), *_signatures(outcome)],
     )
@@ -122,18 +128,18 @@ def value_of(scored: Scored) -> float:
     return asked.sign * scored.score
 
 
-def _swept(outcome: Outcome, by: str, store: Store) -> Iterator[TrialLine]:
+def _swept(outcome: Outcome, by: str, store: Store, known: Known) -> Iterator[TrialLine]:
     for scored in outcome.sweep:
         value = value_of(scored) if math.isfinite(scored.score) else None
         chosen = outcome.is_chosen(scored)
-        yield _line("sweep", scored.trial, scored.record, value, store, chosen=chosen)
+        yield _line("sweep", scored.trial, scored.record, value, store, known, chosen=chosen)
 
 
-def _repeated(outcome: Outcome, by: str, store: Store) -> Iterator[TrialLine]:
+def _repeated(outcome: Outcome, by: str, store: Store, known: Known) -> Iterator[TrialLine]:
     for trial, record in outcome.repeats:
         value = record.column(by) if record is not None else math.nan
-        known = value if math.isfinite(value) else None
-        yield _line("repeat", trial, record, known, store)
+        seen = value if math.isfinite(value) else None
+        yield _line("repeat", trial, record, seen, store, known)
 
 
 def _line(
@@ -142,6 +148,7 @@ def _line(
     record: Record | None,
     value: float | None,
     store: Store,
+    known: Known,
     *,
     chosen: bool = False,
 ) -> TrialLine:
@@ -151,7 +158,7 @@ def _line(
             remarks.append(record.reason)
         if is_stale(record):
             remarks.append(f"stale: by code {record.code}")
-    elif store.claim(trial) is not None:
+    elif trial.id in known.running:
         remarks.append("running now")
     elif (store.folder(trial) / "checkpoint.pt").exists():
         remarks.append("interrupted, `run` goes on from its checkpoint")

@@ -175,7 +175,7 @@ def test_names_with_markup_are_shown_as_they_are_and_do_nothing(
     assert chromium.texts("[data-chart=curves] .legend button") == list(HOSTILE)
     clipped = [name if len(name) <= 26 else f"{name[:25]}…" for name in HOSTILE]
     assert chromium.texts("[data-chart=targets] .ytick") == clipped
-    assert chromium.run("document.querySelectorAll('script').length") == 3
+    assert chromium.run("document.querySelectorAll('script').length") == 4
     assert chromium.run("document.querySelectorAll('img:not(.static img)').length") == 0
     assert chromium.run("document.title") == "tiny, scale smoke"
     chromium.find("#table tbody tr:nth-child(3) th button").click()

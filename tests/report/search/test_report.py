@@ -249,8 +249,9 @@ def test_an_empty_folder_is_not_an_error(
 
 
 def test_status_says_how_far_it_is_and_who_runs_it(
-    folder: Folder, capsys: pytest.CaptureFixture[str]
+    folder: Folder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("nos_repro.experiments.heartbeat.LOOK_SECONDS", 0)
     a_few(folder)
     claim = {"host": "elsewhere", "pid": 7, "updated": 0.0, "step": 8, "steps": 20}
     (folder.path / "claim.json").write_text(json.dumps(claim))

@@ -71,9 +71,22 @@ def test_a_trial_whose_worker_died_is_interrupted(tmp_path: Path) -> None:
     study = digits_study()
     store = filled_store(study, tmp_path, lambda t: None)
     folder = store.folder(first_trial(study, store))
-    claim(folder, updated=time.time() - 3600)
+    claim(folder, pid=2**22 + 1)
     (folder / "checkpoint.pt").write_bytes(b"")
     assert "0 running, 1 interrupted" in status(study, store)
+
+
+def test_a_worker_of_another_host_runs_if_its_claim_changes(tmp_path: Path, monkeypatch) -> None:
+    """Their clocks differ by days, so that its time says nothing."""
+    study = digits_study()
+    store = filled_store(study, tmp_path, lambda t: None)
+    live, dead = (scored.trial for scored in outcomes(study, store)[0].sweep)
+    then = {"host": "elsewhere", "updated": time.time() - 864_000}
+    for trial in (live, dead):
+        claim(store.folder(trial), **then)
+        (store.folder(trial) / "checkpoint.pt").write_bytes(b"")
+    monkeypatch.setattr(time, "sleep", lambda _: claim(store.folder(live), **then, step=31))
+    assert "1 running, 1 interrupted" in status(study, store)
 
 
 def test_a_failure_is_named_with_its_reason_and_its_log(tmp_path: Path) -> None:

@@ -1,0 +1,240 @@
+"""Claims: one process at a time, whatever the others' clocks say, and whoever is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nos_repro.experiments import heartbeat as module
+from nos_repro.experiments.files import StoreError
+from nos_repro.experiments.heartbeat import (
+    STALE_SECONDS,
+    Heartbeat,
+    Witness,
+    alone,
+    live_leases,
+    read_lease,
+)
+from tests.racing import race
+
+NO_PROCESS = 2**22 + 1
+"""Linux numbers processes up to 2**22."""
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def leave(path: Path, **changes: Any) -> dict[str, Any]:
+    """Writes a claim as a process of another host would."""
+    claim = {"host": "elsewhere", "pid": 7, "updated": time.time(), "token": "abc", **changes}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(claim))
+    return claim
+
+
+def holder(folder: Path) -> str:
+    lease = read_lease(folder)
+    assert lease is not None
+    return lease.host
+
+
+def test_a_claim_of_a_live_process_of_this_host_is_respected(tmp_path: Path) -> None:
+    leave(tmp_path / "claim.json", host=socket.gethostname(), pid=os.getppid())
+    assert not Heartbeat(tmp_path).take()
+
+
+def test_a_claim_of_a_dead_process_of_this_host_is_taken_over_at_once(tmp_path: Path) -> None:
+    leave(tmp_path / "claim.json", host=socket.gethostname(), pid=NO_PROCESS)
+    heartbeat = Heartbeat(tmp_path)
+    assert heartbeat.take()
+    lease = read_lease(tmp_path)
+    assert lease is not None
+    assert lease.ours
+    heartbeat.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("apart", [-864_000, -180, 0, 180, 864_000])
+def test_a_live_claim_is_left_alone_whatever_its_hosts_clock_says(
+    tmp_path: Path, apart: float
+) -> None:
+    clock = Clock()
+    heartbeat = Heartbeat(tmp_path, witness=Witness(clock))
+    for second in range(0, 1000, 10):
+        leave(tmp_path / "claim.json", updated=clock.now + apart, step=second)
+        assert not heartbeat.take()
+        clock.wait(10)
+
+
+@pytest.mark.parametrize("apart", [-864_000, -180, 0, 180, 864_000])
+def test_a_dead_claim_is_taken_over_two_minutes_after_it_was_first_seen(
+    tmp_path: Path, apart: float
+) -> None:
+    clock = Clock()
+    leave(tmp_path / "claim.json", updated=clock.now + apart)
+    heartbeat = Heartbeat(tmp_path, witness=Witness(clock))
+    assert not heartbeat.take()
+    clock.wait(STALE_SECONDS - 1)
+    assert not heartbeat.take()
+    clock.wait(2)
+    assert heartbeat.take()
+    heartbeat.release()
+
+
+def test_who_is_killed_while_it_takes_over_is_followed_in_turn(tmp_path: Path) -> None:
+    here = {"host": socket.gethostname(), "pid": NO_PROCESS}
+    leave(tmp_path / "claim.json", **here, token="first")
+    leave(tmp_path / ".claim.json.after-first.tmp", **here, token="second")
+    heartbeat = Heartbeat(tmp_path)
+    assert heartbeat.take()
+    assert [path.name for path in tmp_path.iterdir()] == ["claim.json"]
+    heartbeat.release()
+
+
+def test_a_process_that_takes_over_now_is_left_alone(tmp_path: Path) -> None:
+    leave(tmp_path / "claim.json", host=socket.gethostname(), pid=NO_PROCESS, token="first")
+    leave(tmp_path / ".claim.json.after-first.tmp", token="second")
+    assert not Heartbeat(tmp_path).take()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+# fmt: off
+DAMAGED = [
+    "{", "[]", "3", '{"host": "elsewhere"}', '{"host": "elsewhere", "pid": "7", "updated": 1}',
+    '{"host": ["elsewhere"], "pid": 7, "updated": 1}', '{"host": "h", "pid": 7, "updated": "now"}',
+    '{"host": "h", "pid": 7, "updated": 1, "token": "../../x"}', "\xff",
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_file_that_is_no_claim_holds_nobody_up(tmp_path: Path, content: str) -> None:
+    (tmp_path / "claim.json").write_text(content, encoding="latin-1")
+    assert live_leases([tmp_path]) == {}
+    heartbeat = Heartbeat(tmp_path)
+    assert heartbeat.take()
+    heartbeat.release()
+
+
+def test_a_claim_that_is_being_made_is_waited_for_but_not_for_ever(tmp_path: Path) -> None:
+    clock = Clock()
+    (tmp_path / "claim.json").touch()
+    heartbeat = Heartbeat(tmp_path, witness=Witness(clock))
+    assert not heartbeat.take()
+    clock.wait(STALE_SECONDS + 1)
+    assert heartbeat.take()
+    heartbeat.release()
+
+
+def test_a_newer_versions_claim_is_one_too(tmp_path: Path) -> None:
+    leave(tmp_path / "claim.json", colour="blue")
+    assert holder(tmp_path) == "elsewhere"
+
+
+def test_a_claim_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path) -> None:
+    (tmp_path / "claim.json").mkdir()
+    with pytest.raises(StoreError, match=r"cannot read .*claim\.json"):
+        Heartbeat(tmp_path).take()
+
+
+def test_a_claim_needs_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"cannot write .*claim\.json"):
+        Heartbeat(tmp_path / "file").take()
+
+
+def test_a_claim_stays_fresh_while_a_step_or_an_evaluation_takes_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.001)
+    heartbeat = Heartbeat(tmp_path, steps=9)
+    assert heartbeat.take()
+    heartbeat.beat(7, {"val_accuracy": 50.0})
+    first = read_lease(tmp_path)
+    deadline = time.monotonic() + 60
+    while (claim := read_lease(tmp_path)) == first or claim is None or claim.step != 7:
+        assert time.monotonic() < deadline
+    assert (claim.steps, claim.latest) == (9, {"val_accuracy": 50.0})
+    heartbeat.release()
+
+
+def test_a_claim_that_another_process_took_over_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BEAT_SECONDS", 1e6)
+    heartbeat = Heartbeat(tmp_path)
+    assert heartbeat.take()
+    leave(tmp_path / "claim.json")
+    heartbeat.release()
+    assert holder(tmp_path) == "elsewhere"
+
+
+def test_a_reader_believes_a_claim_of_now_and_looks_twice_at_any_other(tmp_path: Path) -> None:
+    ours, far = Clock(), Clock()
+    far.now += 864_000
+    looks = []
+
+    def change(seconds: float) -> None:
+        looks.append(seconds)
+        leave(tmp_path / "ahead" / "claim.json", updated=far.now + seconds, step=1)
+
+    def at(name: str, clock: Clock) -> Path:
+        leave(tmp_path / name / "claim.json", updated=clock.now)
+        return tmp_path / name
+
+    near, ahead, dead = at("near", ours), at("ahead", far), at("dead", far)
+    assert live_leases([near], now=ours, wait=change).keys() == {near}
+    assert looks == []
+    found = live_leases([near, ahead, dead], now=ours, wait=change)
+    assert found.keys() == {near, ahead}
+    assert found[ahead].step == 1
+    assert len(looks) == 1
+    assert live_leases([near, ahead], look=False, now=ours, wait=change).keys() == {near}
+    assert len(looks) == 1
+
+
+def one_at_a_time(folder: Path, number: int, turn: int) -> bool:
+    """Goes through the claim of the round's folder; False if it met another process inside."""
+    here = folder / str(turn)
+    with alone(here, "claim.json"):
+        try:
+            (here / "inside").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        (here / "inside").unlink()
+    return True
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("left", ["nothing", "a dead claim", "a killed heir", "no claim"])
+def test_of_processes_that_begin_at_once_one_at_a_time_has_the_claim(
+    tmp_path: Path, count: int, left: str
+) -> None:
+    here, rounds = {"host": socket.gethostname(), "pid": NO_PROCESS}, 15
+    for folder in (tmp_path / str(turn) for turn in range(rounds)):
+        if left == "a dead claim":
+            leave(folder / "claim.json", **here)
+        elif left == "a killed heir":
+            leave(folder / "claim.json", **here, token="first")
+            leave(folder / ".claim.json.after-first.tmp", **here, token="second")
+        elif left == "no claim":
+            leave(folder / "claim.json", pid="x")
+    said = race(one_at_a_time, tmp_path, count=count, rounds=rounds)
+    assert said == [[True] * count] * rounds
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
