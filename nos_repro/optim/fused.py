@@ -231,9 +231,9 @@ def _example(kind: KernelKind) -> tuple[object, ...]:
     inputs = tensors(kind.dtype), tensors(kind.dtype), averages, scalars
     if not kind.program.sites:
         return inputs
-    places = {"dtype": torch.int64, "device": kind.device}
-    keys = torch.zeros(slots(kind), kind.program.sites, 2, **places)
+    strides = torch.ones(slots(kind), dtype=torch.int64, device=kind.device)
+    keys = strides.new_zeros(slots(kind), kind.program.sites, 2)
     bases = [x.new_zeros(len(x), 1, dtype=torch.int64) for x in inputs[0]]
     for base in bases:
         torch._dynamo.mark_dynamic(base, 0)
-    return *inputs, keys, bases, torch.ones(slots(kind), **places)
+    return *inputs, keys, bases, strides
