@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     from nos_repro.launch.settings import launcher_settings
     from nos_repro.report.study.table import study_table
 
-    study, store = open_study(options)
+    study, store = open_study(options, trying=True)
     settings = launcher_settings(study.launcher)
     conditions = conditions_of(options.data, options.checkpoint_seconds, settings)
     if options.dry_run:
@@ -222,7 +222,7 @@ def verify(options: argparse.Namespace) -> int:
     from nos_repro.launch.settings import launcher_settings
     from nos_repro.launch.verify import verify
 
-    study, store = open_study(options)
+    study, store = open_study(options, trying=True)
     settings = launcher_settings(study.launcher)
     conditions = conditions_of(options.data, 60.0, settings)
     launcher = launcher_of(
