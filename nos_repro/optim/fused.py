@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from nos_repro.errors import ConfigError
-from nos_repro.optim.batch import LANES, FlatBatch, Step, arithmetic_dtype, flat_shape
+from nos_repro.optim.batch import FlatBatch, Step, arithmetic_dtype, flat_shape
 from nos_repro.optim.compiler import COMPILER_ERRORS, compile_kernel
 from nos_repro.optim.draws import make_key
 from nos_repro.optim.foreach import update_foreach
 from nos_repro.optim.kernel import Kernel, KernelKind, build, kind_of, scalar_names, slots
+from nos_repro.optim.places import LANES
 from nos_repro.optim.program import run_once
 
 SMALL, JOINED_FROM = 4096, 8  # elements, tensors
