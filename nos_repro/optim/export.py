@@ -1,7 +1,8 @@
 """A rule as one file that needs only torch: `python -m nos_repro export RULE > my_optimizer.py`.
 
 The written class does what `RuleOptimizer` does in its plain loop: the same state, the same draws,
-the same numbers. It leaves out the faster executions, decoupled weight decay and `maximize`.
+the same numbers. It leaves out the faster executions, decoupled weight decay, `maximize` and
+`master_weights`.
 """
 
 import ast
