@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from nos_repro.experiments import build, runner
+from nos_repro.experiments import build, heartbeat, runner
 from nos_repro.experiments.build import Conditions, make_fabric
+from nos_repro.experiments.files import StoreError
+from nos_repro.experiments.heartbeat import read_lease
 from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.training import Stopped
+from nos_repro.experiments.trial import Training
 from tests.experiments.helpers import digits_trial, write_record
 
 HERE = Conditions(Path("unused"))
@@ -105,3 +108,20 @@ def test_a_worker_trains_on_the_device_that_it_was_given(monkeypatch):
     assert (asked["accelerator"], asked["devices"]) == ("cuda", [3])
     make_fabric("cpu")
     assert (asked["accelerator"], asked["devices"]) == ("cpu", 1)
+
+
+def test_a_trial_whose_folder_is_moved_stops_and_continues_where_it_is_now(tmp_path, monkeypatch):
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.01)
+    trial = digits_trial(training=Training(epochs=10**6))
+    before, now = tmp_path / "before/trial", tmp_path / "now/trial"
+
+    def move():
+        if before.parent.exists() and (before / "metrics.jsonl").exists() and not now.exists():
+            before.parent.rename(now.parent)
+        return False
+
+    with pytest.raises(StoreError, match="was moved or removed while this trial ran"):
+        run_trial(trial, before, HERE, stop=move)
+    assert not (before / "record.json").exists()
+    assert read_lease(before) is None
+    stopped_after_one_step(trial, now)  # nobody has it any more
