@@ -103,7 +103,8 @@ def wandb_argument(parser: argparse.ArgumentParser, what: str) -> None:
                         " (default: off)")  # fmt: skip
 
 
-def open_study(options: argparse.Namespace) -> tuple[Study, Store]:
+def open_study(options: argparse.Namespace, *, trying: bool = False) -> tuple[Study, Store]:
+    """The verb's study and its store. ``trying``: as in `load_study`, for a verb that trains."""
     from nos_repro.experiments.load import load_study
     from nos_repro.experiments.settings_file import find_config
     from nos_repro.experiments.store import Store
@@ -116,6 +117,7 @@ def open_study(options: argparse.Namespace) -> tuple[Study, Store]:
         overrides=options.overrides,
         rows=options.rows,
         check=figure_of,
+        trying=trying,
     )
     return study, Store(options.results, study.study, study.scale)
 

@@ -51,6 +51,9 @@ def add_verbs(verbs: Verbs) -> None:
                         help="also write a self-contained HTML page; in a folder it is called"
                         " STUDY-SCALE.html. With --all a folder: index.html, and one page per study"
                         " and search")  # fmt: skip
+    parser.add_argument("--card", type=Path, metavar="DIR",
+                        help="with --all: also write a reproduction card: the verdicts as JSON, a"
+                        " badge, and metadata that make the folder an RO-Crate")  # fmt: skip
 
 
 @reads
@@ -59,6 +62,8 @@ def report(options: argparse.Namespace) -> int:
         return _report_all(options)
     if options.claims is not None:
         raise ConfigError("--claims is for --all; `claims --file` judges them")
+    if options.card is not None:
+        raise ConfigError("--card is for --all: it counts every study, search and claim")
     if not options.overrides:
         raise ConfigError("name a study or search, e.g. configs/table2.yaml; --all is all of them")
     options.config, *options.overrides = options.overrides
@@ -163,6 +168,10 @@ def _report_all(options: argparse.Namespace) -> int:
         from nos_repro.report.pages.write import write_pages
 
         _say_written(*write_pages(collection, options.html))
+    if options.card is not None:
+        from nos_repro.report.card import write_card
+
+        _say_written(*write_card(collection, options.card))
     warn_of([*collection.left_out, *collection.problems])
     return 1 if collection.broken else 0
 

@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     from nos_repro.launch.settings import launcher_settings
     from nos_repro.report.study.table import study_table
 
-    study, store = open_study(options)
+    study, store = open_study(options, trying=True)
     settings = launcher_settings(study.launcher)
     conditions = conditions_of(options.data, options.checkpoint_seconds, settings)
     if options.dry_run:
@@ -158,7 +158,7 @@ def _detach(
 ) -> int:
     from nos_repro.launch.run import detach
 
-    queued, waiting = detach(
+    queued, waiting, why = detach(
         study, store, launcher, conditions, retry=options.retry, tracker=tracker
     )
     results = [] if options.results == Path("results") else ["--results", str(options.results)]
@@ -168,8 +168,9 @@ def _detach(
     words = shlex.join([*whole, *rows])
     arrays = ", ".join(sorted({task.split("_")[0] for task in queued.values()}))
     where = f" in SLURM's {arrays}" if queued else ""
-    more = f"; {waiting} more wait for launcher.array_parallelism" if waiting else ""
-    print(f"{len(queued)} trials are queued or running{where}{more}")
+    print(f"{len(queued)} trials are queued or running{where}")
+    if waiting:
+        print(f"{waiting} trials are NOT queued: {why}; once some have ended, run this again")
     print(f"how far they are:  python -m nos_repro status {words}")
     print(f"the table so far:  python -m nos_repro report {words}")
     print(f"what comes next:   python -m nos_repro run {shlex.join([*whole, *rows, *data])}")
@@ -221,7 +222,7 @@ def verify(options: argparse.Namespace) -> int:
     from nos_repro.launch.settings import launcher_settings
     from nos_repro.launch.verify import verify
 
-    study, store = open_study(options)
+    study, store = open_study(options, trying=True)
     settings = launcher_settings(study.launcher)
     conditions = conditions_of(options.data, 60.0, settings)
     launcher = launcher_of(

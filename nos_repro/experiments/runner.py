@@ -208,6 +208,12 @@ def _train_to_record(attempt: _Attempt, heartbeat: Heartbeat) -> Record:
     """Trains as the leader; any error in that becomes a `failed` record."""
 
     def beat(run: Run) -> None:
+        if heartbeat.moved:
+            raise StoreError(
+                f"{attempt.folder} was moved or removed while this trial ran\n"
+                "  run the same command again, with --results where it is now: the trial continues"
+                " from its last checkpoint there"
+            )
         heartbeat.steps = run.steps
         heartbeat.beat(run.step, run.history[-1] if run.history else None)
 

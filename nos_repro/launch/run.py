@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,18 +155,17 @@ def detach(
     *,
     retry: bool = False,
     tracker: Tracker | None = None,
-) -> tuple[dict[str, str], int]:
+) -> tuple[dict[str, str], int, str]:
     """Queues what can be started now, and returns without waiting for it.
 
-    Returns SLURM's job numbers by trial identity, and how many trials have to wait until others
-    end. Raises LaunchError if SLURM refuses, ConfigError or DataError before anything is queued.
+    Returns SLURM's job numbers by trial identity, how many trials are not queued, and why. Raises
+    LaunchError if SLURM refuses, ConfigError or DataError before anything is queued.
     """
     prepare_data(study, conditions)
     study_run = StudyRun(study, store, launcher, conditions, PlainStudyDisplay(), retry, tracker)
     ready = study_run.hand_over()
-    while not launcher.flush() and not launcher.full:
-        time.sleep(1)
-    return launcher.queued, ready - len(launcher.queued)
+    obstacle = launcher.queue()
+    return launcher.queued, ready - len(launcher.queued), obstacle
 
 
 def prepare_data(study: Study, conditions: Conditions) -> None:

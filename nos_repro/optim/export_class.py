@@ -17,7 +17,7 @@ class {name}(Optimizer):
 {meanings}
 
     Averages and arithmetic are in float32 where a parameter is in half precision. A sparse
-    gradient raises RuntimeError, an impossible option ValueError.
+    gradient or a complex parameter raises RuntimeError, an impossible option ValueError.
     """
 '''
 STEP = '''\
@@ -42,14 +42,19 @@ def add_param_group(self, param_group: dict[str, Any]) -> None:
 LOAD = '''\
 def load_state_dict(self, state_dict: StateDict) -> None:
     """Loads a saved state, bit for bit."""
-    super().load_state_dict(state_dict)
+    loaded: list[StateDict] = []  # as the load hooks make it
+    hook = self.register_load_state_dict_pre_hook(lambda _, state: loaded.append(state))
+    try:
+        super().load_state_dict(state_dict)
+    finally:
+        hook.remove()
     # torch has cast the averages to the parameters' dtype, which may be half precision
-    for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
+    for group, saved in zip(self.param_groups, loaded[0]["param_groups"], strict=True):
         for p, key in zip(group["params"], saved["params"], strict=True):
-            if key not in state_dict["state"]:
+            if key not in loaded[0]["state"]:
                 continue
             for name in {averages}:
-                average = state_dict["state"][key][name]
+                average = loaded[0]["state"][key][name]
                 self.state[p][name] = average.to(p.device, arithmetic_dtype(p), copy=True)
 '''
 
@@ -163,6 +168,8 @@ def _update(program: Program, statements: list[str]) -> str:
         '"""One update of one parameter, whose gradient is g."""',
         "if g.layout != torch.strided:",
         '    raise RuntimeError("a sparse gradient: this optimizer needs dense ones")',
+        "if not p.is_floating_point():",
+        '    raise RuntimeError(f"a parameter of {p.dtype}: this optimizer needs real numbers")',
         "dtype = arithmetic_dtype(p)",
         "w, g = p.to(dtype), g.to(dtype)",
         'if group["weight_decay"] != 0:',

@@ -12,7 +12,7 @@ from nos_repro.optim.reference import apply, draw
 from nos_repro.rules.primitives import BINARY, UNARY
 from nos_repro.rules.rows import BinaryRow, Tensors, UnaryRow
 
-Value: TypeAlias = Tensors | float
+Value: TypeAlias = "Tensors | float"
 
 
 def update_foreach(batch: FlatBatch, step: Step) -> None:

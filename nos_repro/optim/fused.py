@@ -145,7 +145,7 @@ def _padding(kind: KernelKind) -> list[list[Tensor]]:
 def _scalars(kind: KernelKind, step: Step) -> Tensor:
     """The kernel's scalars as one tensor, rounded as an eager operation rounds them."""
     values: dict[str, float | Tensor] = {
-        **run_once(kind.program, step.inputs),
+        **run_once(kind.program, step.inputs, arithmetic_dtype(kind.dtype)),
         "lr": step.lr,
         "l2": step.weight_decay,
         "shrink": 1 - step.lr * step.weight_decay,

@@ -30,7 +30,8 @@ class Instruction:
     """`result = function(arguments)`; an argument is the name of a value, or a number.
 
     function: a unary or binary of the language, or one of
-    `fill` (a tensor full of a scalar), `normal` (draws N(0, 1)), `drop`, `select` (see ternary.py).
+    `fill` (a tensor full of a scalar), `normal` (draws N(0, 1)), `drop`; `carry`, `select` and
+    `saturated` (see ternary.py).
     site: which of the program's draws this is, for `normal` and `drop`.
     """
 
@@ -234,13 +235,17 @@ def scalar_inputs(
     return values
 
 
-def run_once(program: Program, inputs: Mapping[str, float]) -> dict[str, float]:
-    """The scalars that the body reads, as floats; computed in double precision."""
-    return _run_once(program, tuple(inputs.items()))
+def run_once(
+    program: Program, inputs: Mapping[str, float], dtype: torch.dtype = torch.float64
+) -> dict[str, float]:
+    """The scalars that a body in `dtype` reads, as floats; computed in double precision."""
+    return _run_once(program, tuple(inputs.items()), dtype)
 
 
 @lru_cache(maxsize=64)
-def _run_once(program: Program, inputs: tuple[tuple[str, float], ...]) -> dict[str, float]:
+def _run_once(
+    program: Program, inputs: tuple[tuple[str, float], ...], dtype: torch.dtype
+) -> dict[str, float]:
     values = {name: torch.tensor(x, dtype=torch.float64) for name, x in inputs}
 
     def value(a: Argument) -> torch.Tensor:
@@ -250,6 +255,9 @@ def _run_once(program: Program, inputs: tuple[tuple[str, float], ...]) -> dict[s
         arguments = [value(a) for a in line.arguments]
         if line.function in BINARY:
             result = BINARY[line.function].function(*arguments)
+        elif line.function == "saturated":
+            (x,), rounded = arguments, arguments[0].to(dtype).double()
+            result = rounded if rounded.isinf() or rounded == 0 else x
         else:
             function = UNARY[line.function].function
             assert function is not None

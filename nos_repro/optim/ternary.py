@@ -3,14 +3,21 @@
 f(c * sign(x) * sign(y)) takes three values, f(c), f(-c) and f(0), which are scalars: they are
 computed once per step, and an element only selects one. A carrier replaces the product of signs:
 x where y > 0, -x where y < 0, else 0. It has the sign of sign(x) * sign(y), and is 0 for NaN too.
-The value is exact, up to the last bit in which f of a scalar and f of a vector may differ.
+The value is exact, up to the last bit in which f of a scalar and f of a vector may differ. To this
+end c is infinite, or 0, where it is so in the tensors' precision (`saturated`): 1e39 * sign(x) is
+NaN at x = 0 in float32. And c is not multiplied with what may make it so: (1e38 * sign(x)) * 1e38
+is 0 at x = 0.
 """
 
+import math
 from dataclasses import dataclass
 
 from nos_repro.optim.program import Argument, Instruction, Program
 from nos_repro.rules.primitives import BINARY, UNARY
 from nos_repro.rules.rows import BinaryRow, UnaryRow
+
+LARGEST = 1e30  # it and its inverse are numbers of float32
+LARGEST_INPUT = 1e9  # of the scalars from outside: decays, corrections, standard deviations
 
 
 @dataclass(frozen=True)
@@ -18,7 +25,9 @@ class _Form:
     """scale * sign(carriers[0]) * sign(carriers[1]) * ..."""
 
     scale: Argument
-    carriers: tuple[str, ...]
+    carriers: tuple[str, ...] = ()
+    largest: float = 1.0
+    """How much the scale, or its inverse, can be; infinite if anything."""
 
 
 def select_signs(program: Program) -> Program:
@@ -40,7 +49,8 @@ class _Rewriter:
         self.once = list(program.once)
         self.body: list[Instruction] = []
         self._forms: dict[str, _Form] = {}
-        self._scalars = {line.result for line in program.once} | set(program.scalar_inputs)
+        self._inputs = set(program.scalar_inputs)
+        self._scalars = {line.result for line in program.once} | self._inputs
 
     def add(self, line: Instruction) -> None:
         form = self._form(line)
@@ -56,14 +66,14 @@ class _Rewriter:
                 (x,) = line.arguments
                 assert isinstance(x, str)
                 return _Form(1.0, (x,))
-            case "neg", [_Form(scale, carriers)]:
-                return _Form(self._scalar("neg", scale), carriers)
-            case "*", [_Form(a, x), _Form(b, y)]:
-                return _Form(self._product(a, b), x + y)
-            case "*", [_Form(scale, carriers), None] if self._is_scalar(line.arguments[1]):
-                return _Form(self._product(scale, line.arguments[1]), carriers)
-            case "*", [None, _Form(scale, carriers)] if self._is_scalar(line.arguments[0]):
-                return _Form(self._product(line.arguments[0], scale), carriers)
+            case "neg", [_Form(scale, carriers, largest)]:
+                return _Form(self._scalar("neg", scale), carriers, largest)
+            case "*", [_Form() as x, _Form() as y]:
+                return self._product(x, y)
+            case "*", [_Form() as x, None] if self._is_scalar(line.arguments[1]):
+                return self._product(x, self._scale(line.arguments[1]))
+            case "*", [None, _Form() as y] if self._is_scalar(line.arguments[0]):
+                return self._product(self._scale(line.arguments[0]), y)
         return None
 
     def _select(self, line: Instruction) -> bool:
@@ -102,10 +112,21 @@ class _Rewriter:
         self._scalars.add(name)
         return name
 
-    def _product(self, x: Argument, y: Argument) -> Argument:
-        if x == 1.0:
-            return y
-        return x if y == 1.0 else self._scalar("*", x, y)
+    def _product(self, x: _Form, y: _Form) -> _Form | None:
+        """The product; None if it may be infinite, or 0, where its factors are not."""
+        carriers, largest = x.carriers + y.carriers, x.largest * y.largest
+        if x.scale == 1.0 or y.scale == 1.0:
+            return _Form(y.scale if x.scale == 1.0 else x.scale, carriers, largest)
+        if largest > LARGEST:
+            return None
+        return _Form(self._scalar("*", x.scale, y.scale), carriers, largest)
+
+    def _scale(self, value: Argument) -> _Form:
+        if isinstance(value, float):
+            largest = max(abs(value), 1 / abs(value)) if value else 1.0
+        else:
+            largest = LARGEST_INPUT if value in self._inputs else math.inf
+        return _Form(value if largest <= LARGEST else self._scalar("saturated", value), (), largest)
 
     def _is_scalar(self, value: Argument) -> bool:
         return isinstance(value, float) or value in self._scalars

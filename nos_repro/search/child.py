@@ -11,6 +11,8 @@ batches; the best rate is the best on the held-out images, the smaller of two eq
 The shortcuts do not change what is measured. A rate is abandoned as soon as its loss is not finite.
 The rates of a sweep train in step, so that each batch is prepared once for all of them, and the
 loop does nothing but the update, the check and a look at the clock.
+
+What trains is imported late: a report reads only settings and evaluations.
 """
 
 from __future__ import annotations
@@ -21,18 +23,18 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal
 
 from nos_repro.errors import ConfigError, NosError
-from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.fit import SECTION
-from nos_repro.experiments.training import CHECK_EVERY, Run, Stopped
 from nos_repro.experiments.trial import Training, Trial
-from nos_repro.tasks.base import TaskData
 from nos_repro.tasks.metrics import Metric
 from nos_repro.tasks.registry import find_metric
+
+if TYPE_CHECKING:
+    from nos_repro.experiments.build import Conditions
+    from nos_repro.experiments.training import Run
+    from nos_repro.tasks.base import TaskData
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +135,8 @@ def evaluate(
     raised. Failures of the machine and mistakes of the user (NosError) are raised. ``test``: the
     test metric is measured too; it is not part of the reward.
     """
+    from nos_repro.experiments.training import Stopped
+
     started = time.perf_counter()
     watch = Watch(started + child.seconds, stop)
     try:
@@ -155,6 +159,8 @@ def evaluate(
 
 def is_the_machines(error: Exception) -> bool:
     """Whether the machine failed (memory, disk, device), not the rule."""
+    import torch
+
     if isinstance(error, MemoryError | OSError | torch.OutOfMemoryError | torch.AcceleratorError):
         return True
     words = ("CUDA error", "CUBLAS", "cuDNN", "can't allocate memory")
@@ -164,6 +170,8 @@ def is_the_machines(error: Exception) -> bool:
 def _score(
     optimizer: str, child: Child, conditions: Conditions, seed: int, test: bool, watch: Watch
 ) -> Evaluation:
+    from nos_repro.experiments.build import build
+
     metric = find_metric(child.task["name"])
     sweep = _sweep(optimizer, child, conditions, seed, watch)
     lr = best_rate(sweep, metric)
@@ -213,6 +221,8 @@ class Watch:
         if time.perf_counter() > self.deadline:
             raise _Overran
         if self.stop():
+            from nos_repro.experiments.training import Stopped
+
             raise Stopped
 
 
@@ -220,6 +230,8 @@ def _sweep(
     optimizer: str, child: Child, conditions: Conditions, seed: int, watch: Watch
 ) -> list[tuple[float, float | None]]:
     """The validation metric of every rate, None where it diverged."""
+    from nos_repro.experiments.build import build
+
     runs = [build(child.trial(optimizer, lr, seed, sweep=True), conditions) for lr in child.rates]
     alive = train_in_step(runs, watch)
     held_out = list(runs[0].data.val_batches())
@@ -238,6 +250,10 @@ def train_in_step(runs: list[Run], watch: Watch) -> list[Run]:
 
     What a step draws at random (dropout) is seeded by the step's number alone, the same for all.
     """
+    import torch
+
+    from nos_repro.experiments.training import CHECK_EVERY
+
     data: TaskData = runs[0].data
     every = 1 if runs[0].fabric.device.type == "cpu" else CHECK_EVERY
     alive = list(runs)

@@ -7,12 +7,15 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nos_repro.errors import LaunchError
-from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.files import write_json
 from nos_repro.launch.base import JobOutcome, Report
 from nos_repro.search.child import Child, Evaluation, evaluate
+
+if TYPE_CHECKING:
+    from nos_repro.experiments.build import Conditions
 
 GRACE_SECONDS = 60.0
 """The child checks the clock between two steps; its process is killed this much after its limit."""

@@ -31,7 +31,8 @@ from nos_repro.search.child import Evaluation
 from nos_repro.search.folder import check_settings, hold
 from nos_repro.search.job import EvaluationJob, evaluation_of
 from nos_repro.search.log import Event, Log
-from nos_repro.search.probe import REASONS, probe
+from nos_repro.search.probe import probe
+from nos_repro.search.refusals import REASONS
 from nos_repro.search.session import session
 from nos_repro.search.settings import Search
 from nos_repro.search.state import Sample, SearchState, Tally, proposed, replay

@@ -11,10 +11,9 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from nos_repro.errors import LaunchError
-from nos_repro.experiments.build import Conditions
 from nos_repro.launch.base import Launcher
 from nos_repro.launch.driver import MAX_LOST, drive
 from nos_repro.search.child import Child, Evaluation
@@ -22,6 +21,9 @@ from nos_repro.search.folder import hold
 from nos_repro.search.job import EvaluationJob, evaluation_of
 from nos_repro.search.log import Event, Log, LogError
 from nos_repro.search.session import session
+
+if TYPE_CHECKING:
+    from nos_repro.experiments.build import Conditions
 
 log = logging.getLogger(__name__)
 

@@ -11,15 +11,15 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from nos_repro.rules.rule import Rule
 from nos_repro.search.algorithms import ALGORITHMS, Algorithm, Batch
-from nos_repro.search.controller import Controller
 from nos_repro.search.log import Event, LogError
 from nos_repro.search.settings import Search
+
+if TYPE_CHECKING:
+    from nos_repro.search.controller import Controller
 
 DIGITS = 6
 """Log-probabilities are rounded when drawn, so that the log holds exactly what was used."""
@@ -106,6 +106,8 @@ class SearchState:
     def draw(self) -> Sample:
         """The next string, from the current policy. Its draw is seeded by the search's seed and its
         number alone."""
+        import torch
+
         generator = torch.Generator().manual_seed(_mixed(self.search.seed, self.next_number))
         drawn = self.controller.sample(1, generator)
         (tokens,) = self.controller.decode(drawn.tokens)
@@ -141,6 +143,8 @@ class SearchState:
         self.open.pop(number)
 
     def _batch(self, rewarded: Iterable[tuple[Sample, float]]) -> Batch:
+        import torch
+
         samples, rewards = zip(*rewarded, strict=True)
         return Batch(
             self.controller.encode([sample.tokens for sample in samples]),

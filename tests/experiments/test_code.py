@@ -156,7 +156,7 @@ CHANGES = {
     "what two tasks share": ("tasks.classification", "EVALUATION_BATCH = 500",
                              "EVALUATION_BATCH = 400",
                              lambda t: t["task"] in ("convnet", "wide_resnet")),
-    "a word of rules":     ("rules.primitives", "torch.sign, ", "torch.sgn, ",
+    "a word of rules":     ("rules.primitives", '"torch.sign", ', '"torch.sgn", ',
                             lambda t: "sign" in str(t["optimizer"])),
     "the rules' parser":   ("rules.parse", "def parse(text: str)",
                             "def parse(text: str, more: int = 1)",

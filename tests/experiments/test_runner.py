@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from nos_repro.experiments import build, files, runner
+from nos_repro.experiments import build, files, heartbeat, runner
 from nos_repro.experiments.build import Conditions, make_fabric
 from nos_repro.experiments.files import StoreError
+from nos_repro.experiments.heartbeat import read_lease
 from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.training import Run, Stopped
+from nos_repro.experiments.trial import Training
 from tests.experiments.helpers import digits_trial, write_record
 
 HERE = Conditions(Path("unused"))
@@ -260,3 +262,20 @@ def test_scratch_of_a_checkpoint_goes_when_the_trial_goes_on(tmp_path):
     scratch.touch()
     run_trial(digits_trial(), tmp_path, HERE)
     assert not scratch.exists()
+
+
+def test_a_trial_whose_folder_is_moved_stops_and_continues_where_it_is_now(tmp_path, monkeypatch):
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.01)
+    trial = digits_trial(training=Training(epochs=10**6))
+    before, now = tmp_path / "before/trial", tmp_path / "now/trial"
+
+    def move():
+        if before.parent.exists() and (before / "metrics.jsonl").exists() and not now.exists():
+            before.parent.rename(now.parent)
+        return False
+
+    with pytest.raises(StoreError, match="was moved or removed while this trial ran"):
+        run_trial(trial, before, HERE, stop=move)
+    assert not (before / "record.json").exists()
+    assert read_lease(before) is None
+    stopped_after_one_step(trial, now)  # nobody has it any more

@@ -16,8 +16,8 @@ from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.files import write_json
 from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.trial import Trial
-from nos_repro.tasks.gnmt import GNMTSettings
-from nos_repro.tasks.ptb_lstm import PtbLstmSettings
+from nos_repro.tasks.facts.gnmt import GNMTSettings
+from nos_repro.tasks.facts.ptb_lstm import PtbLstmSettings
 
 TINY = GNMTSettings(data="numbers", train_pairs=64, vocabulary=60, layers=2, width=8, batch_size=64,
                     beam=2, bleu_every=0)  # fmt: skip

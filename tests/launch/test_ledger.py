@@ -18,6 +18,8 @@ from nos_repro.launch.slurm.ledger import Ledger, Message
 from nos_repro.launch.slurm.throttle import Throttle
 from tests.racing import race
 
+RUNNING, PENDING = cluster.Standing("RUNNING", "None"), cluster.Standing("PENDING", "Priority")
+
 
 @pytest.fixture
 def ledger(tmp_path):
@@ -193,6 +195,15 @@ REFUSALS = [
     ("invalid partition specified: nowhere",                                              False),
     ("Invalid account or account/partition combination specified",                        False),
 ]
+LIMITS = [
+    ("sbatch: error: AssocMaxSubmitJobLimit\n{policy}",       "AssocMaxSubmitJobLimit"),
+    ("sbatch: error: QOSMaxSubmitJobPerUserLimit\n{policy}",  "QOSMaxSubmitJobPerUserLimit"),
+    ("sbatch: error: QOSGrpSubmitJobsLimit\n{policy}",        "QOSGrpSubmitJobsLimit"),
+    ("sbatch: error: MaxSubmitJobsPerAccount\n{policy}",      "MaxSubmitJobsPerAccount"),
+    ("sbatch: error: QOSMaxWallDurationPerJobLimit\n{policy}", ""),
+    ("{policy}",                                              "the submit limit"),
+    ("sbatch: error: invalid partition specified: nowhere",   ""),
+]
 # fmt: on
 
 
@@ -207,6 +218,16 @@ def test_each_way_to_end_without_a_report_is_told_apart(state, log, outcome, sai
 @pytest.mark.parametrize(("error", "passing"), REFUSALS)
 def test_only_errors_that_pass_are_waited_out(error, passing):
     assert cluster.passing(error) is passing
+
+
+@pytest.mark.parametrize(("error", "limit"), LIMITS)
+def test_a_limit_on_the_number_of_jobs_is_told_from_one_on_their_size(error, limit):
+    """All of them end with one and the same line."""
+    policy = (
+        "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy"
+        " (job submit limit, user's size and/or time limits)"
+    )
+    assert cluster.limit(error.format(policy=policy)) == limit
 
 
 def test_the_first_message_about_a_job_is_kept(ledger):
@@ -233,18 +254,29 @@ def answering(monkeypatch, text, status=0, error=""):
 
 def test_jobs_are_known_by_number_and_name(ledger, monkeypatch):
     batch, lost = queued(ledger), ledger.new("tiny", [["d"]])
-    text = f"71_0|RUNNING|{batch.name}\n71_1|PENDING|somebody else's\n"
+    text = f"71_0|RUNNING|None|{batch.name}\n71_1|PENDING|Priority|somebody else's\n"
     answering(monkeypatch, text)
-    assert cluster.states([batch, lost]) == {"71_0": "RUNNING"}
-    assert cluster.states([lost]) == {}
+    assert cluster.standings([batch, lost]) == {(batch.name, 0): ("RUNNING", "None")}
+    assert cluster.standings([lost]) == {}
+
+
+def test_batches_whose_number_came_again_are_told_apart_and_cancelled(ledger, monkeypatch):
+    """A controller that has lost its state counts from where it began."""
+    old, new = queued(ledger, [["a"], ["b"]]), queued(ledger, [["c"], ["d"], ["e"]])
+    text = "".join(f"71_{pack}|PENDING|Priority|{new.name}\n" for pack in range(3))
+    for batches in ([old, new], [new, old]):
+        answering(monkeypatch, text)
+        found = cluster.standings(batches)
+        assert set(found) == {(new.name, pack) for pack in range(3)}
+    assert recovery.cancel_all(Ledger(ledger.folder)) == ["71_0", "71_1", "71_2"]
 
 
 def test_an_unknown_array_is_an_answer_and_a_failed_command_is_not(ledger, monkeypatch):
     batch = queued(ledger)
     answering(monkeypatch, "", 1, "slurm_load_jobs error: Invalid job id specified")
-    assert cluster.states([batch]) == {}
+    assert cluster.standings([batch]) == {}
     answering(monkeypatch, "", 1, "slurm_load_jobs error: Unable to contact slurm controller")
-    assert cluster.states([batch]) is None
+    assert cluster.standings([batch]) is None
 
 
 def test_a_job_knows_its_own_state_and_how_long_it_has(monkeypatch):
@@ -263,13 +295,13 @@ def test_places_go_to_the_oldest_array_and_then_to_the_next(ledger, monkeypatch)
     places = Throttle(2)
     places.give(first, 2)
     assert places.room == 0
-    places.update({"1_1": "RUNNING", "1_2": "PENDING"})
+    places.update({(first.name, 1): RUNNING, (first.name, 2): PENDING})
     assert places.room == 0
-    places.update({"1_2": "COMPLETING"})
+    places.update({(first.name, 2): cluster.Standing("COMPLETING")})
     assert places.room == 1
     places.give(second, 1)
     assert throttled == []
-    places.update({"2_0": "RUNNING", "2_1": "PENDING"})
+    places.update({(second.name, 0): RUNNING, (second.name, 1): PENDING})
     assert throttled == [("2", 2)]
     assert [batch.array for batch in places.batches] == ["2"]
 
@@ -281,7 +313,8 @@ def test_an_array_of_another_process_is_counted_and_given_its_share(ledger, monk
     places = Throttle(2)
     places.adopt(batch)
     assert places.room == 0
-    places.update({"71_0": "RUNNING", "71_1": "RUNNING", "71_2": "PENDING"})
+    states = [RUNNING, RUNNING, PENDING]
+    places.update({(batch.name, pack): state for pack, state in enumerate(states)})
     assert throttled == [("71", 2)]
 
 
@@ -304,7 +337,7 @@ def test_a_batch_without_a_number_is_found_by_its_name_or_closed(ledger, monkeyp
 
 def test_a_cancellation_that_fails_forgets_nothing(ledger, monkeypatch):
     batch = queued(ledger)
-    states = "".join(f"71_{pack}|RUNNING|{batch.name}\n" for pack in range(2))
+    states = "".join(f"71_{pack}|RUNNING|None|{batch.name}\n" for pack in range(2))
 
     def refusing(command, **_):
         failed = command[0] == "scancel"
@@ -318,7 +351,7 @@ def test_a_cancellation_that_fails_forgets_nothing(ledger, monkeypatch):
 
 def test_a_slurm_that_does_not_respond_gives_no_answer(ledger, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert cluster.states([queued(ledger)]) is None
+    assert cluster.standings([queued(ledger)]) is None
     assert cluster.find_by_name("tiny") is None
     assert cluster.own_state("1") == ("", None)
     with pytest.raises(LaunchError, match="does not answer"):

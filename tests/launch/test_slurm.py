@@ -1,6 +1,7 @@
 """Studies on a real SLURM: whatever happens to jobs, nodes, daemons and front ends, the numbers are
 those of an undisturbed run on this machine, byte for byte, and nothing is trained twice at once."""
 
+import getpass
 import os
 import signal
 import subprocess
@@ -213,7 +214,7 @@ def test_trials_continue_without_their_front_end_and_the_next_one_waits_for_them
 
 
 def test_a_detached_run_says_what_is_queued_and_never_queues_it_twice(config, results):
-    words = (*LAUNCHER, "launcher.array_parallelism=1")
+    words = (*LAUNCHER, "launcher.sbatch.hold=true")
     first = run("run", config, results, *words, "--detach")
     assert first.returncode == 0, first.stderr
     assert first.stdout.startswith("2 trials are queued or running in SLURM's ")
@@ -221,10 +222,73 @@ def test_a_detached_run_says_what_is_queued_and_never_queues_it_twice(config, re
     assert len(jobs) == 2
     assert run("run", config, results, *words, "--detach").stdout.startswith("2 trials are")
     assert tasks("RUNNING", "PENDING") == jobs
-    (second,) = tasks("PENDING")
     said = run("status", config, results).stdout
-    assert f"queued as {second}" in said
-    assert "0 of 2 trials have ended" in said
+    assert all(f"queued as {job} (JobHeldUser" in said for job in jobs)
+    assert "0 of 2 trials have ended: 0 running, 2 queued, 0 not begun" in said
+
+
+def test_a_job_that_slurm_will_not_start_is_said_to_be_so_and_why(config, results):
+    partition = ["scontrol", "update", "PartitionName=debug"]
+    reason = "PartitionDown, which does not pass by itself: "
+    subprocess.run([*partition, "State=DOWN"], check=True)
+    try:
+        with front_end(config, results, *LAUNCHER) as front:
+            wait_for(
+                lambda: "PartitionDown, which does not pass by itself" in front.log.read_text()
+            )
+            said = run("status", config, results).stdout
+            assert said.count(f"({reason}") == 2
+            subprocess.run([*partition, "State=UP"], check=True)
+            wait_for(lambda: training(results))
+    finally:
+        subprocess.run([*partition, "State=UP"], check=True)
+
+
+@pytest.fixture
+def at_most_four_jobs(tmp_path):
+    """A SLURM that lets this user queue four jobs at a time."""
+
+    def controller(conf):
+        subprocess.run(["pkill", "--exact", "slurmctld"], check=True)
+        wait_for(lambda: subprocess.run(["pgrep", "-x", "slurmctld"]).returncode, 60)
+        subprocess.run(["slurmctld", "-f", conf], check=True)
+        wait_for(lambda: not subprocess.run(["sinfo"], capture_output=True).returncode, 60)
+
+    def manager(*words):
+        said = subprocess.run(["sacctmgr", "-i", *words], capture_output=True, text=True)
+        return not said.returncode or "Nothing new" in said.stdout
+
+    user = getpass.getuser()
+    if not manager("add", "account", "test") or not manager("add", "user", user, "account=test"):
+        pytest.skip("no slurmdbd, which knows the limits")
+    manager("modify", "user", user, "set", "MaxSubmitJobs=4")
+    usual = os.environ["SLURM_CONF"]
+    strict = tmp_path / "slurm.conf"
+    strict.write_text(Path(usual).read_text() + "AccountingStorageEnforce=limits\n")
+    controller(strict)
+    yield
+    manager("modify", "user", user, "set", "MaxSubmitJobs=-1")
+    controller(usual)
+
+
+def test_a_limit_of_queued_jobs_is_filled_and_what_is_not_queued_is_said(
+    tmp_path, results, local, at_most_four_jobs
+):
+    config = write_study(tmp_path)
+    detached = run("run", config, results, *LAUNCHER, "launcher.sbatch.hold=true", "--detach")
+    assert detached.returncode == 0, detached.stderr
+    assert detached.stdout.startswith("4 trials are queued or running in SLURM's ")
+    assert "4 trials are NOT queued: SLURM takes no more jobs now (AssocMaxSubmitJobLimit)" in (
+        detached.stdout
+    )
+    assert len(tasks("PENDING")) == 4
+    said = run("status", config, results).stdout
+    assert "0 running, 4 queued, 8 not begun" in said
+    assert said.count("JobHeldUser") == 4
+    subprocess.run(["scontrol", "release", *tasks("PENDING")], check=True)
+    with front_end(config, results, *LAUNCHER) as front:
+        front.end()
+    assert records(results) == records(local)
 
 
 def test_cancel_ends_what_the_study_has_queued_and_nothing_else(config, tmp_path, results):

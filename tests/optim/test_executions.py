@@ -260,8 +260,31 @@ def of_signs(arguments: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
 @example(parse("0.5**(sign(g) * log(0))"))
 @example(parse("exp(ld * sign(g) * sign(m))"))
 def test_selecting_by_signs_keeps_every_value(tree: Expr) -> None:
-    """The kernel's source is run as it is, on pairs of zeros, infinities, NaN and all else."""
+    """On pairs of zeros, infinities, NaN and all else."""
     g, w = torch.tensor([*itertools.product(EDGES, EDGES)], dtype=torch.float64).T
+    fast, plain = fast_and_plain(Binary("*", tree, Operand("w")), g, w)
+    torch.testing.assert_close(fast, plain, equal_nan=True, rtol=1e-12, atol=0)
+    zeros = plain == 0
+    assert torch.equal(fast.signbit()[zeros], plain.signbit()[zeros])
+
+
+@pytest.mark.parametrize("text", [
+    "exp(log(0) * sign(g) * sign(m))",
+    "exp(1e39 * sign(g))",
+    "(-2)**(sign(w) * 1e-50)",
+    "exp(sign(g) * 1e38 * 1e38)",
+    "sigmoid(1e20 * sign(g) * (sign(w) * exp(50)))",
+    "2**(exp(100) * sign(g) * exp(ld - 101))",
+    "exp(ld * sign(g) * sign(w) * 1e39)",
+])  # fmt: skip
+def test_a_scale_beyond_float32_is_infinite_there_too(text: str) -> None:
+    g, w = torch.tensor([*itertools.product(EDGES, EDGES)]).T
+    fast, plain = fast_and_plain(parse(text), g, w)
+    torch.testing.assert_close(fast, plain, equal_nan=True, rtol=1e-6, atol=0)
+
+
+def fast_and_plain(tree: Expr, g: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The weights after one step of the kernel's source, run as it is, and of the reference."""
     updated = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fused, "_COMPILED", {})
@@ -269,12 +292,9 @@ def test_selecting_by_signs_keeps_every_value(tree: Expr) -> None:
         for execution in ({"fused": True}, {"foreach": False}):
             p = Parameter(w.clone())
             p.grad = g.clone()
-            rule = Rule(Binary("*", tree, Operand("w")))
-            RuleOptimizer([p], rule, 1.0, total_steps=5, **execution).step()
+            RuleOptimizer([p], Rule(tree), 1.0, total_steps=5, **execution).step()
             updated.append(p.detach())
-    torch.testing.assert_close(*updated, equal_nan=True, rtol=1e-12, atol=0)
-    zeros = updated[1] == 0
-    assert torch.equal(updated[0].signbit()[zeros], updated[1].signbit()[zeros])
+    return tuple(updated)
 
 
 def test_functions_of_signs_are_selected() -> None:

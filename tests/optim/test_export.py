@@ -346,3 +346,28 @@ def test_a_baseline_is_not_a_rule(name: str) -> None:
 def test_a_name_that_cannot_be_the_class_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="--name"):
         export("powersign-cd", name)
+
+
+def test_a_file_loads_what_the_load_hooks_make_of_a_state(tmp_path: Path) -> None:
+    cls = exported("m", tmp_path)
+    saved, loaded = (cls([Parameter(torch.ones(3).bfloat16()) for _ in range(2)], 0.1)
+                     for _ in range(2))  # fmt: skip
+    train(saved, range(1, 4))
+
+    def swap(_: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        return {**state, "state": {0: state["state"][1], 1: state["state"][0]}}
+
+    loaded.register_load_state_dict_pre_hook(swap)
+    loaded.load_state_dict(saved.state_dict())
+    (a, b), (x, y) = ([s["m"] for s in o.state.values()] for o in (saved, loaded))
+    assert torch.equal(a, y)
+    assert torch.equal(b, x)
+    assert not torch.equal(a, b)
+
+
+def test_a_file_refuses_complex_parameters(tmp_path: Path) -> None:
+    p = Parameter(torch.ones(3, dtype=torch.complex64))
+    optimizer = exported("m", tmp_path)([p], 0.1)
+    p.grad = torch.ones_like(p)
+    with pytest.raises(RuntimeError, match=r"complex64.*real numbers"):
+        optimizer.step()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from nos_repro.errors import LaunchError
 from nos_repro.launch.base import JobEnding
@@ -32,8 +33,11 @@ PASSING = (
 )
 """In an error of sbatch: it may succeed in a minute."""
 
-LIMITS = ("submit limit", "submitjob", "maxjobcount")
-"""In an error of sbatch: it will succeed when fewer jobs are queued."""
+POLICY = re.compile(r"\b(QOS|Assoc|Max)[A-Z]\w+")
+"""In an error of sbatch: the limit that refuses the job. Without one, its last line says of every
+policy that it may be the submit limit."""
+COUNTED = re.compile(r"SubmitJob|MaxJobCount", re.IGNORECASE)
+"""In the name of a limit on how many jobs are queued: fewer may be accepted, or these later."""
 
 HINTS = {
     "submitjob":                  "launcher.trials_per_job or launcher.array_size",
@@ -73,20 +77,44 @@ OURS = {"FAILED", "COMPLETED", "OUT_OF_MEMORY", "TIMEOUT"}
 """States in which a job that ended before its first line may itself be to blame."""
 
 
-def states(batches: Iterable[JobArray]) -> dict[str, str] | None:
-    """SLURM's state of every pack of these batches that it still knows; None: no answer.
+class Standing(NamedTuple):
+    """What squeue says of a pack: its state, and why it waits. Empty if it is not there."""
 
-    Packs are matched by number and name, since numbers restart when a cluster is set up again.
+    state: str = ""
+    reason: str = ""
+
+    @property
+    def alive(self) -> bool:
+        return self.state in LIVE
+
+
+GONE = Standing()
+Standings = Mapping[tuple[str, int], Standing]
+"""By the batch's name and the pack's place."""
+
+
+def standings(batches: Iterable[JobArray]) -> Standings | None:
+    """What SLURM says of every pack of these batches that it still knows; None: no answer.
+
+    Packs are matched by number and name: numbers come again when a cluster is set up again or has
+    lost its state, so that two batches may have the same one.
     """
-    names = {batch.array: batch.name for batch in batches if batch.array is not None}
+    names = {(batch.array, batch.name) for batch in batches if batch.array is not None}
     if not names:
         return {}
-    ids = f"--jobs={','.join(sorted(names))}"
-    text = _ask("squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%j", ids)
+    ids = f"--jobs={','.join(sorted({str(array) for array, _ in names}))}"
+    text = _ask("squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%r|%j", ids)
     if text is None:
         return None
-    rows = [line.strip().split("|", 2) for line in text.splitlines() if line.count("|") >= 2]
-    return {task: state for task, state, name in rows if names.get(task.split("_")[0]) == name}
+    found = {}
+    for line in text.splitlines():
+        if line.count("|") < 3:
+            continue
+        task, state, reason, name = line.strip().split("|", 3)
+        array, _, pack = task.partition("_")
+        if (array, name) in names and (pack or "0").isdigit():
+            found[name, int(pack or 0)] = Standing(state, reason)
+    return found
 
 
 def find_by_name(name: str) -> str | None:
@@ -156,9 +184,12 @@ def passing(error: str) -> bool:
     return any(words in error.lower() for words in PASSING)
 
 
-def at_a_limit(error: str) -> bool:
-    """Whether an error of sbatch says that too many jobs are queued."""
-    return any(words in error.lower() for words in LIMITS)
+def limit(error: str) -> str:
+    """The limit on how many jobs are queued that an error of sbatch is about; "" if none."""
+    named = POLICY.search(error)
+    if named is not None:
+        return named[0] if COUNTED.search(named[0]) else ""
+    return "the submit limit" if "submit limit" in error.lower() else ""
 
 
 def hint(error: str) -> str:

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Generic
 
 from nos_repro.errors import LaunchError
+from nos_repro.experiments.files import StoreError
 from nos_repro.launch.base import J, Report
 from nos_repro.launch.settings import LauncherSettings
 from nos_repro.launch.slurm import cluster, recovery
 from nos_repro.launch.slurm.ledger import JobArray, Ledger, Message, Queued
 from nos_repro.launch.slurm.submission import RefusedError, submit
 from nos_repro.launch.slurm.throttle import Throttle
+from nos_repro.launch.slurm.waiting import notes
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +60,16 @@ class Slurm(Generic[J]):
         self.ledger = Ledger(folder)
         self._buffer: list[J] = []
         self._queued: dict[str, tuple[J, Queued]] = {}
-        self._suspects: set[str] = set()
+        self._suspects: set[tuple[str, int]] = set()
         self._places = Throttle(settings.array_parallelism)
         self._tried = self._surveyed = self._ever_begun = False
-        self._poll_at = self._submit_at = self._prune_at = self._remind_at = 0.0
+        self._poll_at = self._submit_at = self._prune_at = 0.0
+        self._remind_at: dict[str, float] = {}
         self._refusals = 0
         self._refused_since = 0.0
+        self._obstacle = ""
+        self._at_limit = False
+        self._most_packs = settings.array_size
 
     @property
     def free(self) -> int:
@@ -86,6 +92,23 @@ class Slurm(Generic[J]):
         """Whether handed-over jobs have to wait for arrays that are under way."""
         return self.depth is None and self._places.room < 1
 
+    def queue(self, seconds: float = PATIENCE_SECONDS) -> str:
+        """Queues what was handed over, for a front end that does not stay.
+
+        Returns why some of it is not queued; "" if all is. Another process that is submitting, and
+        a SLURM that does not answer, are waited for up to ``seconds``.
+        """
+        deadline = time.monotonic() + seconds
+        while not self.flush():
+            if self.full:
+                return f"launcher.array_parallelism={self.settings.array_parallelism} are under way"
+            if self._at_limit or time.monotonic() > deadline:
+                return self._obstacle
+            if self._refusals:
+                self._remind(f"{self._obstacle}; still trying")
+            time.sleep(TICK_SECONDS)
+        return ""
+
     def submit(self, job: J) -> None:
         """Takes a job; the next `wait` or `flush` queues it with the others."""
         self._buffer.append(job)
@@ -100,8 +123,8 @@ class Slurm(Generic[J]):
         """
         deadline = time.monotonic() + seconds
         while True:
-            if seconds > 0:
-                self.flush()
+            if seconds > 0 and not self.flush() and self._refusals:
+                self._remind(f"{self._obstacle}; still trying")
             reports = list(self._collect())
             left = deadline - time.monotonic()
             if reports or left <= 0:
@@ -130,6 +153,7 @@ class Slurm(Generic[J]):
         with self.ledger.submitting() as ours:
             if not ours:
                 self._submit_at = now + TICK_SECONDS
+                self._obstacle = "another process is submitting"
                 return False
             if now >= self._prune_at:
                 self.ledger.prune()
@@ -169,7 +193,7 @@ class Slurm(Generic[J]):
         per_pack = self.per_pack
         if self.depth is not None:  # a few jobs are spread out, since the search waits for them
             per_pack = min(per_pack, -(-len(self._buffer) // room))
-        jobs = self._buffer[: self.settings.array_size * per_pack]
+        jobs = self._buffer[: self._most_packs * per_pack]
         packs = [jobs[n : n + per_pack] for n in range(0, len(jobs), per_pack)]
         batch = self.ledger.new(self.name, [[job.identity for job in pack] for pack in packs])
         parallelism = min(room, len(packs))
@@ -177,7 +201,8 @@ class Slurm(Generic[J]):
             submit(batch, packs, self.settings, parallelism)
         except RefusedError as error:
             return self._refused(batch, str(error))
-        self._refusals = 0
+        self._refusals, self._at_limit = 0, False
+        self._most_packs = min(2 * self._most_packs, self.settings.array_size)
         self._places.give(batch, parallelism)
         self._buffer = self._buffer[len(jobs) :]
         for number, pack in enumerate(packs):
@@ -186,12 +211,21 @@ class Slurm(Generic[J]):
         return True
 
     def _refused(self, batch: JobArray, error: str) -> bool:
-        """Handles an error of sbatch, which may still have queued the batch: the next flush looks
-        for it."""
-        waits = cluster.passing(error) or (cluster.at_a_limit(error) and bool(self._queued))
-        if waits:
+        """Handles an error of sbatch. True: try again at once, with a smaller array.
+
+        If SLURM did not answer in time, it may still have queued the batch: the next flush looks
+        for it. If a limit of jobs is reached, it has queued nothing of it, but a part may fit.
+        """
+        if cluster.passing(error):
             return self._unanswered(f"sbatch: {error}")
         recovery.close(batch, batch.open, error)
+        if limit := cluster.limit(error):
+            if len(batch.packs) > 1:
+                self._most_packs = len(batch.packs) // 2
+                return True
+            if self._queued:
+                self._at_limit = True
+                return self._unanswered(f"SLURM takes no more jobs now ({limit})")
         raise LaunchError(f"sbatch refuses the jobs: {error}{cluster.hint(error)}")
 
     def _unanswered(self, what: str) -> bool:
@@ -207,19 +241,24 @@ class Slurm(Generic[J]):
         pause = BACK_OFF_SECONDS[min(self._refusals, len(BACK_OFF_SECONDS) - 1)]
         self._refusals += 1
         self._submit_at = now + pause
-        self._remind(f"{what}; still trying")
+        self._obstacle = what
         return False
 
-    def _remind(self, what: str) -> None:
-        """Notes what is going on, once in a while."""
+    def _remind(self, what: str, about: str = "") -> None:
+        """Notes what is going on, once in a while for each thing that it is about."""
         now = time.monotonic()
-        if now >= self._remind_at:
+        if now >= self._remind_at.get(about, 0.0):
             self.note(what)
-            self._remind_at = now + REMIND_SECONDS
+            self._remind_at[about] = now + REMIND_SECONDS
 
     def _collect(self) -> Iterator[Report[J]]:
         """The reports that have come in; from time to time SLURM is asked what is still there."""
         watched = self._watched()
+        if watched and not self.ledger.folder.is_dir():
+            raise StoreError(
+                f"{self.ledger.folder} was moved or removed while jobs ran\n"
+                "  run the same command again, with --results where it is now"
+            )
         for batch in watched:
             batch.look()
             self._ever_begun = self._ever_begun or bool(batch.begun)
@@ -245,21 +284,24 @@ class Slurm(Generic[J]):
         Once is not enough: between a node failure or preemption and SLURM's queueing it again, a
         job seems to have ended.
         """
-        states = cluster.states([*watched, *self._places.batches])
-        if states is None:
+        standings = cluster.standings([*watched, *self._places.batches])
+        if standings is None:
             self._remind("squeue: SLURM does not answer; still waiting for the jobs")
             return
-        self._places.update(states)
-        gone = set()
+        self._places.update(standings)
+        gone, reasons = set(), []
         for batch in watched:
             for pack in batch.open:
-                state = states.get(batch.task(pack), "")
-                if state in cluster.LIVE:
+                standing = standings.get((batch.name, pack), cluster.GONE)
+                if standing.alive:
+                    reasons += [standing.reason] if standing.state == "PENDING" else []
                     continue
-                gone.add(batch.task(pack))
-                if batch.task(pack) in self._suspects:
-                    self._bury(batch, pack, state)
+                gone.add((batch.name, pack))
+                if (batch.name, pack) in self._suspects:
+                    self._bury(batch, pack, standing.state)
         self._suspects = gone
+        for reason, words in notes(reasons).items():
+            self._remind(words, about=reason)
 
     def _bury(self, batch: JobArray, pack: int, state: str) -> None:
         """Handles a pack that ended before all its jobs reported. Its current job is judged by how

@@ -40,11 +40,11 @@ def number(ledger: Ledger) -> bool:
 def bury(ledger: Ledger) -> bool:
     """Closes what is open but no longer on the cluster. False: no answer."""
     ledger.queued()
-    states = cluster.states(ledger.open)
-    if states is None:
+    standings = cluster.standings(ledger.open)
+    if standings is None:
         return False
     for batch in ledger.open:
-        dead = [p for p in batch.open if states.get(batch.task(p)) not in cluster.LIVE]
+        dead = [p for p in batch.open if not standings.get((batch.name, p), cluster.GONE).alive]
         close(batch, dead, "ended while no process watched")
     return True
 
@@ -69,12 +69,14 @@ def cancel_all(ledger: Ledger) -> list[str]:
     ledger.queued()
     if not number(ledger):
         raise LaunchError("squeue: SLURM does not answer; try again in a while")
-    batches = list(ledger.batches.values())
-    states = cluster.states(batches)
-    if states is None:
+    standings = cluster.standings(ledger.batches.values())
+    if standings is None:
         raise LaunchError("squeue: SLURM does not answer; try again in a while")
-    tasks = {batch.task(pack) for batch in batches for pack in range(len(batch.packs))}
-    live = sorted(t for t in tasks if states.get(t) in cluster.LIVE - {"COMPLETING"})
+    live = [
+        ledger.batches[name].task(pack)
+        for (name, pack), standing in sorted(standings.items())
+        if standing.alive and standing.state != "COMPLETING"
+    ]
     cluster.cancel(live)
     for batch in ledger.open:
         for pack in batch.open:

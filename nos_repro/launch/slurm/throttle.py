@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from nos_repro.launch.slurm import cluster
 from nos_repro.launch.slurm.ledger import JobArray
 
@@ -43,12 +41,12 @@ class Throttle:
             self.give(batch, min(self.total, len(batch.packs)))
             self._adopted.add(batch.name)
 
-    def update(self, states: Mapping[str, str]) -> None:
+    def update(self, standings: cluster.Standings) -> None:
         """Redistributes the places, given what SLURM still has."""
         left = self.total
         for name, batch in list(self._batches.items()):
-            tasks = map(batch.task, range(len(batch.packs)))
-            alive = sum(states.get(task) in cluster.LIVE for task in tasks)
+            packs = range(len(batch.packs))
+            alive = sum(standings.get((name, pack), cluster.GONE).alive for pack in packs)
             if not alive:
                 del self._batches[name], self._shares[name]
                 continue

@@ -21,7 +21,7 @@ from nos_repro.search.settings import Search, load_search
 from nos_repro.search.side_runs import Purpose, SideRun, read_side_runs
 from nos_repro.search.state import Tally
 from nos_repro.tasks.metrics import Metric
-from nos_repro.tasks.registry import TASKS, find_metric
+from nos_repro.tasks.registry import describe, find_metric
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def read_history(
     Raises ConfigError (RuleError) for the file or `settings.json`, LogError for a damaged log.
     Without ``trust`` the latter may name the file's own task, and those that ship.
     """
-    search = load_search(path, scale=scale, overrides=overrides)
+    search = load_search(path, scale=scale, overrides=overrides, trying=False)
     folder = folder_of(search, results)
     settings, notes = _settings(search, folder, trust)
     history = History(folder, search, settings, _paper(path), notes=notes)
@@ -152,12 +152,12 @@ def chance_of(settings: dict[str, Any]) -> float:
     """The chance level of the task that a search's settings name."""
     task = dict(settings["child"]["task"])
     name = task.pop("name")
-    return TASKS.find(name).chance(make_settings(name, task))
+    return describe(name).chance(make_settings(name, task))
 
 
 def _paper(path: Path) -> Search | None:
     file = paper_file(path)
-    return None if file is None else load_search(file)
+    return None if file is None else load_search(file, trying=False)
 
 
 def _settings(search: Search, folder: Path, trust: bool) -> tuple[dict[str, Any], list[str]]:

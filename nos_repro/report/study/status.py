@@ -12,7 +12,8 @@ from nos_repro.experiments.selection import Outcome, outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
 from nos_repro.launch.slurm import cluster
-from nos_repro.launch.slurm.ledger import Ledger
+from nos_repro.launch.slurm.ledger import Ledger, Queued
+from nos_repro.launch.slurm.waiting import explain
 from nos_repro.report.layout import plain
 from nos_repro.report.study.rows import how_far
 
@@ -43,17 +44,21 @@ def _queued(open_trials: Sequence[Trial], running: Set[str], store: Store) -> li
     tasks = Ledger(store.root / "slurm").queued()
     places = {identity.partition("@")[0]: at for identity, at in tasks.items()}
     waiting = [t for t in open_trials if t.id in places and t.id not in running]
-    states = cluster.states(places[trial.id].batch for trial in waiting)
-    lines = []
-    for trial in waiting:
-        at = places[trial.id]
-        task, numbered = at.task, at.batch.array is not None
-        gone = numbered and states is not None and states.get(task) not in cluster.LIVE
-        what = (
-            f"was {task}, which has ended; `run` goes on with it" if gone else f"queued as {task}"
-        )
-        lines.append(f"{trial.label()}: {what}")
-    return lines
+    standings = cluster.standings(places[trial.id].batch for trial in waiting)
+    return [f"{trial.label()}: {_place(places[trial.id], standings)}" for trial in waiting]
+
+
+def _place(at: Queued, standings: cluster.Standings | None) -> str:
+    if at.batch.array is None:
+        return "handed to sbatch, which has not confirmed it; `run` finds out"
+    if standings is None:
+        return f"queued as {at.task} (squeue does not answer)"
+    standing = standings.get((at.batch.name, at.pack), cluster.GONE)
+    if not standing.alive:
+        return f"was {at.task}, which has ended; `run` goes on with it"
+    if standing.state != "PENDING":
+        return f"its turn comes in job {at.task}, which is {standing.state.lower()}"
+    return f"queued as {at.task} ({explain(standing.reason)})"
 
 
 def _trials(rows: Sequence[Outcome]) -> dict[str, tuple[Trial, Record | None]]:
