@@ -16,7 +16,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from nos_repro.experiments.checkpoint import Checkpoints, random_state, restore_random_state
+from nos_repro.experiments.checkpoint import (
+    Checkpoints,
+    Kind,
+    random_state,
+    restore_random_state,
+)
 from nos_repro.experiments.replicas import ALONE, Replicas, part_random_states
 from nos_repro.experiments.trial import Training
 from nos_repro.tasks.base import Task, TaskData
@@ -27,6 +32,13 @@ CHECK_EVERY = 25
 
 TellLosses = Callable[[int, Sequence[float]], None]
 """Takes the losses of the steps from a first one on."""
+# fmt: off
+STATE: dict[str, Kind] = {
+    "model": dict, "optimizer": dict, "schedule": dict, "random": dict, "epoch": int, "batch": int,
+    "history": list, "seconds": (int, float), "loss_total": (int, float),
+}
+"""What a trial's checkpoint holds (`Run.state`)."""
+# fmt: on
 
 
 class Stopped(Exception):

@@ -17,11 +17,11 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions
-from nos_repro.experiments.checkpoint import Checkpoints
+from nos_repro.experiments.checkpoint import MISFITS, Checkpoints, Kind, first_line
 from nos_repro.experiments.files import remove_scratch
 from nos_repro.experiments.heartbeat import Heartbeat
 from nos_repro.launch.base import Launcher, Report
@@ -43,6 +43,8 @@ MAX_WITHDRAWN = 3
 """At this many withdrawals in a row, the machine is blamed and the search stops."""
 MAX_FAILED = 5
 """At this many children in a row that fail by a bug, the search stops."""
+SAVED: dict[str, Kind] = {"state": dict, "offset": int, "digest": str}
+"""What a checkpoint holds: a state, and the log up to there, by its size and digest."""
 DRAWS = 20
 """At most this many rules are drawn before the workers are checked again."""
 WAITING = 32
@@ -160,10 +162,9 @@ class SearchLoop:
         if note is not None:
             self.display.note(note)
         offset = 0
-        saved = self.checkpoints.load(self._note_rebuilt)
-        if saved is not None and saved.get("digest") == self.log.digest(saved["offset"]):
-            self.state.load_state_dict(saved["state"])
-            offset = saved["offset"]
+        saved = self.checkpoints.load(self._note_rebuilt, SAVED)
+        if saved is not None and saved["digest"] == self.log.digest(saved["offset"]):
+            offset = self._restore(saved)
         elif saved is not None:
             self.display.note("the checkpoint belongs to another log; this one is replayed in full")
         for event in self.log.read():
@@ -177,6 +178,18 @@ class SearchLoop:
         self.left = {path.name for path in self.answers.glob("[0-9]*.json")}
         for sample in list(self.state.open.values()):
             self._judge(sample)
+
+    def _restore(self, saved: dict[str, Any]) -> int:
+        """Goes on from a checkpoint; returns how much of the log it covers: nothing if it does not
+        fit."""
+        try:
+            self.state.load_state_dict(saved["state"])
+        except MISFITS as error:
+            self.checkpoints.set_aside(first_line(error), self._note_rebuilt)
+            self.state = SearchState(self.search)
+            return 0
+        covered: int = saved["offset"]
+        return covered
 
     def _note_rebuilt(self, problem: str) -> None:
         self.display.note(f"{problem.split(';')[0]}; the controller is rebuilt from the log")
