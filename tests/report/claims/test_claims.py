@@ -384,7 +384,7 @@ def test_a_found_rule_has_to_beat_every_baseline_on_fresh_seeds(tmp_path: Path) 
     for seed, lost in zip(range(1, 6), (True, False, True, False, False), strict=True):
         values = {"status": "diverged"} if lost else {"test_accuracy": 40.0 + seed}
         folder.named("confirm", "RMSProp", "rmsprop-tf", seed, **values)
-    far = BeatsTest("search", ["RMSProp", "SGD"]).judge(found, "smoke")
+    far = BeatsTest("search", ["RMSProp", "SGD"]).judge(Results(tmp_path), "smoke")
     assert far.reason.startswith("the closest: g against SGD: +2"), "not the one with lost runs"
 
 
