@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nos_repro.errors import NosError
-from nos_repro.experiments.files import StoreError, json_line
+from nos_repro.experiments.files import StoreError, is_there, json_line, read_file
 
 Event = dict[str, Any]
 
@@ -53,7 +53,7 @@ class Log:
         """Makes the file ready to be appended to. If its last line is torn, the line is cut off
         and a message that says so is returned."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        data = self.path.read_bytes() if self.path.exists() else b""
+        data = read_file(self.path) or b""
         whole = len(data) if _is_whole(data) else data.rfind(b"\n", 0, len(data) - 1) + 1
         self.size = whole
         if whole == len(data):
@@ -70,7 +70,7 @@ class Log:
         Pass ``note`` if another process may be writing: a torn last line, as seen in the middle of
         a write, is then skipped and noted.
         """
-        if not self.path.exists():
+        if not is_there(self.path):
             return
         with self.path.open("rb") as file:
             before = file.read(start).count(b"\n")
@@ -83,7 +83,7 @@ class Log:
 
     def digest(self, size: int) -> str:
         """The digest of the end of the file's first ``size`` bytes; "" if it has fewer."""
-        if not self.path.exists() or self.path.stat().st_size < size:
+        if not is_there(self.path) or self.path.stat().st_size < size:
             return ""
         with self.path.open("rb") as file:
             file.seek(max(0, size - DIGESTED))
