@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nos_repro.errors import LaunchError
+from nos_repro.errors import ConfigError, DataError, LaunchError, RuleError
 from nos_repro.experiments.files import read_file, write_json
 from nos_repro.launch.base import JobOutcome, Report
-from nos_repro.search.child import Child, Evaluation, evaluate
+from nos_repro.search.child import Child, Evaluation, broken, evaluate
 
 if TYPE_CHECKING:
     from nos_repro.experiments.build import Conditions
@@ -55,9 +55,17 @@ class EvaluationJob:
 
     def run(self, stop: Callable[[], bool]) -> tuple[JobOutcome, str]:
         """Scores the optimizer and writes the answer."""
-        found = evaluate(
-            self.optimizer, self.child, self.conditions, seed=self.seed, test=self.test, stop=stop
-        )
+        try:
+            found = evaluate(
+                self.optimizer,
+                self.child,
+                self.conditions,
+                seed=self.seed,
+                test=self.test,
+                stop=stop,
+            )
+        except (ConfigError, DataError, RuleError) as error:  # trying it again would not help
+            found = broken(error)
         write_json(self.path, {"key": self.key, "evaluation": found.to_json()})
         return "recorded", ""
 
