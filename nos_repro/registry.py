@@ -6,18 +6,22 @@ from outside is named by its module, `my_package.my_module`, in a YAML file.
 
 from __future__ import annotations
 
+import ast
+import functools
 import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 import reprlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
 from nos_repro.errors import ConfigError, nearest, unknown
@@ -49,13 +53,13 @@ class UntrustedError(ConfigError):
 
 
 @dataclass(frozen=True)
-class Entry(Generic[T]):
-    """What a name means, and where that is defined: ``module`` and the name in it."""
+class Entry:
+    """Where a name's meaning is defined, and the decorator's keywords, if they are literals."""
 
     name: str
-    value: T
     module: str
     definition: str
+    facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def origin(self) -> str:
@@ -66,13 +70,13 @@ class Entry(Generic[T]):
 class Registry(Generic[T]):
     """The entries of one kind by name, such as the optimizers.
 
-    ``package`` is where those that ship register themselves: a package, each of whose modules is
-    imported when a name is looked up, or a single module. ``check(name, value)`` raises
-    ConfigError if a value does not keep its kind's contract; it is called when an entry is looked
-    up, before anything runs. ``build`` makes the value of an entry from its name, the decorated
-    thing and the decorator's keywords (default: the decorated thing itself). ``recognise`` tells
-    whether something is of this kind: a module from outside need not register it if it is the only
-    one there. ``key`` is the setting that names one, for errors.
+    ``package`` is where those that ship register themselves: a package or a single module. Their
+    decorators are read, not run: only the module of an entry that is asked for is imported.
+    ``check(name, value)`` raises ConfigError if a value does not keep its kind's contract; it is
+    called when an entry is found, before anything runs. ``build`` makes the value of an entry from
+    its name, the decorated thing and the decorator's keywords (default: the decorated thing
+    itself). ``recognise`` tells whether something is of this kind: a module from outside need not
+    register it if it is the only one there. ``key`` is the setting that names one, for errors.
     """
 
     def __init__(
@@ -91,10 +95,19 @@ class Registry(Generic[T]):
         self._check = check
         self._build = build
         self._recognise = recognise
-        self._entries: dict[tuple[str, str], Entry[T]] = {}
-        self._found: dict[str, Entry[T]] = {}
+        self._home = sys._getframe(1).f_globals
+        self._entries: dict[tuple[str, str], Entry] = {}
+        self._values: dict[Entry, T] = {}
+        self._found: dict[str, T] = {}
         self._asked: set[str] = set()
-        self._complete = False
+
+    @functools.cached_property
+    def _shipped(self) -> dict[str, Entry]:
+        """The entries that ship, as their modules' sources say."""
+        written = (entry for spec in _modules(self.package) for entry in _written_entries(spec))
+        own = [entry for owner, entry in written if self._home.get(owner) is self]
+        assert len({entry.name for entry in own}) == len(own), f"two {self.kind}s of one name"
+        return {entry.name: entry for entry in own}
 
     def register(self, name: str, **facts: Any) -> Callable[[F], F]:
         """Decorator of a class or function: makes ``name`` mean it.
@@ -113,16 +126,14 @@ class Registry(Generic[T]):
             except TypeError as error:
                 _, _, problem = str(error).partition("() ")
                 raise ConfigError(f"{self.kind} '{name}': its decorator: {problem}") from None
-            entry = _entry(name, value, defined)
-            known = self._named(name)
-            if known is not None and known.origin != entry.origin:
-                outside, ours = sorted((known, entry), key=self._ships)
-                if self._ships(ours):
-                    raise ConfigError(
-                        f"{self.kind} '{name}' of {outside.module} is already registered by"
-                        f" {ours.module}"
-                    )
-            self._entries[name, entry.origin] = entry
+            entry = _entry(name, defined, facts)
+            if not f"{entry.module}.".startswith(f"{self.package}.") and name in self._shipped:
+                raise ConfigError(
+                    f"{self.kind} '{name}' of {entry.module} is already registered by"
+                    f" {self._shipped[name].module}"
+                )
+            self._entries[entry.name, entry.origin] = entry
+            self._values[entry] = value
             self._found.clear()
             return defined
 
@@ -130,10 +141,7 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """The names of all entries that ship, and of those imported from outside so far."""
-        if not self._complete:
-            _import_all(self.package)
-            self._complete = True
-        return sorted({entry.name for entry in self._entries.values()})
+        return sorted({*self._shipped, *(entry.name for entry in self._entries.values())})
 
     def find(self, name: str, key: str = "") -> T:
         """The value of an entry, by its name or by where it is: `my_package.my_module` if this
@@ -142,21 +150,35 @@ class Registry(Generic[T]):
         Raises ConfigError, which names the setting ``key`` (default: the registry's), if there is
         none, or if it does not keep the contract of its kind.
         """
-        return self.entry(name, key).value
-
-    def entry(self, name: str, key: str = "") -> Entry[T]:
-        """Like `find`, with where the entry is defined."""
         if name not in self._found:
-            self.names()
-            entry = self._named(name)
-            if entry is None:
-                if not is_path(name):
-                    raise ConfigError(unknown(self.kind, name, self.names()))
-                entry = self._outside(name, key or self.key)
-            self._check(name, entry.value)
-            self._found[name] = entry
-            self._asked.add(name)
+            entry = self.entry(name, key)
+            if entry not in self._values:
+                importlib.import_module(entry.module)
+            value = self._values[entry]
+            self._check(name, value)
+            self._found[name] = value
         return self._found[name]
+
+    def entry(self, name: str, key: str = "") -> Entry:
+        """Where an entry is defined; one that ships is not imported for that.
+
+        Raises ConfigError if there is none.
+        """
+        if name in self._shipped:
+            return self._shipped[name]
+        for entry in reversed(self._entries.values()):
+            if entry.name == name:
+                return entry
+        if not is_path(name):
+            raise ConfigError(unknown(self.kind, name, self.names()))
+        entry = self._outside(name, key or self.key)
+        self._asked.add(name)
+        return entry
+
+    def check(self, name: str) -> None:
+        """Raises what `find` would raise, without importing what ships."""
+        if name not in self._shipped:
+            self.find(name)
 
     def origins(self, name: str) -> tuple[str, ...]:
         """Where the entry is defined, `my_package.my_module:MyTask`; () if there is none."""
@@ -173,14 +195,7 @@ class Registry(Generic[T]):
         except ConfigError:
             return False
 
-    def _named(self, name: str) -> Entry[T] | None:
-        """The last one that was registered under that name."""
-        return next((e for e in reversed(self._entries.values()) if e.name == name), None)
-
-    def _ships(self, entry: Entry[T]) -> bool:
-        return f"{entry.module}.".startswith(f"{self.package}.")
-
-    def _outside(self, path: str, key: str) -> Entry[T]:
+    def _outside(self, path: str, key: str) -> Entry:
         file = _foreign.get()
         if file is not None and path not in self._asked:
             raise UntrustedError(
@@ -199,7 +214,7 @@ class Registry(Generic[T]):
                 " PYTHONPATH,\n  or start in the folder that holds it"
             )
         thing = getattr(module, last, None)
-        found = _entry(last, thing, thing)
+        found = _entry(last, thing)
         for entry in self._entries.values():
             if entry.origin == found.origin or (entry.module, entry.name) == (parent, last):
                 return entry
@@ -212,15 +227,17 @@ class Registry(Generic[T]):
                 f"{key}: no Python module '{path}', and no {self.kind} '{last}' in {parent}"
                 + (f"\n  {nearest(last, set(near))}" if near else "")
             )
+        self._values[found] = thing
         return found
 
-    def _only(self, module: ModuleType, key: str) -> Entry[T]:
+    def _only(self, module: ModuleType, key: str) -> Entry:
         """The entry of a module: the one that it registers, or else the one that it defines."""
         path = module.__name__
         own = {e.origin: e for e in self._entries.values() if e.module == path}
         if not own and self._build is None:
-            things = [_entry(n, v, v) for n, v in vars(module).items() if self._recognise(v)]
-            own = {thing.origin: thing for thing in things if thing.module == path}
+            things = {_entry(n, v): v for n, v in vars(module).items() if self._recognise(v)}
+            own = {entry.origin: entry for entry in things if entry.module == path}
+            self._values |= {entry: things[entry] for entry in own.values()}
         found = next(iter(own.values()), None)
         if found is None or len(own) > 1:
             which = '\n  put the decorator .register("a_name") of its registry on what it defines'
@@ -230,9 +247,36 @@ class Registry(Generic[T]):
         return found
 
 
-def _entry(name: str, value: Any, defined: Any) -> Entry[Any]:
+def _entry(name: str, defined: Any, facts: Mapping[str, Any] = MappingProxyType({})) -> Entry:
     module, definition = (getattr(defined, key, "") for key in ("__module__", "__qualname__"))
-    return Entry(name, value, module, definition)
+    return Entry(name, module, definition, facts)
+
+
+_DECORATED = re.compile(
+    r"^@(\w+)(\.register\((?:[^()]|\([^()]*\))*\))\n(?:.*\n)*?(?:class|def) (\w+)", re.MULTILINE
+)
+
+
+def _written_entries(module: ModuleSpec) -> Iterator[tuple[str, Entry]]:
+    """What a module's source registers: the name of the registry, and the entry."""
+    source = getattr(module.loader, "get_source", lambda name: None)(module.name) or ""
+    for owner, call, definition in _DECORATED.findall(source):
+        decorator = ast.parse(owner + call, mode="eval").body
+        assert isinstance(decorator, ast.Call)
+        facts: dict[str, Any] = {}
+        for keyword in decorator.keywords:
+            with suppress(ValueError):
+                facts[str(keyword.arg)] = ast.literal_eval(keyword.value)
+        yield owner, Entry(ast.literal_eval(decorator.args[0]), module.name, definition, facts)
+
+
+def _modules(package: str) -> Iterator[ModuleSpec]:
+    """The module of that name, and those in it if it is a package; none of them is imported."""
+    whole = importlib.util.find_spec(package)
+    folders = None if whole is None else whole.submodule_search_locations
+    inside = pkgutil.iter_modules(folders or [], f"{package}.")
+    specs = (found.module_finder.find_spec(found.name, None) for found in inside)
+    yield from filter(None, [whole, *specs])
 
 
 def is_path(name: str) -> bool:
@@ -263,14 +307,14 @@ def require_result(what: str, result: object, kind: type[T]) -> T:
     return result
 
 
-def require_methods(what: str, cls: type, base: type) -> None:
-    """Raises ConfigError unless ``cls`` has all abstract methods of ``base``, with arguments alike.
+def require_methods(what: str, cls: type, *bases: type) -> None:
+    """Raises ConfigError unless ``cls`` has all abstract methods of ``bases``, arguments alike.
 
     Python itself finds this out only when an object is made, and not at all if the metaclass is not
     ABCMeta, which leaves `abstractmethod` without effect.
     """
     wrong = []
-    for name, abstract in vars(base).items():
+    for name, abstract in [item for base in bases for item in vars(base).items()]:
         if not getattr(abstract, "__isabstractmethod__", False):
             continue
         own = inspect.getattr_static(cls, name)
@@ -323,12 +367,6 @@ def _import(name: str) -> ModuleType | None:
             return None
         raise
     return importlib.import_module(name)
-
-
-def _import_all(package: str) -> None:
-    module = importlib.import_module(package)
-    for found in pkgutil.iter_modules(getattr(module, "__path__", ())):
-        importlib.import_module(f"{package}.{found.name}")
 
 
 class Named(Protocol):

@@ -34,7 +34,8 @@ from nos_repro.launch.local import LocalWorkers
 from nos_repro.search.child import Child, Watch, train_in_step
 from nos_repro.search.job import EvaluationJob
 from nos_repro.tasks.base import TaskData
-from nos_repro.tasks.convnet import ConvNet, ConvNetSettings
+from nos_repro.tasks.convnet import ConvNet
+from nos_repro.tasks.facts.convnet import ConvNetSettings
 
 FASTER = {"pool": 3.0, "flat": 2.3}
 RULES_AN_HOUR = {"pool": 100.0, "flat": 55.0}

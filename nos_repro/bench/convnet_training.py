@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio, interleave
 from nos_repro.tasks.base import TaskData
-from nos_repro.tasks.convnet import ConvNet, ConvNetSettings
+from nos_repro.tasks.convnet import ConvNet
+from nos_repro.tasks.facts.convnet import ConvNetSettings
 
 BUDGETS = {"pool": 3.0, "flat": 2.3}
 STEPS, ROUNDS = 12, 12

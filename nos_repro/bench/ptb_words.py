@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio, interleave
 from nos_repro.launch.local import start_worker, worker_context
-from nos_repro.tasks.ptb_lstm import PtbLstm, PtbLstmSettings, Segment
+from nos_repro.tasks.facts.ptb_lstm import PtbLstmSettings
+from nos_repro.tasks.ptb_lstm import PtbLstm, Segment
 from nos_repro.tasks.recurrence import LstmState, Weights, lstm
 
 BUDGET = 0.9

@@ -21,7 +21,7 @@ from nos_repro.experiments.heartbeat import Heartbeat
 from nos_repro.experiments.runner import write_metrics
 from nos_repro.experiments.training import Run, train
 from nos_repro.experiments.trial import Training, Trial
-from nos_repro.tasks.convnet import ConvNetSettings
+from nos_repro.tasks.facts.convnet import ConvNetSettings
 
 EPOCHS, ROUNDS = 3, 10
 

@@ -13,15 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
-
-import torch
-from jaxtyping import Int64
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from nos_repro.data.files import refusals_named
 from nos_repro.errors import DataError
 from nos_repro.registry import Registry, require_call, require_result
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64
+    from torch import Tensor
 
 UNKNOWN, END = "<unk>", "<eos>"
 SPECIALS = (UNKNOWN, END)
@@ -127,5 +127,7 @@ def number(texts: Texts, vocabulary: int) -> Corpus:
 
 
 def _numbers(lines: Lines, numbers: dict[str, int], unknown: int) -> Int64[Tensor, " tokens"]:
+    import torch
+
     every = (numbers.get(word, unknown) for line in lines.words for word in (*line, END))
     return torch.tensor(list(every))

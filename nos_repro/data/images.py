@@ -6,16 +6,15 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-import torch
-from jaxtyping import Int64, UInt8
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from nos_repro.data.files import refusals_named
 from nos_repro.errors import ConfigError
 from nos_repro.registry import Registry, require_call, require_result
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64, UInt8
+    from torch import Tensor
 
 SPLIT_SEED = 2017
 """Seed of every fixed split. It is not a setting: all trials of all studies hold out the same."""
@@ -70,6 +69,8 @@ def _dataset(
 
 def _check_images(name: str, images: ImageSet, classes: int, size: int) -> None:
     """Raises ConfigError unless a set is what its decorator says."""
+    import torch
+
     for part, (pixels, labels) in (("train", images.train), ("test", images.test)):
         shape = (len(labels), size, size, 3)
         if pixels.dtype != torch.uint8 or pixels.shape != shape:
@@ -106,6 +107,9 @@ def balanced_order(labels: Int64[Tensor, " images"]) -> Int64[Tensor, " images"]
     Each class is shuffled by itself, and its i-th of n images takes the place (i + 1/2) / n. So
     "the first 5,000" is a stratified split, and the images after it a class-balanced subset.
     """
+    import numpy as np
+    import torch
+
     classes = labels.numpy()
     generator = np.random.default_rng(SPLIT_SEED)
     place = np.empty(len(classes))
@@ -119,6 +123,8 @@ def channel_statistics(
     images: UInt8[Tensor, "images height width 3"],
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Mean and standard deviation of each channel, exact, from the counts of the 256 values."""
+    import torch
+
     values = torch.arange(256, dtype=torch.float64)
     means, stds = [], []
     for channel in range(3):

@@ -26,8 +26,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from nos_repro.data.files import refusals_named
 from nos_repro.data.text import read_text
 from nos_repro.errors import DataError, unknown
@@ -217,6 +215,8 @@ def _two_files(source: Path, target: Path) -> ParallelCorpus:
                 f"{source} has {count} lines: give at least {HELD_OUT_OF}, since one is held out"
                 " for validation and one for the test"
             )
+        import numpy as np
+
         order = np.random.default_rng(SPLIT_SEED).permutation(count).tolist()
         cuts = {"val": order[:held_out], "test": order[held_out : 2 * held_out]}
         cuts["train"] = sorted(order[2 * held_out :])

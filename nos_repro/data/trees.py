@@ -8,15 +8,16 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import torch
-from jaxtyping import Int64
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from nos_repro.data.files import belongs, refusals_named
 from nos_repro.errors import DataError, unknown
 from nos_repro.registry import Registry, is_path, require_call, require_result
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Int64
+    from torch import Tensor
 
 SUFFIXES = {
     *(".jpg", ".jpeg", ".png", ".ppm", ".bmp"),
@@ -148,6 +149,9 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], ImageTree]:
         raise DataError(
             f"{folder} holds no class folders\n  put its images there as {folder.name}/<class>/*"
         )
+    import numpy as np
+    import torch
+
     names: list[bytes] = []
     counts: list[int] = []
     foreign: list[str] = []
@@ -195,6 +199,8 @@ def _refuse(error: OSError) -> None:
 
 def _check_whole(trees: ImageTrees) -> None:
     """Raises DataError unless the classes and the validation images are those of `meta.bin`."""
+    import torch
+
     file = trees.root / META
     try:
         _, of_validation = torch.load(file, weights_only=True)

@@ -17,7 +17,7 @@ from nos_repro.experiments.digest import Sources
 from nos_repro.experiments.trial import make_settings
 from nos_repro.optim.lookup import find_optimizer
 from nos_repro.optim.registry import SCHEDULES
-from nos_repro.tasks.registry import TASKS
+from nos_repro.tasks.registry import TASKS, describe
 
 ENGINE = (
     "nos_repro.experiments.build:build",
@@ -69,5 +69,5 @@ def _optimizer_roots(name: str, options: bytes) -> tuple[tuple[str, ...], str]:
 
 @functools.cache
 def _task_roots(name: str, settings: bytes) -> tuple[str, ...]:
-    entry = TASKS.entry(name, "task.name")
-    return entry.origin, *entry.value.code(make_settings(name, orjson.loads(settings)))
+    origin = TASKS.entry(name, "task.name").origin
+    return origin, *describe(name).code(make_settings(name, orjson.loads(settings)))

@@ -7,9 +7,8 @@ import re
 from collections.abc import Iterable
 
 from nos_repro.errors import ConfigError, unknown
-from nos_repro.tasks import TASKS
 from nos_repro.tasks.metrics import Metric
-from nos_repro.tasks.registry import find_metric
+from nos_repro.tasks.registry import describe, find_metric
 
 STATE = "optimizer_state"
 # fmt: off
@@ -36,7 +35,7 @@ def metric_of(task: str, column: str) -> Metric:
 def check_columns(task: str, columns: Iterable[str]) -> None:
     """Raises ConfigError, with the nearest name and the choice, for a column that a study of the
     task cannot have."""
-    measures = TASKS.find(task).measures
+    measures = describe(task).measures
     choice = [*COLUMNS, *(f"final_test_{metric.name}" for metric in measures)]
     choice += [f"final_train_{metric.name}" for metric in measures if metric.of_loss is not None]
     for column in columns:

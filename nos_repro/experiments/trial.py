@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nos_repro.errors import ConfigError
-from nos_repro.tasks import TASKS
+from nos_repro.tasks.registry import describe
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Trial:
         return self.to_json()
 
     def _task_defaults(self) -> dict[str, Any]:
-        settings: Any = TASKS.find(self.task).Settings
+        settings: Any = describe(self.task).Settings
         return _defaults(settings)
 
     def label(self) -> str:
@@ -98,7 +98,7 @@ class Trial:
 def make_settings(task: str, values: dict[str, Any]) -> Any:
     """The task's own settings from what a study or a record says: JSON has no tuples."""
     exact = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return TASKS.find(task).Settings(**exact)
+    return describe(task).Settings(**exact)
 
 
 @functools.cache

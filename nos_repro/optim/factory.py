@@ -13,8 +13,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import ParamsT
 
-from nos_repro.errors import ConfigError, NosError, unknown
-from nos_repro.optim.lookup import find_optimizer
+from nos_repro.errors import ConfigError, NosError
+from nos_repro.optim.lookup import check_options, find_optimizer
 from nos_repro.optim.options import whole
 from nos_repro.optim.registry import SCHEDULES, Factor, keywords, wants_names
 from nos_repro.optim.schedules import Schedule
@@ -81,7 +81,7 @@ def make_optimizer(
         raise ConfigError(f"lr must be a finite number > 0, got {lr!r}")
     found = find_optimizer(name)
     make, accepted, fixed = found.make, found.accepted, found.fixed
-    _check_options(name, options, accepted - {"lr", *fixed})
+    check_options(name, options, accepted - {"lr", *fixed})
     given = {"weight_decay": weight_decay, "total_steps": total_steps, "seed": seed}
     if weight_decay != 0 and "weight_decay" not in accepted:
         raise ConfigError(f"optimizer '{name}' takes no weight_decay, got {weight_decay}")
@@ -113,8 +113,9 @@ def make_schedule(
             are the paper's.
 
     Returns:
-        An `LRScheduler` whose only state is the step. It can be pickled, chained after
-        a warm-up of torch's, and built before or after the optimizer's state is loaded.
+        An `LRScheduler` whose only state is the step. It can be pickled, chained
+        after a warm-up of torch's, and built before or after the optimizer's state
+        is loaded.
 
     Raises:
         ConfigError: a name or option is unknown (the error shows the nearest one),
@@ -173,7 +174,7 @@ def _factor(name: str, total_steps: int, seed: int, options: dict[str, Any]) -> 
     make = SCHEDULES.find(name)
     accepted = keywords(make)
     given = {"total_steps": total_steps, "seed": seed}
-    _check_options(name, options, accepted - given.keys())
+    check_options(name, options, accepted - given.keys())
     handed = {key: value for key, value in given.items() if key in accepted}
     try:
         return make(**handed, **options)
@@ -181,13 +182,6 @@ def _factor(name: str, total_steps: int, seed: int, options: dict[str, Any]) -> 
         raise
     except (TypeError, ValueError, LookupError) as error:
         raise ConfigError(f"schedule '{name}': {error}") from error
-
-
-def _check_options(name: str, options: dict[str, Any], accepted: set[str]) -> None:
-    for option in options:
-        if option not in accepted:
-            choice = accepted - {"params", "total_steps", "seed"}
-            raise ConfigError(unknown(f"option of {name}:", option, choice))
 
 
 def _pairs(params: Any, name: str) -> Iterator[tuple[str, Tensor]]:

@@ -1,17 +1,26 @@
-"""What an optimizer's name means: a registered one, a family, the catalogue, a rule's text."""
+"""What an optimizer's name means: a registered one, a family, the catalogue, a rule's text.
+
+Nothing here imports torch: the maker itself is imported when it is asked for.
+"""
 
 from __future__ import annotations
 
+import importlib
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from nos_repro.errors import ConfigError, RuleError, unknown
-from nos_repro.optim.families import AddSign, PowerSign, of_family
-from nos_repro.optim.registry import OPTIMIZERS, OptimizerBuilder, keywords
-from nos_repro.optim.rule_optimizer import RuleOptimizer
+from nos_repro.optim.registry import (
+    OPTIMIZERS,
+    SCHEDULES,
+    OptimizerBuilder,
+    keywords,
+    written_keywords,
+)
 from nos_repro.registry import is_path
 from nos_repro.rules import families, primitives
 from nos_repro.rules.families import DECAYS, Family, family_names, find_family, is_decay
@@ -24,24 +33,49 @@ if TYPE_CHECKING:
 
 NO_NUMBERS = "the digest follows what a name means, not this module (experiments.digest)"
 
-FAMILY_CLASSES: dict[str, type[RuleOptimizer]] = {"powersign": PowerSign, "addsign": AddSign}
+RULE_OPTIMIZER = "nos_repro.optim.rule_optimizer:RuleOptimizer"
+OF_FAMILY = "nos_repro.optim.families:of_family"
+FAMILY_CLASSES = {
+    "powersign": "nos_repro.optim.families:PowerSign",
+    "addsign": "nos_repro.optim.families:AddSign",
+}
 
 _WORD = re.compile(r"[A-Za-z]\w*(-[\w.]+)*")
 
 
 @dataclass(frozen=True)
 class FoundOptimizer:
-    """An optimizer's maker, the options that it takes, and those that its name already fixes.
+    """An optimizer by its name, and the options that the name already fixes.
 
-    ``origin``: where the maker is defined. ``family``, ``rule``: whose update it makes, if any.
+    ``origin``: where the maker is defined. ``registered``: its name in the registry, if it has one.
+    ``family``, ``rule``: whose update it makes, if any.
     """
 
-    make: OptimizerBuilder
-    accepted: set[str]
-    fixed: dict[str, Any]
     origin: str
+    fixed: dict[str, Any] = field(default_factory=dict)
+    registered: str = ""
     family: Family | None = None
     rule: Rule | None = None
+
+    @cached_property
+    def make(self) -> OptimizerBuilder:
+        """The maker; imports it, and with it torch."""
+        if self.registered:
+            return OPTIMIZERS.find(self.registered)
+        module, _, name = self.origin.partition(":")
+        made: OptimizerBuilder = getattr(importlib.import_module(module), name)
+        return made if self.origin != OF_FAMILY else partial(made, self.family)
+
+    @cached_property
+    def accepted(self) -> frozenset[str]:
+        """The names of the maker's arguments, except the parameters to optimize."""
+        if self.origin == OF_FAMILY:
+            assert self.family is not None
+            constants = {constant.name for constant in self.family.constants}
+            return written_keywords(RULE_OPTIMIZER) - {"rule"} | constants | {"decay"}
+        if self.origin.startswith("nos_repro."):
+            return written_keywords(self.origin) - {"rule"}
+        return frozenset(keywords(self.make))
 
     def code(self, options: Mapping[str, Any]) -> tuple[list[str], str]:
         """What a trial with these options executes, for its digest: the origins of definitions
@@ -61,23 +95,39 @@ class FoundOptimizer:
 def find_optimizer(name: str) -> FoundOptimizer:
     """What a name means. Raises ConfigError (a name) or RuleError (a text) if it means nothing."""
     if is_path(name) or name in OPTIMIZERS:
-        entry = OPTIMIZERS.entry(name)
-        return FoundOptimizer(entry.value, keywords(entry.value), {}, entry.origin)
-    options = keywords(RuleOptimizer) - {"rule"}
+        return FoundOptimizer(OPTIMIZERS.entry(name).origin, registered=name)
     if found := find_family(name):
         family, decay = found
         fixed = {} if decay is None else {"decay": decay}
         if decay is not None and not is_decay(decay):
             if name in _catalogue():
-                return _of_rule(_rule(name), options)
+                return _of_rule(_rule(name))
             raise ConfigError(f"optimizer '{name}': {unknown('decay', decay, DECAYS)}")
-        if family.name in FAMILY_CLASSES:
-            cls = FAMILY_CLASSES[family.name]
-            return FoundOptimizer(cls, keywords(cls), fixed, _origin(cls), family)
-        accepted = options | {constant.name for constant in family.constants} | {"decay"}
-        make = partial(of_family, family)
-        return FoundOptimizer(make, accepted, fixed, _origin(of_family), family)
-    return _of_rule(_rule(name), options)
+        return FoundOptimizer(FAMILY_CLASSES.get(family.name, OF_FAMILY), fixed, family=family)
+    return _of_rule(_rule(name))
+
+
+def know_optimizer(name: str, **options: Any) -> None:
+    """Raises what `make_optimizer` would raise for the names, of the optimizer and of its options,
+    without importing what ships; values are only tried where something is made."""
+    found = find_optimizer(name)
+    check_options(name, options, found.accepted - {"lr", *found.fixed})
+
+
+def know_schedule(name: str, **options: Any) -> None:
+    """The same for a schedule."""
+    origin = SCHEDULES.entry(name).origin
+    ships = origin.startswith("nos_repro.")
+    accepted = written_keywords(origin) if ships else keywords(SCHEDULES.find(name))
+    check_options(name, options, accepted - {"total_steps", "seed"})
+
+
+def check_options(name: str, options: Iterable[str], accepted: AbstractSet[str]) -> None:
+    """Raises ConfigError for an option that is not accepted."""
+    for option in options:
+        if option not in accepted:
+            choice = accepted - {"params", "total_steps", "seed"}
+            raise ConfigError(unknown(f"option of {name}:", option, choice))
 
 
 def optimizer_names() -> list[str]:
@@ -85,8 +135,8 @@ def optimizer_names() -> list[str]:
     return list(dict.fromkeys([*OPTIMIZERS.names(), *family_names(), *_catalogue()]))
 
 
-def _of_rule(rule: Rule, options: set[str]) -> FoundOptimizer:
-    return FoundOptimizer(RuleOptimizer, options, {"rule": rule}, _origin(RuleOptimizer), rule=rule)
+def _of_rule(rule: Rule) -> FoundOptimizer:
+    return FoundOptimizer(RULE_OPTIMIZER, {"rule": rule}, rule=rule)
 
 
 def _rule(name: str) -> Rule:
@@ -108,10 +158,6 @@ def _catalogue() -> Mapping[str, Printed]:
     from nos_repro.rules.catalog import CATALOG
 
     return CATALOG
-
-
-def _origin(thing: Any) -> str:
-    return f"{thing.__module__}:{thing.__qualname__}"
 
 
 def _rows_of(expr: Expr) -> Iterator[str]:

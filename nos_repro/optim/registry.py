@@ -13,8 +13,12 @@ Your own is a function in a module of yours, and a study refers to it by that mo
 
 from __future__ import annotations
 
+import ast
+import functools
+import importlib.util
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nos_repro.registry import Registry, require_call
@@ -34,11 +38,32 @@ ScheduleBuilder: TypeAlias = Callable[..., Factor]
 """`make(*, total_steps, seed, ...)`; its keywords are its options; these two may be left out."""
 
 
+PARAMETERS = {"params", "named_parameters", "self"}
+"""Arguments that are no options."""
+
+
 def keywords(function: Callable[..., Any]) -> set[str]:
     """The names of a maker's arguments, except the parameters to optimize."""
     parameters = inspect.signature(function).parameters.values()
     named = {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-    return named - {"params", "named_parameters", "self"}
+    return named - PARAMETERS
+
+
+@functools.cache
+def written_keywords(origin: str) -> frozenset[str]:
+    """The same for `module:maker` of this package, read in its source: nothing is imported."""
+    module, _, name = origin.partition(":")
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None, module
+    tree = ast.parse(Path(spec.origin).read_bytes())
+    (maker,) = (node for node in tree.body if getattr(node, "name", "") == name)
+    if isinstance(maker, ast.ClassDef):
+        (maker,) = (node for node in maker.body if getattr(node, "name", "") == "__init__")
+    assert isinstance(maker, ast.FunctionDef), origin
+    arguments = maker.args
+    named = {a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
+    return frozenset(named - PARAMETERS)
 
 
 def wants_names(make: OptimizerBuilder) -> bool:

@@ -7,18 +7,21 @@ and a fractional y is NaN, as in torch. m, v, gamma are the bias-corrected m_hat
 Table 6 writes a plain m in signs, where the correction, a positive factor, makes no difference.
 """
 
+from __future__ import annotations
+
 import math
 import re
 from functools import cache
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from nos_repro.registry import Table
 from nos_repro.rules import decays
 from nos_repro.rules.rows import BinaryRow, Infix, OperandRow, Rewrites, Tensors, UnaryRow
 from nos_repro.rules.tree import Binary, Number, Unary
 from nos_repro.rules.tree import Operand as Op
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DELTA = 1e-8  # the papers' delta (000: epsilon): x / y is x / (y + DELTA)
 NEGATION = 3  # how tightly a minus sign binds: more than `*`, less than `**`, as in Python
@@ -30,6 +33,8 @@ def _log(x: Tensor) -> Tensor:
 
 
 def _logs(x: Tensors) -> Tensors:
+    import torch
+
     return torch._foreach_log(torch._foreach_abs(x))
 
 
@@ -38,6 +43,8 @@ def _sqrt(x: Tensor) -> Tensor:
 
 
 def _sqrts(x: Tensors) -> Tensors:
+    import torch
+
     return torch._foreach_sqrt(torch._foreach_abs(x))
 
 
@@ -98,10 +105,10 @@ OPERANDS = Table(
                source="0.5 * (1 + math.cos(math.pi * elapsed / total_steps))"),
 )
 UNARY = Table(
-    UnaryRow("neg",     "-{X}",                       torch.neg,  "-0.0 at 0",
-             torch._foreach_neg, word="minus"),
-    UnaryRow("exp",     "e^{{{x}}}",                  torch.exp,  "inf above 88.7 in float32",
-             torch._foreach_exp, costly=True, algebra="exponential", nonnegative=True),
+    UnaryRow("neg",     "-{X}",                       "torch.neg",  "-0.0 at 0",
+             "torch._foreach_neg", word="minus"),
+    UnaryRow("exp",     "e^{{{x}}}",                  "torch.exp",  "inf above 88.7 in float32",
+             "torch._foreach_exp", costly=True, algebra="exponential", nonnegative=True),
     UnaryRow("log",     r"\log|{x}|",                 _log,       "log|x|; -inf at 0",
              _logs, "torch.log({x})", reads="size", algebra="logarithmic", of=_LOG_OF),
     UnaryRow("sqrt",    r"\sqrt{{|{x}|}}",            _sqrt,      "sqrt|x|",
@@ -114,23 +121,23 @@ UNARY = Table(
     UnaryRow("drop",    r"\mathrm{{drop}}({x}, {p})", None,       "no rescaling",
              word="dropped", nonnegative="where x is",
              parameter="probability", parameter_range=(0.0, 1.0), constants=(0.1, 0.3, 0.5)),
-    UnaryRow("sign",    r"\mathrm{{sign}}({x})",      torch.sign, "0 at 0, -0.0 and NaN",
-             torch._foreach_sign, reads="sign", algebra="multiplicative", of=_SIGN_OF),
-    UnaryRow("sigmoid", r"\mathrm{{sigmoid}}({x})",   torch.sigmoid, "0 and 1 far from 0",
-             torch._foreach_sigmoid, costly=True, nonnegative=True, token=False),
+    UnaryRow("sign",    r"\mathrm{{sign}}({x})",      "torch.sign", "0 at 0, -0.0 and NaN",
+             "torch._foreach_sign", reads="sign", algebra="multiplicative", of=_SIGN_OF),
+    UnaryRow("sigmoid", r"\mathrm{{sigmoid}}({x})",   "torch.sigmoid", "0 and 1 far from 0",
+             "torch._foreach_sigmoid", costly=True, nonnegative=True, token=False),
 )
 BINARY = Table(
-    BinaryRow("+",  "{X} + {Y}",            torch.add, "inf - inf is NaN",
-              Infix(1, 1, 2), torch._foreach_add, word="total", algebra="sum"),
-    BinaryRow("-",  "{X} - {Y}",            torch.sub, "inf - inf is NaN",
-              Infix(1, 1, 2), torch._foreach_sub, word="difference", algebra="difference"),
-    BinaryRow("*",  "{X} * {Y}",            torch.mul, "0 * inf is NaN",
-              Infix(2, 2, 3), torch._foreach_mul, word="product", algebra="product"),
-    BinaryRow("/",  r"\frac{{{x}}}{{{y}}}", torch.true_divide, "x / (y + 1e-8)",
-              Infix(2, 2, 3), torch._foreach_div, word="ratio", algebra="quotient",
+    BinaryRow("+",  "{X} + {Y}",            "torch.add", "inf - inf is NaN",
+              Infix(1, 1, 2), "torch._foreach_add", word="total", algebra="sum"),
+    BinaryRow("-",  "{X} - {Y}",            "torch.sub", "inf - inf is NaN",
+              Infix(1, 1, 2), "torch._foreach_sub", word="difference", algebra="difference"),
+    BinaryRow("*",  "{X} * {Y}",            "torch.mul", "0 * inf is NaN",
+              Infix(2, 2, 3), "torch._foreach_mul", word="product", algebra="product"),
+    BinaryRow("/",  r"\frac{{{x}}}{{{y}}}", "torch.true_divide", "x / (y + 1e-8)",
+              Infix(2, 2, 3), "torch._foreach_div", word="ratio", algebra="quotient",
               adds_delta=True),
-    BinaryRow("**", "{{{base}}}^{{{y}}}",   torch.pow, "NaN if x < 0, y fractional",
-              Infix(4, ATOM, NEGATION), torch._foreach_pow, "torch.pow({x}, {y})", "power",
+    BinaryRow("**", "{{{base}}}^{{{y}}}",   "torch.pow", "NaN if x < 0, y fractional",
+              Infix(4, ATOM, NEGATION), "torch._foreach_pow", "torch.pow({x}, {y})", "power",
               costly=True, algebra="power"),
 )
 # fmt: on

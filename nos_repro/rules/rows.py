@@ -2,19 +2,26 @@
 
 Most fields have a safe default: unless its row says more, a function is opaque to algebra, runs
 tensor by tensor, is exported under its name in torch, and enters only the search spaces that name
-it.
+it. A row names torch's functions, and torch is imported when one is called: who only reads, prints
+or compares rules does without it.
 """
 
+from __future__ import annotations
+
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
-
-import torch
-from torch import Tensor
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from nos_repro.rules.tree import Expr, Unary
 
-Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Tensors: TypeAlias = "tuple[Tensor, ...] | list[Tensor]"
+Function: TypeAlias = str | Callable[..., Any]
+"""A function, or the name of one of torch's: "torch.exp"."""
 Rewrites: TypeAlias = Mapping[str, Callable[[Unary, float | None], Expr]]
 """By the name of an inner function: from its node and the outer function's constant, the tree of
 the outer function applied to that node."""
@@ -89,10 +96,10 @@ class UnaryRow:
     """A function of one tensor and, if `parameter` names one, of a constant.
 
     latex: `{x}` is the argument, `{X}` the argument in brackets if it is a sum, `{p}` the constant.
-    function: the specification. None for `drop`: its random numbers come from outside, from the
-        optimizer's generator.
+    does: the specification, as `function`. None for `drop`: its random numbers come from outside,
+        from the optimizer's generator.
     edge: what it does outside its natural domain.
-    foreach: the same on a list of tensors.
+    does_on_lists: the same on a list of tensors, as `foreach`.
     source: a call in an exported file, such as `torch.clamp({x}, -{p}, {p})`; by default torch's
         function by its name.
     word: the name of its value there, by default its own name.
@@ -112,9 +119,9 @@ class UnaryRow:
 
     name: str
     latex: str
-    function: Callable[..., Tensor] | None
+    does: Function | None
     edge: str
-    foreach: Callable[..., Tensors] | None = None
+    does_on_lists: Function | None = None
     source: str = ""
     word: str = ""
     reads: Reads = "value"
@@ -123,17 +130,27 @@ class UnaryRow:
     of: Rewrites | None = None
     nonnegative: bool | Literal["where x is"] = False
     parameter: str | None = None
-    parameter_range: tuple[float, float] = (-torch.inf, torch.inf)
+    parameter_range: tuple[float, float] = (-math.inf, math.inf)
     constants: tuple[float, ...] = ()
     token: bool = True
 
     @property
     def random(self) -> bool:
         """Whether it draws random numbers."""
-        return self.function is None
+        return self.does is None
+
+    @cached_property
+    def function(self) -> Callable[..., Tensor] | None:
+        return None if self.does is None else _find(self.does)
+
+    @cached_property
+    def foreach(self) -> Callable[..., Tensors] | None:
+        return None if self.does_on_lists is None else _find(self.does_on_lists)
 
     def on_float(self, x: float, parameter: float | None = None) -> float:
         """Its value for a number, in double precision."""
+        import torch
+
         assert self.function is not None, self.name
         extra = () if parameter is None else (parameter,)
         return float(self.function(torch.tensor(x, dtype=torch.float64), *extra))
@@ -167,13 +184,30 @@ class BinaryRow:
 
     name: str
     latex: str
-    function: Callable[..., Tensor]
+    does: Function
     edge: str
     infix: Infix | None = None
-    foreach: Callable[..., Tensors] | None = None
+    does_on_lists: Function | None = None
     source: str = ""
     word: str = ""
     costly: bool = False
     algebra: BinaryAlgebra = "opaque"
     adds_delta: bool = False
     token: bool = True
+
+    @cached_property
+    def function(self) -> Callable[..., Tensor]:
+        return _find(self.does)
+
+    @cached_property
+    def foreach(self) -> Callable[..., Tensors] | None:
+        return None if self.does_on_lists is None else _find(self.does_on_lists)
+
+
+def _find(function: Function) -> Callable[..., Any]:
+    if not isinstance(function, str):
+        return function
+    import torch
+
+    found: Callable[..., Any] = getattr(torch, function.removeprefix("torch."))
+    return found

@@ -11,6 +11,8 @@ batches; the best rate is the best on the held-out images, the smaller of two eq
 The shortcuts do not change what is measured. A rate is abandoned as soon as its loss is not finite.
 The rates of a sweep train in step, so that each batch is prepared once for all of them, and the
 loop does nothing but the update, the check and a look at the clock.
+
+What trains is imported late: a report reads only settings and evaluations.
 """
 
 from __future__ import annotations
@@ -19,25 +21,30 @@ import dataclasses
 import logging
 import math
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from nos_repro.errors import ConfigError, NosError
-from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.fit import SECTION
-from nos_repro.experiments.training import CHECK_EVERY, Run, Stopped
 from nos_repro.experiments.trial import Training, Trial
-from nos_repro.tasks.base import TaskData
 from nos_repro.tasks.metrics import Metric
 from nos_repro.tasks.registry import find_metric
 
+if TYPE_CHECKING:
+    from nos_repro.experiments.build import Conditions
+    from nos_repro.experiments.training import Run
+    from nos_repro.tasks.base import TaskData
+
 log = logging.getLogger(__name__)
 
+Fault = Literal["", "task", "optimizer", "settings"]
+"""Whose fault it is that a child failed."""
 ChildStatus = Literal["healthy", "diverged", "overran", "failed", "refused", "reused"]
 
+OPTIMIZERS = ("nos_repro.rules.", "nos_repro.optim.", "torch.optim.")
+"""Where an exception goes through that an optimizer raises."""
 PAPER_RATES = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0]
 
 
@@ -86,8 +93,9 @@ class Child:
 @dataclass(frozen=True)
 class Evaluation:
     """What is known about a rule's reward. A child ends ``healthy``, or with a reward of 0 and a
-    reason: it ``diverged``, ``overran`` its time or ``failed`` with an exception. Without a child,
-    a rule is ``refused``, or the reward of an equal rule is ``reused``.
+    reason: it ``diverged`` or ``overran`` its time. Without a child, a rule is ``refused``, or the
+    reward of an equal rule is ``reused``. A child that ``failed`` with an exception says nothing
+    about its rule; ``fault`` and ``traceback`` say where to look.
 
     ``sweep`` has the validation metric of every rate, None where it diverged; ``metrics`` has those
     of the final training. ``examples`` is the number of examples trained on in all.
@@ -101,9 +109,17 @@ class Evaluation:
     examples: int = 0
     seconds: float = 0.0
     reason: str = ""
+    fault: Fault = ""
+    traceback: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+    def to_log(self) -> dict[str, Any]:
+        """Without the traceback, which names this machine's paths: logs are committed."""
+        values = self.to_json()
+        del values["traceback"]
+        return values
 
     @classmethod
     def from_json(cls, values: Any) -> Evaluation:
@@ -133,6 +149,8 @@ def evaluate(
     raised. Failures of the machine and mistakes of the user (NosError) are raised. ``test``: the
     test metric is measured too; it is not part of the reward.
     """
+    from nos_repro.experiments.training import Stopped
+
     started = time.perf_counter()
     watch = Watch(started + child.seconds, stop)
     try:
@@ -144,8 +162,8 @@ def evaluate(
     except Exception as error:
         if is_the_machines(error):
             raise
-        log.exception("the child of %s broke", optimizer)
-        found = Evaluation("failed", 0.0, reason=f"{type(error).__name__}: {error}")
+        log.info("the child of %s broke", optimizer, exc_info=True)
+        found = broken(error)
     return dataclasses.replace(
         found,
         examples=watch.steps * child.task.get("batch_size", 1),
@@ -153,8 +171,28 @@ def evaluate(
     )
 
 
+def broken(error: Exception) -> Evaluation:
+    """A child that ended in ``error``."""
+    if isinstance(error, NosError):
+        reason, fault = str(error), "settings"
+    else:
+        reason, fault = f"{type(error).__name__}: {error}", "task"
+    if any(name.startswith(OPTIMIZERS) for name in _modules(error)):
+        fault = "optimizer"
+    trace = "".join(traceback.format_exception(error))
+    return Evaluation("failed", 0.0, reason=reason, fault=cast(Fault, fault), traceback=trace)
+
+
+def _modules(error: Exception) -> list[str]:
+    """The modules that an exception went through. Every optimizer's `step` goes through torch's."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return [str(frame.f_globals.get("__name__", "")) for frame, _ in frames]
+
+
 def is_the_machines(error: Exception) -> bool:
     """Whether the machine failed (memory, disk, device), not the rule."""
+    import torch
+
     if isinstance(error, MemoryError | OSError | torch.OutOfMemoryError | torch.AcceleratorError):
         return True
     words = ("CUDA error", "CUBLAS", "cuDNN", "can't allocate memory")
@@ -164,6 +202,8 @@ def is_the_machines(error: Exception) -> bool:
 def _score(
     optimizer: str, child: Child, conditions: Conditions, seed: int, test: bool, watch: Watch
 ) -> Evaluation:
+    from nos_repro.experiments.build import build
+
     metric = find_metric(child.task["name"])
     sweep = _sweep(optimizer, child, conditions, seed, watch)
     lr = best_rate(sweep, metric)
@@ -213,6 +253,8 @@ class Watch:
         if time.perf_counter() > self.deadline:
             raise _Overran
         if self.stop():
+            from nos_repro.experiments.training import Stopped
+
             raise Stopped
 
 
@@ -220,6 +262,8 @@ def _sweep(
     optimizer: str, child: Child, conditions: Conditions, seed: int, watch: Watch
 ) -> list[tuple[float, float | None]]:
     """The validation metric of every rate, None where it diverged."""
+    from nos_repro.experiments.build import build
+
     runs = [build(child.trial(optimizer, lr, seed, sweep=True), conditions) for lr in child.rates]
     alive = train_in_step(runs, watch)
     held_out = list(runs[0].data.val_batches())
@@ -238,6 +282,10 @@ def train_in_step(runs: list[Run], watch: Watch) -> list[Run]:
 
     What a step draws at random (dropout) is seeded by the step's number alone, the same for all.
     """
+    import torch
+
+    from nos_repro.experiments.training import CHECK_EVERY
+
     data: TaskData = runs[0].data
     every = 1 if runs[0].fabric.device.type == "cpu" else CHECK_EVERY
     alive = list(runs)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import random
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float32
@@ -23,35 +22,12 @@ from torch import Tensor
 from nos_repro.rules.evaluate import evaluate
 from nos_repro.rules.primitives import OPERANDS
 from nos_repro.rules.rule import Rule
-
-Reason = Literal["constant", "gradient-free", "no descent"]
-
-# fmt: off
-REASONS: dict[Reason, str] = {
-    "constant":      "the update is the same for every weight and step",
-    "gradient-free": "the update does not depend on the gradient",
-    "no descent":    "on no probe did the update ever point downhill",
-}
-# fmt: on
+from nos_repro.search.refusals import Reason
 
 SEED = 2017
 PAIRS, STEPS, TOTAL_STEPS = 16, 24, 1000
 LEAST_COSINE = 1e-9
 """A cosine between update and gradient below this is rounding error."""
-
-
-@dataclass(frozen=True)
-class Refusals:
-    """Which findings keep a rule from being trained; each can be switched off."""
-
-    constant: bool = True
-    gradient_free: bool = True
-    no_descent: bool = True
-
-    def refuse(self, reason: Reason | None) -> bool:
-        return reason is not None and bool(
-            getattr(self, reason.replace(" ", "_").replace("-", "_"))
-        )
 
 
 @dataclass(frozen=True)

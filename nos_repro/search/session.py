@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-
 from nos_repro.experiments.code import code_digest, task_roots
-from nos_repro.experiments.provenance import provenance
 from nos_repro.search.algorithms import ALGORITHMS
 from nos_repro.search.child import Child
 from nos_repro.search.log import Event
@@ -20,6 +17,10 @@ def session(child: Child, workers: int, algorithm: str | None = None) -> Event:
     The digest covers the code that trains a child, whatever its rule, and for a search also the
     code that learns from it with ``algorithm``.
     """
+    import torch
+
+    from nos_repro.experiments.provenance import provenance
+
     trial = child.trial("sgd", 1.0, 0, sweep=False)
     learns = () if algorithm is None else (SEARCH, ALGORITHMS.entry(algorithm).origin)
     return {

@@ -7,22 +7,24 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.fit import SECTION
 from nos_repro.experiments.load import LAUNCHER, task_keys, task_section
 from nos_repro.experiments.sections import NamedSection, merged_settings
 from nos_repro.experiments.settings_file import check_shape, in_base, read_layers, structured
-from nos_repro.optim.factory import check_optimizer
+from nos_repro.optim.lookup import know_optimizer
 from nos_repro.rules.space import SPACES, Space
 from nos_repro.search.algorithms import ALGORITHMS
 from nos_repro.search.child import Child
-from nos_repro.search.controller import Controller
-from nos_repro.search.probe import Refusals
+from nos_repro.search.refusals import Refusals
 from nos_repro.tasks.registry import find_metric
 
-FREE = ("samples", "source", "claim", "note", "baselines", "confirm", "launcher")
+if TYPE_CHECKING:
+    from nos_repro.search.controller import Controller
+
+FREE = ("samples", "source", "claim", "note", "baselines", "confirm", "launcher", "filter")
 """Settings that may change while a search is under way; what it finds does not depend on them."""
 
 
@@ -74,6 +76,8 @@ class Search:
     confirm: Confirm = field(default_factory=Confirm)
     seed: int = 0
     launcher: dict[str, Any] = field(default_factory=dict, metadata=SECTION)
+    filter: dict[str, Any] = field(default_factory=dict, metadata=SECTION)
+    """How `--export-best` changes the study of the best rules (`search.filter`)."""
     note: str = ""
     scale: str = "paper"
 
@@ -109,6 +113,8 @@ class Search:
         return Space(**given)
 
     def make_controller(self) -> Controller:
+        from nos_repro.search.controller import Controller
+
         settings = self.controller
         return Controller(self.make_space(), settings.hidden, settings.init, seed=self.seed)
 
@@ -135,26 +141,31 @@ SECTIONS = (
 )
 
 
-def load_search(path: Path, *, scale: str = "paper", overrides: Sequence[str] = ()) -> Search:
+def load_search(
+    path: Path, *, scale: str = "paper", overrides: Sequence[str] = (), trying: bool = True
+) -> Search:
     """Reads, merges and checks a search's file; ``overrides`` are `key.path=value` words.
+    ``trying``: as in `experiments.load.load_study`, for the baselines.
 
     Raises ConfigError (RuleError for a baseline's text) naming file, key and choice.
     """
     try:
-        return _load(path, scale, overrides)
+        return _load(path, scale, overrides, trying)
     except NosError as error:
-        said = in_base(path, error, lambda base: load_search(base, scale=scale))
+        said = in_base(path, error, lambda base: load_search(base, scale=scale, trying=trying))
         raise type(error)(f"{path} (scale {scale}): {said}") from None
 
 
-def _load(path: Path, scale: str, overrides: Sequence[str]) -> Search:
+def _load(path: Path, scale: str, overrides: Sequence[str], trying: bool) -> Search:
     files = read_layers(path)
     if "study" in files[-1]:
         raise ConfigError("a study, not a search: use `run`")
     merged = merged_settings(files, scale, overrides, SECTIONS)
     if "scale" in merged:
         raise ConfigError("scale: choose it with --scale, not in the file")
-    mappings = ("space", "algorithm", "child", "controller", "refuse", "baselines", "launcher")
+    mappings = (
+        *("space", "algorithm", "child", "controller", "refuse", "baselines", "launcher", "filter"),
+    )
     check_shape(Search, merged, mappings)
     merged["scale"] = scale
     search: Search = structured(Search, merged, "")
@@ -162,6 +173,9 @@ def _load(path: Path, scale: str, overrides: Sequence[str]) -> Search:
         search, child=_child(search.child), algorithm=_algorithm(search.algorithm)
     )
     search.make_space()
+    check_optimizer = know_optimizer
+    if trying:
+        from nos_repro.optim.factory import check_optimizer
     for name, optimizer in search.baselines.items():
         try:
             check_optimizer(optimizer)

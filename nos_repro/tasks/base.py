@@ -11,7 +11,7 @@ import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import pytorch_lightning as pl
 from lightning_utilities.core.apply_func import apply_to_collection
@@ -22,18 +22,13 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from nos_repro.errors import ConfigError
 from nos_repro.registry import require_methods
-from nos_repro.tasks.metrics import Metric
+from nos_repro.tasks.facts.base import TaskFacts
+from nos_repro.tasks.facts.base import require as require
 
 OptimizerMaker: TypeAlias = Callable[
     [Iterable[tuple[str, Parameter]]], tuple[Optimizer, LRScheduler]
 ]
 """It gets a model's named parameters, in the form that `torch.optim` takes too."""
-
-
-def require(holds: bool, key: str, rule: str, given: object) -> None:
-    """Raises ConfigError `task.KEY must be RULE, got GIVEN` unless the condition holds."""
-    if not holds:
-        raise ConfigError(f"task.{key} must be {rule}, got {given}")
 
 
 def require_even(batch: int, world: int) -> None:
@@ -140,20 +135,8 @@ class _Loader:
         return self.length
 
 
-class Task(pl.LightningModule):
-    """A model, its loss and its metrics.
-
-    `Settings` is the frozen dataclass of the task's YAML section (OmegaConf's structured form);
-    impossible values raise ConfigError in its `__post_init__`. `measures` are the metrics that
-    `metrics` returns: the first one decides (a row's learning rate, a search's reward), and a
-    study's columns may name any. Other values that `metrics` returns are recorded and can be drawn.
-    `label` is the model's name in tables, with its settings in braces: `WRN-{depth}-{width}`;
-    "" means the task's name.
-    """
-
-    Settings: ClassVar[type[Any]]
-    measures: ClassVar[tuple[Metric, ...]]
-    label: ClassVar[str] = ""
+class Task(pl.LightningModule, TaskFacts):
+    """A model, its loss and its metrics, with the facts about it (`TaskFacts`)."""
 
     def __init__(self, settings: Any, make_optimizer: OptimizerMaker | None = None) -> None:
         super().__init__()
@@ -165,22 +148,6 @@ class Task(pl.LightningModule):
     @abstractmethod
     def make_data(cls, settings: Any, *, data_dir: Path, seed: int) -> TaskData:
         """The data of a trial; nothing heavy happens before `prepare` or the first batch."""
-
-    @classmethod
-    @abstractmethod
-    def chance(cls, settings: Any) -> float:
-        """The value of the metric that decides, for a model that has learned nothing."""
-
-    @classmethod
-    def remark(cls) -> str:
-        """What a table says about how the metrics are measured; "" for nothing."""
-        return ""
-
-    @classmethod
-    def code(cls, settings: Any) -> tuple[str, ...]:
-        """What decides a trial's numbers besides the task and the engine, as `module:definition`:
-        whatever the settings name, such as a data set (`Registry.origins`)."""
-        return ()
 
     @abstractmethod
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:

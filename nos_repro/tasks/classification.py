@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,53 +14,14 @@ from torch import Tensor
 from nos_repro.data.batches import Crops, Normalise, cut, draw_crops, epoch_order
 from nos_repro.data.images import IMAGES, ImageSet, Labelled, balanced_order
 from nos_repro.errors import ConfigError
-from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
-from nos_repro.tasks.metrics import ACCURACY, LOSS, Metric
+from nos_repro.tasks.base import OptimizerMaker, Task, TaskData
+from nos_repro.tasks.facts.base import require
+from nos_repro.tasks.facts.images import ImageFacts, ImageSettings
 
 ImageBatch = tuple[Float[Tensor, "batch 3 height width"], Int64[Tensor, " batch"]]
 
-PRECISIONS = ("32", "bf16")
 EVALUATION_BATCH = 500
 """Images per evaluation batch. It is not a setting: only the speed depends on it."""
-
-
-@dataclass(frozen=True)
-class ImageSettings:
-    """The part of an image task's YAML section that is not about its model."""
-
-    data: str = "cifar10"
-    train_images: int | None = None
-    """A fixed class-balanced subset of the images that validation leaves; None: all of them."""
-    validation_images: int | None = None
-    """None: the data set's own number, 5,000 for CIFAR-10, 300 for the digits."""
-    augment: bool = False
-    """Mirror, and crop from the image padded by 4 reflected pixels."""
-    batch_size: int = 100
-    channels_last: bool = False
-    precision: str = "32"
-    """"32", or "bf16": bfloat16 autocast of the forward pass."""
-
-    def __post_init__(self) -> None:
-        IMAGES.find(self.data)
-        require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
-        require(
-            self.train_images is None or self.train_images >= self.batch_size,
-            "train_images",
-            f"at least one batch of {self.batch_size}",
-            self.train_images,
-        )
-        require(
-            self.validation_images is None or self.validation_images >= 1,
-            "validation_images",
-            "at least 1",
-            self.validation_images,
-        )
-        require(
-            self.precision in PRECISIONS,
-            "precision",
-            f"one of: {' '.join(PRECISIONS)}",
-            f"'{self.precision}'",
-        )
 
 
 class ImageData(TaskData):
@@ -144,15 +103,13 @@ class ImageData(TaskData):
         return self._normalise(images), part.labels[chosen]
 
 
-class ImageTask(Task):
+class ImageTask(ImageFacts, Task):
     """A classifier of images trained on cross entropy; a subclass sets `self.model`.
 
     Memory format and precision are the task's business, declared in its settings: any loop that
     calls the task gets them.
     """
 
-    Settings: ClassVar[type[Any]] = ImageSettings
-    measures: ClassVar[tuple[Metric, ...]] = (ACCURACY, LOSS)
     model: torch.nn.Module
 
     def __init__(
@@ -173,14 +130,6 @@ class ImageTask(Task):
     @classmethod
     def make_data(cls, settings: ImageSettings, *, data_dir: Path, seed: int) -> TaskData:
         return ImageData(settings, data_dir=data_dir, seed=seed)
-
-    @classmethod
-    def chance(cls, settings: ImageSettings) -> float:
-        return 100 / IMAGES.find(settings.data).classes
-
-    @classmethod
-    def code(cls, settings: ImageSettings) -> tuple[str, ...]:
-        return IMAGES.origins(settings.data)
 
     @property
     def channels_last(self) -> bool:

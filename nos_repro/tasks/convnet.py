@@ -2,49 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nos_repro.tasks.base import require
-from nos_repro.tasks.classification import ImageSettings, ImageTask
+from nos_repro.tasks.classification import ImageTask
+from nos_repro.tasks.facts.convnet import HEADS, ConvNetFacts
 from nos_repro.tasks.registry import TASKS
 
 FILTERS = 32
-
-
-class Head(NamedTuple):
-    """What each of the two layers does to the image's side, and what is left of it at the end."""
-
-    stride: int
-    pool: int
-    left: Callable[[int], int]
-
-
-# fmt: off
-HEADS = {
-    "pool":   Head(1, 2, lambda size: size // 4),
-    "flat":   Head(1, 1, lambda size: size),
-    "stride": Head(2, 1, lambda size: (size + 3) // 4),
-    "global": Head(1, 1, lambda size: 1),
-}
-# fmt: on
-
-
-@dataclass(frozen=True)
-class ConvNetSettings(ImageSettings):
-    """Sec. 4.2: batch 100. The paper does not mention augmentation."""
-
-    head: str = "pool"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.head in HEADS, "head", f"one of: {' '.join(HEADS)}", f"'{self.head}'")
 
 
 class FlatLinear(nn.Linear):
@@ -66,7 +33,7 @@ class FlatLinear(nn.Linear):
 
 
 @TASKS.register("convnet")
-class ConvNet(ImageTask):
+class ConvNet(ConvNetFacts, ImageTask):
     """Two times (convolution, ReLU, batch norm), then a linear layer (sec. 4.2).
 
     *Departures*, where the paper is silent:
@@ -91,9 +58,6 @@ class ConvNet(ImageTask):
       `global` but does not tell the others apart. `pool` is the default: it is as accurate as any,
       and the fastest to train except for `stride`, whose accuracy is lower.
     """
-
-    Settings: ClassVar[type[Any]] = ConvNetSettings
-    label: ClassVar[str] = "small ConvNet"
 
     def make_model(self, classes: int, size: int) -> nn.Module:
         head = HEADS[self.settings.head]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,18 +13,19 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from nos_repro.data.buckets import Buckets, padded
-from nos_repro.data.parallel import PARALLEL_TEXTS, ParallelCorpus, find_parallel_text
+from nos_repro.data.parallel import ParallelCorpus, find_parallel_text
 from nos_repro.data.translation import Encoded, Limits, encode, encoded_training, flat
 from nos_repro.data.wordpieces import PAD, WordPieces
 from nos_repro.errors import DataError
-from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
+from nos_repro.tasks.base import OptimizerMaker, Task, TaskData
+from nos_repro.tasks.facts.base import require
+from nos_repro.tasks.facts.gnmt import GNMTFacts, GNMTSettings
 from nos_repro.tasks.gnmt_beam import BeamOptions, beam_search
-from nos_repro.tasks.gnmt_bleu import References, bleu, signatures
-from nos_repro.tasks.gnmt_model import Dropout, Network
-from nos_repro.tasks.metrics import BLEU, BLEU_TOKENISED, LOSS, PERPLEXITY, Metric, perplexity
+from nos_repro.tasks.gnmt_bleu import References, bleu
+from nos_repro.tasks.gnmt_model import Network
+from nos_repro.tasks.metrics import perplexity
 from nos_repro.tasks.registry import TASKS
 
-PRECISIONS = ("32", "bf16")
 EVALUATION_BATCH, EVALUATION_PIECES = 128, 128
 """Pairs per evaluation batch, and the length of a pair's two sides together, in word pieces, above
 which a batch has fewer pairs. They are not settings: only speed and memory depend on them."""
@@ -45,74 +45,6 @@ class SentenceBatch(NamedTuple):
     vocabulary: Int64[Tensor, ""]
     references: tuple[References, ...] = ()
     weight: Float[Tensor, ""] = torch.ones(())
-
-
-@dataclass(frozen=True)
-class GNMTSettings:
-    """Wu et al. 2016, sec. 3 and 5, with batches of 128 as in 002 sec. 6.4."""
-
-    data: str = "wmt14"
-    languages: tuple[str, str] = ("en", "de")
-    """From and to; the files' suffixes."""
-    train_pairs: int | None = None
-    """How many pairs of the training part to use, from the first on; None: all."""
-    longest: int = 256
-    """The most word pieces per side, END included."""
-    leave_out: bool = False
-    """Whether training pairs with an empty or too long side are left out instead of refused."""
-    vocabulary: int = 32000
-    """The word pieces of both languages together."""
-    layers: int = 8
-    width: int = 1024
-    share_embeddings: bool = True
-    dropout: float = 0.2
-    label_smoothing: float = 0.0
-    """Above 0 the training loss is no longer a log-perplexity; that of evaluations still is."""
-    init: float = 0.04
-    """All weights start from U(-init, init); Wu et al. use 0.04, other implementations 0.1."""
-    batch_size: int = 128
-    """The average number of pairs in a batch; all batches hold about as many word pieces."""
-    beam: int = 5
-    length_penalty: float = 0.2
-    coverage_penalty: float = 0.2
-    bleu_every: int = 1
-    """Epochs between translations of the test part, which give its BLEU; 0: never. The last epoch
-    has one if this divides the number of epochs."""
-    precision: str = "32"
-    """"32", or "bf16": bfloat16 autocast of the forward pass."""
-
-    def __post_init__(self) -> None:
-        for key, least in (("vocabulary", 5), ("layers", 2), ("width", 1), ("batch_size", 1),
-                           ("beam", 1), ("longest", 2), ("bleu_every", 0)):  # fmt: skip
-            value = getattr(self, key)
-            require(value >= least, key, f"at least {least}", value)
-        for key in ("dropout", "label_smoothing"):
-            value = getattr(self, key)
-            require(0 <= value < 1, key, "at least 0 and below 1", value)
-        dropped = Dropout(self.dropout).dropped
-        allowed = dropped < 256 and (dropped > 0 or self.dropout == 0)
-        require(allowed, "dropout", "0, or from 1/256 to 255/256", self.dropout)
-        for key in ("length_penalty", "coverage_penalty"):
-            require(getattr(self, key) >= 0, key, "at least 0", getattr(self, key))
-        require(self.init > 0, "init", "positive", self.init)
-        require(
-            self.train_pairs is None or self.train_pairs >= 1,
-            "train_pairs",
-            "at least 1",
-            self.train_pairs,
-        )
-        require(
-            len(self.languages) == 2 and all(self.languages),
-            "languages",
-            "two suffixes of files, e.g. [en, de]",
-            self.languages,
-        )
-        require(
-            self.precision in PRECISIONS,
-            "precision",
-            f"one of: {' '.join(PRECISIONS)}",
-            f"'{self.precision}'",
-        )
 
 
 class TranslationData(TaskData):
@@ -228,7 +160,7 @@ def _by_length(pairs: Encoded) -> Iterator[Int64[Tensor, " batch"]]:
 
 
 @TASKS.register("gnmt")
-class GNMT(Task):
+class GNMT(GNMTFacts, Task):
     """Trained with teacher forcing on the mean cross entropy of a batch's target pieces, with END.
 
     *Departures*, where the papers are silent:
@@ -240,9 +172,6 @@ class GNMT(Task):
     - The decoder starts from a state of zeros.
     """
 
-    Settings: ClassVar[type[Any]] = GNMTSettings
-    measures: ClassVar[tuple[Metric, ...]] = (PERPLEXITY, LOSS, BLEU, BLEU_TOKENISED)
-    label: ClassVar[str] = "GNMT {layers}x{width}"
     vocabulary: Int64[Tensor, ""]
 
     def __init__(
@@ -265,23 +194,6 @@ class GNMT(Task):
     @classmethod
     def make_data(cls, settings: GNMTSettings, *, data_dir: Path, seed: int) -> TranslationData:
         return TranslationData(settings, data_dir=data_dir, seed=seed)
-
-    @classmethod
-    def code(cls, settings: GNMTSettings) -> tuple[str, ...]:
-        return PARALLEL_TEXTS.origins(settings.data)
-
-    @classmethod
-    def chance(cls, settings: GNMTSettings) -> float:
-        return float(settings.vocabulary)
-
-    @classmethod
-    def remark(cls) -> str:
-        """What a table says about the metrics. sacrebleu's version is in each record."""
-        signs = [sign.partition("|version:")[0] for sign in signatures().values()]
-        return (
-            "Perplexity is per word piece, its logarithm in nats; that of the training part is over"
-            f" the last epoch, with dropout. BLEU by sacrebleu: {signs[0]}; tokenised: {signs[1]}."
-        )
 
     def agree(self, vocabulary: Int64[Tensor, ""]) -> None:
         """Notes which vocabulary the weights belong to; a checkpoint keeps it.

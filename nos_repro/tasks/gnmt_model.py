@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from nos_repro.data.wordpieces import PAD
+from nos_repro.tasks.facts.gnmt import dropped_of
 
 FIRST_RESIDUAL = 2
 """Layers from the third on add their input to their output."""
@@ -46,7 +47,7 @@ class Dropout(nn.Module):
 
     def __init__(self, probability: float) -> None:
         super().__init__()
-        self.dropped = round(256 * probability)
+        self.dropped = dropped_of(probability)
 
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         if not self.training or not self.dropped:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -21,91 +20,16 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from nos_repro.data.images import IMAGES
-from nos_repro.data.trees import PHOTOGRAPHS
 from nos_repro.errors import DataError
-from nos_repro.tasks.base import OptimizerMaker, Task, require
-from nos_repro.tasks.metrics import ACCURACY, LOSS, TOP5_ACCURACY, Metric
+from nos_repro.tasks.base import OptimizerMaker, Task
+from nos_repro.tasks.facts.nasnet import NASNetFacts, NASNetSettings
 from nos_repro.tasks.nasnet_data import Images, PhotographBatch
-from nos_repro.tasks.nasnet_model import (
-    AUXILIARY_POOL,
-    STEMS,
-    WIDTH,
-    NASNet,
-    decayed,
-    inner_side,
-    norms,
-)
+from nos_repro.tasks.nasnet_model import NASNet, decayed, norms
 from nos_repro.tasks.registry import TASKS
-
-PRECISIONS = ("32", "bf16")
-
-
-@dataclass(frozen=True)
-class NASNetSettings:
-    """NASNet-A mobile as 002 sec. 6.3 trains it: 50 synchronous replicas of 32 images."""
-
-    data: str = "imagenet"
-    classes: int = 1000
-    size: int = 224
-    """Pixels per side that training and evaluation see."""
-    cells: int = 4
-    filters: int = 1056
-    stem: str = "imagenet"
-    auxiliary: float = 0.4
-    """The weight of the auxiliary head's loss; 0: there is no such head."""
-    dropout: float = 0.5
-    label_smoothing: float = 0.1
-    norm_decay: float = 0.9997
-    average_decay: float = 0.9999
-    batch_size: int = 1600
-    """Images per update, over all processes."""
-    replicas: int = 50
-    """Equal parts of a batch, each with its own batch norm. Any process may compute a part, in one
-    pass: processes x passes = replicas."""
-    steps_per_epoch: int | None = None
-    """Updates between evaluations; None: a pass over the images."""
-    channels_last: bool = False
-    precision: str = "32"
-    """"32", or "bf16": bfloat16 autocast of the forward pass."""
-
-    def __post_init__(self) -> None:
-        for key, least in (("classes", 2), ("size", 8), ("cells", 1), ("batch_size", 1),
-                           ("replicas", 1)):  # fmt: skip
-            require(getattr(self, key) >= least, key, f"at least {least}", getattr(self, key))
-        require(self.stem in STEMS, "stem", f"one of: {' '.join(STEMS)}", f"'{self.stem}'")
-        unit = WIDTH * (4 if self.stem == "imagenet" else 1)
-        whole = self.filters >= unit and self.filters % unit == 0
-        require(whole, "filters", f"a multiple of {unit} for the stem '{self.stem}'", self.filters)
-        for key in ("dropout", "label_smoothing", "norm_decay", "average_decay"):
-            value = getattr(self, key)
-            require(0 <= value < 1, key, "at least 0 and below 1", value)
-        require(self.auxiliary >= 0, "auxiliary", "at least 0", self.auxiliary)
-        require(
-            self.auxiliary == 0 or inner_side(self.size, self.stem) >= AUXILIARY_POOL,
-            "auxiliary",
-            f"0: an inner map of images of {self.size} pixels is smaller than its"
-            f" {AUXILIARY_POOL}x{AUXILIARY_POOL} pool",
-            self.auxiliary,
-        )
-        require(
-            self.batch_size % self.replicas == 0,
-            "batch_size",
-            f"a multiple of the {self.replicas} replicas that share it",
-            f"{self.batch_size:,}",
-        )
-        steps = self.steps_per_epoch
-        require(steps is None or steps >= 1, "steps_per_epoch", "at least 1", steps)
-        require(
-            self.precision in PRECISIONS,
-            "precision",
-            f"one of: {' '.join(PRECISIONS)}",
-            f"'{self.precision}'",
-        )
 
 
 @TASKS.register("nasnet")
-class NASNetTask(Task):
+class NASNetTask(NASNetFacts, Task):
     """NASNet-A, trained with synchronous replicas and evaluated with the average of its weights.
 
     *Departures*:
@@ -117,9 +41,6 @@ class NASNetTask(Task):
     - Weight decay is added to the gradient after its clipping, not to the loss.
     """
 
-    Settings: ClassVar[type[Any]] = NASNetSettings
-    measures: ClassVar[tuple[Metric, ...]] = (ACCURACY, TOP5_ACCURACY, LOSS)
-    label: ClassVar[str] = "NASNet-A ({cells} @ {filters})"
     updates: Int64[Tensor, ""]
     classes: Int64[Tensor, ""]
 
@@ -156,14 +77,6 @@ class NASNetTask(Task):
             data_dir=data_dir,
             seed=seed,
         )
-
-    @classmethod
-    def chance(cls, settings: NASNetSettings) -> float:
-        return 100 / settings.classes
-
-    @classmethod
-    def code(cls, settings: NASNetSettings) -> tuple[str, ...]:
-        return (*IMAGES.origins(settings.data), *PHOTOGRAPHS.origins(settings.data))
 
     def configure_optimizers(self) -> Any:
         """Weight decay only for convolutions and linear layers; the average follows every

@@ -18,7 +18,8 @@ from nos_repro.data.batches import Crops, cut, draw_crops, epoch_order
 from nos_repro.data.cores import available_cores
 from nos_repro.data.images import IMAGES, Dataset, Labelled, balanced_order
 from nos_repro.errors import ConfigError
-from nos_repro.tasks.base import TaskData, require
+from nos_repro.tasks.base import TaskData
+from nos_repro.tasks.facts.base import require
 
 EVALUATION_BATCH = 100
 """Images per evaluation batch. It is not a setting: only the speed depends on it."""

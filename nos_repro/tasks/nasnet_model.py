@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nos_repro.tasks.depthwise import depthwise
+from nos_repro.tasks.facts.nasnet import AUXILIARY_POOL, WIDTH, inner_side
 
 Map = Float[Tensor, "batch channels height width"]
 Out = Float[Tensor, "batch channels_out height_out width_out"]
@@ -65,14 +66,10 @@ REDUCTION = table(
 )
 # fmt: on
 
-STEMS = ("imagenet", "cifar")
 STEM_FILTERS = 32
 STACKS = 3
 IMAGENET_CLASSES = 1000
-WIDTH = 24
-"""Filters of the last map over those of the first stack's operations: 1056 = 24 * 44."""
-
-AUXILIARY_POOL, AUXILIARY_STRIDE, AUXILIARY_FILTERS = 5, 3, (128, 768)
+AUXILIARY_STRIDE, AUXILIARY_FILTERS = 3, (128, 768)
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -373,16 +370,6 @@ class NASNet(nn.Module):
             if place == self.auxiliary_after and self.training and self.auxiliary is not None:
                 second = self.auxiliary(now)
         return self.classifier(self.dropout(now.mean((2, 3)))), second
-
-
-def inner_side(size: int, stem: str) -> int:
-    """The side of the map that the auxiliary head sees, for images of ``size`` pixels."""
-    halvings = 1
-    if stem == "imagenet":
-        size, halvings = (size - 3) // 2 + 1, 3
-    for _ in range(halvings):
-        size = -(-size // 2)
-    return size
 
 
 def norms(network: nn.Module) -> list[ReplicaNorm]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +15,10 @@ from torch.nn import functional as F
 
 from nos_repro.data.corpora import CORPORA, END, UNKNOWN, Corpus
 from nos_repro.errors import DataError
-from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
-from nos_repro.tasks.metrics import LOSS, PERPLEXITY, Metric, perplexity
+from nos_repro.tasks.base import OptimizerMaker, Task, TaskData
+from nos_repro.tasks.facts.base import require
+from nos_repro.tasks.facts.ptb_lstm import PtbLstmFacts, PtbLstmSettings
+from nos_repro.tasks.metrics import perplexity
 from nos_repro.tasks.recurrence import LstmState, Weights, lstm
 from nos_repro.tasks.registry import TASKS
 from nos_repro.tasks.softmax import cross_entropy
@@ -27,45 +28,6 @@ EVALUATION_STEPS = 1024
 
 BEGINNING = 3
 """First word of the seed of a walk's beginning: it keeps the streams of one seed apart."""
-
-
-@dataclass(frozen=True)
-class PtbLstmSettings:
-    """Sec. 6.5: batch 64, 35 steps; sizes and dropouts are Melis et al.'s for 10 M parameters."""
-
-    data: str = "ptb"
-    vocabulary: int | None = None
-    """Words, with `<unk>` and `<eos>`; None: the corpus' own number, 10,000 for PTB."""
-    hidden: int = 1194
-    embedding: int = 268
-    """The paper's "embedding ratio" is this over `hidden`."""
-    input_dropout: float = 0.58
-    state_dropout: float = 0.215
-    output_dropout: float = 0.327
-    state_reset: float = 0.01
-    """The probability that a segment's state starts at zero, drawn for each text of a batch."""
-    batch_size: int = 64
-    time_steps: int = 35
-    steps_per_epoch: int | None = None
-    """The length of an epoch, a point of the curve; None: once round the corpus, 415 for PTB."""
-
-    def __post_init__(self) -> None:
-        CORPORA.find(self.data)
-        for key in ("hidden", "embedding", "batch_size", "time_steps"):
-            require(getattr(self, key) >= 1, key, "at least 1", getattr(self, key))
-        for key in ("input_dropout", "state_dropout", "output_dropout", "state_reset"):
-            value = getattr(self, key)
-            require(0 <= value < 1, key, "at least 0 and below 1", value)
-        if self.vocabulary is not None:
-            require(self.vocabulary >= 3, "vocabulary", "at least 3", self.vocabulary)
-        if self.steps_per_epoch is not None:
-            steps = self.steps_per_epoch
-            require(steps >= 1, "steps_per_epoch", "at least 1", steps)
-
-    @property
-    def words(self) -> int:
-        """The size of the vocabulary."""
-        return self.vocabulary or CORPORA.find(self.data).vocabulary
 
 
 class Segment(NamedTuple):
@@ -157,7 +119,7 @@ class CorpusData(TaskData):
 
 
 @TASKS.register("ptb_lstm")
-class PtbLstm(Task):
+class PtbLstm(PtbLstmFacts, Task):
     """Embedding, dropout, LSTM, dropout, down-projection, softmax tied to the embedding.
 
     9,997,280 parameters with 10,000 words: 2,680,000 in the embedding, 6,987,288 in the layer with
@@ -181,8 +143,6 @@ class PtbLstm(Task):
     vocabulary: weights for other words raise DataError at the first batch.
     """
 
-    Settings: ClassVar[type[Any]] = PtbLstmSettings
-    measures: ClassVar[tuple[Metric, ...]] = (PERPLEXITY, LOSS)
     hidden: Tensor
     cell: Tensor
     vocabulary: Tensor
@@ -206,14 +166,6 @@ class PtbLstm(Task):
     @classmethod
     def make_data(cls, settings: PtbLstmSettings, *, data_dir: Path, seed: int) -> TaskData:
         return CorpusData(settings, data_dir=data_dir, seed=seed)
-
-    @classmethod
-    def chance(cls, settings: PtbLstmSettings) -> float:
-        return float(settings.words)
-
-    @classmethod
-    def code(cls, settings: PtbLstmSettings) -> tuple[str, ...]:
-        return CORPORA.origins(settings.data)
 
     def training_step(self, batch: Segment, batch_idx: int = 0) -> Float[Tensor, ""]:
         settings = self.settings

@@ -12,6 +12,7 @@ from nos_repro.tasks.metrics import Metric
 
 if TYPE_CHECKING:
     from nos_repro.tasks.base import Task
+    from nos_repro.tasks.facts.base import TaskFacts
 
 
 def _is_task(thing: object) -> bool:
@@ -39,7 +40,7 @@ def _check(name: str, cls: Any) -> None:
     for _, key, _, _ in Formatter().parse(cls.label):
         if key is not None and key not in settings:
             raise ConfigError(f"{what}: label: {unknown('setting', key, settings)}")
-    require_methods(what, cls, Task)
+    require_methods(what, cls, Task, *Task.__bases__)
 
 
 TASKS: Registry[type[Task]] = Registry(
@@ -52,12 +53,24 @@ TASKS: Registry[type[Task]] = Registry(
 """
 
 
+FACTS: Registry[type[TaskFacts]] = Registry("task", "nos_repro.tasks.facts")
+"""The facts about the tasks that ship, under the same names: they are read without torch."""
+
+
+def describe(task: str) -> type[TaskFacts]:
+    """The facts about a task; one from outside is imported for that, with all that it imports.
+
+    Raises ConfigError like `TASKS.find`.
+    """
+    return FACTS.find(task) if task in FACTS.names() else TASKS.find(task)
+
+
 def find_metric(task: str, name: str = "") -> Metric:
     """A task's metric of that name, by default the one that decides: its first.
 
     Raises ConfigError if the task has none of that name.
     """
-    measures = TASKS.find(task).measures
+    measures = describe(task).measures
     for metric in measures:
         if name in ("", metric.name):
             return metric

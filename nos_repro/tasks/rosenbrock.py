@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nos_repro.tasks.base import OptimizerMaker, Task, TaskData, require
-from nos_repro.tasks.metrics import LOSS, Metric
+from nos_repro.tasks.base import OptimizerMaker, Task, TaskData
+from nos_repro.tasks.facts.rosenbrock import RosenbrockFacts, RosenbrockSettings
 from nos_repro.tasks.registry import TASKS
-
-
-@dataclass(frozen=True)
-class RosenbrockSettings:
-    """Where the walk starts, and how many steps make an epoch (a point of the curve)."""
-
-    start: tuple[float, float] = (-2.0, 2.0)
-    steps_per_epoch: int = 20
-
-    def __post_init__(self) -> None:
-        finite = len(self.start) == 2 and all(math.isfinite(x) for x in self.start)
-        require(finite, "start", "two finite numbers", self.start)
-        require(self.steps_per_epoch >= 1, "steps_per_epoch", "at least 1", self.steps_per_epoch)
 
 
 class RosenbrockData(TaskData):
@@ -53,16 +38,12 @@ class RosenbrockData(TaskData):
 
 
 @TASKS.register("rosenbrock")
-class Rosenbrock(Task):
+class Rosenbrock(RosenbrockFacts, Task):
     """f(x, y) = (1 - x)^2 + 100 (y - x^2)^2, with its minimum at (1, 1), in float64.
 
     *Departures*: the papers give no start; (-2, 2) is customary, and f there is 409. Far from the
     valley f grows past every bound: infinity and NaN are values here, not errors.
     """
-
-    Settings: ClassVar[type[Any]] = RosenbrockSettings
-    measures: ClassVar[tuple[Metric, ...]] = (LOSS,)
-    label: ClassVar[str] = "Rosenbrock's function"
 
     def __init__(
         self, settings: RosenbrockSettings, make_optimizer: OptimizerMaker | None = None
@@ -74,11 +55,6 @@ class Rosenbrock(Task):
     @classmethod
     def make_data(cls, settings: RosenbrockSettings, *, data_dir: Path, seed: int) -> TaskData:
         return RosenbrockData(settings.steps_per_epoch)
-
-    @classmethod
-    def chance(cls, settings: RosenbrockSettings) -> float:
-        """The value at the start."""
-        return float(cls(settings)().detach())
 
     def forward(self) -> Float[Tensor, ""]:
         return (1 - self.x) ** 2 + 100 * (self.y - self.x**2) ** 2

@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nos_repro.tasks.base import require
-from nos_repro.tasks.classification import ImageSettings, ImageTask
+from nos_repro.tasks.classification import ImageTask
+from nos_repro.tasks.facts.wide_resnet import WideResNetFacts
 from nos_repro.tasks.registry import TASKS
-
-
-@dataclass(frozen=True)
-class WideResNetSettings(ImageSettings):
-    """WRN-40-4, batch 128, mirrored and cropped: Zagoruyko & Komodakis' recipe."""
-
-    depth: int = 40
-    width: int = 4
-    augment: bool = True
-    batch_size: int = 128
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        fits = self.depth >= 10 and self.depth % 6 == 4
-        require(fits, "depth", "6n+4 (10, 16, 22, 28, 34, 40 ...)", self.depth)
-        require(self.width >= 1, "width", "at least 1", self.width)
 
 
 class Block(nn.Module):
@@ -64,14 +46,11 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv
 
 
 @TASKS.register("wide_resnet")
-class WideResNet(ImageTask):
+class WideResNet(WideResNetFacts, ImageTask):
     """WRN-depth-width: conv3x3(3->16), three stages of (depth-4)/6 blocks, BN-ReLU-pool-linear.
 
     *Departures*: the linear layer keeps torch's initialisation, since neither paper mentions it.
     """
-
-    Settings: ClassVar[type[Any]] = WideResNetSettings
-    label: ClassVar[str] = "WRN-{depth}-{width}"
 
     def make_model(self, classes: int, size: int) -> nn.Module:
         settings = self.settings

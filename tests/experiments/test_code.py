@@ -156,7 +156,7 @@ CHANGES = {
     "what two tasks share": ("tasks.classification", "EVALUATION_BATCH = 500",
                              "EVALUATION_BATCH = 400",
                              lambda t: t["task"] in ("convnet", "wide_resnet")),
-    "a word of rules":     ("rules.primitives", "torch.sign, ", "torch.sgn, ",
+    "a word of rules":     ("rules.primitives", '"torch.sign", ', '"torch.sgn", ',
                             lambda t: "sign" in str(t["optimizer"])),
     "the rules' parser":   ("rules.parse", "def parse(text: str)",
                             "def parse(text: str, more: int = 1)",
@@ -218,6 +218,23 @@ def test_a_record_whose_plug_in_is_not_here_is_stale(trials: dict[Roots, Trial])
     for key in ("task", "optimizer", "schedule"):
         gone = {**trial, key: "gone.away"}
         assert is_stale(dataclasses.replace(record, trial=gone)), key
+
+
+BROKEN = ["def oops(:", "raise RuntimeError('at import')", "import no_such_module", "1 / 0"]
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_record_whose_plug_in_is_broken_is_stale(
+    trials: dict[Roots, Trial], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "plug_in.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    trial = dict(next(iter(trials.values())))
+    record = Record("1", "finished", trial, "accuracy", "max", [], 0, 0.0, 0.0, 0.0, "0" * 12)
+    for key in ("task", "optimizer", "schedule"):
+        odd = {**trial, key: "broken.plug_in"}
+        assert is_stale(dataclasses.replace(record, trial=odd)), key
 
 
 def test_no_committed_record_that_a_table_is_made_of_is_stale(committed: Path) -> None:

@@ -16,8 +16,8 @@ from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.files import write_json
 from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.trial import Trial
-from nos_repro.tasks.gnmt import GNMTSettings
-from nos_repro.tasks.ptb_lstm import PtbLstmSettings
+from nos_repro.tasks.facts.gnmt import GNMTSettings
+from nos_repro.tasks.facts.ptb_lstm import PtbLstmSettings
 
 TINY = GNMTSettings(data="numbers", train_pairs=64, vocabulary=60, layers=2, width=8, batch_size=64,
                     beam=2, bleu_every=0)  # fmt: skip
@@ -147,6 +147,20 @@ def test_a_damaged_checkpoint_is_named_and_left_in_place(
         assert main(["translate", str(tmp_path), "one", "--data", str(trained)]) == 2
         assert f"{path} is damaged" in capsys.readouterr().err
         assert path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("model", [None, 3, {}, {1: 2}, {"w": "x"}])
+def test_a_checkpoint_without_its_model_is_one_clear_error(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], model: Any
+) -> None:
+    path = copy(trained, tmp_path) / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    del state["model"]
+    torch.save(state if model is None else {**state, "model": model}, path)
+    assert main(["translate", str(tmp_path), "one", "--data", str(trained)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {path}")
+    assert error.count("\n") == 1
 
 
 def test_a_damaged_cache_is_named_with_what_to_do(

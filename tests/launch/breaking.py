@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from nos_repro.tasks.rosenbrock import Rosenbrock, RosenbrockSettings
+from nos_repro.tasks.facts.rosenbrock import RosenbrockSettings
+from nos_repro.tasks.rosenbrock import Rosenbrock
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import pytest
 from tests.conftest import ROOT
 
 ROWS = {
-    "UNARY": 'UnaryRow("tanh", r"\\tanh({x})", torch.tanh, "-1 and 1 far from 0"),',
-    "BINARY": 'BinaryRow("max", r"\\max({x}, {y})", torch.maximum, "NaN if either is"),',
+    "UNARY": 'UnaryRow("tanh", r"\\tanh({x})", "torch.tanh", "-1 and 1 far from 0"),',
+    "BINARY": 'BinaryRow("max", r"\\max({x}, {y})", "torch.maximum", "NaN if either is"),',
     "OPERANDS": 'OperandRow("g4", "g^4", "its fourth power", Binary("*", _G2, _G2)),',
 }
 RULES = [

@@ -11,9 +11,8 @@ import torch.nn.functional as F
 
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions
-from nos_repro.experiments.training import Stopped
+from nos_repro.experiments.training import Run, Stopped
 from nos_repro.optim.factory import make_optimizer
-from nos_repro.search import child as child_module
 from nos_repro.search.child import PAPER_RATES, Child, Evaluation, best_rate, evaluate, reward_of
 from nos_repro.tasks import TASKS
 from nos_repro.tasks.metrics import ACCURACY, PERPLEXITY
@@ -95,20 +94,20 @@ def test_an_exception_is_a_reward_of_0_with_a_reason(monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("in the rule")
 
-    monkeypatch.setattr(child_module.Run, "train_step", broken)
+    monkeypatch.setattr(Run, "train_step", broken)
     found = evaluate(POWERSIGN, tiny_child(), CONDITIONS)
     assert (found.status, found.reward) == ("failed", 0.0)
     assert found.reason == "ZeroDivisionError: in the rule"
 
 
 def test_a_slow_child_is_stopped_at_its_time_limit(monkeypatch):
-    step = child_module.Run.train_step
+    step = Run.train_step
 
     def slow(run, batch):
         time.sleep(0.05)
         step(run, batch)
 
-    monkeypatch.setattr(child_module.Run, "train_step", slow)
+    monkeypatch.setattr(Run, "train_step", slow)
     found = evaluate(POWERSIGN, tiny_child(epochs=1000, seconds=0.2), CONDITIONS)
     assert (found.status, found.reward) == ("overran", 0.0)
     assert "0.2 s" in found.reason
@@ -128,7 +127,7 @@ def test_failures_of_the_machine_are_raised_and_not_scored(monkeypatch, failure)
     def fails(*_, **__):
         raise failure
 
-    monkeypatch.setattr(child_module.Run, "train_step", fails)
+    monkeypatch.setattr(Run, "train_step", fails)
     with pytest.raises(type(failure)):
         evaluate(POWERSIGN, tiny_child(), CONDITIONS)
 

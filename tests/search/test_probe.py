@@ -8,7 +8,8 @@ import torch
 from nos_repro.rules.catalog import CATALOG
 from nos_repro.rules.rule import Rule
 from nos_repro.rules.space import SPACES
-from nos_repro.search.probe import REASONS, Refusals, probe
+from nos_repro.search.probe import probe
+from nos_repro.search.refusals import REASONS, Refusals
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ import torch
 
 from nos_repro.data.images import IMAGES, ImageSet, Labelled
 from nos_repro.errors import ConfigError
-from nos_repro.tasks.classification import ImageBatch, ImageData, ImageSettings, ImageTask
-from nos_repro.tasks.convnet import ConvNet, ConvNetSettings
+from nos_repro.tasks.classification import ImageBatch, ImageData, ImageTask
+from nos_repro.tasks.convnet import ConvNet
+from nos_repro.tasks.facts.convnet import ConvNetSettings
+from nos_repro.tasks.facts.images import ImageSettings
 
 TRAIN, TEST = 1000, 600
 

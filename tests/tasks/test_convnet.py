@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from nos_repro.errors import ConfigError
-from nos_repro.tasks.convnet import ConvNet, ConvNetSettings
+from nos_repro.tasks.convnet import ConvNet
+from nos_repro.tasks.facts.convnet import ConvNetSettings
 
 # fmt: off
 PARAMETERS = {"pool": 30_698, "flat": 337_898, "stride": 30_698, "global": 10_538}

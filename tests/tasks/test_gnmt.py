@@ -14,7 +14,8 @@ from torch import nn
 from nos_repro.data.translation import Encoded, Sentences
 from nos_repro.errors import ConfigError, DataError
 from nos_repro.experiments.trial import Training, Trial
-from nos_repro.tasks.gnmt import GNMT, GNMTSettings, SentenceBatch, _by_length
+from nos_repro.tasks.facts.gnmt import GNMTSettings
+from nos_repro.tasks.gnmt import GNMT, SentenceBatch, _by_length
 from nos_repro.tasks.gnmt_model import Attention, Dropout, Encoder, Memory, Network
 from tests.tasks.resuming import stopped_and_whole
 

@@ -133,12 +133,12 @@ SHOWN = [
     ("metrics",        "Tolerance(0.5, why",               "Tolerance(0.7, why"),
     ("metrics",        "accuracy (%)",                     "right answers (%)"),
     ("metrics",        "return share if",                  "return -share if"),
-    ("classification", "(ACCURACY, LOSS)",                 "(LOSS, ACCURACY)"),
-    ("classification", "return 100 / ",                    "return 10 / "),
-    ("convnet",        "small ConvNet",                    "ConvNet"),
-    ("gnmt",           "GNMT {layers}x{width}",            "GNMT"),
-    ("gnmt",           "Perplexity is per word piece",     "Perplexity is per piece"),
-    ("ptb_lstm",       "float(settings.words)",            "1.0"),
+    ("facts/images", "(ACCURACY, LOSS)",                 "(LOSS, ACCURACY)"),
+    ("facts/images", "return 100 / ",                    "return 10 / "),
+    ("facts/convnet",        "small ConvNet",                    "ConvNet"),
+    ("facts/gnmt",           "GNMT {layers}x{width}",            "GNMT"),
+    ("facts/gnmt",           "Perplexity is per word piece",     "Perplexity is per piece"),
+    ("facts/ptb_lstm",       "float(settings.words)",            "1.0"),
 ]
 # fmt: on
 

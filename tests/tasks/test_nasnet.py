@@ -20,7 +20,8 @@ from nos_repro.experiments.load import load_study
 from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.trial import Training, Trial
 from nos_repro.optim.factory import make_optimizer, make_schedule
-from nos_repro.tasks.nasnet import NASNetSettings, NASNetTask
+from nos_repro.tasks.facts.nasnet import NASNetSettings
+from nos_repro.tasks.nasnet import NASNetTask
 from nos_repro.tasks.nasnet_data import PhotographBatch
 from tests.conftest import ROOT
 from tests.experiments import replicated

@@ -17,7 +17,8 @@ from nos_repro.data.corpora import CORPORA, Lines, Texts
 from nos_repro.errors import ConfigError, DataError
 from nos_repro.experiments.trial import Training, Trial
 from nos_repro.tasks import ptb_lstm
-from nos_repro.tasks.ptb_lstm import CorpusData, PtbLstm, PtbLstmSettings, Segment
+from nos_repro.tasks.facts.ptb_lstm import PtbLstmSettings
+from nos_repro.tasks.ptb_lstm import CorpusData, PtbLstm, Segment
 from nos_repro.tasks.recurrence import LstmState, plain
 from tests.tasks.resuming import stopped_and_whole
 

@@ -8,7 +8,8 @@ import torch
 from omegaconf import OmegaConf
 
 from nos_repro.errors import ConfigError
-from nos_repro.tasks.rosenbrock import Rosenbrock, RosenbrockSettings
+from nos_repro.tasks.facts.rosenbrock import RosenbrockSettings
+from nos_repro.tasks.rosenbrock import Rosenbrock
 
 
 def test_value_and_gradient_at_the_customary_start() -> None:

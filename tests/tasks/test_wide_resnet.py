@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nos_repro.errors import ConfigError
-from nos_repro.tasks.wide_resnet import Block, WideResNet, WideResNetSettings
+from nos_repro.tasks.facts.wide_resnet import WideResNetSettings
+from nos_repro.tasks.wide_resnet import Block, WideResNet
 
 # fmt: off
 PUBLISHED = [

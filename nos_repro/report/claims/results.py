@@ -58,7 +58,7 @@ class Results:
     def study(self, name: str, scale: str) -> tuple[Study, Rows]:
         """A study and what the records say of its rows."""
         if (name, scale) not in self._studies:
-            study = load_study(self.files[name], scale=scale, check=figure_of)
+            study = load_study(self.files[name], scale=scale, check=figure_of, trying=False)
             store = Store(self.root, name, scale)
             rows = {outcome.name: outcome for outcome in outcomes(study, store)}
             self.problems += store.problems
@@ -69,7 +69,7 @@ class Results:
     def declared(self, name: str) -> Study:
         """A study at the first scale of its file, where no record is needed."""
         path = self.files[name]
-        return load_study(path, scale=next(iter(scales_of(read_values(path)))))
+        return load_study(path, scale=next(iter(scales_of(read_values(path)))), trying=False)
 
     def store(self, name: str, scale: str) -> Store:
         """Where the records of a study lie."""

@@ -15,7 +15,7 @@ from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.study.rows import how_far, state
-from nos_repro.tasks import TASKS
+from nos_repro.tasks.registry import describe
 
 # Okabe and Ito's palette, which the colour-blind can tell apart, without yellow, which does not
 # show on white. Once the colours are used up, the next kind of dashes begins.
@@ -82,7 +82,7 @@ def label(outcome: Outcome, line: Curve | None) -> str:
 def metric_words(study: Study, key: str) -> str:
     """What an axis says about a value of the curves: `test accuracy (%)`."""
     part, _, name = key.partition("_")
-    for metric in TASKS.find(study.task["name"]).measures:
+    for metric in describe(study.task["name"]).measures:
         if metric.name == name:
             return f"{part} {metric.axis}"
     return key.replace("_", " ")

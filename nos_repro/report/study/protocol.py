@@ -9,7 +9,7 @@ from typing import Any
 
 from nos_repro.experiments.grid import row_settings
 from nos_repro.experiments.schema import Study
-from nos_repro.tasks import TASKS
+from nos_repro.tasks.registry import describe
 
 Settings = dict[str, Any]
 
@@ -72,7 +72,7 @@ def model(protocol: Settings) -> str:
 
 
 def _label(task: Settings) -> str:
-    return TASKS.find(task["name"]).label or str(task["name"])
+    return describe(task["name"]).label or str(task["name"])
 
 
 def epochs(protocol: Settings) -> str:

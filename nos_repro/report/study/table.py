@@ -12,7 +12,7 @@ from nos_repro.experiments.selection import Outcome, SampleMean
 from nos_repro.report.layout import GLUE, Cell, Column, ReportTable
 from nos_repro.report.study import protocol
 from nos_repro.report.study.rows import how_far, is_complete, values_per_parameter
-from nos_repro.tasks import TASKS
+from nos_repro.tasks.registry import describe
 
 STALE, EDGE, OTHER_SCALE = "†", "‡", "°"
 NONE = "-"
@@ -151,7 +151,7 @@ def _notes(study: Study, outcomes: Sequence[Outcome], printed: list[str]) -> lis
         )
     if not printed:
         notes.append("The paper prints no numbers for this.")
-    if remark := TASKS.find(study.task["name"]).remark():
+    if remark := describe(study.task["name"]).remark():
         notes.append(remark)
     if any(outcome.stale for outcome in outcomes):
         notes.append(

@@ -1,6 +1,7 @@
 """The contract of a search algorithm: it is handed samples with their rewards, and learns.
 
-It registers itself; your own is named by its module: `algorithm: {name: my_package.mine}`.
+It registers itself; your own is named by its module: `algorithm: {name: my_package.mine}`. Those
+that ship import torch when they learn: a report asks only for their settings.
 """
 
 from __future__ import annotations
@@ -8,15 +9,16 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
-
-import torch
-from jaxtyping import Float, Int64
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from nos_repro.errors import ConfigError
 from nos_repro.registry import Registry, require_methods
-from nos_repro.search.controller import Controller, Scores
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+    from torch import Tensor
+
+    from nos_repro.search.controller import Controller, Scores
 
 
 class Batch(NamedTuple):
@@ -98,11 +100,15 @@ class AdamAlgorithm(Algorithm):
     """An algorithm that takes its steps with Adam; it keeps Adam's state too."""
 
     def __init__(self, controller: Controller, settings: Any) -> None:
+        import torch
+
         super().__init__(controller, settings)
         self.optimizer = torch.optim.Adam(controller.parameters(), lr=settings.lr)
 
     def ascend(self, objective: Tensor) -> None:
         """One step of Adam uphill."""
+        import torch
+
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(-objective)
         self.optimizer.step()

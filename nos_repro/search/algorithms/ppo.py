@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-
 from nos_repro.search.algorithms.base import (
     ALGORITHMS,
     AdamAlgorithm,
@@ -48,6 +46,8 @@ class PPO(AdamAlgorithm):
     Settings: ClassVar[type[Any]] = PPOSettings
 
     def update(self, batch: Batch) -> dict[str, float]:
+        import torch
+
         advantages = self.baseline.advantages(batch.rewards)[:, None]
         c = self.settings.clip
         figures: dict[str, float] = {}

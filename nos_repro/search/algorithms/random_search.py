@@ -5,8 +5,6 @@ Every algorithm has to beat this. The baseline still moves, so that progress loo
 
 from __future__ import annotations
 
-import torch
-
 from nos_repro.search.algorithms.base import ALGORITHMS, Algorithm, Batch, mean_entropy
 
 
@@ -15,6 +13,8 @@ class RandomSearch(Algorithm):
     """Leaves the controller as it is."""
 
     def update(self, batch: Batch) -> dict[str, float]:
+        import torch
+
         self.baseline.advantages(batch.rewards)
         with torch.no_grad():
             return {"entropy": float(mean_entropy(self.controller.score(batch.tokens)))}

@@ -10,12 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import torch
-from jaxtyping import Float
-from torch import Tensor
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nos_repro.search.algorithms.base import (
     ALGORITHMS,
@@ -25,7 +20,12 @@ from nos_repro.search.algorithms.base import (
     mean_entropy,
     require,
 )
-from nos_repro.search.controller import Scores
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from nos_repro.search.controller import Scores
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,9 @@ class TRPO(Algorithm):
     Settings: ClassVar[type[Any]] = TRPOSettings
 
     def update(self, batch: Batch) -> dict[str, float]:
+        import torch
+        from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
         advantages = self.baseline.advantages(batch.rewards)
         parameters = list(self.controller.parameters())
         start = parameters_to_vector(parameters).detach().clone()
@@ -100,6 +103,8 @@ def conjugate_gradient(
 
     tolerance: stop when |residual|^2 is at most this fraction of |b|^2.
     """
+    import torch
+
     x = torch.zeros_like(b)
     residual = b.clone()
     direction = b.clone()
@@ -119,6 +124,8 @@ def conjugate_gradient(
 
 def _kl(before: list[Tensor], scores: Scores) -> Float[Tensor, ""]:
     """The mean KL(before || now) of whole strings along the batch's prefixes, in nats."""
+    import torch
+
     total = torch.zeros(len(before[0]))
     for old, new in zip(before, scores.choices, strict=True):
         allowed = old > -torch.inf
@@ -128,4 +135,6 @@ def _kl(before: list[Tensor], scores: Scores) -> Float[Tensor, ""]:
 
 
 def _flat(tensors: tuple[Tensor, ...]) -> Float[Tensor, " n"]:
+    import torch
+
     return torch.cat([tensor.reshape(-1) for tensor in tensors])

@@ -1,0 +1,66 @@
+"""The language model of sec. 6.5: its settings and its metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from nos_repro.data.corpora import CORPORA
+from nos_repro.tasks.facts.base import TaskFacts, require
+from nos_repro.tasks.metrics import LOSS, PERPLEXITY, Metric
+from nos_repro.tasks.registry import FACTS
+
+
+@dataclass(frozen=True)
+class PtbLstmSettings:
+    """Sec. 6.5: batch 64, 35 steps; sizes and dropouts are Melis et al.'s for 10 M parameters."""
+
+    data: str = "ptb"
+    vocabulary: int | None = None
+    """Words, with `<unk>` and `<eos>`; None: the corpus' own number, 10,000 for PTB."""
+    hidden: int = 1194
+    embedding: int = 268
+    """The paper's "embedding ratio" is this over `hidden`."""
+    input_dropout: float = 0.58
+    state_dropout: float = 0.215
+    output_dropout: float = 0.327
+    state_reset: float = 0.01
+    """The probability that a segment's state starts at zero, drawn for each text of a batch."""
+    batch_size: int = 64
+    time_steps: int = 35
+    steps_per_epoch: int | None = None
+    """The length of an epoch, a point of the curve; None: once round the corpus, 415 for PTB."""
+
+    def __post_init__(self) -> None:
+        CORPORA.check(self.data)
+        for key in ("hidden", "embedding", "batch_size", "time_steps"):
+            require(getattr(self, key) >= 1, key, "at least 1", getattr(self, key))
+        for key in ("input_dropout", "state_dropout", "output_dropout", "state_reset"):
+            value = getattr(self, key)
+            require(0 <= value < 1, key, "at least 0 and below 1", value)
+        if self.vocabulary is not None:
+            require(self.vocabulary >= 3, "vocabulary", "at least 3", self.vocabulary)
+        if self.steps_per_epoch is not None:
+            steps = self.steps_per_epoch
+            require(steps >= 1, "steps_per_epoch", "at least 1", steps)
+
+    @property
+    def words(self) -> int:
+        """The size of the vocabulary."""
+        return self.vocabulary or CORPORA.find(self.data).vocabulary
+
+
+@FACTS.register("ptb_lstm")
+class PtbLstmFacts(TaskFacts):
+    """An LSTM over a corpus."""
+
+    Settings: ClassVar[type[Any]] = PtbLstmSettings
+    measures: ClassVar[tuple[Metric, ...]] = (PERPLEXITY, LOSS)
+
+    @classmethod
+    def chance(cls, settings: PtbLstmSettings) -> float:
+        return float(settings.words)
+
+    @classmethod
+    def code(cls, settings: PtbLstmSettings) -> tuple[str, ...]:
+        return CORPORA.origins(settings.data)

@@ -1,0 +1,34 @@
+"""Wide ResNet: its settings and its name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from nos_repro.tasks.facts.base import require
+from nos_repro.tasks.facts.images import ImageFacts, ImageSettings
+from nos_repro.tasks.registry import FACTS
+
+
+@dataclass(frozen=True)
+class WideResNetSettings(ImageSettings):
+    """WRN-40-4, batch 128, mirrored and cropped: Zagoruyko & Komodakis' recipe."""
+
+    depth: int = 40
+    width: int = 4
+    augment: bool = True
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fits = self.depth >= 10 and self.depth % 6 == 4
+        require(fits, "depth", "6n+4 (10, 16, 22, 28, 34, 40 ...)", self.depth)
+        require(self.width >= 1, "width", "at least 1", self.width)
+
+
+@FACTS.register("wide_resnet")
+class WideResNetFacts(ImageFacts):
+    """WRN-depth-width."""
+
+    Settings: ClassVar[type[Any]] = WideResNetSettings
+    label: ClassVar[str] = "WRN-{depth}-{width}"
