@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
+from nos_repro.cli.terminal import check_results, place
 from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def rows_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def results_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
+    parser.add_argument("--results", type=place, default=Path("results"), metavar="DIR",
                         help="where records are kept (default: results)")  # fmt: skip
 
 
@@ -73,7 +74,7 @@ def format_argument(parser: argparse.ArgumentParser, *forms: str) -> None:
 
 
 def data_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, metavar="DIR",
+    parser.add_argument("--data", type=place, metavar="DIR",
                         help="where the data sets are (default: $NOS_REPRO_DATA, else a folder in"
                         " the user's cache)")  # fmt: skip
 
@@ -143,11 +144,6 @@ def history_of(options: argparse.Namespace) -> History | None:
     )
     warn_of(history.problems)
     return history
-
-
-def check_results(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--results {folder}: is a file, not a folder")
 
 
 def warn_of(problems: Iterable[str]) -> None:

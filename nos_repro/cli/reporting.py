@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from nos_repro.cli.common import (
     Verbs,
     add_verb,
-    check_results,
     format_argument,
     history_of,
     open_study,
@@ -22,6 +21,7 @@ from nos_repro.cli.common import (
     trust_argument,
     warn_of,
 )
+from nos_repro.cli.terminal import check_results, place
 from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ def add_verbs(verbs: Verbs) -> None:
     parser.add_argument("--all", action="store_true",
                         help="one line per study and search that has records, at every scale; each"
                         " CONFIG is one of your own, besides those that ship")  # fmt: skip
-    parser.add_argument("--claims", type=Path, metavar="FILE",
+    parser.add_argument("--claims", type=place, metavar="FILE",
                         help="with --all: claims of your own besides the papers'")  # fmt: skip
     parser.add_argument("--write", action="store_true",
                         help="also write tables and figures next to the records; with --all also"
                         " the claims")  # fmt: skip
-    parser.add_argument("--html", type=Path, metavar="FILE.html|DIR",
+    parser.add_argument("--html", type=place, metavar="FILE.html|DIR",
                         help="also write a self-contained HTML page; in a folder it is called"
                         " STUDY-SCALE.html. With --all a folder: index.html, and one page per study"
                         " and search")  # fmt: skip

@@ -21,6 +21,7 @@ from nos_repro.cli.common import (
     wandb_argument,
     warn_of,
 )
+from nos_repro.cli.terminal import place
 from nos_repro.cli.tracking import say_how_to_sync, saying_how_to_sync, tracker_of
 from nos_repro.errors import ConfigError
 
@@ -51,10 +52,10 @@ def add_verbs(verbs: Verbs) -> None:
     machine_arguments(parser)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--whole", action="store_true", help="train them to their end")
-    how.add_argument("--save", type=Path, metavar="FILE",
+    how.add_argument("--save", type=place, metavar="FILE",
                      help="with the older code, on a machine that rounds otherwise than the one"
                      " that made the records: save what its trials do here")  # fmt: skip
-    how.add_argument("--against", type=Path, metavar="FILE",
+    how.add_argument("--against", type=place, metavar="FILE",
                      help="with today's code: compare with that file, not the records")  # fmt: skip
 
 
@@ -63,13 +64,14 @@ def _add_run(verbs: Verbs) -> None:
     study_arguments(parser)
     machine_arguments(parser)
     parser.add_argument("--retry", action="store_true", help="try the trials that failed again")
-    parser.add_argument("--dry-run", action="store_true",
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--dry-run", action="store_true",
                         help="list the trials, estimate the hours; with launcher=slurm print the"
                         " sbatch script too")  # fmt: skip
     parser.add_argument("--budget", type=float, metavar="HOURS",
                         help="only the rows that fit into this many core hours (or GPU hours), the"
                         " cheapest first; at the end, what they took")  # fmt: skip
-    parser.add_argument("--detach", action="store_true",
+    how.add_argument("--detach", action="store_true",
                         help="with launcher=slurm: return once the jobs are queued")  # fmt: skip
     wandb_argument(parser, "each trial as a run")
     parser.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S",
@@ -80,7 +82,13 @@ def run(options: argparse.Namespace) -> int:
     stop_like_ctrl_c()
     from nos_repro.experiments.selection import outcomes
     from nos_repro.launch.dry_run import dry_run
-    from nos_repro.launch.run import conditions_of, launcher_of, run_study, trial_seconds
+    from nos_repro.launch.run import (
+        conditions_of,
+        launcher_of,
+        run_study,
+        trial_seconds,
+        worker_count,
+    )
     from nos_repro.launch.settings import launcher_settings
     from nos_repro.report.study.table import study_table
 
@@ -89,6 +97,7 @@ def run(options: argparse.Namespace) -> int:
     conditions = conditions_of(options.data, options.checkpoint_seconds, settings)
     if options.dry_run:
         workers, threads = options.workers, options.threads
+        worker_count(workers, threads)  # what it says of a wrong number
         print(dry_run(study, store, conditions, workers, threads, settings, options.budget))
         return 0
     if options.budget is not None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from nos_repro.cli.common import (
     Verbs,
     add_verb,
-    check_results,
     file_arguments,
     machine_arguments,
     stop_like_ctrl_c,
     wandb_argument,
 )
+from nos_repro.cli.terminal import check_results, place
 from nos_repro.cli.tracking import search_follower
 from nos_repro.errors import ConfigError
 
@@ -22,16 +21,17 @@ def add_verbs(verbs: Verbs) -> None:
     parser = add_verb(verbs, "search", search, "search for update rules, or resume a search")
     file_arguments(parser, "a search's file, e.g. configs/search.yaml", "samples=100")
     machine_arguments(parser)
-    parser.add_argument("--dry-run", action="store_true",
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--dry-run", action="store_true",
                         help="describe the space and estimate the hours")  # fmt: skip
-    parser.add_argument("--export-best", type=int, metavar="N",
+    how.add_argument("--export-best", type=int, metavar="N",
                         help="write the N best rules as a study that filters them")  # fmt: skip
-    parser.add_argument("--output", type=Path, metavar="FILE",
+    parser.add_argument("--output", type=place, metavar="FILE",
                         help="output file for --export-best (default: filter.yaml next to the"
                         " log)")  # fmt: skip
-    parser.add_argument("--confirm", action="store_true",
+    how.add_argument("--confirm", action="store_true",
                         help="train the best rules and the baselines with fresh seeds")  # fmt: skip
-    parser.add_argument("--train-refused", type=int, metavar="N",
+    how.add_argument("--train-refused", type=int, metavar="N",
                         help="train N of the rules that the probes refused")  # fmt: skip
     wandb_argument(parser, "the search as one run")
 
@@ -59,6 +59,8 @@ def search(options: argparse.Namespace) -> int:
                          ("train-refused", options.train_refused)):  # fmt: skip
         if number is not None and number < 1:
             raise ConfigError(f"--{flag} must be at least 1, got {number}")
+    if options.output is not None and options.export_best is None:
+        raise ConfigError("--output is for --export-best; a search writes into --results")
     search = load_search(
         find_config(options.config), scale=options.scale, overrides=options.overrides
     )

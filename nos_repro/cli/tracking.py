@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nos_repro.cli.common import Verbs, add_verb, either_arguments
+from nos_repro.cli.terminal import place
 from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ def add_verbs(verbs: Verbs) -> None:
                         help="save it online, do not print it; needs `wandb login`")  # fmt: skip
     parser.add_argument("--entity", help="W&B entity (default: that of your login)")
     parser.add_argument("--project", help="W&B project (default: $WANDB_PROJECT, else nos_repro)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write it to this file instead")
+    parser.add_argument(
+        "--output", type=place, metavar="FILE", help="write it to this file instead"
+    )
 
 
 def tracker_of(asked: str, study: Study, root: Path) -> Tracker | None:

@@ -28,8 +28,9 @@ def find_config(given: str) -> Path:
     try:
         if path.is_file():
             return path
-    except OSError as error:
-        raise ConfigError(f"{given[:100]}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        problem = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(f"{given[:100]}: {problem}") from None
     known = shipped()
     if path.stem in known and path.parent in (Path(), Path("configs")):
         return known[path.stem]
