@@ -8,6 +8,7 @@ from nos_repro.cli.common import (
     Verbs,
     add_verb,
     file_arguments,
+    find_settings,
     machine_arguments,
     stop_like_ctrl_c,
     wandb_argument,
@@ -40,7 +41,6 @@ def search(options: argparse.Namespace) -> int:
     stop_like_ctrl_c()
     import torch
 
-    from nos_repro.experiments.settings_file import find_config
     from nos_repro.launch.run import conditions_of, launcher_of, worker_count
     from nos_repro.launch.settings import launcher_settings
     from nos_repro.search.folder import folder_of
@@ -61,9 +61,7 @@ def search(options: argparse.Namespace) -> int:
             raise ConfigError(f"--{flag} must be at least 1, got {number}")
     if options.output is not None and options.export_best is None:
         raise ConfigError("--output is for --export-best; a search writes into --results")
-    search = load_search(
-        find_config(options.config), scale=options.scale, overrides=options.overrides
-    )
+    search = load_search(find_settings(options), scale=options.scale, overrides=options.overrides)
     if options.export_best is not None:
         folder = folder_of(search, options.results)
         path = options.output or folder / "filter.yaml"
