@@ -7,14 +7,14 @@ elements is copied out and back.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from nos_repro.optim.places import LANES, Places, places_of
 from nos_repro.optim.program import AVERAGES, Program, run_once
-
-LANES = 16  # elements per row in the fused kernel: vector code then has no remainder
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,16 @@ class Step:
 class FlatBatch:
     """Flat tensors, parameter by parameter.
 
-    numbers: the parameters' places in the optimizer. starts: the offset of each tensor in its
-    parameter: 0, except for the remainders that the fused execution leaves.
+    numbers: the parameters' places in the optimizer. places: those of each parameter's elements.
+    starts: the offset of each tensor in its flat parameter: 0, except for the remainders that the
+    fused execution leaves.
     """
 
     weights: list[Tensor] = field(default_factory=list)
     gradients: list[Tensor] = field(default_factory=list)
     averages: dict[str, list[Tensor]] = field(default_factory=dict)
     numbers: list[int] = field(default_factory=list)
+    places: list[Places] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     copied_out: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
@@ -72,17 +74,24 @@ class FlatBatch:
         for name, average in laid.averages.items():
             self.averages.setdefault(name, []).append(average)
         self.numbers.append(number)
+        self.places.append(laid.places)
         self.starts.append(0)
 
-    def chosen(self, places: list[int]) -> "FlatBatch":
-        """The tensors at these places."""
+    def chosen(self, chosen: list[int]) -> "FlatBatch":
+        """The tensors with these indices."""
         return FlatBatch(
-            weights=[self.weights[i] for i in places],
-            gradients=[self.gradients[i] for i in places],
-            averages={name: [x[i] for i in places] for name, x in self.averages.items()},
-            numbers=[self.numbers[i] for i in places],
-            starts=[self.starts[i] for i in places],
+            weights=[self.weights[i] for i in chosen],
+            gradients=[self.gradients[i] for i in chosen],
+            averages={name: [x[i] for i in chosen] for name, x in self.averages.items()},
+            numbers=[self.numbers[i] for i in chosen],
+            places=[self.places[i] for i in chosen],
+            starts=[self.starts[i] for i in chosen],
         )
+
+    def places_at(self, i: int) -> Tensor:
+        """The places of the i-th tensor's elements, in its shape."""
+        like, start = self.weights[i], self.starts[i]
+        return self.places[i].between(start, start + like.numel()).view(like.shape)
 
     def copy_back(self) -> None:
         """Writes back the parameters that were copied out."""
@@ -112,6 +121,11 @@ class FlatView:
                 state[name] = new_average(p).copy_(state[name])
             self.sources.append((name, state[name]))
             self.averages[name] = state[name].permute(self.order).view(self.shape)
+
+    @cached_property
+    def places(self) -> Places:
+        """The places of the flat elements in the parameter."""
+        return places_of(self.parameter, self.order)
 
     def holds(self, p: Tensor, state: Mapping[str, Any]) -> bool:
         """Whether parameter and averages are still where they were."""

@@ -25,7 +25,7 @@ from nos_repro.tasks.registry import find_metric
 if TYPE_CHECKING:
     from nos_repro.search.controller import Controller
 
-FREE = ("samples", "source", "claim", "note", "baselines", "confirm", "launcher")
+FREE = ("samples", "source", "claim", "note", "baselines", "confirm", "launcher", "filter")
 """Settings that may change while a search is under way; what it finds does not depend on them."""
 
 
@@ -77,6 +77,8 @@ class Search:
     confirm: Confirm = field(default_factory=Confirm)
     seed: int = 0
     launcher: dict[str, Any] = field(default_factory=dict, metadata=SECTION)
+    filter: dict[str, Any] = field(default_factory=dict, metadata=SECTION)
+    """How `--export-best` changes the study of the best rules (`search.filter`)."""
     note: str = ""
     scale: str = "paper"
 
@@ -164,7 +166,9 @@ def _load(path: Path, scale: str, overrides: Sequence[str], trying: bool) -> Sea
     merged = merged_settings(files, scale, overrides, SECTIONS)
     if "scale" in merged:
         raise ConfigError("scale: choose it with --scale, not in the file")
-    mappings = ("space", "algorithm", "child", "controller", "refuse", "baselines", "launcher")
+    mappings = (
+        *("space", "algorithm", "child", "controller", "refuse", "baselines", "launcher", "filter"),
+    )
     check_shape(Search, merged, mappings)
     merged["scale"] = scale
     search: Search = structured(Search, merged, "")

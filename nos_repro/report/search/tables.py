@@ -77,7 +77,8 @@ def _course_notes(history: History, parts: Sequence[Sequence[Reward]]) -> list[s
     under_way = tally.sampled - tally.evaluated - history.withdrawn
     notes = [
         f"{tally.evaluated:,} of {asked.samples:,} rules, {history.unique:,} of them unique;"
-        f" {under_way} under way, {history.withdrawn} withdrawn (their workers vanished)."
+        f" {under_way} under way, {history.withdrawn} withdrawn (their workers vanished,"
+        " or their children failed)."
     ]
     if history.refused:
         why = "; ".join(f"{n:,}: {reason}" for reason, n in history.refused.most_common())
