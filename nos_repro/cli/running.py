@@ -12,6 +12,7 @@ from nos_repro.cli.common import (
     Verbs,
     add_verb,
     either_arguments,
+    find_settings,
     history_of,
     machine_arguments,
     open_study,
@@ -207,11 +208,11 @@ def status(options: argparse.Namespace) -> int:
 
 
 def cancel(options: argparse.Namespace) -> int:
-    from nos_repro.experiments.settings_file import find_config, is_search
+    from nos_repro.experiments.settings_file import is_search
     from nos_repro.launch.slurm.ledger import Ledger
     from nos_repro.launch.slurm.recovery import cancel_all
 
-    path = find_config(options.config)
+    path = find_settings(options)
     if is_search(path):
         from nos_repro.search.folder import folder_of
         from nos_repro.search.settings import load_search

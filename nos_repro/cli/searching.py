@@ -10,6 +10,7 @@ from nos_repro.cli.common import (
     Verbs,
     add_verb,
     file_arguments,
+    find_settings,
     machine_arguments,
     stop_like_ctrl_c,
     wandb_argument,
@@ -44,7 +45,6 @@ def search(options: argparse.Namespace) -> int:
     stop_like_ctrl_c()
     import torch
 
-    from nos_repro.experiments.settings_file import find_config
     from nos_repro.launch.run import conditions_of, launcher_of, worker_count
     from nos_repro.launch.settings import launcher_settings
     from nos_repro.search.filter import check_section, export_study
@@ -66,9 +66,7 @@ def search(options: argparse.Namespace) -> int:
             raise ConfigError(f"--{flag} must be at least 1, got {number}")
     if options.output is not None and options.export_best is None:
         raise ConfigError("--output is for --export-best; a search writes into --results")
-    search = load_search(
-        find_config(options.config), scale=options.scale, overrides=options.overrides
-    )
+    search = load_search(find_settings(options), scale=options.scale, overrides=options.overrides)
     check_section(search.filter)
     if options.export_best is not None:
         folder = folder_of(search, options.results)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nos_repro.cli.common import Verbs, add_verb, either_arguments
+from nos_repro.cli.common import Verbs, add_verb, either_arguments, find_settings
 from nos_repro.cli.terminal import place
 from nos_repro.errors import ConfigError
 
@@ -118,7 +118,7 @@ def unsynced(root: Path) -> list[Path]:
 def dashboard(options: argparse.Namespace) -> int:
     from nos_repro.experiments.files import write_atomically
     from nos_repro.experiments.load import load_study
-    from nos_repro.experiments.settings_file import find_config, is_search
+    from nos_repro.experiments.settings_file import is_search
     from nos_repro.search.settings import load_search
     from nos_repro.tracking.dashboard import Dashboard
 
@@ -126,7 +126,7 @@ def dashboard(options: argparse.Namespace) -> int:
         raise ConfigError(
             "--push saves the dashboard online, --output writes it to a file: choose one"
         )
-    path = find_config(options.config)
+    path = find_settings(options)
     load = load_search if is_search(path) else load_study
     shown = load(path, scale=options.scale, overrides=options.overrides)
     board = Dashboard(shown, options.entity or "", options.project or "")

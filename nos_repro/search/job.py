@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nos_repro.errors import ConfigError, DataError, LaunchError, RuleError
-from nos_repro.experiments.files import write_json
+from nos_repro.experiments.files import read_file, write_json
 from nos_repro.launch.base import JobOutcome, Report
 from nos_repro.search.child import Child, Evaluation, broken, evaluate
 
@@ -70,12 +70,12 @@ class EvaluationJob:
         return "recorded", ""
 
     def answer(self) -> Evaluation | None:
-        """The answer on disk; None if there is none or it cannot be read."""
+        """The answer on disk; None if there is none or it is damaged. Raises StoreError."""
         try:
-            values = json.loads(self.path.read_bytes())
+            values = json.loads(read_file(self.path) or b"")
             if values["key"] == self.key:
                 return Evaluation.from_json(values["evaluation"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             pass
         return None
 

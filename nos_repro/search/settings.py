@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.fit import SECTION
 from nos_repro.experiments.load import LAUNCHER, task_keys, task_section
+from nos_repro.experiments.schema import check_name, title
 from nos_repro.experiments.sections import NamedSection, merged_settings
 from nos_repro.experiments.settings_file import check_shape, in_base, read_layers, structured
 from nos_repro.optim.lookup import know_optimizer
@@ -64,11 +65,11 @@ class Search:
     """
 
     search: str
-    source: str
-    claim: str
     space: dict[str, Any]
     algorithm: dict[str, Any] = field(metadata=SECTION)
     child: Child
+    source: str = ""
+    claim: str = ""
     controller: ControllerSettings = field(default_factory=ControllerSettings)
     refuse: Refusals = field(default_factory=Refusals)
     samples: int = 45_000
@@ -82,14 +83,16 @@ class Search:
     scale: str = "paper"
 
     def __post_init__(self) -> None:
-        if not self.search.replace("_", "").replace("-", "").isalnum():
-            raise ConfigError(
-                f"search must be a plain word usable as a folder, got {self.search!r}"
-            )
+        check_name("search", self.search)
         if self.samples < 1:
             raise ConfigError(f"samples must be at least 1, got {self.samples}")
         if not 0 <= self.seed < 2**31:
             raise ConfigError(f"seed must be between 0 and 2^31, got {self.seed}")
+
+    @property
+    def title(self) -> str:
+        """`search (002 sec. 3-4), scale small`."""
+        return title(self.search, self.source, self.scale)
 
     def make_space(self) -> Space:
         """The space. Raises ConfigError if it breaks a constraint."""

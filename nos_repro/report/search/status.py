@@ -16,7 +16,7 @@ def search_status(history: History) -> str:
         f"{len(history.of('refused'))} that were refused (`search ... --train-refused N`)",
     ]
     lines = [
-        f"{asked.search} ({asked.source}), scale {asked.scale}, in {history.folder}",
+        f"{asked.title}, in {history.folder}",
         _who(history),
         *figures(history.tally, asked.samples, history.unique),
         f"{history.tally.sampled - history.tally.evaluated - history.withdrawn} rules under way,"

@@ -31,8 +31,8 @@ def course(history: History) -> ReportTable:
     """What became of the rules, in all and in the first and the last quarter."""
     asked, rewards = history.asked, history.rewards
     heading = [
-        f"{asked.search} ({asked.source}), scale {asked.scale}",
-        f"Claim: {asked.claim}",
+        asked.title,
+        *([f"Claim: {asked.claim}"] if asked.claim else []),
         *protocol_lines(history),
     ]
     if not rewards:
