@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nos_repro.optim.places import LANES, Places, places_of
 from nos_repro.optim.program import AVERAGES, Program, run_once
+from nos_repro.optim.sharding import like_parameter, local_gradient, local_part
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,13 @@ class FlatBatch:
 
     def add(self, laid: "FlatView", g: Tensor, number: int) -> None:
         """Adds a parameter with its gradient."""
-        p, weight = laid.parameter, laid.weight
+        part, weight = laid.part, laid.weight
+        g = local_gradient(g, laid.parameter)
         if g.requires_grad:
             g = g.detach()
         if weight is None:
-            weight = p.clone(memory_format=torch.contiguous_format).view(laid.shape)
-            self.copied_out.append((p, weight))
+            weight = part.clone(memory_format=torch.contiguous_format).view(laid.shape)
+            self.copied_out.append((part, weight))
         if laid.plain and g.is_contiguous():
             self.gradients.append(g.view(laid.shape))
         else:
@@ -95,32 +97,35 @@ class FlatBatch:
 
     def copy_back(self) -> None:
         """Writes back the parameters that were copied out."""
-        for p, flat in self.copied_out:
-            p.copy_(flat.view(p.shape))
+        for part, flat in self.copied_out:
+            part.copy_(flat.view(part.shape))
 
 
 class FlatView:
-    """A parameter and its averages as flat views, which are valid until one of them moves.
+    """A parameter's local part and its averages as flat views, valid until one of them moves.
 
     The flat shape is [n], or [n / LANES, LANES] if that leaves no remainder.
     """
 
     def __init__(self, p: Tensor, state: dict[str, Any], averages: tuple[str, ...]) -> None:
         self.parameter = p
-        self.stride = p.stride()
-        self.pointer = p.data_ptr()
-        self.shape = flat_shape(p.numel())
-        order = memory_order(p)
-        self.order = order if order is not None else tuple(range(p.dim()))
-        self.plain = p.is_contiguous()
-        self.weight = None if order is None else p.detach().permute(order).view(self.shape)
+        self.part = part = local_part(p).detach()
+        self.stride = part.stride()
+        self.pointer = part.data_ptr()
+        self.shape = flat_shape(part.numel())
+        order = memory_order(part)
+        self.order = order if order is not None else tuple(range(part.dim()))
+        self.plain = part.is_contiguous()
+        self.weight = None if order is None else part.permute(order).view(self.shape)
         self.sources: list[tuple[str, Tensor]] = []
         self.averages: dict[str, Tensor] = {}
         for name in averages:
-            if order is not None and state[name].stride() != p.stride():
-                state[name] = new_average(p).copy_(state[name])
+            average = local_part(state[name])
+            if order is not None and average.stride() != part.stride():
+                average = new_local_average(part).copy_(average)
+                state[name] = like_parameter(average, p)
             self.sources.append((name, state[name]))
-            self.averages[name] = state[name].permute(self.order).view(self.shape)
+            self.averages[name] = average.permute(self.order).view(self.shape)
 
     @cached_property
     def places(self) -> Places:
@@ -129,7 +134,8 @@ class FlatView:
 
     def holds(self, p: Tensor, state: Mapping[str, Any]) -> bool:
         """Whether parameter and averages are still where they were."""
-        if p.data_ptr() != self.pointer or p.stride() != self.stride:
+        part = local_part(p)
+        if part.data_ptr() != self.pointer or part.stride() != self.stride:
             return False
         return all(state[name] is source for name, source in self.sources)
 
@@ -150,10 +156,15 @@ def memory_order(p: Tensor) -> tuple[int, ...] | None:
 
 def new_average(p: Tensor) -> Tensor:
     """Zeros laid out like the parameter (without its holes), in the dtype of the arithmetic."""
-    dtype = arithmetic_dtype(p.dtype)
-    if memory_order(p) is None:
-        return torch.zeros(p.shape, dtype=dtype, device=p.device)
-    return torch.zeros_like(p, dtype=dtype, memory_format=torch.preserve_format).detach()
+    return like_parameter(new_local_average(local_part(p)), p)
+
+
+def new_local_average(part: Tensor) -> Tensor:
+    """The same for a tensor of this process."""
+    dtype = arithmetic_dtype(part.dtype)
+    if memory_order(part) is None:
+        return torch.zeros(part.shape, dtype=dtype, device=part.device)
+    return torch.zeros_like(part, dtype=dtype, memory_format=torch.preserve_format).detach()
 
 
 def arithmetic_dtype(dtype: torch.dtype) -> torch.dtype:
