@@ -18,6 +18,7 @@ from nos_repro.cli.common import (
     reads,
     results_argument,
     rows_argument,
+    scale_argument,
     trust_argument,
     warn_of,
 )
@@ -34,7 +35,7 @@ def add_verbs(verbs: Verbs) -> None:
     parser.add_argument("overrides", nargs="*", default=[], metavar="CONFIG|KEY=VALUE",
                         help="a study's or search's file, and settings that override it;"
                         " +rows.NAME={optimizer: ...} adds a row")  # fmt: skip
-    parser.add_argument("--scale", help="one of the scales in the file (default: paper)")
+    scale_argument(parser)
     results_argument(parser)
     rows_argument(parser)
     format_argument(parser, "markdown", "latex")
@@ -70,7 +71,6 @@ def report(options: argparse.Namespace) -> int:
     if options.write and (options.overrides or options.rows):
         raise ConfigError("--write is for the whole study's table; leave out --rows and overrides")
 
-    options.scale = options.scale or "paper"
     history = history_of(options)
     return _report_study(options) if history is None else _report_search(history, options)
 

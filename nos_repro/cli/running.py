@@ -12,6 +12,7 @@ from nos_repro.cli.common import (
     Verbs,
     add_verb,
     either_arguments,
+    find_settings,
     history_of,
     machine_arguments,
     open_study,
@@ -22,7 +23,7 @@ from nos_repro.cli.common import (
     warn_of,
 )
 from nos_repro.cli.terminal import place
-from nos_repro.cli.tracking import say_how_to_sync, saying_how_to_sync, tracker_of
+from nos_repro.cli.tracking import log_table, say_how_to_sync, saying_how_to_sync, tracker_of
 from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -112,12 +113,14 @@ def run(options: argparse.Namespace) -> int:
         workers=options.workers,
         threads=options.threads,
     )
-    tracker = tracker_of(options.wandb, study, store.root)
+    tracker = tracker_of(options.wandb, options.wandb_artifacts, study, store.root)
     if options.detach:
         return _detach(options, study, store, launcher, conditions, tracker)
     with saying_how_to_sync(options.wandb, store.root):
         failed = run_study(study, store, launcher, conditions, retry=options.retry, tracker=tracker)
-    print(study_table(study, outcomes(study, store)).text())
+        rows = outcomes(study, store)
+        log_table(tracker, options.wandb_artifacts, rows, store.root)
+    print(study_table(study, rows).text())
     if options.budget is not None:
         _say_what_it_took(study, store, costs, settings, options.threads)
     warn_of(store.problems)
@@ -205,11 +208,11 @@ def status(options: argparse.Namespace) -> int:
 
 
 def cancel(options: argparse.Namespace) -> int:
-    from nos_repro.experiments.settings_file import find_config, is_search
+    from nos_repro.experiments.settings_file import is_search
     from nos_repro.launch.slurm.ledger import Ledger
     from nos_repro.launch.slurm.recovery import cancel_all
 
-    path = find_config(options.config)
+    path = find_settings(options)
     if is_search(path):
         from nos_repro.search.folder import folder_of
         from nos_repro.search.settings import load_search

@@ -203,6 +203,11 @@ class _Attempt:
         if self.follower is not None:
             self.follower.tell(run.history)
 
+    def tell_losses(self, first: int, losses: Sequence[float]) -> None:
+        """Tells the follower the losses of the steps from ``first`` on."""
+        if self.follower is not None and self.run is not None:
+            self.follower.losses(first, losses, self.run.steps)
+
 
 def _train_to_record(attempt: _Attempt, heartbeat: Heartbeat) -> Record:
     """Trains as the leader; any error in that becomes a `failed` record."""
@@ -228,6 +233,7 @@ def _train_to_record(attempt: _Attempt, heartbeat: Heartbeat) -> Record:
             attempt.checkpoints,
             on_step=beat,
             on_metrics=attempt.write_metrics,
+            on_losses=attempt.tell_losses,
             stop=attempt.stop,
             until=attempt.until,
         )

@@ -7,15 +7,13 @@ elements is copied out and back.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from nos_repro.optim.places import LANES, Places, places_of
 from nos_repro.optim.program import AVERAGES, Program, run_once
-from nos_repro.optim.sharding import like_parameter, local_gradient, local_part
+from nos_repro.optim.sharding import like_parameter, local_part
 
 
 @dataclass(frozen=True)
@@ -59,22 +57,23 @@ class FlatBatch:
     starts: list[int] = field(default_factory=list)
     copied_out: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
-    def add(self, laid: "FlatView", g: Tensor, number: int) -> None:
-        """Adds a parameter with its gradient."""
-        part, weight = laid.part, laid.weight
-        g = local_gradient(g, laid.parameter)
+    def add(
+        self, p: Tensor, laid: "Layout", averages: Mapping[str, Tensor], g: Tensor, number: int
+    ) -> None:
+        """Adds a parameter with its averages and gradient."""
+        if laid.dense:
+            self.weights.append(laid.flat(p))
+        else:
+            self.weights.append(laid.flat(p.clone(memory_format=torch.contiguous_format)))
+            self.copied_out.append((p, self.weights[-1]))
         if g.requires_grad:
             g = g.detach()
-        if weight is None:
-            weight = part.clone(memory_format=torch.contiguous_format).view(laid.shape)
-            self.copied_out.append((part, weight))
         if laid.plain and g.is_contiguous():
             self.gradients.append(g.view(laid.shape))
         else:
             self.gradients.append(g.permute(laid.order).reshape(laid.shape))
-        self.weights.append(weight)
-        for name, average in laid.averages.items():
-            self.averages.setdefault(name, []).append(average)
+        for name, average in averages.items():
+            self.averages.setdefault(name, []).append(laid.flat(average))
         self.numbers.append(number)
         self.places.append(laid.places)
         self.starts.append(0)
@@ -101,43 +100,25 @@ class FlatBatch:
             part.copy_(flat.view(part.shape))
 
 
-class FlatView:
-    """A parameter's local part and its averages as flat views, valid until one of them moves.
+class Layout:
+    """How parameters of one shape, layout and sharding are flattened; it holds none of them.
 
     The flat shape is [n], or [n / LANES, LANES] if that leaves no remainder.
     """
 
-    def __init__(self, p: Tensor, state: dict[str, Any], averages: tuple[str, ...]) -> None:
-        self.parameter = p
-        self.part = part = local_part(p).detach()
-        self.stride = part.stride()
-        self.pointer = part.data_ptr()
-        self.shape = flat_shape(part.numel())
+    def __init__(self, p: Tensor) -> None:
+        part = local_part(p)
         order = memory_order(part)
+        self.dense = order is not None
         self.order = order if order is not None else tuple(range(part.dim()))
         self.plain = part.is_contiguous()
-        self.weight = None if order is None else part.permute(order).view(self.shape)
-        self.sources: list[tuple[str, Tensor]] = []
-        self.averages: dict[str, Tensor] = {}
-        for name in averages:
-            average = local_part(state[name])
-            if order is not None and average.stride() != part.stride():
-                average = new_local_average(part).copy_(average)
-                state[name] = like_parameter(average, p)
-            self.sources.append((name, state[name]))
-            self.averages[name] = average.permute(self.order).view(self.shape)
+        self.in_order = self.order == tuple(range(part.dim()))
+        self.shape = flat_shape(part.numel())
+        self.places = places_of(p, self.order)
 
-    @cached_property
-    def places(self) -> Places:
-        """The places of the flat elements in the parameter."""
-        return places_of(self.parameter, self.order)
-
-    def holds(self, p: Tensor, state: Mapping[str, Any]) -> bool:
-        """Whether parameter and averages are still where they were."""
-        part = local_part(p)
-        if part.data_ptr() != self.pointer or part.stride() != self.stride:
-            return False
-        return all(state[name] is source for name, source in self.sources)
+    def flat(self, x: Tensor) -> Tensor:
+        """A tensor of this layout as a flat view."""
+        return x.view(self.shape) if self.in_order else x.permute(self.order).view(self.shape)
 
 
 def flat_shape(n: int) -> tuple[int, ...]:

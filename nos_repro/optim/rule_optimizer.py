@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT, StateDict
 
 from nos_repro.errors import ConfigError, SparseGradientError
-from nos_repro.optim.batch import FlatBatch, FlatView, Step, new_average
+from nos_repro.optim.batch import FlatBatch, Layout, Step, new_average
 from nos_repro.optim.foreach import update_foreach
 from nos_repro.optim.fused import use_fused
 from nos_repro.optim.groups import (
@@ -42,7 +43,7 @@ from nos_repro.optim.options import (
 )
 from nos_repro.optim.program import Program
 from nos_repro.optim.reference import update_reference
-from nos_repro.optim.sharding import number_of
+from nos_repro.optim.sharding import local_gradient, local_part, number_of, spread_of
 from nos_repro.rules.parse import parse
 from nos_repro.rules.printing import print_expr
 
@@ -222,7 +223,7 @@ class RuleOptimizer(Optimizer):
     def step(self, closure: None = None) -> None: ...
     @overload
     def step(self, closure: Callable[[], float]) -> float: ...
-    @torch._disable_dynamo
+    @_disable_dynamo
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One update of every parameter that has a gradient; returns the closure's loss."""
@@ -288,6 +289,11 @@ class RuleOptimizer(Optimizer):
             state = self.state[p]
             if "step" not in state or (keeps_master(p, group) and MASTER not in state):
                 start_state(state, p, program, group)
+            w = state[MASTER] if keeps_master(p, group) else p
+            part = local_part(w)
+            stride = part.stride()
+            laid = self._layout(w, stride)
+            averages = {}
             for name in program.averages:
                 if name not in state:
                     raise ConfigError(
@@ -295,21 +301,26 @@ class RuleOptimizer(Optimizer):
                         f" average '{name}'; parameter {number} has none\n"
                         "  make a new optimizer, or begin at zero with optimizer.state.clear()"
                     )
+                averages[name] = local_part(state[name])
+                if laid.dense and averages[name].stride() != stride:
+                    state[name] = new_average(w).copy_(state[name])
+                    averages[name] = local_part(state[name])
             state["step"] += 1
-            w = state[MASTER] if keeps_master(p, group) else p
             key = w.device, w.dtype, state["step"] if program.corrections else 0
             if key not in batches:
                 batches[key] = FlatBatch()
-            laid = self._laid(w, state, program)
-            batches[key].add(laid, g.to(w.dtype), number_of(p, number))
+            g = local_gradient(g, w)
+            g = g if w is p else g.to(w.dtype)
+            batches[key].add(part, laid, averages, g, number_of(p, number))
         return batches
 
-    def _laid(self, p: Tensor, state: dict[str, Any], program: Program) -> FlatView:
-        """The flat views of a parameter and its averages, made again if these have moved."""
-        known: dict[Tensor, FlatView] = self.__dict__.setdefault("_laid_parameters", {})
-        laid, averages = known.get(p), program.averages
-        if laid is None or tuple(laid.averages) != averages or not laid.holds(p, state):
-            laid = known[p] = FlatView(p, state, averages)
+    def _layout(self, p: Tensor, stride: tuple[int, ...]) -> Layout:
+        """The layout of a parameter, which is kept for all that have the same."""
+        known: dict[Any, Layout] = self.__dict__.setdefault("_layouts", {})
+        key = p.shape, stride, p.device, spread_of(p)
+        laid = known.get(key)
+        if laid is None:
+            laid = known[key] = Layout(p)
         return laid
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -42,14 +42,19 @@ def local_part(x: Tensor) -> Tensor:
     """This process's part of a tensor, which shares its memory."""
     if not is_dtensor(x):
         return x
-    part: Tensor = x.detach().to_local()
+    part: Tensor = x.to_local()
     return part
+
+
+def spread_of(x: Tensor) -> Any:
+    """What tells one way of spreading a tensor from another."""
+    return (x.device_mesh, x.placements) if is_dtensor(x) else None
 
 
 def local_gradient(g: Tensor, p: Tensor) -> Tensor:
     """This process's part of a gradient, spread as its parameter is."""
     if is_dtensor(g) and is_dtensor(p) and g.placements != p.placements:
-        g = g.detach().redistribute(p.device_mesh, p.placements)
+        g = g.redistribute(p.device_mesh, p.placements)
     return local_part(g)
 
 
