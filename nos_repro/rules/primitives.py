@@ -10,6 +10,7 @@ Table 6 writes a plain m in signs, where the correction, a positive factor, make
 from __future__ import annotations
 
 import math
+import operator
 import re
 from functools import cache
 from typing import TYPE_CHECKING
@@ -106,23 +107,25 @@ OPERANDS = Table(
 )
 UNARY = Table(
     UnaryRow("neg",     "-{X}",                       "torch.neg",  "-0.0 at 0",
-             "torch._foreach_neg", word="minus"),
+             "torch._foreach_neg", word="minus", on_numbers=operator.neg),
     UnaryRow("exp",     "e^{{{x}}}",                  "torch.exp",  "inf above 88.7 in float32",
              "torch._foreach_exp", costly=True, algebra="exponential", nonnegative=True),
     UnaryRow("log",     r"\log|{x}|",                 _log,       "log|x|; -inf at 0",
              _logs, "torch.log({x})", reads="size", algebra="logarithmic", of=_LOG_OF),
     UnaryRow("sqrt",    r"\sqrt{{|{x}|}}",            _sqrt,      "sqrt|x|",
              _sqrts, "torch.sqrt({x})", "root", reads="size", algebra="multiplicative", of=_SQRT_OF,
-             nonnegative=True),
+             nonnegative=True, on_numbers=lambda x: math.sqrt(abs(x))),
     UnaryRow("clip",    r"\mathrm{{clip}}({x}, {p})", _clip,      "to [-p, p]",
              source="torch.clamp({x}, -{p}, {p})", word="clipped",
              algebra="odd", of=_CLIP_OF, nonnegative="where x is",
+             on_numbers=lambda x, bound: min(max(x, -bound), bound),
              parameter="bound", parameter_range=(0.0, math.inf), constants=(1e-5, 1e-4, 1e-3)),
     UnaryRow("drop",    r"\mathrm{{drop}}({x}, {p})", None,       "no rescaling",
              word="dropped", nonnegative="where x is",
              parameter="probability", parameter_range=(0.0, 1.0), constants=(0.1, 0.3, 0.5)),
     UnaryRow("sign",    r"\mathrm{{sign}}({x})",      "torch.sign", "0 at 0, -0.0 and NaN",
-             "torch._foreach_sign", reads="sign", algebra="multiplicative", of=_SIGN_OF),
+             "torch._foreach_sign", reads="sign", algebra="multiplicative", of=_SIGN_OF,
+             on_numbers=lambda x: float((x > 0) - (x < 0))),
     UnaryRow("sigmoid", r"\mathrm{{sigmoid}}({x})",   "torch.sigmoid", "0 and 1 far from 0",
              "torch._foreach_sigmoid", costly=True, nonnegative=True, token=False),
 )

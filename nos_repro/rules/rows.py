@@ -107,13 +107,15 @@ class UnaryRow:
     costly: whether the fused execution computes its values ahead if there are only three.
     algebra, of, nonnegative: what the normal form knows about it: its law; what it becomes around
         other functions, by their names (log of exp(x) is x); whether it is never below 0.
+    on_numbers: the same for Python's floats, where that is exact: without torch.
     parameter_range: the open interval in which the constant must lie.
     constants: those that tokens may name (`clip1e-4`).
     token: whether a search space may name it.
     """
 
     display: ClassVar[tuple[str, ...]] = (
-        "latex", "edge", "source", "word", "algebra", "of", "nonnegative", "constants", "token",
+        "latex", "edge", "source", "word", "algebra", "of", "nonnegative", "on_numbers",
+        "constants", "token",
     )  # fmt: skip
     """The fields that no execution reads: they print and compare."""
 
@@ -129,6 +131,7 @@ class UnaryRow:
     algebra: UnaryAlgebra = "opaque"
     of: Rewrites | None = None
     nonnegative: bool | Literal["where x is"] = False
+    on_numbers: Callable[..., float] | None = None
     parameter: str | None = None
     parameter_range: tuple[float, float] = (-math.inf, math.inf)
     constants: tuple[float, ...] = ()
@@ -149,10 +152,12 @@ class UnaryRow:
 
     def on_float(self, x: float, parameter: float | None = None) -> float:
         """Its value for a number, in double precision."""
+        extra = () if parameter is None else (parameter,)
+        if self.on_numbers is not None:
+            return self.on_numbers(x, *extra)
         import torch
 
         assert self.function is not None, self.name
-        extra = () if parameter is None else (parameter,)
         return float(self.function(torch.tensor(x, dtype=torch.float64), *extra))
 
 

@@ -10,6 +10,7 @@ from nos_repro.rules.decays import annealed_noise_std
 from nos_repro.rules.evaluate import evaluate
 from nos_repro.rules.parse import parse
 from nos_repro.rules.primitives import BINARY, UNARY, operand_row
+from nos_repro.rules.rows import UnaryRow
 
 EDGES = torch.tensor([0.0, -0.0, 1.0, -1.0, 1e-5, -3e-4, 90.0, -90.0, math.inf, -math.inf])
 
@@ -109,3 +110,16 @@ def test_annealed_noise_has_the_papers_variance():
 def test_every_function_says_what_it_does_off_its_domain():
     for row in [*UNARY.values(), *BINARY.values()]:
         assert row.edge
+
+
+EXACT = [row for row in UNARY.values() if row.on_numbers is not None]
+
+
+@pytest.mark.parametrize("row", EXACT, ids=[row.name for row in EXACT])
+def test_a_function_of_numbers_is_torch_s_to_the_bit(row: UnaryRow) -> None:
+    assert row.function is not None
+    numbers = [0.0, -0.0, 1e-300, 0.1, -2.0, 1.0, 3.7, -1e300, math.inf, -math.inf, math.nan]
+    extra = () if row.parameter is None else (0.3,)
+    for x in numbers:
+        expected = float(row.function(torch.tensor(x, dtype=torch.float64), *extra))
+        assert repr(row.on_float(x, *extra)) == repr(expected), x

@@ -124,7 +124,7 @@ def test_the_least_loss_is_the_best(tmp_path: Path, root: Path) -> None:
     study = load_study(root / "configs/figure5_rosenbrock.yaml", scale="smoke")
 
     def ending(trial: Trial) -> dict[str, Any]:
-        loss = 1e-9 if trial.optimizer == "adam" else 1.0
+        loss = 1e-9 if trial.optimizer == "adam-tf" else 1.0
         points = [{"epoch": 1, "step": 20, "val_loss": loss, "val_x": 1.0, "val_y": 1.0}]
         return {"metrics": points, "metric": "loss", "direction": "min"}
 
