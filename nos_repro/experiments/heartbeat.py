@@ -161,6 +161,9 @@ class Heartbeat:
         self._token = uuid.uuid4().hex
         self._released = threading.Event()
         self._pulse: threading.Thread | None = None
+        self._home: tuple[int, int] | None = None
+        self.moved = False
+        """Whether the folder was moved or removed since it was claimed; then nothing is written."""
 
     def take(self) -> bool:
         """Claims the folder; False if another process has it, or may have it. Raises StoreError."""
@@ -178,6 +181,7 @@ class Heartbeat:
             self.write()
             for _, lease in before:
                 self._heir(lease).unlink(missing_ok=True)
+        self._home = _identity(self.path.parent)
         self._released = threading.Event()
         self._pulse = threading.Thread(target=self._keep_fresh, daemon=True)
         self._pulse.start()
@@ -212,6 +216,9 @@ class Heartbeat:
         while not self._released.wait(BEAT_SECONDS):
             # the trial's own writes will meet the same disk error and report it
             with contextlib.suppress(StoreError, OSError):
+                if _identity(self.path.parent) != self._home:
+                    self.moved = True
+                    return
                 lease = _read(self.path)
                 if self._holds(lease):
                     self.write()
@@ -251,6 +258,16 @@ class Heartbeat:
             path.unlink(missing_ok=True)
             raise unwritable(path, error) from None
         return True
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells this folder from another one of the same name; None if there is none. Raises
+    OSError."""
+    try:
+        found = folder.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextlib.contextmanager

@@ -113,8 +113,9 @@ def make_schedule(
             are the paper's.
 
     Returns:
-        An `LRScheduler` whose only state is the step. It can be pickled, chained after
-        a warm-up of torch's, and built before or after the optimizer's state is loaded.
+        An `LRScheduler` whose only state is the step. It can be pickled, chained
+        after a warm-up of torch's, and built before or after the optimizer's state
+        is loaded.
 
     Raises:
         ConfigError: a name or option is unknown (the error shows the nearest one),

@@ -20,12 +20,14 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT, StateDict
 
 from nos_repro.errors import ConfigError, SparseGradientError
-from nos_repro.optim.batch import FlatBatch, FlatView, Step, new_average
+from nos_repro.optim.batch import FlatBatch, Layout, Step, new_average
 from nos_repro.optim.foreach import update_foreach
 from nos_repro.optim.fused import use_fused
 from nos_repro.optim.groups import (
+    MASTER,
     check_total_steps,
     is_empty_step,
+    keeps_master,
     program_of,
     start_state,
     step_of,
@@ -82,6 +84,10 @@ class RuleOptimizer(Optimizer):
             given, this is used where a compiler works and the tensors hold a
             million elements or more, `foreach` elsewhere.
         maximize: climb instead of descending.
+        master_weights: keep a float32 copy of float16 and bfloat16 parameters in
+            the state; the copy is updated, and the parameter is its rounded value.
+            Without it, updates that are too small for the parameter's precision
+            (below 1/512 of a bfloat16 weight) are lost.
 
     Raises:
         RuleError: the text is not a rule, or `total_steps` is missing.
@@ -133,6 +139,7 @@ class RuleOptimizer(Optimizer):
         foreach: bool | None = None,
         fused: bool | None = None,
         maximize: bool = False,
+        master_weights: bool = False,
     ) -> None:
         self._begin(
             params,
@@ -148,6 +155,7 @@ class RuleOptimizer(Optimizer):
                 "foreach": foreach,
                 "fused": fused,
                 "maximize": maximize,
+                "master_weights": master_weights,
             },
         )
 
@@ -213,7 +221,7 @@ class RuleOptimizer(Optimizer):
             for group in self.param_groups:
                 for p in group["params"]:
                     if p.grad is not None:
-                        start_state(self.state[p], p, program_of(self.rule_of(group)))
+                        start_state(self.state[p], p, program_of(self.rule_of(group)), group)
             return loss
         first = 0
         for group in self.param_groups:
@@ -225,7 +233,7 @@ class RuleOptimizer(Optimizer):
         """Whether this step is to make the state and no update.
 
         `torch.distributed.checkpoint.state_dict` takes such a step before the first one: its rate
-        and gradients are 0. Counted, it would end f(0) and change the averages that start at 1.
+        and gradients are 0. Counted, it would use up f(0).
         """
         return not self.state and is_empty_step(self.param_groups)
 
@@ -238,6 +246,10 @@ class RuleOptimizer(Optimizer):
             step = step_of(options, program, updates)
             _choose(group, batch, step)(batch, step)
             batch.copy_back()
+        if group["master_weights"]:
+            for p in group["params"]:
+                if p.grad is not None and keeps_master(p, group):
+                    p.copy_(self.state[p][MASTER])
         group["t"] += 1
 
     def _batches(
@@ -255,8 +267,12 @@ class RuleOptimizer(Optimizer):
                     "  use torch.optim.SparseAdam for it, or sparse=False in its embedding"
                 )
             state = self.state[p]
-            if "step" not in state:
-                start_state(state, p, program)
+            if "step" not in state or (keeps_master(p, group) and MASTER not in state):
+                start_state(state, p, program, group)
+            w = state[MASTER] if keeps_master(p, group) else p
+            stride = w.stride()
+            laid = self._layout(w, stride)
+            averages = {}
             for name in program.averages:
                 if name not in state:
                     raise ConfigError(
@@ -264,19 +280,23 @@ class RuleOptimizer(Optimizer):
                         f" average '{name}'; parameter {number} has none\n"
                         "  make a new optimizer, or begin at zero with optimizer.state.clear()"
                     )
+                averages[name] = state[name]
+                if laid.dense and averages[name].stride() != stride:
+                    averages[name] = state[name] = new_average(w).copy_(state[name])
             state["step"] += 1
-            key = p.device, p.dtype, state["step"] if program.corrections else 0
+            key = w.device, w.dtype, state["step"] if program.corrections else 0
             if key not in batches:
                 batches[key] = FlatBatch()
-            batches[key].add(self._laid(p, state, program), g, number)
+            batches[key].add(w, laid, averages, g if w is p else g.to(w.dtype), number)
         return batches
 
-    def _laid(self, p: Tensor, state: dict[str, Any], program: Program) -> FlatView:
-        """The flat views of a parameter and its averages, made again if these have moved."""
-        known: dict[Tensor, FlatView] = self.__dict__.setdefault("_laid_parameters", {})
-        laid, averages = known.get(p), program.averages
-        if laid is None or tuple(laid.averages) != averages or not laid.holds(p, state):
-            laid = known[p] = FlatView(p, state, averages)
+    def _layout(self, p: Tensor, stride: tuple[int, ...]) -> Layout:
+        """The layout of a parameter, which is kept for all that have the same."""
+        known: dict[Any, Layout] = self.__dict__.setdefault("_layouts", {})
+        key = p.shape, stride, p.device
+        laid = known.get(key)
+        if laid is None:
+            laid = known[key] = Layout(p)
         return laid
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -309,9 +329,9 @@ class RuleOptimizer(Optimizer):
             for group, own in zip(self.param_groups, execution, strict=True):
                 group.update(own)
             for p, saved, program in self._saved_states(hooked[0]):
-                for name in program.averages if saved else ():
-                    # torch has cast it to the parameter's dtype
-                    self.state[p][name] = new_average(p).copy_(saved[name])
+                for name in (*program.averages, MASTER):
+                    if name in saved:  # torch has cast it to the parameter's dtype
+                        self.state[p][name] = new_average(p).copy_(saved[name])
 
         # after the caller's hooks, which may change what is loaded, and before those that see it
         before = self.register_load_state_dict_pre_hook(check)

@@ -41,6 +41,17 @@ class Writing:
         return "recorded", f"{self.label} is done"
 
 
+@dataclass(frozen=True)
+class Moving(Writing):
+    """A job during which somebody moves a folder."""
+
+    moved: Path = Path()
+
+    def run(self, stop):
+        self.moved.rename(self.folder / "elsewhere")
+        return super().run(stop)
+
+
 @pytest.fixture
 def batch(tmp_path):
     batch = Ledger(tmp_path / "slurm").new("tiny", [["a", "break", "c"]])
@@ -83,6 +94,16 @@ def test_a_pack_that_was_given_up_exits_at_once(batch, tmp_path):
     batch.close(0, "submitted elsewhere")
     assert pack(batch, jobs(tmp_path, "a"))() == "given up elsewhere"
     assert not (tmp_path / "ran.txt").exists()
+
+
+def test_a_pack_whose_results_were_moved_makes_no_second_folder(batch, tmp_path):
+    """Whether they are moved before it starts or while it runs."""
+    folder = batch.folder.parent
+    moving = Moving(tmp_path, "a", None, folder)
+    assert pack(batch, [moving, *jobs(tmp_path, "c")])() == "the results were moved"
+    assert pack(batch, jobs(tmp_path, "c"))() == "the results were moved"
+    assert not folder.exists()
+    assert ran(tmp_path) == ["a"]
 
 
 def test_a_job_that_hangs_ends_the_process_and_says_why(batch, tmp_path):

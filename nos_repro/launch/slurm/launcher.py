@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Generic
 
 from nos_repro.errors import LaunchError
+from nos_repro.experiments.files import StoreError
 from nos_repro.launch.base import J, Report
 from nos_repro.launch.settings import LauncherSettings
 from nos_repro.launch.slurm import cluster, recovery
@@ -253,6 +254,11 @@ class Slurm(Generic[J]):
     def _collect(self) -> Iterator[Report[J]]:
         """The reports that have come in; from time to time SLURM is asked what is still there."""
         watched = self._watched()
+        if watched and not self.ledger.folder.is_dir():
+            raise StoreError(
+                f"{self.ledger.folder} was moved or removed while jobs ran\n"
+                "  run the same command again, with --results where it is now"
+            )
         for batch in watched:
             batch.look()
             self._ever_begun = self._ever_begun or bool(batch.begun)

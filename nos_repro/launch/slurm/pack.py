@@ -27,7 +27,7 @@ from typing import Any, Generic, NoReturn
 import submitit
 import torch
 
-from nos_repro.experiments.files import StoreError, write_atomically
+from nos_repro.experiments.files import StoreError, read_file, write_atomically
 from nos_repro.experiments.heartbeat import STALE_SECONDS
 from nos_repro.experiments.replicas import from_leader
 from nos_repro.launch.base import J, Report
@@ -105,7 +105,7 @@ class _Run(Generic[J]):
         if torch.cuda.is_available():
             local = int(os.environ.get("SLURM_LOCALID", "0"))
             torch.cuda.set_device(local % torch.cuda.device_count())
-        if self.rank == 0:
+        if self.rank == 0 and not self._moved():
             restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
             self.batch.begin(self.pack.number, {"host": socket.gethostname(), "restarts": restarts})
         if self.rank == 0 and "SLURM_JOB_ID" in os.environ:
@@ -127,6 +127,8 @@ class _Run(Generic[J]):
     def _next(self) -> str:
         """The place of the next job, or why there is none. Read from disk: jobs that have reported
         are not started again, nor is anything in a pack that was given up."""
+        if self._moved():
+            return "the results were moved"
         if self.batch.is_closed(self.pack.number):
             return "given up elsewhere"
         for place, job in enumerate(self.pack.jobs):
@@ -184,13 +186,17 @@ class _Run(Generic[J]):
         finally:
             timer.cancel()
 
+    def _moved(self) -> bool:
+        """Whether the results were moved or removed: to write there would split them."""
+        return not self.pack.folder.is_dir()
+
     def _say(self, place: int, message: Message) -> None:
-        if self.rank == 0:
+        if self.rank == 0 and not self._moved():
             self.batch.say(self.pack.number, place, message)
 
     def _give_up(self, reason: str) -> None:
         """Ends the pack; the watching process, or the next one, queues the rest again."""
-        if self.rank == 0:
+        if self.rank == 0 and not self._moved():
             self.batch.close(self.pack.number, reason)
 
     @contextlib.contextmanager
@@ -249,14 +255,14 @@ class _Run(Generic[J]):
             return
         line = f"{place} {_saved(job)}\n"
         path = self._timeouts_path
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
         with contextlib.suppress(StoreError):
-            write_atomically(path, (before + line).encode())
+            before = read_file(path) or b""
+            write_atomically(path, before + line.encode())
 
     def _timeouts(self, place: int, job: J) -> int:
         """How often in a row this job has reached the limit with nothing saved since."""
         path = self._timeouts_path
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = (read_file(path) or b"").decode(errors="replace").splitlines()
         now, count = f"{place} {_saved(job)}", 0
         for line in reversed(lines):
             if line != now:

@@ -31,8 +31,8 @@ def course(history: History) -> ReportTable:
     """What became of the rules, in all and in the first and the last quarter."""
     asked, rewards = history.asked, history.rewards
     heading = [
-        f"{asked.search} ({asked.source}), scale {asked.scale}",
-        f"Claim: {asked.claim}",
+        asked.title,
+        *([f"Claim: {asked.claim}"] if asked.claim else []),
         *protocol_lines(history),
     ]
     if not rewards:
@@ -77,7 +77,8 @@ def _course_notes(history: History, parts: Sequence[Sequence[Reward]]) -> list[s
     under_way = tally.sampled - tally.evaluated - history.withdrawn
     notes = [
         f"{tally.evaluated:,} of {asked.samples:,} rules, {history.unique:,} of them unique;"
-        f" {under_way} under way, {history.withdrawn} withdrawn (their workers vanished)."
+        f" {under_way} under way, {history.withdrawn} withdrawn (their workers vanished,"
+        " or their children failed)."
     ]
     if history.refused:
         why = "; ".join(f"{n:,}: {reason}" for reason, n in history.refused.most_common())
