@@ -62,7 +62,7 @@ class FlatBatch:
     ) -> None:
         """Adds a parameter with its averages and gradient."""
         if laid.dense:
-            self.weights.append(laid.flat(p))
+            self.weights.append(laid.flat(p.detach()))
         else:
             self.weights.append(laid.flat(p.clone(memory_format=torch.contiguous_format)))
             self.copied_out.append((p, self.weights[-1]))
