@@ -6,11 +6,10 @@ The functions import late, so that `--help` is instant.
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from nos_repro.cli import (
     benchmarks,
@@ -22,16 +21,25 @@ from nos_repro.cli import (
     searching,
     tracking,
 )
+from nos_repro.cli.terminal import PATHS_OF_OTHERS, said, settle_streams, silence_output
 from nos_repro.errors import NosError
 from nos_repro.extras import advice
 
+FAILED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 GROUPS = (running, reporting, judging, searching, tracking, rules, models, benchmarks)
 
 
+class Parser(argparse.ArgumentParser):
+    """Says a mistake as the verbs do: one error, without the usage of all arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USER_ERROR, f"error: {message}\n  `{self.prog} --help` shows the arguments\n")
+
+
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="nos-repro",
         description="Reproduce, use and search the optimizers of 'Neural Optimizer Search with"
         " Reinforcement Learning' (Bello et al., 2017).",
@@ -45,10 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit status (1: failed, 2: user mistake, 130: interrupted)."""
-    _open_closed_streams()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # not where a notebook or a test took its place
-            stream.reconfigure(errors="replace")  # in an old locale, `?` for a sign like ±
+    settle_streams()
     if "" not in sys.path:
         sys.path.append("")  # `nos-repro` finds modules in this folder, as `python -m` does
     parser = make_parser()
@@ -81,19 +86,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-
-
-def _open_closed_streams() -> None:
-    """Opens the standard streams that the caller has closed (`>&-`), so that no other file gets
-    their numbers, and what is printed is lost as it should be."""
-    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(number)
-    sys.stdin = sys.stdin or os.fdopen(0, "r", closefd=False)
-    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
-    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+        silence_output()
+        return FAILED
+    except OSError as error:
+        if error.filename is None:  # not a file: what is printed to, or the network
+            silence_output()
+        print(f"error: {said(error)}", file=sys.stderr)
+        return USER_ERROR if error.errno in PATHS_OF_OTHERS else FAILED
+    except MemoryError:
+        print("error: out of memory", file=sys.stderr)
+        return FAILED
 
 
 def _end_quietly() -> None:

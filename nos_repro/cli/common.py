@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
+from nos_repro.cli.terminal import check_results, place
 from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ def overrides_argument(parser: argparse.ArgumentParser, help_text: str) -> None:
 
 
 def scale_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scale", default="paper",
-                        help="one of the scales in the file (default: paper)")  # fmt: skip
+    parser.add_argument("--scale", help="one of the scales in the file (default: paper; the first,"
+                        " if none has that name)")  # fmt: skip
 
 
 def rows_argument(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +62,7 @@ def rows_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def results_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
+    parser.add_argument("--results", type=place, default=Path("results"), metavar="DIR",
                         help="where records are kept (default: results)")  # fmt: skip
 
 
@@ -73,7 +74,7 @@ def format_argument(parser: argparse.ArgumentParser, *forms: str) -> None:
 
 
 def data_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, metavar="DIR",
+    parser.add_argument("--data", type=place, metavar="DIR",
                         help="where the data sets are (default: $NOS_REPRO_DATA, else a folder in"
                         " the user's cache)")  # fmt: skip
 
@@ -101,18 +102,21 @@ def wandb_argument(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--wandb", choices=("off", "auto", "offline", "online"), default="off",
                         help=f"log {what} to W&B; auto: online when logged in, else offline"
                         " (default: off)")  # fmt: skip
+    parser.add_argument("--wandb-artifacts", action="append", default=[],
+                        choices=("checkpoints", "tables"), metavar="KIND",
+                        help="with --wandb, also upload the last checkpoints, or the tables and"
+                        " records: checkpoints or tables; repeatable")  # fmt: skip
 
 
 def open_study(options: argparse.Namespace, *, trying: bool = False) -> tuple[Study, Store]:
     """The verb's study and its store. ``trying``: as in `load_study`, for a verb that trains."""
     from nos_repro.experiments.load import load_study
-    from nos_repro.experiments.settings_file import find_config
     from nos_repro.experiments.store import Store
     from nos_repro.report.figures.base import figure_of
 
     check_results(options.results)
     study = load_study(
-        find_config(options.config),
+        find_settings(options),
         scale=options.scale,
         overrides=options.overrides,
         rows=options.rows,
@@ -122,11 +126,25 @@ def open_study(options: argparse.Namespace, *, trying: bool = False) -> tuple[St
     return study, Store(options.results, study.study, study.scale)
 
 
-def history_of(options: argparse.Namespace) -> History | None:
-    """The search that the verb's file declares; None where it declares a study."""
-    from nos_repro.experiments.settings_file import find_config, is_search
+def find_settings(options: argparse.Namespace) -> Path:
+    """The file that the verb is about; sets the scale if none is asked for."""
+    from nos_repro.experiments.layers import scale_in_effect
+    from nos_repro.experiments.settings_file import find_config, read_values
 
     path = find_config(options.config)
+    if options.scale is None:
+        try:
+            options.scale = scale_in_effect(read_values(path))
+        except ConfigError:  # loading the file says what is wrong with it
+            options.scale = "paper"
+    return path
+
+
+def history_of(options: argparse.Namespace) -> History | None:
+    """The search that the verb's file declares; None where it declares a study."""
+    from nos_repro.experiments.settings_file import is_search
+
+    path = find_settings(options)
     if not is_search(path):
         return None
     from nos_repro.report.search.history import read_history
@@ -143,11 +161,6 @@ def history_of(options: argparse.Namespace) -> History | None:
     )
     warn_of(history.problems)
     return history
-
-
-def check_results(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--results {folder}: is a file, not a folder")
 
 
 def warn_of(problems: Iterable[str]) -> None:

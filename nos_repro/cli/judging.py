@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nos_repro.cli.common import (
     Verbs,
     add_verb,
-    check_results,
     data_argument,
     format_argument,
     open_study,
@@ -25,6 +23,7 @@ from nos_repro.cli.common import (
     trust_argument,
     warn_of,
 )
+from nos_repro.cli.terminal import check_results, place
 from nos_repro.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def _add_claims(verbs: Verbs) -> None:
     parser.add_argument("overrides", nargs="*", default=[], metavar="CLAIM|CONFIG",
                         help="one claim, shown in full; with --file, the files (ending in .yaml) of"
                         " your own studies and searches that it is about")  # fmt: skip
-    parser.add_argument("--file", type=Path, metavar="FILE",
+    parser.add_argument("--file", type=place, metavar="FILE",
                         help="claims of your own instead of the papers', as in"
                         " nos_repro/report/claims/claims.yaml")  # fmt: skip
     parser.add_argument("--scale", help="only at this scale (default: at every one but smoke)")

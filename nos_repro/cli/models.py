@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from nos_repro.cli.common import Verbs, add_verb, trust_argument
+from nos_repro.cli.terminal import place, print_utf8
 from nos_repro.errors import ConfigError
 
 
@@ -30,9 +30,9 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _model_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT",
+    parser.add_argument("checkpoint", type=place, metavar="CHECKPOINT",
                         help="a trial's checkpoint.pt, or its folder")  # fmt: skip
-    parser.add_argument("--data", type=Path, metavar="DIR",
+    parser.add_argument("--data", type=place, metavar="DIR",
                         help="where the text is that the model was trained on")  # fmt: skip
     trust_argument(parser)
 
@@ -52,6 +52,7 @@ def translate(options: argparse.Namespace) -> int:
     else:
         where = "standard input"
         lines = split_lines(decode_text(sys.stdin.buffer.read(), where), where)
+    print_utf8()
     for line in task.translate_lines(lines, data, where):
         print(line)
     return 0
@@ -71,6 +72,7 @@ def generate(options: argparse.Namespace) -> int:
     task, data = load_trained(options.checkpoint, data_folder(options.data), trust=options.trust)
     if not isinstance(task, LanguageModel):
         raise ConfigError(f"{options.checkpoint} is not a checkpoint of a language model")
+    print_utf8()
     text, words, temperature = _utf8(options.text), options.words, options.temperature
     print(task.continue_text(text, data, words, temperature=temperature, seed=options.seed))
     return 0

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from nos_repro.cli.common import (
     Verbs,
     add_verb,
-    check_results,
     format_argument,
     history_of,
     open_study,
@@ -19,9 +18,11 @@ from nos_repro.cli.common import (
     reads,
     results_argument,
     rows_argument,
+    scale_argument,
     trust_argument,
     warn_of,
 )
+from nos_repro.cli.terminal import check_results, place
 from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def add_verbs(verbs: Verbs) -> None:
     parser.add_argument("overrides", nargs="*", default=[], metavar="CONFIG|KEY=VALUE",
                         help="a study's or search's file, and settings that override it;"
                         " +rows.NAME={optimizer: ...} adds a row")  # fmt: skip
-    parser.add_argument("--scale", help="one of the scales in the file (default: paper)")
+    scale_argument(parser)
     results_argument(parser)
     rows_argument(parser)
     format_argument(parser, "markdown", "latex")
@@ -42,12 +43,12 @@ def add_verbs(verbs: Verbs) -> None:
     parser.add_argument("--all", action="store_true",
                         help="one line per study and search that has records, at every scale; each"
                         " CONFIG is one of your own, besides those that ship")  # fmt: skip
-    parser.add_argument("--claims", type=Path, metavar="FILE",
+    parser.add_argument("--claims", type=place, metavar="FILE",
                         help="with --all: claims of your own besides the papers'")  # fmt: skip
     parser.add_argument("--write", action="store_true",
                         help="also write tables and figures next to the records; with --all also"
                         " the claims")  # fmt: skip
-    parser.add_argument("--html", type=Path, metavar="FILE.html|DIR",
+    parser.add_argument("--html", type=place, metavar="FILE.html|DIR",
                         help="also write a self-contained HTML page; in a folder it is called"
                         " STUDY-SCALE.html. With --all a folder: index.html, and one page per study"
                         " and search")  # fmt: skip
@@ -70,7 +71,6 @@ def report(options: argparse.Namespace) -> int:
     if options.write and (options.overrides or options.rows):
         raise ConfigError("--write is for the whole study's table; leave out --rows and overrides")
 
-    options.scale = options.scale or "paper"
     history = history_of(options)
     return _report_study(options) if history is None else _report_search(history, options)
 

@@ -12,6 +12,7 @@ from nos_repro.cli.common import (
     Verbs,
     add_verb,
     either_arguments,
+    find_settings,
     history_of,
     machine_arguments,
     open_study,
@@ -21,7 +22,8 @@ from nos_repro.cli.common import (
     wandb_argument,
     warn_of,
 )
-from nos_repro.cli.tracking import say_how_to_sync, saying_how_to_sync, tracker_of
+from nos_repro.cli.terminal import place
+from nos_repro.cli.tracking import log_table, say_how_to_sync, saying_how_to_sync, tracker_of
 from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,10 +53,10 @@ def add_verbs(verbs: Verbs) -> None:
     machine_arguments(parser)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--whole", action="store_true", help="train them to their end")
-    how.add_argument("--save", type=Path, metavar="FILE",
+    how.add_argument("--save", type=place, metavar="FILE",
                      help="with the older code, on a machine that rounds otherwise than the one"
                      " that made the records: save what its trials do here")  # fmt: skip
-    how.add_argument("--against", type=Path, metavar="FILE",
+    how.add_argument("--against", type=place, metavar="FILE",
                      help="with today's code: compare with that file, not the records")  # fmt: skip
 
 
@@ -63,13 +65,14 @@ def _add_run(verbs: Verbs) -> None:
     study_arguments(parser)
     machine_arguments(parser)
     parser.add_argument("--retry", action="store_true", help="try the trials that failed again")
-    parser.add_argument("--dry-run", action="store_true",
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--dry-run", action="store_true",
                         help="list the trials, estimate the hours; with launcher=slurm print the"
                         " sbatch script too")  # fmt: skip
     parser.add_argument("--budget", type=float, metavar="HOURS",
                         help="only the rows that fit into this many core hours (or GPU hours), the"
                         " cheapest first; at the end, what they took")  # fmt: skip
-    parser.add_argument("--detach", action="store_true",
+    how.add_argument("--detach", action="store_true",
                         help="with launcher=slurm: return once the jobs are queued")  # fmt: skip
     wandb_argument(parser, "each trial as a run")
     parser.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S",
@@ -80,7 +83,13 @@ def run(options: argparse.Namespace) -> int:
     stop_like_ctrl_c()
     from nos_repro.experiments.selection import outcomes
     from nos_repro.launch.dry_run import dry_run
-    from nos_repro.launch.run import conditions_of, launcher_of, run_study, trial_seconds
+    from nos_repro.launch.run import (
+        conditions_of,
+        launcher_of,
+        run_study,
+        trial_seconds,
+        worker_count,
+    )
     from nos_repro.launch.settings import launcher_settings
     from nos_repro.report.study.table import study_table
 
@@ -89,6 +98,7 @@ def run(options: argparse.Namespace) -> int:
     conditions = conditions_of(options.data, options.checkpoint_seconds, settings)
     if options.dry_run:
         workers, threads = options.workers, options.threads
+        worker_count(workers, threads)  # what it says of a wrong number
         print(dry_run(study, store, conditions, workers, threads, settings, options.budget))
         return 0
     if options.budget is not None:
@@ -103,12 +113,14 @@ def run(options: argparse.Namespace) -> int:
         workers=options.workers,
         threads=options.threads,
     )
-    tracker = tracker_of(options.wandb, study, store.root)
+    tracker = tracker_of(options.wandb, options.wandb_artifacts, study, store.root)
     if options.detach:
         return _detach(options, study, store, launcher, conditions, tracker)
     with saying_how_to_sync(options.wandb, store.root):
         failed = run_study(study, store, launcher, conditions, retry=options.retry, tracker=tracker)
-    print(study_table(study, outcomes(study, store)).text())
+        rows = outcomes(study, store)
+        log_table(tracker, options.wandb_artifacts, rows, store.root)
+    print(study_table(study, rows).text())
     if options.budget is not None:
         _say_what_it_took(study, store, costs, settings, options.threads)
     warn_of(store.problems)
@@ -196,11 +208,11 @@ def status(options: argparse.Namespace) -> int:
 
 
 def cancel(options: argparse.Namespace) -> int:
-    from nos_repro.experiments.settings_file import find_config, is_search
+    from nos_repro.experiments.settings_file import is_search
     from nos_repro.launch.slurm.ledger import Ledger
     from nos_repro.launch.slurm.recovery import cancel_all
 
-    path = find_config(options.config)
+    path = find_settings(options)
     if is_search(path):
         from nos_repro.search.folder import folder_of
         from nos_repro.search.settings import load_search

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from nos_repro.cli.common import (
     Verbs,
     add_verb,
-    check_results,
     file_arguments,
+    find_settings,
     machine_arguments,
     stop_like_ctrl_c,
     wandb_argument,
 )
+from nos_repro.cli.terminal import check_results, place
 from nos_repro.cli.tracking import search_follower
 from nos_repro.errors import ConfigError
 
@@ -22,17 +24,20 @@ def add_verbs(verbs: Verbs) -> None:
     parser = add_verb(verbs, "search", search, "search for update rules, or resume a search")
     file_arguments(parser, "a search's file, e.g. configs/search.yaml", "samples=100")
     machine_arguments(parser)
-    parser.add_argument("--dry-run", action="store_true",
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--dry-run", action="store_true",
                         help="describe the space and estimate the hours")  # fmt: skip
-    parser.add_argument("--export-best", type=int, metavar="N",
+    how.add_argument("--export-best", type=int, metavar="N",
                         help="write the N best rules as a study that filters them")  # fmt: skip
-    parser.add_argument("--output", type=Path, metavar="FILE",
+    parser.add_argument("--output", type=place, metavar="FILE",
                         help="output file for --export-best (default: filter.yaml next to the"
                         " log)")  # fmt: skip
-    parser.add_argument("--confirm", action="store_true",
+    how.add_argument("--confirm", action="store_true",
                         help="train the best rules and the baselines with fresh seeds")  # fmt: skip
-    parser.add_argument("--train-refused", type=int, metavar="N",
+    how.add_argument("--train-refused", type=int, metavar="N",
                         help="train N of the rules that the probes refused")  # fmt: skip
+    parser.add_argument("--retry", action="store_true",
+                        help="train again what failed by a bug")  # fmt: skip
     wandb_argument(parser, "the search as one run")
 
 
@@ -40,11 +45,10 @@ def search(options: argparse.Namespace) -> int:
     stop_like_ctrl_c()
     import torch
 
-    from nos_repro.experiments.settings_file import find_config
     from nos_repro.launch.run import conditions_of, launcher_of, worker_count
     from nos_repro.launch.settings import launcher_settings
+    from nos_repro.search.filter import check_section, export_study
     from nos_repro.search.folder import folder_of
-    from nos_repro.search.hall import export_study
     from nos_repro.search.run import (
         child_seconds,
         confirm,
@@ -53,20 +57,22 @@ def search(options: argparse.Namespace) -> int:
         train_refused,
     )
     from nos_repro.search.settings import load_search
+    from nos_repro.search.summary import closing_lines
 
     check_results(options.results)
     for flag, number in (("export-best", options.export_best),
                          ("train-refused", options.train_refused)):  # fmt: skip
         if number is not None and number < 1:
             raise ConfigError(f"--{flag} must be at least 1, got {number}")
-    search = load_search(
-        find_config(options.config), scale=options.scale, overrides=options.overrides
-    )
+    if options.output is not None and options.export_best is None:
+        raise ConfigError("--output is for --export-best; a search writes into --results")
+    search = load_search(find_settings(options), scale=options.scale, overrides=options.overrides)
+    check_section(search.filter)
     if options.export_best is not None:
         folder = folder_of(search, options.results)
         path = options.output or folder / "filter.yaml"
-        rules = export_study(folder, options.export_best, path)
-        print(f"wrote {path}: {rules} rules; next: python -m nos_repro run {path} --scale small")
+        rules, scale = export_study(search, folder, options.export_best, path)
+        print(f"wrote {path}: {rules} rules; next: python -m nos_repro run {path} --scale {scale}")
         return 0
     conditions = conditions_of(options.data, 60.0)
     settings = launcher_settings(search.launcher)
@@ -86,11 +92,26 @@ def search(options: argparse.Namespace) -> int:
     )
     if settings.name == "slurm":
         workers = launcher.free
+    retry: bool = options.retry
+    folder = folder_of(search, options.results)
     if options.confirm:
-        confirm(search, options.results, launcher, conditions)
+        confirm(search, options.results, launcher, conditions, retry=retry)
     elif options.train_refused is not None:
-        train_refused(search, options.results, options.train_refused, launcher, conditions)
+        some: int = options.train_refused
+        train_refused(search, options.results, some, launcher, conditions, retry=retry)
     else:
-        with search_follower(options.wandb, search, folder_of(search, options.results)) as follower:
-            run_search(search, options.results, launcher, conditions, workers, follower)
-    return 0
+        kinds: list[str] = options.wandb_artifacts
+        with search_follower(options.wandb, kinds, search, folder) as follower:
+            run_search(
+                search, options.results, launcher, conditions, workers, follower, retry=retry
+            )
+    lines, failed = closing_lines(search, folder, _words(options))
+    print("\n".join(lines))
+    return 1 if failed else 0
+
+
+def _words(options: argparse.Namespace) -> str:
+    """The words that name this search on a command line."""
+    results = [] if options.results == Path("results") else ["--results", str(options.results)]
+    scale = ["--scale", options.scale]
+    return shlex.join([options.config, *scale, *results, *options.overrides])

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nos_repro.cli.common import Verbs, add_verb, either_arguments
+from nos_repro.cli.common import Verbs, add_verb, either_arguments, find_settings
+from nos_repro.cli.terminal import place
 from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
     from nos_repro.experiments.schema import Study
+    from nos_repro.experiments.selection import Outcome
     from nos_repro.experiments.tracker import Tracker
     from nos_repro.search.loop import SearchFollower
     from nos_repro.search.settings import Search
@@ -28,23 +30,50 @@ def add_verbs(verbs: Verbs) -> None:
                         help="save it online, do not print it; needs `wandb login`")  # fmt: skip
     parser.add_argument("--entity", help="W&B entity (default: that of your login)")
     parser.add_argument("--project", help="W&B project (default: $WANDB_PROJECT, else nos_repro)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write it to this file instead")
+    parser.add_argument(
+        "--output", type=place, metavar="FILE", help="write it to this file instead"
+    )
 
 
-def tracker_of(asked: str, study: Study, root: Path) -> Tracker | None:
-    """What logs the study's trials to W&B, given `--wandb`. Raises ConfigError."""
+def tracker_of(asked: str, artifacts: Sequence[str], study: Study, root: Path) -> Tracker | None:
+    """What logs the study's trials to W&B, given `--wandb` and `--wandb-artifacts`. Raises
+    ConfigError."""
+    _check(asked, artifacts)
     if asked == "off":  # W&B's client is not even loaded
         return None
     from nos_repro.tracking.connection import wandb_mode
     from nos_repro.tracking.wandb_runs import WandbRuns
 
     mode = wandb_mode(asked)
-    return None if mode is None else WandbRuns(study, root.absolute(), mode)
+    if mode is None:
+        return None
+    return WandbRuns(study, root.absolute(), mode, checkpoints="checkpoints" in artifacts)
+
+
+def log_table(
+    tracker: Tracker | None, artifacts: Sequence[str], rows: Sequence[Outcome], root: Path
+) -> None:
+    """Logs a study's table to W&B, if that was asked for."""
+    if tracker is None or "tables" not in artifacts:
+        return
+    from nos_repro.tracking import artifacts as made
+    from nos_repro.tracking.wandb_runs import WandbRuns
+
+    assert isinstance(tracker, WandbRuns)
+    made.log_table(tracker.study, rows, root, tracker.mode)
+
+
+def _check(asked: str, artifacts: Sequence[str]) -> None:
+    if artifacts and asked == "off":
+        raise ConfigError("--wandb-artifacts needs --wandb, e.g. --wandb auto")
 
 
 @contextmanager
-def search_follower(asked: str, search: Search, root: Path) -> Iterator[SearchFollower | None]:
-    """What logs the search to W&B, given `--wandb`. Raises ConfigError."""
+def search_follower(
+    asked: str, artifacts: Sequence[str], search: Search, root: Path
+) -> Iterator[SearchFollower | None]:
+    """What logs the search to W&B, given `--wandb` and `--wandb-artifacts`. Raises ConfigError."""
+    _check(asked, artifacts)
     if asked == "off":
         yield None
         return
@@ -55,7 +84,8 @@ def search_follower(asked: str, search: Search, root: Path) -> Iterator[SearchFo
     if mode is None:
         yield None
         return
-    with saying_how_to_sync(asked, root), follow_search(search, root, mode) as follower:
+    following = follow_search(search, root, mode, artifacts)
+    with saying_how_to_sync(asked, root), following as follower:
         yield follower
 
 
@@ -88,7 +118,7 @@ def unsynced(root: Path) -> list[Path]:
 def dashboard(options: argparse.Namespace) -> int:
     from nos_repro.experiments.files import write_atomically
     from nos_repro.experiments.load import load_study
-    from nos_repro.experiments.settings_file import find_config, is_search
+    from nos_repro.experiments.settings_file import is_search
     from nos_repro.search.settings import load_search
     from nos_repro.tracking.dashboard import Dashboard
 
@@ -96,9 +126,9 @@ def dashboard(options: argparse.Namespace) -> int:
         raise ConfigError(
             "--push saves the dashboard online, --output writes it to a file: choose one"
         )
-    path = find_config(options.config)
+    path = find_settings(options)
     load = load_search if is_search(path) else load_study
-    shown = load(path, scale=options.scale, overrides=options.overrides)
+    shown = load(path, scale=options.scale, overrides=options.overrides, trying=False)
     board = Dashboard(shown, options.entity or "", options.project or "")
     if options.push:
         print("\n".join(f"saved {address}" for address in board.push()))

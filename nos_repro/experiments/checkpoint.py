@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import io
-import pickle
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nos_repro.experiments.files import write_atomically
+from nos_repro.experiments.files import read_file, rename, write_atomically
 
 VERSION = 1
+
+MISFITS = (LookupError, TypeError, ValueError, AttributeError, RuntimeError)
+"""What modules, optimizers and schedules raise for a state that is not theirs."""
+
+Kind = type | tuple[type, ...]
 
 
 class Checkpoints:
@@ -42,44 +46,66 @@ class Checkpoints:
         write_atomically(self.path, buffer.getvalue())
         self._last = time.monotonic()
 
-    def load(self, warn: Callable[[str], None]) -> dict[str, Any] | None:
-        """The saved state; None if there is none.
+    def load(self, warn: Callable[[str], None], holds: Mapping[str, Kind]) -> dict[str, Any] | None:
+        """The saved state; None if there is none. Raises StoreError if it cannot be read.
 
-        A damaged checkpoint is set aside as `checkpoint.corrupt.pt`, ``warn`` is told, and the
-        trial starts over: its numbers depend only on its settings, so only time is lost.
+        A damaged checkpoint, or one that does not hold what it should, is set aside.
         """
-        if not self.path.exists():
-            return None
         try:
-            return read_checkpoint(self.path)
+            return read_checkpoint(self.path, holds)
         except DamagedCheckpoint as error:
-            aside = self.path.with_name("checkpoint.corrupt.pt")
-            self.path.replace(aside)
-            warn(f"{self.path} is corrupt ({error}); kept as {aside.name}, the trial starts over")
+            self.set_aside(str(error), warn)
             return None
+
+    def set_aside(self, why: str, warn: Callable[[str], None]) -> None:
+        """Keeps a checkpoint that is of no use as `checkpoint.corrupt.pt`; ``warn`` is told.
+
+        The trial starts over: its numbers depend only on its settings, so only time is lost.
+        """
+        aside = self.path.with_name("checkpoint.corrupt.pt")
+        rename(self.path, aside)
+        warn(f"{self.path} is corrupt ({why}); kept as {aside.name}, the trial starts over")
 
 
 class DamagedCheckpoint(Exception):
     """A checkpoint file does not hold a state that this version of the code has saved."""
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The state in the file; its checksums are verified. Raises DamagedCheckpoint and OSError."""
+def read_checkpoint(path: Path, holds: Mapping[str, Kind]) -> dict[str, Any] | None:
+    """The state in the file, which ``holds`` values of these types; None if there is no file. Its
+    checksums are verified. Raises DamagedCheckpoint and StoreError."""
+    data = read_file(path)
+    if data is None:
+        return None
     try:
-        with zipfile.ZipFile(path) as archive:
-            torn = archive.testzip()
-        if torn is not None:
-            raise ValueError(f"checksum of {torn} is wrong")
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        version = state.get("version")
-    except OSError:
+        state = _state_in(io.BytesIO(data))
+    except MemoryError:
         raise
-    except (ValueError, TypeError, AttributeError, RuntimeError, EOFError,
-            pickle.UnpicklingError, zipfile.BadZipFile) as error:  # fmt: skip
-        raise DamagedCheckpoint(str(error)) from None
-    if version != VERSION:
-        raise DamagedCheckpoint(f"version {version}, this code reads {VERSION}")
+    except Exception as error:  # noqa: BLE001 whatever the bytes do to zipfile and pickle
+        raise DamagedCheckpoint(first_line(error)) from None
+    if not isinstance(state, dict):
+        raise DamagedCheckpoint(f"it holds a {type(state).__name__}, not a state")
+    if state.get("version") != VERSION:
+        raise DamagedCheckpoint(f"version {state.get('version')}, this code reads {VERSION}")
+    for key, kind in holds.items():
+        if not isinstance(state.get(key), kind):
+            raise DamagedCheckpoint(f"its '{key}' is missing or of the wrong type")
     return state
+
+
+def _state_in(data: io.BytesIO) -> Any:
+    with zipfile.ZipFile(data) as archive:
+        torn = archive.testzip()
+    if torn is not None:
+        raise ValueError(f"checksum of {torn} is wrong")
+    data.seek(0)
+    return torch.load(data, map_location="cpu", weights_only=True)
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, in a line, with its kind."""
+    said = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {said}"
 
 
 def random_state() -> dict[str, Any]:

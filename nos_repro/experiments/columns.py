@@ -32,6 +32,12 @@ def metric_of(task: str, column: str) -> Metric:
     return find_metric(task, named[2] if named else "")
 
 
+def default_columns(task: str) -> dict[str, str]:
+    """The columns of a study that names none."""
+    metric = find_metric(task).name
+    return {"best_val": f"Validation {metric}", "best_test": f"Test {metric}"}
+
+
 def check_columns(task: str, columns: Iterable[str]) -> None:
     """Raises ConfigError, with the nearest name and the choice, for a column that a study of the
     task cannot have."""

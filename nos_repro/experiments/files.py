@@ -53,7 +53,7 @@ def is_there(path: Path) -> bool:
     return _if_there(path, path.stat) is not None
 
 
-def names_in(folder: Path) -> list[str]:
+def file_names(folder: Path) -> list[str]:
     """What is in a folder; [] if there is no such folder. Raises StoreError."""
     return _if_there(folder, lambda: os.listdir(folder)) or []
 

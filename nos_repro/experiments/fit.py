@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import types
 import typing
 from typing import Any
@@ -74,6 +75,8 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
 def _text(value: Any, where: str) -> str:
     if value is None or isinstance(value, list | tuple | dict):
         raise ConfigError(f"{where}: expected text, got {shown(value)}")
+    if "\0" in str(value):
+        raise ConfigError(f"{where}: the character NUL cannot be part of {shown(value)}")
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -84,6 +87,8 @@ def _number(value: Any, where: str) -> Any:
     if isinstance(meant, bool) or not isinstance(meant, int | float):
         advice = f": write {read.plain}" if isinstance(read, Unusual) and read.plain else ""
         raise ConfigError(f"{where}: expected a number, got {shown(value)}{advice}")
+    if isinstance(meant, float) and not math.isfinite(meant):
+        raise ConfigError(f"{where}: expected a finite number, got {shown(meant)}")
     return meant
 
 

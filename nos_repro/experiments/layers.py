@@ -19,22 +19,33 @@ SHORT = ("task", "algorithm", "launcher")
 """Sections that may be a bare name: `launcher: slurm`, or `launcher=slurm`."""
 
 
+DEFAULT_SCALE = "default"
+LONGEST_SCALE = 100
+
+
+def scale_in_effect(values: Values) -> str:
+    """The scale that is meant when none is asked for: the paper's, else the first of the file."""
+    scales = scales_of(values)
+    return "paper" if "paper" in scales else next(iter(scales))
+
+
 def scales_of(values: Values) -> Values:
     """The scales that a file has, in its order, each with what it changes.
 
     A scale can be any plain word. Two have a meaning: at `paper` the settings are the paper's, and
-    `smoke` proves only that everything runs, so that claims are tested there only on request.
+    `smoke` proves only that everything runs, so that claims are tested there only on request. A
+    file that lists none has one, `default`.
     """
-    scales = values.get("scales", {})
+    scales = values.get("scales") or {DEFAULT_SCALE: {}}
     if not isinstance(scales, dict):
         raise ConfigError("scales: expected one mapping per scale")
-    if not scales:
-        raise ConfigError("scales: the file has none; add one, e.g. scales: {paper: {}}")
     for name in scales:
         if not name.isascii() or not name.replace("_", "").isalnum():
             raise ConfigError(
                 f"scales: {name!r} must be letters, digits and _, since a folder is named after it"
             )
+        if len(name) > LONGEST_SCALE:
+            raise ConfigError(f"scales: {name[:LONGEST_SCALE]}... is too long for a folder")
     return {name: {} if changes is None else changes for name, changes in scales.items()}
 
 
@@ -46,7 +57,7 @@ def spell_out(values: Values) -> Values:
         for key, value in values.items()
     }
     if isinstance(long.get("rows"), dict):
-        long["rows"] = {str(name): _spell_out_row(row) for name, row in long["rows"].items()}
+        long["rows"] = {str(name): _spell_out_row(name, row) for name, row in long["rows"].items()}
     if isinstance(long.get("scales"), dict):
         long["scales"] = {
             str(name): spell_out(changes) if isinstance(changes, dict) else changes
@@ -55,11 +66,15 @@ def spell_out(values: Values) -> Values:
     return long
 
 
-def _spell_out_row(row: Any) -> Any:
+def _spell_out_row(name: str, row: Any) -> Any:
     if not isinstance(row, dict):
         return row
     long = dict(row)
     for key, options in (("optimizer", "options"), ("schedule", "schedule_options")):
+        if isinstance(row.get(key), bool | int | float):
+            raise ConfigError(
+                f"rows.{name}.{key}: expected a name, got {row[key]}; a rule is 'rule: {row[key]}'"
+            )
         if isinstance(row.get(key), dict):
             given = dict(long.pop(key))
             if "name" in given:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import ConfigError, NosError, unknown
-from nos_repro.experiments.columns import check_columns
+from nos_repro.experiments.columns import check_columns, default_columns
 from nos_repro.experiments.grid import Point, points, repeat_trials, row_settings, sweep_trial
 from nos_repro.experiments.layers import Values
 from nos_repro.experiments.schema import Row, Study
@@ -74,8 +74,12 @@ def load_study(
             raise ConfigError("a search, not a study: use `search`")
         study = _build(merged_settings(files, scale, overrides, SECTIONS), scale)
         paper = study if scale == "paper" and not overrides else None
+        task = task_section(study.task)
         study = dataclasses.replace(
-            study, task=task_section(study.task), paper_protocol=_paper_protocol(path, paper)
+            study,
+            task=task,
+            columns=study.columns or default_columns(task["name"]),
+            paper_protocol=_paper_protocol(path, paper) if study.source else {},
         )
         check_columns(study.task["name"], study.columns)
         _check_papers_cells(study)
@@ -116,6 +120,8 @@ def _build(merged: Values, scale: str) -> Study:
         raise ConfigError("paper_protocol: not a key; it follows from the file's scale 'paper'")
     mappings = ("task", "rows", "columns", "training", "selection", "sweep", "launcher")
     check_shape(Study, merged, mappings)
+    if merged.get("columns") == {}:
+        raise ConfigError("columns: a table needs one; leave the key out for the usual columns")
     for name, title in merged.get("columns", {}).items():
         if not isinstance(title, str):
             raise ConfigError(f"columns.{name}: expected the column's title, got {title!r}")

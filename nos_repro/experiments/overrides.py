@@ -60,7 +60,10 @@ def _override(word: str, rows: Sequence[str]) -> Values:
     key, equals, value = _halves(word)
     path = _path(key, rows)
     if not equals or not all(path):
-        raise ConfigError(f"{named(word)}: expected key.path=value, e.g. task.width=2")
+        raise ConfigError(
+            f"{named(word)}: expected key.path=value, e.g. task.width=2;"
+            " the names of rows follow --rows, each in quotes after a --rows of its own"
+        )
     try:
         return put({}, path, read_yaml(value))
     except ConfigError as error:

@@ -17,12 +17,15 @@ import torch
 
 from nos_repro.errors import ConfigError, LaunchError
 from nos_repro.experiments.build import Conditions, build
-from nos_repro.experiments.checkpoint import Checkpoints
+from nos_repro.experiments.checkpoint import MISFITS, Checkpoints, first_line
 from nos_repro.experiments.code import trial_code
 from nos_repro.experiments.files import (
     StoreError,
+    is_there,
     json_line,
+    read_file,
     remove_scratch,
+    rename,
     write_atomically,
     write_json,
 )
@@ -31,11 +34,14 @@ from nos_repro.experiments.provenance import provenance
 from nos_repro.experiments.record import Record, RecordError, Status
 from nos_repro.experiments.replicas import Group, Replicas
 from nos_repro.experiments.tracker import Tracker, TrialFollower
-from nos_repro.experiments.training import Ending, Run, Stopped, train
+from nos_repro.experiments.training import STATE, Ending, Run, Stopped, train
 from nos_repro.experiments.trial import Trial
 from nos_repro.tasks.registry import find_metric
 
 log = logging.getLogger(__name__)
+
+UNKNOWN_CODE = "unknown"
+"""Stands for the digest of code that nobody knows."""
 
 TrialOutcome = Literal["recorded", "held"]
 
@@ -77,7 +83,7 @@ def run_trial(
         try:
             if not has_record(trial, folder, until):
                 replicas.say("train")
-                remove_scratch(folder)
+                remove_scratch(folder, held="checkpoint.pt")
                 following = tracker.follow(trial, folder) if tracker else nullcontext()
                 with _logging_to(folder / "log.txt"), following as attempt.follower:
                     record = _train_to_record(attempt, heartbeat)
@@ -111,12 +117,13 @@ def _follow(attempt: _Attempt) -> TrialOutcome:
 
 
 def has_record(trial: Trial, folder: Path, until: int | None) -> bool:
-    """Whether the trial has a readable record with these settings; the record of a pause before
-    ``until`` does not count."""
+    """Whether the trial has a sound record with these settings; the record of a pause before
+    ``until`` does not count. Raises StoreError if that cannot be found out."""
     path = folder / "record.json"
+    data = read_file(path)
     try:
-        record = Record.read(path.read_bytes(), str(path))
-    except (OSError, RecordError):
+        record = Record.read(data or b"", str(path))
+    except RecordError:
         return False
     if record.partial and (until is None or record.epoch < until):
         return False
@@ -160,16 +167,32 @@ class _Attempt:
         """The run, restored from its checkpoint if there is one. Raises whatever goes wrong."""
         self.run = build(self.trial, self.conditions, self.replicas)
         state = self.replicas.from_leader(self._find)
-        if state is not None:
-            self.run.restore(state)
+        resumed = state is not None and self._restore(self.run, state)
+        if state is not None and not resumed:
+            self.run = build(self.trial, self.conditions, self.replicas)
         if self.replicas.leads:
-            self.code = _sign(self.folder, self.code, resumed=state is not None)
+            self.code = _sign(self.folder, self.code, resumed, self.notes)
         self.write_metrics(self.run)
         return self.run
 
     def _find(self) -> dict[str, Any] | None:
         _set_aside_other_settings(self.trial, self.folder, self.notes)
-        return self.checkpoints.load(self.notes.append)
+        return self.checkpoints.load(self.notes.append, STATE)
+
+    def _restore(self, run: Run, state: dict[str, Any]) -> bool:
+        """Goes on from a checkpoint. False, in all processes, if it does not fit in one of them:
+        then it is set aside, and the run is of no use."""
+        why = ""
+        try:
+            run.restore(state)
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
+            raise
+        except MISFITS as error:
+            why = first_line(error)
+        (misfit,) = self.replicas.agree(bool(why))
+        if misfit and self.replicas.leads:
+            self.checkpoints.set_aside(why or "another process cannot use it", self.notes.append)
+        return not misfit
 
     def write_metrics(self, run: Run) -> None:
         """Writes the curve so far, and tells the follower. Raises ConfigError if the metric that
@@ -179,6 +202,11 @@ class _Attempt:
             write_metrics(self.folder, run.history)
         if self.follower is not None:
             self.follower.tell(run.history)
+
+    def tell_losses(self, first: int, losses: Sequence[float]) -> None:
+        """Tells the follower the losses of the steps from ``first`` on."""
+        if self.follower is not None and self.run is not None:
+            self.follower.losses(first, losses, self.run.steps)
 
 
 def _train_to_record(attempt: _Attempt, heartbeat: Heartbeat) -> Record:
@@ -205,6 +233,7 @@ def _train_to_record(attempt: _Attempt, heartbeat: Heartbeat) -> Record:
             attempt.checkpoints,
             on_step=beat,
             on_metrics=attempt.write_metrics,
+            on_losses=attempt.tell_losses,
             stop=attempt.stop,
             until=attempt.until,
         )
@@ -224,27 +253,42 @@ def _in_utf8(said: str) -> str:
 
 
 def _set_aside_other_settings(trial: Trial, folder: Path, notes: list[str]) -> None:
-    """Sets a checkpoint of other settings aside. It can have the trial's identity, since settings
-    at their default are not in it (`Trial.id`) and a default may have changed."""
+    """Sets a checkpoint aside that has other settings, or nobody knows which. It can have the
+    trial's identity, since settings at their default are not in it (`Trial.id`) and a default may
+    have changed."""
     settings, checkpoint = folder / "settings.json", folder / "checkpoint.pt"
-    if not settings.exists() or trial.same_settings(json.loads(settings.read_bytes())):
+    data = read_file(settings)
+    if data is None:
         return
+    why = "has other settings (a default has changed since)"
+    try:
+        if trial.same_settings(json.loads(data)):
+            return
+    except (ValueError, TypeError, AttributeError):
+        why = f"has unknown settings ({settings} is damaged; kept as settings.damaged.json)"
+        write_atomically(folder / "settings.damaged.json", data)
+    if is_there(checkpoint):
+        rename(checkpoint, folder / "checkpoint.other.pt")
+        notes.append(f"{checkpoint} {why}; kept as checkpoint.other.pt, the trial starts over")
     write_json(settings, trial.to_json())
-    if checkpoint.exists():
-        checkpoint.replace(folder / "checkpoint.other.pt")
-        notes.append(
-            f"{checkpoint} has other settings (a default has changed since); kept as"
-            " checkpoint.other.pt, the trial starts over"
-        )
 
 
-def _sign(folder: Path, now: str, *, resumed: bool) -> str:
+def _sign(folder: Path, now: str, resumed: bool, notes: list[str]) -> str:
     """Notes in `code.txt` that the code ``now`` trains the trial; returns its record's digest.
 
-    A trial that two versions of the code have trained counts as the older one's: it is stale.
+    A trial that two versions of the code have trained counts as the older one's: it is stale. So
+    does one that was trained by nobody knows which, since `code.txt` is damaged.
     """
     path = folder / "code.txt"
-    before = path.read_text(encoding="utf-8").split() if resumed and path.exists() else []
+    data = read_file(path) if resumed else None
+    before = [] if data is None else data.decode("ascii", "replace").split()
+    if data is not None and not (before and all(word.isalnum() for word in before)):
+        write_atomically(folder / "code.damaged.txt", data)
+        notes.append(
+            f"{path} is damaged; kept as code.damaged.txt, the trial goes on, and its number counts"
+            " as stale until `verify` repeats it"
+        )
+        before = [UNKNOWN_CODE]
     digests = list(dict.fromkeys([*before, now]))
     write_atomically(path, "".join(f"{digest}\n" for digest in digests).encode())
     return digests[0] if digests[0] != now else digests[-1]

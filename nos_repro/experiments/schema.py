@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nos_repro.errors import ConfigError, unknown
-from nos_repro.experiments.fit import SECTION
+from nos_repro.experiments.fit import SECTION, shown
 from nos_repro.experiments.trial import Training
 
+LONGEST_NAME = 100
 SELECTABLE = ("best_val", "final_val")
 
 
@@ -85,16 +86,34 @@ class Row:
     note: str = ""
 
 
+def check_name(key: str, name: str) -> None:
+    """Raises ConfigError for what cannot be the name of a study or search, and so of its folder."""
+    if not name.replace("_", "").replace("-", "").isalnum() or len(name.encode()) > LONGEST_NAME:
+        raise ConfigError(
+            f"{key} must be a plain word usable as a folder, of at most {LONGEST_NAME} bytes,"
+            f" got {shown(name)}"
+        )
+
+
+def title(name: str, source: str, scale: str) -> str:
+    return f"{name} ({source}), scale {scale}" if source else f"{name}, scale {scale}"
+
+
 @dataclass(frozen=True)
 class Study:
-    """An experiment of the paper: rows that share a task, a training length and a protocol."""
+    """An experiment: rows that share a task, a training length and a protocol.
+
+    ``source`` is the place in a paper that the study repeats ("002 Table 2"), ``claim`` what its
+    table is to show; both are empty for a study that repeats nothing. ``columns`` are those of the
+    table with their titles, by default the task's metric on validation and test data.
+    """
 
     study: str
-    source: str
-    claim: str
     task: dict[str, Any] = field(metadata=SECTION)
     rows: dict[str, Row]
-    columns: dict[str, str]
+    source: str = ""
+    claim: str = ""
+    columns: dict[str, str] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
     schedule: str = "constant"
     sweep: dict[str, list[Any]] = field(default_factory=dict)
@@ -111,8 +130,7 @@ class Study:
     `rows` (`grid.row_settings`): a number is the paper's only if all of these are."""
 
     def __post_init__(self) -> None:
-        if not self.study.replace("_", "").replace("-", "").isalnum():
-            raise ConfigError(f"study must be a plain word usable as a folder, got {self.study!r}")
+        check_name("study", self.study)
         if not self.rows:
             raise ConfigError("rows: a study needs at least one row")
         for name, row in self.rows.items():
@@ -121,6 +139,11 @@ class Study:
             self._check_sweep(name, {**self.sweep, **row.sweep})
         if self.halving is not None:
             self._check_halving(self.halving)
+
+    @property
+    def title(self) -> str:
+        """`table2 (002 Table 2), scale small`."""
+        return title(self.study, self.source, self.scale)
 
     def _check_halving(self, halving: Halving) -> None:
         epochs, every = self.training.epochs, self.training.evaluate_every

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from nos_repro.errors import NosError
 from nos_repro.experiments.code import trial_code
 from nos_repro.experiments.grid import Point, points, repeat_trials, sweep_trial
 from nos_repro.experiments.halving import Standing, score, standings, why_out
@@ -138,7 +137,7 @@ def is_stale(record: Record) -> bool:
     """Whether the code that made the record's numbers has changed since, or is not here."""
     try:
         return record.code != trial_code(record.trial)
-    except NosError:  # its settings name something that is not here: a user's module, say
+    except Exception:  # noqa: BLE001 what its settings name is not here, or breaks: a user's module
         return True
 
 

@@ -28,8 +28,9 @@ def find_config(given: str) -> Path:
     try:
         if path.is_file():
             return path
-    except OSError as error:
-        raise ConfigError(f"{given[:100]}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        problem = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(f"{given[:100]}: {problem}") from None
     known = shipped()
     if path.stem in known and path.parent in (Path(), Path("configs")):
         return known[path.stem]
@@ -138,6 +139,11 @@ def _check_kind(own: Values, below: Values, path: Path) -> None:
     for kind, other in (("study", "search"), ("search", "study")):
         if kind in below and other in own:
             raise ConfigError(f"base {path.name}: it is a {kind}; a {other} cannot be based on it")
+        if kind in below and own.get(kind) == below[kind]:
+            raise ConfigError(
+                f"base {path.name}: {kind}: {own[kind]} is the base's own name, and their records"
+                f" would be mixed; give this file another, e.g. {kind}: my_{own[kind]}"
+            )
         if kind in below and kind not in own:
             raise ConfigError(
                 f"base {path.name}: a file based on it needs its own name, e.g. {kind}: my_{kind}"
@@ -177,6 +183,10 @@ def is_search(path: Path) -> bool:
 def check_shape(cls: Any, merged: Values, mappings: Sequence[str]) -> None:
     """Raises ConfigError if a key of ``cls`` without a default is missing, if one of ``mappings``
     is not a mapping, or if a value is left open."""
+    names = [entry.name for entry in dataclasses.fields(cls)]
+    for key in merged:
+        if key not in names:
+            raise ConfigError(f"{key}: {unknown('key', key, names)}")
     missing = [
         entry.name
         for entry in dataclasses.fields(cls)

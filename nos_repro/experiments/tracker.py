@@ -19,6 +19,10 @@ class TrialFollower(Protocol):
     def tell(self, curve: CurveLines) -> None:
         """Takes the whole curve so far, whenever it has grown."""
 
+    def losses(self, first: int, losses: Sequence[float], steps: int) -> None:
+        """Takes the training losses of the steps from ``first`` on, of ``steps`` in all, whenever
+        the loop has looked at them. A resumed attempt may repeat some."""
+
     def end(self, record: Record) -> None:
         """How the trial ended, or where it pauses, once that is on disk. Not called for an attempt
         that is interrupted."""

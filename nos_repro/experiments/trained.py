@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import ConfigError, NosError
-from nos_repro.experiments.checkpoint import DamagedCheckpoint, read_checkpoint
+from nos_repro.experiments.checkpoint import (
+    MISFITS,
+    DamagedCheckpoint,
+    Kind,
+    first_line,
+    read_checkpoint,
+)
+from nos_repro.experiments.files import read_file
 from nos_repro.experiments.trial import make_settings
 from nos_repro.registry import names_in
 from nos_repro.tasks import TASKS
@@ -25,7 +33,7 @@ def load_trained(checkpoint: Path, data_dir: Path, *, trust: bool = False) -> tu
     path = checkpoint / "checkpoint.pt" if checkpoint.is_dir() else checkpoint
     beside = path.parent / "settings.json"
     name, values = _settings(beside)
-    weights = read_state(path)["model"]
+    weights = read_state(path, {"model": dict})["model"]
     with names_in(beside, trust=trust):
         cls = TASKS.find(name)
         try:
@@ -34,9 +42,8 @@ def load_trained(checkpoint: Path, data_dir: Path, *, trust: bool = False) -> tu
             task.load_state_dict(weights)
         except NosError:
             raise
-        except (TypeError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            problem = f"does not fit the current task '{name}' ({reason})"
+        except MISFITS as error:
+            problem = f"does not fit the current task '{name}' ({first_line(error)})"
             raise ConfigError(f"{path}: {problem}") from None
         data = cls.make_data(settings, data_dir=data_dir, seed=0)
         data.prepare()
@@ -45,26 +52,29 @@ def load_trained(checkpoint: Path, data_dir: Path, *, trust: bool = False) -> tu
 
 def _settings(path: Path) -> tuple[str, dict[str, Any]]:
     """The task's name and its settings."""
+    data = read_file(path)
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads(data or b"")
         return values["task"], dict(values["task_settings"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise ConfigError(
             f"{path.parent}: not a trial's folder (it has no settings.json of a trial)\n"
             "  name one such as results/table4/small/trials/0123456789ab, or its checkpoint.pt"
         ) from None
 
 
-def read_state(path: Path) -> dict[str, Any]:
+def read_state(path: Path, holds: Mapping[str, Kind]) -> dict[str, Any]:
     """The state that a trial has saved; unlike `Checkpoints.load` this moves no file.
 
-    Raises ConfigError if the file is missing, damaged or not a checkpoint of this version.
+    Raises ConfigError if the file is missing, damaged or not a checkpoint of this version which
+    ``holds`` these, StoreError if it cannot be read.
     """
     try:
-        return read_checkpoint(path)
-    except FileNotFoundError:
+        state = read_checkpoint(path, holds)
+    except DamagedCheckpoint as error:
+        raise ConfigError(f"{path} is damaged, or not a trial's checkpoint ({error})") from None
+    if state is None:
         raise ConfigError(
             f"no file {path}\n  the trial has not saved yet, or its checkpoint was removed"
-        ) from None
-    except (OSError, DamagedCheckpoint) as error:
-        raise ConfigError(f"{path} is damaged, or not a trial's checkpoint ({error})") from None
+        )
+    return state

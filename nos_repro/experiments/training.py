@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,13 +16,29 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from nos_repro.experiments.checkpoint import Checkpoints, random_state, restore_random_state
+from nos_repro.experiments.checkpoint import (
+    Checkpoints,
+    Kind,
+    random_state,
+    restore_random_state,
+)
 from nos_repro.experiments.replicas import ALONE, Replicas, part_random_states
 from nos_repro.experiments.trial import Training
 from nos_repro.tasks.base import Task, TaskData
 
 CHECK_EVERY = 25
 """Steps between checks of the losses: a check waits for the device, and a NaN does not go away."""
+
+
+TellLosses = Callable[[int, Sequence[float]], None]
+"""Takes the losses of the steps from a first one on."""
+# fmt: off
+STATE: dict[str, Kind] = {
+    "model": dict, "optimizer": dict, "schedule": dict, "random": dict, "epoch": int, "batch": int,
+    "history": list, "seconds": (int, float), "loss_total": (int, float),
+}
+"""What a trial's checkpoint holds (`Run.state`)."""
+# fmt: on
 
 
 class Stopped(Exception):
@@ -135,13 +151,14 @@ class Run:
         self._unchecked.append(loss.detach())
         self.batch += 1
 
-    def bad_step(self) -> int | None:
-        """Adds the losses since the last check to the epoch's sum. Returns the first non-finite
-        step (steps count from 1), None if there is none."""
+    def bad_step(self, tell: TellLosses = lambda first, losses: None) -> int | None:
+        """Adds the losses since the last check to the epoch's sum, and passes them on. Returns the
+        first non-finite step (steps count from 1), None if there is none."""
         losses = torch.stack(self._unchecked).double().cpu().tolist() if self._unchecked else []
         losses = self.replicas.mean(losses)
         first = self.step - len(losses) + 1
         self._unchecked.clear()
+        tell(first, losses)
         for offset, loss in enumerate(losses):
             if not math.isfinite(loss):
                 return first + offset
@@ -190,14 +207,16 @@ def train(
     *,
     on_step: Callable[[Run], None] = lambda run: None,
     on_metrics: Callable[[Run], None] = lambda run: None,
+    on_losses: TellLosses = lambda first, losses: None,
     stop: Callable[[], bool] = lambda: False,
     until: int | None = None,
 ) -> Ending:
     """Trains ``run`` from wherever it is to its last epoch, or to the end of epoch ``until``.
 
-    ``on_step`` is called after every update, ``on_metrics`` after every evaluation. When ``stop``
-    returns True (in any of the processes) the state is saved and Stopped raised. A loss or an
-    evaluation that is not finite ends the run as `diverged`: a result, not an error.
+    ``on_step`` is called after every update, ``on_metrics`` after every evaluation,
+    ``on_losses`` after every check of the losses, which costs no further wait for the device. When
+    ``stop`` returns True (in any of the processes) the state is saved and Stopped raised. A loss or
+    an evaluation that is not finite ends the run as `diverged`: a result, not an error.
     """
     epochs = run.training.epochs
     end = epochs if until is None else min(until, epochs)
@@ -211,13 +230,13 @@ def train(
             # agreed on once: all leave at the same step, and a saved state has its losses summed
             leaving, due = run.replicas.agree(stop(), checkpoints.due)
             saving = leaving or due
-            if (saving or run.batch % CHECK_EVERY == 0) and (bad := run.bad_step()):
+            if (saving or run.batch % CHECK_EVERY == 0) and (bad := run.bad_step(on_losses)):
                 return run.diverged(bad, f"the loss of step {bad}")
             if saving:
                 run.save(checkpoints)
             if leaving:
                 raise Stopped
-        if bad := run.bad_step():
+        if bad := run.bad_step(on_losses):
             return run.diverged(bad, f"the loss of step {bad}")
         run.epoch, run.batch = run.epoch + 1, 0
         if run.epoch == epochs or run.epoch % run.training.evaluate_every == 0:

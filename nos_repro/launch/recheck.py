@@ -10,12 +10,12 @@ from pathlib import Path
 
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions, build
-from nos_repro.experiments.checkpoint import Checkpoints
+from nos_repro.experiments.checkpoint import MISFITS, Checkpoints, first_line
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.selection import Outcome
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trained import read_state
-from nos_repro.experiments.training import Run, train
+from nos_repro.experiments.training import STATE, Run, train
 from nos_repro.experiments.trial import Trial
 
 RELATIVE = 1e-3
@@ -91,10 +91,12 @@ def _evaluated(trial: Trial, record: Record, folder: Path, conditions: Condition
     """Checks the stored checkpoint, which is only read."""
     run = build(trial, conditions)
     try:
-        state = read_state(folder / "checkpoint.pt")
+        run.restore(read_state(folder / "checkpoint.pt", STATE))
     except ConfigError as error:
         return Rechecked(trial, trial.seed, problem=f"its checkpoint is corrupt: {error}")
-    run.restore(state)
+    except MISFITS as error:
+        problem = f"its checkpoint does not fit: {first_line(error)}"
+        return Rechecked(trial, trial.seed, problem=problem)
     if run.epoch != record.epoch:
         problem = f"its checkpoint is at epoch {run.epoch}, its record at epoch {record.epoch:g}"
         return Rechecked(trial, trial.seed, problem=problem)

@@ -23,7 +23,7 @@ from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.code import trial_code
-from nos_repro.experiments.files import StoreError, write_json
+from nos_repro.experiments.files import StoreError, read_file, write_json
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.replicas import ALONE, Replicas
 from nos_repro.experiments.schema import Study
@@ -61,10 +61,10 @@ class RetrainingJob:
         return "recorded", ""
 
     def answer(self) -> Any:
-        """What the job found; None until it has run."""
+        """What the job found; None until it has run. Raises StoreError."""
         try:
-            return json.loads(self._path.read_bytes())
-        except (OSError, ValueError):
+            return json.loads(read_file(self._path) or b"null")
+        except ValueError:
             return None
 
     def is_done(self) -> bool:

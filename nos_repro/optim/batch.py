@@ -7,14 +7,13 @@ elements is copied out and back.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from nos_repro.optim.places import LANES, Places, places_of
 from nos_repro.optim.program import AVERAGES, Program, run_once
-
-LANES = 16  # elements per row in the fused kernel: vector code then has no remainder
+from nos_repro.optim.sharding import like_parameter, local_part
 
 
 @dataclass(frozen=True)
@@ -45,79 +44,81 @@ class Step:
 class FlatBatch:
     """Flat tensors, parameter by parameter.
 
-    numbers: the parameters' places in the optimizer. starts: the offset of each tensor in its
-    parameter: 0, except for the remainders that the fused execution leaves.
+    numbers: the parameters' places in the optimizer. places: those of each parameter's elements.
+    starts: the offset of each tensor in its flat parameter: 0, except for the remainders that the
+    fused execution leaves.
     """
 
     weights: list[Tensor] = field(default_factory=list)
     gradients: list[Tensor] = field(default_factory=list)
     averages: dict[str, list[Tensor]] = field(default_factory=dict)
     numbers: list[int] = field(default_factory=list)
+    places: list[Places] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     copied_out: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
-    def add(self, laid: "FlatView", g: Tensor, number: int) -> None:
-        """Adds a parameter with its gradient."""
-        p, weight = laid.parameter, laid.weight
+    def add(
+        self, p: Tensor, laid: "Layout", averages: Mapping[str, Tensor], g: Tensor, number: int
+    ) -> None:
+        """Adds a parameter with its averages and gradient."""
+        if laid.dense:
+            self.weights.append(laid.flat(p.detach()))
+        else:
+            self.weights.append(laid.flat(p.clone(memory_format=torch.contiguous_format)))
+            self.copied_out.append((p, self.weights[-1]))
         if g.requires_grad:
             g = g.detach()
-        if weight is None:
-            weight = p.clone(memory_format=torch.contiguous_format).view(laid.shape)
-            self.copied_out.append((p, weight))
         if laid.plain and g.is_contiguous():
             self.gradients.append(g.view(laid.shape))
         else:
             self.gradients.append(g.permute(laid.order).reshape(laid.shape))
-        self.weights.append(weight)
-        for name, average in laid.averages.items():
-            self.averages.setdefault(name, []).append(average)
+        for name, average in averages.items():
+            self.averages.setdefault(name, []).append(laid.flat(average))
         self.numbers.append(number)
+        self.places.append(laid.places)
         self.starts.append(0)
 
-    def chosen(self, places: list[int]) -> "FlatBatch":
-        """The tensors at these places."""
+    def chosen(self, chosen: list[int]) -> "FlatBatch":
+        """The tensors with these indices."""
         return FlatBatch(
-            weights=[self.weights[i] for i in places],
-            gradients=[self.gradients[i] for i in places],
-            averages={name: [x[i] for i in places] for name, x in self.averages.items()},
-            numbers=[self.numbers[i] for i in places],
-            starts=[self.starts[i] for i in places],
+            weights=[self.weights[i] for i in chosen],
+            gradients=[self.gradients[i] for i in chosen],
+            averages={name: [x[i] for i in chosen] for name, x in self.averages.items()},
+            numbers=[self.numbers[i] for i in chosen],
+            places=[self.places[i] for i in chosen],
+            starts=[self.starts[i] for i in chosen],
         )
+
+    def places_at(self, i: int) -> Tensor:
+        """The places of the i-th tensor's elements, in its shape."""
+        like, start = self.weights[i], self.starts[i]
+        return self.places[i].between(start, start + like.numel()).view(like.shape)
 
     def copy_back(self) -> None:
         """Writes back the parameters that were copied out."""
-        for p, flat in self.copied_out:
-            p.copy_(flat.view(p.shape))
+        for part, flat in self.copied_out:
+            part.copy_(flat.view(part.shape))
 
 
-class FlatView:
-    """A parameter and its averages as flat views, which are valid until one of them moves.
+class Layout:
+    """How parameters of one shape, layout and sharding are flattened; it holds none of them.
 
     The flat shape is [n], or [n / LANES, LANES] if that leaves no remainder.
     """
 
-    def __init__(self, p: Tensor, state: dict[str, Any], averages: tuple[str, ...]) -> None:
-        self.parameter = p
-        self.stride = p.stride()
-        self.pointer = p.data_ptr()
-        self.shape = flat_shape(p.numel())
-        order = memory_order(p)
-        self.order = order if order is not None else tuple(range(p.dim()))
-        self.plain = p.is_contiguous()
-        self.weight = None if order is None else p.detach().permute(order).view(self.shape)
-        self.sources: list[tuple[str, Tensor]] = []
-        self.averages: dict[str, Tensor] = {}
-        for name in averages:
-            if order is not None and state[name].stride() != p.stride():
-                state[name] = new_average(p).copy_(state[name])
-            self.sources.append((name, state[name]))
-            self.averages[name] = state[name].permute(self.order).view(self.shape)
+    def __init__(self, p: Tensor) -> None:
+        part = local_part(p)
+        order = memory_order(part)
+        self.dense = order is not None
+        self.order = order if order is not None else tuple(range(part.dim()))
+        self.plain = part.is_contiguous()
+        self.in_order = self.order == tuple(range(part.dim()))
+        self.shape = flat_shape(part.numel())
+        self.places = places_of(p, self.order)
 
-    def holds(self, p: Tensor, state: Mapping[str, Any]) -> bool:
-        """Whether parameter and averages are still where they were."""
-        if p.data_ptr() != self.pointer or p.stride() != self.stride:
-            return False
-        return all(state[name] is source for name, source in self.sources)
+    def flat(self, x: Tensor) -> Tensor:
+        """A tensor of this layout as a flat view."""
+        return x.view(self.shape) if self.in_order else x.permute(self.order).view(self.shape)
 
 
 def flat_shape(n: int) -> tuple[int, ...]:
@@ -136,10 +137,15 @@ def memory_order(p: Tensor) -> tuple[int, ...] | None:
 
 def new_average(p: Tensor) -> Tensor:
     """Zeros laid out like the parameter (without its holes), in the dtype of the arithmetic."""
-    dtype = arithmetic_dtype(p.dtype)
-    if memory_order(p) is None:
-        return torch.zeros(p.shape, dtype=dtype, device=p.device)
-    return torch.zeros_like(p, dtype=dtype, memory_format=torch.preserve_format).detach()
+    return like_parameter(new_local_average(local_part(p)), p)
+
+
+def new_local_average(part: Tensor) -> Tensor:
+    """The same for a tensor of this process."""
+    dtype = arithmetic_dtype(part.dtype)
+    if memory_order(part) is None:
+        return torch.zeros(part.shape, dtype=dtype, device=part.device)
+    return torch.zeros_like(part, dtype=dtype, memory_format=torch.preserve_format).detach()
 
 
 def arithmetic_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -1,7 +1,8 @@
 """A rule as one file that needs only torch: `python -m nos_repro export RULE > my_optimizer.py`.
 
 The written class does what `RuleOptimizer` does in its plain loop: the same state, the same draws,
-the same numbers. It leaves out the faster executions, decoupled weight decay and `maximize`.
+the same numbers. It leaves out the faster executions, decoupled weight decay, `maximize` and
+`master_weights`.
 """
 
 import ast
@@ -59,13 +60,12 @@ def double(x: float) -> Tensor:
     """A scalar in double precision that becomes inf or nan where Python's math would raise."""
     return torch.tensor(x, dtype=torch.float64)
 '''
-ELEMENTS = '''\
-def element_numbers(w: Tensor) -> Tensor:
-    """The number of every element, in the order of memory: layouts draw the same numbers."""
-    numbers = torch.arange(w.numel(), dtype=torch.int32, device=w.device)
-    return numbers.as_strided(w.shape, torch.empty_like(w).stride())
+PLACES = '''\
+def element_places(w: Tensor) -> Tensor:
+    """The row-major index of every element, whatever its layout in memory."""
+    return torch.arange(w.numel(), device=w.device).view(w.shape)
 '''
-HELPERS = {"arithmetic_dtype": DTYPE, "double": DOUBLE, "element_numbers": ELEMENTS}
+HELPERS = {"arithmetic_dtype": DTYPE, "double": DOUBLE, "element_places": PLACES}
 
 
 def export(name_or_text: str, class_name: str | None = None) -> str:

@@ -58,7 +58,7 @@ def update_statements(program: Program) -> list[str]:
     for line in program.once:
         writer.add(line, scalar=True)
     if program.sites:
-        writer.lines += ['seed, elements = group["seed"], element_numbers(w)']
+        writer.lines += ['seed, places = group["seed"], element_places(w)']
     if _uncorrected(program):
         writer.lines += ["# a sign needs no bias correction, which is a positive factor"]
     for line in program.body:
@@ -152,7 +152,7 @@ class _Writer:
             case "fill", [x]:
                 return _Value(f"torch.full_like(g, {x.source})", ATOM, word)
             case "normal", _:
-                return _Value(f"normal(elements, {_key(line)}, dtype)", ATOM, word)
+                return _Value(f"normal(places, {_key(line)}, dtype)", ATOM, word)
             case "drop", [x]:
                 return _Value(f"torch.where({self._kept[line]}, {x.source}, 0.0)", ATOM, word)
             case "/", [average, divisor] if divisor.source.startswith("correction_"):
@@ -223,7 +223,7 @@ class _Writer:
         assert line.parameter is not None
         name = self._free("kept")
         probability = print_number(line.parameter)
-        self._define(name, f"keep(elements, {_key(line)}, {probability})")
+        self._define(name, f"keep(places, {_key(line)}, {probability})")
         self._kept[line] = name
 
     def _define(self, name: str, source: str) -> None:

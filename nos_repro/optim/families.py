@@ -121,6 +121,10 @@ class PowerSign(FamilyOptimizer):
             given, this is used where a compiler works and the tensors are large,
             `foreach` elsewhere.
         maximize: climb instead of descending.
+        master_weights: keep a float32 copy of float16 and bfloat16 parameters in
+            the state; the copy is updated, and the parameter is its rounded value.
+            Without it, updates that are too small for the parameter's precision
+            (below 1/512 of a bfloat16 weight) are lost.
 
     Raises:
         RuleError: `decay` is unknown, or `total_steps` is missing.
@@ -170,6 +174,7 @@ class PowerSign(FamilyOptimizer):
         foreach: bool | None = None,
         fused: bool | None = None,
         maximize: bool = False,
+        master_weights: bool = False,
     ) -> None:
         self._begin(
             params,
@@ -184,6 +189,7 @@ class PowerSign(FamilyOptimizer):
                 "foreach": foreach,
                 "fused": fused,
                 "maximize": maximize,
+                "master_weights": master_weights,
             },
         )
 
@@ -227,6 +233,10 @@ class AddSign(FamilyOptimizer):
             given, this is used where a compiler works and the tensors are large,
             `foreach` elsewhere.
         maximize: climb instead of descending.
+        master_weights: keep a float32 copy of float16 and bfloat16 parameters in
+            the state; the copy is updated, and the parameter is its rounded value.
+            Without it, updates that are too small for the parameter's precision
+            (below 1/512 of a bfloat16 weight) are lost.
 
     Raises:
         RuleError: `decay` is unknown, or `total_steps` is missing.
@@ -276,6 +286,7 @@ class AddSign(FamilyOptimizer):
         foreach: bool | None = None,
         fused: bool | None = None,
         maximize: bool = False,
+        master_weights: bool = False,
     ) -> None:
         self._begin(
             params,
@@ -290,6 +301,7 @@ class AddSign(FamilyOptimizer):
                 "foreach": foreach,
                 "fused": fused,
                 "maximize": maximize,
+                "master_weights": master_weights,
             },
         )
 

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from nos_repro.optim.batch import FlatBatch, Step, arithmetic_dtype
-from nos_repro.optim.draws import make_key
 from nos_repro.optim.program import Argument, Instruction
 from nos_repro.optim.reference import apply, draw
 from nos_repro.rules.primitives import BINARY, UNARY
@@ -75,6 +74,5 @@ def _line(
         if line.site is None:
             results.append(apply(line, own, like))
         else:
-            key = make_key(step.seed, step.t, batch.numbers[i], line.site)
-            results.append(draw(line, own, like, key, batch.starts[i]))
+            results.append(draw(line, own, batch, i, step))
     return results

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from nos_repro.errors import ConfigError
-from nos_repro.optim.batch import LANES, FlatBatch, Step, arithmetic_dtype, flat_shape
-from nos_repro.optim.compiler import COMPILER_ERRORS, compile_kernel
+from nos_repro.optim.batch import FlatBatch, Step, arithmetic_dtype, flat_shape
+from nos_repro.optim.compiler import compile_kernel, compiler_errors
 from nos_repro.optim.draws import make_key
 from nos_repro.optim.foreach import update_foreach
 from nos_repro.optim.kernel import Kernel, KernelKind, build, kind_of, scalar_names, slots
+from nos_repro.optim.places import LANES
 from nos_repro.optim.program import run_once
 
 SMALL, JOINED_FROM = 4096, 8  # elements, tensors
@@ -52,7 +53,7 @@ def update_fused(batch: FlatBatch, step: Step) -> None:
     """One update of every tensor of the batch, in place; equal to `update_reference`."""
     kind = kind_of(step, batch.weights[0])
     kernel, scalars = _COMPILED[kind], _scalars(kind, step)
-    rows, rest = _split(batch)
+    rows, rest = _split(batch, drawn=kind.program.sites > 0)
     small: FlatBatch | None = None
     if kind.program.sites == 0:
         rows, small = _joined(rows)
@@ -65,25 +66,31 @@ def update_fused(batch: FlatBatch, step: Step) -> None:
         if missing:
             padding = _padding(kind)
             chunk = [part + pad[:missing] for part, pad in zip(chunk, padding, strict=True)]
-        keys = _keys(kind, step, tuple(rows.numbers[first : first + size]))
-        kernel(chunk[0], chunk[1], chunk[2:], scalars, keys)
+        draws = _draws(kind, step, rows, slice(first, first + size)) if kind.program.sites else ()
+        kernel(chunk[0], chunk[1], chunk[2:], scalars, *draws)
     if small is not None:
         _part(small, rows)
     if rest.weights:
         update_foreach(rest, step)
 
 
-def _split(batch: FlatBatch) -> tuple[FlatBatch, FlatBatch]:
-    """The parts of the tensors that make whole rows, and the flat remainders."""
-    whole = [i for i, w in enumerate(batch.weights) if w.dim() == 2]
+def _split(batch: FlatBatch, *, drawn: bool) -> tuple[FlatBatch, FlatBatch]:
+    """The parts of the tensors that make whole rows, and the flat remainders.
+
+    A tensor whose draws do not follow the rows is left to the remainders.
+    """
+    sizes = [w.numel() for w in batch.weights]
+    fit = [n >= 2 * LANES for n in sizes]
+    if drawn:
+        fit = [f and batch.places[i].rows is not None for i, f in enumerate(fit)]
+    whole = [i for i, w in enumerate(batch.weights) if w.dim() == 2 and fit[i]]
     if len(whole) == len(batch.weights):
         return batch, FlatBatch()
     rows, rest = batch.chosen(whole), FlatBatch()
-    for i, w in enumerate(batch.weights):
-        n = w.numel()
-        if w.dim() == 2:
+    for i, n in enumerate(sizes):
+        if i in whole:
             continue
-        if n < 2 * LANES:
+        if not fit[i]:
             _take(rest, batch, i, 0, n)
         else:
             _take(rows, batch, i, 0, n - n % LANES)
@@ -106,7 +113,6 @@ def _joined(rows: FlatBatch) -> tuple[FlatBatch, FlatBatch | None]:
     alone.gradients.append(torch.cat(together.gradients))
     for name, tensors in together.averages.items():
         alone.averages[name].append(torch.cat(tensors))
-    alone.numbers.append(-1)
     return alone, together
 
 
@@ -128,6 +134,7 @@ def _take(into: FlatBatch, batch: FlatBatch, i: int, start: int, end: int) -> No
     for name, tensors in batch.averages.items():
         into.averages.setdefault(name, []).append(part(tensors[i]))
     into.numbers.append(batch.numbers[i])
+    into.places.append(batch.places[i])
     into.starts.append(start)
 
 
@@ -164,19 +171,28 @@ def _scalars(kind: KernelKind, step: Step) -> Tensor:
     return scalars
 
 
-def _keys(kind: KernelKind, step: Step, numbers: tuple[int, ...]) -> Tensor:
-    """[slot, site, 2]: the keys of every draw."""
-    if kind.program.sites == 0:
-        return _no_keys(kind)
-    sites = range(kind.program.sites)
-    keys = [[make_key(step.seed, step.t, number, site) for site in sites] for number in numbers]
-    keys += [[(0, 0) for _ in sites]] * (slots(kind) - len(numbers))
-    return torch.tensor(keys, dtype=torch.int32, device=kind.device)
+def _draws(
+    kind: KernelKind, step: Step, rows: FlatBatch, chosen: slice
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    """The kernel's keys [slot, site, 2], bases and strides: what the chosen tensors draw with."""
+    sites, places = range(kind.program.sites), [x.rows for x in rows.places[chosen]]
+    missing = slots(kind) - len(places)
+    keys = [
+        [make_key(step.seed, step.t, number, site) for site in sites]
+        for number in rows.numbers[chosen]
+    ]
+    keys += [[(0, 0) for _ in sites]] * missing
+    known = [x for x in places if x is not None]
+    assert len(known) == len(places)
+    bases = [x.bases for x in known] + [_no_bases(kind)] * missing
+    strides = [x.stride for x in known] + [0] * missing
+    numbers = torch.tensor(keys, device=kind.device), torch.tensor(strides, device=kind.device)
+    return numbers[0], bases, numbers[1]
 
 
 @cache
-def _no_keys(kind: KernelKind) -> Tensor:
-    return torch.zeros(slots(kind), 0, 2, dtype=torch.int32, device=kind.device)
+def _no_bases(kind: KernelKind) -> Tensor:
+    return torch.zeros(2, 1, dtype=torch.int64, device=kind.device)
 
 
 def _ready(kind: KernelKind) -> bool:
@@ -189,7 +205,7 @@ def _ready(kind: KernelKind) -> bool:
             if where not in DEVICES:
                 raise RuntimeError(f"no compiler for device '{where}'")
             _COMPILED[kind] = compile_kernel(build(kind), _example(kind))
-        except COMPILER_ERRORS as error:
+        except compiler_errors() as error:
             _FAILED[where] = " ".join(str(error).split())[:300]
             warnings.warn(
                 f"nos_repro: the fused update could not be compiled for '{where}' and the foreach "
@@ -212,6 +228,13 @@ def _example(kind: KernelKind) -> tuple[object, ...]:
 
     dtype = arithmetic_dtype(kind.dtype)
     scalars = torch.ones(len(scalar_names(kind)), dtype=dtype, device=kind.device)
-    keys = torch.zeros(slots(kind), kind.program.sites, 2, dtype=torch.int32, device=kind.device)
     averages = [tensors(dtype) for _ in kind.program.averages]
-    return tensors(kind.dtype), tensors(kind.dtype), averages, scalars, keys
+    inputs = tensors(kind.dtype), tensors(kind.dtype), averages, scalars
+    if not kind.program.sites:
+        return inputs
+    strides = torch.ones(slots(kind), dtype=torch.int64, device=kind.device)
+    keys = strides.new_zeros(slots(kind), kind.program.sites, 2)
+    bases = [x.new_zeros(len(x), 1, dtype=torch.int64) for x in inputs[0]]
+    for base in bases:
+        torch._dynamo.mark_dynamic(base, 0)
+    return *inputs, keys, bases, strides

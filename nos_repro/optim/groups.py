@@ -7,9 +7,12 @@ import torch
 from torch import Tensor
 
 from nos_repro.errors import RuleError
-from nos_repro.optim.batch import Step, new_average
+from nos_repro.optim.batch import Step, arithmetic_dtype, new_average
 from nos_repro.optim.program import Program, lower, scalar_inputs
+from nos_repro.optim.sharding import is_any
 from nos_repro.rules.parse import parse
+
+MASTER = "master"  # the name of a parameter's float32 copy in its state
 
 
 @cache
@@ -51,10 +54,20 @@ def step_of(options: dict[str, Any], program: Program, updates: int) -> Step:
     )
 
 
-def start_state(state: dict[str, Any], p: Tensor, program: Program) -> None:
-    """Makes the state of a parameter before its first update."""
-    state["step"] = 0
-    state.update({name: new_average(p) for name in program.averages})
+def start_state(
+    state: dict[str, Any], p: Tensor, program: Program, options: dict[str, Any]
+) -> None:
+    """Makes what the state of a parameter lacks before an update."""
+    if "step" not in state:
+        state["step"] = 0
+        state.update({name: new_average(p) for name in program.averages})
+    if keeps_master(p, options):
+        state[MASTER] = new_average(p).copy_(p)
+
+
+def keeps_master(p: Tensor, options: dict[str, Any]) -> bool:
+    """Whether a float32 copy of a parameter is updated in its place."""
+    return bool(options["master_weights"]) and arithmetic_dtype(p.dtype) != p.dtype
 
 
 def is_empty_step(groups: list[dict[str, Any]]) -> bool:
@@ -63,5 +76,5 @@ def is_empty_step(groups: list[dict[str, Any]]) -> bool:
     return (
         bool(gradients)
         and all(float(group["lr"]) == 0 for group in groups)
-        and not any(g.layout != torch.strided or bool(g.any()) for g in gradients)
+        and not any(g.layout != torch.strided or is_any(g) for g in gradients)
     )

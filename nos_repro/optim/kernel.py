@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from nos_repro.optim.batch import Step, arithmetic_dtype
-from nos_repro.optim.draws import counter, keep, normal
+from nos_repro.optim.draws import keep, normal
+from nos_repro.optim.places import LANES
 from nos_repro.optim.program import Argument, Instruction, Program
 from nos_repro.optim.ternary import select_signs
 from nos_repro.rules.primitives import BINARY, OPERANDS, UNARY
@@ -67,9 +68,14 @@ def scalar_names(kind: KernelKind) -> list[str]:
 
 
 def source(kind: KernelKind) -> str:
-    """The source of `def update(weights, gradients, averages, scalars, keys)`."""
+    """The source of `def update(weights, gradients, averages, scalars)`.
+
+    If the rule draws it also takes `keys` and, from `RowPlaces`, `bases` and `strides`.
+    """
     program, names = kind.program, scalar_names(kind)
     body = ["w = weights[i].to(dtype)", "g = gradients[i].to(dtype)"]
+    if program.sites:
+        body += [f"places = bases[i] + torch.arange({LANES}, device=w.device) * strides[i]"]
     if kind.maximize:
         body += ["g = -g"]
     if kind.l2:
@@ -84,9 +90,11 @@ def source(kind: KernelKind) -> str:
     if kind.decoupled:
         body += ["w = w * shrink"]
     body += [f"weights[i].copy_(w - {program.update} * lr)"]
+    inputs = ["weights", "gradients", "averages", "scalars"]
+    inputs += ["keys", "bases", "strides"] if program.sites else []
     return "\n".join(
         [
-            "def update(weights, gradients, averages, scalars, keys):",
+            f"def update({', '.join(inputs)}):",
             f"    {', '.join(names)}, = scalars.unbind()",
             f"    for i in range({slots(kind)}):",
             *(f"        {line}" for line in body),
@@ -99,7 +107,6 @@ def build(kind: KernelKind) -> Kernel:
     scope: dict[str, Any] = {
         "dtype": arithmetic_dtype(kind.dtype),
         "torch": torch,
-        "counter": counter,
         "keep": keep,
         "normal": normal,
         **{name: row.function for name, row in UNARY.items()},
@@ -120,9 +127,9 @@ def _line(line: Instruction) -> str:
         case "fill":
             value = f"torch.zeros_like(g) + {arguments[0]}"
         case "normal":
-            value = f"normal(counter(g), {key}, dtype)"
+            value = f"normal(places, {key}, dtype)"
         case "drop":
-            value = f"torch.where(keep(counter(g), {key}, {line.parameter}), {arguments[0]}, 0.0)"
+            value = f"torch.where(keep(places, {key}, {line.parameter}), {arguments[0]}, 0.0)"
         case "carry":
             x, y = arguments
             value = f"torch.where({y} > 0, {x}, torch.where({y} < 0, -{x}, 0.0))"

@@ -20,7 +20,7 @@ def check_common(options: dict[str, Any]) -> None:
     options["weight_decay"] = nonnegative("weight_decay", options["weight_decay"])
     if options["total_steps"] is not None:
         options["total_steps"] = whole("total_steps", options["total_steps"], least=1)
-    check_flags(options, "decoupled_weight_decay", "foreach", "fused", "maximize")
+    check_flags(options, "decoupled_weight_decay", "foreach", "fused", "maximize", "master_weights")
     if options["foreach"] and options["fused"]:
         raise ConfigError("foreach and fused exclude each other: give one of them")
 

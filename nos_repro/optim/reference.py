@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from nos_repro.optim.batch import FlatBatch, Step, arithmetic_dtype
-from nos_repro.optim.draws import counter, keep, make_key, normal
+from nos_repro.optim.draws import keep, make_key, normal
 from nos_repro.optim.program import Argument, Instruction
 from nos_repro.rules.primitives import BINARY, OPERANDS, UNARY
 
@@ -13,17 +13,16 @@ Value = Tensor | float
 
 def update_reference(batch: FlatBatch, step: Step) -> None:
     """One update of every tensor of the batch, in place."""
-    for i, w in enumerate(batch.weights):
-        averages = {name: tensors[i] for name, tensors in batch.averages.items()}
-        update_tensor(w, batch.gradients[i], averages, batch.numbers[i], step)
+    for i in range(len(batch.weights)):
+        update_tensor(batch, i, step)
 
 
-def update_tensor(
-    weights: Tensor, gradient: Tensor, averages: dict[str, Tensor], number: int, step: Step
-) -> None:
-    """One update of one flat tensor: weight decay, averages, the rule, the weights."""
+def update_tensor(batch: FlatBatch, i: int, step: Step) -> None:
+    """One update of the i-th tensor: weight decay, averages, the rule, the weights."""
+    weights = batch.weights[i]
+    averages = {name: tensors[i] for name, tensors in batch.averages.items()}
     dtype = arithmetic_dtype(weights.dtype)
-    w, g = weights.to(dtype), gradient.to(dtype)
+    w, g = weights.to(dtype), batch.gradients[i].to(dtype)
     if step.maximize:
         g = -g
     if step.weight_decay != 0 and not step.decoupled:
@@ -34,13 +33,13 @@ def update_tensor(
         for _ in range(1, OPERANDS[name].power):
             power = power * g
         average.copy_(average * beta + power * (1 - beta))
-    update = run_body(step, {"g": g, "w": w, **averages}, number)
+    update = run_body(step, {"g": g, "w": w, **averages}, batch, i)
     if step.weight_decay != 0 and step.decoupled:
         w = w * (1 - step.lr * step.weight_decay)
     weights.copy_(w - update * step.lr)
 
 
-def run_body(step: Step, inputs: dict[str, Tensor], number: int) -> Tensor:
+def run_body(step: Step, inputs: dict[str, Tensor], batch: FlatBatch, i: int) -> Tensor:
     """The rule's update: runs the lines of the program, one after the other."""
     values: dict[str, Value] = {**step.scalars, **inputs}
 
@@ -49,11 +48,10 @@ def run_body(step: Step, inputs: dict[str, Tensor], number: int) -> Tensor:
 
     for line in step.program.body:
         arguments = [value(a) for a in line.arguments]
-        if line.site is not None:
-            key = make_key(step.seed, step.t, number, line.site)
-            values[line.result] = draw(line, arguments, inputs["g"], key)
-        else:
+        if line.site is None:
             values[line.result] = apply(line, arguments, inputs["g"])
+        else:
+            values[line.result] = draw(line, arguments, batch, i, step)
     update = values[step.program.update]
     assert isinstance(update, Tensor)
     return update
@@ -70,13 +68,13 @@ def apply(line: Instruction, arguments: list[Value], like: Tensor) -> Tensor:
     return function(*arguments) if line.parameter is None else function(*arguments, line.parameter)
 
 
-def draw(
-    line: Instruction, arguments: list[Value], like: Tensor, key: tuple[int, int], start: int = 0
-) -> Tensor:
-    """Draws noise or a drop; `start` is the number of the first element in its parameter."""
-    elements = counter(like, start)
+def draw(line: Instruction, arguments: list[Value], batch: FlatBatch, i: int, step: Step) -> Tensor:
+    """Draws noise or a drop for the i-th tensor."""
+    assert line.site is not None
+    key = make_key(step.seed, step.t, batch.numbers[i], line.site)
+    places = batch.places_at(i)
     if line.function == "normal":
-        return normal(elements, key, like.dtype)
+        return normal(places, key, arithmetic_dtype(batch.weights[i].dtype))
     assert line.parameter is not None
     (x,) = arguments
-    return torch.where(keep(elements, key, line.parameter), x, 0.0)
+    return torch.where(keep(places, key, line.parameter), x, 0.0)

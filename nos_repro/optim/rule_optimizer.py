@@ -11,21 +11,25 @@ parameter's own updates, which are fewer where it had no gradient.
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT, StateDict
 
 from nos_repro.errors import ConfigError, SparseGradientError
-from nos_repro.optim.batch import FlatBatch, FlatView, Step, new_average
+from nos_repro.optim.batch import FlatBatch, Layout, Step, new_average
 from nos_repro.optim.foreach import update_foreach
 from nos_repro.optim.fused import use_fused
 from nos_repro.optim.groups import (
+    MASTER,
     check_total_steps,
     is_empty_step,
+    keeps_master,
     program_of,
     start_state,
     step_of,
@@ -39,6 +43,7 @@ from nos_repro.optim.options import (
 )
 from nos_repro.optim.program import Program
 from nos_repro.optim.reference import update_reference
+from nos_repro.optim.sharding import local_gradient, local_part, number_of, spread_of
 from nos_repro.rules.parse import parse
 from nos_repro.rules.printing import print_expr
 
@@ -46,6 +51,8 @@ if TYPE_CHECKING:
     from nos_repro.rules.rule import Rule
 
 Execution = Callable[[FlatBatch, Step], None]
+
+_SEEDS = itertools.count(1 << 32)  # for optimizers that are given none; nobody chooses these
 
 
 class RuleOptimizer(Optimizer):
@@ -76,12 +83,19 @@ class RuleOptimizer(Optimizer):
         total_steps: T, the number of updates in the whole training; needed if the
             rule reads a decay (ld, cd, cd{n}, rd{n}).
         seed: the seed of the rule's noise and drops, a whole number. What an update
-            draws depends only on the seed and the number of the update.
+            draws depends only on the seed, the number of the update, the place of the
+            parameter in the optimizer and that of the element in the parameter. None:
+            a number of its own for every optimizer that this process makes, by their
+            order; it is saved with the state.
         foreach: update all tensors in one call (True) or in a plain loop (False).
         fused: update all tensors in one compiled pass over memory. If neither is
             given, this is used where a compiler works and the tensors hold a
             million elements or more, `foreach` elsewhere.
         maximize: climb instead of descending.
+        master_weights: keep a float32 copy of float16 and bfloat16 parameters in
+            the state; the copy is updated, and the parameter is its rounded value.
+            Without it, updates that are too small for the parameter's precision
+            (below 1/512 of a bfloat16 weight) are lost.
 
     Raises:
         RuleError: the text is not a rule, or `total_steps` is missing.
@@ -129,10 +143,11 @@ class RuleOptimizer(Optimizer):
         weight_decay: float = 0.0,
         decoupled_weight_decay: bool = False,
         total_steps: int | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         foreach: bool | None = None,
         fused: bool | None = None,
         maximize: bool = False,
+        master_weights: bool = False,
     ) -> None:
         self._begin(
             params,
@@ -148,12 +163,14 @@ class RuleOptimizer(Optimizer):
                 "foreach": foreach,
                 "fused": fused,
                 "maximize": maximize,
+                "master_weights": master_weights,
             },
         )
 
     arguments = inspect.signature(__init__).parameters
 
     def _begin(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+        self.defaults = defaults
         self._check(defaults)
         super().__init__(params, defaults)
 
@@ -186,6 +203,8 @@ class RuleOptimizer(Optimizer):
         options["rule"] = print_expr(parse(str(options["rule"])))
         options["betas"] = fractions("betas", options["betas"], 3)
         options["eps"] = nonnegative("eps", options["eps"])
+        if options["seed"] is None:
+            options["seed"] = next(_SEEDS) if options is self.defaults else self.defaults["seed"]
         options["seed"] = whole("seed", options["seed"])
 
     def _saved_rule(self, group: dict[str, Any]) -> str | None:
@@ -194,6 +213,8 @@ class RuleOptimizer(Optimizer):
 
     def _complete(self, options: dict[str, Any]) -> None:
         """Adds the options that an older version did not save, with their defaults."""
+        if "seed" in self.arguments:
+            options.setdefault("seed", 0)  # older versions' default
         for name, argument in self.arguments.items():
             if argument.default is not argument.empty:
                 options.setdefault(name, argument.default)
@@ -202,6 +223,7 @@ class RuleOptimizer(Optimizer):
     def step(self, closure: None = None) -> None: ...
     @overload
     def step(self, closure: Callable[[], float]) -> float: ...
+    @_disable_dynamo
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One update of every parameter that has a gradient; returns the closure's loss."""
@@ -209,11 +231,17 @@ class RuleOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            raise ConfigError(
+                "an update cannot be captured in a CUDA graph: its decays, bias corrections and"
+                " draws would stay those of this step\n"
+                "  capture the forward and backward passes, and call step() outside the graph"
+            )
         if self._only_makes_state():
             for group in self.param_groups:
                 for p in group["params"]:
                     if p.grad is not None:
-                        start_state(self.state[p], p, program_of(self.rule_of(group)))
+                        start_state(self.state[p], p, program_of(self.rule_of(group)), group)
             return loss
         first = 0
         for group in self.param_groups:
@@ -225,7 +253,7 @@ class RuleOptimizer(Optimizer):
         """Whether this step is to make the state and no update.
 
         `torch.distributed.checkpoint.state_dict` takes such a step before the first one: its rate
-        and gradients are 0. Counted, it would end f(0) and change the averages that start at 1.
+        and gradients are 0. Counted, it would use up f(0).
         """
         return not self.state and is_empty_step(self.param_groups)
 
@@ -238,6 +266,10 @@ class RuleOptimizer(Optimizer):
             step = step_of(options, program, updates)
             _choose(group, batch, step)(batch, step)
             batch.copy_back()
+        if group["master_weights"]:
+            for p in group["params"]:
+                if p.grad is not None and keeps_master(p, group):
+                    p.copy_(self.state[p][MASTER])
         group["t"] += 1
 
     def _batches(
@@ -255,8 +287,13 @@ class RuleOptimizer(Optimizer):
                     "  use torch.optim.SparseAdam for it, or sparse=False in its embedding"
                 )
             state = self.state[p]
-            if "step" not in state:
-                start_state(state, p, program)
+            if "step" not in state or (keeps_master(p, group) and MASTER not in state):
+                start_state(state, p, program, group)
+            w = state[MASTER] if keeps_master(p, group) else p
+            part = local_part(w)
+            stride = part.stride()
+            laid = self._layout(w, stride)
+            averages = {}
             for name in program.averages:
                 if name not in state:
                     raise ConfigError(
@@ -264,19 +301,26 @@ class RuleOptimizer(Optimizer):
                         f" average '{name}'; parameter {number} has none\n"
                         "  make a new optimizer, or begin at zero with optimizer.state.clear()"
                     )
+                averages[name] = local_part(state[name])
+                if laid.dense and averages[name].stride() != stride:
+                    state[name] = new_average(w).copy_(state[name])
+                    averages[name] = local_part(state[name])
             state["step"] += 1
-            key = p.device, p.dtype, state["step"] if program.corrections else 0
+            key = w.device, w.dtype, state["step"] if program.corrections else 0
             if key not in batches:
                 batches[key] = FlatBatch()
-            batches[key].add(self._laid(p, state, program), g, number)
+            g = local_gradient(g, w)
+            g = g if w is p else g.to(w.dtype)
+            batches[key].add(part, laid, averages, g, number_of(p, number))
         return batches
 
-    def _laid(self, p: Tensor, state: dict[str, Any], program: Program) -> FlatView:
-        """The flat views of a parameter and its averages, made again if these have moved."""
-        known: dict[Tensor, FlatView] = self.__dict__.setdefault("_laid_parameters", {})
-        laid, averages = known.get(p), program.averages
-        if laid is None or tuple(laid.averages) != averages or not laid.holds(p, state):
-            laid = known[p] = FlatView(p, state, averages)
+    def _layout(self, p: Tensor, stride: tuple[int, ...]) -> Layout:
+        """The layout of a parameter, which is kept for all that have the same."""
+        known: dict[Any, Layout] = self.__dict__.setdefault("_layouts", {})
+        key = p.shape, stride, p.device, spread_of(p)
+        laid = known.get(key)
+        if laid is None:
+            laid = known[key] = Layout(p)
         return laid
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -309,9 +353,9 @@ class RuleOptimizer(Optimizer):
             for group, own in zip(self.param_groups, execution, strict=True):
                 group.update(own)
             for p, saved, program in self._saved_states(hooked[0]):
-                for name in program.averages if saved else ():
-                    # torch has cast it to the parameter's dtype
-                    self.state[p][name] = new_average(p).copy_(saved[name])
+                for name in (*program.averages, MASTER):
+                    if name in saved:  # torch has cast it to the parameter's dtype
+                        self.state[p][name] = new_average(p).copy_(saved[name])
 
         # after the caller's hooks, which may change what is loaded, and before those that see it
         before = self.register_load_state_dict_pre_hook(check)

@@ -228,7 +228,7 @@ def _cd(part: float, periods: float) -> float:
 
 def _normal(seed: int, t: int) -> float:
     """N(0, 1), with Box and Muller's method."""
-    u1, u2 = (((x & 0xFFFFFFFF) + 0.5) * _UNIFORM for x in make_key(seed, t, -1, 0))
+    u1, u2 = ((x + 0.5) * _UNIFORM for x in make_key(seed, t, -1, 0))
     return math.sqrt(-2 * math.log(u1)) * math.cos(2 * math.pi * u2)
 
 

@@ -21,9 +21,10 @@ import dataclasses
 import logging
 import math
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from nos_repro.errors import ConfigError, NosError
 from nos_repro.experiments.fit import SECTION
@@ -38,8 +39,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Fault = Literal["", "task", "optimizer", "settings"]
+"""Whose fault it is that a child failed."""
 ChildStatus = Literal["healthy", "diverged", "overran", "failed", "refused", "reused"]
 
+OPTIMIZERS = ("nos_repro.rules.", "nos_repro.optim.", "torch.optim.")
+"""Where an exception goes through that an optimizer raises."""
 PAPER_RATES = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0]
 
 
@@ -88,8 +93,9 @@ class Child:
 @dataclass(frozen=True)
 class Evaluation:
     """What is known about a rule's reward. A child ends ``healthy``, or with a reward of 0 and a
-    reason: it ``diverged``, ``overran`` its time or ``failed`` with an exception. Without a child,
-    a rule is ``refused``, or the reward of an equal rule is ``reused``.
+    reason: it ``diverged`` or ``overran`` its time. Without a child, a rule is ``refused``, or the
+    reward of an equal rule is ``reused``. A child that ``failed`` with an exception says nothing
+    about its rule; ``fault`` and ``traceback`` say where to look.
 
     ``sweep`` has the validation metric of every rate, None where it diverged; ``metrics`` has those
     of the final training. ``examples`` is the number of examples trained on in all.
@@ -103,9 +109,17 @@ class Evaluation:
     examples: int = 0
     seconds: float = 0.0
     reason: str = ""
+    fault: Fault = ""
+    traceback: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+    def to_log(self) -> dict[str, Any]:
+        """Without the traceback, which names this machine's paths: logs are committed."""
+        values = self.to_json()
+        del values["traceback"]
+        return values
 
     @classmethod
     def from_json(cls, values: Any) -> Evaluation:
@@ -148,13 +162,31 @@ def evaluate(
     except Exception as error:
         if is_the_machines(error):
             raise
-        log.exception("the child of %s broke", optimizer)
-        found = Evaluation("failed", 0.0, reason=f"{type(error).__name__}: {error}")
+        log.info("the child of %s broke", optimizer, exc_info=True)
+        found = broken(error)
     return dataclasses.replace(
         found,
         examples=watch.steps * child.task.get("batch_size", 1),
         seconds=round(time.perf_counter() - started, 3),
     )
+
+
+def broken(error: Exception) -> Evaluation:
+    """A child that ended in ``error``."""
+    if isinstance(error, NosError):
+        reason, fault = str(error), "settings"
+    else:
+        reason, fault = f"{type(error).__name__}: {error}", "task"
+    if any(name.startswith(OPTIMIZERS) for name in _modules(error)):
+        fault = "optimizer"
+    trace = "".join(traceback.format_exception(error))
+    return Evaluation("failed", 0.0, reason=reason, fault=cast(Fault, fault), traceback=trace)
+
+
+def _modules(error: Exception) -> list[str]:
+    """The modules that an exception went through. Every optimizer's `step` goes through torch's."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return [str(frame.f_globals.get("__name__", "")) for frame, _ in frames]
 
 
 def is_the_machines(error: Exception) -> bool:

@@ -37,16 +37,11 @@ def folder_of(search: Search, results: Path) -> Path:
 
 def check_settings(search: Search, folder: Path) -> None:
     """Saves the settings of a new search; raises ConfigError if the folder has other settings."""
-    path = folder / "settings.json"
     now = search.identity()
-    data = read_file(path)
-    if data is None:
-        write_json(path, now)
+    before = read_settings(folder)
+    if before is None:
+        write_json(folder / "settings.json", now)
         return
-    try:
-        before = json.loads(data)
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged ({error}): restore it from a copy") from None
     changes = list(differences(before, now))
     if changes:
         raise ConfigError(
@@ -54,6 +49,24 @@ def check_settings(search: Search, folder: Path) -> None:
             + "\n  ".join(changes)
             + "\n  set them back, or use another --results or another name (search: NAME)"
         )
+
+
+def read_settings(folder: Path) -> dict[str, Any] | None:
+    """The settings that the folder's search was begun with; None if there is none yet.
+
+    Raises ConfigError if they are damaged, StoreError if they cannot be read.
+    """
+    path = folder / "settings.json"
+    data = read_file(path)
+    if data is None:
+        return None
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is damaged ({error}): restore it from a copy") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} is damaged (not an object): restore it from a copy")
+    return values
 
 
 def differences(before: Any, now: Any, where: str = "") -> list[str]:

@@ -1,4 +1,4 @@
-"""The hall of fame: the best rules of a search, and the study that filters them (sec. 5.1)."""
+"""The hall of fame: the best rules of a search."""
 
 from __future__ import annotations
 
@@ -7,11 +7,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
-from nos_repro.errors import ConfigError
-from nos_repro.experiments.files import write_atomically
-from nos_repro.experiments.settings_file import find_config, read_values
 from nos_repro.rules.rule import Rule
 from nos_repro.search.log import Event, Log
 
@@ -78,45 +73,3 @@ def best_rules(folder: Path, number: int) -> list[FoundRule]:
     for event in Log(folder / "log.jsonl").read(note=log.warning):
         hall.take(event)
     return hall.best(number)
-
-
-def export_study(folder: Path, number: int, path: Path) -> int:
-    """Writes the study `filter_<search>`; returns the number of its rules, at most ``number``.
-
-    It is `configs/filter.yaml` with its rules replaced by the best of the search, each at three
-    rates half a decade apart around the search's best, as in sec. 6.2; the baselines' rows stay.
-    Raises ConfigError if no rule was found.
-    """
-    best = best_rules(folder, number)
-    if not best:
-        raise ConfigError(f"{folder}: no rules found yet; run the search first")
-    values = read_values(find_config("filter"))
-    rows = {
-        name: row
-        for name, row in values["rows"].items()
-        if not row["optimizer"].startswith("rule:")
-    }
-    found = {
-        entry.rule: {
-            "optimizer": f"rule: {entry.text}",
-            "sweep": {"lr": [_rounded(entry.lr * factor) for factor in (10**-0.5, 1, 10**0.5)]},
-            "note": f"reward {entry.reward:.4f} at rate {entry.lr:g} (sample {entry.sample})",
-        }
-        for entry in best
-    }
-    search, scale = folder.parent.name, folder.name
-    values["study"] = f"filter_{search}"
-    values["source"] = f"{values['source']}, the best rules of {search} at scale {scale}"
-    values["rows"] = {**found, **rows}
-    heading = (
-        f"# The {len(best)} best rules of {search} at scale {scale}, to be run"
-        f" long (002 sec. 5.1).\n#   python -m nos_repro run {path.as_posix()} --scale small\n"
-    )
-    text = yaml.safe_dump(values, sort_keys=False, width=100, allow_unicode=True)
-    write_atomically(path, (heading + text).encode())
-    return len(best)
-
-
-def _rounded(rate: float) -> float:
-    """To two digits: 0.0316 becomes 0.032."""
-    return float(f"{rate:.2g}")

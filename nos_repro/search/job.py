@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nos_repro.errors import LaunchError
-from nos_repro.experiments.files import write_json
+from nos_repro.errors import ConfigError, DataError, LaunchError, RuleError
+from nos_repro.experiments.files import read_file, write_json
 from nos_repro.launch.base import JobOutcome, Report
-from nos_repro.search.child import Child, Evaluation, evaluate
+from nos_repro.search.child import Child, Evaluation, broken, evaluate
 
 if TYPE_CHECKING:
     from nos_repro.experiments.build import Conditions
@@ -55,19 +55,27 @@ class EvaluationJob:
 
     def run(self, stop: Callable[[], bool]) -> tuple[JobOutcome, str]:
         """Scores the optimizer and writes the answer."""
-        found = evaluate(
-            self.optimizer, self.child, self.conditions, seed=self.seed, test=self.test, stop=stop
-        )
+        try:
+            found = evaluate(
+                self.optimizer,
+                self.child,
+                self.conditions,
+                seed=self.seed,
+                test=self.test,
+                stop=stop,
+            )
+        except (ConfigError, DataError, RuleError) as error:  # trying it again would not help
+            found = broken(error)
         write_json(self.path, {"key": self.key, "evaluation": found.to_json()})
         return "recorded", ""
 
     def answer(self) -> Evaluation | None:
-        """The answer on disk; None if there is none or it cannot be read."""
+        """The answer on disk; None if there is none or it is damaged. Raises StoreError."""
         try:
-            values = json.loads(self.path.read_bytes())
+            values = json.loads(read_file(self.path) or b"")
             if values["key"] == self.key:
                 return Evaluation.from_json(values["evaluation"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             pass
         return None
 

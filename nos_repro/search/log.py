@@ -1,13 +1,15 @@
 """The log of a search: an append-only file of JSON lines, each written before it takes effect.
 
 A process killed while it writes leaves half a line: that line is dropped, with a message. Anything
-else that cannot be read stops the search, since the controller learned from the lost event.
+else that cannot be read stops the search, since the controller learned from the lost event. So does
+a read error of the file system, even a passing one: a log that cannot be read is not an empty one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nos_repro.errors import NosError
-from nos_repro.experiments.files import StoreError, json_line
+from nos_repro.experiments.files import StoreError, json_line, read_file
 
 Event = dict[str, Any]
 
@@ -26,6 +28,7 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "proposed":  {"sample": int, "policy": int, "tokens": list, "log_probs": list},
     "evaluated": {"sample": int, "reward": (int, float), "status": str, "rule": str, "key": str},
     "withdrawn": {"sample": int, "reason": str},
+    "reopened":  {"sample": int, "policy": int, "tokens": list, "log_probs": list},
     "updated":   {"policy": int, "samples": list},
     "named":     {"purpose": str, "name": str, "optimizer": str, "seed": int, "evaluation": dict},
 }
@@ -51,9 +54,9 @@ class Log:
 
     def open(self) -> str | None:
         """Makes the file ready to be appended to. If its last line is torn, the line is cut off
-        and a message that says so is returned."""
+        and a message that says so is returned. Raises StoreError if it cannot be read."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        data = self.path.read_bytes() if self.path.exists() else b""
+        data = read_file(self.path) or b""
         whole = len(data) if _is_whole(data) else data.rfind(b"\n", 0, len(data) - 1) + 1
         self.size = whole
         if whole == len(data):
@@ -65,14 +68,13 @@ class Log:
         )
 
     def read(self, start: int = 0, note: Callable[[str], None] | None = None) -> Iterator[Event]:
-        """The events from byte ``start`` on. Raises LogError for a line that is not an event.
+        """The events from byte ``start`` on. Raises LogError for a line that is not an event,
+        StoreError if the file cannot be read.
 
         Pass ``note`` if another process may be writing: a torn last line, as seen in the middle of
         a write, is then skipped and noted.
         """
-        if not self.path.exists():
-            return
-        with self.path.open("rb") as file:
+        with _reading(self.path) as file:
             before = file.read(start).count(b"\n")
             lines = itertools.pairwise(itertools.chain(file, [b""]))
             for number, (line, following) in enumerate(lines, start=before + 1):
@@ -83,9 +85,9 @@ class Log:
 
     def digest(self, size: int) -> str:
         """The digest of the end of the file's first ``size`` bytes; "" if it has fewer."""
-        if not self.path.exists() or self.path.stat().st_size < size:
-            return ""
-        with self.path.open("rb") as file:
+        with _reading(self.path) as file:
+            if file.seek(0, os.SEEK_END) < size:
+                return ""
             file.seek(max(0, size - DIGESTED))
             return hashlib.sha256(file.read(min(size, DIGESTED))).hexdigest()[:16]
 
@@ -98,14 +100,14 @@ class Log:
                 self._check_alone(file)
                 _write_all(file, data)
         except OSError as error:
-            if self.path.exists():
+            with contextlib.suppress(OSError):
                 os.truncate(self.path, self.size)
             raise self._refused(error) from None
         self.size += len(data)
 
     def sync(self) -> None:
         """Flushes what was appended to disk, so that it survives a crash of the machine."""
-        if self.size == self._synced or not self.path.exists():
+        if self.size == self._synced:
             return
         try:
             with self.path.open("rb") as file:
@@ -149,6 +151,28 @@ class Log:
             f"{self.path}, line {number}: {how}; a crash of a search cannot cause that\n"
             "  restore the line from a copy, or start a new search under another --results"
         )
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[IO[bytes]]:
+    """The file, open for reading; an empty one if there is none. Raises StoreError if it cannot be
+    read."""
+    try:
+        try:
+            file: IO[bytes] = path.open("rb")
+        except FileNotFoundError:
+            file = io.BytesIO()
+        with file:
+            yield file
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"cannot read {path}: {error.strerror or error}\n"
+        "  nothing is lost: fix that and run the same command again"
+    )
 
 
 def _write_all(file: IO[bytes], data: bytes) -> None:

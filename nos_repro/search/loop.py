@@ -17,17 +17,18 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions
-from nos_repro.experiments.checkpoint import Checkpoints
+from nos_repro.experiments.checkpoint import MISFITS, Checkpoints, Kind, first_line
 from nos_repro.experiments.files import remove_scratch
 from nos_repro.experiments.heartbeat import Heartbeat
 from nos_repro.launch.base import Launcher, Report
 from nos_repro.launch.driver import MAX_LOST, drive
 from nos_repro.rules.rule import Rule
 from nos_repro.search.child import Evaluation
+from nos_repro.search.failure import child_error, keep_traceback
 from nos_repro.search.folder import check_settings, hold
 from nos_repro.search.job import EvaluationJob, evaluation_of
 from nos_repro.search.log import Event, Log
@@ -35,11 +36,15 @@ from nos_repro.search.probe import probe
 from nos_repro.search.refusals import REASONS
 from nos_repro.search.session import session
 from nos_repro.search.settings import Search
-from nos_repro.search.state import Sample, SearchState, Tally, proposed, replay
+from nos_repro.search.state import Sample, SearchState, Tally, proposed, replay, sample_of
 
 CHECKPOINT_SECONDS = 10.0
 MAX_WITHDRAWN = 3
 """At this many withdrawals in a row, the machine is blamed and the search stops."""
+MAX_FAILED = 5
+"""At this many children in a row that fail by a bug, the search stops."""
+SAVED: dict[str, Kind] = {"state": dict, "offset": int, "digest": str}
+"""What a checkpoint holds: a state, and the log up to there, by its size and digest."""
 DRAWS = 20
 """At most this many rules are drawn before the workers are checked again."""
 WAITING = 32
@@ -75,6 +80,7 @@ class SearchLoop:
         display: SearchDisplay,
         workers: int = 1,
         follower: SearchFollower | None = None,
+        retry: bool = False,
     ) -> None:
         self.search = search
         self.folder = folder
@@ -83,6 +89,7 @@ class SearchLoop:
         self.display = display
         self.workers = workers
         self.follower = follower
+        self.retry = retry
         self.answers = folder / "answers"
         self.log = Log(folder / "log.jsonl")
         self.checkpoints = Checkpoints(folder, CHECKPOINT_SECONDS)
@@ -92,11 +99,21 @@ class SearchLoop:
         self.started = time.monotonic()
         self.rewards: dict[str, tuple[float, int]] = {}
         """For every scored rule, by key: the reward, and the sample that was trained for it."""
+        self._first: Event | None = None
+        """The first rule of the log; it tells whether the log's keys are those of this version."""
         self.running: dict[str, Sample] = {}
         self.waiting: dict[str, list[Sample]] = {}
         self.queue: deque[EvaluationJob] = deque()
         self.withdrawn = 0
         """Samples given up since the last answer."""
+        self.broke = 0
+        """Children that failed since the last one that did not."""
+        self.failed: dict[str, str] = {}
+        """For every rule whose child failed, by key: how."""
+        self.proposals: dict[int, Sample] = {}
+        """Samples without a reward, those that were given up included."""
+        self.given_up: dict[int, str] = {}
+        """Of these, the samples that were given up, each with its status."""
         self.logged: list[EvaluationJob] = []
         """Jobs whose answers may be removed once the log is on disk."""
         self.left: set[str] = set()
@@ -104,11 +121,12 @@ class SearchLoop:
         file as missing long after it has appeared."""
 
     def run(self) -> None:
-        """Searches until ``samples`` rules have their rewards.
+        """Searches until ``samples`` rules have their rewards; if it is to ``retry``, those that
+        were given up before get another chance.
 
         Raises ConfigError if the folder holds a search with other settings or another process has
-        it, LogError if its log is damaged, StoreError if the disk fails. After an interruption, the
-        next call continues.
+        it, LogError if its log is damaged, StoreError if the disk fails, ChildError if children
+        fail by a bug. After an interruption, the next call continues.
         """
         check_settings(self.search, self.folder)
         with hold(self.folder, self.search.samples) as heartbeat:
@@ -146,10 +164,9 @@ class SearchLoop:
         if note is not None:
             self.display.note(note)
         offset = 0
-        saved = self.checkpoints.load(self._note_rebuilt)
-        if saved is not None and saved.get("digest") == self.log.digest(saved["offset"]):
-            self.state.load_state_dict(saved["state"])
-            offset = saved["offset"]
+        saved = self.checkpoints.load(self._note_rebuilt, SAVED)
+        if saved is not None and saved["digest"] == self.log.digest(saved["offset"]):
+            offset = self._restore(saved)
         elif saved is not None:
             self.display.note("the checkpoint belongs to another log; this one is replayed in full")
         for event in self.log.read():
@@ -157,20 +174,62 @@ class SearchLoop:
         unlogged = replay(self.state, self.log.read(offset))
         begun = session(self.search.child, self.workers, self.search.algorithm["name"])
         self._append([*([unlogged] if unlogged else []), begun])
+        if self.retry:
+            self._reopen()
         self.tallied_before = self.tally.evaluated
         self.left = {path.name for path in self.answers.glob("[0-9]*.json")}
         for sample in list(self.state.open.values()):
             self._judge(sample)
+
+    def _restore(self, saved: dict[str, Any]) -> int:
+        """Goes on from a checkpoint; returns how much of the log it covers: nothing if it does not
+        fit."""
+        try:
+            self.state.load_state_dict(saved["state"])
+        except MISFITS as error:
+            self.checkpoints.set_aside(first_line(error), self._note_rebuilt)
+            self.state = SearchState(self.search)
+            return 0
+        covered: int = saved["offset"]
+        return covered
 
     def _note_rebuilt(self, problem: str) -> None:
         self.display.note(f"{problem.split(';')[0]}; the controller is rebuilt from the log")
 
     def _remember(self, event: Event) -> None:
         self.tally.take(event)
-        if event["event"] == "evaluated" and event["status"] != "failed":
-            self.rewards.setdefault(event["key"], (event["reward"], event["sample"]))
+        match event["event"]:
+            case "proposed":
+                self.proposals[event["sample"]] = sample_of(event)
+            case "withdrawn":
+                self.given_up[event["sample"]] = event.get("status", "lost")
+                if "key" in event:
+                    self.failed.setdefault(event["key"], event["reason"])
+            case "reopened":
+                self.given_up.pop(event["sample"], None)
+            case "evaluated":
+                self.proposals.pop(event["sample"], None)
+                if event["status"] != "failed":
+                    known = event["reward"], event["sample"]
+                    self.rewards.setdefault(self._key(event), known)
         if self.follower is not None:
             self.follower.take(event)
+
+    def _key(self, event: Event) -> str:
+        """The key of a logged rule; an older version may have written another one."""
+        self._first = self._first or event
+        key: str = event["key"]
+        if _key_of_text(self._first["rule"])[0] == self._first["key"]:
+            return key
+        return _key_of_text(event["rule"])[0]
+
+    def _reopen(self) -> None:
+        """Takes the samples in again that were given up."""
+        self.failed.clear()
+        for number, status in sorted(self.given_up.items()):
+            sample = self.proposals[number]
+            self._append([{**proposed(sample, "reopened"), "status": status}])
+            self.state.reopen(sample)
 
     def _append(self, events: list[Event]) -> None:
         self.log.append(events)
@@ -208,6 +267,8 @@ class SearchLoop:
             self._settle(sample, key, text, Evaluation("reused", reward, reason=f"of {source}"))
         elif key in self.running:
             self.waiting.setdefault(key, []).append(sample)
+        elif key in self.failed:
+            self._give_up(sample, f"as an equal rule did: {self.failed[key]}", "failed", key)
         elif (reason := probe(rule)) is not None and self.search.refuse.refuse(reason):
             self._settle(sample, key, text, Evaluation("refused", 0.0, reason=REASONS[reason]))
         else:
@@ -233,14 +294,43 @@ class SearchLoop:
 
     def _answer(self, job: EvaluationJob, found: Evaluation) -> None:
         """Gives a rule's reward to the sample it was trained for and to those that waited."""
-        sample = self.running.pop(job.key)
         self.withdrawn = 0
-        if found.status in ("failed", "overran"):
+        if found.status == "failed":
+            self._fail(job, found)
+            return
+        sample = self.running.pop(job.key)
+        self.broke = 0
+        if found.status == "overran":
             self.display.note(f"{sample.rule}: {found.status} ({found.reason})")
         self._settle(sample, job.key, str(sample.rule.normal()), found)
         self.logged.append(job)
         for other in self.waiting.pop(job.key, []):
             self._judge(other)
+
+    def _fail(self, job: EvaluationJob, found: Evaluation) -> None:
+        """Gives up a sample whose child failed with an exception: that says nothing of its rule.
+
+        When that happens to several rules in a row, or by a mistake in the settings, the search
+        stops.
+        """
+        sample = self.running[job.key]
+        keep_traceback(self.folder, job.name, found)
+        job.forget()
+        self.broke += 1
+        if found.fault == "settings" or self.broke >= MAX_FAILED:
+            what = f"the child of {sample.rule} failed"
+            before = ", as did those of the rules before it" if self.broke > 1 else ""
+            raise child_error(self.folder, job.name, found, what + before)
+        self.display.note(f"{sample.rule}: failed ({found.reason}); nothing is learned from it")
+        del self.running[job.key]
+        self._give_up(sample, found.reason, "failed", job.key)
+        for other in self.waiting.pop(job.key, []):
+            self._judge(other)
+
+    def _give_up(self, sample: Sample, reason: str, status: str, key: str) -> None:
+        event = {"event": "withdrawn", "sample": sample.number, "reason": reason}
+        self._append([{**event, "status": status, "key": key, "rule": str(sample.rule.normal())}])
+        self.state.withdraw(sample.number)
 
     def _withdraw(self, report: Report[EvaluationJob]) -> None:
         """Gives up a sample whose worker vanished MAX_LOST times: not the rule's fault.
@@ -264,7 +354,7 @@ class SearchLoop:
 
     def _settle(self, sample: Sample, key: str, text: str, found: Evaluation) -> None:
         """Logs a reward and learns from it."""
-        said = {k: v for k, v in found.to_json().items() if v or k in ("status", "reward")}
+        said = {k: v for k, v in found.to_log().items() if v or k in ("status", "reward")}
         event = {"event": "evaluated", "sample": sample.number, "rule": text, "key": key, **said}
         self._append([event])
         update = self.state.reward(sample.number, found.reward)

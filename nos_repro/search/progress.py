@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from nos_repro.launch.progress import LivePanel, PlainLines, duration
-from nos_repro.search.loop import SearchLoop
 from nos_repro.search.state import Tally
+
+if TYPE_CHECKING:
+    from nos_repro.search.loop import SearchLoop
 
 PLAIN_SECONDS = 15.0
 FEW_SECONDS = 5.0
@@ -37,14 +41,25 @@ def lines(loop: SearchLoop) -> list[str]:
 
 def figures(tally: Tally, wanted: int, unique: int, pace: str = "") -> list[str]:
     """The three lines for a tally."""
-    kinds = ("healthy", "refused", "diverged", "reused", "overran", "failed")
-    counts = ", ".join(f"{tally.statuses[kind]} {kind}" for kind in kinds if tally.statuses[kind])
     return [
-        f"{tally.evaluated}/{wanted} rules, {unique} unique: {counts or 'none yet'}{pace}",
+        counted(tally, wanted, unique) + pace,
         f"reward: best {tally.best:.4f}, mean {tally.mean:.4f}, recent {tally.recent:.4f};"
         f" entropy {tally.entropy:.1f} nats, staleness {tally.staleness:.1f} updates",
         f"best: {tally.best_rule or '-'}",
     ]
+
+
+def side_run_line(what: str, done: int, total: int, running: Sequence[str]) -> str:
+    """`baseline: 2 of 6 trained; in training: Adam, AddSign`."""
+    now = f"; in training: {', '.join(running)}" if running else ""
+    return f"{what}: {done} of {total} trained{now}"
+
+
+def counted(tally: Tally, wanted: int, unique: int) -> str:
+    """How many rules there are of each kind."""
+    kinds = ("healthy", "refused", "diverged", "reused", "overran", "failed")
+    counts = ", ".join(f"{tally.statuses[kind]} {kind}" for kind in kinds if tally.statuses[kind])
+    return f"{tally.evaluated}/{wanted} rules, {unique} unique: {counts or 'none yet'}"
 
 
 class PlainSearchDisplay(PlainLines):
@@ -65,9 +80,19 @@ class PlainSearchDisplay(PlainLines):
         for line in others:
             print(f"           {line}", file=sys.stderr, flush=True)
 
+    def update_side_runs(self, what: str, done: int, total: int, running: Sequence[str]) -> None:
+        if time.monotonic() - self._when < PLAIN_SECONDS:
+            return
+        self._when = time.monotonic()
+        self.note(side_run_line(what, done, total, running))
+
 
 class LiveSearchDisplay(LivePanel):
     """A bar, the figures, and the rules being trained."""
+
+    def update_side_runs(self, what: str, done: int, total: int, running: Sequence[str]) -> None:
+        bar = ProgressBar(total=total, completed=done, width=60)
+        self._live.update(Group(bar, Text(side_run_line(what, done, total, running))))
 
     def update(self, loop: SearchLoop) -> None:
         head = Text(f"{loop.search.search} ({loop.search.scale})", style="bold")

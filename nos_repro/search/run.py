@@ -39,8 +39,11 @@ def run_search(
     conditions: Conditions,
     workers: int,
     follower: SearchFollower | None = None,
+    *,
+    retry: bool = False,
 ) -> None:
-    """Scores the baselines, then searches; both continue from what is on disk."""
+    """Scores the baselines, then searches; both continue from what is on disk. With ``retry``, what
+    failed before is trained again."""
     prepare(search.child, conditions)
     folder = folder_of(search, results)
     check_settings(search, folder)
@@ -50,15 +53,20 @@ def run_search(
             SideRun("baseline", name, optimizer, search.seed)
             for name, optimizer in search.baselines.items()
         ]
-        evaluate_named(baselines, search.child, folder, launcher, conditions, display)
-        SearchLoop(search, folder, launcher, conditions, display, workers, follower).run()
+        evaluate_named(baselines, search.child, folder, launcher, conditions, display, retry=retry)
+        SearchLoop(search, folder, launcher, conditions, display, workers, follower, retry).run()
     finally:
         display.close()
         launcher.close()
 
 
 def confirm(
-    search: Search, results: Path, launcher: Launcher[EvaluationJob], conditions: Conditions
+    search: Search,
+    results: Path,
+    launcher: Launcher[EvaluationJob],
+    conditions: Conditions,
+    *,
+    retry: bool = False,
 ) -> None:
     """Trains the best rules and the baselines again with fresh seeds, and measures test metrics.
 
@@ -75,7 +83,7 @@ def confirm(
         for seed in seeds
         for name, optimizer in candidates.items()
     ]
-    _evaluate(search, folder, wanted, launcher, conditions)
+    _evaluate(search, folder, wanted, launcher, conditions, retry)
 
 
 def train_refused(
@@ -84,6 +92,8 @@ def train_refused(
     number: int,
     launcher: Launcher[EvaluationJob],
     conditions: Conditions,
+    *,
+    retry: bool = False,
 ) -> None:
     """Trains ``number`` of the rules that the probes refused, to see what was missed.
 
@@ -109,7 +119,7 @@ def train_refused(
         )
         for key in chosen
     ]
-    _evaluate(search, folder, wanted, launcher, conditions)
+    _evaluate(search, folder, wanted, launcher, conditions, retry)
 
 
 def _evaluate(
@@ -118,12 +128,13 @@ def _evaluate(
     wanted: list[SideRun],
     launcher: Launcher[EvaluationJob],
     conditions: Conditions,
+    retry: bool,
 ) -> None:
     check_settings(search, folder)
     prepare(search.child, conditions)
     display = make_display()
     try:
-        evaluate_named(wanted, search.child, folder, launcher, conditions, display)
+        evaluate_named(wanted, search.child, folder, launcher, conditions, display, retry=retry)
     finally:
         display.close()
         launcher.close()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.fit import SECTION
 from nos_repro.experiments.load import LAUNCHER, task_keys, task_section
+from nos_repro.experiments.schema import check_name, title
 from nos_repro.experiments.sections import NamedSection, merged_settings
 from nos_repro.experiments.settings_file import check_shape, in_base, read_layers, structured
 from nos_repro.optim.lookup import know_optimizer
@@ -24,7 +25,7 @@ from nos_repro.tasks.registry import find_metric
 if TYPE_CHECKING:
     from nos_repro.search.controller import Controller
 
-FREE = ("samples", "source", "claim", "note", "baselines", "confirm", "launcher")
+FREE = ("samples", "source", "claim", "note", "baselines", "confirm", "launcher", "filter")
 """Settings that may change while a search is under way; what it finds does not depend on them."""
 
 
@@ -64,11 +65,11 @@ class Search:
     """
 
     search: str
-    source: str
-    claim: str
     space: dict[str, Any]
     algorithm: dict[str, Any] = field(metadata=SECTION)
     child: Child
+    source: str = ""
+    claim: str = ""
     controller: ControllerSettings = field(default_factory=ControllerSettings)
     refuse: Refusals = field(default_factory=Refusals)
     samples: int = 45_000
@@ -76,18 +77,22 @@ class Search:
     confirm: Confirm = field(default_factory=Confirm)
     seed: int = 0
     launcher: dict[str, Any] = field(default_factory=dict, metadata=SECTION)
+    filter: dict[str, Any] = field(default_factory=dict, metadata=SECTION)
+    """How `--export-best` changes the study of the best rules (`search.filter`)."""
     note: str = ""
     scale: str = "paper"
 
     def __post_init__(self) -> None:
-        if not self.search.replace("_", "").replace("-", "").isalnum():
-            raise ConfigError(
-                f"search must be a plain word usable as a folder, got {self.search!r}"
-            )
+        check_name("search", self.search)
         if self.samples < 1:
             raise ConfigError(f"samples must be at least 1, got {self.samples}")
         if not 0 <= self.seed < 2**31:
             raise ConfigError(f"seed must be between 0 and 2^31, got {self.seed}")
+
+    @property
+    def title(self) -> str:
+        """`search (002 sec. 3-4), scale small`."""
+        return title(self.search, self.source, self.scale)
 
     def make_space(self) -> Space:
         """The space. Raises ConfigError if it breaks a constraint."""
@@ -161,7 +166,9 @@ def _load(path: Path, scale: str, overrides: Sequence[str], trying: bool) -> Sea
     merged = merged_settings(files, scale, overrides, SECTIONS)
     if "scale" in merged:
         raise ConfigError("scale: choose it with --scale, not in the file")
-    mappings = ("space", "algorithm", "child", "controller", "refuse", "baselines", "launcher")
+    mappings = (
+        *("space", "algorithm", "child", "controller", "refuse", "baselines", "launcher", "filter"),
+    )
     check_shape(Search, merged, mappings)
     merged["scale"] = scale
     search: Search = structured(Search, merged, "")

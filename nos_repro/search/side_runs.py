@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from nos_repro.errors import LaunchError
+from nos_repro.errors import LaunchError, NosError
 from nos_repro.launch.base import Launcher
 from nos_repro.launch.driver import MAX_LOST, drive
 from nos_repro.search.child import Child, Evaluation
+from nos_repro.search.failure import child_error, keep_traceback
 from nos_repro.search.folder import hold
 from nos_repro.search.job import EvaluationJob, evaluation_of
 from nos_repro.search.log import Event, Log, LogError
@@ -44,28 +45,37 @@ class SideRun:
     def key(self) -> str:
         return f"{self.purpose} {self.optimizer} {self.seed}"
 
+    @property
+    def job_name(self) -> str:
+        """The name of its job, the same in every process: a cluster may still be at work on it."""
+        return f"{self.purpose}-{hashlib.sha256(self.key.encode()).hexdigest()[:12]}"
 
-class Note(Protocol):
-    """Where progress messages go."""
+
+class SideRunDisplay(Protocol):
+    """Where progress is shown."""
 
     def note(self, message: str) -> None: ...
+
+    def update_side_runs(self, what: str, done: int, total: int, running: Sequence[str]) -> None:
+        """``done`` of ``total`` children of this kind have ended; ``running`` are in training."""
 
 
 def read_side_runs(
     folder: Path, note: Callable[[str], None] | None = None
 ) -> list[tuple[SideRun, Evaluation]]:
-    """What the log holds, in order; ``note`` as in `Log.read`. Raises LogError."""
-    found = []
+    """What the log holds, in order, of a child that was trained again the last result; ``note`` as
+    in `Log.read`. Raises LogError."""
+    found: dict[str, tuple[SideRun, Evaluation]] = {}
     for event in Log(folder / "named.jsonl").read(note=note):
         if event["event"] != "named":
             continue
         side_run = SideRun(event["purpose"], event["name"], event["optimizer"], event["seed"])
         try:
-            found.append((side_run, Evaluation.from_json(event["evaluation"])))
+            found[side_run.key] = (side_run, Evaluation.from_json(event["evaluation"]))
         except (TypeError, ValueError) as error:
             where = f"{folder / 'named.jsonl'}: {side_run.key}"
             raise LogError(f"{where}: not a valid evaluation ({error})") from None
-    return found
+    return list(found.values())
 
 
 def evaluate_named(
@@ -74,22 +84,46 @@ def evaluate_named(
     folder: Path,
     launcher: Launcher[EvaluationJob],
     conditions: Conditions,
-    display: Note,
+    display: SideRunDisplay,
+    *,
+    retry: bool = False,
 ) -> None:
-    """Trains what has no line in the log yet. The launcher stays open.
+    """Trains what has no line in the log yet; with ``retry``, what failed too. The launcher stays
+    open.
 
     Raises ConfigError if another process is doing so, LaunchError if a worker vanishes again and
-    again, StoreError if the disk fails.
+    again, StoreError if the disk fails; ChildError, or ConfigError for a mistake in the settings,
+    if all of the children failed, or a baseline by the task's fault: then every child would.
     """
     asked = list(wanted)
-    if _missing(asked, folder):
+    if _missing(asked, folder, retry):
         with hold(folder / "answers"):
-            _evaluate(asked, child, folder, launcher, conditions, display)
+            _evaluate(asked, child, folder, launcher, conditions, display, retry)
+    keys = {side_run.key for side_run in asked}
+    known = [pair for pair in read_side_runs(folder, log.warning) if pair[0].key in keys]
+    failed = [pair for pair in known if pair[1].status == "failed"]
+    everything = len(failed) == len(known)
+    for side_run, found in failed:
+        if everything or _is_fatal(side_run, found):
+            raise _error(folder, side_run, found, alone=len(failed) == 1 or not everything)
 
 
-def _missing(wanted: list[SideRun], folder: Path) -> dict[str, SideRun]:
-    """What has no line in the log, each once."""
-    done = {side_run.key for side_run, _ in read_side_runs(folder, log.warning)}
+def _is_fatal(side_run: SideRun, found: Evaluation) -> bool:
+    """Whether every child would fail as this one did."""
+    return side_run.purpose == "baseline" and found.fault in ("task", "settings")
+
+
+def _error(folder: Path, side_run: SideRun, found: Evaluation, *, alone: bool = True) -> NosError:
+    what = f"the child of {side_run.name} ({side_run.purpose}) failed"
+    return child_error(
+        folder, side_run.job_name, found, what if alone else f"{what}, as did others"
+    )
+
+
+def _missing(wanted: list[SideRun], folder: Path, retry: bool) -> dict[str, SideRun]:
+    """What has no line in the log, or with ``retry`` one that says it failed, each once."""
+    known = read_side_runs(folder, log.warning)
+    done = {side_run.key for side_run, found in known if not (retry and found.status == "failed")}
     return {side_run.key: side_run for side_run in wanted if side_run.key not in done}
 
 
@@ -99,34 +133,48 @@ def _evaluate(
     folder: Path,
     launcher: Launcher[EvaluationJob],
     conditions: Conditions,
-    display: Note,
+    display: SideRunDisplay,
+    retry: bool,
 ) -> None:
     children = Log(folder / "named.jsonl")
     torn = children.open()
     if torn is not None:
         display.note(torn)
-    todo = _missing(wanted, folder)
+    todo = _missing(wanted, folder, retry)
     queue = [_job(side_run, child, folder, conditions) for side_run in todo.values()]
     ended = 0
+    running: dict[str, str] = {}
     if todo:
         children.append([session(child, launcher.free)])
 
     def take(job: EvaluationJob, answer: Evaluation) -> None:
         nonlocal ended
         side_run = todo[job.key]
+        keep_traceback(folder, job.name, answer)
         children.append([_event(side_run, answer)])
         children.sync()
         job.forget()
+        running.pop(job.key, None)
         ended += 1
+        if _is_fatal(side_run, answer):
+            raise _error(folder, side_run, answer)
         said = f"{answer.reward:.4f} at rate {answer.lr:g}" if answer.lr else answer.reason
         display.note(f"{side_run.purpose} {ended}/{len(todo)}: {side_run.name}: {said}")
+
+    def started() -> Iterator[EvaluationJob]:
+        for job in queue:
+            running[job.key] = todo[job.key].name
+            yield job
+
+    def tick() -> None:
+        display.update_side_runs(wanted[0].purpose, ended, len(todo), list(running.values()))
 
     for job in list(queue):  # a cluster went on after the process that asked had died
         if (left := job.answer()) is not None:
             queue.remove(job)
             take(job, left)
-    remaining = iter(queue)
-    for report in drive(lambda: remaining, launcher, display.note):
+    remaining = started()
+    for report in drive(lambda: remaining, launcher, display.note, tick):
         answer = evaluation_of(report)
         if answer is None:
             raise LaunchError(f"{report.job.label}: its worker vanished {MAX_LOST} times")
@@ -134,11 +182,8 @@ def _evaluate(
 
 
 def _job(side_run: SideRun, child: Child, folder: Path, conditions: Conditions) -> EvaluationJob:
-    """The job of a side run. Its name is the same in every process, since a cluster may still be at
-    work on it."""
-    name = f"{side_run.purpose}-{hashlib.sha256(side_run.key.encode()).hexdigest()[:12]}"
     return EvaluationJob(
-        name,
+        side_run.job_name,
         side_run.key,
         side_run.optimizer,
         child,
@@ -156,5 +201,5 @@ def _event(side_run: SideRun, found: Evaluation) -> Event:
         "name": side_run.name,
         "optimizer": side_run.optimizer,
         "seed": side_run.seed,
-        "evaluation": found.to_json(),
+        "evaluation": found.to_log(),
     }

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nos_repro.rules.rule import Rule
+from nos_repro.rules.simplest import simplest_text
 from nos_repro.search.algorithms import ALGORITHMS, Algorithm, Batch
 from nos_repro.search.log import Event, LogError
 from nos_repro.search.settings import Search
@@ -64,13 +65,17 @@ class Tally:
                 self.sampled += 1
             case "withdrawn":
                 self.withdrawn += 1
+                self.statuses["failed"] += event.get("status") == "failed"
+            case "reopened":
+                self.withdrawn -= 1
+                self.statuses["failed"] -= event.get("status") == "failed"
             case "evaluated":
                 self.evaluated += 1
                 self.statuses[event["status"]] += 1
                 self.reward_sum += event["reward"]
                 self.recent += max(1 / self.evaluated, RECENT) * (event["reward"] - self.recent)
                 if event["reward"] > self.best:
-                    self.best, self.best_rule = event["reward"], event["rule"]
+                    self.best, self.best_rule = event["reward"], simplest_text(event["rule"])
             case "updated":
                 self.entropy = event.get("entropy", 0.0)
                 self.staleness = event.get("staleness", 0.0)
@@ -142,6 +147,10 @@ class SearchState:
         """Gives a sample up without a reward: nothing is learned from it."""
         self.open.pop(number)
 
+    def reopen(self, sample: Sample) -> None:
+        """Takes a sample that was given up in again: it waits for its reward."""
+        self.open[sample.number] = sample
+
     def _batch(self, rewarded: Iterable[tuple[Sample, float]]) -> Batch:
         import torch
 
@@ -179,16 +188,16 @@ def replay(state: SearchState, events: Iterable[Event]) -> Event | None:
     unlogged: Event | None = None
     for event in events:
         number, kind = event.get("sample"), event["event"]
-        known = number == state.next_number if kind == "proposed" else number in state.open
-        if number is not None and not known:
+        if number is not None and not _follows(state, kind, number):
             raise LogError(
                 f"sample {number} cannot be {kind} here: two searches wrote to one log, or it was"
                 " put together from several\n  start a new search under another --results"
             )
         match kind:
             case "proposed":
-                words, log_probs = event["tokens"], event["log_probs"]
-                state.propose(Sample(event["sample"], event["policy"], words, log_probs))
+                state.propose(sample_of(event))
+            case "reopened":
+                state.reopen(sample_of(event))
             case "evaluated":
                 unlogged = state.reward(event["sample"], event["reward"])
             case "withdrawn":
@@ -198,10 +207,26 @@ def replay(state: SearchState, events: Iterable[Event]) -> Event | None:
     return unlogged
 
 
-def proposed(sample: Sample) -> Event:
+def _follows(state: SearchState, kind: str, number: int) -> bool:
+    """Whether an event of this kind can come next for the sample of that number."""
+    match kind:
+        case "proposed":
+            return number == state.next_number
+        case "reopened":
+            return number < state.next_number and number not in state.open
+        case _:
+            return number in state.open
+
+
+def sample_of(event: Event) -> Sample:
+    """The sample that an event proposes or opens again."""
+    return Sample(event["sample"], event["policy"], event["tokens"], event["log_probs"])
+
+
+def proposed(sample: Sample, kind: str = "proposed") -> Event:
     """The event of a draw."""
     return {
-        "event": "proposed",
+        "event": kind,
         "sample": sample.number,
         "policy": sample.policy,
         "tokens": sample.tokens,

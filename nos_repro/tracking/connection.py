@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 
 Mode = Literal["offline", "online"]
 OFFLINE = ("offline", "dryrun")
+NO_NAME = "/\\#?%:"
+"""Characters that W&B allows in no project and no entity."""
 
 ONLINE_SECONDS = 15.0
 FINISH_SECONDS = 30.0
@@ -53,26 +57,27 @@ def wandb_mode(asked: str) -> Mode | None:
     it is online if you are logged in: with a key in the environment, in `.netrc` or in W&B's
     settings. Never prompts and makes no network call to decide.
 
-    Raises ConfigError for `online` if nobody is logged in.
+    Raises ConfigError for `online` if nobody is logged in, and in any case if W&B's own settings
+    (its variables and files) are such that it would open no run.
     """
     if asked == "off":
         return None
-    if asked == "offline":
-        return "offline"
     wandb = import_wandb()
-    named = {"mode": "online"} if asked == "online" else {}  # overrides the settings
+    named = {} if asked == "auto" else {"mode": asked}  # overrides the settings
     try:
-        wanted = wandb.setup(settings=wandb.Settings(silent=True, **named)).settings.mode
+        wanted = _settings(asked, named).mode
         if wanted == "disabled":
             return None
         if wanted in OFFLINE:
             return "offline"
         if wandb.login(prompt=False, verify=False):
             return "online"
-    except (wandb.Error, ValueError) as error:  # an invalid key or mode
+    except ConfigError:
+        raise
+    except (wandb.Error, ValueError) as error:  # an invalid key
         if asked == "online":
             raise ConfigError(f"--wandb online: {_said(error)}") from None
-        log.warning("W&B's settings cannot be used, so runs stay offline: %s", _said(error))
+        log.warning("W&B's login cannot be used, so runs stay offline: %s", _said(error))
         return "offline"
     finally:
         wandb.teardown()
@@ -84,9 +89,46 @@ def wandb_mode(asked: str) -> Mode | None:
     return "offline"
 
 
+def _settings(asked: str, named: dict[str, Any]) -> Any:
+    """W&B's settings. Raises ConfigError for those with which it opens no run."""
+    wandb = import_wandb()
+    try:
+        settings = wandb.setup(settings=wandb.Settings(silent=True, **named)).settings
+    except (wandb.Error, ValueError) as error:
+        raise ConfigError(
+            f"--wandb {asked}: W&B's settings are not valid: {_said(error)}\n"
+            "  correct the variable, or use --wandb off"
+        ) from None
+    check_name("WANDB_ENTITY", settings.entity or "")
+    check_name("WANDB_PROJECT", os.environ.get("WANDB_PROJECT", ""))
+    return settings
+
+
+def check_name(what: str, name: str) -> None:
+    """Raises ConfigError for a project or an entity that W&B's server cannot have."""
+    if name and not (name.strip() and name.isprintable() and not set(name) & set(NO_NAME)):
+        raise ConfigError(f"{what}: {name!r} is not a name that W&B accepts (none of {NO_NAME})")
+
+
 def _said(error: Exception) -> str:
-    """A pydantic or W&B error as one line."""
-    return " ".join(str(error).split())[:200]
+    """A pydantic or W&B error as one line, with the variable that it is about."""
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        found = error.errors()[0]
+        setting = ".".join(map(str, found["loc"]))
+        return f"{setting} ({_variable(setting)}): {found['msg']}"
+    said = " ".join(str(error).split())[:200]
+    if "/" in os.environ.get("WANDB_PROJECT", ""):
+        entity, _, name = os.environ["WANDB_PROJECT"].partition("/")
+        said += f"; a team's project is WANDB_ENTITY={entity} WANDB_PROJECT={name}"
+    return said
+
+
+def _variable(setting: str) -> str:
+    """The variable that a setting of W&B comes from."""
+    short = setting.removeprefix("run_") if setting in ("run_tags", "run_name") else setting
+    return f"WANDB_{short.removeprefix('x').upper()}"
 
 
 def open_run(
@@ -142,10 +184,7 @@ def _init(mode: Mode, folder: Path, named: dict[str, Any]) -> Any:
             silent=True,
             console="off",
             disable_code=True,
-            disable_git=True,
-            x_disable_meta=True,
-            x_disable_stats=True,
-            x_save_requirements=False,
+            x_save_requirements=False,  # 0.7 s a run; the libraries are in its config
         ),
         **named,
     )
@@ -168,15 +207,28 @@ def close_run(run: Any, *, failed: bool = False) -> bool:
     return True
 
 
-def read_told(memory: Path) -> int:
-    """How much earlier processes have logged to the run; 0 if unknown."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return int(json.loads(memory.read_bytes())["told"])
-    return 0
+@dataclass
+class RunMemory:
+    """What is kept of a run in a file, for the processes that continue it: its id, and how much of
+    it has been logged."""
 
+    path: Path
+    id: str
+    told: int = 0
+    step: int = 0
+    """The last step whose loss was logged."""
 
-def write_told(memory: Path, run_id: str, told: int) -> None:
-    try:
-        write_json(memory, {"id": run_id, "told": told})
-    except (OSError, StoreError):
-        log.warning("cannot save how much was logged to W&B; some of it may be logged twice")
+    @classmethod
+    def recall(cls, path: Path, stem: str) -> RunMemory:
+        """What the file says; a new id if there is none: ``stem`` and a random part, so that runs
+        of the same name by others never merge with this one."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            kept = json.loads(path.read_bytes())
+            return cls(path, str(kept["id"]), int(kept["told"]), int(kept.get("step", 0)))
+        return cls(path, f"{stem}-{secrets.token_hex(4)}")
+
+    def save(self) -> None:
+        try:
+            write_json(self.path, {"id": self.id, "told": self.told, "step": self.step})
+        except (OSError, StoreError):
+            log.warning("cannot save how much was logged to W&B; some of it may be logged twice")

@@ -13,7 +13,7 @@ from typing import Any
 from nos_repro.errors import ConfigError, NosError
 from nos_repro.experiments.schema import Study
 from nos_repro.search.settings import Search
-from nos_repro.tracking.connection import import_wandb, project, wandb_mode
+from nos_repro.tracking.connection import check_name, import_wandb, project, wandb_mode
 
 NOBODY = "ENTITY"
 """Placeholder in the printed text for the entity, which only a login can tell."""
@@ -35,6 +35,10 @@ class Dashboard:
     of: Study | Search
     entity: str = ""
     project: str = ""
+
+    def __post_init__(self) -> None:
+        check_name("--entity", self.entity)
+        check_name("--project", self.project)
 
     def make(self) -> tuple[list[Any], Any]:
         """The workspaces and the report, checked by wandb-workspaces."""

@@ -24,12 +24,16 @@ EPOCH, GLOBAL_STEP = "epoch", "global_step"
 SAMPLES = "samples"
 """The x axis of a search's charts: how many samples have their rewards."""
 
+LOSS = "loss"
+"""The training loss of a step; `train_loss` is an epoch's mean."""
+
 STATUS, CHILDREN, BEST_RULE = "status", "children", "best_rule"
 
 COLUMNS = ("best_val", "best_test", "final_val", "final_test")
 """Logged for every finished trial, in addition to the columns of its study."""
 
 # fmt: off
+MADE_BY = ("commit", "host", "device", "threads", "python", "libraries")
 COUNTED = ("healthy", "refused", "diverged", "reused", "overran", "failed")
 CHILD = {
     # column   of an event "evaluated"
@@ -95,6 +99,24 @@ def trial_config(study: Study, trial: Trial, role: StudyRole) -> dict[str, Any]:
     }
 
 
+def made_by() -> dict[str, object]:
+    """The commit and the hardware, for a run's config."""
+    import torch
+
+    from nos_repro.experiments.provenance import provenance
+
+    known = provenance("cuda" if torch.cuda.is_available() else "cpu")
+    return {key: known[key] for key in MADE_BY}
+
+
+def paper_values(study: Study, role: StudyRole) -> dict[str, float]:
+    """The paper's numbers for the trial's rows, the first row's first: `paper_final_test`."""
+    values: dict[str, float] = {}
+    for name in reversed(role.rows):
+        values |= {f"paper_{column}": x for column, x in study.rows[name].paper.items()}
+    return values
+
+
 def trial_point(point: dict[str, float]) -> dict[str, float]:
     """A point of the curve, everything under its own name except the step."""
     return {GLOBAL_STEP if key == "step" else key: value for key, value in point.items()}
@@ -133,12 +155,11 @@ def trial_summary(study: Study, record: Record) -> dict[str, Any]:
     }
 
 
-def search_point(event: Event, tally: Tally) -> dict[str, float]:
+def search_point(event: Event, tally: Tally) -> dict[str, Any]:
     """What is logged for a sample that has its reward, and the search's figures at that moment."""
     return {
         SAMPLES: tally.evaluated,
-        "sample": event["sample"],
-        "reward": event["reward"],
+        **dict(zip(CHILD, child_row(event), strict=True)),
         "reward_mean": tally.mean,
         "reward_lately": tally.recent,
         "reward_best": tally.best,

@@ -9,7 +9,7 @@ search's own log has them right.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,8 @@ from typing import Any
 from nos_repro.search.log import Event
 from nos_repro.search.settings import Search
 from nos_repro.search.state import Tally
-from nos_repro.tracking.connection import Mode, close_run, open_run, read_told, write_told
+from nos_repro.tracking.artifacts import log_files
+from nos_repro.tracking.connection import Mode, RunMemory, close_run, open_run
 from nos_repro.tracking.metrics import (
     BEST_RULE,
     CHILD,
@@ -26,6 +27,7 @@ from nos_repro.tracking.metrics import (
     SAMPLES,
     child_row,
     group_of,
+    made_by,
     search_point,
 )
 from nos_repro.tracking.wandb_runs import TAG_CHARACTERS
@@ -33,17 +35,23 @@ from nos_repro.tracking.wandb_runs import TAG_CHARACTERS
 log = logging.getLogger(__name__)
 
 REMEMBERED = 100
-FIRST_TABLE = 500
+FIRST_TABLE = 50
 """The table is first written after this many samples, then each time their number has doubled,
 since a table is always written whole."""
 
 GIVEN_UP = "nothing more of this search is logged to W&B; its own log is complete"
 
 
+LOG_FILES = ("settings.json", "log.jsonl", "named.jsonl")
+
+
 @contextmanager
-def follow_search(search: Search, folder: Path, mode: Mode) -> Iterator[FollowedSearch]:
+def follow_search(
+    search: Search, folder: Path, mode: Mode, artifacts: Sequence[str] = ()
+) -> Iterator[FollowedSearch]:
     """A follower that takes every event of the search's log; its run is closed at the end."""
-    followed = FollowedSearch(search, folder, mode, told=read_told(folder / "wandb.json"))
+    memory = RunMemory.recall(folder / "wandb.json", f"{search.search}-{search.scale}")
+    followed = FollowedSearch(search, folder, mode, memory, artifacts)
     try:
         yield followed
     finally:
@@ -57,23 +65,21 @@ class FollowedSearch:
     search: Search
     folder: Path
     mode: Mode
-    told: int
+    memory: RunMemory
+    artifacts: Sequence[str] = ()
+    """What to log as artifacts at the end: "checkpoints" (the controller's), "tables" (the log)."""
     run: Any = None
     broken: bool = False
     """Whether W&B has failed; then the rest of the search is not logged."""
     tally: Tally = field(default_factory=Tally)
     rows: list[list[Any]] = field(default_factory=list)
 
-    @property
-    def run_id(self) -> str:
-        return f"{self.search.search}-{self.search.scale}"
-
     def take(self, event: Event) -> None:
         self.tally.take(event)
         if event["event"] != "evaluated":
             return
         self.rows.append(child_row(event))
-        if self.tally.evaluated <= self.told or self.broken:
+        if self.tally.evaluated <= self.memory.told or self.broken:
             return
         try:
             self._tell(event)
@@ -84,13 +90,14 @@ class FollowedSearch:
     def _tell(self, event: Event) -> None:
         if self.run is None:
             self.run = open_run(self.mode, self.folder.absolute(), self._named, _prepare)
-        if self.run is None:
-            self.broken = True
-            return
+            if self.run is None:
+                self.broken = True
+                return
+            self.memory.save()
         self.run.log(search_point(event, self.tally))
-        self.told = count = self.tally.evaluated
+        self.memory.told = count = self.tally.evaluated
         if count % REMEMBERED == 0:
-            write_told(self.folder / "wandb.json", self.run_id, count)
+            self.memory.save()
         doublings, rest = divmod(count, FIRST_TABLE)
         if count and not rest and doublings & (doublings - 1) == 0:
             self._write_table()
@@ -102,10 +109,17 @@ class FollowedSearch:
         if not self.broken:
             try:
                 self._write_table()
+                self._log_artifacts()
             except Exception:
                 log.warning(GIVEN_UP, exc_info=True)
         if close_run(self.run):
-            write_told(self.folder / "wandb.json", self.run_id, self.told)
+            self.memory.save()
+
+    def _log_artifacts(self) -> None:
+        wanted = {"checkpoints": ("model", ("checkpoint.pt",)), "tables": ("log", LOG_FILES)}
+        for name in self.artifacts:
+            kind, files = wanted[name]
+            log_files(self.run, f"{self.memory.id}-{kind}", kind, [self.folder / f for f in files])
 
     def _write_table(self) -> None:
         import wandb
@@ -117,12 +131,12 @@ class FollowedSearch:
     def _named(self) -> dict[str, Any]:
         search = self.search
         return {
-            "id": self.run_id,
+            "id": self.memory.id,
             "name": f"{search.search} ({search.scale})",
             "group": group_of(search.search, search.scale),
             "job_type": "search",
             "tags": [search.algorithm["name"][:TAG_CHARACTERS]],
-            "config": {**search.identity(), "samples": search.samples},
+            "config": {**search.identity(), "samples": search.samples, **made_by()},
         }
 
 

@@ -220,6 +220,23 @@ def test_a_record_whose_plug_in_is_not_here_is_stale(trials: dict[Roots, Trial])
         assert is_stale(dataclasses.replace(record, trial=gone)), key
 
 
+BROKEN = ["def oops(:", "raise RuntimeError('at import')", "import no_such_module", "1 / 0"]
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_record_whose_plug_in_is_broken_is_stale(
+    trials: dict[Roots, Trial], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "plug_in.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    trial = dict(next(iter(trials.values())))
+    record = Record("1", "finished", trial, "accuracy", "max", [], 0, 0.0, 0.0, 0.0, "0" * 12)
+    for key in ("task", "optimizer", "schedule"):
+        odd = {**trial, key: "broken.plug_in"}
+        assert is_stale(dataclasses.replace(record, trial=odd)), key
+
+
 def test_no_committed_record_that_a_table_is_made_of_is_stale(committed: Path) -> None:
     stale = []
     for path in sorted(committed.glob("*/*/records.jsonl")):

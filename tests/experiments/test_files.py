@@ -18,7 +18,7 @@ import pytest
 from nos_repro.experiments import files
 from nos_repro.experiments.files import (
     StoreError,
-    names_in,
+    file_names,
     read_file,
     remove_scratch,
     write_atomically,
@@ -86,10 +86,10 @@ def test_a_folder_that_cannot_be_listed_is_not_empty(
     def refused(_: Path) -> list[str]:
         raise PermissionError(errno.EACCES, "refused")
 
-    assert names_in(tmp_path / "none") == []
+    assert file_names(tmp_path / "none") == []
     monkeypatch.setattr(os, "listdir", refused)
     with pytest.raises(StoreError, match="Permission denied"):
-        names_in(tmp_path)
+        file_names(tmp_path)
 
 
 @pytest.mark.parametrize("path", ["file/below", "folder", "n" * 300, "folder/" + "d/" * 3000])

@@ -101,7 +101,9 @@ WRONG = {
         {"rows": {"x": {"optimizer": "adam", "options": {"eps": float("inf")}}}},
         [], "rows.x", "infinite",
     ),
-    "an infinite norm": ({"training": {"gradient_norm": float("inf")}}, [], "rows", "infinite"),
+    "an infinite norm": (
+        {"training": {"gradient_norm": float("inf")}}, [], "gradient_norm", "finite",
+    ),
     "a schedule too large": (
         {"rows": {"x": {"optimizer": "sgd", "schedule": "cosine_restarts",
                         "schedule_options": {"t_mul": 1e300}}}},
@@ -188,9 +190,10 @@ def test_a_scale_is_a_word_that_a_folder_and_a_page_can_have(write, name):
         load_study(write(scales={name: {}}), scale=name)
 
 
-def test_a_file_without_scales_is_shown_what_one_looks_like(write):
-    with pytest.raises(ConfigError, match=r"add one, e.g. scales: \{paper: \{\}\}"):
-        load_study(write(scales={}))
+def test_a_file_without_scales_has_one(write):
+    assert load_study(write(scales={}), scale="default").scale == "default"
+    with pytest.raises(ConfigError, match=r"unknown scale 'smoke'\n  one of: default"):
+        load_study(write(scales={}), scale="smoke")
 
 
 def test_a_study_that_halves_its_rows_is_never_cut_to_some_of_them(write):

@@ -1,5 +1,8 @@
 """One trial from settings to record: what exists already, what another process left, devices."""
 
+import builtins
+import dataclasses
+import errno
 import json
 import os
 import subprocess
@@ -9,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from nos_repro.experiments import build, heartbeat, runner
+from nos_repro.experiments import build, files, heartbeat, runner
 from nos_repro.experiments.build import Conditions, make_fabric
 from nos_repro.experiments.files import StoreError
 from nos_repro.experiments.heartbeat import read_lease
 from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.store import Store
-from nos_repro.experiments.training import Stopped
+from nos_repro.experiments.training import Run, Stopped
 from nos_repro.experiments.trial import Training
 from tests.conftest import ROOT
 from tests.experiments.helpers import digits_trial, write_record
@@ -112,6 +115,157 @@ def test_a_worker_trains_on_the_device_that_it_was_given(monkeypatch):
     assert (asked["accelerator"], asked["devices"]) == ("cuda", [3])
     make_fabric("cpu")
     assert (asked["accelerator"], asked["devices"]) == ("cpu", 1)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The record of the trial from a run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run_trial(digits_trial(), folder, HERE)
+    return record_of(folder)
+
+
+def test_a_trial_that_failed_and_is_tried_again_goes_on_from_its_checkpoint(
+    tmp_path, monkeypatch, undisturbed
+):
+    trial, store = digits_trial(), Store(tmp_path, "tiny", "smoke")
+    often = dataclasses.replace(HERE, checkpoint_seconds=0.0)
+    step, steps = Run.train_step, []
+
+    def counted(run, batch):
+        if len(steps) == 6:
+            steps.append("refused")
+            raise OSError(errno.EIO, "the disk of the data")
+        steps.append(run.step)
+        step(run, batch)
+
+    monkeypatch.setattr(Run, "train_step", counted)
+    run_trial(trial, store.open(trial), often)
+    assert store.record(trial).status == "failed"
+    store.compact([trial])
+    store.retry(trial)
+    run_trial(trial, store.open(trial), often)
+    assert steps == [0, 1, 2, 3, 4, 5, "refused", 6, 7]
+    record = store.record(trial)
+    assert (record.status, record.metrics) == ("finished", undisturbed["metrics"])
+    failed = json.loads((store.folder(trial) / "record.failed.1.json").read_text())
+    assert "the disk of the data" in failed["traceback"]
+    assert "the disk of the data" in (store.folder(trial) / "log.txt").read_text()
+
+
+def rewritten(**changes):
+    """Changes values in the saved state; None removes one."""
+
+    def change(path):
+        state = torch.load(path, weights_only=True)
+        state |= changes
+        torch.save({key: value for key, value in state.items() if value is not None}, path)
+
+    return change
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def blotted(path):
+    data = path.read_bytes()
+    path.write_bytes(data[:2000] + b"x" * 100 + data[2100:])
+
+
+# fmt: off
+DAMAGED = {
+    "empty":                lambda path: path.write_bytes(b""),
+    "torn":                 lambda path: path.write_bytes(b"PK torn"),
+    "cut":                  cut,
+    "blotted":              blotted,
+    "another pickle":       lambda path: torch.save(Path("x"), path),
+    "a list":               lambda path: torch.save([1], path),
+    "a newer version":      rewritten(version=99),
+    "no model":             rewritten(model=None),
+    "a model of no kind":   rewritten(model=3),
+    "another model":        rewritten(model={"w": torch.zeros(2)}),
+    "half an optimizer":    rewritten(optimizer={"state": {}}),
+    "another optimizer":    rewritten(optimizer={"state": {}, "param_groups": []}),
+    "no random numbers":    rewritten(random={}),
+    "odd random numbers":   rewritten(random={"cpu": torch.zeros(3, dtype=torch.uint8)}),
+    "a word for an epoch":  rewritten(epoch="two"),
+    "a word for a history": rewritten(history="none"),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_checkpoint_is_kept_aside_and_named_and_the_trial_starts_over(
+    tmp_path, undisturbed, damage
+):
+    trial = digits_trial()
+    stopped_after_one_step(trial, tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    damage(path)
+    damaged = path.read_bytes()
+    outcome, (note,) = run_trial(trial, tmp_path, HERE)
+    assert outcome == "recorded"
+    assert note.startswith(f"{path} is corrupt (")
+    assert "\n" not in note
+    assert (tmp_path / "checkpoint.corrupt.pt").read_bytes() == damaged
+    assert record_of(tmp_path)["status"] == "finished"
+    assert record_of(tmp_path)["metrics"] == undisturbed["metrics"]
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b'{"task_settings": 3}', b""])
+def test_a_checkpoint_whose_settings_are_damaged_is_not_trusted(tmp_path, undisturbed, content):
+    trial = digits_trial()
+    stopped_after_one_step(trial, tmp_path)
+    (tmp_path / "settings.json").write_bytes(content)
+    _, (note,) = run_trial(trial, tmp_path, HERE)
+    assert f"{tmp_path / 'settings.json'} is damaged" in note
+    assert (tmp_path / "settings.damaged.json").read_bytes() == content
+    assert (tmp_path / "checkpoint.other.pt").exists()
+    assert json.loads((tmp_path / "settings.json").read_text()) == trial.to_json()
+    assert record_of(tmp_path)["metrics"] == undisturbed["metrics"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"{]", b"<html>"])
+def test_a_trial_whose_code_nobody_knows_goes_on_and_is_stale(tmp_path, undisturbed, content):
+    trial = digits_trial()
+    stopped_after_one_step(trial, tmp_path)
+    (tmp_path / "code.txt").write_bytes(content)
+    _, (note,) = run_trial(trial, tmp_path, HERE)
+    assert note.startswith(f"{tmp_path / 'code.txt'} is damaged")
+    assert (tmp_path / "code.damaged.txt").read_bytes() == content
+    record = record_of(tmp_path)
+    assert (record["status"], record["code"]) == ("finished", "unknown")
+    assert record["metrics"] == undisturbed["metrics"]
+    run_trial(trial, tmp_path / "fresh", HERE)
+    assert record_of(tmp_path / "fresh")["code"] == undisturbed["code"]
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "settings.json", "code.txt", "record.json"])
+def test_a_trial_that_cannot_be_read_for_a_moment_is_left_as_it_is(tmp_path, monkeypatch, name):
+    trial = digits_trial()
+    stopped_after_one_step(trial, tmp_path)
+    (tmp_path / "settings.json").write_text(json.dumps(trial.to_json()))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def refused(path, *words):
+        if str(path).endswith(name):
+            raise OSError(errno.EIO, "refused")
+        return builtins.open(path, *words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "open", refused, raising=False)
+        with pytest.raises(StoreError, match=rf"cannot read .*{name}: Input/output error"):
+            run_trial(trial, tmp_path, HERE)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert run_trial(trial, tmp_path, HERE) == ("recorded", [])
+
+
+def test_scratch_of_a_checkpoint_goes_when_the_trial_goes_on(tmp_path):
+    scratch = tmp_path / ".checkpoint.pt.another-host.7.0123abcd.tmp"
+    scratch.touch()
+    run_trial(digits_trial(), tmp_path, HERE)
+    assert not scratch.exists()
 
 
 def test_a_trial_whose_folder_is_moved_stops_and_continues_where_it_is_now(tmp_path, monkeypatch):

@@ -149,6 +149,20 @@ def test_a_damaged_checkpoint_is_named_and_left_in_place(
         assert path.read_bytes() == damaged
 
 
+@pytest.mark.parametrize("model", [None, 3, {}, {1: 2}, {"w": "x"}])
+def test_a_checkpoint_without_its_model_is_one_clear_error(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], model: Any
+) -> None:
+    path = copy(trained, tmp_path) / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    del state["model"]
+    torch.save(state if model is None else {**state, "model": model}, path)
+    assert main(["translate", str(tmp_path), "one", "--data", str(trained)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {path}")
+    assert error.count("\n") == 1
+
+
 def test_a_damaged_cache_is_named_with_what_to_do(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,7 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from nos_repro.experiments.build import Conditions, build, build_task
 from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.runner import run_trial
-from nos_repro.experiments.training import Stopped, train
+from nos_repro.experiments.training import STATE, Stopped, train
 from nos_repro.experiments.trial import Training
 from tests.experiments.helpers import digits_trial, filled
 
@@ -28,7 +28,7 @@ RULES = {
 def trained(trial, folder, stop=lambda: False):
     run = build(trial, HERE)
     checkpoints = Checkpoints(folder, every_seconds=1e9)
-    state = checkpoints.load(pytest.fail)
+    state = checkpoints.load(pytest.fail, STATE)
     if state is not None:
         run.restore(state)
     return run, train(run, checkpoints, stop=stop)

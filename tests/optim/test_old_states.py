@@ -22,7 +22,7 @@ from nos_repro import AddSign, PowerSign, RuleOptimizer, make_optimizer, make_sc
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.schema import Training
-from nos_repro.experiments.training import train
+from nos_repro.experiments.training import STATE, train
 from nos_repro.experiments.trial import Trial
 
 SAVED = Path(__file__).parent / "saved"
@@ -108,7 +108,7 @@ def test_a_trials_checkpoint_of_an_older_version_goes_on_bit_for_bit(tmp_path: P
     trial = Trial(**{**old["trial"], "training": Training(**old["trial"]["training"])})
     run = build(trial, Conditions(tmp_path))
     checkpoints = Checkpoints(tmp_path, every_seconds=1e9)
-    state = checkpoints.load(pytest.fail)
+    state = checkpoints.load(pytest.fail, STATE)
     assert state is not None
     run.restore(state)
     assert run.step == 23

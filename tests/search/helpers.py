@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.files import write_json
 from nos_repro.experiments.load import task_section
 from nos_repro.launch.base import Report
-from nos_repro.search.child import Child, Evaluation
+from nos_repro.search.child import Child, Evaluation, broken
 from nos_repro.search.job import EvaluationJob
 from nos_repro.search.loop import SearchLoop
 from nos_repro.search.settings import ControllerSettings, Search
@@ -63,7 +63,8 @@ def reward_of_text(text: str) -> float:
 class Instant:
     """``slots`` children at a time, each done as soon as asked for, in an order drawn by ``seed``.
 
-    ``fate`` may say that the n-th child (from 0) is "lost", "overran" or "blocked" instead.
+    ``fate`` may say that the n-th child (from 0) is "lost", "overran" or "blocked" instead, or
+    "failed": then its answer says that the task broke.
     """
 
     def __init__(
@@ -94,8 +95,10 @@ class Instant:
         job = self.jobs.pop(self._order.randrange(len(self.jobs)))
         outcome: Any = self.fate(len(self.trained), job)
         self.trained.append(job.optimizer)
-        if outcome == "recorded":
+        if outcome in ("recorded", "failed"):
             found = Evaluation("healthy", self.reward(job.optimizer), 0.1)
+            if outcome == "failed":
+                found, outcome = broken(ValueError("a wrong size")), "recorded"
             write_json(job.path, {"key": job.key, "evaluation": found.to_json()})
         return [Report(job, outcome, "as the test wished")]
 
@@ -117,12 +120,18 @@ class Notes:
     def note(self, message: str) -> None:
         self.notes.append(message)
 
+    def update_side_runs(self, what: str, done: int, total: int, running: Sequence[str]) -> None:
+        pass
 
-def loop(folder: Path, launcher: Any = None, search: Search | None = None) -> SearchLoop:
+
+def loop(
+    folder: Path, launcher: Any = None, search: Search | None = None, *, retry: bool = False
+) -> SearchLoop:
     return SearchLoop(
         search or tiny_search(),
         folder,
         launcher if launcher is not None else Instant(),
         Conditions(folder),
         Notes(),
+        retry=retry,
     )

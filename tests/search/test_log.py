@@ -1,11 +1,18 @@
 """The log: appended to, on disk before an event takes effect, and checked when read."""
 
+import builtins
+import errno
+import io
 import json
+import os
+from functools import partial
 
 import pytest
 
-from nos_repro.experiments.files import json_line
+from nos_repro.experiments.files import StoreError, json_line
 from nos_repro.search.log import FIELDS, Log, LogError
+from nos_repro.search.side_runs import read_side_runs
+from tests.search.helpers import loop
 
 EVENT = {"event": "withdrawn", "sample": 3, "reason": "gone"}
 
@@ -70,4 +77,29 @@ def test_lines_are_counted_from_the_file_s_beginning_wherever_reading_starts(tmp
 
 
 def test_every_kind_of_event_says_what_it_must_hold():
-    assert {"session", "proposed", "evaluated", "withdrawn", "updated", "named"} == set(FIELDS)
+    kinds = ["evaluated", "named", "proposed", "reopened", "session", "updated", "withdrawn"]
+    assert sorted(FIELDS) == kinds
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "named.jsonl", "settings.json"])
+@pytest.mark.parametrize("code", [errno.ESTALE, errno.EIO, errno.EACCES])
+def test_a_read_error_is_one_error_and_never_an_empty_search(tmp_path, monkeypatch, name, code):
+    """As a network file system gives for a moment: nothing is drawn, trained or written."""
+    loop(tmp_path).run()
+    Log(tmp_path / "named.jsonl").append([{"event": "session", "workers": 1, "code": ""}])
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.json*")}
+    opened = io.open
+
+    def stale(file, *given, **named):
+        if str(file).endswith(name):
+            raise OSError(code, os.strerror(code), str(file))
+        return opened(file, *given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(io, "open", stale)  # what Path.open calls
+        patch.setattr(builtins, "open", stale)
+        read = partial(read_side_runs, tmp_path) if name[0] == "n" else loop(tmp_path).run
+        with pytest.raises(StoreError, match=f"cannot read .*{name}"):
+            read()
+    after = {path.name: path.read_bytes() for path in tmp_path.glob("*.json*")}
+    assert after == before

@@ -12,7 +12,7 @@ import torch
 
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.checkpoint import Checkpoints
-from nos_repro.experiments.training import Run, Stopped, train
+from nos_repro.experiments.training import STATE, Run, Stopped, train
 from nos_repro.experiments.trial import Trial
 
 
@@ -22,7 +22,7 @@ def trained(
     """The trial's run to its end, from the checkpoint in the folder if there is one."""
     run = build(trial, Conditions(data_dir))
     checkpoints = Checkpoints(folder, every_seconds=1e9)
-    state = checkpoints.load(pytest.fail)
+    state = checkpoints.load(pytest.fail, STATE)
     if state is not None:
         run.restore(state)
     train(run, checkpoints, stop=stop)

@@ -17,7 +17,14 @@ class Part:
     folder: Path
     run: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    losses: list[dict[str, Any]] = field(default_factory=list)
+    """The points between the evaluations."""
     summary: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    """What W&B itself knows of the machine."""
+    stats: list[dict[str, Any]] = field(default_factory=list)
+    """System metrics."""
+    artifacts: list[dict[str, Any]] = field(default_factory=list)
     steps: list[dict[str, Any]] = field(default_factory=list)
     """The defined metrics, and what they are plotted against."""
 
@@ -40,9 +47,16 @@ def read_part(folder: Path) -> Part:
         if kind == "run":
             part.run = item["run"]
         elif kind == "history":
-            part.history.append(item["history"]["item"])
+            point = item["history"]["item"]
+            (part.losses if point.keys() >= {"loss"} else part.history).append(point)
         elif kind == "summary":
-            part.summary.update(item["summary"]["update"])
+            part.summary.update(item["summary"].get("update", {}))
+        elif kind == "environment":
+            part.environment.update(item["environment"])
+        elif kind == "stats":
+            part.stats.append(item["stats"]["item"])
+        elif kind == "artifact":
+            part.artifacts.append(item["artifact"])
         elif kind == "metric":
             part.steps.append(item["metric"])
     return part

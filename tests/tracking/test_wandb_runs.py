@@ -2,8 +2,12 @@
 
 import json
 import pickle
+import re
+import statistics
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.grid import points, sweep_trial
@@ -11,7 +15,8 @@ from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.schema import Row
 from nos_repro.experiments.training import Stopped
 from nos_repro.experiments.trial import Training
-from nos_repro.tracking.wandb_runs import WandbRuns
+from nos_repro.tracking.connection import RunMemory
+from nos_repro.tracking.wandb_runs import FollowedTrial, WandbRuns
 from tests.experiments.helpers import digits_study
 from tests.tracking.reading import parts
 
@@ -44,9 +49,12 @@ def test_a_restarted_trial_continues_in_the_same_run_and_logs_nothing_twice(trac
         )  # fmt: skip
     run_trial(trial, folder, Conditions(tmp_path), tracker=tracker)
     memory = json.loads((folder / "wandb.json").read_text())
-    assert memory == {"id": f"tiny-smoke-{trial.id}", "told": 3}
+    assert (memory["told"], memory["step"]) == (3, 12)
     first, second = parts(tracker.folder)
-    assert first.run["run_id"] == second.run["run_id"] == f"tiny-smoke-{trial.id}"
+    assert first.run["run_id"] == second.run["run_id"] == memory["id"]
+    assert re.fullmatch(f"tiny-smoke-{trial.id}-[0-9a-f]{{8}}", memory["id"])
+    steps = [point["global_step"] for point in first.losses + second.losses]
+    assert steps == list(range(1, 13))
     assert first.history
     assert second.history
     curve = record_in(folder)["metrics"]
@@ -130,3 +138,56 @@ def test_training_does_not_depend_on_what_follows_it(tracker, tmp_path):
         run_trial(trial_of("SGD"), tmp_path / name, Conditions(tmp_path), tracker=followed)
     curves = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("followed", "alone")]
     assert curves[0] == curves[1]
+    weights = [torch.load(tmp_path / name / "checkpoint.pt") for name in ("followed", "alone")]
+    ours, theirs = (each["model"] for each in weights)
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_the_losses_of_an_epoch_s_steps_average_to_its_train_loss(tracker, tmp_path):
+    trial, folder = trial_of("SGD"), tmp_path / "trial"
+    run_trial(trial, folder, Conditions(tmp_path), tracker=tracker)
+    (part,) = parts(tracker.folder)
+    curve = record_in(folder)["metrics"]
+    for number, point in enumerate(curve):
+        losses = [said["loss"] for said in part.losses[4 * number : 4 * number + 4]]
+        assert statistics.fmean(losses) == pytest.approx(point["train_loss"])
+
+
+def test_a_long_trial_has_its_losses_evenly_spaced_and_not_more_than_a_chart_shows(tmp_path):
+    said = []
+    run = SimpleNamespace(log=said.append)
+    followed = FollowedTrial(STUDY, run, RunMemory(tmp_path / "wandb.json", "x"))
+    for first in range(1, 100_000, 25):
+        followed.losses(first, [float(step) for step in range(first, first + 25)], 100_000)
+    followed.losses(99_901, [0.0] * 100, 100_000)  # a resumed attempt repeats some
+    assert said == [{"global_step": k, "loss": k} for k in range(100, 100_001, 100)]
+
+
+def test_the_same_trial_in_two_folders_is_two_runs(tracker, tmp_path):
+    for name in ("mine", "yours"):
+        run_trial(trial_of("SGD"), tmp_path / name, Conditions(tmp_path), tracker=tracker)
+    first, second = parts(tracker.folder)
+    assert first.run["run_id"] != second.run["run_id"]
+
+
+def test_a_run_has_the_commit_the_hardware_the_paper_s_value_and_w_and_b_s_own_metadata(tmp_path):
+    rows = {"SGD": Row("sgd", paper={"final_test": 93.0, "best_test": 94.0})}
+    study = digits_study(rows, training=Training(epochs=1))
+    trial = sweep_trial(study, study.rows["SGD"], points(study, study.rows["SGD"])[0])
+    run_trial(trial, tmp_path / "t", Conditions(tmp_path), tracker=WandbRuns(study, tmp_path))
+    (part,) = parts(tmp_path)
+    made = record_in(tmp_path / "t")["provenance"]
+    for key in ("commit", "host", "device", "libraries"):
+        assert part.config[key] == made[key], key
+    assert (part.summary["paper_final_test"], part.summary["paper_best_test"]) == (93.0, 94.0)
+    assert part.environment["host"] == made["host"]
+    assert part.environment["cpu_count"]
+
+
+def test_w_and_b_s_own_settings_opt_out_of_its_metadata(tracker, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB__DISABLE_META", "true")
+    monkeypatch.setenv("WANDB__DISABLE_STATS", "true")
+    run_trial(trial_of("SGD"), tmp_path / "t", Conditions(tmp_path), tracker=tracker)
+    (part,) = parts(tracker.folder)
+    assert "cpu_count" not in part.environment
+    assert not part.stats

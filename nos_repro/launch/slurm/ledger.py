@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import LaunchError
-from nos_repro.experiments.files import is_there, names_in, read_file, write_json
+from nos_repro.experiments.files import file_names, is_there, read_file, write_json
 from nos_repro.experiments.heartbeat import WITNESS, Heartbeat, Witness
 from nos_repro.launch.base import JobEnding
 
@@ -93,7 +93,7 @@ class JobArray:
         """Reads what is new in the folder; returns the (pack, place) of new messages. Raises
         StoreError."""
         fresh = []
-        for name in names_in(self.reports):
+        for name in file_names(self.reports):
             if name in self._seen:
                 continue
             if match := REPORT.fullmatch(name):
@@ -170,7 +170,7 @@ class Ledger:
     def refresh(self) -> None:
         """Reads batches that others have added. Raises LaunchError for a damaged one, StoreError
         for one that cannot be read: its jobs would be queued twice."""
-        for name in names_in(self.folder):
+        for name in file_names(self.folder):
             known = self.batches.get(name)
             if known is None or known.array is None:
                 path = self.folder / name / "batch.json"

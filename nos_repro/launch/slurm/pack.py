@@ -27,7 +27,7 @@ from typing import Any, Generic, NoReturn
 import submitit
 import torch
 
-from nos_repro.experiments.files import StoreError, write_atomically
+from nos_repro.experiments.files import StoreError, read_file, write_atomically
 from nos_repro.experiments.heartbeat import STALE_SECONDS
 from nos_repro.experiments.replicas import from_leader
 from nos_repro.launch.base import J, Report
@@ -255,14 +255,14 @@ class _Run(Generic[J]):
             return
         line = f"{place} {_saved(job)}\n"
         path = self._timeouts_path
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
         with contextlib.suppress(StoreError):
-            write_atomically(path, (before + line).encode())
+            before = read_file(path) or b""
+            write_atomically(path, before + line.encode())
 
     def _timeouts(self, place: int, job: J) -> int:
         """How often in a row this job has reached the limit with nothing saved since."""
         path = self._timeouts_path
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = (read_file(path) or b"").decode(errors="replace").splitlines()
         now, count = f"{place} {_saved(job)}", 0
         for line in reversed(lines):
             if line != now:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import ConfigError, NosError, unknown
+from nos_repro.experiments.fit import shown
 from nos_repro.experiments.yaml_text import numbers, read_yaml
 from nos_repro.report.claims.check import check_keys, make
 from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
@@ -74,9 +75,13 @@ def read_claims(path: Path) -> tuple[Claim, ...]:
 def read_claim(entry: Any) -> Claim:
     """Raises ConfigError for what is not a claim."""
     what = f"claim {entry.get('id', '?') if isinstance(entry, dict) else repr(entry)}"
-    if not isinstance(entry, dict) or not all(isinstance(entry.get(k), str) for k in TEXTS):
+    if not isinstance(entry, dict):
         raise ConfigError(f"{what}: expected a mapping with the texts {', '.join(TEXTS)}")
     check_keys(entry, (*TEXTS, "where", "test", "untested"), what)
+    for key in TEXTS:
+        if not isinstance(entry.get(key), str):
+            texts = f"a mapping with the texts {', '.join(TEXTS)}"
+            raise ConfigError(f"{what}: expected {texts}; {key} is {shown(entry.get(key))}")
     where = entry.get("where", [])
     places = [where] if isinstance(where, str) else where
     if not isinstance(places, list):

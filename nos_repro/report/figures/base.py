@@ -133,5 +133,5 @@ def draw(study: Study, outcomes: Sequence[Outcome]) -> Figure | None:
     figure.draw(drawing, rows)
     own = protocol.settings_of(study)
     label = "the paper's protocol" if protocol.is_the_papers(study) else "not the paper's protocol"
-    title = f"{study.study} ({study.source}), scale {study.scale}: {protocol.short(own)} ({label})"
+    title = f"{study.title}: {protocol.short(own)} ({label})"
     return finished(drawing, title, [figure.caption(rows), *origin(study, rows)])

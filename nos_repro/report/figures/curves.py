@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nos_repro.errors import ConfigError, unknown
+from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.figures.base import FIGURES, FigureSettings, StudyFigure
 from nos_repro.report.study.curve import curve, ends, label, metric_words, style
-from nos_repro.tasks.registry import find_metric
+from nos_repro.tasks.registry import describe, find_metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,14 @@ class Curves(StudyFigure):
 
     Settings = CurvesSettings
     settings: CurvesSettings
+
+    def __init__(self, study: Study, settings: CurvesSettings) -> None:
+        super().__init__(study, settings)
+        part, _, name = settings.metric.partition("_")
+        names = ["loss", *(metric.name for metric in describe(study.task["name"]).measures)]
+        if settings.metric and (part not in PARTS or name not in names):
+            choice = [f"{part}_{name}" for part in PARTS for name in names]
+            raise ConfigError(unknown("figure.metric", settings.metric, choice))
 
     @property
     def metric(self) -> str:

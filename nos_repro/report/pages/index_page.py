@@ -41,6 +41,11 @@ class Card:
     remarks: list[str]
 
 
+TITLE = "Neural Optimizer Search, reproduced"
+OWN_TITLE = "Results"
+"""Where nothing that ships has records."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class IndexPage(Page):
     template = "index.html"
@@ -58,6 +63,7 @@ class IndexPage(Page):
     hours: float
     command: str
     """The command that makes these pages, without its last words."""
+    title: str = TITLE
 
     @property
     def counted(self) -> str:
@@ -96,7 +102,14 @@ def index_page(
         problems=[by_name(text, collection.root) for text in collection.problems],
         hours=sum(card.hours for card in (*studies, *searches)),
         command=_command(collection),
+        title=TITLE if _shown(collection) & shipped().keys() else OWN_TITLE,
     )
+
+
+def _shown(collection: Collection) -> set[str]:
+    """The names of the studies and searches that have records."""
+    studies = {found.study.study for found in collection.studies}
+    return studies | {history.asked.search for history in collection.searches}
 
 
 def _command(collection: Collection) -> str:
@@ -158,7 +171,7 @@ def _best(found: FoundStudy) -> tuple[str, str]:
 
 
 def search_card(history: History) -> Card:
-    asked, ranked = history.asked, history.hall.best(1)
+    asked, ranked = history.asked, history.best(1)
     best, words = "no rule yet", ""
     if ranked:
         best, words = ranked[0].rule, f"reward {ranked[0].reward:.4f}"

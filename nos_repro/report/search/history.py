@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ from nos_repro.errors import ConfigError
 from nos_repro.experiments.settings_file import paper_file
 from nos_repro.experiments.trial import make_settings
 from nos_repro.registry import names_in
+from nos_repro.rules.simplest import simplest_text
 from nos_repro.search.child import Evaluation
-from nos_repro.search.folder import differences, folder_of
-from nos_repro.search.hall import Hall
+from nos_repro.search.folder import differences, folder_of, read_settings
+from nos_repro.search.hall import FoundRule, Hall
 from nos_repro.search.log import Event, Log
 from nos_repro.search.settings import Search, load_search
 from nos_repro.search.side_runs import Purpose, SideRun, read_side_runs
@@ -59,7 +59,6 @@ class History:
     rules: dict[str, str] = field(default_factory=dict)
     """The normal form of every rule that has a reward, by its key."""
     refused: Counter[str] = field(default_factory=Counter)
-    withdrawn: int = 0
     updates: list[tuple[float, float]] = field(default_factory=list)
     """Entropy and staleness of every update."""
     sessions: list[Event] = field(default_factory=list)
@@ -87,12 +86,25 @@ class History:
                     self.refused[event.get("reason", "")] += 1
                 self.children += status not in ("refused", "reused")
                 self.seconds += event.get("seconds", 0.0)
-            case "withdrawn":
-                self.withdrawn += 1
             case "updated":
                 self.updates.append((event.get("entropy", 0.0), event.get("staleness", 0.0)))
             case "session":
                 self.sessions.append(event)
+
+    def best(self, number: int) -> list[FoundRule]:
+        """The best different rules, each in its simplest form."""
+        found = self.hall.best(number)
+        return [replace(rule, rule=simplest_text(rule.rule)) for rule in found]
+
+    @property
+    def withdrawn(self) -> int:
+        """Samples that were given up without a reward."""
+        return self.tally.withdrawn
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more is expected of the search's own samples."""
+        return self.tally.settled >= self.asked.samples
 
     @property
     def chance(self) -> float:
@@ -163,13 +175,13 @@ def _paper(path: Path) -> Search | None:
 def _settings(search: Search, folder: Path, trust: bool) -> tuple[dict[str, Any], list[str]]:
     """What the search was begun with, and where the file now asks for something else."""
     path, now = folder / "settings.json", search.identity()
+    before = read_settings(folder)
+    if before is None:
+        return now, []
     try:
-        before = json.loads(path.read_bytes())
         with names_in(path, trust=trust):
             chance_of(before)
-    except FileNotFoundError:
-        return now, []
-    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
         problem = f"{path} is damaged ({type(error).__name__}: {error})"
         raise ConfigError(f"{problem}: restore it from a copy") from None
     changes = list(differences(before, now))

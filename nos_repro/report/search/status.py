@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from nos_repro.experiments.heartbeat import live_leases, read_lease
 from nos_repro.report.search.history import History
 from nos_repro.search.progress import figures
@@ -18,8 +16,8 @@ def search_status(history: History) -> str:
         f"{len(history.of('refused'))} that were refused (`search ... --train-refused N`)",
     ]
     lines = [
-        f"{asked.search} ({asked.source}), scale {asked.scale}, in {history.folder}",
-        _who(history.folder),
+        f"{asked.title}, in {history.folder}",
+        _who(history),
         *figures(history.tally, asked.samples, history.unique),
         f"{history.tally.sampled - history.tally.evaluated - history.withdrawn} rules under way,"
         f" {history.withdrawn} withdrawn; {history.children} children took"
@@ -30,11 +28,17 @@ def search_status(history: History) -> str:
     return "\n".join(lines)
 
 
-def _who(folder: Path) -> str:
-    claim = read_lease(folder)
-    if claim is None or not claim.pid:
-        return "no process has claimed it (while its baselines are trained, none has yet)"
-    who = f"process {claim.pid} on {claim.host}"
-    if folder not in live_leases([folder]):
-        return f"{who} left it without a word; `search` goes on from there"
-    return f"running now: {who}"
+def _who(history: History) -> str:
+    """Which process is at work, and on what; without one, whether anything is left to do."""
+    beside = history.folder / "answers"
+    for folder, claim in live_leases([history.folder, beside]).items():
+        what = " on children beside the search" if folder == beside else ""
+        return f"running now{what}: process {claim.pid} on {claim.host}"
+    if history.finished:
+        return "finished: every rule has its reward"
+    dead = read_lease(history.folder) or read_lease(beside)
+    if dead is not None and dead.pid:
+        who = f"process {dead.pid} on {dead.host}"
+        return f"not running: {who} left it unfinished; `search` goes on from here"
+    begun = "goes on from here" if history.sessions or history.named else "starts it"
+    return f"not running; `search` {begun}"

@@ -41,6 +41,8 @@ def settings_of(study: Study) -> Settings:
 def is_the_papers(study: Study) -> bool:
     """Whether the study runs what its file says the paper ran: overrides count, names do not, nor
     do rows that the paper's table does not have."""
+    if not study.source:
+        return False
     if not study.paper_protocol:
         return study.scale == "paper"
     added = {f"rows.{name}" for name in study.rows.keys() - study.paper_protocol["rows"].keys()}

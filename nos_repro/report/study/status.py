@@ -27,7 +27,7 @@ def study_status(study: Study, store: Store) -> str:
     running = [(trial, claims[trial.id]) for trial in open_trials if trial.id in claims]
     queued = _queued(open_trials, claims.keys(), store)
     lines = [
-        f"{study.study} ({study.source}), scale {study.scale}, in {store.root}",
+        f"{study.title}, in {store.root}",
         _counts(study, rows, known, store, claims.keys(), len(queued)),
         *_section("running now", (_running(trial, claim) for trial, claim in running)),
         *_section("on SLURM", iter(queued)),

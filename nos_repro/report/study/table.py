@@ -61,7 +61,7 @@ def _paper_column(study: Study) -> Column:
 
 def _heading(study: Study) -> list[str]:
     own, paper = protocol.settings_of(study), study.paper_protocol
-    lines = [f"{study.study} ({study.source}), scale {study.scale}", f"Claim: {study.claim}"]
+    lines = [study.title, *([f"Claim: {study.claim}"] if study.claim else [])]
     words = f"{protocol.long(own, paper)}; {protocol.selection_words(own)}."
     if protocol.is_the_papers(study):
         return [*lines, f"Protocol, the paper's: {words}"]
@@ -149,7 +149,7 @@ def _notes(study: Study, outcomes: Sequence[Outcome], printed: list[str]) -> lis
             f"{OTHER_SCALE} the paper's numbers were not made at this scale: compare the order of"
             " the rows, not the numbers"
         )
-    if not printed:
+    if not printed and study.source:
         notes.append("The paper prints no numbers for this.")
     if remark := describe(study.task["name"]).remark():
         notes.append(remark)

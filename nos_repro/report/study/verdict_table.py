@@ -10,12 +10,14 @@ from nos_repro.report.layout import GLUE, Cell, Column, ReportTable
 from nos_repro.report.study.table import NONE, STALE, show
 from nos_repro.report.study.verdict import CellVerdict, counted
 
+NO_NUMBERS = "There are no numbers to compare with: no row has any under `paper`."
+
 
 def verdict_table(study: Study, cells: Sequence[CellVerdict]) -> ReportTable:
     """One line per cell: the paper's value, ours with its interval, the difference, the verdict."""
-    heading = [f"Verdicts: {study.study} ({study.source}), scale {study.scale}"]
+    heading = [f"Verdicts: {study.title}"]
     if not cells:
-        return ReportTable(heading, [], [], ["The paper prints no numbers for this."])
+        return ReportTable(heading, [], [], [NO_NUMBERS])
     titles = (
         "row",
         "column",

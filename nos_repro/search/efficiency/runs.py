@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeAlias
 
+from nos_repro.experiments.files import read_file
 from nos_repro.experiments.record import RecordError
 from nos_repro.search.efficiency.task import SPACE
 
@@ -102,9 +103,7 @@ def records_file(results: Path) -> Path:
 
 def read_records(path: Path) -> list[RunRecord]:
     """The records made with this protocol. Raises RecordError, naming a line that is not one."""
-    if not path.exists():
-        return []
-    lines = path.read_bytes().splitlines()
+    lines = (read_file(path) or b"").splitlines()
     records = [_record(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
     return [record for record in records if record["protocol"] == PROTOCOL]
 
