@@ -128,7 +128,7 @@ def dashboard(options: argparse.Namespace) -> int:
         )
     path = find_settings(options)
     load = load_search if is_search(path) else load_study
-    shown = load(path, scale=options.scale, overrides=options.overrides)
+    shown = load(path, scale=options.scale, overrides=options.overrides, trying=False)
     board = Dashboard(shown, options.entity or "", options.project or "")
     if options.push:
         print("\n".join(f"saved {address}" for address in board.push()))
