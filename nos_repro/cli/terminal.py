@@ -57,6 +57,14 @@ def place(text: str) -> Path:
     return path
 
 
+def file_place(text: str) -> Path:
+    """A `place` for a file to be written."""
+    path = place(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: is a folder; name a file")
+    return path
+
+
 def shown(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
