@@ -102,6 +102,10 @@ def wandb_argument(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--wandb", choices=("off", "auto", "offline", "online"), default="off",
                         help=f"log {what} to W&B; auto: online when logged in, else offline"
                         " (default: off)")  # fmt: skip
+    parser.add_argument("--wandb-artifacts", action="append", default=[],
+                        choices=("checkpoints", "tables"), metavar="KIND",
+                        help="with --wandb, also upload the last checkpoints, or the tables and"
+                        " records: checkpoints or tables; repeatable")  # fmt: skip
 
 
 def open_study(options: argparse.Namespace, *, trying: bool = False) -> tuple[Study, Store]:

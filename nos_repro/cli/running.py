@@ -23,7 +23,7 @@ from nos_repro.cli.common import (
     warn_of,
 )
 from nos_repro.cli.terminal import file_place
-from nos_repro.cli.tracking import say_how_to_sync, saying_how_to_sync, tracker_of
+from nos_repro.cli.tracking import log_table, say_how_to_sync, saying_how_to_sync, tracker_of
 from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -113,12 +113,14 @@ def run(options: argparse.Namespace) -> int:
         workers=options.workers,
         threads=options.threads,
     )
-    tracker = tracker_of(options.wandb, study, store.root)
+    tracker = tracker_of(options.wandb, options.wandb_artifacts, study, store.root)
     if options.detach:
         return _detach(options, study, store, launcher, conditions, tracker)
     with saying_how_to_sync(options.wandb, store.root):
         failed = run_study(study, store, launcher, conditions, retry=options.retry, tracker=tracker)
-    print(study_table(study, outcomes(study, store)).text())
+        rows = outcomes(study, store)
+        log_table(tracker, options.wandb_artifacts, rows, store.root)
+    print(study_table(study, rows).text())
     if options.budget is not None:
         _say_what_it_took(study, store, costs, settings, options.threads)
     warn_of(store.problems)

@@ -100,7 +100,8 @@ def search(options: argparse.Namespace) -> int:
         some: int = options.train_refused
         train_refused(search, options.results, some, launcher, conditions, retry=retry)
     else:
-        with search_follower(options.wandb, search, folder) as follower:
+        kinds: list[str] = options.wandb_artifacts
+        with search_follower(options.wandb, kinds, search, folder) as follower:
             run_search(
                 search, options.results, launcher, conditions, workers, follower, retry=retry
             )

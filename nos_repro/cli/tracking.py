@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
     from nos_repro.experiments.schema import Study
+    from nos_repro.experiments.selection import Outcome
     from nos_repro.experiments.tracker import Tracker
     from nos_repro.search.loop import SearchFollower
     from nos_repro.search.settings import Search
@@ -34,20 +35,45 @@ def add_verbs(verbs: Verbs) -> None:
     )
 
 
-def tracker_of(asked: str, study: Study, root: Path) -> Tracker | None:
-    """What logs the study's trials to W&B, given `--wandb`. Raises ConfigError."""
+def tracker_of(asked: str, artifacts: Sequence[str], study: Study, root: Path) -> Tracker | None:
+    """What logs the study's trials to W&B, given `--wandb` and `--wandb-artifacts`. Raises
+    ConfigError."""
+    _check(asked, artifacts)
     if asked == "off":  # W&B's client is not even loaded
         return None
     from nos_repro.tracking.connection import wandb_mode
     from nos_repro.tracking.wandb_runs import WandbRuns
 
     mode = wandb_mode(asked)
-    return None if mode is None else WandbRuns(study, root.absolute(), mode)
+    if mode is None:
+        return None
+    return WandbRuns(study, root.absolute(), mode, checkpoints="checkpoints" in artifacts)
+
+
+def log_table(
+    tracker: Tracker | None, artifacts: Sequence[str], rows: Sequence[Outcome], root: Path
+) -> None:
+    """Logs a study's table to W&B, if that was asked for."""
+    if tracker is None or "tables" not in artifacts:
+        return
+    from nos_repro.tracking import artifacts as made
+    from nos_repro.tracking.wandb_runs import WandbRuns
+
+    assert isinstance(tracker, WandbRuns)
+    made.log_table(tracker.study, rows, root, tracker.mode)
+
+
+def _check(asked: str, artifacts: Sequence[str]) -> None:
+    if artifacts and asked == "off":
+        raise ConfigError("--wandb-artifacts needs --wandb, e.g. --wandb auto")
 
 
 @contextmanager
-def search_follower(asked: str, search: Search, root: Path) -> Iterator[SearchFollower | None]:
-    """What logs the search to W&B, given `--wandb`. Raises ConfigError."""
+def search_follower(
+    asked: str, artifacts: Sequence[str], search: Search, root: Path
+) -> Iterator[SearchFollower | None]:
+    """What logs the search to W&B, given `--wandb` and `--wandb-artifacts`. Raises ConfigError."""
+    _check(asked, artifacts)
     if asked == "off":
         yield None
         return
@@ -58,7 +84,8 @@ def search_follower(asked: str, search: Search, root: Path) -> Iterator[SearchFo
     if mode is None:
         yield None
         return
-    with saying_how_to_sync(asked, root), follow_search(search, root, mode) as follower:
+    following = follow_search(search, root, mode, artifacts)
+    with saying_how_to_sync(asked, root), following as follower:
         yield follower
 
 
@@ -101,7 +128,7 @@ def dashboard(options: argparse.Namespace) -> int:
         )
     path = find_settings(options)
     load = load_search if is_search(path) else load_study
-    shown = load(path, scale=options.scale, overrides=options.overrides)
+    shown = load(path, scale=options.scale, overrides=options.overrides, trying=False)
     board = Dashboard(shown, options.entity or "", options.project or "")
     if options.push:
         print("\n".join(f"saved {address}" for address in board.push()))

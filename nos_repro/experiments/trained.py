@@ -42,6 +42,7 @@ def load_trained(checkpoint: Path, data_dir: Path, *, trust: bool = False) -> tu
             settings = make_settings(name, values)
             task = cls(settings)
             task.load_state_dict(weights)
+            data = cls.make_data(settings, data_dir=data_dir, seed=0)
         except NosError:
             raise
         except MISFITS as error:
@@ -49,7 +50,6 @@ def load_trained(checkpoint: Path, data_dir: Path, *, trust: bool = False) -> tu
             raise ConfigError(f"{path}: {problem}") from None
         if not all(map(is_finite, task.state_dict().values())):
             raise ConfigError(f"{path}: its weights are not finite numbers: the trial diverged")
-        data = cls.make_data(settings, data_dir=data_dir, seed=0)
         data.prepare()
     return task.eval(), data
 

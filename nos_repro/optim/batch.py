@@ -7,8 +7,6 @@ elements is copied out and back.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,21 +56,23 @@ class FlatBatch:
     starts: list[int] = field(default_factory=list)
     copied_out: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
-    def add(self, laid: "FlatView", g: Tensor, number: int) -> None:
-        """Adds a parameter with its gradient."""
-        p, weight = laid.parameter, laid.weight
+    def add(
+        self, p: Tensor, laid: "Layout", averages: Mapping[str, Tensor], g: Tensor, number: int
+    ) -> None:
+        """Adds a parameter with its averages and gradient."""
+        if laid.dense:
+            self.weights.append(laid.flat(p.detach()))
+        else:
+            self.weights.append(laid.flat(p.clone(memory_format=torch.contiguous_format)))
+            self.copied_out.append((p, self.weights[-1]))
         if g.requires_grad:
             g = g.detach()
-        if weight is None:
-            weight = p.clone(memory_format=torch.contiguous_format).view(laid.shape)
-            self.copied_out.append((p, weight))
         if laid.plain and g.is_contiguous():
             self.gradients.append(g.view(laid.shape))
         else:
             self.gradients.append(g.permute(laid.order).reshape(laid.shape))
-        self.weights.append(weight)
-        for name, average in laid.averages.items():
-            self.averages.setdefault(name, []).append(average)
+        for name, average in averages.items():
+            self.averages.setdefault(name, []).append(laid.flat(average))
         self.numbers.append(number)
         self.places.append(laid.places)
         self.starts.append(0)
@@ -99,39 +99,24 @@ class FlatBatch:
             p.copy_(flat.view(p.shape))
 
 
-class FlatView:
-    """A parameter and its averages as flat views, which are valid until one of them moves.
+class Layout:
+    """How parameters of one shape, memory layout and device are flattened; it holds none of them.
 
     The flat shape is [n], or [n / LANES, LANES] if that leaves no remainder.
     """
 
-    def __init__(self, p: Tensor, state: dict[str, Any], averages: tuple[str, ...]) -> None:
-        self.parameter = p
-        self.stride = p.stride()
-        self.pointer = p.data_ptr()
-        self.shape = flat_shape(p.numel())
+    def __init__(self, p: Tensor) -> None:
         order = memory_order(p)
+        self.dense = order is not None
         self.order = order if order is not None else tuple(range(p.dim()))
         self.plain = p.is_contiguous()
-        self.weight = None if order is None else p.detach().permute(order).view(self.shape)
-        self.sources: list[tuple[str, Tensor]] = []
-        self.averages: dict[str, Tensor] = {}
-        for name in averages:
-            if order is not None and state[name].stride() != p.stride():
-                state[name] = new_average(p).copy_(state[name])
-            self.sources.append((name, state[name]))
-            self.averages[name] = state[name].permute(self.order).view(self.shape)
+        self.in_order = self.order == tuple(range(p.dim()))
+        self.shape = flat_shape(p.numel())
+        self.places = places_of(p, self.order)
 
-    @cached_property
-    def places(self) -> Places:
-        """The places of the flat elements in the parameter."""
-        return places_of(self.parameter, self.order)
-
-    def holds(self, p: Tensor, state: Mapping[str, Any]) -> bool:
-        """Whether parameter and averages are still where they were."""
-        if p.data_ptr() != self.pointer or p.stride() != self.stride:
-            return False
-        return all(state[name] is source for name, source in self.sources)
+    def flat(self, x: Tensor) -> Tensor:
+        """A tensor of this layout as a flat view."""
+        return x.view(self.shape) if self.in_order else x.permute(self.order).view(self.shape)
 
 
 def flat_shape(n: int) -> tuple[int, ...]:

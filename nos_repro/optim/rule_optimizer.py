@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT, StateDict
 
 from nos_repro.errors import ConfigError, SparseGradientError
-from nos_repro.optim.batch import FlatBatch, FlatView, Step, new_average
+from nos_repro.optim.batch import FlatBatch, Layout, Step, new_average
 from nos_repro.optim.foreach import update_foreach
 from nos_repro.optim.fused import use_fused
 from nos_repro.optim.groups import (
@@ -269,6 +269,10 @@ class RuleOptimizer(Optimizer):
             state = self.state[p]
             if "step" not in state or (keeps_master(p, group) and MASTER not in state):
                 start_state(state, p, program, group)
+            w = state[MASTER] if keeps_master(p, group) else p
+            stride = w.stride()
+            laid = self._layout(w, stride)
+            averages = {}
             for name in program.averages:
                 if name not in state:
                     raise ConfigError(
@@ -276,20 +280,23 @@ class RuleOptimizer(Optimizer):
                         f" average '{name}'; parameter {number} has none\n"
                         "  make a new optimizer, or begin at zero with optimizer.state.clear()"
                     )
+                averages[name] = state[name]
+                if laid.dense and averages[name].stride() != stride:
+                    averages[name] = state[name] = new_average(w).copy_(state[name])
             state["step"] += 1
-            w = state[MASTER] if keeps_master(p, group) else p
             key = w.device, w.dtype, state["step"] if program.corrections else 0
             if key not in batches:
                 batches[key] = FlatBatch()
-            batches[key].add(self._laid(w, state, program), g.to(w.dtype), number)
+            batches[key].add(w, laid, averages, g if w is p else g.to(w.dtype), number)
         return batches
 
-    def _laid(self, p: Tensor, state: dict[str, Any], program: Program) -> FlatView:
-        """The flat views of a parameter and its averages, made again if these have moved."""
-        known: dict[Tensor, FlatView] = self.__dict__.setdefault("_laid_parameters", {})
-        laid, averages = known.get(p), program.averages
-        if laid is None or tuple(laid.averages) != averages or not laid.holds(p, state):
-            laid = known[p] = FlatView(p, state, averages)
+    def _layout(self, p: Tensor, stride: tuple[int, ...]) -> Layout:
+        """The layout of a parameter, which is kept for all that have the same."""
+        known: dict[Any, Layout] = self.__dict__.setdefault("_layouts", {})
+        key = p.shape, stride, p.device
+        laid = known.get(key)
+        if laid is None:
+            laid = known[key] = Layout(p)
         return laid
 
     def __setstate__(self, state: dict[str, Any]) -> None:

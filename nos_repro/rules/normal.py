@@ -3,6 +3,7 @@
 Two trees with one normal form are the same function of real numbers wherever both are defined;
 rounding, overflow, NaN and the sign of a zero may differ. The delta of a division is never treated
 as 0 (v is often smaller than it), so x * y / y stays. A division by a number is the exception.
+Drops that draw independently stay apart (`draw_sites`).
 
 The tree becomes a sum of terms, each a coefficient times factors; sums and products lose their
 order and nesting. What algebra knows about one function is in its row of `primitives`; if the row
@@ -16,6 +17,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TypeAlias
 
+from nos_repro.rules.draw_sites import drops_apart, is_drop
 from nos_repro.rules.facts import is_nonnegative, short_powers, short_quotients
 from nos_repro.rules.primitives import BINARY, DELTA, UNARY, operand_row
 from nos_repro.rules.printing import print_expr
@@ -47,10 +49,14 @@ def normal_form(expr: Expr) -> Expr:
     so the passes go on until nothing changes.
     """
     for _ in range(PASSES):
-        before, expr = expr, _rebuild(_sum_of(expr))
+        before, expr = expr, _simplified(drops_apart(expr, _simplified))
         if expr == before:
             break
     return expr
+
+
+def _simplified(expr: Expr) -> Expr:
+    return _rebuild(_sum_of(expr))
 
 
 @lru_cache(maxsize=1 << 14)
@@ -64,6 +70,8 @@ def _sum_of(expr: Expr) -> Sum:
                 return _number(value)
             except _OutOfRangeError:
                 return _scaled(_atom(Number(abs(value))), math.copysign(1.0, value))
+        case Unary() if is_drop(expr):
+            return _atom(expr)
         case Unary(function, argument, parameter):
             x = _sum_of(argument)
             try:
@@ -254,7 +262,7 @@ def _unary(function: str, x: Sum, parameter: float | None = None) -> Sum:
     if function == "neg":
         return _scaled(x, -1.0)
     c = _constant(x)
-    if c is not None and not row.random:
+    if c is not None:
         return _number(row.on_float(c, parameter))
     match row.algebra:
         case "opaque":

@@ -99,6 +99,8 @@ class SearchLoop:
         self.started = time.monotonic()
         self.rewards: dict[str, tuple[float, int]] = {}
         """For every scored rule, by key: the reward, and the sample that was trained for it."""
+        self._first: Event | None = None
+        """The first rule of the log; it tells whether the log's keys are those of this version."""
         self.running: dict[str, Sample] = {}
         self.waiting: dict[str, list[Sample]] = {}
         self.queue: deque[EvaluationJob] = deque()
@@ -208,9 +210,18 @@ class SearchLoop:
             case "evaluated":
                 self.proposals.pop(event["sample"], None)
                 if event["status"] != "failed":
-                    self.rewards.setdefault(event["key"], (event["reward"], event["sample"]))
+                    known = event["reward"], event["sample"]
+                    self.rewards.setdefault(self._key(event), known)
         if self.follower is not None:
             self.follower.take(event)
+
+    def _key(self, event: Event) -> str:
+        """The key of a logged rule; an older version may have written another one."""
+        self._first = self._first or event
+        key: str = event["key"]
+        if _key_of_text(self._first["rule"])[0] == self._first["key"]:
+            return key
+        return _key_of_text(event["rule"])[0]
 
     def _reopen(self) -> None:
         """Takes the samples in again that were given up."""

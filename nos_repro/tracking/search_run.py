@@ -9,7 +9,7 @@ search's own log has them right.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 from nos_repro.search.log import Event
 from nos_repro.search.settings import Search
 from nos_repro.search.state import Tally
+from nos_repro.tracking.artifacts import log_files
 from nos_repro.tracking.connection import Mode, RunMemory, close_run, open_run
 from nos_repro.tracking.metrics import (
     BEST_RULE,
@@ -41,11 +42,16 @@ since a table is always written whole."""
 GIVEN_UP = "nothing more of this search is logged to W&B; its own log is complete"
 
 
+LOG_FILES = ("settings.json", "log.jsonl", "named.jsonl")
+
+
 @contextmanager
-def follow_search(search: Search, folder: Path, mode: Mode) -> Iterator[FollowedSearch]:
+def follow_search(
+    search: Search, folder: Path, mode: Mode, artifacts: Sequence[str] = ()
+) -> Iterator[FollowedSearch]:
     """A follower that takes every event of the search's log; its run is closed at the end."""
     memory = RunMemory.recall(folder / "wandb.json", f"{search.search}-{search.scale}")
-    followed = FollowedSearch(search, folder, mode, memory)
+    followed = FollowedSearch(search, folder, mode, memory, artifacts)
     try:
         yield followed
     finally:
@@ -60,6 +66,8 @@ class FollowedSearch:
     folder: Path
     mode: Mode
     memory: RunMemory
+    artifacts: Sequence[str] = ()
+    """What to log as artifacts at the end: "checkpoints" (the controller's), "tables" (the log)."""
     run: Any = None
     broken: bool = False
     """Whether W&B has failed; then the rest of the search is not logged."""
@@ -101,10 +109,17 @@ class FollowedSearch:
         if not self.broken:
             try:
                 self._write_table()
+                self._log_artifacts()
             except Exception:
                 log.warning(GIVEN_UP, exc_info=True)
         if close_run(self.run):
             self.memory.save()
+
+    def _log_artifacts(self) -> None:
+        wanted = {"checkpoints": ("model", ("checkpoint.pt",)), "tables": ("log", LOG_FILES)}
+        for name in self.artifacts:
+            kind, files = wanted[name]
+            log_files(self.run, f"{self.memory.id}-{kind}", kind, [self.folder / f for f in files])
 
     def _write_table(self) -> None:
         import wandb

@@ -23,6 +23,7 @@ from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.tracker import CurveLines
 from nos_repro.experiments.trial import Trial
+from nos_repro.tracking.artifacts import log_files
 from nos_repro.tracking.connection import Mode, RunMemory, close_run, open_run
 from nos_repro.tracking.metrics import (
     EPOCH,
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 
 TAG_CHARACTERS = 64
 """W&B refuses longer tags."""
+CHECKPOINT_FILES = ("checkpoint.pt", "settings.json", "record.json")
 LOSS_POINTS = 1000
 """At most about this many losses are logged per trial."""
 
@@ -56,13 +58,16 @@ class WandbRuns:
     folder: Path
     """Where W&B writes: it creates a folder `wandb` there."""
     mode: Mode = "offline"
+    checkpoints: bool = False
+    """Whether a finished trial's last checkpoint is logged as an artifact."""
 
     @contextmanager
     def follow(self, trial: Trial, folder: Path) -> Iterator[FollowedTrial]:
         """Opens or resumes the trial's run; closes it when the attempt ends."""
         stem = f"{self.study.study}-{self.study.scale}-{trial.id}"
         memory = RunMemory.recall(folder / "wandb.json", stem)
-        followed = FollowedTrial(self.study, self._open(trial, memory.id), memory)
+        run = self._open(trial, memory.id)
+        followed = FollowedTrial(self.study, run, memory, checkpoints=self.checkpoints)
         if followed.run is not None:
             memory.save()  # now, or another attempt would not know the id
         try:
@@ -114,6 +119,7 @@ class FollowedTrial:
     run: Any
     memory: RunMemory
     failed: bool = False
+    checkpoints: bool = False
 
     def tell(self, curve: CurveLines) -> None:
         if self.run is None:
@@ -146,5 +152,9 @@ class FollowedTrial:
             self.run.summary.update(trial_summary(self.study, record))
             made = {key: record.provenance.get(key) for key in MADE_BY}
             self.run.config.update(made, allow_val_change=True)
+            if self.checkpoints and record.status == "finished":
+                folder = self.memory.path.parent
+                files = [folder / name for name in CHECKPOINT_FILES]
+                log_files(self.run, self.memory.id, "model", files)
         except Exception:
             log.warning("the trial's end was not logged to W&B", exc_info=True)

@@ -3,12 +3,14 @@
 import copy
 import io
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import Parameter
 
 from nos_repro import AddSign, PowerSign, RuleOptimizer
@@ -379,3 +381,31 @@ def test_full_precision_needs_no_copy() -> None:
     optimizer = PowerSign([parameter()], master_weights=True)
     assert torch.equal(*walk(optimizer), *walk(PowerSign([parameter()])))
     assert all("master" not in state for state in optimizer.state.values())
+
+
+# Memory
+
+
+def freed(release: Callable[[RuleOptimizer, Parameter], None], averages: bool) -> bool:
+    """Whether the memory of a parameter (or its average) is gone once it is released."""
+    p = Parameter(torch.ones(64))
+    optimizer = PowerSign([{"params": [p]}, {"params": [parameter()]}], foreach=True)
+    walk(optimizer)
+    held = optimizer.state[p]["m"] if averages else p
+    gone = StorageWeakRef(held.untyped_storage())
+    del held
+    release(optimizer, p)
+    return gone.expired()
+
+
+def move(optimizer: RuleOptimizer, p: Parameter) -> None:
+    p.data = torch.empty(0)
+
+
+def remove(optimizer: RuleOptimizer, p: Parameter) -> None:
+    del optimizer.param_groups[0], optimizer.state[p]
+
+
+def test_the_memory_of_what_is_moved_or_removed_is_freed_at_once() -> None:
+    assert freed(move, averages=False)
+    assert freed(remove, averages=True)

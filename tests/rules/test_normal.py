@@ -1,11 +1,12 @@
 """The algebraic normal form."""
 
 import random
+from itertools import permutations
 
 import pytest
 import sympy
 import torch
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from nos_repro.rules import primitives
@@ -14,7 +15,7 @@ from nos_repro.rules.normal import normal_form
 from nos_repro.rules.parse import parse
 from nos_repro.rules.primitives import BINARY, UNARY
 from nos_repro.rules.printing import print_expr
-from nos_repro.rules.tree import Binary, Number, Operand, Unary, walk
+from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary, walk
 from tests.rules.trees import Evaluation, trees, values
 
 # fmt: off
@@ -70,6 +71,8 @@ EQUAL = [
     ("0 * g",                          "0"),
     ("1**g + g**0",                    "2"),
     ("drop(m + g, 0.1)",               "drop(g + m, 0.1)"),
+    ("drop(g * m, 0.5) - drop(g * m, 0.5)", "0"),  # one draw
+    ("drop(--(g * m), 0.5)",           "drop(m * g, 0.5)"),
 ]
 DIFFERENT = [
     ("g * m / m",        "g"),             # delta: v, or m, is often smaller than it
@@ -86,6 +89,9 @@ DIFFERENT = [
     ("drop(g, 0.1)",     "drop(g, 0.3)"),
     ("clip(g, 1e-4)",    "clip(g, 1e-3)"),
     ("noise",            "annealed_noise"),
+    ("drop(g * m, 0.5) - drop(m * g, 0.5)", "0"),                     # two draws
+    ("drop(g * m, 0.5) + drop(m * g, 0.5)", "2 * drop(g * m, 0.5)"),
+    ("drop(drop(g, 0.5), 0.5) + drop(drop(--g, 0.5), 0.5)", "2 * drop(drop(g, 0.5), 0.5)"),
 ]
 # fmt: on
 
@@ -106,6 +112,9 @@ def test_what_differs_stays_apart(one, other):
 @settings(max_examples=1000)
 @example(parse("(adam*1e22)**2**3 + cd*rmsprop*annealed_noise"))
 @example(parse("exp(log(adam))"))
+@example(parse("exp(log(g / ld))"))
+@example(parse("drop(m * g, 0.5) - drop(g * m, 0.5)"))
+@example(parse("0 * drop(g * m, 0.3) + drop(m * g, 0.3) + drop(drop(m * g, 0.3), 0.3)"))
 @example(parse("log(2.2250738585e-313 - ld)"))
 @example(parse("drop(5.4e-271 * 5.4e-271, 0.3)"))
 @example(parse("1e200 * g * (1e200 * m) * (1e200 * v) + 1e299 * g * 1e299"))
@@ -150,7 +159,12 @@ def test_the_normal_form_is_the_same_function(tree):
 @example(parse("log(5e-324 * g)"), random.Random(0))
 @settings(max_examples=400)
 def test_shuffled_sums_and_products_have_one_normal_form(tree, source):
-    def shuffled(tree):
+    def shuffled(tree):  # what is equal stays so: it draws but once
+        if tree not in done:
+            done[tree] = shuffled_by_itself(tree)
+        return done[tree]
+
+    def shuffled_by_itself(tree):
         match tree:
             case Unary(function, x, parameter):
                 return Unary(function, shuffled(x), parameter)
@@ -163,7 +177,54 @@ def test_shuffled_sums_and_products_have_one_normal_form(tree, source):
             case _:
                 return Unary("neg", Unary("neg", tree)) if source.random() < 0.2 else tree
 
-    assert print_expr(normal_form(shuffled(tree))) == print_expr(normal_form(tree))
+    done: dict[Expr, Expr] = {}
+    other = shuffled(tree)
+    assume(len(draws(other)) == len(draws(tree)) == len(draws(normal_form(tree))))
+    assert print_expr(normal_form(other)) == print_expr(normal_form(tree))
+
+
+def draws(tree):
+    """The drops of a tree, each of which has its place among the program's draws."""
+    return {node for node in walk(tree) if isinstance(node, Unary) and node.function == "drop"}
+
+
+@given(st.recursive(
+    st.sampled_from([Operand("g"), Operand("m"), Number(2.0)]),
+    lambda x: st.builds(Unary, st.just("drop"), x, st.just(0.5))
+    | st.builds(Binary, st.sampled_from("+-*"), x, x),
+    max_leaves=8,
+))  # fmt: skip
+@settings(max_examples=400)
+def test_draws_that_are_kept_apart_are_not_merged(tree):
+    """Each drop keeps its own mask: no drop of the tree, one by one, may take another's."""
+    sites = sorted(draws(tree), key=lambda node: len(print_expr(node)))
+    masks = {site: float(place + 2) for place, site in enumerate(sites)}
+
+    def value(tree, masks):
+        match tree:
+            case Unary("drop", x):
+                return masks[tree] * value(x, masks)
+            case Unary("neg", x):
+                return -value(x, masks)
+            case Binary(function, x, y):
+                a, b = value(x, masks), value(y, masks)
+                if function == "**":
+                    return a**b
+                return {"+": a + b, "-": a - b, "*": a * b}[function]
+            case Number(number):
+                return number
+            case Operand(name):
+                return {"g": 3.0, "m": 5.0, "g2": 9.0, "g3": 27.0}[name]
+
+    normal = normal_form(tree)
+    kept = draws(normal)
+    assert len(kept) <= len(sites)
+    assume(len(kept) == len(sites) <= 5)
+    wanted = value(tree, masks)
+    found = (
+        value(normal, dict(zip(order, masks.values(), strict=True))) for order in permutations(kept)
+    )
+    assert any(one == pytest.approx(wanted, rel=1e-9) for one in found)
 
 
 X, Y = torch.meshgrid(

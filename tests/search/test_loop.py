@@ -85,6 +85,21 @@ def test_equal_rules_are_trained_once_and_the_controller_learns_from_each(tmp_pa
     assert sum(statuses.values()) == 120
 
 
+def test_a_log_with_the_keys_of_an_older_version_goes_on(tmp_path):
+    """Its fingerprints were others; a rule that it scored is not trained again."""
+    loop(tmp_path, Instant(slots=4), tiny_search(samples=60)).run()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    older = [{**line, "key": line["key"][::-1]} if "key" in line else line for line in lines]
+    (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in older))
+    launcher = Instant(slots=4)
+    loop(tmp_path, launcher, tiny_search(samples=120)).run()
+    scored = {line["rule"] for line in lines if line["event"] == "evaluated"}
+    again = {str(Rule.parse(t.removeprefix("rule: ")).normal()) for t in launcher.trained}
+    assert again
+    assert not scored & again
+    assert any(event["rule"] in scored for event in events(tmp_path, "evaluated")[60:])
+
+
 def test_the_log_alone_reproduces_what_was_learned(tmp_path):
     whole = loop(tmp_path, Instant(slots=4, seed=3))
     whole.run()

@@ -24,6 +24,7 @@ class Part:
     """What W&B itself knows of the machine."""
     stats: list[dict[str, Any]] = field(default_factory=list)
     """System metrics."""
+    artifacts: list[dict[str, Any]] = field(default_factory=list)
     steps: list[dict[str, Any]] = field(default_factory=list)
     """The defined metrics, and what they are plotted against."""
 
@@ -54,6 +55,8 @@ def read_part(folder: Path) -> Part:
             part.environment.update(item["environment"])
         elif kind == "stats":
             part.stats.append(item["stats"]["item"])
+        elif kind == "artifact":
+            part.artifacts.append(item["artifact"])
         elif kind == "metric":
             part.steps.append(item["metric"])
     return part

@@ -26,6 +26,8 @@ ANY_SCALE = "any"
 class Effect:
     """One comparison: its size with the 95 % interval, in ``unit``, and its two p-values.
 
+    ``exact``: it was counted or computed, not sampled: it is so or it is not (a p-value of 0 or 1),
+    and has no interval and no n. Its ``value`` is NaN where it has no size.
     ``paper``: the same difference in the paper's own numbers. ``blocked`` says what keeps the
     comparison from a verdict that its numbers might give.
     """
@@ -40,9 +42,21 @@ class Effect:
     p_against: float = 1.0
     paper: float | None = None
     blocked: str = ""
+    exact: bool = False
+
+    @property
+    def size(self) -> str:
+        """The value as it is printed; of an exact comparison without one, whether it is so."""
+        if math.isfinite(self.value):
+            return f"{self.value:+.3g}"
+        if self.exact and math.isnan(self.value):
+            return "yes" if self.p_for == 0 else "no"
+        return "-" if math.isnan(self.value) else f"{self.value:+.3g}"
 
     def __str__(self) -> str:
-        text = f"{self.what}: {self.value:+.3g}"
+        text = f"{self.what}: {self.size}"
+        if self.exact:
+            return f"{text} {self.unit}".rstrip()
         if math.isfinite(self.low) and math.isfinite(self.high):
             text += f" [{self.low:+.3g}, {self.high:+.3g}]"
         return f"{text} {self.unit}".rstrip() + f" (n = {self.n})"
@@ -74,6 +88,11 @@ class Finding:
     effects: list[Effect] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     """What weakens the verdict or was checked for it: tuning budgets, edges, stale records."""
+
+
+def fact(what: str, so: bool, value: float = math.nan, unit: str = "") -> Effect:
+    """Something counted or computed, which is ``so`` or not."""
+    return Effect(what, value, math.nan, math.nan, 1, unit, float(not so), float(so), exact=True)
 
 
 def not_run(scale: str, reason: str) -> Finding:
@@ -146,7 +165,7 @@ def tail(distance: float, error: float, degrees: float) -> float:
     """The one-sided p of a mean this ``distance`` above its bound; exact values have error 0."""
     if error == 0:
         return 0.0 if distance > 0 else 1.0
-    return float(above(distance / error, degrees))
+    return above(distance / error, degrees)
 
 
 def paired(
@@ -178,7 +197,8 @@ def paired(
             p_for, p_against = bounds.p_values(mean, error, n - 1)
     elif exact and n:
         p_for, p_against = bounds.p_values(mean, 0.0, 1)
-    half = float(quantile(n - 1)) * error
+    certain = exact and (n < 2 or error == 0)
+    half = quantile(n - 1) * error
     if lost != other_lost:
         if lost > other_lost:
             p_for, p_against = 1.0, (0.0 if lost == every_seed > 1 else p_against)
@@ -187,4 +207,5 @@ def paired(
             if bounds.expect == "level":
                 p_for, p_against = 1.0, (0.0 if other_lost == every_seed > 1 else 1.0)
         what += f" ({lost} and {other_lost} of {every_seed} runs without a result)"
-    return Effect(what, mean, mean - half, mean + half, n, unit, p_for, p_against)
+    low, high = mean - half, mean + half
+    return Effect(what, mean, low, high, n, unit, p_for, p_against, exact=certain)

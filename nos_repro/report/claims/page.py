@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -80,15 +81,15 @@ def _table(heading: list[str], effects: Sequence[Effect], remarks: list[str]) ->
 
 
 def _words(effect: Effect, titles: Sequence[str]) -> Iterator[str]:
-    interval = effect.low == effect.low and abs(effect.low) != float("inf")
+    interval = math.isfinite(effect.low) and not effect.exact
     yield from (
         effect.what,
-        f"{effect.value:+.3g}" if effect.value == effect.value else "-",
+        effect.size,
         f"[{effect.low:+.3g},\N{NO-BREAK SPACE}{effect.high:+.3g}]" if interval else "-",
-        str(effect.n),
+        "-" if effect.exact else str(effect.n),
         effect.unit or "-",
-        _p(effect.p_for),
-        _p(effect.p_against),
+        "-" if effect.exact else _p(effect.p_for),
+        "-" if effect.exact else _p(effect.p_against),
     )
     if "the paper's own" in titles:
         yield "-" if effect.paper is None else f"{effect.paper:+.3g}"

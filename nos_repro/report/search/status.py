@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nos_repro.experiments.heartbeat import live_leases
+from nos_repro.experiments.heartbeat import live_leases, read_lease
 from nos_repro.report.search.history import History
 from nos_repro.search.progress import figures
 
@@ -36,5 +36,9 @@ def _who(history: History) -> str:
         return f"running now{what}: process {claim.pid} on {claim.host}"
     if history.finished:
         return "finished: every rule has its reward"
+    dead = read_lease(history.folder) or read_lease(beside)
+    if dead is not None and dead.pid:
+        who = f"process {dead.pid} on {dead.host}"
+        return f"not running: {who} left it unfinished; `search` goes on from here"
     begun = "goes on from here" if history.sessions or history.named else "starts it"
     return f"not running; `search` {begun}"

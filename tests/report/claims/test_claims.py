@@ -23,7 +23,7 @@ from nos_repro.report.claims.evidence import (
     single,
     some,
 )
-from nos_repro.report.claims.judge import Judged, judge_claims
+from nos_repro.report.claims.judge import Judged, judge_claim, judge_claims
 from nos_repro.report.claims.kinds.rows import RowsTest
 from nos_repro.report.claims.kinds.search import BeatsTest, RisesTest, SharesTest, enrichment
 from nos_repro.report.claims.kinds.study import EarlyTest, MemoryTest, RatesTest
@@ -381,6 +381,11 @@ def test_a_found_rule_has_to_beat_every_baseline_on_fresh_seeds(tmp_path: Path) 
     assert BeatsTest("search", ["SGD", "Adam"]).judge(found, "smoke").effects[1].n == 5
     missing = BeatsTest("search", ["SGD", "RMSProp"]).judge(found, "smoke")
     assert missing.verdict == "not run"
+    for seed, lost in zip(range(1, 6), (True, False, True, False, False), strict=True):
+        values = {"status": "diverged"} if lost else {"test_accuracy": 40.0 + seed}
+        folder.named("confirm", "RMSProp", "rmsprop-tf", seed, **values)
+    far = BeatsTest("search", ["RMSProp", "SGD"]).judge(Results(tmp_path), "smoke")
+    assert far.reason.startswith("the closest: g against SGD: +2"), "not the one with lost runs"
 
 
 # ---- what is printed
@@ -396,6 +401,27 @@ def test_an_empty_results_folder_says_not_run_and_the_exact_claims_still_hold(
     assert by_id["one-average"] == by_id["one-iteration"] == by_id["decayed-is-sgd"] == "holds"
     assert by_id["robust-hyperparameters"] == "cannot be tested here"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["one-average", "one-iteration", "decayed-is-sgd"])
+def test_what_is_counted_has_no_n_and_no_p(tmp_path: Path, name: str) -> None:
+    (claim,) = [claim for claim in claims() if claim.id == name]
+    (finding,) = judge_claim(claim, Results(tmp_path))
+    assert all(effect.exact for effect in finding.effects)
+    assert "n = " not in " ".join([finding.reason, *map(str, finding.effects)])
+    table = claim_tables(Judged(claim, [finding]))[1]
+    titles = [column.title for column in table.columns]
+    for row in table.rows:
+        shown = dict(zip(titles, (cell.text for cell in row), strict=True))
+        assert {shown[title] for title in ("95 %", "n", "p for", "p against")} == {"-"}
+        assert shown["effect"] != "-"
+
+
+def test_a_run_that_draws_no_random_numbers_is_compared_exactly() -> None:
+    exact = paired("a against b", {0: 1.5}, {0: 0.5}, Bounds("better", 0.1), "mm", exact=True)
+    assert (exact.exact, str(exact)) == (True, "a against b: +1 mm")
+    once = paired("a against b", {0: 1.5}, {0: 0.5}, Bounds("better", 0.1), "mm")
+    assert (once.exact, str(once)) == (False, "a against b: +1 mm (n = 1)")
 
 
 def test_what_is_printed_is_harmless_whatever_it_says() -> None:

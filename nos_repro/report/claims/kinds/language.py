@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nos_repro.report.claims.evidence import ANY_SCALE, Effect, Finding, every, single
+from nos_repro.report.claims.evidence import ANY_SCALE, Effect, Finding, every, fact, single
 from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
 from nos_repro.report.claims.results import Results
 from nos_repro.rules.rule import Rule
@@ -30,8 +29,7 @@ class TokensTest(ClaimTest):
         lengths = {text: len(Rule.parse(text).tokens() or ()) for text in self.rules}
         most = WORDS_AN_ITERATION * self.iterations
         effects = [
-            _exact(f"{text}: {length} tokens", 0 < length <= most)
-            for text, length in lengths.items()
+            fact(f"{text}: {length} tokens", 0 < length <= most) for text, length in lengths.items()
         ]
         return _finding(effects, "; ".join(effect.what for effect in effects))
 
@@ -48,16 +46,13 @@ class EqualTest(ClaimTest):
             Rule.parse(one), Rule.parse(other)
 
     def judge(self, found: Results, scale: str) -> Finding:
-        effects = []
+        effects, said = [], []
         for one, other in self.pairs:
             a, b = Rule.parse(one), Rule.parse(other)
             same = a.normal() == b.normal() and a.fingerprint() == b.fingerprint()
-            effects.append(_exact(f"{one} {'is' if same else 'is not'} {other}", same))
-        return _finding(effects, "; ".join(effect.what for effect in effects))
-
-
-def _exact(what: str, so: bool) -> Effect:
-    return Effect(what, float(so), math.nan, math.nan, 1, "", float(not so), float(so))
+            effects.append(fact(f"{one} is {other}", same))
+            said.append(f"{one} {'is' if same else 'is not'} {other}")
+        return _finding(effects, "; ".join(said))
 
 
 def _finding(effects: list[Effect], reason: str) -> Finding:

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from scipy.special import bdtr, ndtr
-
 from nos_repro.experiments.selection import Outcome
-from nos_repro.report.claims.evidence import Bounds, Effect, Finding, every, not_run, single
+from nos_repro.report.claims.evidence import Bounds, Effect, Finding, every, fact, not_run, single
 from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
 from nos_repro.report.claims.ranks import predicts
 from nos_repro.report.claims.results import Results
+from nos_repro.report.distributions import heads_at_most, normal_below
 from nos_repro.report.search.confirmation import Candidate, candidates, declared, versus
 from nos_repro.report.search.expressions import shares
 from nos_repro.report.search.history import History
@@ -58,16 +57,15 @@ class BeatsTest(_SearchTest):
             for name in self.baselines
         ]
         evidence = every([single(effect) for effect in effects])
-        decisive = (
-            evidence.strongest_against
-            if evidence.verdict == "does not hold"
-            else evidence.strongest_for
-        )
+        reason = {
+            "holds": f"the closest: {min(effects, key=lambda effect: effect.value)}",
+            "does not hold": str(evidence.strongest_against),
+        }.get(evidence.verdict, f"not decided: {evidence.strongest_for}")
         remarks = [
             f"equal budgets: {len(history.settings['child']['rates'])} rates for each; the rule is"
             " the best of the search by its reward, declared before these seeds"
         ]
-        return Finding(scale, evidence.verdict, f"the closest: {decisive}", effects, remarks)
+        return Finding(scale, evidence.verdict, reason, effects, remarks)
 
 
 def _compared(one: Candidate, other: Candidate, result: Comparison, metric: Metric) -> Effect:
@@ -104,11 +102,11 @@ class RisesTest(_SearchTest):
             gain = max(rewards[quarter:]) - max(first)
             effect = Effect("best later less best of the first quarter", gain, math.nan, math.nan,
                             len(rewards), "reward", float(gain <= NOISE),
-                            float(gain >= -NOISE))  # fmt: skip
+                            float(gain >= -NOISE), exact=True)  # fmt: skip
         else:
             gain = statistics.fmean(last) - statistics.fmean(first)
             error = math.hypot(*(statistics.stdev(p) / math.sqrt(quarter) for p in (first, last)))
-            p_for, p_against = (float(ndtr(side * gain / error)) for side in (-1, 1))
+            p_for, p_against = (normal_below(side * gain / error) for side in (-1, 1))
             effect = Effect("mean of the last quarter less the first's", gain, gain - 1.96 * error,
                             gain + 1.96 * error, quarter, "reward", p_for, p_against)  # fmt: skip
             late = {reward.key for reward in history.rewards[-quarter:]}
@@ -136,7 +134,7 @@ class SharesTest(_SearchTest):
         part = str(Rule.parse(self.part).normal())
         lift = shares(ranked, self.best).find(part)
         p_for = enrichment(lift.best, self.best, lift.all, len(ranked))
-        p_against = float(bdtr(lift.best, self.best, 0.5))
+        p_against = heads_at_most(lift.best, self.best)
         what = (
             f"in {lift.best} of the best {self.best}, in {lift.all} of {len(ranked)} healthy rules"
         )
@@ -173,8 +171,7 @@ class CostTest(_SearchTest):
         took = each * self.samples / self.workers / 3600
         what = f"{self.samples:,} rules" if self.samples > 1 else "a child"
         by = f"{what} by {self.workers} worker{'s' * (self.workers > 1)}"
-        effect = Effect(by, took, math.nan, math.nan, per, "hours", float(took >= self.hours),
-                        float(took < self.hours))  # fmt: skip
+        effect = fact(by, took < self.hours, took, "hours")
         kind = "rule (equal rules are trained once)" if self.samples > 1 else "child"
         reason = f"{each:.1f} s of a core a {kind}: {took:.2g} hours; claimed: {self.hours:.2g}"
         return Finding(scale, single(effect).verdict, reason, [effect])

@@ -7,16 +7,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy.special import bdtr, bdtrc
-
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.columns import metric_of
 from nos_repro.experiments.selection import Outcome
-from nos_repro.report.claims.evidence import ANY_SCALE, Effect, Finding, every, not_run, single
+from nos_repro.report.claims.evidence import (
+    ANY_SCALE,
+    Effect,
+    Finding,
+    every,
+    fact,
+    not_run,
+    single,
+)
 from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
 from nos_repro.report.claims.ranks import predicts
 from nos_repro.report.claims.results import Results
 from nos_repro.report.claims.scores import by_seed, curve, unfinished
+from nos_repro.report.distributions import heads_at_most
 from nos_repro.report.study.rows import values_per_parameter
 
 HALF_DECADE = 0.5 + 1e-6
@@ -76,8 +83,8 @@ class RatesTest(ClaimTest):
     def _sign_test(self, scale: str, effects: list[Effect], remarks: list[str]) -> Finding:
         n = len(effects)
         larger = sum(effect.value > 1e-9 for effect in effects)
-        p_for = float(bdtrc(larger - 1, n, 0.5)) if larger else 1.0
-        p_against = float(bdtr(larger, n, 0.5))
+        p_for = 1 - heads_at_most(larger - 1, n) if larger else 1.0
+        p_against = heads_at_most(larger, n)
         whole = single(Effect(f"larger in {larger} of {n} pairs", larger / n, math.nan, math.nan, n,
                               "of the pairs", p_for, p_against))  # fmt: skip
         least = min(p_for, p_against)
@@ -100,7 +107,7 @@ def _ratio(one: Outcome, other: Outcome) -> Effect:
     ratio = math.log10(mine / its)
     near = abs(ratio) <= HALF_DECADE
     what = f"{one.name} ({mine:g}) against {other.name} ({its:g})"
-    return Effect(what, ratio, math.nan, math.nan, 1, "decades", float(not near), float(near))
+    return fact(what, near, ratio, "decades")
 
 
 def _listed(effects: Sequence[Effect]) -> str:
@@ -125,14 +132,13 @@ class MemoryTest(ClaimTest):
         study = found.declared(self.study)
         kept = {name: values_per_parameter(study.rows[name]) for _, name in self.named()}
         effects = [
-            Effect(f"{one} against {other}", kept[one] - kept[other], math.nan, math.nan, 1,
-                   "values a parameter", float(kept[one] >= kept[other]),
-                   float(kept[one] < kept[other]))
+            fact(f"{one} against {other}", kept[one] < kept[other], kept[one] - kept[other],
+                 "values per parameter")
             for one in self.ours for other in self.theirs
         ]  # fmt: skip
         words = ", ".join(f"{name} keeps {count:g}" for name, count in kept.items())
         evidence = every([single(effect) for effect in effects])
-        return Finding(ANY_SCALE, evidence.verdict, f"{words} a parameter", effects)
+        return Finding(ANY_SCALE, evidence.verdict, f"{words} per parameter", effects)
 
 
 @CLAIM_TESTS.register("early_predicts")
