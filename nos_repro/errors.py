@@ -35,6 +35,8 @@ class LaunchError(NosError):
     """Trials that cannot be started where they were asked to run."""
 
 
+LONGEST = 100
+"""Characters of a name that an error prints."""
 MOST_NAMES = 20
 """How many names of a choice an error prints."""
 
@@ -42,7 +44,8 @@ MOST_NAMES = 20
 def unknown(what: str, given: str, choice: Iterable[str]) -> str:
     """Two lines: `unknown unary 'sgn'`, then the nearest spelling (if any) and the choice, of which
     at most 20 are printed."""
-    return f"unknown {what} '{given}'\n  {nearest(given, choice)}"
+    shown = given if len(given) <= LONGEST else f"{given[:LONGEST]}..."
+    return f"unknown {what} '{shown}'\n  {nearest(given, choice)}"
 
 
 def nearest(given: str, choice: Iterable[str]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-
 # fmt: off
 EXTRA_OF = {
     # module:             extra of pyproject.toml that brings it
@@ -16,7 +14,6 @@ EXTRA_OF = {
     "orjson":             "suite",
     "pytorch_lightning":  "suite",
     "rich":               "suite",
-    "scipy":              "suite",
     "torchvision":        "suite",
     "yaml":               "suite",
     "jinja2":             "report",
@@ -36,6 +33,8 @@ EXTRA_OF = {
 
 def installed_versions(packages: tuple[str, ...]) -> dict[str, str]:
     """The versions of those packages that are installed."""
+    import importlib.metadata  # a tenth of what a verb that reads takes in all
+
     versions = {}
     for package in packages:
         try:

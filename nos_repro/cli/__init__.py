@@ -6,6 +6,7 @@ The functions import late, so that `--help` is instant.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -20,7 +21,13 @@ from nos_repro.cli import (
     searching,
     tracking,
 )
-from nos_repro.cli.terminal import PATHS_OF_OTHERS, said, settle_streams, silence_output
+from nos_repro.cli.terminal import (
+    PATHS_OF_OTHERS,
+    said,
+    say_error,
+    settle_streams,
+    silence_output,
+)
 from nos_repro.errors import NosError
 from nos_repro.extras import advice
 
@@ -34,7 +41,8 @@ class Parser(argparse.ArgumentParser):
     """Says a mistake as the verbs do: one error, without the usage of all arguments."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USER_ERROR, f"error: {message}\n  `{self.prog} --help` shows the arguments\n")
+        say_error(f"{message}\n  `{self.prog} --help` shows the arguments")
+        self.exit(USER_ERROR)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -71,15 +79,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # a closed pipe is handled here; at the interpreter's exit it is noise
         return status
     except NosError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say_error(str(error))
         return error.status
     except ModuleNotFoundError as error:
         line = advice(error)
         if line is None:
             raise
-        print(f"error: {line}", file=sys.stderr)
+        say_error(line)
         return USER_ERROR
     except KeyboardInterrupt:
+        if arguments is None:
+            _end_quietly()
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
@@ -88,8 +98,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None:  # not a file: what is printed to, or the network
             silence_output()
-        print(f"error: {said(error)}", file=sys.stderr)
+        say_error(said(error))
         return USER_ERROR if error.errno in PATHS_OF_OTHERS else FAILED
     except MemoryError:
-        print("error: out of memory", file=sys.stderr)
+        say_error("out of memory")
         return FAILED
+
+
+def _end_quietly() -> None:
+    """As this program is ending, another Ctrl-C changes nothing, and no worker is waited for."""
+    for word in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(word, signal.SIG_IGN)
+    processes = sys.modules.get("multiprocessing")
+    for worker in processes.active_children() if processes is not None else ():
+        worker.kill()

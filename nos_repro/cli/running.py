@@ -22,7 +22,7 @@ from nos_repro.cli.common import (
     wandb_argument,
     warn_of,
 )
-from nos_repro.cli.terminal import place
+from nos_repro.cli.terminal import file_place
 from nos_repro.cli.tracking import log_table, say_how_to_sync, saying_how_to_sync, tracker_of
 from nos_repro.errors import ConfigError
 
@@ -53,10 +53,10 @@ def add_verbs(verbs: Verbs) -> None:
     machine_arguments(parser)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--whole", action="store_true", help="train them to their end")
-    how.add_argument("--save", type=place, metavar="FILE",
+    how.add_argument("--save", type=file_place, metavar="FILE",
                      help="with the older code, on a machine that rounds otherwise than the one"
                      " that made the records: save what its trials do here")  # fmt: skip
-    how.add_argument("--against", type=place, metavar="FILE",
+    how.add_argument("--against", type=file_place, metavar="FILE",
                      help="with today's code: compare with that file, not the records")  # fmt: skip
 
 

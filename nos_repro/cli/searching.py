@@ -15,7 +15,7 @@ from nos_repro.cli.common import (
     stop_like_ctrl_c,
     wandb_argument,
 )
-from nos_repro.cli.terminal import check_results, place
+from nos_repro.cli.terminal import check_results, file_place
 from nos_repro.cli.tracking import search_follower
 from nos_repro.errors import ConfigError
 
@@ -29,7 +29,7 @@ def add_verbs(verbs: Verbs) -> None:
                         help="describe the space and estimate the hours")  # fmt: skip
     how.add_argument("--export-best", type=int, metavar="N",
                         help="write the N best rules as a study that filters them")  # fmt: skip
-    parser.add_argument("--output", type=place, metavar="FILE",
+    parser.add_argument("--output", type=file_place, metavar="FILE",
                         help="output file for --export-best (default: filter.yaml next to the"
                         " log)")  # fmt: skip
     how.add_argument("--confirm", action="store_true",

@@ -6,6 +6,7 @@ import argparse
 import errno
 import io
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -57,6 +58,14 @@ def place(text: str) -> Path:
     return path
 
 
+def file_place(text: str) -> Path:
+    """A `place` for a file to be written."""
+    path = place(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: is a folder; name a file")
+    return path
+
+
 def shown(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
@@ -67,6 +76,12 @@ def check_results(folder: Path) -> None:
         raise ConfigError(f"--results {folder}: is a link to {folder.readlink()}, which is missing")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--results {folder}: is a file, not a folder")
+
+
+def say_error(text: str) -> None:
+    """Prints the error; of a word without end only its beginning."""
+    short = re.sub(r"\S{1000,}", lambda word: f"{word[0][:LONGEST]}...", text)
+    print(f"error: {short}", file=sys.stderr)
 
 
 def said(error: OSError) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nos_repro.cli.common import Verbs, add_verb, either_arguments, find_settings
-from nos_repro.cli.terminal import place
+from nos_repro.cli.terminal import file_place
 from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def add_verbs(verbs: Verbs) -> None:
     parser.add_argument("--entity", help="W&B entity (default: that of your login)")
     parser.add_argument("--project", help="W&B project (default: $WANDB_PROJECT, else nos_repro)")
     parser.add_argument(
-        "--output", type=place, metavar="FILE", help="write it to this file instead"
+        "--output", type=file_place, metavar="FILE", help="write it to this file instead"
     )
 
 
@@ -128,7 +128,7 @@ def dashboard(options: argparse.Namespace) -> int:
         )
     path = find_settings(options)
     load = load_search if is_search(path) else load_study
-    shown = load(path, scale=options.scale, overrides=options.overrides)
+    shown = load(path, scale=options.scale, overrides=options.overrides, trying=False)
     board = Dashboard(shown, options.entity or "", options.project or "")
     if options.push:
         print("\n".join(f"saved {address}" for address in board.push()))

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nos_repro.errors import ConfigError, NosError
 from nos_repro.experiments.checkpoint import (
     MISFITS,
@@ -40,14 +42,20 @@ def load_trained(checkpoint: Path, data_dir: Path, *, trust: bool = False) -> tu
             settings = make_settings(name, values)
             task = cls(settings)
             task.load_state_dict(weights)
+            data = cls.make_data(settings, data_dir=data_dir, seed=0)
         except NosError:
             raise
         except MISFITS as error:
             problem = f"does not fit the current task '{name}' ({first_line(error)})"
             raise ConfigError(f"{path}: {problem}") from None
-        data = cls.make_data(settings, data_dir=data_dir, seed=0)
+        if not all(map(is_finite, task.state_dict().values())):
+            raise ConfigError(f"{path}: its weights are not finite numbers: the trial diverged")
         data.prepare()
     return task.eval(), data
+
+
+def is_finite(weights: torch.Tensor) -> bool:
+    return bool(torch.isfinite(weights).all())
 
 
 def _settings(path: Path) -> tuple[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -18,7 +19,9 @@ from nos_repro.experiments.halving import stages
 from nos_repro.experiments.heartbeat import Lease, read_lease
 from nos_repro.experiments.record import STATUSES, Record
 from nos_repro.experiments.selection import Leg
-from nos_repro.launch.study_run import StudyDisplay, StudyRun
+
+if TYPE_CHECKING:
+    from nos_repro.launch.study_run import StudyRun
 
 PLAIN_SECONDS = 15.0
 
@@ -188,7 +191,6 @@ class LiveStudyDisplay(LivePanel):
 __all__ = [
     "LiveStudyDisplay",
     "PlainStudyDisplay",
-    "StudyDisplay",
     "duration",
     "make_display",
     "say",

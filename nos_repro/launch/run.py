@@ -165,7 +165,7 @@ def detach(
     study_run = StudyRun(study, store, launcher, conditions, PlainStudyDisplay(), retry, tracker)
     ready = study_run.hand_over()
     obstacle = launcher.queue()
-    return launcher.queued, ready - len(launcher.queued), obstacle
+    return launcher.queued, ready - len(launcher.queued) - launcher.ended, obstacle
 
 
 def prepare_data(study: Study, conditions: Conditions) -> None:

@@ -18,7 +18,7 @@ from nos_repro.optim.registry import OPTIMIZERS
 from nos_repro.optim.tensorflow import TensorFlowAdam, TensorFlowRMSprop
 
 
-@OPTIMIZERS.register("sgd")
+@OPTIMIZERS.register("sgd", keeps=0)
 def sgd(
     params: ParamsT,
     *,
@@ -36,7 +36,7 @@ def sgd(
     return _plainly_scaled(made, fused)
 
 
-@OPTIMIZERS.register("momentum")
+@OPTIMIZERS.register("momentum", keeps=1)
 def momentum(
     params: ParamsT,
     *,
@@ -63,7 +63,7 @@ def momentum(
     return _plainly_scaled(made, fused)
 
 
-@OPTIMIZERS.register("adam")
+@OPTIMIZERS.register("adam", keeps=2)
 def adam(
     params: ParamsT,
     *,
@@ -94,7 +94,7 @@ def adam(
     return _plainly_scaled(made, fused)
 
 
-@OPTIMIZERS.register("adam-tf")
+@OPTIMIZERS.register("adam-tf", keeps=2)
 def adam_tf(
     params: ParamsT,
     *,
@@ -109,7 +109,7 @@ def adam_tf(
     return TensorFlowAdam(params, lr, betas, eps, weight_decay, maximize=maximize, foreach=foreach)
 
 
-@OPTIMIZERS.register("rmsprop")
+@OPTIMIZERS.register("rmsprop", keeps=1)
 def rmsprop(
     params: ParamsT,
     *,
@@ -136,7 +136,7 @@ def rmsprop(
     )
 
 
-@OPTIMIZERS.register("rmsprop-tf")
+@OPTIMIZERS.register("rmsprop-tf", keeps=1)
 def rmsprop_tf(
     params: ParamsT,
     *,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nos_repro.optim.places import LANES, Places, places_of
 from nos_repro.optim.program import AVERAGES, Program, run_once
+from nos_repro.optim.sharding import like_parameter, local_part
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class FlatBatch:
     ) -> None:
         """Adds a parameter with its averages and gradient."""
         if laid.dense:
-            self.weights.append(laid.flat(p))
+            self.weights.append(laid.flat(p.detach()))
         else:
             self.weights.append(laid.flat(p.clone(memory_format=torch.contiguous_format)))
             self.copied_out.append((p, self.weights[-1]))
@@ -95,23 +96,24 @@ class FlatBatch:
 
     def copy_back(self) -> None:
         """Writes back the parameters that were copied out."""
-        for p, flat in self.copied_out:
-            p.copy_(flat.view(p.shape))
+        for part, flat in self.copied_out:
+            part.copy_(flat.view(part.shape))
 
 
 class Layout:
-    """How parameters of one shape, memory layout and device are flattened; it holds none of them.
+    """How parameters of one shape, layout and sharding are flattened; it holds none of them.
 
     The flat shape is [n], or [n / LANES, LANES] if that leaves no remainder.
     """
 
     def __init__(self, p: Tensor) -> None:
-        order = memory_order(p)
+        part = local_part(p)
+        order = memory_order(part)
         self.dense = order is not None
-        self.order = order if order is not None else tuple(range(p.dim()))
-        self.plain = p.is_contiguous()
-        self.in_order = self.order == tuple(range(p.dim()))
-        self.shape = flat_shape(p.numel())
+        self.order = order if order is not None else tuple(range(part.dim()))
+        self.plain = part.is_contiguous()
+        self.in_order = self.order == tuple(range(part.dim()))
+        self.shape = flat_shape(part.numel())
         self.places = places_of(p, self.order)
 
     def flat(self, x: Tensor) -> Tensor:
@@ -135,10 +137,15 @@ def memory_order(p: Tensor) -> tuple[int, ...] | None:
 
 def new_average(p: Tensor) -> Tensor:
     """Zeros laid out like the parameter (without its holes), in the dtype of the arithmetic."""
-    dtype = arithmetic_dtype(p.dtype)
-    if memory_order(p) is None:
-        return torch.zeros(p.shape, dtype=dtype, device=p.device)
-    return torch.zeros_like(p, dtype=dtype, memory_format=torch.preserve_format).detach()
+    return like_parameter(new_local_average(local_part(p)), p)
+
+
+def new_local_average(part: Tensor) -> Tensor:
+    """The same for a tensor of this process."""
+    dtype = arithmetic_dtype(part.dtype)
+    if memory_order(part) is None:
+        return torch.zeros(part.shape, dtype=dtype, device=part.device)
+    return torch.zeros_like(part, dtype=dtype, memory_format=torch.preserve_format).detach()
 
 
 def arithmetic_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -8,20 +8,25 @@ import torch
 
 Kernel = Callable[..., None]
 
-# What a missing or broken compiler raises; torch's own compiler errors are RuntimeErrors.
-COMPILER_ERRORS = (RuntimeError, OSError, ImportError, subprocess.SubprocessError)
+
+def compiler_errors() -> tuple[type[Exception], ...]:
+    """What a missing or broken compiler raises; most of torch's own are RuntimeErrors."""
+    from torch._dynamo import exc
+
+    errors = RuntimeError, OSError, ImportError, subprocess.SubprocessError
+    return (*errors, exc.FailOnRecompileLimitHit)
 
 
 def compile_kernel(kernel: Kernel, example: tuple[Any, ...]) -> Kernel:
     """The compiled kernel, after a call on the example. Inductor keeps it in its cache on disk.
 
-    Raises one of COMPILER_ERRORS. On its first use inductor compiles and loads a program for every
-    instruction set of the processor, which takes 13 seconds. The first attempt trusts what the
-    processor reports instead; if its kernel does not build or load, the second attempt probes.
+    Raises one of `compiler_errors()`. On its first use inductor compiles and loads a program for
+    every instruction set of the processor, which takes 13 seconds. The first attempt trusts what
+    the processor reports instead; if its kernel does not build or load, the second attempt probes.
     """
     try:
         return _compile(kernel, example, {"cpp.dynamic_threads": True, "cpp.vec_isa_ok": True})
-    except COMPILER_ERRORS:
+    except compiler_errors():
         if example[0][0].device.type != "cpu":
             raise
         _forget_instruction_sets()

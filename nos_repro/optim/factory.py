@@ -27,7 +27,7 @@ def make_optimizer(
     lr: float,
     weight_decay: float = 0.0,
     total_steps: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     **options: Any,
 ) -> Optimizer:
     """The optimizer for a name, or for an update rule's text.
@@ -49,7 +49,7 @@ def make_optimizer(
         weight_decay: passed to the optimizer; an error if it takes none.
         total_steps: the number of updates in the whole training; needed with a
             decay.
-        seed: the seed of a rule's noise and drops.
+        seed: the seed of a rule's noise and drops (default: one of its own).
         **options: the optimizer's own, such as `base` for "powersign" or `betas`
             for "adam".
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nos_repro.errors import ConfigError
 from nos_repro.optim.batch import FlatBatch, Step, arithmetic_dtype, flat_shape
-from nos_repro.optim.compiler import COMPILER_ERRORS, compile_kernel
+from nos_repro.optim.compiler import compile_kernel, compiler_errors
 from nos_repro.optim.draws import make_key
 from nos_repro.optim.foreach import update_foreach
 from nos_repro.optim.kernel import Kernel, KernelKind, build, kind_of, scalar_names, slots
@@ -205,7 +205,7 @@ def _ready(kind: KernelKind) -> bool:
             if where not in DEVICES:
                 raise RuntimeError(f"no compiler for device '{where}'")
             _COMPILED[kind] = compile_kernel(build(kind), _example(kind))
-        except COMPILER_ERRORS as error:
+        except compiler_errors() as error:
             _FAILED[where] = " ".join(str(error).split())[:300]
             warnings.warn(
                 f"nos_repro: the fused update could not be compiled for '{where}' and the foreach "

@@ -9,6 +9,7 @@ from torch import Tensor
 from nos_repro.errors import RuleError
 from nos_repro.optim.batch import Step, arithmetic_dtype, new_average
 from nos_repro.optim.program import Program, lower, scalar_inputs
+from nos_repro.optim.sharding import is_any
 from nos_repro.rules.parse import parse
 
 MASTER = "master"  # the name of a parameter's float32 copy in its state
@@ -75,5 +76,5 @@ def is_empty_step(groups: list[dict[str, Any]]) -> bool:
     return (
         bool(gradients)
         and all(float(group["lr"]) == 0 for group in groups)
-        and not any(g.layout != torch.strided or bool(g.any()) for g in gradients)
+        and not any(g.layout != torch.strided or is_any(g) for g in gradients)
     )

@@ -77,17 +77,29 @@ class FoundOptimizer:
             return written_keywords(self.origin) - {"rule"}
         return frozenset(keywords(self.make))
 
+    def rule_with(self, options: Mapping[str, Any]) -> Rule | None:
+        """The rule that it follows with these options; None if it follows none."""
+        if self.family is None:
+            return self.rule
+        names = [constant.name for constant in self.family.constants]
+        constants = {name: options[name] for name in names if name in options}
+        return self.family.rule(self.fixed.get("decay", options.get("decay")), **constants)
+
+    def keeps(self, options: Mapping[str, Any]) -> int | None:
+        """How many values per parameter an optimizer with these options keeps; None if that takes a
+        step to find out."""
+        rule = self.rule_with(options)
+        if rule is not None:
+            return len(rule.averages)
+        return None if options else OPTIMIZERS.entry(self.registered).facts.get("keeps")
+
     def code(self, options: Mapping[str, Any]) -> tuple[list[str], str]:
         """What a trial with these options executes, for its digest: the origins of definitions
         and table rows, and the rule's text."""
-        rule, rows = self.rule, []
-        if self.family is not None:
-            names = [constant.name for constant in self.family.constants]
-            constants = {name: options[name] for name in names if name in options}
-            rule = self.family.rule(self.fixed.get("decay", options.get("decay")), **constants)
-            rows = [f"{families.__name__}:FAMILIES[{self.family.name}]"]
+        rule = self.rule_with(options)
         if rule is None:
             return [self.origin], ""
+        rows = [] if self.family is None else [f"{families.__name__}:FAMILIES[{self.family.name}]"]
         words = dict.fromkeys(_rows_of(rule.expr))
         return [self.origin, *rows, *(f"{primitives.__name__}:{row}" for row in words)], str(rule)
 

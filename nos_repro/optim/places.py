@@ -12,6 +12,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from nos_repro.optim.sharding import local_indices, local_part
+
 LANES = 16  # elements per row in the fused kernel: vector code then has no remainder
 
 
@@ -52,6 +54,8 @@ class Places:
         whole = self.count - self.count % LANES
         if self.axes is None:
             return RowPlaces(torch.arange(0, whole, LANES, device=self.device).view(-1, 1), 1)
+        if whole == 0:
+            return None
         places = self.between(0, whole).view(-1, LANES)
         bases = places[:, :1].clone()
         stride = int(places[0, 1] - places[0, 0])
@@ -60,9 +64,11 @@ class Places:
 
 
 def places_of(p: Tensor, order: Sequence[int]) -> Places:
-    """The places of a parameter's elements, flattened with its dimensions in this order."""
-    if list(order) == sorted(order):
-        return Places(p.numel(), p.device)
-    steps = [math.prod(p.shape[d + 1 :]) for d in range(p.dim())]
-    axes = [torch.arange(p.shape[d], device=p.device) * steps[d] for d in order]
-    return Places(p.numel(), p.device, tuple(axes))
+    """The places of a parameter's local elements, flattened with its dimensions in this order."""
+    part, indices = local_part(p), local_indices(p)
+    if indices is None and list(order) == sorted(order):
+        return Places(part.numel(), part.device)
+    if indices is None:
+        indices = [torch.arange(n, device=part.device) for n in p.shape]
+    axes = [indices[d] * math.prod(p.shape[d + 1 :]) for d in order]
+    return Places(part.numel(), part.device, tuple(axes))

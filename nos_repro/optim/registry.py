@@ -88,6 +88,7 @@ def _check_schedule(name: str, make: ScheduleBuilder) -> None:
 OPTIMIZERS: Registry[OptimizerBuilder] = Registry(
     "optimizer", "nos_repro.optim.baselines", check=_check_optimizer, recognise=_is_optimizer
 )
+"""The decorator of one may say what it ``keeps`` by default: values per parameter."""
 SCHEDULES: Registry[ScheduleBuilder] = Registry(
     "schedule", "nos_repro.optim.schedules", check=_check_schedule
 )

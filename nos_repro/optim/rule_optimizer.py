@@ -11,11 +11,13 @@ parameter's own updates, which are fewer where it had no gradient.
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT, StateDict
 
@@ -41,6 +43,7 @@ from nos_repro.optim.options import (
 )
 from nos_repro.optim.program import Program
 from nos_repro.optim.reference import update_reference
+from nos_repro.optim.sharding import local_gradient, local_part, number_of, spread_of
 from nos_repro.rules.parse import parse
 from nos_repro.rules.printing import print_expr
 
@@ -48,6 +51,8 @@ if TYPE_CHECKING:
     from nos_repro.rules.rule import Rule
 
 Execution = Callable[[FlatBatch, Step], None]
+
+_SEEDS = itertools.count(1 << 32)  # for optimizers that are given none; nobody chooses these
 
 
 class RuleOptimizer(Optimizer):
@@ -78,7 +83,10 @@ class RuleOptimizer(Optimizer):
         total_steps: T, the number of updates in the whole training; needed if the
             rule reads a decay (ld, cd, cd{n}, rd{n}).
         seed: the seed of the rule's noise and drops, a whole number. What an update
-            draws depends only on the seed and the number of the update.
+            draws depends only on the seed, the number of the update, the place of the
+            parameter in the optimizer and that of the element in the parameter. None:
+            a number of its own for every optimizer that this process makes, by their
+            order; it is saved with the state.
         foreach: update all tensors in one call (True) or in a plain loop (False).
         fused: update all tensors in one compiled pass over memory. If neither is
             given, this is used where a compiler works and the tensors hold a
@@ -135,7 +143,7 @@ class RuleOptimizer(Optimizer):
         weight_decay: float = 0.0,
         decoupled_weight_decay: bool = False,
         total_steps: int | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         foreach: bool | None = None,
         fused: bool | None = None,
         maximize: bool = False,
@@ -162,6 +170,7 @@ class RuleOptimizer(Optimizer):
     arguments = inspect.signature(__init__).parameters
 
     def _begin(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+        self.defaults = defaults
         self._check(defaults)
         super().__init__(params, defaults)
 
@@ -194,6 +203,8 @@ class RuleOptimizer(Optimizer):
         options["rule"] = print_expr(parse(str(options["rule"])))
         options["betas"] = fractions("betas", options["betas"], 3)
         options["eps"] = nonnegative("eps", options["eps"])
+        if options["seed"] is None:
+            options["seed"] = next(_SEEDS) if options is self.defaults else self.defaults["seed"]
         options["seed"] = whole("seed", options["seed"])
 
     def _saved_rule(self, group: dict[str, Any]) -> str | None:
@@ -202,6 +213,8 @@ class RuleOptimizer(Optimizer):
 
     def _complete(self, options: dict[str, Any]) -> None:
         """Adds the options that an older version did not save, with their defaults."""
+        if "seed" in self.arguments:
+            options.setdefault("seed", 0)  # older versions' default
         for name, argument in self.arguments.items():
             if argument.default is not argument.empty:
                 options.setdefault(name, argument.default)
@@ -210,6 +223,7 @@ class RuleOptimizer(Optimizer):
     def step(self, closure: None = None) -> None: ...
     @overload
     def step(self, closure: Callable[[], float]) -> float: ...
+    @_disable_dynamo
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One update of every parameter that has a gradient; returns the closure's loss."""
@@ -217,6 +231,12 @@ class RuleOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            raise ConfigError(
+                "an update cannot be captured in a CUDA graph: its decays, bias corrections and"
+                " draws would stay those of this step\n"
+                "  capture the forward and backward passes, and call step() outside the graph"
+            )
         if self._only_makes_state():
             for group in self.param_groups:
                 for p in group["params"]:
@@ -270,7 +290,8 @@ class RuleOptimizer(Optimizer):
             if "step" not in state or (keeps_master(p, group) and MASTER not in state):
                 start_state(state, p, program, group)
             w = state[MASTER] if keeps_master(p, group) else p
-            stride = w.stride()
+            part = local_part(w)
+            stride = part.stride()
             laid = self._layout(w, stride)
             averages = {}
             for name in program.averages:
@@ -280,20 +301,23 @@ class RuleOptimizer(Optimizer):
                         f" average '{name}'; parameter {number} has none\n"
                         "  make a new optimizer, or begin at zero with optimizer.state.clear()"
                     )
-                averages[name] = state[name]
+                averages[name] = local_part(state[name])
                 if laid.dense and averages[name].stride() != stride:
-                    averages[name] = state[name] = new_average(w).copy_(state[name])
+                    state[name] = new_average(w).copy_(state[name])
+                    averages[name] = local_part(state[name])
             state["step"] += 1
             key = w.device, w.dtype, state["step"] if program.corrections else 0
             if key not in batches:
                 batches[key] = FlatBatch()
-            batches[key].add(w, laid, averages, g if w is p else g.to(w.dtype), number)
+            g = local_gradient(g, w)
+            g = g if w is p else g.to(w.dtype)
+            batches[key].add(part, laid, averages, g, number_of(p, number))
         return batches
 
     def _layout(self, p: Tensor, stride: tuple[int, ...]) -> Layout:
         """The layout of a parameter, which is kept for all that have the same."""
         known: dict[Any, Layout] = self.__dict__.setdefault("_layouts", {})
-        key = p.shape, stride, p.device
+        key = p.shape, stride, p.device, spread_of(p)
         laid = known.get(key)
         if laid is None:
             laid = known[key] = Layout(p)

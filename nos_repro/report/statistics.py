@@ -7,13 +7,9 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-from scipy.special import (  # scipy.stats takes longer to import than a report to print
-    stdtr,
-    stdtrit,
-)
+from nos_repro.report.distributions import student_above, student_within
 
 Verdict = Literal["better", "level", "worse", "undecided"]
 
@@ -23,17 +19,15 @@ LEVEL = 0.95
 """The level of every interval."""
 
 
-def quantile(degrees: Any, level: float = LEVEL) -> Any:
-    """The value that a share ``level`` of Student's t lies within, on either side of 0; NaN below
-    one degree of freedom (arrays are taken as well)."""
-    degrees = np.asarray(degrees, dtype=float)
-    safe = np.where(degrees >= 1, degrees, np.nan)
-    return stdtrit(safe, 0.5 + level / 2)[()]
+def quantile(degrees: float) -> float:
+    """The value that a share LEVEL of Student's t lies within, on either side of 0; NaN below one
+    degree of freedom."""
+    return student_within(LEVEL, degrees) if degrees >= 1 else math.nan
 
 
-def above(t: Any, degrees: Any) -> Any:
-    """The probability of Student's t to lie at ``t`` or above (arrays are taken as well)."""
-    return stdtr(degrees, np.negative(t))[()]
+def above(t: float, degrees: float) -> float:
+    """The probability of Student's t to lie at ``t`` or above."""
+    return student_above(t, degrees)
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,7 @@ class Comparison:
     @property
     def half(self) -> float:
         """Half the width of Student's 95 % interval; NaN for fewer than two seeds."""
-        return float(quantile(self.n - 1)) * self.error
+        return quantile(self.n - 1) * self.error
 
     @property
     def verdict(self) -> Verdict:

@@ -10,12 +10,13 @@ Table 6 writes a plain m in signs, where the correction, a positive factor, make
 from __future__ import annotations
 
 import math
+import operator
 import re
 from functools import cache
 from typing import TYPE_CHECKING
 
 from nos_repro.registry import Table
-from nos_repro.rules import decays
+from nos_repro.rules import decays, floats
 from nos_repro.rules.rows import BinaryRow, Infix, OperandRow, Rewrites, Tensors, UnaryRow
 from nos_repro.rules.tree import Binary, Number, Unary
 from nos_repro.rules.tree import Operand as Op
@@ -106,39 +107,47 @@ OPERANDS = Table(
 )
 UNARY = Table(
     UnaryRow("neg",     "-{X}",                       "torch.neg",  "-0.0 at 0",
-             "torch._foreach_neg", word="minus"),
+             "torch._foreach_neg", word="minus", on_numbers=operator.neg),
     UnaryRow("exp",     "e^{{{x}}}",                  "torch.exp",  "inf above 88.7 in float32",
-             "torch._foreach_exp", costly=True, algebra="exponential", nonnegative=True),
+             "torch._foreach_exp", costly=True, algebra="exponential", nonnegative=True,
+             on_numbers=floats.exp),
     UnaryRow("log",     r"\log|{x}|",                 _log,       "log|x|; -inf at 0",
-             _logs, "torch.log({x})", reads="size", algebra="logarithmic", of=_LOG_OF),
+             _logs, "torch.log({x})", reads="size", algebra="logarithmic", of=_LOG_OF,
+             on_numbers=floats.log),
     UnaryRow("sqrt",    r"\sqrt{{|{x}|}}",            _sqrt,      "sqrt|x|",
              _sqrts, "torch.sqrt({x})", "root", reads="size", algebra="multiplicative", of=_SQRT_OF,
-             nonnegative=True),
+             nonnegative=True, on_numbers=floats.sqrt),
     UnaryRow("clip",    r"\mathrm{{clip}}({x}, {p})", _clip,      "to [-p, p]",
              source="torch.clamp({x}, -{p}, {p})", word="clipped",
              algebra="odd", of=_CLIP_OF, nonnegative="where x is",
+             on_numbers=floats.clip,
              parameter="bound", parameter_range=(0.0, math.inf), constants=(1e-5, 1e-4, 1e-3)),
     UnaryRow("drop",    r"\mathrm{{drop}}({x}, {p})", None,       "no rescaling",
              word="dropped", nonnegative="where x is",
              parameter="probability", parameter_range=(0.0, 1.0), constants=(0.1, 0.3, 0.5)),
     UnaryRow("sign",    r"\mathrm{{sign}}({x})",      "torch.sign", "0 at 0, -0.0 and NaN",
-             "torch._foreach_sign", reads="sign", algebra="multiplicative", of=_SIGN_OF),
+             "torch._foreach_sign", reads="sign", algebra="multiplicative", of=_SIGN_OF,
+             on_numbers=floats.sign),
     UnaryRow("sigmoid", r"\mathrm{{sigmoid}}({x})",   "torch.sigmoid", "0 and 1 far from 0",
-             "torch._foreach_sigmoid", costly=True, nonnegative=True, token=False),
+             "torch._foreach_sigmoid", costly=True, nonnegative=True, token=False,
+             on_numbers=floats.sigmoid),
 )
 BINARY = Table(
     BinaryRow("+",  "{X} + {Y}",            "torch.add", "inf - inf is NaN",
-              Infix(1, 1, 2), "torch._foreach_add", word="total", algebra="sum"),
+              Infix(1, 1, 2), "torch._foreach_add", word="total", algebra="sum",
+              on_numbers=operator.add),
     BinaryRow("-",  "{X} - {Y}",            "torch.sub", "inf - inf is NaN",
-              Infix(1, 1, 2), "torch._foreach_sub", word="difference", algebra="difference"),
+              Infix(1, 1, 2), "torch._foreach_sub", word="difference", algebra="difference",
+              on_numbers=operator.sub),
     BinaryRow("*",  "{X} * {Y}",            "torch.mul", "0 * inf is NaN",
-              Infix(2, 2, 3), "torch._foreach_mul", word="product", algebra="product"),
+              Infix(2, 2, 3), "torch._foreach_mul", word="product", algebra="product",
+              on_numbers=operator.mul),
     BinaryRow("/",  r"\frac{{{x}}}{{{y}}}", "torch.true_divide", "x / (y + 1e-8)",
               Infix(2, 2, 3), "torch._foreach_div", word="ratio", algebra="quotient",
-              adds_delta=True),
+              adds_delta=True, on_numbers=floats.divide),
     BinaryRow("**", "{{{base}}}^{{{y}}}",   "torch.pow", "NaN if x < 0, y fractional",
               Infix(4, ATOM, NEGATION), "torch._foreach_pow", "torch.pow({x}, {y})", "power",
-              costly=True, algebra="power"),
+              costly=True, algebra="power", on_numbers=floats.power),
 )
 # fmt: on
 

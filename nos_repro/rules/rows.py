@@ -9,7 +9,7 @@ or compares rules does without it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
@@ -107,13 +107,15 @@ class UnaryRow:
     costly: whether the fused execution computes its values ahead if there are only three.
     algebra, of, nonnegative: what the normal form knows about it: its law; what it becomes around
         other functions, by their names (log of exp(x) is x); whether it is never below 0.
+    on_numbers: the same for Python's floats, for who has no torch yet.
     parameter_range: the open interval in which the constant must lie.
     constants: those that tokens may name (`clip1e-4`).
     token: whether a search space may name it.
     """
 
     display: ClassVar[tuple[str, ...]] = (
-        "latex", "edge", "source", "word", "algebra", "of", "nonnegative", "constants", "token",
+        "latex", "edge", "source", "word", "algebra", "of", "nonnegative", "on_numbers",
+        "constants", "token",
     )  # fmt: skip
     """The fields that no execution reads: they print and compare."""
 
@@ -129,6 +131,7 @@ class UnaryRow:
     algebra: UnaryAlgebra = "opaque"
     of: Rewrites | None = None
     nonnegative: bool | Literal["where x is"] = False
+    on_numbers: Callable[..., float] | None = None
     parameter: str | None = None
     parameter_range: tuple[float, float] = (-math.inf, math.inf)
     constants: tuple[float, ...] = ()
@@ -149,11 +152,16 @@ class UnaryRow:
 
     def on_float(self, x: float, parameter: float | None = None) -> float:
         """Its value for a number, in double precision."""
-        import torch
-
-        assert self.function is not None, self.name
         extra = () if parameter is None else (parameter,)
-        return float(self.function(torch.tensor(x, dtype=torch.float64), *extra))
+        return self.on_floats([x], *extra)[0]
+
+    def on_floats(self, x: Sequence[float], *parameter: float) -> list[float]:
+        """Its values for numbers, in double precision."""
+        if self.on_numbers is not None:
+            return [self.on_numbers(value, *parameter) for value in x]
+        assert self.function is not None, self.name
+        values: list[float] = self.function(_doubles(x), *parameter).tolist()
+        return values
 
 
 @dataclass(frozen=True)
@@ -178,7 +186,7 @@ class BinaryRow:
     """
 
     display: ClassVar[tuple[str, ...]] = (
-        "latex", "edge", "source", "word", "algebra", "token",
+        "latex", "edge", "source", "word", "algebra", "on_numbers", "token",
     )  # fmt: skip
     """The fields that no execution reads: they print and compare."""
 
@@ -193,6 +201,7 @@ class BinaryRow:
     costly: bool = False
     algebra: BinaryAlgebra = "opaque"
     adds_delta: bool = False
+    on_numbers: Callable[..., float] | None = None
     token: bool = True
 
     @cached_property
@@ -202,6 +211,19 @@ class BinaryRow:
     @cached_property
     def foreach(self) -> Callable[..., Tensors] | None:
         return None if self.does_on_lists is None else _find(self.does_on_lists)
+
+    def on_floats(self, x: Sequence[float], y: Sequence[float]) -> list[float]:
+        """Its values for pairs of numbers, in double precision."""
+        if self.on_numbers is not None:
+            return [self.on_numbers(*pair) for pair in zip(x, y, strict=True)]
+        values: list[float] = self.function(_doubles(x), _doubles(y)).tolist()
+        return values
+
+
+def _doubles(values: Sequence[float]) -> Tensor:
+    import torch
+
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def _find(function: Function) -> Callable[..., Any]:

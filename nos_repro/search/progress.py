@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.padding import Padding
@@ -12,8 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from nos_repro.launch.progress import LivePanel, PlainLines, duration
-from nos_repro.search.loop import SearchLoop
 from nos_repro.search.state import Tally
+
+if TYPE_CHECKING:
+    from nos_repro.search.loop import SearchLoop
 
 PLAIN_SECONDS = 15.0
 FEW_SECONDS = 5.0

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nos_repro.rules.rule import Rule
+from nos_repro.rules.simplest import simplest_text
 from nos_repro.search.algorithms import ALGORITHMS, Algorithm, Batch
 from nos_repro.search.log import Event, LogError
 from nos_repro.search.settings import Search
@@ -74,7 +75,7 @@ class Tally:
                 self.reward_sum += event["reward"]
                 self.recent += max(1 / self.evaluated, RECENT) * (event["reward"] - self.recent)
                 if event["reward"] > self.best:
-                    self.best, self.best_rule = event["reward"], event["rule"]
+                    self.best, self.best_rule = event["reward"], simplest_text(event["rule"])
             case "updated":
                 self.entropy = event.get("entropy", 0.0)
                 self.staleness = event.get("staleness", 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from nos_repro.rules.simplest import simplest_text
 from nos_repro.search.hall import Hall
 from nos_repro.search.log import Log
 from nos_repro.search.progress import counted
@@ -27,7 +28,7 @@ def closing_lines(search: Search, folder: Path, words: str) -> tuple[list[str], 
     lines = [
         f"{search.search} at scale {search.scale}: {finished},"
         f" {counted(tally, search.samples, len(rules))}",
-        *(f"  best: {found.rule}, reward {found.reward:.4f} at rate {found.lr:g}"
+        *(f"  best: {simplest_text(found.rule)}, reward {found.reward:.4f} at rate {found.lr:g}"
           for found in hall.best(1)),
     ]  # fmt: skip
     baselines = sorted(

@@ -129,6 +129,17 @@ def test_a_foreign_folder_is_one_clear_error(
     assert message in capsys.readouterr().err
 
 
+def test_weights_that_are_not_finite_are_refused(
+    language_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copy(language_model, tmp_path) / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    state["model"]["bias"][0] = torch.nan
+    torch.save(state, path)
+    assert main(["generate", str(tmp_path), "the", "--data", str(language_model)]) == 2
+    assert "its weights are not finite numbers" in capsys.readouterr().err
+
+
 def test_the_file_that_is_named_is_the_one_that_is_read(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,9 @@ from nos_repro.errors import LaunchError
 from nos_repro.experiments import files
 from nos_repro.experiments.files import StoreError
 from nos_repro.experiments.heartbeat import STALE_SECONDS, Witness
+from nos_repro.launch.settings import LauncherSettings
 from nos_repro.launch.slurm import cluster, recovery
+from nos_repro.launch.slurm.launcher import Slurm
 from nos_repro.launch.slurm.ledger import Ledger, Message
 from nos_repro.launch.slurm.throttle import Throttle
 from tests.racing import race
@@ -363,3 +365,26 @@ def test_the_tail_comes_from_the_first_log_that_is_not_empty(tmp_path):
     (tmp_path / "out").write_text("".join(f"line {n}\n" for n in range(40)))
     text = cluster.tail(tmp_path / name for name in ("missing", "err", "out"))
     assert text.splitlines() == [f"line {n}" for n in range(28, 40)]
+
+
+class Ended:
+    """A job that another process has queued, and whose result is on disk by now."""
+
+    identity = label = "a"
+    limit_seconds = None
+
+    def run(self, stop):
+        raise AssertionError
+
+    def is_done(self):
+        return True
+
+
+def test_what_has_ended_in_the_meantime_is_not_queued_again(ledger, monkeypatch):
+    answering(monkeypatch, "")
+    slurm = Slurm(LauncherSettings(), ledger.folder, "tiny")
+    slurm.submit(Ended())
+    assert slurm.queue() == ""
+    assert (slurm.queued, slurm.ended) == ({}, 1)
+    assert [report.outcome for report in slurm.wait(1.0)] == ["recorded"]
+    assert list(ledger.folder.glob("*/batch.json")) == []

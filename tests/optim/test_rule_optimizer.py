@@ -250,8 +250,9 @@ def older(optimizer: RuleOptimizer) -> RuleOptimizer:
 @pytest.mark.parametrize("clone", CLONES)
 @pytest.mark.parametrize("rule", ["adam", "drop(m, 0.3) * (1 + noise) + 0.01 * annealed_noise"])
 def test_a_copy_without_newer_options_continues_with_their_defaults(clone: Any, rule: str) -> None:
-    optimizer = RuleOptimizer(parameters(), rule, 0.1)
-    whole = walk(RuleOptimizer(parameters(), rule, 0.1), 0, 9)
+    """The default of seed was 0 when it was not saved."""
+    optimizer = RuleOptimizer(parameters(), rule, 0.1, seed=0)
+    whole = walk(RuleOptimizer(parameters(), rule, 0.1, seed=0), 0, 9)
     walk(optimizer, 0, 5)
     revived = clone(older(optimizer))
     assert all(map(torch.equal, walk(revived, 5, 9), whole))
@@ -478,6 +479,26 @@ def test_a_different_seed_draws_differently() -> None:
         walk(RuleOptimizer(parameters(), RANDOM, 0.1, total_steps=9, seed=s), 0, 3) for s in (0, 1)
     )
     assert not any(map(torch.equal, a, b))
+
+
+def test_optimizers_without_a_seed_draw_differently_and_resume_with_their_own() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    made = [RuleOptimizer(parameters(), RANDOM, 0.1, total_steps=9) for _ in range(3)]
+    assert torch.equal(torch.get_rng_state(), before)
+    states = [optimizer.state_dict() for optimizer in made[:2]]
+    first, second = (walk(optimizer, 0, 3) for optimizer in made[:2])
+    assert not any(map(torch.equal, first, second))
+    made[2].load_state_dict(states[0])
+    assert all(map(torch.equal, walk(made[2], 0, 3), first))
+
+
+def test_groups_without_a_seed_share_that_of_their_optimizer() -> None:
+    a, b = parameters(), parameters()
+    optimizer = RuleOptimizer([{"params": a}, {"params": b, "seed": None}], "noise", 0.1)
+    optimizer.add_param_group({"params": [Parameter(torch.ones(2))], "seed": 4})
+    seeds = [group["seed"] for group in optimizer.param_groups]
+    assert seeds == [optimizer.defaults["seed"]] * 2 + [4]
 
 
 def test_two_parameters_draw_differently() -> None:

@@ -5,13 +5,33 @@ import random
 
 import pytest
 
-from nos_repro.report.statistics import compare, quantile
+from nos_repro.report.distributions import heads_at_most, normal_below
+from nos_repro.report.statistics import above, compare, quantile
 
 
 def test_the_quantiles_are_those_of_students_t() -> None:
     stats = pytest.importorskip("scipy.stats")
     for degrees in [*range(1, 60), 100, 1000]:
-        assert quantile(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), abs=6e-4)
+        assert quantile(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=1e-10)
+    assert math.isnan(quantile(0))
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3.5, 9, 30, 999, 1e5])
+def test_probabilities_are_students(degrees: float) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    for t in (0.0, 0.3, 1.0, 1.7, 5.0, 40.0, -0.3, -2.0, -30.0, math.inf):
+        assert above(t, degrees) == pytest.approx(stats.t.sf(t, degrees), rel=1e-9)
+    assert math.isnan(above(math.nan, degrees))
+    assert above(1e-8, 1) == pytest.approx(0.5 - math.atan(1e-8) / math.pi, rel=1e-13)
+
+
+def test_probabilities_are_the_normal_s_and_a_coin_s() -> None:
+    special = pytest.importorskip("scipy.special")
+    for z in (-9.0, -1.96, 0.0, 0.3, 2.0, 8.0):
+        assert normal_below(z) == pytest.approx(special.ndtr(z), rel=1e-13)
+    for k in range(14):
+        assert heads_at_most(k, 13) == pytest.approx(special.bdtr(k, 13, 0.5), rel=1e-13)
+    assert heads_at_most(-1, 13) == 0
 
 
 def test_the_interval_is_that_of_a_paired_t_test() -> None:

@@ -10,6 +10,7 @@ from nos_repro.rules.decays import annealed_noise_std
 from nos_repro.rules.evaluate import evaluate
 from nos_repro.rules.parse import parse
 from nos_repro.rules.primitives import BINARY, UNARY, operand_row
+from nos_repro.rules.rows import BinaryRow, UnaryRow
 
 EDGES = torch.tensor([0.0, -0.0, 1.0, -1.0, 1e-5, -3e-4, 90.0, -90.0, math.inf, -math.inf])
 
@@ -109,3 +110,33 @@ def test_annealed_noise_has_the_papers_variance():
 def test_every_function_says_what_it_does_off_its_domain():
     for row in [*UNARY.values(), *BINARY.values()]:
         assert row.edge
+
+
+NUMBERS = [0.0, -0.0, 1e-300, 0.1, -2.0, 1.0, 3.0, 3.7, -1e300, math.inf, -math.inf, math.nan]
+UNARY_ON_NUMBERS = [row for row in UNARY.values() if not row.random]
+
+
+def is_torch_s(value: float, expected: float) -> bool:
+    """Whether they are equal but for the last bit, with NaN, infinities and signed zeros."""
+    if math.isnan(expected) or not expected:
+        return repr(value) == repr(expected)
+    return math.isclose(value, expected, rel_tol=4e-16)
+
+
+@pytest.mark.parametrize("row", UNARY_ON_NUMBERS, ids=[row.name for row in UNARY_ON_NUMBERS])
+def test_a_function_of_numbers_is_torch_s(row: UnaryRow) -> None:
+    assert row.function is not None
+    extra = () if row.parameter is None else (0.3,)
+    expected = row.function(torch.tensor(NUMBERS, dtype=torch.float64), *extra).tolist()
+    found = row.on_floats(NUMBERS, *extra)
+    assert [*map(is_torch_s, found, expected)] == [True] * len(NUMBERS), (found, expected)
+
+
+@pytest.mark.parametrize("row", BINARY.values(), ids=BINARY)
+def test_a_function_of_two_numbers_is_torch_s(row: BinaryRow) -> None:
+    pairs = [(x, y) for x in NUMBERS for y in (*NUMBERS, -3.0, 0.5, -0.5)]
+    x, y = (torch.tensor(side, dtype=torch.float64) for side in zip(*pairs, strict=True))
+    expected = row.function(x, y).tolist()
+    found = row.on_floats(x.tolist(), y.tolist())
+    wrong = [p for p, a, b in zip(pairs, found, expected, strict=True) if not is_torch_s(a, b)]
+    assert not wrong

@@ -60,6 +60,7 @@ class Slurm(Generic[J]):
         self.ledger = Ledger(folder)
         self._buffer: list[J] = []
         self._queued: dict[str, tuple[J, Queued]] = {}
+        self._ended: list[J] = []
         self._suspects: set[tuple[str, int]] = set()
         self._places = Throttle(settings.array_parallelism)
         self._tried = self._surveyed = self._ever_begun = False
@@ -86,6 +87,11 @@ class Slurm(Generic[J]):
     def queued(self) -> dict[str, str]:
         """SLURM's numbers of the jobs that this launcher waits for, by identity."""
         return {identity: at.task for identity, (_, at) in self._queued.items()}
+
+    @property
+    def ended(self) -> int:
+        """How many jobs had ended before they could be queued."""
+        return len(self._ended)
 
     @property
     def full(self) -> bool:
@@ -173,13 +179,16 @@ class Slurm(Generic[J]):
         return self._surveyed
 
     def _attach(self, known: dict[str, Queued]) -> None:
-        """Waits for jobs that are on the cluster already instead of submitting them again."""
+        """Waits for jobs that are on the cluster already instead of submitting them again. Those
+        that have ended since they were handed over, queued by another process, are done."""
         for batch in {at.batch.name: at.batch for at in known.values()}.values():
             self._places.adopt(batch)
         fresh = []
         for job in self._buffer:
             if job.identity in known:
                 self._queued[job.identity] = (job, known[job.identity])
+            elif job.is_done():
+                self._ended.append(job)
             else:
                 fresh.append(job)
         self._buffer = fresh
@@ -253,6 +262,8 @@ class Slurm(Generic[J]):
 
     def _collect(self) -> Iterator[Report[J]]:
         """The reports that have come in; from time to time SLURM is asked what is still there."""
+        while self._ended:
+            yield Report(self._ended.pop(), "recorded")
         watched = self._watched()
         if watched and not self.ledger.folder.is_dir():
             raise StoreError(

@@ -165,7 +165,7 @@ def tail(distance: float, error: float, degrees: float) -> float:
     """The one-sided p of a mean this ``distance`` above its bound; exact values have error 0."""
     if error == 0:
         return 0.0 if distance > 0 else 1.0
-    return float(above(distance / error, degrees))
+    return above(distance / error, degrees)
 
 
 def paired(
@@ -198,7 +198,7 @@ def paired(
     elif exact and n:
         p_for, p_against = bounds.p_values(mean, 0.0, 1)
     certain = exact and (n < 2 or error == 0)
-    half = float(quantile(n - 1)) * error
+    half = quantile(n - 1) * error
     if lost != other_lost:
         if lost > other_lost:
             p_for, p_against = 1.0, (0.0 if lost == every_seed > 1 else p_against)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from nos_repro.report.claims.evidence import Effect
+from nos_repro.report.distributions import normal_below
 
 EXACT = 7
 """With at most this many things, all orders are tried."""
@@ -30,7 +30,7 @@ def predicts(what: str, early: Sequence[float], late: Sequence[float]) -> Effect
     error = 1.03 / math.sqrt(n - 3)  # Fieller's, for Spearman's coefficient
     z = math.atanh(min(max(rho, -0.999999), 0.999999))
     low, high = (math.tanh(z + side * 1.96 * error) for side in (-1, 1))
-    p_against = float(ndtr((z - math.atanh(USEFUL)) / error))
+    p_against = normal_below((z - math.atanh(USEFUL)) / error)
     p_for = float((permuted(mine, its) >= rho - 1e-12).mean())
     return Effect(what, rho, low, high, n, "rank correlation", p_for, p_against)
 

@@ -38,7 +38,7 @@ def search_document(
         worker_hours=history.seconds / 3600,
         rewards=_rewards(history.rewards),
         refused=dict(history.refused),
-        best=history.hall.best(BEST_RULES),
+        best=history.best(BEST_RULES),
         baselines=[_beside(history, *pair) for pair in history.baselines],
         confirmed=[_beside(history, *pair) for pair in history.of("confirm")],
         tables=[table_data(table) for table in tables or search_tables(history)],

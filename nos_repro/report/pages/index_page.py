@@ -171,7 +171,7 @@ def _best(found: FoundStudy) -> tuple[str, str]:
 
 
 def search_card(history: History) -> Card:
-    asked, ranked = history.asked, history.hall.best(1)
+    asked, ranked = history.asked, history.best(1)
     best, words = "no rule yet", ""
     if ranked:
         best, words = ranked[0].rule, f"reward {ranked[0].reward:.4f}"

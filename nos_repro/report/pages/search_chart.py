@@ -20,6 +20,7 @@ from nos_repro.report.search.course import (
     window_of,
 )
 from nos_repro.report.search.history import History, Reward
+from nos_repro.rules.simplest import simplest_text
 
 MANY = 5000
 """An SVG with more dots than these is slow."""
@@ -98,7 +99,7 @@ def _dots(history: History, name: str, colour: str, part: list[Reward]) -> Trace
         "legendgroup": name,
         "x": [reward.sample + 1 for reward in part],
         "y": short(reward.reward for reward in part),
-        "text": [shown(history.rules[reward.key]) for reward in part],
+        "text": [shown(simplest_text(history.rules[reward.key])) for reward in part],
         "marker": {"color": colour, "size": 4 if many else 6, "opacity": 0.25 if many else 0.5},
         "hovertemplate": "%{text}<br>sample %{x}: %{y:.4f}, %{fullData.name}<extra></extra>",
     }

@@ -18,6 +18,7 @@ from nos_repro.report.layout import GLUE, Cell, Column, ReportTable
 from nos_repro.report.search.history import History
 from nos_repro.report.statistics import Comparison, Scores, compare
 from nos_repro.report.study.table import show
+from nos_repro.rules.simplest import simplest_text
 from nos_repro.tasks.metrics import Metric
 
 PARTS = ("test", "val")
@@ -73,7 +74,9 @@ def candidates(history: History) -> list[Candidate]:
             baseline = history.is_baseline(named)
             known = (None, math.inf) if baseline else ranks.get(named.name, (None, math.inf))
             reward = scored.get(named.optimizer) if baseline else known[0]
-            found[named.optimizer] = Candidate(named.name, baseline, reward, known[1])
+            found[named.optimizer] = Candidate(
+                named.name if baseline else simplest_text(named.name), baseline, reward, known[1]
+            )
         candidate = found[named.optimizer]
         healthy = evaluation.status == "healthy"
         for part in PARTS:
@@ -177,10 +180,10 @@ def _verdict_notes(history: History, best: Candidate) -> list[str]:
         " for how many are made. Whoever has no result on more seeds than the other is worse.",
     ]
     first = next(iter(history.hall.ranked()), None)
-    if first is not None and first["rule"] != best.name:
+    if first is not None and (rule := simplest_text(first["rule"])) != best.name:
         notes.append(
-            f"The best rule of the search by now, {first['rule']} ({first['reward']:.4f}), is not"
-            " among those that were confirmed."
+            f"The best rule of the search by now, {rule} ({first['reward']:.4f}), is not among"
+            " those that were confirmed."
         )
     return notes
 

@@ -5,16 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
-
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from nos_repro.experiments.files import write_atomically
-from nos_repro.report.drawing import encode
 from nos_repro.report.layout import Cell, Column, ReportTable, escape_markdown
 from nos_repro.report.search.fewer_samples import NAMES, compare_samples
 from nos_repro.report.study.curve import COLOURS
@@ -37,12 +30,20 @@ from nos_repro.search.efficiency.runs import (
     records_file,
 )
 
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
 COMPARED = (("ppo", "reinforce"), ("trpo", "reinforce"), ("ppo", "trpo"))
 TITLE = "Samples until a known best rule is written (002 sec. 3.2, 000 sec. 3.2)"
 
 
 def files(records: Sequence[RunRecord]) -> dict[str, bytes]:
     """`table.md`, `figure.png` and `figure.svg`."""
+    from nos_repro.report.drawing import encode
+
     lines = [table(records).markdown(), "", *(f"- {escape_markdown(x)}" for x in origin(records))]
     figure = draw(records)
     return {
@@ -163,6 +164,9 @@ def _said(records: Sequence[RunRecord], key: str) -> str:
 
 def draw(records: Sequence[RunRecord]) -> Figure:
     """Left the learning curves; right the samples needed, one dot per seed."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(10.5, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
@@ -192,11 +196,15 @@ def draw(records: Sequence[RunRecord]) -> Figure:
 
 def held(run: RunRecord) -> NDArray[np.float64]:
     """A run's curve up to the cap."""
+    import numpy as np
+
     blocks = CAP // BLOCK
     return np.array([*run["curve"], *[run["last"]] * (blocks - len(run["curve"]))])
 
 
 def _curve(axes: Axes, runs: Sequence[RunRecord], name: str, colour: str) -> None:
+    import numpy as np
+
     values = np.array([held(run) for run in runs])
     samples = BLOCK * np.arange(1, values.shape[1] + 1)
     mean, std = values.mean(axis=0), values.std(axis=0, ddof=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from nos_repro.errors import ConfigError
 from nos_repro.experiments.settings_file import paper_file
 from nos_repro.experiments.trial import make_settings
 from nos_repro.registry import names_in
+from nos_repro.rules.simplest import simplest_text
 from nos_repro.search.child import Evaluation
 from nos_repro.search.folder import differences, folder_of, read_settings
-from nos_repro.search.hall import Hall
+from nos_repro.search.hall import FoundRule, Hall
 from nos_repro.search.log import Event, Log
 from nos_repro.search.settings import Search, load_search
 from nos_repro.search.side_runs import Purpose, SideRun, read_side_runs
@@ -89,6 +90,11 @@ class History:
                 self.updates.append((event.get("entropy", 0.0), event.get("staleness", 0.0)))
             case "session":
                 self.sessions.append(event)
+
+    def best(self, number: int) -> list[FoundRule]:
+        """The best different rules, each in its simplest form."""
+        found = self.hall.best(number)
+        return [replace(rule, rule=simplest_text(rule.rule)) for rule in found]
 
     @property
     def withdrawn(self) -> int:

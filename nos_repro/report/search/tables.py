@@ -11,6 +11,7 @@ from nos_repro.report.layout import Cell, Column, ReportTable
 from nos_repro.report.search.expressions import SIGNS, Lift, shares
 from nos_repro.report.search.history import History, Reward
 from nos_repro.report.search.protocol import protocol_lines
+from nos_repro.rules.simplest import simplest_text
 from nos_repro.search.child import Evaluation
 
 BEST_RULES = 20
@@ -118,7 +119,7 @@ def _most_drawn(history: History, last: Sequence[Reward]) -> str:
         " rules"
     )
     return (
-        f"Drawn most in the last quarter: {history.rules[key]}, {share:.0%} of it"
+        f"Drawn most in the last quarter: {simplest_text(history.rules[key])}, {share:.0%} of it"
         f" ({history.hall.drawn[key]:,} times in all){settled if share > SETTLED else ''}."
     )
 
@@ -131,7 +132,7 @@ def hall_of_fame(history: History) -> ReportTable:
     lines: list[tuple[float, list[str]]] = [
         (entry.reward, [f"{rank}", entry.rule, f"{entry.reward:.4f}", f"{entry.lr:g}",
                         f"{entry.drawn}", f"{entry.sample}"])
-        for rank, entry in enumerate(history.hall.best(BEST_RULES), 1)
+        for rank, entry in enumerate(history.best(BEST_RULES), 1)
     ]  # fmt: skip
     for named, found in history.baselines:
         rank = 1 + sum(reward > found.reward for reward in rewards)
@@ -147,8 +148,8 @@ def hall_of_fame(history: History) -> ReportTable:
         f"A reward is one training by one seed, the same for all. The best of {len(rewards):,} is"
         " the best by luck too: only fresh seeds tell what it is worth (`search ... --confirm`).",
         "Rank in brackets: where a baseline, in the same protocol, stands among all found rules.",
-        "Drawn: how often the controller wrote the rule or an equal one. Rules are shown in normal"
-        " form; `search ... --export-best N` writes the very texts that were trained.",
+        "Drawn: how often the controller wrote the rule or an equal one. Rules are shown in their"
+        " simplest form; `search ... --export-best N` writes the very texts that were trained.",
     ]
     return ReportTable(heading, columns if rows else [], rows, notes if rows else [])
 

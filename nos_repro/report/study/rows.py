@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nos_repro.experiments.schema import Row
 from nos_repro.experiments.selection import Outcome
+from nos_repro.optim.lookup import find_optimizer
 
 SIDE = 8
 """Of the square matrix on which an optimizer is tried."""
@@ -48,8 +49,14 @@ def how_far(outcome: Outcome) -> str:
 
 
 def values_per_parameter(row: Row) -> float:
-    """Values that the row's optimizer keeps for each parameter, counted after a step of it (002
-    sec. 6.4: one running average, Adam two)."""
+    """Values that the row's optimizer keeps for each parameter (002 sec. 6.4: one running average,
+    Adam two)."""
+    known = find_optimizer(row.optimizer).keeps(row.options)
+    return counted_values(row) if known is None else float(known)
+
+
+def counted_values(row: Row) -> float:
+    """The same, counted after a step of the optimizer."""
     import torch
 
     from nos_repro.optim.factory import make_optimizer

@@ -16,6 +16,7 @@ A cell at any scale but `paper`, or with other settings than the file's own `pap
 
 from __future__ import annotations
 
+import bisect
 import math
 import re
 from collections import Counter
@@ -23,8 +24,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, get_args
-
-import numpy as np
 
 from nos_repro.experiments.columns import STATE, metric_of
 from nos_repro.experiments.schema import Study
@@ -98,19 +97,16 @@ class PrintedNumber:
     rounding: float = 0.0
 
 
-def half_width(std: Any, n: Any, runs: Any, rounding: float = 0.0) -> Any:
-    """Half the width of the difference's interval; NaN for fewer than two runs. Arrays work too."""
-    n = np.asarray(n, dtype=float)
-    return quantile(n - 1) * std * np.sqrt(1 / n + 1 / np.asarray(runs, dtype=float)) + rounding
+def half_width(std: float, n: int, runs: int, rounding: float = 0.0) -> float:
+    """Half the width of the difference's interval; NaN for fewer than two runs."""
+    return quantile(n - 1) * std * math.sqrt(1 / n + 1 / runs) + rounding
 
 
-def classify(low: Any, high: Any, tolerance: Any) -> Any:
-    """The verdict on an interval of the difference (arrays are taken as well)."""
-    within = (np.greater_equal(low, np.negative(tolerance))) & np.less_equal(high, tolerance)
-    beyond = np.greater(low, tolerance) | np.less(high, np.negative(tolerance))
-    holds_0 = np.less_equal(low, 0) & np.greater_equal(high, 0)
-    kinds = ["reproduced", "within tolerance", "differs"]
-    return np.select([within & holds_0, within, beyond], kinds, "inconclusive")[()]
+def classify(low: float, high: float, tolerance: float) -> Verdict:
+    """The verdict on an interval of the difference."""
+    if -tolerance <= low and high <= tolerance:
+        return "reproduced" if low <= 0 <= high else "within tolerance"
+    return "differs" if low > tolerance or high < -tolerance else "inconclusive"
 
 
 def more_seeds(number: SampleMean, printed: PrintedNumber, tolerance: float) -> int | None:
@@ -118,11 +114,15 @@ def more_seeds(number: SampleMean, printed: PrintedNumber, tolerance: float) -> 
     MOST_SEEDS. A single run has no spread: one more is the least."""
     if number.n < 2:
         return 2 - number.n
-    extra = np.arange(1, MOST_SEEDS + 1)
-    half = half_width(number.std, number.n + extra, printed.runs, printed.rounding)
     difference = number.mean - printed.value
-    decided = classify(difference - half, difference + half, tolerance) != "inconclusive"
-    return int(extra[decided][0]) if decided.any() else None
+
+    def decided(extra: int) -> bool:
+        half = half_width(number.std, number.n + extra, printed.runs, printed.rounding)
+        return classify(difference - half, difference + half, tolerance) != "inconclusive"
+
+    # an interval narrows with every run, and one that decides does so for good
+    least = bisect.bisect_left(range(1, MOST_SEEDS + 1), True, key=decided) + 1
+    return least if least <= MOST_SEEDS else None
 
 
 def judge_study(study: Study, outcomes: Sequence[Outcome]) -> list[CellVerdict]:
@@ -181,7 +181,7 @@ def _judge_number(
     tolerance = metric.tolerance.at(printed.value)
     difference = number.mean - printed.value
     half = float(half_width(number.std, number.n, printed.runs, printed.rounding))
-    verdict: Verdict = str(classify(difference - half, difference + half, tolerance))  # type: ignore[assignment]
+    verdict = classify(difference - half, difference + half, tolerance)
     more = more_seeds(number, printed, tolerance) if verdict == "inconclusive" else None
     if more is not None and not study.selection.repeats:
         more += 1  # the sweep's own run chose the point, so it is not one of the fresh seeds

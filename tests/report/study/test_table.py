@@ -14,7 +14,9 @@ from nos_repro.experiments.schema import Row, Selection, Study
 from nos_repro.experiments.selection import SampleMean, outcomes
 from nos_repro.experiments.settings_file import is_search
 from nos_repro.experiments.trial import Trial
+from nos_repro.optim.lookup import optimizer_names
 from nos_repro.report.layout import ReportTable
+from nos_repro.report.study.rows import counted_values, values_per_parameter
 from nos_repro.report.study.table import show, study_table
 from tests.experiments.helpers import digits_study
 from tests.report.records import Ending, accuracy, filled_store
@@ -122,7 +124,7 @@ def test_the_least_loss_is_the_best(tmp_path: Path, root: Path) -> None:
     study = load_study(root / "configs/figure5_rosenbrock.yaml", scale="smoke")
 
     def ending(trial: Trial) -> dict[str, Any]:
-        loss = 1e-9 if trial.optimizer == "adam" else 1.0
+        loss = 1e-9 if trial.optimizer == "adam-tf" else 1.0
         points = [{"epoch": 1, "step": 20, "val_loss": loss, "val_x": 1.0, "val_y": 1.0}]
         return {"metrics": points, "metric": "loss", "direction": "min"}
 
@@ -247,3 +249,15 @@ def test_what_an_optimizer_keeps_is_counted_with_no_record(tmp_path: Path) -> No
         ["0", "-"],
         ["2", "-"],
     ]
+
+
+@pytest.mark.parametrize("name", [*optimizer_names(), "rule: adam * noise * gamma"])
+def test_what_an_optimizer_is_said_to_keep_is_what_it_keeps_after_a_step(name: str) -> None:
+    row = Row(name)
+    assert values_per_parameter(row) == counted_values(row)
+
+
+def test_what_an_optimizer_keeps_with_other_options_is_counted() -> None:
+    assert values_per_parameter(Row("adam", options={"amsgrad": True})) == 3
+    assert values_per_parameter(Row("torch.optim.SGD", options={"momentum": 0.9})) == 1
+    assert values_per_parameter(Row("powersign", options={"beta": 0.5})) == 1

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from scipy.special import bdtr, ndtr
-
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.claims.evidence import Bounds, Effect, Finding, every, fact, not_run, single
 from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
 from nos_repro.report.claims.ranks import predicts
 from nos_repro.report.claims.results import Results
+from nos_repro.report.distributions import heads_at_most, normal_below
 from nos_repro.report.search.confirmation import Candidate, candidates, declared, versus
 from nos_repro.report.search.expressions import shares
 from nos_repro.report.search.history import History
@@ -107,7 +106,7 @@ class RisesTest(_SearchTest):
         else:
             gain = statistics.fmean(last) - statistics.fmean(first)
             error = math.hypot(*(statistics.stdev(p) / math.sqrt(quarter) for p in (first, last)))
-            p_for, p_against = (float(ndtr(side * gain / error)) for side in (-1, 1))
+            p_for, p_against = (normal_below(side * gain / error) for side in (-1, 1))
             effect = Effect("mean of the last quarter less the first's", gain, gain - 1.96 * error,
                             gain + 1.96 * error, quarter, "reward", p_for, p_against)  # fmt: skip
             late = {reward.key for reward in history.rewards[-quarter:]}
@@ -135,7 +134,7 @@ class SharesTest(_SearchTest):
         part = str(Rule.parse(self.part).normal())
         lift = shares(ranked, self.best).find(part)
         p_for = enrichment(lift.best, self.best, lift.all, len(ranked))
-        p_against = float(bdtr(lift.best, self.best, 0.5))
+        p_against = heads_at_most(lift.best, self.best)
         what = (
             f"in {lift.best} of the best {self.best}, in {lift.all} of {len(ranked)} healthy rules"
         )

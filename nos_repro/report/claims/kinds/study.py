@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy.special import bdtr, bdtrc
-
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.columns import metric_of
 from nos_repro.experiments.selection import Outcome
@@ -25,6 +23,7 @@ from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
 from nos_repro.report.claims.ranks import predicts
 from nos_repro.report.claims.results import Results
 from nos_repro.report.claims.scores import by_seed, curve, unfinished
+from nos_repro.report.distributions import heads_at_most
 from nos_repro.report.study.rows import values_per_parameter
 
 HALF_DECADE = 0.5 + 1e-6
@@ -84,8 +83,8 @@ class RatesTest(ClaimTest):
     def _sign_test(self, scale: str, effects: list[Effect], remarks: list[str]) -> Finding:
         n = len(effects)
         larger = sum(effect.value > 1e-9 for effect in effects)
-        p_for = float(bdtrc(larger - 1, n, 0.5)) if larger else 1.0
-        p_against = float(bdtr(larger, n, 0.5))
+        p_for = 1 - heads_at_most(larger - 1, n) if larger else 1.0
+        p_against = heads_at_most(larger, n)
         whole = single(Effect(f"larger in {larger} of {n} pairs", larger / n, math.nan, math.nan, n,
                               "of the pairs", p_for, p_against))  # fmt: skip
         least = min(p_for, p_against)
