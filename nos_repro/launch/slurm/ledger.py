@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import LaunchError
-from nos_repro.experiments.files import file_names, is_there, read_file, write_json
+from nos_repro.experiments.files import file_names, is_there, read_file, unwritable, write_json
 from nos_repro.experiments.heartbeat import WITNESS, Heartbeat, Witness
 from nos_repro.launch.base import JobEnding
 
@@ -185,8 +185,11 @@ class Ledger:
         batch = JobArray(
             folder, [list(pack) for pack in packs], None, time.time(), socket.gethostname()
         )
-        (folder / "reports").mkdir(parents=True)
         batch.save()
+        try:
+            batch.reports.mkdir()
+        except OSError as error:
+            raise unwritable(batch.reports, error) from None
         self.batches[batch.name] = batch
         return batch
 
