@@ -58,7 +58,9 @@ def read_status(study: Study, store: Store) -> StudyStatus:
     open_trials = [trial for trial, record in known.values() if record is None]
     claims = store.claims(open_trials)
     queued = list(_queued(open_trials, claims.keys(), store))
-    ended = Counter(record.status for _, record in known.values() if record is not None)
+    ended: Counter[str] = Counter(
+        record.status for _, record in known.values() if record is not None
+    )
     undecided = sum(row.chosen is None and row.missing > 0 for row in rows)
     total = len(known) + undecided * study.selection.repeats
     return StudyStatus(
