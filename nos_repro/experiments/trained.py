@@ -45,7 +45,7 @@ def load_trained(checkpoint: Path, data_dir: Path, *, trust: bool = False) -> tu
             data = cls.make_data(settings, data_dir=data_dir, seed=0)
         except NosError:
             raise
-        except MISFITS as error:
+        except (*MISFITS, ArithmeticError) as error:
             problem = f"does not fit the current task '{name}' ({first_line(error)})"
             raise ConfigError(f"{path}: {problem}") from None
         if not all(map(is_finite, task.state_dict().values())):
