@@ -63,7 +63,7 @@ def _settings(path: Path) -> tuple[str, dict[str, Any]]:
     data = read_file(path)
     try:
         values = json.loads(data or b"")
-        return values["task"], dict(values["task_settings"])
+        return str(values["task"]), dict(values["task_settings"])
     except (ValueError, KeyError, TypeError):
         raise ConfigError(
             f"{path.parent}: not a trial's folder (it has no settings.json of a trial)\n"
