@@ -121,3 +121,10 @@ def test_a_terminal_without_our_signs_shows_question_marks_and_the_rest(committe
     text = terminal.buffer.getvalue().decode("ascii")
     assert "Adam" in text
     assert "paper?" in text  # the sign of degree
+
+
+def test_a_verb_whose_caller_closed_the_standard_streams_ends_quietly(tmp_path):
+    """And no file that it opens gets their numbers, or it would be printed into."""
+    script = 'exec "$0" -m nos_repro rule g <&- >&- 2>&-'
+    done = subprocess.run(["sh", "-c", script, sys.executable], cwd=ROOT, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

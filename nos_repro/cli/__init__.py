@@ -6,6 +6,7 @@ The functions import late, so that `--help` is instant.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -87,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say_error(line)
         return USER_ERROR
     except KeyboardInterrupt:
+        if arguments is None:
+            _end_quietly()
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
@@ -100,3 +103,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         say_error("out of memory")
         return FAILED
+
+
+def _end_quietly() -> None:
+    """As this program is ending, another Ctrl-C changes nothing, and no worker is waited for."""
+    for word in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(word, signal.SIG_IGN)
+    processes = sys.modules.get("multiprocessing")
+    for worker in processes.active_children() if processes is not None else ():
+        worker.kill()

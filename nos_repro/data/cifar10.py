@@ -30,7 +30,7 @@ CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
 )
-LAYOUT = folder.Layout(CLASSES, {"train": 5000, "test": 1000})
+LAYOUT = folder.FolderLayout(CLASSES, {"train": 5000, "test": 1000})
 MEAN = (125.3, 123.0, 113.9)
 STD = (63.0, 62.1, 66.7)
 """Zagoruyko & Komodakis' constants, from the 50,000 original training images."""

@@ -22,7 +22,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Layout:
+class FolderLayout:
     """What a complete folder holds: the number of images per class in each part."""
 
     classes: tuple[str, ...]
@@ -30,7 +30,7 @@ class Layout:
     size: int = 32
 
 
-def scan(root: Path, layout: Layout) -> dict[str, list[tuple[str, int]]]:
+def scan(root: Path, layout: FolderLayout) -> dict[str, list[tuple[str, int]]]:
     """The files of each part as (path below `root`, class), sorted, without those that do not
     count (`files.belongs`).
 
@@ -39,7 +39,7 @@ def scan(root: Path, layout: Layout) -> dict[str, list[tuple[str, int]]]:
     return {part: list(_scan_part(root, part, layout)) for part in layout.images_per_class}
 
 
-def _scan_part(root: Path, part: str, layout: Layout) -> Iterable[tuple[str, int]]:
+def _scan_part(root: Path, part: str, layout: FolderLayout) -> Iterable[tuple[str, int]]:
     found = _visible(root / part)
     missing = [name for name in layout.classes if name not in found]
     foreign = [name for name in found if name not in layout.classes]

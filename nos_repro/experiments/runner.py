@@ -133,7 +133,7 @@ def has_record(trial: Trial, folder: Path, until: int | None) -> bool:
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
     """Appends everything that is logged inside the block to ``path``."""
-    handler = logging.FileHandler(path, delay=True)
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True, errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)

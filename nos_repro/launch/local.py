@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
+import multiprocessing.util
 import os
 import random
 import signal
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
-from typing import Generic
+from typing import Generic, TypeVar
 
 import torch
 
 from nos_repro.data.cores import available_cores, core_numbers
+from nos_repro.errors import LaunchError
 from nos_repro.launch.base import J, Report
 from nos_repro.launch.work import keep_freed_memory, run_job
 
 SAVE_SECONDS = 60.0
 """Time that a stopping worker has for its step and for saving, before it is killed."""
 
+END_SECONDS = 60.0
+"""Time that a killed worker has to be gone."""
+
+START_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+"""How often the start of a process is tried, and the seconds after each failure."""
+
+LONGEST_FOLDER = 70
+"""A socket's path has at most 107 bytes; multiprocessing adds two names to the folder's."""
+SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
+
 _stopping = threading.Event()
+T = TypeVar("T")
 
 
 class InProcess(Generic[J]):
@@ -113,12 +127,17 @@ class LocalWorkers(Generic[J]):
             await_workers(self._context)
             self._awaited = True
         slot = next(slot for slot in self._slots if slot.job is None)
+
+        def start() -> Future[Report[J]]:
+            try:
+                return slot.pool.submit(_run, job)
+            except Exception:
+                slot.pool.shutdown(wait=False)
+                slot.pool = self._pool(slot.number, slot.cores)
+                raise
+
+        slot.future = _persistently(start)
         slot.job, slot.started, slot.overran = job, time.monotonic(), False
-        try:
-            slot.future = slot.pool.submit(_run, job)
-        except BrokenProcessPool:
-            slot.pool = self._pool(slot.number, slot.cores)
-            slot.future = slot.pool.submit(_run, job)
 
     def wait(self, seconds: float) -> list[Report[J]]:
         running = [slot.future for slot in self._slots if slot.future is not None]
@@ -127,9 +146,8 @@ class LocalWorkers(Generic[J]):
         for slot in self._slots:
             if slot.seconds_left <= 0 and slot.future is not None and not slot.future.done():
                 slot.overran = True
-                for process in _processes([slot]):
-                    process.kill()
-                wait([slot.future], timeout=SAVE_SECONDS)
+                _kill([slot])
+                wait([slot.future], timeout=END_SECONDS)
         return [
             self._collect(slot)
             for slot in self._slots
@@ -155,20 +173,21 @@ class LocalWorkers(Generic[J]):
         return report
 
     def close(self) -> list[Report[J]]:
+        """A second Ctrl-C kills the workers at once: their trials continue from checkpoints."""
         self._closing = True
         busy = [slot for slot in self._slots if slot.job is not None]
-        for process in _processes(busy):
-            process.terminate()
-        wait([slot.future for slot in busy if slot.future is not None], timeout=SAVE_SECONDS)
-        hanging = [slot for slot in busy if slot.future is None or not slot.future.done()]
-        for process in _processes(hanging):
-            process.kill()
-        wait([slot.future for slot in hanging if slot.future is not None], timeout=SAVE_SECONDS)
-        reports = []
-        for slot in self._slots:
-            if slot.future is not None and slot.future.done():
-                reports.append(self._collect(slot))
-            slot.pool.shutdown(wait=False, cancel_futures=True)
+        with answering_ctrl_c(lambda: _kill(busy)):
+            for process in _processes(busy):
+                process.terminate()
+            wait([slot.future for slot in busy if slot.future is not None], timeout=SAVE_SECONDS)
+            hanging = [slot for slot in busy if slot.future is None or not slot.future.done()]
+            _kill(hanging)
+            wait([slot.future for slot in hanging if slot.future is not None], timeout=END_SECONDS)
+            reports = []
+            for slot in self._slots:
+                if slot.future is not None and slot.future.done():
+                    reports.append(self._collect(slot))
+                slot.pool.shutdown(wait=False, cancel_futures=True)
         return reports
 
 
@@ -192,6 +211,26 @@ def _processes(slots: Sequence[_Slot[J]]) -> list[BaseProcess]:
     return [process for slot in slots for process in (slot.pool._processes or {}).values()]
 
 
+def _kill(slots: Sequence[_Slot[J]]) -> None:
+    for process in _processes(slots):
+        process.kill()
+
+
+@contextlib.contextmanager
+def answering_ctrl_c(answer: Callable[[], None]) -> Iterator[None]:
+    """Calls ``answer`` at a Ctrl-C or SIGTERM in the block, and lets the block go on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread hears of signals
+        return
+    words = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(word, lambda *_: answer()) for word in words]
+    try:
+        yield
+    finally:
+        for word, handler in zip(words, before, strict=True):
+            signal.signal(word, handler)
+
+
 def worker_context() -> BaseContext:
     """A fork server that has imported torch once, so that a worker starts in milliseconds.
 
@@ -201,20 +240,65 @@ def worker_context() -> BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "nos_repro.launch.work"])
-    if threading.current_thread() is threading.main_thread():
-        answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            forkserver.ensure_running()
-        finally:
-            signal.signal(signal.SIGINT, answer)
+    _ensure_server()
     return context
+
+
+def _ensure_server() -> None:
+    """Starts the fork server if there is none (any more)."""
+    if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
+        return
+    _shorten_socket_paths()
+    answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, answer)
+
+
+def _shorten_socket_paths() -> None:
+    """If the path of the temporary folder is too long for sockets, has multiprocessing put its own
+    elsewhere, in workers too. Raises LaunchError if that cannot be."""
+    usual = tempfile.gettempdir()
+    if len(os.fsencode(usual)) <= LONGEST_FOLDER:
+        return
+    for folder in SHORT_FOLDERS:
+        tempfile.tempdir = folder
+        try:
+            multiprocessing.util.get_temp_dir()  # from now on it is this one
+            return
+        except OSError:
+            continue
+        finally:
+            tempfile.tempdir = usual
+    raise LaunchError(
+        f"the path of TMPDIR is longer than {LONGEST_FOLDER} bytes, too long for sockets, and none"
+        f" of {', '.join(SHORT_FOLDERS)} can be written: set a shorter one"
+    )
+
+
+def _persistently(start: Callable[[], T]) -> T:
+    """What ``start`` returns, which starts a process. Raises LaunchError if that fails again and
+    again: once, the fork server may have been killed, or a pool broken with its worker."""
+    for pause in START_PAUSES:
+        try:
+            _ensure_server()
+            return start()
+        except (EOFError, OSError, BrokenProcessPool) as error:
+            reason = f"{type(error).__name__}: {error}"
+            time.sleep(pause)  # a process that was killed takes a moment to be gone
+    raise LaunchError(f"worker processes cannot be started: {reason}")
 
 
 def await_workers(context: BaseContext) -> None:
     """Returns when workers can start. An interrupt here leaves nothing half-started."""
-    first = context.Process(target=int, daemon=True)  # type: ignore[attr-defined]
-    first.start()
-    first.join()
+
+    def start() -> BaseProcess:
+        process: BaseProcess = context.Process(target=int, daemon=True)  # type: ignore[attr-defined]
+        process.start()
+        return process
+
+    _persistently(start).join()
 
 
 def start_worker(number: int, cores: list[int], threads: int) -> None:

@@ -16,7 +16,7 @@ import torch
 from torchvision.datasets import CIFAR10
 
 from nos_repro.data import cifar10
-from nos_repro.data.folder import Layout
+from nos_repro.data.folder import FolderLayout
 from nos_repro.data.images import ImageSet
 from nos_repro.errors import DataError
 
@@ -133,7 +133,7 @@ def test_images_in_folders_are_cifar10_too(
     tmp_path: Path, make_images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = {"train": 2, "test": 1}
-    monkeypatch.setattr(cifar10, "LAYOUT", Layout(cifar10.CLASSES, counts))
+    monkeypatch.setattr(cifar10, "LAYOUT", FolderLayout(cifar10.CLASSES, counts))
     written = make_images(tmp_path / "cifar10", cifar10.CLASSES, counts)
     ours = read(tmp_path)
     assert ours.train.labels.tolist() == [i // 2 for i in range(20)]

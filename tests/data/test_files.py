@@ -14,14 +14,14 @@ from PIL import Image
 
 from nos_repro.data import CORPORA, IMAGES
 from nos_repro.data.files import belongs, read_file, refusals_named
-from nos_repro.data.folder import Layout, read, scan
+from nos_repro.data.folder import FolderLayout, read, scan
 from nos_repro.data.imagenet import eval_batches, find_images
 from nos_repro.data.parallel import find_parallel_text
 from nos_repro.data.pictures import show
 from nos_repro.data.views import central_view
 from nos_repro.errors import DataError
 
-LAYOUT = Layout(("bird", "cat"), {"train": 4, "test": 2})
+LAYOUT = FolderLayout(("bird", "cat"), {"train": 4, "test": 2})
 LEFT = ("Thumbs.db", "@eaDir/0000.png/SYNOPHOTO_THUMB.jpg", "__MACOSX/._0000.png", ".DS_Store")
 NOBODY = 65534
 

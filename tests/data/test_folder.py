@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nos_repro.data.folder import Layout, read, scan
+from nos_repro.data.folder import FolderLayout, read, scan
 from nos_repro.errors import DataError
 
-LAYOUT = Layout(("bird", "cat"), {"train": 4, "test": 2})
+LAYOUT = FolderLayout(("bird", "cat"), {"train": 4, "test": 2})
 
 
 @pytest.fixture

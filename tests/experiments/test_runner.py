@@ -4,6 +4,9 @@ import builtins
 import dataclasses
 import errno
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.training import Run, Stopped
 from nos_repro.experiments.trial import Training
+from tests.conftest import ROOT
 from tests.experiments.helpers import digits_trial, write_record
 
 HERE = Conditions(Path("unused"))
@@ -279,3 +283,20 @@ def test_a_trial_whose_folder_is_moved_stops_and_continues_where_it_is_now(tmp_p
     assert not (before / "record.json").exists()
     assert read_lease(before) is None
     stopped_after_one_step(trial, now)  # nobody has it any more
+
+
+def test_a_log_takes_every_letter_in_every_locale(tmp_path):
+    script = (
+        "import logging, pathlib, sys\n"
+        "from nos_repro.experiments.runner import _logging_to\n"
+        "with _logging_to(pathlib.Path(sys.argv[1])):\n"
+        "    logging.warning('f\\u00fcr \\udcff')\n"
+    )
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **plain}
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "log.txt")],
+        capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert "f\u00fcr \\udcff" in (tmp_path / "log.txt").read_text(encoding="utf-8")

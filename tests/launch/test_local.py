@@ -3,9 +3,12 @@
 import dataclasses
 import os
 import signal
+import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import forkserver
 
 import pytest
 
@@ -14,6 +17,7 @@ from nos_repro.experiments.trial import Training
 from nos_repro.launch import local, work
 from nos_repro.launch.local import InProcess, LocalWorkers, await_workers, worker_context
 from nos_repro.launch.work import TrialJob
+from tests.conftest import ROOT
 from tests.experiments.helpers import digits_trial
 
 
@@ -86,6 +90,58 @@ def test_from_their_first_moment_workers_leave_ctrl_c_to_the_parent():
     await_workers(context)
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         assert pool.submit(signal.getsignal, signal.SIGINT).result() == signal.SIG_IGN
+
+
+def test_a_second_ctrl_c_kills_what_does_not_end_and_breaks_nothing_off(job):
+    launcher = LocalWorkers(workers=1)
+    launcher.submit(job)
+    (process,) = launcher._slots[0].pool._processes.values()
+    deadline = time.monotonic() + 120
+    while not (job.folder / "metrics.jsonl").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGSTOP)
+    usual = signal.getsignal(signal.SIGINT)
+
+    def press():
+        while signal.getsignal(signal.SIGINT) is usual:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    impatient = threading.Thread(target=press)
+    impatient.start()
+    reports = launcher.close()
+    impatient.join()
+    assert [report.outcome for report in reports] == ["lost"]
+    assert not process.is_alive()
+    assert signal.getsignal(signal.SIGINT) is usual
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is a fork server on Linux only")
+def test_a_fork_server_that_is_killed_is_started_again(job):
+    launcher = LocalWorkers(workers=1)
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+    short = dataclasses.replace(job.trial, training=Training(epochs=1))
+    launcher.submit(dataclasses.replace(job, trial=short))
+    assert [report.outcome for report in launcher.wait(120)] == ["recorded"]
+    launcher.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is a fork server on Linux only")
+def test_workers_start_where_the_temporary_folder_has_too_long_a_path_for_their_sockets(tmp_path):
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    script = (
+        "import tempfile\n"
+        "from nos_repro.launch.local import await_workers, worker_context\n"
+        "await_workers(worker_context())\n"
+        "print(tempfile.gettempdir())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment
+    )
+    assert done.stdout == f"{folder}\n", done.stderr
 
 
 def test_this_process_takes_one_job_at_a_time(tmp_path):
