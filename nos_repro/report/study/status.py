@@ -147,7 +147,7 @@ def _counts(
     paused = [trial for trial in idle if study.halving is not None and store.record(trial)]
     halted = sum((store.folder(t) / "checkpoint.pt").exists() for t in idle if t not in paused)
     left = total - ended.total() - len(running) - queued - len(paused) - halted
-    counts = {
+    counts: dict[str, int] = {
         **{kind: ended[kind] for kind in STATUSES},
         "queued": queued,
         "paused at a rung": len(paused),
