@@ -17,7 +17,7 @@ VERBS = {
     "report":    ("report", "configs/table2.yaml", "--scale", "small"),
     "status":    ("status", "configs/table2.yaml", "--scale", "small"),
     "why":       ("why", "table2:PowerSign (cosine)", "--scale", "small"),
-    "claims":    ("claims", "powersign-exists-in-language", "--scale", "small"),
+    "claims":    ("claims",),
     "verdicts":  ("verdicts", "configs/table2.yaml", "--scale", "small"),
     "rule":      ("rule", "powersign-ld"),
     "dashboard": ("dashboard", "configs/table2.yaml", "--scale", "small"),

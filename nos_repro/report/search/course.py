@@ -5,11 +5,16 @@ The figure of a report and the chart of a page draw the same lines.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
 
 QUANTILES = (0.25, 0.5, 0.75, 0.9)
 POINTS = 400
