@@ -5,16 +5,11 @@ The figure of a report and the chart of a page draw the same lines.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
-    Ints = NDArray[np.int64]
-
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 QUANTILES = (0.25, 0.5, 0.75, 0.9)
 POINTS = 400
