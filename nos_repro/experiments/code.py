@@ -14,6 +14,7 @@ import orjson
 
 from nos_repro.data.paths import user_cache
 from nos_repro.experiments.digest import Sources
+from nos_repro.experiments.kept_digests import KeptDigests
 from nos_repro.experiments.trial import make_settings
 from nos_repro.optim.lookup import find_optimizer
 from nos_repro.optim.registry import SCHEDULES
@@ -53,12 +54,13 @@ def task_roots(task: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
 @functools.cache
 def code_digest(roots: tuple[str, ...], *texts: str) -> str:
     """`Sources.digest` of the code as it was when this process first read it."""
-    return _installed().digest(roots, *texts)
+    return _kept().digest(roots, *texts)
 
 
 @functools.cache
-def _installed() -> Sources:
-    return Sources(kept=user_cache() / "code")
+def _kept() -> KeptDigests:
+    folder = user_cache() / "code"
+    return KeptDigests(Sources(kept=folder), folder)
 
 
 @functools.cache

@@ -30,7 +30,6 @@ PACKAGE = __name__.partition(".")[0]
 
 VERSIONED = frozenset({"torch", "torchvision", "numpy", "pytorch_lightning", "lightning_fabric"})
 """Libraries that are not followed, however they are named: their versions are in each record."""
-
 ROUNDS = 4
 """How many references away a change in who refers to whom is seen. What a definition itself says
 is in the digest, however far away it is."""
@@ -47,24 +46,39 @@ class Sources:
         self.places = {top: [folder] for top, folder in (folders or {}).items()}
         self.kept = kept
         self._modules: dict[str, Module | None] = {}
+        self._contents: dict[str, tuple[Path | None, bytes]] = {}
+        self.asked: set[str] = set()
 
     def module(self, name: str) -> Module | None:
         """The module of that name; None if there is none, or it has no Python source."""
+        self.asked.add(name)
         if name not in self._modules:
             self._modules[name] = self._read(name)
         return self._modules[name]
 
-    def _read(self, name: str) -> Module | None:
+    def content(self, name: str) -> tuple[Path | None, bytes]:
+        """The file of a module, or a package's folder, or None, and its text, as first read."""
+        if name not in self._contents:
+            self._contents[name] = self._look(name)
+        return self._contents[name]
+
+    def _look(self, name: str) -> tuple[Path | None, bytes]:
         top, *rest = name.split(".")
         folders = [place.joinpath(*rest) for place in self._places(top)]
         for folder in folders:
             for path in (folder / "__init__.py", folder.parent / f"{folder.name}.py"):
                 if path.is_file():
-                    return self._parse(name, path)
-        return Module(name) if any(folder.is_dir() for folder in folders) else None
+                    return path, path.read_bytes()
+        return next((folder for folder in folders if folder.is_dir()), None), b""
 
-    def _parse(self, name: str, path: Path) -> Module:
-        text, package = path.read_bytes(), path.name == "__init__.py"
+    def _read(self, name: str) -> Module | None:
+        path, text = self.content(name)
+        if path is None:
+            return None
+        return self._parse(name, path, text) if path.suffix == ".py" else Module(name)
+
+    def _parse(self, name: str, path: Path, text: bytes) -> Module:
+        package = path.name == "__init__.py"
         own = {name.partition(".")[0], PACKAGE}
         if self.kept is None:
             return read_module(name, text, package=package, own=own)
@@ -107,8 +121,7 @@ class Sources:
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Without Python's collector of garbage, which would walk all of torch's objects again because
-    of the many small ones that are made here."""
+    """Without Python's collector of garbage, which the many small objects would start."""
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -162,7 +162,10 @@ def remove_scratch(folder: Path, held: str = "") -> None:
     """Removes what killed writers have left: at once if they were processes of this host, after
     SCRATCH_SECONDS if of another. ``held`` is a file that nobody but the caller writes now: all
     scratch of that goes."""
-    for scratch in folder.glob(".*.tmp"):
+    left: list[Path] = []
+    with contextlib.suppress(OSError):  # it only tidies up
+        left = list(folder.glob(".*.tmp"))
+    for scratch in left:
         mine = bool(held) and scratch.name.startswith(f".{held}.")
         with contextlib.suppress(OSError):
             if mine or _is_left(scratch):

@@ -7,6 +7,7 @@ from nos_repro.rules.families import family_of
 from nos_repro.rules.primitives import OPERANDS
 from nos_repro.rules.printing import print_number
 from nos_repro.rules.rule import Rule
+from nos_repro.rules.simplest import simplest_text
 from nos_repro.rules.tree import Expr, Number, Operand, Unary, children
 
 NO_NUMBERS = "prints (experiments.digest)"
@@ -24,12 +25,15 @@ def explain(rule: Rule, results: Callable[[Rule], Iterable[str]] = lambda rule: 
     places = [f"{entry.place} ({entry.name})" for entry in entries]
     printed = dict.fromkeys(entry.rule.normal() for entry in entries)
     numbers = [line for each in printed for line in results(each)]
+    normal = str(rule.normal())
+    simple = simplest_text(normal)
     rows = [
         ("rule", str(rule)),
         ("LaTeX", rule.latex()),
         ("tree", "\n".join(draw(rule.expr))),
         ("tokens", _tokens(rule)),
-        ("normal form", str(rule.normal())),
+        ("normal form", normal),
+        *([("simplest form", simple)] if simple != normal else []),
         ("fingerprint", rule.fingerprint()),
         ("reads", "; ".join(f"{row.name}: {row.meaning}" for row in rule.operands) or "nothing"),
         ("keeps", _state(rule)),

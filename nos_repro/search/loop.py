@@ -274,7 +274,7 @@ class SearchLoop:
         else:
             self.running[key] = sample
             job = self.job(sample, key)
-            answer = job.answer() if job.path.name in self.left else None
+            answer = job.left_answer() if job.path.name in self.left else None
             if answer is not None:
                 self._answer(job, answer)
             else:

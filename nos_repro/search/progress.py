@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
@@ -87,15 +88,20 @@ class PlainSearchDisplay(PlainLines):
         self.note(side_run_line(what, done, total, running))
 
 
+def _bar(done: int, total: int) -> Padding:
+    """A bar on a line of its own."""
+    return Padding(ProgressBar(total=total, completed=done, width=60), 0)
+
+
 class LiveSearchDisplay(LivePanel):
     """A bar, the figures, and the rules being trained."""
 
     def update_side_runs(self, what: str, done: int, total: int, running: Sequence[str]) -> None:
-        bar = ProgressBar(total=total, completed=done, width=60)
-        self._live.update(Group(bar, Text(side_run_line(what, done, total, running))))
+        line = Text(side_run_line(what, done, total, running))
+        self._live.update(Group(_bar(done, total), line))
 
     def update(self, loop: SearchLoop) -> None:
         head = Text(f"{loop.search.search} ({loop.search.scale})", style="bold")
-        bar = ProgressBar(total=loop.search.samples, completed=loop.tally.evaluated, width=60)
+        bar = _bar(loop.tally.evaluated, loop.search.samples)
         trained = [Text(f"  {sample.rule}", style="dim") for sample in loop.running.values()]
         self._live.update(Group(head, bar, *map(Text, lines(loop)), *trained[:8]))

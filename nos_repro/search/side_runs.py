@@ -170,7 +170,7 @@ def _evaluate(
         display.update_side_runs(wanted[0].purpose, ended, len(todo), list(running.values()))
 
     for job in list(queue):  # a cluster went on after the process that asked had died
-        if (left := job.answer()) is not None:
+        if (left := job.left_answer()) is not None:
             queue.remove(job)
             take(job, left)
     remaining = started()

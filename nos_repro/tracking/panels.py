@@ -20,6 +20,8 @@ from nos_repro.tracking.metrics import (
     CHILDREN,
     COUNTED,
     EPOCH,
+    GLOBAL_STEP,
+    LOSS,
     REPEAT,
     SAMPLES,
     STATUS,
@@ -100,6 +102,15 @@ def _curves(study: Study) -> Iterator[Any]:
             groupby_rangefunc=_band(study),
             max_runs_to_show=1000,
         )
+    yield wr.LinePlot(
+        title="loss of a step, by row",
+        x=wr.Metric(GLOBAL_STEP),
+        y=[wr.Metric(LOSS)],
+        groupby=wr.Config("row"),
+        groupby_aggfunc="mean",
+        groupby_rangefunc=_band(study),
+        max_runs_to_show=1000,
+    )
     metric = curve_metrics(study)[0]
     yield wr.LinePlot(
         title=f"{metric}, by optimizer",

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,15 @@ def test_a_terminal_without_our_signs_loses_only_these(encoding: str) -> None:
 def test_closed_and_full_streams_end_quietly(redirected: str, status: int, problem: str) -> None:
     done = shell(f"nos-repro rule g {redirected}")
     assert (done.returncode, done.stdout, done.stderr) == (status, "", problem)
+
+
+def test_pages_are_written_of_and_into_a_folder_that_is_not_utf_8(tmp_path: Path) -> None:
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/r\xe9sultats")
+    shutil.copytree(ROOT / "results/table5", Path(folder, "table5"))
+    given = ["report", "table5", "--scale", "small", "--results", folder, "--html", folder]
+    assert main(given) == 0
+    page = Path(folder, "table5-small.html").read_text(encoding="utf-8")
+    assert r"r\udce9sultats" in page
 
 
 def test_the_command_finds_a_module_in_the_working_folder(tmp_path: Path) -> None:

@@ -303,7 +303,7 @@ def test_a_change_in_a_plug_ins_helper_shows_exactly_the_records_that_it_made(
 
     def stale() -> set[str]:
         code.code_digest.cache_clear()  # as another process sees it
-        code._installed.cache_clear()
+        code._kept.cache_clear()
         return {row.name for row in outcomes(study, store) if row.stale}
 
     rewrite(package, "steps", "return 1", "return 2")

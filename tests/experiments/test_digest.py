@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from nos_repro.experiments.digest import Sources
+from nos_repro.experiments.kept_digests import KeptDigests
 
 MODULES = {
     "__init__": "from mine.scales import HALF\n",
@@ -328,3 +329,37 @@ def test_another_copy_of_the_same_package_has_the_same_digest(
     copy = tmp_path / "elsewhere" / "mine"
     shutil.copytree(mine, copy)
     assert digest(copy) == digest(mine)
+
+
+def test_a_kept_digest_is_used_as_long_as_nothing_that_it_was_made_of_changes(
+    mine: Path, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    plain = Sources.digest
+
+    def counted(self: Sources, roots: Sequence[str], *texts: str) -> str:
+        made.append(1)
+        return plain(self, roots, *texts)
+
+    monkeypatch.setattr(Sources, "digest", counted)
+
+    def digest(*texts: str) -> str:  # as another process sees it
+        return KeptDigests(Sources({"mine": mine}, kept=kept), tmp_path / "kept").digest(
+            ROOTS, *texts
+        )
+
+    first = digest()
+    assert (digest(), len(made)) == (first, 1)
+    assert (digest("g * m") != first, len(made)) == (True, 2)
+    swap("deep", "0.25", "0.5")(mine)
+    assert (digest() != first, len(made)) == (True, 3)
+    swap("deep", "0.5", "0.25")(mine)
+    assert (digest(), len(made)) == (first, 4)
+    append("neighbour", "MORE = 1")(mine)  # nobody imports it
+    assert (digest(), len(made)) == (first, 4)
+    (mine / "helpers").mkdir()  # a package takes the module's place
+    (mine / "helpers" / "__init__.py").write_text("def scale(x):\n    return x\n")
+    assert (digest() != first, len(made)) == (True, 5)
+    for path in (tmp_path / "kept").iterdir():
+        path.write_bytes(b"{")
+    assert digest() != first

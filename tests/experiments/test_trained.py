@@ -69,6 +69,14 @@ def test_standard_input_is_translated_line_for_line(
     assert piped.count("\n") == 3
 
 
+def test_no_line_is_translated_into_none(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given(monkeypatch, b"")
+    assert main(["translate", str(trained), "--data", str(trained)]) == 0
+    assert capsys.readouterr().out == ""
+
+
 def given(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
 
@@ -77,6 +85,8 @@ def given(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     ("content", "message"),
     [
         (b"one\ncaf\xe9\n", "standard input, line 2: not UTF-8 (byte 0xe9)"),
+        (b"one\ntw\0o\n", "standard input, line 2: a NUL (byte 0x00)"),
+        ("one\n".encode("utf-16"), "standard input: UTF-16, not UTF-8"),
         (b"one\n" + b"two " * 10_000, "standard input, line 2: 20,001 word pieces, task.longest"),
     ],
 )

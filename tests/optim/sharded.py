@@ -216,9 +216,15 @@ def check_scan(make: Maker, _: int, __: Path) -> None:
 CHECKS["scan"] = check_scan
 
 
-def cases() -> list[tuple[str, str, str]]:
-    """(check, optimizer, execution)."""
-    return [(c, o, e) for c in CHECKS for o in OPTIMIZERS for e in EXECUTIONS]
+def cases(*, slow: bool) -> list[tuple[str, str, str]]:
+    """(check, optimizer, execution): slow are the scans and what compiles many kernels."""
+    return [
+        (c, o, e)
+        for c in CHECKS
+        for o in OPTIMIZERS
+        for e in EXECUTIONS
+        if slow == (c == "scan" or (e == "fused" and o != "random"))
+    ]
 
 
 class Make:
@@ -232,13 +238,13 @@ class Make:
         return self._make(params, **{**self._options, **options})
 
 
-def work(rank: int, folder: str) -> None:
+def work(rank: int, folder: str, slow: bool) -> None:
     """The checks in one of the processes; writes down what fails."""
     torch.set_num_threads(1)
     store = dist.FileStore(f"{folder}/store", PROCESSES)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=PROCESSES)
     failures: dict[str, str] = {}
-    for check, optimizer, execution in cases():
+    for check, optimizer, execution in cases(slow=slow):
         try:
             CHECKS[check](Make(optimizer, execution), rank, Path(folder))
         except Exception:  # noqa: BLE001

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nos_repro.rules.evaluate import evaluate
+from nos_repro.rules.explain import explain
 from nos_repro.rules.normal import normal_form
 from nos_repro.rules.primitives import OPERANDS
 from nos_repro.rules.printing import print_expr
@@ -31,6 +32,11 @@ SIMPLEST = [
 @pytest.mark.parametrize(("text", "shown"), SIMPLEST)
 def test_the_form_with_the_fewest_nodes_is_shown(text: str, shown: str) -> None:
     assert simplest_text(str(Rule.parse(text).normal())) == shown
+
+
+def test_the_explanation_of_a_rule_says_it() -> None:
+    assert "simplest form  g * sqrt(ld)\n" in explain(Rule.parse("g / sqrt(1 / ld)"))
+    assert "simplest form" not in explain(Rule.parse("g / ld"))
 
 
 LEAVES = [Operand("g"), Operand("m"), Operand("ld"), Operand("cd"), Number(1.0), Number(2.0)]

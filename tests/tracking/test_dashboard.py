@@ -84,7 +84,7 @@ def test_a_studys_dashboard_shows_what_a_trial_really_logs(changes, tmp_path):
     run_trial(trial, tmp_path / "trial", Conditions(tmp_path), tracker=tracker)
     (part,) = parts(tmp_path)
     history, summary, config = shown(Dashboard(study).text())
-    assert history <= part.history[-1].keys()
+    assert history <= part.history[-1].keys() | part.losses[-1].keys()
     assert summary <= part.summary.keys()
     assert config <= part.config.keys()
     assert {"epoch", "val_accuracy", "test_accuracy"} <= history
@@ -170,6 +170,14 @@ def test_the_verb_prints_a_dashboard_or_writes_it(tmp_path, capsys):
     words = ["dashboard", "table2", "--scale", "small", "--project", "mine", "--output", str(path)]
     assert main(words) == 0
     assert path.read_text() == printed
+
+
+@pytest.mark.parametrize(
+    ("flag", "name"), [("--project", "team/proj"), ("--entity", "a b/c"), ("--entity", " ")]
+)
+def test_a_name_that_w_and_b_does_not_accept_is_one_error(flag, name, capsys):
+    assert main(["dashboard", "table2", "--scale", "small", flag, name]) == 2
+    assert f"{flag}: {name!r} is not a name" in capsys.readouterr().err
 
 
 def test_a_push_needs_a_login(capsys):

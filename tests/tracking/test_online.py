@@ -137,7 +137,7 @@ def test_auto_is_online_end_to_end_and_the_key_is_in_no_file_and_no_body(server,
     )  # fmt: skip
     ((name, lines),) = server.lines.items()
     assert name.startswith("tiny-smoke-")
-    assert [line["epoch"] for line in lines] == [1]
+    assert [line["epoch"] for line in lines if "epoch" in line] == [1]
     assert "wandb sync" not in done.stderr  # nothing is left to upload
     assert KEY not in done.stdout + done.stderr
     assert not any(KEY.encode() in body for body in server.bodies)

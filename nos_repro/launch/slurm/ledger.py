@@ -9,7 +9,6 @@ front end has closed it. No process removes a file that another may still want t
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import shutil
 import socket
@@ -20,8 +19,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from nos_repro.errors import LaunchError
-from nos_repro.experiments.files import file_names, is_there, read_file, write_json
+from nos_repro.experiments.files import file_names, is_there, read_file, unwritable, write_json
 from nos_repro.experiments.heartbeat import WITNESS, Heartbeat, Witness
 from nos_repro.launch.base import JobEnding
 
@@ -134,7 +135,7 @@ class JobArray:
 def _read_message(path: Path) -> Message | None:
     """None if it is not whole yet, as happens on a network file system. Raises StoreError."""
     try:
-        message = Message(**json.loads(read_file(path) or b""))
+        message = Message(**orjson.loads(read_file(path) or b""))
     except (ValueError, TypeError):
         return None
     said = (message.outcome, message.message, message.detail)
@@ -185,8 +186,11 @@ class Ledger:
         batch = JobArray(
             folder, [list(pack) for pack in packs], None, time.time(), socket.gethostname()
         )
-        (folder / "reports").mkdir(parents=True)
         batch.save()
+        try:
+            batch.reports.mkdir()
+        except OSError as error:
+            raise unwritable(batch.reports, error) from None
         self.batches[batch.name] = batch
         return batch
 
@@ -232,7 +236,7 @@ class Ledger:
 
 def _read_batch(path: Path, data: bytes) -> JobArray:
     try:
-        values = json.loads(data)
+        values = orjson.loads(data)
         packs = [[str(identity) for identity in pack] for pack in values["packs"]]
         array = None if values["array"] is None else str(values["array"])
         return JobArray(path.parent, packs, array, float(values["submitted"]), str(values["host"]))

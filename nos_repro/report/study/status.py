@@ -104,9 +104,8 @@ def _section(title: str, lines: Iterator[str]) -> list[str]:
 
 
 def _running(trial: Trial, claim: Lease) -> str:
-    latest = claim.latest or {}
-    metrics = " ".join(f"{key}={value:.4g}" for key, value in latest.items() if "_" in key)
-    share = f" ({claim.step / claim.steps:.0%})" if claim.steps else ""
+    metrics = claim.shown()
+    share = f" ({claim.share:.0%})" if claim.steps else ""
     where = f"step {claim.step}/{claim.steps}{share}, pid {claim.pid} on {claim.host}"
     return f"{trial.label()}: {where}" + (f"; {metrics}" if metrics else "")
 
