@@ -209,7 +209,10 @@ def status(options: argparse.Namespace) -> int:
         print(search_status(history))
         say_how_to_sync(history.folder)
         return 0
+    from nos_repro.launch.settings import launcher_settings
+
     study, store = open_study(options)
+    launcher_settings(study.launcher)  # what is wrong with it is said here too
     print(study_status(study, store))
     say_how_to_sync(store.root)
     return 0
@@ -236,20 +239,26 @@ def cancel(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     stop_like_ctrl_c()
+    from nos_repro.experiments.selection import is_stale
     from nos_repro.launch.glimpse import save_glimpses, verify_against
     from nos_repro.launch.progress import say
     from nos_repro.launch.run import conditions_of, launcher_of, trial_seconds
     from nos_repro.launch.settings import launcher_settings
-    from nos_repro.launch.verify import verify
+    from nos_repro.launch.verify import recorded, verify
 
     study, store = open_study(options, trying=True)
     settings = launcher_settings(study.launcher)
     conditions = conditions_of(options.data, 60.0, settings)
+    if options.save is None and not any(is_stale(r) for _, r in recorded(study, store)):
+        print("no record is stale")
+        return 0
+    training = study.training
+    epochs = training.epochs if options.whole else min(training.evaluate_every, training.epochs)
     launcher = launcher_of(
         settings,
         store.root,
         study.study,
-        lambda: trial_seconds(study, conditions),
+        lambda: trial_seconds(study, conditions, epochs),
         workers=options.workers,
         threads=options.threads,
     )

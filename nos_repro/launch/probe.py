@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 
 import torch
 
-from nos_repro.errors import ConfigError, LaunchError
+from nos_repro.errors import ConfigError, LaunchError, NosError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.code import trial_code
 from nos_repro.experiments.estimate import Cost, Planned, measure, model_key
 from nos_repro.experiments.files import read_file, write_json
 from nos_repro.experiments.provenance import provenance
+from nos_repro.experiments.replicas import Replicas
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
@@ -43,7 +44,7 @@ class ProbeJob:
 
     @property
     def label(self) -> str:
-        return f"timing a few updates of {len(self.trials)} models"
+        return "the probe"
 
     @property
     def identity(self) -> str:
@@ -53,13 +54,22 @@ class ProbeJob:
 
     def run(self, stop: Callable[[], bool]) -> tuple[JobOutcome, str]:
         with self.conditions.join() as replicas:
-            costs = [measure(trial, self.conditions, replicas) for trial in self.trials]
+            try:
+                answer = self._timed(replicas)
+            except NosError as error:  # the same in all processes
+                answer = {"problem": str(error)}
             if replicas.leads:
-                device = "cuda" if torch.cuda.is_available() else "cpu"
-                found = [dataclasses.astuple(cost) for cost in costs]
-                answer = {"device": provenance(device)["device"], "gpu": device == "cuda"}
-                write_json(self._path, {**answer, "costs": found})
+                write_json(self._path, answer)
         return "recorded", ""
+
+    def _timed(self, replicas: Replicas) -> dict[str, Any]:
+        costs = [measure(trial, self.conditions, replicas) for trial in self.trials]
+        gpu = torch.cuda.is_available()
+        return {
+            "device": provenance("cuda" if gpu else "cpu")["device"],
+            "gpu": gpu,
+            "costs": [dataclasses.astuple(cost) for cost in costs],
+        }
 
     def is_done(self) -> bool:
         return self._path.exists()
@@ -103,6 +113,8 @@ def timed(
     say("--probe: a short job on the cluster is queued and waited for")
     (done,) = finish([job], launcher, say)
     answer = done.take()
+    if "problem" in answer:
+        raise ConfigError(f"--probe: {answer['problem']}")
     if settings.gpus and not answer["gpu"]:
         raise LaunchError(
             f"the probe had {settings.gpus} GPUs, but its PyTorch saw none: see launcher.setup and"

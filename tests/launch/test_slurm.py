@@ -376,7 +376,7 @@ def test_gpus_are_requested_and_each_job_has_its_own(tmp_path, results):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_probe_times_the_models_on_the_cluster_and_leaves_no_trial(tmp_path, results, processes):
-    config = write_study(tmp_path)
+    config = write_study(tmp_path, TOGETHER)
     words = ("launcher.memory_gb=3", "launcher.poll_seconds=1", f"launcher.processes={processes}")
     said = run("run", config, results, "launcher=slurm", *words, "--dry-run", "--probe")
     assert said.returncode == 0, said.stderr
