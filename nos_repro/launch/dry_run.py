@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from nos_repro.errors import ConfigError
@@ -117,7 +117,7 @@ def slurm_plan(
     return lines
 
 
-def _line(entry: Planned, costs: dict[str, Cost]) -> str:
+def _line(entry: Planned, costs: Mapping[str, Cost]) -> str:
     what = "done" if entry.leg is None else duration(leg_seconds(entry.leg, costs))
     if entry.leg is not None and entry.leg.end < entry.trial.training.epochs:
         what += f" to epoch {entry.leg.end}"
