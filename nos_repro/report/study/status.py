@@ -28,9 +28,9 @@ def study_status(study: Study, store: Store) -> str:
     queued = _queued(open_trials, claims.keys(), store)
     lines = [
         f"{study.title}, in {store.root}",
-        _counts(study, rows, known, store, claims.keys(), len(queued)),
+        _counts(study, rows, known, store, claims.keys(), queued.keys()),
         *_section("running now", (_running(trial, claim) for trial, claim in running)),
-        *_section("on SLURM", iter(queued)),
+        *_section("on SLURM", iter(queued.values())),
         "",
         *_rows(study, rows),
         *_section("failed (tried again by `run --retry`)", _failures(known, store)),
@@ -39,13 +39,14 @@ def study_status(study: Study, store: Store) -> str:
     return "\n".join(map(plain, lines))
 
 
-def _queued(open_trials: Sequence[Trial], running: Set[str], store: Store) -> list[str]:
-    """The trials that wait on a cluster, as the files have it and, where it answers, SLURM."""
+def _queued(open_trials: Sequence[Trial], running: Set[str], store: Store) -> dict[str, str]:
+    """The trials that wait on a cluster by their ids, as the files have it and, where it answers,
+    SLURM."""
     tasks = Ledger(store.root / "slurm").queued()
     places = {identity.partition("@")[0]: at for identity, at in tasks.items()}
     waiting = [t for t in open_trials if t.id in places and t.id not in running]
     standings = cluster.standings(places[trial.id].batch for trial in waiting)
-    return [f"{trial.label()}: {_place(places[trial.id], standings)}" for trial in waiting]
+    return {t.id: f"{t.label()}: {_place(places[t.id], standings)}" for t in waiting}
 
 
 def _place(at: Queued, standings: cluster.Standings | None) -> str:
@@ -76,24 +77,24 @@ def _counts(
     known: dict[str, tuple[Trial, Record | None]],
     store: Store,
     running: Set[str],
-    queued: int,
+    queued: Set[str],
 ) -> str:
     ended = Counter(record.status for _, record in known.values() if record is not None)
     undecided = sum(row.chosen is None and row.missing > 0 for row in rows)
     total = len(known) + undecided * study.selection.repeats
     begun = [trial for trial, record in known.values() if record is None]
-    idle = [trial for trial in begun if trial.id not in running]
+    idle = [trial for trial in begun if trial.id not in running | queued]
     paused = [trial for trial in idle if study.halving is not None and store.record(trial)]
     halted = sum((store.folder(t) / "checkpoint.pt").exists() for t in idle if t not in paused)
     parts = [f"{ended[kind]} {kind}" for kind in STATUSES if ended[kind]]
     parts.append(f"{len(running)} running")
     if queued:
-        parts.append(f"{queued} queued")
+        parts.append(f"{len(queued)} queued")
     if paused:
         parts.append(f"{len(paused)} paused at a rung")
     if halted:
         parts.append(f"{halted} interrupted (`run` goes on from their checkpoints)")
-    left = total - ended.total() - len(running) - queued - len(paused) - halted
+    left = total - ended.total() - len(running) - len(queued) - len(paused) - halted
     parts.append(f"{max(0, left)} not begun")
     return f"{ended.total()} of {total} trials have ended: {', '.join(parts)}"
 
