@@ -68,7 +68,7 @@ def read_status(study: Study, store: Store) -> StudyStatus:
         store.root,
         ended.total(),
         total,
-        _counts(study, ended, open_trials, store, claims.keys(), len(queued), total),
+        _counts(study, ended, open_trials, store, claims.keys(), {t.id for t, _ in queued}, total),
         [_row(study, row) for row in rows],
         [(trial, claims[trial.id]) for trial in open_trials if trial.id in claims],
         queued,
@@ -139,17 +139,17 @@ def _counts(
     open_trials: Sequence[Trial],
     store: Store,
     running: Set[str],
-    queued: int,
+    queued: Set[str],
     total: int,
 ) -> dict[str, int]:
     """What has become of the trials, in words; only what runs and what has not begun may be 0."""
-    idle = [trial for trial in open_trials if trial.id not in running]
+    idle = [trial for trial in open_trials if trial.id not in running | queued]
     paused = [trial for trial in idle if study.halving is not None and store.record(trial)]
     halted = sum((store.folder(t) / "checkpoint.pt").exists() for t in idle if t not in paused)
-    left = total - ended.total() - len(running) - queued - len(paused) - halted
+    left = total - ended.total() - len(running) - len(queued) - len(paused) - halted
     counts: dict[str, int] = {
         **{kind: ended[kind] for kind in STATUSES},
-        "queued": queued,
+        "queued": len(queued),
         "paused at a rung": len(paused),
         "interrupted (`run` goes on from their checkpoints)": halted,
     }
