@@ -45,6 +45,7 @@ def unknown(what: str, given: str, choice: Iterable[str]) -> str:
     """Two lines: `unknown unary 'sgn'`, then the nearest spelling (if any) and the choice, of which
     at most 20 are printed."""
     shown = given if len(given) <= LONGEST else f"{given[:LONGEST]}..."
+    shown = shown if shown.isprintable() else repr(shown)[1:-1]
     return f"unknown {what} '{shown}'\n  {nearest(given, choice)}"
 
 

@@ -27,6 +27,19 @@ set -uo pipefail
 environment
 config=configs/search.yaml
 if [ $# -gt 0 ] && [[ $1 != *=* && $1 != -* ]]; then config=$1; shift; fi
+results=results before=
+for word in "$@"; do
+  [ "$before" = --results ] && results=$word
+  [[ $word == --results=* ]] && results=${word#*=}
+  before=$word
+done
+
+# whether this is the third attempt or a later one, and in its few minutes nothing was saved
+began=$(date +%s)
+in_vain() {
+  [ "${SLURM_RESTART_COUNT:-0}" -ge 2 ] && [ $(($(date +%s) - began)) -lt 1800 ] && [ -z "$(find "$results" \
+    -newermt "@$began" \( -name 'record*.json*' -o -name 'checkpoint*' -o -name log.jsonl \) -print -quit 2>/dev/null)" ]
+}
 
 python -u -m nos_repro search "$config" "${children[@]}" "$@" &
 controller=$!
@@ -37,6 +50,10 @@ while kill -0 "$controller" 2>/dev/null; do wait "$controller"; status=$?; done
 
 if [ -n "$told" ] && [ "$status" != 0 ]; then
   echo "[$(date +%T)] saved"
+  if in_vain; then
+    echo "nothing new was saved in this attempt, number $((SLURM_RESTART_COUNT + 1)): not queued again; give this job more --time"
+    exit 1
+  fi
   for _ in $(seq 30); do # until SLURM ends this job; a job being cancelled is not queued again
     sleep 5
     [ "$(squeue -h -j "$SLURM_JOB_ID" -o %T)" = RUNNING ] && scontrol requeue "$SLURM_JOB_ID"

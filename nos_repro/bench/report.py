@@ -1,22 +1,20 @@
-"""`report`, its pages, and `verdicts` over 10,000 records: do they stay within two seconds?
+"""`report --all`, its pages, `report` and `verdicts` over 10,000 records.
 
-The real commands, each in a fresh process, on a study of 100 rows of 100 trials with made-up
-records: a grid of 90 points and ten repeats per row. Timing starts once the libraries are loaded,
-since torch and Lightning take longer than the rest and pages of all studies load them only once.
-Processor time is measured, since the machine may be shared.
+The real commands, each in a new process, on a study of 100 rows of 100 trials with made-up records:
+a grid of 90 points and ten repeats per row. Seconds of processor time, imports included.
+`commands` says how to time an older commit beside it.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nos_repro.bench.commands import Command, checkouts
 from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio, interleave
 from nos_repro.experiments.code import trial_code
 from nos_repro.experiments.load import load_study
@@ -27,66 +25,42 @@ from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
 
 ROWS, RATES, DECAYS, REPEATS = 100, 10, 9, 10
-SHORT, LONG = 12, 100
-"""Points of a curve: most committed curves have about 12, none more than about 130."""
+BUDGETS = {12: 1.5, 100: 3.0}
+"""Seconds of `report --all --html` by the points of a curve: most committed curves have about 12,
+none more than about 130."""
 ROUNDS = 5
-BUDGET_SECONDS = 2.0
-
-CHILD = """
-import sys, time
-import nos_repro.report.collection, nos_repro.report.study.verdict_table
-import nos_repro.report.pages.write
-from nos_repro.cli import main
-from nos_repro.tasks import TASKS
-TASKS.find("convnet")
-loaded = time.process_time()
-main(sys.argv[1:])
-print(loaded, time.process_time() - loaded, file=sys.stderr)
-"""
 
 
 @BENCHMARKS.register("report")
 def report() -> Iterator[Measurement]:
-    """Seconds of processor time for the commands, and for loading the libraries."""
+    """Seconds of processor time for the commands, imports included."""
+    places = checkouts()
     with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "many.yaml"
-        config.write_text(json.dumps(many()), encoding="utf-8")
-        study = load_study(config)
+        config = str(Path(folder) / "many.yaml")
+        Path(config).write_text(json.dumps(many()), encoding="utf-8")
+        study = load_study(Path(config))
+        pages = str(Path(folder) / "pages")
+        words = {
+            "report --all --html": ["report", "--all", config, "--html", pages],
+            "report --all": ["report", "--all", config],
+            "report": ["report", config],
+            "verdicts": ["verdicts", config],
+        }
         commands, budgets = {}, {}
-        for points, budget in ((SHORT, BUDGET_SECONDS), (LONG, None)):
+        for points, budget in BUDGETS.items():
             results = Path(folder) / str(points)
             number = fill(study, results, points)
-            what = f"{number:,} records, curves of {points} points"
-            pages = str(Path(folder) / "pages")
-            for name, words in {
-                "report": ["report", str(config)],
-                "verdicts": ["verdicts", str(config)],
-                "report --all": ["report", "--all", str(config)],
-                "report --all --html": ["report", "--all", str(config), "--html", pages],
-            }.items():
-                commands[f"{name}: {what}"] = _Command(*words, "--results", str(results))
-                budgets[f"{name}: {what}"] = budget
-        interleave(commands, rounds=ROUNDS, warmup=0)
+            for verb, given in words.items():
+                for name, place in places.items():
+                    what = f"{verb}{name}: {number:,} records, curves of {points} points"
+                    line = ["-m", "nos_repro", *given, "--results", str(results)]
+                    commands[what] = Command(*line, checkout=place)
+                    pages_of_ours = not name and verb == "report --all --html"
+                    budgets[what] = budget if pages_of_ours else None
+        interleave(commands, rounds=ROUNDS)
     for what, command in commands.items():
-        yield Measurement(what, Ratio.of(command.seconds, "s"), at_most=budgets[what])
-    loading = [seconds for command in commands.values() for seconds in command.loading]
-    yield Measurement("before that: Python, torch, Lightning", Ratio.of(loading, "s"))
-
-
-class _Command:
-    """A command in its own process, which reports the seconds it took."""
-
-    def __init__(self, *words: str) -> None:
-        self.words = words
-        self.loading: list[float] = []
-        self.seconds: list[float] = []
-
-    def __call__(self) -> None:
-        whole = [sys.executable, "-c", CHILD, *self.words]
-        done = subprocess.run(whole, check=True, capture_output=True, encoding="utf-8")
-        loading, seconds = map(float, done.stderr.splitlines()[-1].split())
-        self.loading.append(loading)
-        self.seconds.append(seconds)
+        seconds = command.processor[-ROUNDS:]  # without the warm-up
+        yield Measurement(what, Ratio.of(seconds, "s"), at_most=budgets[what])
 
 
 def many(rows: int = ROWS, repeats: int = REPEATS) -> dict[str, Any]:

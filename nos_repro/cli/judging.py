@@ -137,12 +137,14 @@ def claims(options: argparse.Namespace) -> int:
             tables = claim_tables(listed[0])
             print("\n\n".join(getattr(table, options.format)() for table in tables))
     else:
+        if options.format == "text":
+            print(title, flush=True)  # judging reads every study
         listed = judge_claims(found, scale=options.scale, only=ours)
         table = claims_table(listed, title)
         if options.format == "json":
             print_document(claims_document(listed))
         elif options.format == "text":
-            print(claims_text(listed, title))
+            print(claims_text(listed))
         else:
             print(getattr(table, options.format)())
         if options.write:

@@ -13,9 +13,11 @@ from nos_repro.cli.common import (
     add_verb,
     either_arguments,
     find_settings,
+    format_argument,
     history_of,
     machine_arguments,
     open_study,
+    print_document,
     stop_like_ctrl_c,
     study_arguments,
     trust_argument,
@@ -28,10 +30,10 @@ from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
     from nos_repro.experiments.build import Conditions
-    from nos_repro.experiments.estimate import Cost
     from nos_repro.experiments.schema import Study
     from nos_repro.experiments.store import Store
     from nos_repro.experiments.tracker import Tracker
+    from nos_repro.launch.cost import Prices
     from nos_repro.launch.settings import LauncherSettings
 
 
@@ -39,6 +41,7 @@ def add_verbs(verbs: Verbs) -> None:
     _add_run(verbs)
     parser = add_verb(verbs, "status", status, "show what has finished, what runs, what is missing")
     study_arguments(parser)
+    format_argument(parser)
     trust_argument(parser)
 
     parser = add_verb(verbs, "cancel", cancel, "cancel a study's or search's jobs on the cluster")
@@ -69,6 +72,9 @@ def _add_run(verbs: Verbs) -> None:
     how.add_argument("--dry-run", action="store_true",
                         help="list the trials, estimate the hours; with launcher=slurm print the"
                         " sbatch script too")  # fmt: skip
+    parser.add_argument("--probe", action="store_true",
+                        help="with launcher=slurm and --dry-run or --budget: time a few updates in"
+                        " a short job on the cluster")  # fmt: skip
     parser.add_argument("--budget", type=float, metavar="HOURS",
                         help="only the rows that fit into this many core hours (or GPU hours), the"
                         " cheapest first; at the end, what they took")  # fmt: skip
@@ -99,10 +105,13 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         workers, threads = options.workers, options.threads
         worker_count(workers, threads)  # what it says of a wrong number
-        print(dry_run(study, store, conditions, workers, threads, settings, options.budget))
+        budget, probe = options.budget, options.probe
+        print(dry_run(study, store, conditions, workers, threads, settings, budget, probe))
         return 0
     if options.budget is not None:
-        study, costs = _rows_within_budget(options, study, store, conditions, settings)
+        study, prices = _rows_within_budget(options, study, store, conditions, settings)
+    elif options.probe:
+        raise ConfigError("--probe goes with --dry-run or --budget")
     if options.detach and settings.name != "slurm":
         raise ConfigError("--detach needs a cluster that the jobs run on: add launcher=slurm")
     launcher = launcher_of(
@@ -122,7 +131,7 @@ def run(options: argparse.Namespace) -> int:
         log_table(tracker, options.wandb_artifacts, rows, store.root)
     print(study_table(study, rows).text())
     if options.budget is not None:
-        _say_what_it_took(study, store, costs, settings, options.threads)
+        _say_what_it_took(study, store, prices)
     warn_of(store.problems)
     return 1 if failed else 0
 
@@ -133,31 +142,33 @@ def _rows_within_budget(
     store: Store,
     conditions: Conditions,
     settings: LauncherSettings,
-) -> tuple[Study, dict[str, Cost]]:
-    """The study with only the rows that fit `--budget`, and the costs by which they were chosen;
+) -> tuple[Study, Prices]:
+    """The study with only the rows that fit `--budget`, and the prices by which they were chosen;
     prints which those are."""
-    from nos_repro.launch.cost import check_budget, unit_of, within_budget
+    from nos_repro.experiments.estimate import plan
+    from nos_repro.launch.cost import check_budget, within_budget
+    from nos_repro.launch.probe import timed
     from nos_repro.launch.run import prepare_data
 
     check_budget(study, options.budget)
     prepare_data(study, conditions)
-    unit = unit_of(settings, options.threads)
-    some, costs = within_budget(study, store, conditions, options.budget, unit, options.threads)
+    planned, probe = plan(study, store), options.probe
+    prices = timed(study, store, planned, conditions, settings, options.threads, probe=probe)
+    some = within_budget(study, store, planned, prices, options.budget)
+    unit = prices.unit
     count = f"{len(some.rows)} of {len(study.rows)} rows fit {options.budget:g} {unit.name}"
     print(f"{count}: {'; '.join(some.rows)}", file=sys.stderr)
     options.rows = list(some.rows)  # what a later command has to name
-    return some, costs
+    return some, prices
 
 
-def _say_what_it_took(
-    study: Study, store: Store, costs: dict[str, Cost], settings: LauncherSettings, threads: int
-) -> None:
+def _say_what_it_took(study: Study, store: Store, prices: Prices) -> None:
     """Prints predicted and actual hours of the rows that were run."""
     from nos_repro.experiments.estimate import plan
-    from nos_repro.launch.cost import accuracy_lines, row_costs, unit_of
+    from nos_repro.launch.cost import accuracy_lines, row_costs
 
-    rows = row_costs(plan(study, store), costs, store)
-    print("\n".join(accuracy_lines(rows, unit_of(settings, threads))))
+    rows = row_costs(plan(study, store), prices.costs, store)
+    print("\n".join(accuracy_lines(rows, prices.unit)))
 
 
 def _detach(
@@ -192,18 +203,29 @@ def _detach(
 
 
 def status(options: argparse.Namespace) -> int:
-    from nos_repro.report.study.status import study_status
+    from nos_repro.report.documents.status import search_status_document, study_status_document
+    from nos_repro.report.search.status import search_status
+    from nos_repro.report.study.status import read_status, status_text
 
+    as_json = options.format == "json"
     history = history_of(options)
     if history is not None:
-        from nos_repro.report.search.status import search_status
-
-        print(search_status(history))
-        say_how_to_sync(history.folder)
+        if as_json:
+            print_document(search_status_document(history))
+        else:
+            print(search_status(history))
+            say_how_to_sync(history.folder)
         return 0
+    from nos_repro.launch.settings import launcher_settings
+
     study, store = open_study(options)
-    print(study_status(study, store))
-    say_how_to_sync(store.root)
+    launcher_settings(study.launcher)  # what is wrong with it is said here too
+    found = read_status(study, store)
+    if as_json:
+        print_document(study_status_document(found))
+    else:
+        print(status_text(found))
+        say_how_to_sync(store.root)
     return 0
 
 
@@ -228,20 +250,27 @@ def cancel(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     stop_like_ctrl_c()
+    from nos_repro.experiments.selection import is_stale
     from nos_repro.launch.glimpse import save_glimpses, verify_against
     from nos_repro.launch.progress import say
     from nos_repro.launch.run import conditions_of, launcher_of, trial_seconds
     from nos_repro.launch.settings import launcher_settings
-    from nos_repro.launch.verify import verify
+    from nos_repro.launch.verify import recorded, verify
 
     study, store = open_study(options, trying=True)
     settings = launcher_settings(study.launcher)
     conditions = conditions_of(options.data, 60.0, settings)
+    alone = options.save is None and options.against is None
+    if alone and not any(is_stale(record) for _, record in recorded(study, store)):
+        print("0 stale records trained again: 0 agree, 0 differ")
+        return 0
+    training = study.training
+    epochs = training.epochs if options.whole else min(training.evaluate_every, training.epochs)
     launcher = launcher_of(
         settings,
         store.root,
         study.study,
-        lambda: trial_seconds(study, conditions),
+        lambda: trial_seconds(study, conditions, epochs),
         workers=options.workers,
         threads=options.threads,
     )

@@ -7,9 +7,11 @@ import json
 import statistics
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.grid import points, repeat_trials, sweep_trial
+from nos_repro.experiments.replicas import ALONE, Replicas
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Leg, ended, outcomes
 from nos_repro.experiments.store import Store
@@ -77,27 +79,37 @@ def model_key(trial: Trial) -> str:
     return json.dumps([trial.task, trial.task_settings], sort_keys=True)
 
 
-def measure(trial: Trial, conditions: Conditions) -> Cost:
-    """Times a few steps of the trial's model. Raises whatever building it raises."""
-    run = build(trial, conditions)
+def measure(trial: Trial, conditions: Conditions, replicas: Replicas = ALONE) -> Cost:
+    """Times a few steps of the trial's model, in all its processes at once. Raises whatever
+    building it raises."""
+    run = build(trial, conditions, replicas)
     run.task.train()
     timed = []
-    for batch in itertools.islice(run.data.train_batches(0), WARM_STEPS + TIMED_STEPS):
+    batches = run.data.train_share(0, 0, replicas.rank, replicas.world)
+    for batch in itertools.islice(batches, WARM_STEPS + TIMED_STEPS):
         started = time.perf_counter()
         run.train_step(run.fabric.to_device(batch))
         run.bad_step()
         timed.append(time.perf_counter() - started)
     step = statistics.median(timed[WARM_STEPS:] or timed)
-    evaluation = sum(_evaluation_seconds(run, part) for part in ("val", "test"))
+    evaluation = _evaluation_seconds(run, "val") + _evaluation_seconds(run, "test")
     return Cost(step, evaluation, run.data.steps_per_epoch)
 
 
-def _evaluation_seconds(run: Run, part: str) -> float:
-    """The cost of all batches of a part, from the first few."""
-    batches = list(run.data.val_batches() if part == "val" else run.data.test_batches())
+def _evaluation_seconds(run: Run, part: Literal["val", "test"]) -> float:
+    """The cost of all batches of a part, from the first few; the very first warms up.
+
+    All processes evaluate together, so each does it twice, however few batches it has.
+    """
+    batches = run.data.evaluation_share(part, run.replicas.rank, run.replicas.world)
     seconds = []
-    for batch in batches[: 1 + TIMED_BATCHES]:
+    count = 0
+    for size in (1, TIMED_BATCHES):
+        some = list(itertools.islice(batches, size))
         started = time.perf_counter()
-        run.evaluate(iter([batch]), part)
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[1:] or seconds or [0.0]) * len(batches)
+        run.evaluate(iter(some), part)
+        if some:
+            seconds.append((time.perf_counter() - started) / len(some))
+        count += len(some)
+    count += sum(1 for _ in batches)
+    return seconds[-1] * count if seconds else 0.0

@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from nos_repro.experiments.files import (
     StoreError,
     process_exists,
@@ -59,6 +61,17 @@ class Lease:
     token: str = ""
 
     @property
+    def share(self) -> float:
+        """How much of its steps it has done; 0 if it does not say."""
+        return min(1.0, max(0.0, self.step / self.steps)) if self.steps else 0.0
+
+    def shown(self, part: str = "") -> str:
+        """Its last metrics whose names begin with ``part``: `val_accuracy=50 test_accuracy=49`."""
+        latest = self.latest or {}
+        named = {key: value for key, value in latest.items() if key.startswith(part) and "_" in key}
+        return " ".join(f"{k}={v:.4g}" for k, v in named.items() if isinstance(v, int | float))
+
+    @property
     def here(self) -> bool:
         return self.host == socket.gethostname()
 
@@ -88,7 +101,7 @@ def _read(path: Path) -> Lease | None:
     if data is None:
         return None
     try:
-        values = json.loads(data)
+        values = orjson.loads(data)
     except ValueError:
         return NOBODY if data else BEING_MADE
     if not isinstance(values, dict):

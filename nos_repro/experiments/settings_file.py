@@ -34,8 +34,9 @@ def find_config(given: str) -> Path:
     known = shipped()
     if path.stem in known and path.parent in (Path(), Path("configs")):
         return known[path.stem]
+    name = given if given.isprintable() else repr(given)
     raise ConfigError(
-        f"{given or '(empty)'}: no such file; "
+        f"{name or '(empty)'}: no such file; "
         + unknown("study", path.stem, known)
         + "\n  a study of your own is named by its file, e.g. my_study.yaml"
     )

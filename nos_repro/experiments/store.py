@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from nos_repro.experiments.files import (
+    StoreError,
     is_there,
     json_line,
     read_file,
@@ -148,7 +150,7 @@ class Store:
 
     def _own(self, id_: str) -> Record | None:
         path = f"{self.root}/trials/{id_}/record.json"  # a Path takes longer to make
-        data = read_file(path)
+        data = self._read(path)
         try:
             return None if data is None else Record.read(data, path)
         except RecordError as error:
@@ -158,11 +160,21 @@ class Store:
 
     def _compacted(self) -> dict[str, Record]:
         if self._compact is None:
-            data = read_file(self.compact_path) or b""
+            data = self._read(self.compact_path) or b""
             self._compact, self._unreadable = {}, []
             for number, line in enumerate(data.splitlines(), 1):
                 self._read_line(line, number)
         return self._compact
+
+    def _read(self, path: Path | str) -> bytes | None:
+        """The content of a file; a folder in its place is named and holds nothing."""
+        try:
+            return read_file(path)
+        except StoreError:
+            if not os.path.isdir(path):
+                raise
+            self._report(f"{path}: Is a directory; it is left out")
+            return None
 
     def _read_line(self, line: bytes, number: int) -> None:
         where = f"{self.compact_path}, line {number}"

@@ -45,7 +45,7 @@ def load_trained(checkpoint: Path, data_dir: Path, *, trust: bool = False) -> tu
             data = cls.make_data(settings, data_dir=data_dir, seed=0)
         except NosError:
             raise
-        except MISFITS as error:
+        except (*MISFITS, ArithmeticError) as error:
             problem = f"does not fit the current task '{name}' ({first_line(error)})"
             raise ConfigError(f"{path}: {problem}") from None
         if not all(map(is_finite, task.state_dict().values())):
@@ -63,7 +63,7 @@ def _settings(path: Path) -> tuple[str, dict[str, Any]]:
     data = read_file(path)
     try:
         values = json.loads(data or b"")
-        return values["task"], dict(values["task_settings"])
+        return str(values["task"]), dict(values["task_settings"])
     except (ValueError, KeyError, TypeError):
         raise ConfigError(
             f"{path.parent}: not a trial's folder (it has no settings.json of a trial)\n"

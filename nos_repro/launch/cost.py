@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,12 +11,15 @@ import torch
 
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions
-from nos_repro.experiments.estimate import Cost, Planned, measure, model_key, plan
+from nos_repro.experiments.estimate import Cost, Planned, measure, model_key
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Leg
 from nos_repro.experiments.store import Store
 from nos_repro.launch.settings import LauncherSettings
 from nos_repro.launch.work import keep_freed_memory
+
+COUNTED_CORES = re.compile(r"\(\d+ cores\)$")
+"""The end of a CPU's name in a record's provenance; a GPU's has none."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,33 @@ class Unit:
 
     def hours(self, seconds: float) -> float:
         return seconds * self.devices / 3600
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What each distinct model costs, where that was measured, and the unit of that device.
+
+    ``fit`` says whether it is the kind of device that the trials will have: a CPU's hours say
+    nothing of a GPU's.
+    """
+
+    costs: Mapping[str, Cost]
+    unit: Unit
+    source: str
+    fit: bool = True
+
+    def lines(self) -> list[str]:
+        if self.fit:
+            return [f"  measured: {self.source}"]
+        return [
+            f"  {NO_GPU_HOURS}; these are core-hours of this machine's CPU, from a few timed steps"
+        ]
+
+
+NO_GPU_HOURS = (
+    "GPU-hours are not known: nothing of this was timed on a GPU (--probe times it in a short job"
+    " on the cluster)"
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +100,59 @@ def measure_models(
         if key not in costs:
             costs[key] = measure(entry.trial, conditions)
     return costs
+
+
+def timed_here(settings: LauncherSettings | None) -> bool:
+    """Whether this machine has the kind of device that the trials will have."""
+    on_gpus = settings is not None and settings.name == "slurm" and settings.gpus > 0
+    return torch.cuda.is_available() or not on_gpus
+
+
+def steps_here() -> str:
+    device = "GPU" if torch.cuda.is_available() else "CPU"
+    return f"a few timed steps on this machine's {device}"
+
+
+def prices_of(
+    planned: Sequence[Planned],
+    store: Store,
+    conditions: Conditions,
+    settings: LauncherSettings | None,
+    threads: int,
+) -> Prices:
+    """From a few timed steps here; for GPUs that are not here, from the study's records that were
+    made on GPUs. If there are none, what a CPU takes, which says so."""
+    if not timed_here(settings):
+        unit = unit_of(settings, threads)
+        recorded = _recorded(planned, store, unit)
+        if recorded is not None:
+            return recorded
+        costs = measure_models(planned, conditions, threads)
+        return Prices(costs, Unit("CPU core-hours", threads), "", fit=False)
+    costs = measure_models(planned, conditions, threads)
+    device = "GPU" if torch.cuda.is_available() else "CPU"
+    return Prices(
+        costs, unit_of(settings, threads), f"a few timed steps on this machine's {device}"
+    )
+
+
+def _recorded(planned: Sequence[Planned], store: Store, unit: Unit) -> Prices | None:
+    """What the records of finished trials say of GPUs; None if a model has none."""
+    seconds: dict[str, list[float]] = {model_key(entry.trial): [] for entry in planned}
+    devices = set()
+    for entry in planned:
+        record = store.record(entry.trial)
+        if record is None or record.status != "finished" or record.partial:
+            continue
+        device = str(record.provenance.get("device", ""))
+        if device and not COUNTED_CORES.search(device):
+            devices.add(device)
+            epochs = entry.trial.training.epochs
+            seconds[model_key(entry.trial)].append(record.seconds / epochs)
+    if not all(seconds.values()):
+        return None
+    costs = {key: Cost(sum(each) / len(each), 0.0, 1) for key, each in seconds.items()}
+    return Prices(costs, unit, f"finished trials of this study on {', '.join(sorted(devices))}")
 
 
 def leg_seconds(leg: Leg, costs: Mapping[str, Cost]) -> float:
@@ -115,26 +199,21 @@ def fitting(rows: Sequence[RowCost], seconds: float) -> list[str]:
 
 
 def within_budget(
-    study: Study,
-    store: Store,
-    conditions: Conditions,
-    hours: float,
-    unit: Unit,
-    threads: int,
-) -> tuple[Study, dict[str, Cost]]:
-    """The study with only the rows that fit into ``hours``, and the costs of its models. Raises
-    ConfigError if none fits."""
-    check_budget(study, hours)
-    planned = plan(study, store)
-    costs = measure_models(planned, conditions, threads)
-    rows = row_costs(planned, costs, store)
+    study: Study, store: Store, planned: Sequence[Planned], prices: Prices, hours: float
+) -> Study:
+    """The study with only the rows that fit into ``hours``. Raises ConfigError if none fits, or if
+    the hours of the device are not known."""
+    if not prices.fit:
+        raise ConfigError(f"--budget: {NO_GPU_HOURS}")
+    unit = prices.unit
+    rows = row_costs(planned, prices.costs, store)
     names = fitting(rows, hours * 3600 / unit.devices)
     if not names:
         least = min(unit.hours(row.left) for row in rows)
         raise ConfigError(
             f"--budget {hours:g}: no row fits; the cheapest takes {least:.2g} {unit.name}"
         )
-    return dataclasses.replace(study, rows={name: study.rows[name] for name in names}), costs
+    return dataclasses.replace(study, rows={name: study.rows[name] for name in names})
 
 
 def check_budget(study: Study, hours: float) -> None:

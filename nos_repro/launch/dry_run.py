@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import torch
-
+from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.estimate import Cost, Planned, model_key, plan
 from nos_repro.experiments.grid import points
@@ -15,14 +15,14 @@ from nos_repro.experiments.schema import Halving, Study
 from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.launch.cost import (
+    NO_GPU_HOURS,
     check_budget,
     cost_lines,
     fitting,
     leg_seconds,
-    measure_models,
     row_costs,
-    unit_of,
 )
+from nos_repro.launch.probe import timed
 from nos_repro.launch.progress import duration
 from nos_repro.launch.run import jobs_per_pack, prepare_data, worker_count
 from nos_repro.launch.settings import LauncherSettings
@@ -37,20 +37,27 @@ def dry_run(
     threads: int,
     settings: LauncherSettings | None = None,
     budget: float | None = None,
+    probe: bool = False,
 ) -> str:
     """The trials, what each would take, the hours per row and in total: on this machine, or on
-    SLURM with the script that would be submitted; with a ``budget`` in hours, which rows fit."""
+    SLURM with the script that would be submitted; with a ``budget`` in hours, which rows fit.
+    ``probe``: the steps are timed in a job on the cluster, which is waited for."""
     if budget is not None:
         check_budget(study, budget)
     prepare_data(study, conditions)
     planned = plan(study, store)
-    costs = measure_models(planned, conditions, threads)
+    prices = timed(study, store, planned, conditions, settings, threads, probe=probe)
+    if budget is not None and not prices.fit:
+        raise ConfigError(f"--budget: {NO_GPU_HOURS}")
+    costs = prices.costs
     lines = [f"{study.study} at scale {study.scale}: {len(planned)} trials"]
     lines += [_line(entry, costs) for entry in planned]
     rows = row_costs(planned, costs, store)
-    lines += cost_lines(rows, unit_of(settings, threads), budget)
+    if not prices.fit:  # the finished trials had other devices
+        rows = [dataclasses.replace(row, predicted=0.0, taken=0.0) for row in rows]
+    lines += [*cost_lines(rows, prices.unit, budget), *prices.lines()]
     if budget is not None:
-        names = fitting(rows, budget * 3600 / unit_of(settings, threads).devices)
+        names = fitting(rows, budget * 3600 / prices.unit.devices)
         planned = [entry for entry in planned if entry.row in names]
     legs = {entry.leg.trial.id: entry.leg for entry in planned if entry.leg is not None}
     seconds = sum(leg_seconds(leg, costs) for leg in legs.values())
@@ -61,7 +68,8 @@ def dry_run(
         seconds += sum(more for _, more in later)
     if settings is not None and settings.name == "slurm":
         mean = seconds / max(1, len(legs))
-        lines += slurm_plan(settings, store.root, study.study, len(legs), mean)
+        source = prices.source if prices.fit else None
+        lines += slurm_plan(settings, store.root, study.study, len(legs), mean, source)
         return "\n".join(lines)
     count = max(1, worker_count(workers, threads))
     lines.append(
@@ -78,11 +86,13 @@ def slurm_plan(
     name: str,
     jobs: int,
     seconds: float,
+    source: str | None,
     *,
     proposing: bool = False,
 ) -> list[str]:
-    """What would be queued for ``jobs`` jobs of ``seconds`` each, and its script. ``proposing``:
-    jobs are proposed as others end, so that a few are spread out (`Slurm`)."""
+    """What would be queued for ``jobs`` jobs of ``seconds`` each, and its script. ``source``: where
+    that was measured; None: on another kind of device. ``proposing``: jobs are proposed as others
+    end, so that a few are spread out (`Slurm`)."""
     per_pack = jobs_per_pack(settings, lambda: seconds)
     if proposing:
         per_pack = min(per_pack, -(-jobs // settings.array_parallelism))
@@ -93,17 +103,21 @@ def slurm_plan(
         f"{jobs} to run: {packs} SLURM jobs of up to {per_pack} each, {at_once} at a time; each"
         f" {where}, {settings.processes_per_node} processes per node with {settings.cpus} cores,"
         f" at most {settings.minutes / 60:g} h (a longer one is saved and queued again)",
-        f"reserved at most, if none is queued again: {packs * settings.gpu_hours:g} GPU-hours,"
-        f" {packs * settings.core_hours:g} core-hours; from timed steps on this machine's"
-        f" {'GPU' if torch.cuda.is_available() else 'CPU'}: {duration(jobs * seconds)} of work,"
-        f" about {duration(jobs * seconds / max(1, at_once))} from start to end",
+        f"their time limits add up to {packs * settings.gpu_hours:g} hours of GPUs and"
+        f" {packs * settings.core_hours:g} of cores, if none is queued again; "
+        + (
+            "how long they take is not known"
+            if source is None
+            else f"from {source}: {duration(jobs * seconds)} of work, about"
+            f" {duration(jobs * seconds / max(1, at_once))} from start to end"
+        ),
     ]
     if packs:
         lines += ["", script(root / "slurm" / "BATCH", name, packs, settings)]
     return lines
 
 
-def _line(entry: Planned, costs: dict[str, Cost]) -> str:
+def _line(entry: Planned, costs: Mapping[str, Cost]) -> str:
     what = "done" if entry.leg is None else duration(leg_seconds(entry.leg, costs))
     if entry.leg is not None and entry.leg.end < entry.trial.training.epochs:
         what += f" to epoch {entry.leg.end}"

@@ -90,7 +90,7 @@ def progress(state: StudyRun, id_: str) -> float:
     """The share of a trial's steps that are done, by its heartbeat; 0 if it is not running."""
     job = state.running.get(id_)
     claim = _claim(job.folder) if job is not None else None
-    return claim.step / claim.steps if claim is not None and claim.steps else 0.0
+    return claim.share if claim is not None else 0.0
 
 
 def _claim(folder: Path) -> Lease | None:
@@ -177,10 +177,8 @@ class LiveStudyDisplay(LivePanel):
             claim = _claim(job.folder)
             if claim is None:  # it is waiting in a cluster's queue
                 continue
-            latest = claim.latest or {}
-            words = " ".join(f"{k}={v:.4g}" for k, v in latest.items() if k.startswith("val_"))
             bar = ProgressBar(total=1.0, completed=progress(state, id_), width=24)
-            table.add_row(Text(job.trial.label()), bar, Text(words, style="dim"))
+            table.add_row(Text(job.trial.label()), bar, Text(claim.shown("val_"), style="dim"))
         eta = counts.eta(self._before)
         head = f"{state.study.study} ({state.study.scale})  {counts.summary()}"
         self._live.update(

@@ -119,13 +119,14 @@ def jobs_per_pack(settings: LauncherSettings, seconds: Callable[[], float]) -> i
     return max(1, int(settings.job_minutes * 60 / max(seconds(), 1e-3)))
 
 
-def trial_seconds(study: Study, conditions: Conditions) -> float:
-    """What a trial of the study takes, estimated from a few timed steps on this machine."""
+def trial_seconds(study: Study, conditions: Conditions, epochs: int | None = None) -> float:
+    """What a trial of the study takes (or its first ``epochs``), estimated from a few timed steps
+    on this machine."""
     prepare_data(study, conditions)
     keep_freed_memory()
     row = next(iter(study.rows.values()))
     trial = sweep_trial(study, row, points(study, row)[0])
-    return measure(trial, conditions).of(study.training, 0, study.training.epochs)
+    return measure(trial, conditions).of(study.training, 0, epochs or study.training.epochs)
 
 
 def run_study(

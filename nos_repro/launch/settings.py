@@ -31,6 +31,14 @@ OURS = {
     "error":     "nothing: the logs are kept next to the records",
     "open-mode": "nothing: a job that is queued again appends to its log",
     "no-requeue": "nothing: a trial is saved and queued again",
+    "parsable":  "nothing: the job's number is read from what sbatch prints",
+    "quiet":     "nothing: the job's number is read from what sbatch prints",
+    "test-only": "nothing: --dry-run shows what would be queued",
+    "wait":      "nothing: run waits, unless --detach is given",
+    "wrap":      "nothing: the script is made here",
+    "export":    "launcher.setup: a job needs the environment of the command that queues it",
+    "export-file": "launcher.setup: a job needs the environment of the command that queues it",
+    "clusters":  "nothing: run this on a machine of that cluster",
 }
 """sbatch options that a user may not set, and what to set instead."""
 # fmt: on

@@ -83,10 +83,10 @@ class RuleOptimizer(Optimizer):
         total_steps: T, the number of updates in the whole training; needed if the
             rule reads a decay (ld, cd, cd{n}, rd{n}).
         seed: the seed of the rule's noise and drops, a whole number. What an update
-            draws depends only on the seed, the number of the update, the place of the
-            parameter in the optimizer and that of the element in the parameter. None:
-            a number of its own for every optimizer that this process makes, by their
-            order; it is saved with the state.
+            draws depends only on the seed, the number of the update, the place of
+            the parameter in the optimizer and that of the element in the parameter.
+            None: a number of its own for every optimizer that this process makes,
+            by their order; it is saved with the state.
         foreach: update all tensors in one call (True) or in a plain loop (False).
         fused: update all tensors in one compiled pass over memory. If neither is
             given, this is used where a compiler works and the tensors hold a

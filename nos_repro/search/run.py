@@ -12,6 +12,7 @@ from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.estimate import measure
 from nos_repro.experiments.trial import make_settings
 from nos_repro.launch.base import Launcher
+from nos_repro.launch.cost import steps_here, timed_here
 from nos_repro.launch.dry_run import slurm_plan
 from nos_repro.launch.progress import duration
 from nos_repro.launch.run import jobs_per_pack
@@ -192,5 +193,6 @@ def _first_packs(
     """What is submitted to SLURM at first; after that, a new pack whenever one ends."""
     at_once = settings.array_parallelism * jobs_per_pack(settings, lambda: seconds)
     jobs = min(search.samples, at_once)
-    plan = slurm_plan(settings, folder, search.search, jobs, seconds, proposing=True)
+    source = steps_here() if timed_here(settings) else None
+    plan = slurm_plan(settings, folder, search.search, jobs, seconds, source, proposing=True)
     return ["at the start:", *plan]

@@ -77,7 +77,7 @@ class Search:
     confirm: Confirm = field(default_factory=Confirm)
     seed: int = 0
     launcher: dict[str, Any] = field(default_factory=dict, metadata=SECTION)
-    filter: dict[str, Any] = field(default_factory=dict, metadata=SECTION)
+    filter: dict[str, Any] = field(default_factory=dict)
     """How `--export-best` changes the study of the best rules (`search.filter`)."""
     note: str = ""
     scale: str = "paper"

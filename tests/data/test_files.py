@@ -1,5 +1,6 @@
 """What other systems leave among the files of a data set, and files that cannot be read."""
 
+import importlib
 import os
 import struct
 import tempfile
@@ -45,7 +46,8 @@ def bomb() -> bytes:
 @pytest.fixture
 def shut() -> Iterator[Path]:
     """A data folder, `set/`, of somebody who is not root: to root no file is unreadable."""
-    IMAGES.names(), CORPORA.names()  # imports what he may not be able to
+    IMAGES.names(), CORPORA.names()  # he may not be able to import them
+    importlib.import_module("torchvision.datasets")
     with tempfile.TemporaryDirectory() as folder:
         root = os.geteuid() == 0
         if root:

@@ -118,7 +118,9 @@ def test_a_process_that_takes_over_now_is_left_alone(tmp_path: Path) -> None:
 DAMAGED = [
     "{", "[]", "3", '{"host": "elsewhere"}', '{"host": "elsewhere", "pid": "7", "updated": 1}',
     '{"host": ["elsewhere"], "pid": 7, "updated": 1}', '{"host": "h", "pid": 7, "updated": "now"}',
-    '{"host": "h", "pid": 7, "updated": 1, "token": "../../x"}', "\xff",
+    '{"host": "h", "pid": 7, "updated": 1, "token": "../../x"}', "\xff", "[" * 100_000,
+    '{"host": "h", "pid": 7, "updated": 1e999}', '{"host": "h", "pid": 7, "updated": NaN}',
+    '{"host": "h", "pid": 1' + "0" * 400 + ', "updated": 1}',
 ]
 # fmt: on
 

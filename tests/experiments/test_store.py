@@ -131,11 +131,17 @@ def test_what_cannot_be_read_for_a_moment_is_never_taken_for_absent(
     assert after == before
 
 
-def test_a_record_that_is_a_folder_is_an_error(store):
+def test_a_folder_in_the_place_of_a_file_is_named_and_stops_only_who_writes(store):
     trial = digits_trial()
     (store.folder(trial) / "record.json").mkdir(parents=True)
-    with pytest.raises(StoreError, match=r"cannot read .*record\.json: Is a directory"):
-        store.record(trial)
+    store.compact_path.mkdir()
+    assert store.record(trial) is None
+    assert store.others(set()) == {}
+    assert [problem.split(":")[0].rsplit("/")[-1] for problem in store.problems] == [
+        "record.json", "records.jsonl",
+    ]  # fmt: skip
+    with pytest.raises(StoreError, match=r"cannot read .*records\.jsonl: Is a directory"):
+        store.compact([trial])
 
 
 def test_after_a_read_error_the_same_store_has_all_its_lines(store, monkeypatch):

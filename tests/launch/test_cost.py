@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from nos_repro.cli import main
 from nos_repro.errors import ConfigError
+from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.estimate import Cost, model_key, plan
 from nos_repro.experiments.schema import Halving, Row, Selection, Study
 from nos_repro.experiments.store import Store
@@ -18,11 +19,13 @@ from nos_repro.launch.cost import (
     check_budget,
     cost_lines,
     fitting,
+    prices_of,
     row_costs,
     unit_of,
+    within_budget,
 )
 from nos_repro.launch.settings import LauncherSettings
-from tests.experiments.helpers import digits_study
+from tests.experiments.helpers import digits_study, write_record
 from tests.launch.study import TINY
 from tests.report.records import accuracy, filled_store
 
@@ -87,6 +90,46 @@ def test_the_unit_is_core_hours_or_gpu_hours() -> None:
     assert unit_of(slurm, 1) == Unit("GPU-hours", 8)
     cores = LauncherSettings(name="slurm", gpus=0, cpus=3, nodes=2)
     assert unit_of(cores, 1).name == "CPU-hours"
+
+
+@pytest.fixture
+def no_gpu_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+
+GPUS = LauncherSettings(name="slurm", gpus=2)
+
+
+def test_what_a_cpu_takes_is_never_called_gpu_hours(tmp_path: Path, no_gpu_here: None) -> None:
+    study, store = digits_study(), Store(tmp_path, "tiny", "smoke")
+    planned = plan(study, store)
+    prices = prices_of(planned, store, Conditions(tmp_path), GPUS, threads=1)
+    assert not prices.fit
+    assert prices.unit == Unit("CPU core-hours", 1)
+    assert "GPU-hours are not known" in "".join(prices.lines())
+    with pytest.raises(ConfigError, match=r"--budget: GPU-hours are not known.*--probe"):
+        within_budget(study, store, planned, prices, 1.0)
+
+
+def test_finished_trials_on_a_gpu_say_what_gpus_take(tmp_path: Path, no_gpu_here: None) -> None:
+    """One of two trials has taken 30 s on a GPU: 30 s are left, on two GPUs."""
+    study = digits_study(selection=Selection())
+    store = Store(tmp_path, "tiny", "smoke")
+    first = plan(study, store)[0].trial
+    device = {"device": "NVIDIA H100 80GB HBM3"}
+    write_record(store.folder(first), first, seconds=30.0, provenance=device)
+    store = Store(tmp_path, "tiny", "smoke")
+    planned = plan(study, store)
+    prices = prices_of(planned, store, Conditions(tmp_path), GPUS, threads=1)
+    assert prices.fit
+    assert prices.unit == Unit("GPU-hours", 2)
+    assert prices.lines() == ["  measured: finished trials of this study on NVIDIA H100 80GB HBM3"]
+    per_trial = {row.row: row.left for row in row_costs(planned, prices.costs, store)}
+    assert per_trial["PowerSign"] % 30.0 == pytest.approx(0.0)
+    cpu = {"device": "AMD EPYC (2 cores)"}
+    write_record(store.folder(first), first, seconds=30.0, provenance=cpu)
+    store = Store(tmp_path, "tiny", "smoke")
+    assert not prices_of(planned, store, Conditions(tmp_path), GPUS, threads=1).fit
 
 
 def test_a_budget_must_be_positive_hours_and_a_race_allows_none() -> None:

@@ -92,6 +92,9 @@ MISTAKES = [
     ({"hours": 0.01},                          "launcher.signal_seconds must be less than"),
     ({"sbatch": {"exclude": ["a", "b"]}},      "launcher.sbatch.exclude must be a single value"),
     ({"sbatch": {"time": 5}},                  "must be left out; set launcher.hours"),
+    ({"sbatch": {"parsable": True}},           "must be left out; set nothing: the job's number"),
+    ({"sbatch": {"export": "NONE"}},           "must be left out; set launcher.setup"),
+    ({"sbatch": {"test-only": True}},          "must be left out; set nothing: --dry-run"),
     ({"sbatch": {"job_name": "x"}},            "launcher.sbatch.job_name must be left out"),
     ({"setup": "module load cuda"},            "launcher.setup: expected a list of lines"),
 ]

@@ -374,6 +374,26 @@ def test_gpus_are_requested_and_each_job_has_its_own(tmp_path, results):
     assert set(devices.read_text().split()) == {"0", "1"}
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_probe_times_the_models_on_the_cluster_and_leaves_no_trial(tmp_path, results, processes):
+    config = write_study(tmp_path, TOGETHER)
+    words = ("launcher.memory_gb=3", "launcher.poll_seconds=1", f"launcher.processes={processes}")
+    said = run("run", config, results, "launcher=slurm", *words, "--dry-run", "--probe")
+    assert said.returncode == 0, said.stderr
+    assert "measured: a few timed steps in a job on the cluster (" in said.stdout
+    assert "CPU-hours to run" in said.stdout
+    assert not trials(results).exists()
+
+
+def test_a_probe_that_sees_no_gpu_gives_no_gpu_hours(config, results):
+    """The GPUs are only declared here."""
+    words = (*LAUNCHER, "launcher.gpus=1", "launcher.partition=gpu", "--dry-run", "--probe")
+    said = run("run", config, results, *words)
+    assert said.returncode == 2
+    assert "its PyTorch saw none" in said.stderr
+    assert "GPU-hours" not in said.stdout
+
+
 def test_two_tasks_train_one_trial_as_one_process_does_with_the_same_batches(tmp_path, results):
     config = write_study(tmp_path, TOGETHER)
     here = tmp_path / "here"

@@ -3,7 +3,11 @@
 import copy
 import io
 import math
+import re
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +19,7 @@ from torch.nn import Parameter
 
 from nos_repro import AddSign, PowerSign, RuleOptimizer
 from nos_repro.errors import ConfigError, NosError, RuleError
+from tests.conftest import ROOT
 
 OPTIMIZERS: list[tuple[type[RuleOptimizer], dict[str, Any]]] = [
     (PowerSign, {"lr": 0.1}),
@@ -410,3 +415,27 @@ def remove(optimizer: RuleOptimizer, p: Parameter) -> None:
 def test_the_memory_of_what_is_moved_or_removed_is_freed_at_once() -> None:
     assert freed(move, averages=False)
     assert freed(remove, averages=True)
+
+
+# Types
+
+
+@pytest.mark.slow
+def test_a_type_checker_knows_every_option(tmp_path: Path) -> None:
+    head = "import torch\nfrom nos_repro import AddSign, PowerSign, RuleOptimizer\n"
+    params = "[torch.nn.Parameter(torch.ones(2))]"
+    right = f"PowerSign({params}, 0.1, weight_decay=0.1, foreach=True, master_weights=True)\n"
+    wrong = [
+        f"PowerSign({params}, weight_decy=0.1)",
+        f'AddSign({params}, foreach="yes")',
+        f"PowerSign({params}, betas=(0.9, 0.999))",
+        f'RuleOptimizer({params}, "g", 0.1, seed="x")',
+    ]
+    file = tmp_path / "use.py"
+    file.write_text(head + right + "\n".join(wrong) + "\n", encoding="utf-8")
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", str(file)],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    found = re.findall(r"use\.py:(\d+): error", checked.stdout)
+    assert found == ["4", "5", "6", "7"], checked.stdout

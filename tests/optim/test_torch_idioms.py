@@ -27,7 +27,7 @@ KINDS: dict[str, tuple[type[RuleOptimizer], dict[str, Any]]] = {
     "PowerSign": (PowerSign, {"lr": 0.02, "decay": "cd", "total_steps": 40}),
     "AddSign":   (AddSign, {"lr": 0.02, "weight_decay": 0.01}),
     "rule":      (RuleOptimizer, {"rule": "adam * ld + 0.01 * drop(m, 0.3)", "lr": 0.02,
-                                  "total_steps": 40}),
+                                  "total_steps": 40, "seed": 1}),
 }
 VARIATIONS: dict[str, dict[str, Any]] = {
     "default":         {},

@@ -1,21 +1,26 @@
 """A child that fails by a bug is not a child that diverged: nothing is learned from it, the search
 stops where every child would fail, and `--retry` trains it again."""
 
+import os
 import re
 
 import pytest
 import torch
 
 from nos_repro.cli import main
+from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.files import write_json
 from nos_repro.search.child import broken
 from nos_repro.search.failure import ChildError
+from nos_repro.search.folder import hold
 from nos_repro.search.log import Log
 from nos_repro.search.loop import MAX_FAILED
+from nos_repro.search.run import confirm, run_search
 from nos_repro.search.settings import load_search
 from nos_repro.search.side_runs import SideRun, read_side_runs
+from nos_repro.search.summary import closing_lines
 from tests.conftest import ROOT
-from tests.search.helpers import Instant, loop
+from tests.search.helpers import Instant, loop, tiny_search
 
 SEARCH = """
 search: bugs
@@ -135,6 +140,31 @@ def test_a_finished_search_says_so_and_what_to_do_next(lab, search):
         assert f"python -m nos_repro {command} {lab / 'bugs.yaml'} --scale paper" in said
     for flag in ("--confirm", "--export-best 12"):
         assert flag in said
+
+
+def test_a_failure_beside_the_search_is_counted_and_what_retries_it_is_named(tmp_path):
+    searching = tiny_search(samples=3, baselines={"SGD": "sgd"})
+    conditions, folder = Conditions(tmp_path), tmp_path / "tiny" / "smoke"
+    run_search(searching, tmp_path, Instant(), conditions, 1)
+    assert closing_lines(searching, folder, "tiny.yaml")[1] == 0
+    confirm(
+        searching, tmp_path, Instant(fate=lambda n, _: "failed" if n else "recorded"), conditions
+    )
+    lines, failed = closing_lines(searching, folder, "tiny.yaml")
+    assert failed > 0
+    assert f"{failed} failed by a bug" in "\n".join(lines)
+    assert "search tiny.yaml --confirm --retry" in "\n".join(lines)
+    confirm(searching, tmp_path, Instant(), conditions, retry=True)
+    assert closing_lines(searching, folder, "tiny.yaml")[1] == 0
+
+
+def test_status_names_the_process_that_trains_the_baselines(lab, capsys):
+    words = ["status", str(lab / "bugs.yaml"), "--results", str(lab / "results")]
+    with hold(lab / "results" / "bugs" / "paper" / "answers"):
+        assert main(words) == 0
+    assert f"running now on children beside the search: process {os.getpid()}" in (
+        capsys.readouterr().out
+    )
 
 
 def test_status_knows_a_finished_search_and_one_that_has_not_begun(lab, search, capsys):

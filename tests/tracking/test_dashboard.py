@@ -172,6 +172,14 @@ def test_the_verb_prints_a_dashboard_or_writes_it(tmp_path, capsys):
     assert path.read_text() == printed
 
 
+@pytest.mark.parametrize(
+    ("flag", "name"), [("--project", "team/proj"), ("--entity", "a b/c"), ("--entity", " ")]
+)
+def test_a_name_that_w_and_b_does_not_accept_is_one_error(flag, name, capsys):
+    assert main(["dashboard", "table2", "--scale", "small", flag, name]) == 2
+    assert f"{flag}: {name!r} is not a name" in capsys.readouterr().err
+
+
 def test_a_push_needs_a_login(capsys):
     assert main(["dashboard", "table2", "--push"]) == 2
     said = capsys.readouterr()

@@ -9,7 +9,6 @@ front end has closed it. No process removes a file that another may still want t
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import shutil
 import socket
@@ -19,6 +18,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from nos_repro.errors import LaunchError
 from nos_repro.experiments.files import file_names, is_there, read_file, unwritable, write_json
@@ -134,7 +135,7 @@ class JobArray:
 def _read_message(path: Path) -> Message | None:
     """None if it is not whole yet, as happens on a network file system. Raises StoreError."""
     try:
-        message = Message(**json.loads(read_file(path) or b""))
+        message = Message(**orjson.loads(read_file(path) or b""))
     except (ValueError, TypeError):
         return None
     said = (message.outcome, message.message, message.detail)
@@ -235,7 +236,7 @@ class Ledger:
 
 def _read_batch(path: Path, data: bytes) -> JobArray:
     try:
-        values = json.loads(data)
+        values = orjson.loads(data)
         packs = [[str(identity) for identity in pack] for pack in values["packs"]]
         array = None if values["array"] is None else str(values["array"])
         return JobArray(path.parent, packs, array, float(values["submitted"]), str(values["host"]))

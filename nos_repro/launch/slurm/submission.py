@@ -84,6 +84,10 @@ def _executor(
         raise LaunchError(
             "launcher=slurm: no sbatch here; run this on a machine of a SLURM cluster"
         )
+    if "%" in str(folder):
+        raise LaunchError(
+            f"{folder}: SLURM puts numbers and names in the place of %; choose other --results"
+        )
     executor = submitit.SlurmExecutor(
         folder, max_num_timeout=NO_LIMIT, python=_interpreter(settings.python)
     )

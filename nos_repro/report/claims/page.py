@@ -27,9 +27,10 @@ def claims_table(judged: Sequence[Judged], title: str = TITLE) -> ReportTable:
     return ReportTable([title, counted(judged)], columns, rows, NOTES)
 
 
-def claims_text(judged: Sequence[Judged], title: str = TITLE) -> str:
-    """The list for a terminal: verdict, scale and name on a line, then the rest below it."""
-    lines = [title, counted(judged)]
+def claims_text(judged: Sequence[Judged]) -> str:
+    """The list for a terminal, below its title: verdict, scale and name on a line, then the rest
+    below it."""
+    lines = [counted(judged)]
     wide = max((len(f.scale) for each in judged for f in each.findings), default=0)
     for each in judged:
         for number, finding in enumerate(each.findings):

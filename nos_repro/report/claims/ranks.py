@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from nos_repro.report.claims.evidence import Effect
 from nos_repro.report.distributions import normal_below
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 EXACT = 7
 """With at most this many things, all orders are tried."""
@@ -37,17 +39,23 @@ def predicts(what: str, early: Sequence[float], late: Sequence[float]) -> Effect
 
 def rankdata(values: Sequence[float]) -> NDArray[np.float64]:
     """Ranks from 1; equal values share the mean of theirs."""
+    import numpy as np
+
     _, place, count = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
     last = np.cumsum(count)
     return ((2 * last - count + 1) / 2)[place]
 
 
 def correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    import numpy as np
+
     return float(np.corrcoef(one, other)[0, 1])
 
 
 def permuted(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
     """The correlation in every order of the other's ranks, or in many."""
+    import numpy as np
+
     n = len(one)
     if n <= EXACT:
         orders = np.array(list(itertools.permutations(range(n))))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nos_repro.errors import ConfigError, unknown
+from nos_repro.experiments.files import file_names, is_there
 from nos_repro.experiments.layers import scales_of
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.schema import Study
@@ -37,10 +38,11 @@ class Results:
     _histories: dict[tuple[str, str], History] = field(default_factory=dict)
 
     def scales(self, name: str) -> list[str]:
-        """The scales of a study or search at which there is anything, in the order of its file."""
+        """The scales of a study or search at which there is anything, in the order of its file.
+        Raises StoreError where that cannot be found out."""
         if name not in self._scales:
             folder = self.root / name
-            begun = {path.name for path in folder.glob("*") if self._begun(path)}
+            begun = {scale for scale in file_names(folder) if self._begun(folder / scale)}
             known = scales_of(read_values(self.files[name])) if begun else {}
             self._scales[name] = [scale for scale in known if scale in begun]
         return self._scales[name]
@@ -53,7 +55,7 @@ class Results:
 
     @staticmethod
     def _begun(folder: Path) -> bool:
-        return any((folder / name).exists() for name in ("records.jsonl", "trials", "log.jsonl"))
+        return any(is_there(folder / name) for name in ("records.jsonl", "trials", "log.jsonl"))
 
     def study(self, name: str, scale: str) -> tuple[Study, Rows]:
         """A study and what the records say of its rows."""

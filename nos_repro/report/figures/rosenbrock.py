@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.figures.base import FIGURES, StudyFigure
 from nos_repro.report.study.curve import COLOURS
@@ -55,6 +53,8 @@ def _grid(panels: int) -> tuple[int, int]:
 
 
 def _panel(axes: Axes, outcome: Outcome, start: tuple[float, ...], colour: str) -> None:
+    import numpy as np
+
     from nos_repro.report.drawing import plain
 
     x, y = np.meshgrid(np.linspace(-2, 2, 121), np.linspace(-1, 3, 121))

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.study.rows import how_far, state
 from nos_repro.tasks.registry import describe
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Okabe and Ito's palette, which the colour-blind can tell apart, without yellow, which does not
 # show on white. Once the colours are used up, the next kind of dashes begins.
@@ -54,6 +56,8 @@ def curve(records: Sequence[Record], metric: str) -> Curve | None:
     shared = sorted(set.intersection(*map(set, runs))) if runs else []
     if not shared:
         return None
+    import numpy as np
+
     values = np.array([[run[epoch] for epoch in shared] for run in runs])
     std = values.std(axis=0, ddof=1) if len(runs) > 1 else np.zeros(len(shared))
     return Curve(np.array(shared), values.mean(axis=0), std, len(runs))

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.store import Store
@@ -65,6 +67,19 @@ def test_a_trial_with_a_live_claim_runs_and_says_how_far_it_is(tmp_path: Path) -
     assert "1 running, 7 not begun" in text
     assert f"step 30/120 (25%), pid {os.getpid()} on {socket.gethostname()}" in text
     assert "val_accuracy=61.25" in text
+
+
+ODD = [{"latest": {"val_accuracy": "x"}}, {"step": -5, "steps": 1}, {"steps": 0}, {"latest": {}}]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_claim_that_says_odd_things_is_shown_without_them(
+    tmp_path: Path, odd: dict[str, Any]
+) -> None:
+    study = digits_study()
+    store = filled_store(study, tmp_path, lambda t: None)
+    claim(store.folder(first_trial(study, store)), **odd)
+    assert "1 running, 7 not begun" in status(study, store)
 
 
 def test_a_trial_whose_worker_died_is_interrupted(tmp_path: Path) -> None:
