@@ -13,9 +13,11 @@ from nos_repro.cli.common import (
     add_verb,
     either_arguments,
     find_settings,
+    format_argument,
     history_of,
     machine_arguments,
     open_study,
+    print_document,
     stop_like_ctrl_c,
     study_arguments,
     trust_argument,
@@ -39,6 +41,7 @@ def add_verbs(verbs: Verbs) -> None:
     _add_run(verbs)
     parser = add_verb(verbs, "status", status, "show what has finished, what runs, what is missing")
     study_arguments(parser)
+    format_argument(parser)
     trust_argument(parser)
 
     parser = add_verb(verbs, "cancel", cancel, "cancel a study's or search's jobs on the cluster")
@@ -200,21 +203,29 @@ def _detach(
 
 
 def status(options: argparse.Namespace) -> int:
-    from nos_repro.report.study.status import study_status
+    from nos_repro.report.documents.status import search_status_document, study_status_document
+    from nos_repro.report.search.status import search_status
+    from nos_repro.report.study.status import read_status, status_text
 
+    as_json = options.format == "json"
     history = history_of(options)
     if history is not None:
-        from nos_repro.report.search.status import search_status
-
-        print(search_status(history))
-        say_how_to_sync(history.folder)
+        if as_json:
+            print_document(search_status_document(history))
+        else:
+            print(search_status(history))
+            say_how_to_sync(history.folder)
         return 0
     from nos_repro.launch.settings import launcher_settings
 
     study, store = open_study(options)
     launcher_settings(study.launcher)  # what is wrong with it is said here too
-    print(study_status(study, store))
-    say_how_to_sync(store.root)
+    found = read_status(study, store)
+    if as_json:
+        print_document(study_status_document(found))
+    else:
+        print(status_text(found))
+        say_how_to_sync(store.root)
     return 0
 
 

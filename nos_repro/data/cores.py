@@ -49,10 +49,10 @@ def _quota_of(folder: Path) -> Iterator[float]:
     """The quota of one group, as version 2 or version 1 of the kernel's interface states it."""
     try:
         if (folder / "cpu.max").exists():
-            quota, period = (folder / "cpu.max").read_text().split()
+            quota, period = (folder / "cpu.max").read_text("ascii").split()
         else:
-            quota = (folder / "cpu.cfs_quota_us").read_text()
-            period = (folder / "cpu.cfs_period_us").read_text()
+            quota = (folder / "cpu.cfs_quota_us").read_text("ascii")
+            period = (folder / "cpu.cfs_period_us").read_text("ascii")
         if quota != "max" and int(quota) > 0:  # -1: none
             yield int(quota) / int(period)
     except (OSError, ValueError):

@@ -1,11 +1,6 @@
 """`RuleOptimizer`: any update rule of the language as an ordinary `torch.optim.Optimizer`.
 
 State is derived from the rule: only the averages that it reads are kept, besides a step count.
-For bfloat16 and float16 parameters, averages and arithmetic are in float32.
-
-*Readings of the paper*: the first update is step 0 of the decays; averages are updated before the
-rule reads them, and start at 0. `t` counts the optimizer's steps; the bias corrections count a
-parameter's own updates, which are fewer where it had no gradient.
 """
 
 from __future__ import annotations
@@ -22,9 +17,8 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT, StateDict
 
 from nos_repro.errors import ConfigError, SparseGradientError
-from nos_repro.optim.batch import FlatBatch, Layout, Step, new_average
-from nos_repro.optim.foreach import update_foreach
-from nos_repro.optim.fused import use_fused
+from nos_repro.optim.batch import FlatBatch, Layout, new_average
+from nos_repro.optim.execution import choose_execution
 from nos_repro.optim.groups import (
     MASTER,
     check_total_steps,
@@ -42,15 +36,12 @@ from nos_repro.optim.options import (
     whole,
 )
 from nos_repro.optim.program import Program
-from nos_repro.optim.reference import update_reference
 from nos_repro.optim.sharding import local_gradient, local_part, number_of, spread_of
 from nos_repro.rules.parse import parse
 from nos_repro.rules.printing import print_expr
 
 if TYPE_CHECKING:
     from nos_repro.rules.rule import Rule
-
-Execution = Callable[[FlatBatch, Step], None]
 
 _SEEDS = itertools.count(1 << 32)  # for optimizers that are given none; nobody chooses these
 
@@ -83,10 +74,10 @@ class RuleOptimizer(Optimizer):
         total_steps: T, the number of updates in the whole training; needed if the
             rule reads a decay (ld, cd, cd{n}, rd{n}).
         seed: the seed of the rule's noise and drops, a whole number. What an update
-            draws depends only on the seed, the number of the update, the place of the
-            parameter in the optimizer and that of the element in the parameter. None:
-            a number of its own for every optimizer that this process makes, by their
-            order; it is saved with the state.
+            draws depends only on the seed, the number of the update, the place of
+            the parameter in the optimizer and that of the element in the parameter.
+            None: a number of its own for every optimizer that this process makes,
+            by their order; it is saved with the state.
         foreach: update all tensors in one call (True) or in a plain loop (False).
         fused: update all tensors in one compiled pass over memory. If neither is
             given, this is used where a compiler works and the tensors hold a
@@ -264,7 +255,7 @@ class RuleOptimizer(Optimizer):
         batches = self._batches(group, program, first)
         for (_, _, updates), batch in batches.items():
             step = step_of(options, program, updates)
-            _choose(group, batch, step)(batch, step)
+            choose_execution(group, batch, step)(batch, step)
             batch.copy_back()
         if group["master_weights"]:
             for p in group["params"]:
@@ -406,12 +397,3 @@ class RuleOptimizer(Optimizer):
         return next(
             i for i, q in enumerate(q for g in self.param_groups for q in g["params"]) if q is p
         )
-
-
-def _choose(group: dict[str, Any], batch: FlatBatch, step: Step) -> Execution:
-    fused = None if group["foreach"] is None else False
-    wish = group["fused"] if group["fused"] is not None else fused
-    execution = use_fused(wish, batch, step)
-    if execution is not None:
-        return execution
-    return update_reference if group["foreach"] is False else update_foreach

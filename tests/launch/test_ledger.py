@@ -20,7 +20,7 @@ from nos_repro.launch.slurm.ledger import Ledger, Message
 from nos_repro.launch.slurm.throttle import Throttle
 from tests.racing import race
 
-RUNNING, PENDING = cluster.Standing("RUNNING", "None"), cluster.Standing("PENDING", "Priority")
+RUNNING, PENDING = cluster.TaskState("RUNNING", "None"), cluster.TaskState("PENDING", "Priority")
 
 
 @pytest.fixture
@@ -299,7 +299,7 @@ def test_places_go_to_the_oldest_array_and_then_to_the_next(ledger, monkeypatch)
     assert places.room == 0
     places.update({(first.name, 1): RUNNING, (first.name, 2): PENDING})
     assert places.room == 0
-    places.update({(first.name, 2): cluster.Standing("COMPLETING")})
+    places.update({(first.name, 2): cluster.TaskState("COMPLETING")})
     assert places.room == 1
     places.give(second, 1)
     assert throttled == []

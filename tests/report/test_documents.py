@@ -72,6 +72,25 @@ def test_a_search_is_printed_with_its_best_rules(
     assert sum(found["rewards"]["by_status"].values()) == found["evaluated"]
 
 
+def test_the_status_of_a_study_counts_every_trial_once(
+    capsys: pytest.CaptureFixture[str], committed: Path, tmp_path: Path
+) -> None:
+    found = printed(capsys, "status", *STUDY, str(committed))
+    assert found["kind"] == "study status"
+    assert sum(found["counts"].values()) == found["total"] == found["ended"]
+    assert sum(row["sweep"]["ended"] + row["repeats"]["ended"] for row in found["rows"]) == 80
+    begun = printed(capsys, "status", "table2", "--scale", "smoke", "--results", str(tmp_path))
+    assert begun["counts"]["not begun"] == begun["total"] > begun["ended"] == 0
+
+
+def test_the_status_of_a_search_says_who_runs_it(
+    capsys: pytest.CaptureFixture[str], committed: Path
+) -> None:
+    found = printed(capsys, "status", *SEARCH, str(committed))
+    assert (found["kind"], found["evaluated"]) == ("search status", found["samples"])
+    assert found["who"].startswith("finished")
+
+
 def test_everything_is_printed_in_one_document_and_equals_what_each_verb_prints(
     capsys: pytest.CaptureFixture[str], committed: Path
 ) -> None:

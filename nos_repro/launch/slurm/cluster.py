@@ -77,7 +77,7 @@ OURS = {"FAILED", "COMPLETED", "OUT_OF_MEMORY", "TIMEOUT"}
 """States in which a job that ended before its first line may itself be to blame."""
 
 
-class Standing(NamedTuple):
+class TaskState(NamedTuple):
     """What squeue says of a pack: its state, and why it waits. Empty if it is not there."""
 
     state: str = ""
@@ -88,8 +88,8 @@ class Standing(NamedTuple):
         return self.state in LIVE
 
 
-GONE = Standing()
-Standings = Mapping[tuple[str, int], Standing]
+GONE = TaskState()
+Standings = Mapping[tuple[str, int], TaskState]
 """By the batch's name and the pack's place."""
 
 
@@ -113,7 +113,7 @@ def standings(batches: Iterable[JobArray]) -> Standings | None:
         task, state, reason, name = line.strip().split("|", 3)
         array, _, pack = task.partition("_")
         if (array, name) in names and (pack or "0").isdigit():
-            found[name, int(pack or 0)] = Standing(state, reason)
+            found[name, int(pack or 0)] = TaskState(state, reason)
     return found
 
 

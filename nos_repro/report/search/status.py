@@ -17,7 +17,7 @@ def search_status(history: History) -> str:
     ]
     lines = [
         f"{asked.title}, in {history.folder}",
-        _who(history),
+        who(history),
         *figures(history.tally, asked.samples, history.unique),
         f"{history.tally.sampled - history.tally.evaluated - history.withdrawn} rules under way,"
         f" {history.withdrawn} withdrawn; {history.children} children took"
@@ -28,7 +28,7 @@ def search_status(history: History) -> str:
     return "\n".join(lines)
 
 
-def _who(history: History) -> str:
+def who(history: History) -> str:
     """Which process is at work, and on what; without one, whether anything is left to do."""
     beside = history.folder / "answers"
     for folder, claim in live_leases([history.folder, beside]).items():

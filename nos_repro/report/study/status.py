@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
 
 from nos_repro.experiments.heartbeat import Lease
 from nos_repro.experiments.record import STATUSES, Record
@@ -18,35 +20,95 @@ from nos_repro.report.layout import plain
 from nos_repro.report.study.rows import how_far
 
 
-def study_status(study: Study, store: Store) -> str:
-    """The state of every row, of what runs, and of every failure, from the files alone."""
+@dataclass(frozen=True)
+class RowStatus:
+    """How many trials of a row's sweep and of its repeats have ended, of how many."""
+
+    row: str
+    sweep: tuple[int, int]
+    repeats: tuple[int, int]
+    chosen: str | None
+    remarks: list[str]
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """The state of every row, of what runs, and of every failure.
+
+    ``counts`` are the trials by what has become of them, in words. ``queued`` has the place of each
+    trial that waits on a cluster; ``failed`` has where the log is, or None.
+    """
+
+    study: Study
+    root: Path
+    ended: int
+    total: int
+    counts: dict[str, int]
+    rows: list[RowStatus]
+    running: list[tuple[Trial, Lease]]
+    queued: list[tuple[Trial, str]]
+    failed: list[tuple[Trial, Record, Path | None]]
+    problems: list[str]
+
+
+def read_status(study: Study, store: Store) -> StudyStatus:
+    """How far the study is, by the files and, where trials are queued, by SLURM."""
     rows = outcomes(study, store)
     known = _trials(rows)
     open_trials = [trial for trial, record in known.values() if record is None]
     claims = store.claims(open_trials)
-    running = [(trial, claims[trial.id]) for trial in open_trials if trial.id in claims]
-    queued = _queued(open_trials, claims.keys(), store)
+    queued = list(_queued(open_trials, claims.keys(), store))
+    ended: Counter[str] = Counter(
+        record.status for _, record in known.values() if record is not None
+    )
+    undecided = sum(row.chosen is None and row.missing > 0 for row in rows)
+    total = len(known) + undecided * study.selection.repeats
+    return StudyStatus(
+        study,
+        store.root,
+        ended.total(),
+        total,
+        _counts(study, ended, open_trials, store, claims.keys(), {t.id for t, _ in queued}, total),
+        [_row(study, row) for row in rows],
+        [(trial, claims[trial.id]) for trial in open_trials if trial.id in claims],
+        queued,
+        list(_failures(known, store)),
+        store.problems,
+    )
+
+
+def study_status(study: Study, store: Store) -> str:
+    """`read_status` as lines to read."""
+    return status_text(read_status(study, store))
+
+
+def status_text(found: StudyStatus) -> str:
+    """The status as lines; names stay text, whatever they contain."""
+    counts = ", ".join(f"{count} {what}" for what, count in found.counts.items())
+    queued = (f"{trial.label()}: {place}" for trial, place in found.queued)
     lines = [
-        f"{study.title}, in {store.root}",
-        _counts(study, rows, known, store, claims.keys(), queued.keys()),
-        *_section("running now", (_running(trial, claim) for trial, claim in running)),
-        *_section("on SLURM", iter(queued.values())),
+        f"{found.study.title}, in {found.root}",
+        f"{found.ended} of {found.total} trials have ended: {counts}",
+        *_section("running now", (_running(trial, claim) for trial, claim in found.running)),
+        *_section("on SLURM", queued),
         "",
-        *_rows(study, rows),
-        *_section("failed (tried again by `run --retry`)", _failures(known, store)),
-        *_section("unreadable", (problem.replace("\n", " ") for problem in store.problems)),
+        *_row_lines(found.rows),
+        *_section("failed (tried again by `run --retry`)", _failure_lines(found)),
+        *_section("unreadable", (problem.replace("\n", " ") for problem in found.problems)),
     ]
     return "\n".join(map(plain, lines))
 
 
-def _queued(open_trials: Sequence[Trial], running: Set[str], store: Store) -> dict[str, str]:
-    """The trials that wait on a cluster by their ids, as the files have it and, where it answers,
-    SLURM."""
+def _queued(
+    open_trials: Sequence[Trial], running: Set[str], store: Store
+) -> Iterator[tuple[Trial, str]]:
+    """The trials that wait on a cluster, as the files have it and, where it answers, SLURM."""
     tasks = Ledger(store.root / "slurm").queued()
     places = {identity.partition("@")[0]: at for identity, at in tasks.items()}
     waiting = [t for t in open_trials if t.id in places and t.id not in running]
     standings = cluster.standings(places[trial.id].batch for trial in waiting)
-    return {t.id: f"{t.label()}: {_place(places[t.id], standings)}" for t in waiting}
+    for trial in waiting:
+        yield trial, _place(places[trial.id], standings)
 
 
 def _place(at: Queued, standings: cluster.Standings | None) -> str:
@@ -73,30 +135,28 @@ def _trials(rows: Sequence[Outcome]) -> dict[str, tuple[Trial, Record | None]]:
 
 def _counts(
     study: Study,
-    rows: Sequence[Outcome],
-    known: dict[str, tuple[Trial, Record | None]],
+    ended: Counter[str],
+    open_trials: Sequence[Trial],
     store: Store,
     running: Set[str],
     queued: Set[str],
-) -> str:
-    ended = Counter(record.status for _, record in known.values() if record is not None)
-    undecided = sum(row.chosen is None and row.missing > 0 for row in rows)
-    total = len(known) + undecided * study.selection.repeats
-    begun = [trial for trial, record in known.values() if record is None]
-    idle = [trial for trial in begun if trial.id not in running | queued]
+    total: int,
+) -> dict[str, int]:
+    """What has become of the trials, in words; only what runs and what has not begun may be 0."""
+    idle = [trial for trial in open_trials if trial.id not in running | queued]
     paused = [trial for trial in idle if study.halving is not None and store.record(trial)]
     halted = sum((store.folder(t) / "checkpoint.pt").exists() for t in idle if t not in paused)
-    parts = [f"{ended[kind]} {kind}" for kind in STATUSES if ended[kind]]
-    parts.append(f"{len(running)} running")
-    if queued:
-        parts.append(f"{len(queued)} queued")
-    if paused:
-        parts.append(f"{len(paused)} paused at a rung")
-    if halted:
-        parts.append(f"{halted} interrupted (`run` goes on from their checkpoints)")
     left = total - ended.total() - len(running) - len(queued) - len(paused) - halted
-    parts.append(f"{max(0, left)} not begun")
-    return f"{ended.total()} of {total} trials have ended: {', '.join(parts)}"
+    counts: dict[str, int] = {
+        **{kind: ended[kind] for kind in STATUSES},
+        "queued": len(queued),
+        "paused at a rung": len(paused),
+        "interrupted (`run` goes on from their checkpoints)": halted,
+    }
+    known = {what: count for what, count in counts.items() if count}
+    ends = {what: count for what, count in known.items() if what in STATUSES}
+    others = {what: count for what, count in known.items() if what not in STATUSES}
+    return {**ends, "running": len(running), **others, "not begun": max(0, left)}
 
 
 def _section(title: str, lines: Iterator[str]) -> list[str]:
@@ -111,33 +171,44 @@ def _running(trial: Trial, claim: Lease) -> str:
     return f"{trial.label()}: {where}" + (f"; {metrics}" if metrics else "")
 
 
-def _rows(study: Study, rows: Sequence[Outcome]) -> list[str]:
-    width = max(len("row"), *(len(row.name) for row in rows))
+def _row(study: Study, row: Outcome) -> RowStatus:
+    swept = sum(scored.record is not None for scored in row.sweep)
+    repeated = sum(record is not None for _, record in row.repeats)
+    chosen = str(row.chosen.point) if row.chosen else None
+    repeats = (repeated, study.selection.repeats)
+    return RowStatus(row.name, (swept, len(row.sweep)), repeats, chosen, _remarks(row))
+
+
+def _row_lines(rows: Sequence[RowStatus]) -> list[str]:
+    width = max(len("row"), *(len(row.row) for row in rows))
     lines = [f"{'row':<{width}}  {'sweep':<7}  {'repeats':<7}  chosen"]
     for row in rows:
-        swept = sum(scored.record is not None for scored in row.sweep)
-        repeated = sum(record is not None for _, record in row.repeats)
-        sweep, asked = f"{swept}/{len(row.sweep)}", study.selection.repeats
-        repeats = f"{repeated}/{asked}" if asked else "-"
-        chosen = str(row.chosen.point) if row.chosen else "-"
-        lines.append(f"{row.name:<{width}}  {sweep:<7}  {repeats:<7}  {chosen}{_remarks(row)}")
+        sweep = f"{row.sweep[0]}/{row.sweep[1]}"
+        repeats = f"{row.repeats[0]}/{row.repeats[1]}" if row.repeats[1] else "-"
+        remarks = f"  ({', '.join(row.remarks)})" if row.remarks else ""
+        lines.append(f"{row.row:<{width}}  {sweep:<7}  {repeats:<7}  {row.chosen or '-'}{remarks}")
     return lines
 
 
-def _remarks(row: Outcome) -> str:
+def _remarks(row: Outcome) -> list[str]:
     kinds = Counter(record.status for record in row.records)
     words = [far] if (far := how_far(row)) else []
     words += [f"{kinds[kind]} {kind}" for kind in ("diverged", "failed") if kinds[kind]]
     words += ["stale"] if row.stale else []
     words += ["at the edge of its grid"] if row.edges else []
-    return f"  ({', '.join(words)})" if words else ""
+    return words
 
 
-def _failures(known: dict[str, tuple[Trial, Record | None]], store: Store) -> Iterator[str]:
+def _failures(
+    known: dict[str, tuple[Trial, Record | None]], store: Store
+) -> Iterator[tuple[Trial, Record, Path | None]]:
     for trial, record in known.values():
-        if record is None or record.status != "failed":
-            continue
-        log = store.folder(trial) / "log.txt"
-        place = str(log) if log.exists() else "no log here (the record came with the repository)"
+        if record is not None and record.status == "failed":
+            log = store.folder(trial) / "log.txt"
+            yield trial, record, log if log.exists() else None
+
+
+def _failure_lines(found: StudyStatus) -> Iterator[str]:
+    for trial, record, log in found.failed:
         yield f"{trial.label()}: {' '.join(record.reason.split())}"
-        yield f"  {place}"
+        yield f"  {log or 'no log here (the record came with the repository)'}"

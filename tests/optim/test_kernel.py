@@ -1,0 +1,62 @@
+"""The source of a fused kernel, run as it is or captured by `torch.compile`, without a compiler."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from nos_repro import RuleOptimizer
+from nos_repro.optim import fused
+from nos_repro.optim.kernel import Kernel
+
+
+@pytest.fixture
+def captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels are captured whole, as for a compilation, and run eagerly."""
+
+    def capture(kernel: Kernel, example: tuple[Any, ...]) -> Kernel:
+        compiled: Kernel = torch.compile(kernel, fullgraph=True, backend="eager")
+        with torch.no_grad():
+            compiled(*example)
+        return compiled
+
+    monkeypatch.setattr(fused, "compile_kernel", capture)
+    monkeypatch.setattr(fused, "_COMPILED", {})
+    torch._dynamo.reset()
+
+
+def update(rule: str, gradient: list[float], **execution: bool) -> Tensor:
+    """What the rule takes from weights of -0.0."""
+    p = Parameter(torch.full((16 * len(gradient),), -0.0))
+    p.grad = torch.tensor(gradient * 16)
+    RuleOptimizer([p], rule, 1.0, total_steps=5, seed=1, **execution).step()
+    return p.detach()
+
+
+@pytest.mark.usefixtures("captured")
+def test_a_process_may_have_more_kernels_than_a_function_may_have_recompilations() -> None:
+    for i in range(1, 11):
+        assert torch.equal(
+            update(f"g * {i}", [1.0, 2.0], fused=True)[:2], torch.tensor([-i, -2.0 * i])
+        )
+
+
+@pytest.mark.usefixtures("captured")
+@pytest.mark.parametrize("rule", ["drop(neg(0), 0.5)", "neg(0) * ld", "drop(neg(ld - 1), 0.5)"])
+def test_a_constant_keeps_the_sign_of_its_zero(rule: str) -> None:
+    plain, kernel = (
+        update(rule, [1.0, 2.0], **execution) for execution in ({"foreach": False}, {"fused": True})
+    )
+    assert torch.equal(plain.signbit(), kernel.signbit())
+
+
+@pytest.mark.slow
+def test_a_power_is_nan_for_negative_infinity_as_it_is_without_a_compiler() -> None:
+    gradient = [-torch.inf, torch.inf, -0.0, 4.0]
+    plain, compiled = (
+        update("g ** -0.5", gradient, **execution)
+        for execution in ({"foreach": False}, {"fused": True})
+    )
+    assert torch.allclose(plain, compiled, equal_nan=True)
