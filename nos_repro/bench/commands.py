@@ -19,12 +19,15 @@ PACKAGE = Path(__file__).resolve().parent.parent.parent
 
 
 class Command:
-    """`python ...` with the package of ``checkout``. ``first``: the seconds to the first byte of
-    its output (to its end if it prints nothing), ``processor``: the processor time of the whole, a
-    value per call."""
+    """`python ...` in ``checkout``, whose package `-m` then finds first.
+
+    ``first``: the seconds to the first byte of its output (to its end if it prints nothing),
+    ``processor``: the processor time of the whole; a value per call.
+    """
 
     def __init__(self, *words: str, checkout: Path = PACKAGE) -> None:
         self.words = words
+        self.checkout = checkout
         self.environment = {**os.environ, "PYTHONPATH": str(checkout)}
         self.first: list[float] = []
         self.processor: list[float] = []
@@ -36,6 +39,7 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=self.environment,
+            cwd=self.checkout,
         ) as process:
             assert process.stdout is not None
             process.stdout.read(1)

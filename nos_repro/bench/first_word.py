@@ -1,8 +1,8 @@
 """How long the reading verbs keep a user waiting for their first word.
 
-Each in a new process, in turns with `import torch`, on the studies and results of the folder in
-which the benchmark is started. Seconds of the clock, and their ratio to those of `import torch` in
-the same round. `commands` says how to time an older commit beside it.
+Each in a new process, in turns with `import torch`, on the studies and results of the checkout.
+Seconds of the clock, and their ratio to those of `import torch` in the same round. `commands` says
+how to time an older commit beside it.
 """
 
 from __future__ import annotations
