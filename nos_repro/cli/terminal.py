@@ -54,6 +54,9 @@ def place(text: str) -> Path:
         path.stat()
     except FileNotFoundError:
         return path
+    except NotADirectoryError:
+        what = "part of the path is a file, not a folder"
+        raise argparse.ArgumentTypeError(f"{shown(text)}: {what}") from None
     except (OSError, ValueError, RuntimeError) as error:
         problem = error.strerror if isinstance(error, OSError) else str(error)
         raise argparse.ArgumentTypeError(f"{shown(text)}: {problem}") from None

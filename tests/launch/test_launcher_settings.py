@@ -85,7 +85,7 @@ MISTAKES = [
     ({"gpus": -1},                             "launcher.gpus must be not negative"),
     ({"gpus": "many"},                         "launcher.gpus"),
     ({"hours": 0},                             "launcher.hours must be positive"),
-    ({"hours": float("inf")},                  "launcher.hours must be positive and finite"),
+    ({"hours": float("inf")},                  "launcher.hours: expected a finite number, got inf"),
     ({"nodes": 0},                             "launcher.nodes must be at least 1"),
     ({"array_parallelism": 0},                 "launcher.array_parallelism must be at least 1"),
     ({"trials_per_job": 2, "job_minutes": 30}, "left out if job_minutes is given"),
