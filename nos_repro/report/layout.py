@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
 import textwrap
 import unicodedata
 from dataclasses import dataclass, field
 
 from rich.cells import cell_len
 
-WIDTH = 120
-"""Columns of the text form, as far as its words can be wrapped to it."""
+WIDTH, LEAST_WIDTH = 120, 80
+"""Columns of the text form where it is not printed to a terminal, and in a narrow terminal."""
+
+
+def text_width() -> int:
+    """The columns that text is wrapped to, as far as its words allow: the terminal's, from 80 to
+    120; 120 in a file or a pipe."""
+    if not sys.stdout.isatty():
+        return WIDTH
+    return max(LEAST_WIDTH, min(WIDTH, shutil.get_terminal_size().columns))
+
 
 GLUE = "\N{NO-BREAK SPACE}"
 """Put in a cell's text where the text form must not break the line; shown as a space."""
@@ -53,9 +64,10 @@ class ReportTable:
     best: str = ""
 
     def text(self) -> str:
-        """Aligned plain text of about WIDTH columns: names wrap, a number stays in one piece."""
-        heading = [line for text in self.heading for line in _wrap(text, WIDTH)]
-        notes = [line for text in self._notes("*") for line in _wrap(text, WIDTH)]
+        """Aligned plain text of `text_width` columns: names wrap, a number stays in one piece."""
+        width = text_width()
+        heading = [line for text in self.heading for line in _wrap(text, width)]
+        notes = [line for text in self._notes("*") for line in _wrap(text, width)]
         return "\n".join([*heading, *self._text_grid(), *notes]).replace(GLUE, " ")
 
     def _text_grid(self) -> list[str]:
@@ -131,11 +143,13 @@ def _latex_cell(cell: Cell) -> str:
 
 
 def _widths(titles: list[str], body: list[list[str]]) -> list[int]:
-    """The columns' own widths; the widest give way, down to their longest word, to keep WIDTH."""
+    """The columns' own widths; the widest give way, down to their longest word, to keep the
+    text's."""
     columns = [tuple(map(plain, column)) for column in zip(titles, *body, strict=True)]
     widths = [max(map(cell_len, column)) for column in columns]
     least = [max(cell_len(word) for text in c for word in _words(text)) for c in columns]
-    while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
+    most = text_width()
+    while sum(widths) + 2 * (len(widths) - 1) > most:
         wide = [n for n in range(len(widths)) if widths[n] > least[n]]
         if not wide:
             break

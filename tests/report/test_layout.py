@@ -10,6 +10,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from nos_repro.report.layout import (
+    GLUE,
     LATEX,
     WIDTH,
     Cell,
@@ -117,3 +118,23 @@ def test_wide_signs_take_two_columns() -> None:
     rows = [[Cell("行"), Cell("a")], [Cell("xy"), Cell("b")]]
     lines = ReportTable(["t"], [Column("r"), Column("c")], rows).text().splitlines()
     assert lines[-3:-1] == ["行  a", "xy  b"]
+
+
+@pytest.mark.parametrize(("columns", "width"), [(80, 80), (96, 96), (60, 80), (300, 120)])
+def test_text_fits_the_terminal_down_to_80_columns(
+    columns: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = ReportTable(
+        ["A heading that is so long that it has to be wrapped wherever it is printed. " * 3],
+        [Column("row"), *(Column(f"Best Test {n} (small)") for n in range(4))],
+        [[Cell("PowerSign-cd (noisy linear cosine)"), *[Cell(f"95.40{GLUE}±{GLUE}0.12")] * 4]],
+    )
+    assert width_of(table) > 96, "a pipe gets the whole width"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert width - 12 < width_of(table) <= width
+    assert "95.40 ± 0.12" in table.text()
+
+
+def width_of(table: ReportTable) -> int:
+    return max(map(len, table.text().splitlines()))

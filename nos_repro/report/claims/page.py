@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from nos_repro.report.claims.evidence import VERDICTS, Effect
 from nos_repro.report.claims.judge import Judged
-from nos_repro.report.layout import WIDTH, Cell, Column, ReportTable, plain
+from nos_repro.report.layout import Cell, Column, ReportTable, plain, text_width
 
 TITLE = "What the papers claim, and what the records say of it"
 
@@ -37,9 +37,11 @@ def claims_text(judged: Sequence[Judged]) -> str:
             lines += ["", f"{finding.verdict.upper():<22} {finding.scale:<{wide}} {each.claim.id}"]
             first = [each.claim.says, each.claim.place] if not number else []
             for text in (*first, finding.reason):
-                lines += textwrap.wrap(plain(text), WIDTH, initial_indent=" " * 4,
+                lines += textwrap.wrap(plain(text), text_width(), initial_indent=" " * 4,
                                        subsequent_indent=" " * 6)  # fmt: skip
-    return "\n".join([*lines, "", *(line for note in NOTES for line in textwrap.wrap(note, WIDTH))])
+    return "\n".join(
+        [*lines, "", *(line for note in NOTES for line in textwrap.wrap(note, text_width()))]
+    )
 
 
 NOTES = [
