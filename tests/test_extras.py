@@ -66,18 +66,26 @@ def test_all_is_every_extra_but_dev() -> None:
     assert [Requirement(text).name for text in PROJECT["dependencies"]] == ["torch"]
 
 
-TORCH_ALONE = """
+WITHOUT = """
 import sys
 
-class TorchAlone:
-    '''Finds nothing but torch, what torch itself imports, this package and Python's own.'''
-
+class Without:
     def find_spec(self, name, path=None, target=None):
-        top = name.partition(".")[0]
-        if top in {blocked}:
+        if name.partition(".")[0] in {blocked}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
-sys.meta_path.insert(0, TorchAlone())
+sys.meta_path.insert(0, Without())
+"""
+RUN = (
+    WITHOUT
+    + """
+from nos_repro.cli import main
+sys.exit(main({words}))
+"""
+)
+TORCH_ALONE = (
+    WITHOUT
+    + """
 import torch
 from nos_repro import AddSign, PowerSign, RuleOptimizer, make_optimizer, make_schedule
 
@@ -102,6 +110,7 @@ from nos_repro.cli import main
 assert main(["export", "g * exp(m)"]) == 0
 sys.exit(main({words}))
 """
+)
 
 
 def run_with_torch_alone(*words: str) -> subprocess.CompletedProcess[str]:
@@ -118,6 +127,15 @@ def test_the_optimizers_train_with_torch_alone_and_a_verb_says_which_extra_it_ne
     assert 'pip install ".[suite]"' in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_study_runs_with_the_extra_suite_alone(tmp_path: Path) -> None:
+    blocked = [module for module, extra in EXTRA_OF.items() if extra != "suite"]
+    words = ["run", "figure5_rosenbrock", "--scale", "smoke", "--workers", "0"]
+    code = RUN.format(blocked=blocked, words=[*words, "--results", str(tmp_path)])
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"PowerSign" in done.stdout
 
 
 def test_the_advice_names_the_smallest_extra() -> None:

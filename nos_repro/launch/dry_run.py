@@ -26,7 +26,6 @@ from nos_repro.launch.probe import timed
 from nos_repro.launch.progress import duration
 from nos_repro.launch.run import jobs_per_pack, prepare_data, worker_count
 from nos_repro.launch.settings import LauncherSettings
-from nos_repro.launch.slurm.submission import script
 
 
 def dry_run(
@@ -113,6 +112,8 @@ def slurm_plan(
         ),
     ]
     if packs:
+        from nos_repro.launch.slurm.submission import script  # needs Submitit
+
         lines += ["", script(root / "slurm" / "BATCH", name, packs, settings)]
     return lines
 

@@ -26,7 +26,6 @@ from nos_repro.launch.base import JobOutcome
 from nos_repro.launch.cost import Prices, prices_of, unit_of
 from nos_repro.launch.progress import say
 from nos_repro.launch.settings import LauncherSettings
-from nos_repro.launch.slurm.launcher import Slurm
 from nos_repro.launch.verify import finish
 
 MOST_HOURS = 0.5
@@ -109,6 +108,8 @@ def timed(
     short = dataclasses.replace(
         settings, hours=hours, signal_seconds=min(settings.signal_seconds, int(hours * 1800))
     )
+    from nos_repro.launch.slurm.launcher import Slurm  # needs Submitit, which an extra brings
+
     launcher: Slurm[ProbeJob] = Slurm(short, folder, f"{study.study}-probe", note=say)
     say("--probe: a short job on the cluster is queued and waited for")
     (done,) = finish([job], launcher, say)

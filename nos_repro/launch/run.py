@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -23,11 +23,13 @@ from nos_repro.launch.base import Launcher
 from nos_repro.launch.local import InProcess, LocalWorkers
 from nos_repro.launch.progress import PlainStudyDisplay, make_display, say
 from nos_repro.launch.settings import LauncherSettings
-from nos_repro.launch.slurm.launcher import Slurm
 from nos_repro.launch.study_run import StudyRun
 from nos_repro.launch.work import TrialJob, keep_freed_memory
 from nos_repro.tasks import TASKS
 from nos_repro.tasks.base import TaskData
+
+if TYPE_CHECKING:
+    from nos_repro.launch.slurm.launcher import Slurm
 
 PER_CORE, MOST_PROCESSES = 16, 256
 """More processes or threads are a slip of the pen: per core, or in any case."""
@@ -107,6 +109,8 @@ def slurm_of(
 ) -> Slurm[Any]:
     """The cluster, for the study or search in ``root``. ``seconds`` estimates a job's length;
     ``proposing``: jobs are proposed as others end, so no more are queued than run at a time."""
+    from nos_repro.launch.slurm.launcher import Slurm  # needs Submitit, which an extra brings
+
     depth = settings.array_parallelism if proposing else None
     per_pack = jobs_per_pack(settings, seconds)
     return Slurm(settings, root / "slurm", name, per_pack=per_pack, depth=depth, note=say)
