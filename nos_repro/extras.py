@@ -24,6 +24,7 @@ EXTRA_OF = {
     "sentencepiece":      "text",
     "torchtext":          "text",
     "submitit":           "slurm",
+    "pydantic":           "wandb",
     "wandb":              "wandb",
     "wandb_workspaces":   "wandb",
     "simplejpeg":         "imagenet",
