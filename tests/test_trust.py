@@ -51,7 +51,9 @@ def checkpoint(folder: Path, task: str, settings: dict[str, Any]) -> Path:
 @pytest.fixture
 def sound(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any checkpoint's weights are read: what is tried is what comes after."""
-    monkeypatch.setattr("nos_repro.experiments.trained.read_state", lambda path: {"model": {}})
+    monkeypatch.setattr(
+        "nos_repro.experiments.trained.read_state", lambda path, holds: {"model": {}}
+    )
     monkeypatch.setattr("torch.nn.Module.load_state_dict", lambda self, weights: None)
 
 

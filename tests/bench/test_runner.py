@@ -16,7 +16,7 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the test's own benchmark, and none discovered."""
     monkeypatch.setattr(BENCHMARKS, "_entries", {})
     monkeypatch.setattr(BENCHMARKS, "_found", {})
-    monkeypatch.setattr(BENCHMARKS, "_complete", True)
+    monkeypatch.setattr(BENCHMARKS, "_shipped", {})
 
 
 def test_subjects_take_turns_and_the_order_is_reversed_every_other_round() -> None:

@@ -49,7 +49,8 @@ def trajectory(rule: str, dtype: torch.dtype, steps: int = STEPS, **options: Any
 
     params = [Parameter(random(shape).to(dtype)) for shape in SHAPES]
     params[-1].data = params[-1].data.to(memory_format=torch.channels_last)
-    optimizer = RuleOptimizer(params, rule, 0.01, total_steps=STEPS, weight_decay=0.01, **options)
+    given = {"total_steps": STEPS, "weight_decay": 0.01, "seed": 0, **options}
+    optimizer = RuleOptimizer(params, rule, 0.01, **given)
     for _ in range(steps):
         for p in params:
             p.grad = (0.1 * random(p.shape)).to(dtype)
