@@ -80,7 +80,7 @@ def test_a_user_without_a_home_gets_one_error(
 # fmt: off
 PLACES = {
     "x" * 256:        "File name too long",
-    "mine.yaml/x":    "Not a directory",
+    "mine.yaml/x":    "is a file, not a folder",
     "mine.yaml":      "is a file, not a folder",
     "dangling":       "is a link to missing/x, which is missing",
     "loop":           "Too many levels of symbolic links",

@@ -65,6 +65,7 @@ def undisturbed(tmp_path_factory):
     return metrics(folder / "results")
 
 
+@pytest.mark.slow
 def test_killing_a_run_again_and_again_changes_no_byte_of_its_metrics(
     config, tmp_path, undisturbed
 ):
@@ -172,6 +173,7 @@ class KillsOneWorker(LocalWorkers):
         return super().wait(min(seconds, 0.05))
 
 
+@pytest.mark.slow
 def test_one_bad_trial_never_stops_the_others_and_is_tried_again_when_asked(
     config, tmp_path, monkeypatch
 ):

@@ -64,6 +64,7 @@ def files(folder: Path) -> Iterator[tuple[Path, bytes]]:
             yield path.relative_to(folder), path.read_bytes()
 
 
+@pytest.mark.slow
 def test_no_secret_of_the_environment_is_written_or_printed(folder: Path) -> None:
     written = dict(files(folder))
     (status,) = {b"2 failed", b"2 finished"} & set(re.findall(rb"2 f\w+", written[STATUS]))

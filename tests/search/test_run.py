@@ -112,6 +112,7 @@ def _events(results, kind):
     return [event for event in log.read() if event["event"] == kind]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_search_at_once_and_the_same_command_continues(tmp_path):
     process = subprocess.Popen(
         command(tmp_path, "--workers", "1", "samples=500"),
