@@ -102,7 +102,9 @@ def test_a_job_that_is_told_to_leave_saves_and_is_queued_again(config, results, 
     assert "lost" not in said
     runs = [path.name for path in trials(results).parent.glob("wandb/offline-run-*")]
     assert len(runs) > 2  # a part for each attempt,
-    assert {run.rpartition("-")[2] for run in runs} == metrics(results).keys()  # one id per trial
+    ids = {run.split("-", maxsplit=3)[3] for run in runs}  # after offline-run-DATE
+    assert {id_.partition("-")[0] for id_ in ids} == metrics(results).keys()
+    assert len(ids) == len(metrics(results)), "one id per trial, whatever its attempts"
     assert any("SIGUSR2" in log for log in logs(results))
 
 
