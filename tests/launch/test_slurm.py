@@ -103,7 +103,7 @@ def test_a_job_that_is_told_to_leave_saves_and_is_queued_again(config, results, 
     runs = [path.name for path in trials(results).parent.glob("wandb/offline-run-*")]
     assert len(runs) > 2  # a part for each attempt,
     ids = {run.split("-", maxsplit=3)[3] for run in runs}  # after offline-run-DATE
-    assert {id_.partition("-")[0] for id_ in ids} == metrics(results).keys()
+    assert {id_.split("-")[-2] for id_ in ids} == metrics(results).keys()
     assert len(ids) == len(metrics(results)), "one id per trial, whatever its attempts"
     assert any("SIGUSR2" in log for log in logs(results))
 
