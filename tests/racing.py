@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from nos_repro.launch.local import worker_context
 
 Act = Callable[[Path, int, int], Any]
 
@@ -15,8 +16,7 @@ Act = Callable[[Path, int, int], Any]
 def race(act: Act, folder: Path, *, count: int, rounds: int) -> list[list[Any]]:
     """What ``act(folder, process, round)``, a function of a module, returns in each process, by
     rounds. No process begins a round before all have ended the one before."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["nos_repro.experiments.store", act.__module__])
+    context = worker_context()  # a process has one fork server, and ours ignores Ctrl-C
     barrier = context.Barrier(count)
     ends = [context.Pipe(duplex=False) for _ in range(count)]
     processes = [
