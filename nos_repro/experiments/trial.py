@@ -18,8 +18,11 @@ class Training:
     """How long a trial trains and how often it is evaluated."""
 
     epochs: int = 1
+    """Epochs per trial."""
     evaluate_every: int = 1
+    """Epochs between evaluations, each a point of the curve."""
     gradient_norm: float | None = None
+    """Gradients are clipped to this norm; none by default."""
 
     def __post_init__(self) -> None:
         for key in ("epochs", "evaluate_every"):
