@@ -50,7 +50,7 @@ def _shape(cls: Any) -> tuple[frozenset[str], bool]:
 
 
 def _is_plain(hint: Any) -> bool:
-    if dataclasses.is_dataclass(hint):
+    if _section(hint) is not None:
         return is_plain(hint)
     origin, inner = _parts(hint)
     if origin is None:
@@ -82,26 +82,30 @@ def _fits(hint: Any, default: Any) -> bool:
 
 def _check_keys(hint: Any, value: Any, where: str) -> None:
     """Raises ConfigError for the first key that its dataclass does not have."""
-    if dataclasses.is_dataclass(hint):
-        hints = hints_of(hint)
+    section = _section(hint)
+    origin, inner = _parts(hint)
+    if section is not None:
+        hints = hints_of(section)
         for key, part in value.items():
             path = f"{where}.{key}" if where else key
             if key not in hints:
                 raise ConfigError(f"{path}: {unknown('key', key, list(hints))}")
             _check_keys(hints[key], part, path)
-        return
-    origin, inner = _parts(hint)
-    if origin is type(None) and value is not None:
+    elif origin is type(None) and value is not None:
         _check_keys(inner, value, where)
-    elif origin is dict and dataclasses.is_dataclass(inner):
+    elif origin is dict and _section(inner) is not None:
         for key, part in value.items():
-            _check_keys(inner, part, f"{where}.{key}" if where else key)
+            _check_keys(inner, part, f"{where}.{key}")
+    elif origin is list and _section(inner) is not None:
+        for number, part in enumerate(value):
+            _check_keys(inner, part, f"{where}[{number}]")
 
 
 def _made(hint: Any, value: Any) -> Any:
-    if dataclasses.is_dataclass(hint):
-        hints = hints_of(hint)
-        return hint(**{key: _made(hints[key], part) for key, part in value.items()})  # type: ignore[operator]
+    section = _section(hint)
+    if section is not None:
+        hints = hints_of(section)
+        return section(**{key: _made(hints[key], part) for key, part in value.items()})
     if hint is float:
         return float(value)
     origin, inner = _parts(hint)
@@ -110,3 +114,8 @@ def _made(hint: Any, value: Any) -> Any:
     if origin is dict:
         return {key: _made(inner, part) for key, part in value.items()}
     return [_made(inner, part) for part in value] if origin is list else _made(inner, value)
+
+
+def _section(hint: Any) -> Any:
+    """The dataclass of a field that is a section of its own; else None."""
+    return hint if dataclasses.is_dataclass(hint) else None

@@ -129,7 +129,8 @@ def _plain(value: Any) -> Any:
 
 
 def _defaults_of(section: str, task: str) -> dict[str, Any]:
-    return _defaults(Training if section == "training" else describe(task).Settings)
+    settings: Any = Training if section == "training" else describe(task).Settings
+    return _defaults(settings)
 
 
 def make_settings(task: str, values: dict[str, Any]) -> Any:

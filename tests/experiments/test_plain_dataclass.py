@@ -103,6 +103,24 @@ def test_whatever_else_a_dataclass_says_is_left_to_omegaconf(cls: type) -> None:
     assert not is_plain(cls)
 
 
+@dataclass
+class Part:
+    number: int = 1
+
+
+@dataclass
+class Parts:
+    parts: list[Part] = field(default_factory=list)
+
+
+def test_a_key_is_refused_in_a_list_of_sections_too() -> None:
+    assert make(Parts, {"parts": [{"number": 2}]}) == by_omegaconf(
+        Parts, {"parts": [{"number": 2}]}
+    )
+    with pytest.raises(ConfigError, match=r"^task.parts\[1\].numbr: "):
+        make(Parts, {"parts": [{}, {"numbr": 2}]}, "task")
+
+
 def test_settings_that_are_not_plain_are_still_made() -> None:
     assert structured(Outside, {"folder": "data"}, "task") == Outside(Path("data"))
     assert repr(structured(Whole, {}, "task")) == repr(by_omegaconf(Whole, {}))
