@@ -10,7 +10,6 @@ from nos_repro.experiments.record import STATUSES, Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 
-
 LETTERS = 170
 """Of a line below a figure that is 9.6 inches wide."""
 

@@ -15,12 +15,12 @@ from nos_repro.report.pages.ranking import main_column, ranked
 from nos_repro.report.pages.sparkline import Spark, search_spark, study_spark
 from nos_repro.report.pages.summary import UNCOMPARED
 from nos_repro.report.pages.tables import Badge, counts
-from nos_repro.report.words import is_the_papers, title_of, versions
 from nos_repro.report.paths import by_name, config_words, file_of, results_words
 from nos_repro.report.search.history import History
 from nos_repro.report.study.rows import is_complete
 from nos_repro.report.study.table import show
 from nos_repro.report.study.verdict import VERDICTS
+from nos_repro.report.words import is_the_papers, title_of, versions
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,11 @@ from nos_repro.report.pages.page import ClaimLine, OwnPage, commands
 from nos_repro.report.pages.search_chart import search_chart
 from nos_repro.report.pages.static_figure import search_picture
 from nos_repro.report.pages.tables import PageTable, page_table, slug, unique
-from nos_repro.report.words import is_the_papers, title_of, versions
 from nos_repro.report.paths import by_name, file_of
 from nos_repro.report.search.files import search_tables
 from nos_repro.report.search.history import History
 from nos_repro.report.search.protocol import origin_lines
-
+from nos_repro.report.words import is_the_papers, title_of, versions
 
 SHORT = 30
 """Letters of a link at the top of the page."""

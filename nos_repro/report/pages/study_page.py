@@ -22,11 +22,11 @@ from nos_repro.report.pages.summary import summary_table
 from nos_repro.report.pages.sweep_chart import sweep_chart
 from nos_repro.report.pages.tables import Badge, PageTable, counts, page_table
 from nos_repro.report.pages.target_chart import target_parts
-from nos_repro.report.words import is_the_papers, title_of, versions
 from nos_repro.report.paths import by_name, file_of
 from nos_repro.report.provenance import origin
 from nos_repro.report.study.table import study_table
 from nos_repro.report.study.verdict import VERDICTS
+from nos_repro.report.words import is_the_papers, title_of, versions
 
 
 @dataclass(frozen=True, kw_only=True)
