@@ -14,7 +14,14 @@ from nos_repro.report.layout import plain as printable
 from nos_repro.report.provenance import small_print
 
 DPI = 150
-DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (9, 3)))
+DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (1, 1)),
+    (0, (5, 1.5, 1, 1.5)),
+    (0, (9, 3)),
+    (0, (5, 1.5, 1, 1.5, 1, 1.5)),
+)
 
 
 def canvas(width: float, height: float) -> Figure:

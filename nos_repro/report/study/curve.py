@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, which the colour-blind can tell apart, without yellow, which does not
 # show on white, and without its second blue. Then the next kind of dashes begins.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
-DASHES = 5
+DASHES = 6
 """How many kinds of dashes there are."""
 
 
