@@ -50,19 +50,20 @@ PAPER_RATES = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0]
 
 @dataclass(frozen=True)
 class Child:
-    """What is trained to score a rule, and for how long.
-
-    ``task`` is like a study's section of that name. ``sweep`` overrides some of its settings during
-    the sweep of the rates. ``seconds`` limits the time of a child, since a very slow one would
-    block its worker.
-    """
+    """What is trained to score a rule, and for how long."""
 
     task: dict[str, Any] = field(metadata=SECTION)
+    """What is trained: a task's `name` and its settings, as in a study."""
     sweep: dict[str, Any] = field(default_factory=dict)
+    """Settings of the task that differ while the rates are tried, such as fewer images."""
     rates: list[float] = field(default_factory=lambda: list(PAPER_RATES))
+    """The learning rates to try (default: 1e-5 to 10 in decades)."""
     sweep_epochs: int = 1
+    """Epochs for each rate."""
     epochs: int = 5
+    """Epochs from scratch with the best rate; their last validation metric gives the reward."""
     seconds: float = 3600.0
+    """The most time that a child may take, so that a very slow one does not block its worker."""
 
     def __post_init__(self) -> None:
         for key in ("sweep_epochs", "epochs"):

@@ -36,13 +36,12 @@ DEFAULT_KIND = "curves"
 
 @dataclass(frozen=True)
 class FigureSettings:
-    """The section `figure` of a study; a kind with options of its own extends it.
-
-    ``rows`` are those that the paper's own figure shows; with none named, all are drawn.
-    """
+    """The section `figure` of a study; a kind with options of its own extends it."""
 
     kind: str = DEFAULT_KIND
+    """The kind of figure."""
     rows: list[str] = field(default_factory=list)
+    """The rows that the paper's own figure shows (default: all)."""
 
 
 class StudyFigure(ABC):
