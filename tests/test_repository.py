@@ -180,10 +180,11 @@ def test_an_installed_wheel_carries_its_configs_and_its_command(tmp_path: Path) 
         check=True,
     )
     assert {p.name for p in (site / "nos_repro" / "configs").iterdir()} == {p.name for p in CONFIGS}
-    templates = Path("nos_repro", "report", "pages", "templates")
-    assert {p.name for p in (site / templates).iterdir()} == {
-        p.name for p in (ROOT / templates).iterdir()
-    }
+    for room in ("report/pages", "cli"):
+        templates = Path("nos_repro", room, "templates")
+        assert {p.name for p in (site / templates).iterdir()} == {
+            p.name for p in (ROOT / templates).iterdir()
+        }
     done = subprocess.run(
         [home / "bin" / "nos-repro", "run", "figure5_rosenbrock", "--scale", "smoke", "--dry-run"],
         cwd=tmp_path, capture_output=True, text=True, timeout=300,
