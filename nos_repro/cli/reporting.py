@@ -52,7 +52,7 @@ def add_verbs(verbs: Verbs) -> None:
                         help="also write a self-contained HTML page; in a folder it is called"
                         " STUDY-SCALE.html. With --all a folder: index.html, and one page per study"
                         " and search")  # fmt: skip
-    parser.add_argument("--card", type=Path, metavar="DIR",
+    parser.add_argument("--card", type=place, metavar="DIR",
                         help="with --all: also write a reproduction card: the verdicts as JSON, a"
                         " badge, and metadata that make the folder an RO-Crate")  # fmt: skip
 
