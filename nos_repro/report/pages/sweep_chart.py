@@ -86,7 +86,7 @@ def _scores(outcome: Outcome, line: Line) -> Iterator[Trace]:
     known.sort(key=lambda scored: (_others(scored), scored.point.lr))
     for others, group in groupby(known, key=_others):
         part = list(group)
-        trace = {
+        trace: Trace = {
             "type": "scatter",
             "mode": "lines+markers",
             "name": shown(outcome.name),
