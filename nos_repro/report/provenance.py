@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from nos_repro.experiments.record import STATUSES, Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
@@ -27,6 +29,7 @@ def origin(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
 
 def machines(found: Sequence[Mapping[str, Any]], what: str) -> list[str]:
     """The commits, versions and hardware in these provenances, each value once."""
+    found = list({orjson.dumps(each): each for each in found}.values())  # thousands are alike
     return [
         f"Commit {_said(found, 'commit')}; {_versions(found)}; Python {_said(found, 'python')}.",
         f"Hardware: {_said(found, 'device')}; threads a {what}: {_said(found, 'threads')}.",
