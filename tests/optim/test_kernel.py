@@ -1,10 +1,12 @@
 """The source of a fused kernel, run as it is or captured by `torch.compile`, without a compiler."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch._inductor.utils import fresh_cache, run_and_get_code
 from torch.nn import Parameter
 
 from nos_repro import RuleOptimizer
@@ -16,7 +18,7 @@ from nos_repro.optim.kernel import Kernel
 def captured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels are captured whole, as for a compilation, and run eagerly."""
 
-    def capture(kernel: Kernel, example: tuple[Any, ...]) -> Kernel:
+    def capture(kernel: Kernel, example: tuple[Any, ...], _: Mapping[str, Any]) -> Kernel:
         compiled: Kernel = torch.compile(kernel, fullgraph=True, backend="eager")
         with torch.no_grad():
             compiled(*example)
@@ -60,3 +62,19 @@ def test_a_power_is_nan_for_negative_infinity_as_it_is_without_a_compiler() -> N
         for execution in ({"foreach": False}, {"fused": True})
     )
     assert torch.allclose(plain, compiled, equal_nan=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["g + 0.1 * noise", "drop(m, 0.3) + drop(g, 0.2)"])
+def test_a_rule_that_draws_is_compiled_to_one_loop_per_tensor(
+    rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut into several, it would pass the generator's 64-bit words through memory."""
+    monkeypatch.setattr(fused, "_COMPILED", {})
+    p = Parameter(torch.zeros(64, 16))
+    p.grad = torch.ones_like(p)
+    optimizer = RuleOptimizer([p], rule, 1.0, fused=True)
+    with fresh_cache():
+        _, (code,) = run_and_get_code(optimizer.step)
+    assert code.count("for(int64_t x0=") == 2  # the kernel updates two tensors
+    assert "int64_t* out_ptr" not in code
