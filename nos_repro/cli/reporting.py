@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nos_repro.cli.closing import after_report, say_next
 from nos_repro.cli.common import (
     Verbs,
     add_verb,
@@ -31,7 +32,11 @@ if TYPE_CHECKING:
 
 
 def add_verbs(verbs: Verbs) -> None:
-    parser = add_verb(verbs, "report", report, "show a study's table or a search's report")
+    parser = add_verb(verbs, "report", report, "show a study's table or a search's report",
+                      "report configs/table2.yaml --scale small",
+                      "report configs/table2.yaml --scale small --format latex",
+                      "report search --scale small --html search.html",
+                      "report --all --html pages", "report --all my_study.yaml")  # fmt: skip
     parser.add_argument("overrides", nargs="*", default=[], metavar="CONFIG|KEY=VALUE",
                         help="a study's or search's file, and settings that override it;"
                         " +rows.NAME={optimizer: ...} adds a row")  # fmt: skip
@@ -49,10 +54,15 @@ def add_verbs(verbs: Verbs) -> None:
                         help="also write tables and figures next to the records; with --all also"
                         " the claims")  # fmt: skip
     parser.add_argument("--html", type=place, metavar="FILE.html|DIR",
-                        help="also write a self-contained HTML page; in a folder it is called"
-                        " STUDY-SCALE.html. With --all a folder: index.html, and one page per study"
-                        " and search")  # fmt: skip
-    parser.add_argument("--card", type=Path, metavar="DIR",
+                        help="also write an HTML page: FILE.html holds everything; in a folder it"
+                        " is called STUDY-SCALE.html and shares assets/ with others. With --all a"
+                        " folder: index.html, and one page per study and search")  # fmt: skip
+    parser.add_argument(
+        "--standalone",
+        action="store_true",
+        help="with --html DIR: every page holds everything, and needs no assets/",
+    )
+    parser.add_argument("--card", type=place, metavar="DIR",
                         help="with --all: also write a reproduction card: the verdicts as JSON, a"
                         " badge, and metadata that make the folder an RO-Crate")  # fmt: skip
 
@@ -68,6 +78,8 @@ def report(options: argparse.Namespace) -> int:
     if not options.overrides:
         raise ConfigError("name a study or search, e.g. configs/table2.yaml; --all is all of them")
     options.config, *options.overrides = options.overrides
+    if options.standalone and options.html is None:
+        raise ConfigError("--standalone is for --html; add it, or leave --standalone out")
     if options.write and (options.overrides or options.rows):
         raise ConfigError("--write is for the whole study's table; leave out --rows and overrides")
 
@@ -100,9 +112,11 @@ def _report_study(options: argparse.Namespace) -> int:
         from nos_repro.report.study.verdict import judge_study
 
         found = FoundStudy(study, rows, store, judge_study(study, rows))
-        write_page(study_page(found, _words(options)), page)
-        _say_written(page)
+        standalone = _standalone(options)
+        _say_written(*write_page(study_page(found, _words(options)), page, standalone=standalone))
     warn_of(store.problems)
+    if options.format == "text":
+        say_next(after_report(options, study, rows))
     return 0
 
 
@@ -122,8 +136,10 @@ def _report_search(history: History, options: argparse.Namespace) -> int:
         from nos_repro.report.pages.search_page import search_page
         from nos_repro.report.pages.write import write_page
 
-        write_page(search_page(history, _words(options)), page)
-        _say_written(page)
+        standalone = _standalone(options)
+        _say_written(
+            *write_page(search_page(history, _words(options)), page, standalone=standalone)
+        )
     return 0
 
 
@@ -134,6 +150,13 @@ def _page(options: argparse.Namespace, name: str) -> Path | None:
     from nos_repro.report.pages.write import page_path
 
     return page_path(options.html, name, options.scale)
+
+
+def _standalone(options: argparse.Namespace) -> bool:
+    """Who names a file wants one file; pages in a folder share what they can."""
+    from nos_repro.report.pages.write import is_file
+
+    return options.standalone or is_file(options.html)
 
 
 def _words(options: argparse.Namespace) -> str:
@@ -151,6 +174,8 @@ def _report_all(options: argparse.Namespace) -> int:
     from nos_repro.report.claims.results import Results
     from nos_repro.report.collection import read_collection, summary
 
+    if options.standalone and options.html is None:
+        raise ConfigError("--standalone is for --html; add it, or leave --standalone out")
     _check_all(options)
     check_results(options.results)
     collection = read_collection(
@@ -167,7 +192,7 @@ def _report_all(options: argparse.Namespace) -> int:
     if options.html is not None:
         from nos_repro.report.pages.write import write_pages
 
-        _say_written(*write_pages(collection, options.html))
+        _say_written(*write_pages(collection, options.html, standalone=options.standalone))
     if options.card is not None:
         from nos_repro.report.card import write_card
 

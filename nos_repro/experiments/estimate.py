@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nos_repro.experiments.build import Conditions, build
-from nos_repro.experiments.grid import points, repeat_trials, sweep_trial
+from nos_repro.experiments.grid import points, repeat_trials, sweep_trials
 from nos_repro.experiments.replicas import ALONE, Replicas
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Leg, ended, outcomes
@@ -65,7 +65,7 @@ def plan(study: Study, store: Store) -> list[Planned]:
     planned = []
     for name, row in study.rows.items():
         grid = points(study, row)
-        sweep = [sweep_trial(study, row, point) for point in grid]
+        sweep = sweep_trials(study, row, grid)
         planned += [planned_of(name, "sweep", trial) for trial in sweep]
         repeats = [repeat_trials(study, row, point) for point in grid]
         recorded = [sum(ended(store, t) is not None for t in trials) for trials in repeats]

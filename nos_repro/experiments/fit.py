@@ -1,5 +1,5 @@
 """The values of a settings file fitted to a dataclass's fields: what is text there stays text, and
-what is wrong is said in a user's words. OmegaConf then makes the dataclass.
+what is wrong is said in a user's words. Then the dataclass is made (`settings_file.structured`).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ LONGEST = 100
 def fitted(cls: Any, values: dict[str, Any], where: str = "") -> dict[str, Any]:
     """``values`` as the fields of ``cls`` want them. Raises ConfigError with the key's path.
 
-    Keys that are not fields are left for OmegaConf to refuse.
+    Keys that are not fields are left for whoever makes the dataclass to refuse.
     """
-    hints, sections = _hints(cls)
+    hints, sections = hints_of(cls), _sections(cls)
     found = {}
     for key, value in values.items():
         path = f"{where}.{key}" if where else key
@@ -40,9 +40,14 @@ def fitted(cls: Any, values: dict[str, Any], where: str = "") -> dict[str, Any]:
 
 
 @functools.cache
-def _hints(cls: Any) -> tuple[dict[str, Any], frozenset[str]]:
-    sections = [field.name for field in dataclasses.fields(cls) if "section" in field.metadata]
-    return typing.get_type_hints(cls), frozenset(sections)
+def hints_of(cls: Any) -> dict[str, Any]:
+    """The types of a dataclass's fields."""
+    return typing.get_type_hints(cls)
+
+
+@functools.cache
+def _sections(cls: Any) -> frozenset[str]:
+    return frozenset(e.name for e in dataclasses.fields(cls) if "section" in e.metadata)
 
 
 def _fit(hint: Any, value: Any, where: str) -> Any:

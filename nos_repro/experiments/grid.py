@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nos_repro.experiments.schema import Row, Study
-from nos_repro.experiments.trial import Trial
+from nos_repro.experiments.trial import Training, Trial
 
 
 @dataclass(frozen=True)
@@ -49,32 +49,44 @@ def row_settings(row: Row, study: Study) -> dict[str, Any]:
 
 def sweep_trial(study: Study, row: Row, point: Point) -> Trial:
     """The trial that scores a point of the grid, at the sweep's length and seed."""
+    return sweep_trials(study, row, [point])[0]
+
+
+def sweep_trials(study: Study, row: Row, grid: Sequence[Point]) -> list[Trial]:
+    """The trials that score the points of the row's grid."""
     epochs = study.selection.sweep_epochs or study.training.epochs
     training = dataclasses.replace(study.training, epochs=epochs)
-    return _trial(study, row, point, training, study.selection.seed + row.seed)
+    first = _trial(study, row, grid[0], training, study.selection.seed + row.seed)
+    return [first, *(first.at(**_decided(row, point)) for point in grid[1:])]
 
 
 def repeat_trials(study: Study, row: Row, point: Point) -> list[Trial]:
     """The chosen point at full length over fresh seeds, none of which helped to choose it."""
-    first = study.selection.seed + row.seed + 1
-    return [
-        _trial(study, row, point, study.training, first + n) for n in range(study.selection.repeats)
-    ]
+    repeats = study.selection.repeats
+    if not repeats:
+        return []
+    seed = study.selection.seed + row.seed + 1
+    first = _trial(study, row, point, study.training, seed)
+    return [first, *(first.at(seed=seed + n) for n in range(1, repeats))]
 
 
-def _trial(study: Study, row: Row, point: Point, training: Any, seed: int) -> Trial:
-    values = dict(point.values)
+def _trial(study: Study, row: Row, point: Point, training: Training, seed: int) -> Trial:
     settings = dict(study.task)
-    name = settings.pop("name")
     return Trial(
-        task=name,
+        task=settings.pop("name"),
         task_settings=settings,
         optimizer=row.optimizer,
-        lr=float(values.pop("lr")),
-        weight_decay=float(values.pop("weight_decay", 0.0)),
-        options={**row.options, **values},
         schedule=row.schedule or study.schedule,
         schedule_options=dict(row.schedule_options),
         training=training,
         seed=seed,
+        **{"options": dict(row.options), **_decided(row, point)},
     )
+
+
+def _decided(row: Row, point: Point) -> dict[str, Any]:
+    """The fields of a trial that a point of the row's grid decides."""
+    values = dict(point.values)
+    rate, decay = float(values.pop("lr")), float(values.pop("weight_decay", 0.0))
+    found: dict[str, Any] = {"lr": rate, "weight_decay": decay}
+    return {**found, "options": {**row.options, **values}} if values else found

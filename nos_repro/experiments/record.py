@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import operator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -103,11 +104,21 @@ class Record:
         A column that names no metric shows the one that decides.
         """
         when, part, *named = name.split("_", 2)
-        points = [p for p in self.metrics if f"val_{self.metric}" in p and p["epoch"] <= epoch]
-        if not points:
+        ends = self._ends if epoch == math.inf else self._ends_by(epoch)
+        if ends is None:
             return math.nan
-        point = points[-1] if when == "final" else self._best(points)
+        point = ends[when == "final"]
         return self._measured(point, part, named[0] if named else self.metric)
+
+    @functools.cached_property
+    def _ends(self) -> tuple[dict[str, float], dict[str, float]] | None:
+        return self._ends_by(math.inf)
+
+    def _ends_by(self, epoch: float) -> tuple[dict[str, float], dict[str, float]] | None:
+        """The best and the last point up to an epoch; None if none has the metric."""
+        key = f"val_{self.metric}"
+        points = [p for p in self.metrics if key in p and p["epoch"] <= epoch]
+        return (self._best(points), points[-1]) if points else None
 
     def _measured(self, point: dict[str, float], part: str, metric: str) -> float:
         """A value of the curve, or what follows from the loss there; NaN if there is neither."""
@@ -118,7 +129,8 @@ class Record:
         return of_loss(loss) if of_loss is not None else math.nan
 
     def _best(self, points: list[dict[str, float]]) -> dict[str, float]:
-        return max(points, key=lambda point: self.sign * point[f"val_{self.metric}"])
+        best = max if self.direction == "max" else min
+        return best(points, key=operator.itemgetter(f"val_{self.metric}"))
 
     def to_json(self) -> dict[str, Any]:
         """The fields as they are: `asdict` would copy every number of the curve."""
@@ -148,7 +160,7 @@ class Record:
         return dataclasses.replace(self, metrics=kept, traceback="")
 
     @classmethod
-    def read(cls, data: bytes, where: str) -> Record:
+    def read(cls, data: bytes | memoryview, where: str) -> Record:
         """Raises RecordError, naming ``where``, for anything that is not a record in JSON, which
         has no infinities and no NaN."""
         try:
@@ -166,7 +178,7 @@ class Record:
         if missing or values["status"] not in STATUSES:
             problem = f"no {', '.join(sorted(missing))}" if missing else "an unknown status"
             raise RecordError(f"{where}: not a record ({problem})")
-        own = {key: values[key] for key in _names() if key in values}
+        own = {key: value for key, value in values.items() if key in _names()}
         others = {key: value for key, value in values.items() if key not in own}
         try:
             record = cls(**own, others=others)

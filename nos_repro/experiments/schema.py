@@ -16,17 +16,17 @@ SELECTABLE = ("best_val", "final_val")
 
 @dataclass(frozen=True)
 class Selection:
-    """How a row gets its number: sweep, choose on a validation column, repeat over fresh seeds.
-
-    ``by`` names the column that chooses; ``sweep_epochs`` shortens the sweep's trials (None: full
-    length); ``repeats`` is the number of fresh seeds for the chosen point, where 0 means that the
-    sweep's best trial itself gives the number (002 Table 6); seeds count from ``seed``.
-    """
+    """How a row gets its number: sweep, choose on a validation column, repeat over fresh seeds."""
 
     by: str = "best_val"
+    """The column that chooses: `best_val` or `final_val`."""
     sweep_epochs: int | None = None
+    """The length of the sweep's trials, if shorter than the training."""
     repeats: int = 0
+    """Fresh seeds for the chosen point. 0: the sweep's best trial gives the number (002 Table
+    6)."""
     seed: int = 0
+    """Seeds count from this one."""
 
     def __post_init__(self) -> None:
         if self.by not in SELECTABLE:
@@ -45,14 +45,17 @@ class Selection:
 class Halving:
     """Rows that show less promise are stopped early (002 sec. 5.1): synchronous successive halving.
 
-    ``rungs`` are epochs. At each one the rows that are still in are ranked by the column ``by`` of
-    their best point so far; of n rows the best ceil(keep * n) go on, each with only that point.
+    At each rung the rows that are still in are ranked by their best point so far; of n rows the
+    best ceil(keep * n) go on, each with only that point.
     The paper does not print its "simple heuristics": this one is ours.
     """
 
     rungs: list[int] = field(default_factory=list)
+    """The epochs after which rows are stopped, such as [10, 30, 100]."""
     keep: float = 0.5
+    """The share of the rows that continues after each rung; above 0, at most 1."""
     by: str = "best_val"
+    """The column that ranks the rows, by the best point of each; the same as `selection.by`."""
 
     def __post_init__(self) -> None:
         if self.by not in SELECTABLE:
@@ -70,20 +73,26 @@ class Halving:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: an optimizer, its schedule, the grid it is tuned over, the paper's cells.
-
-    ``sweep`` maps ``lr``, ``weight_decay`` or any option of the optimizer to the values tried;
-    ``options`` and ``schedule_options`` are fixed. ``seed`` gives the row other random numbers.
-    """
+    """A row of the table: an optimizer, its schedule, its grid, the paper's cells."""
 
     optimizer: str = ""
+    """A name (`adam`, `powersign-cd`), a rule (`"rule: g * exp(m)"`), or a class or module of your
+    own (`torch.optim.AdamW`)."""
     schedule: str | None = None
+    """The learning-rate schedule, if it differs from the study's."""
     sweep: dict[str, list[Any]] = field(default_factory=dict)
+    """`lr`, `weight_decay` or options of the optimizer, each with the list of values to try; laid
+    over the study's `sweep`."""
     options: dict[str, Any] = field(default_factory=dict)
+    """Fixed options of the optimizer. Short form: `optimizer: {name: adam, eps: 1e-3}`."""
     schedule_options: dict[str, Any] = field(default_factory=dict)
+    """Fixed options of the schedule. Short form: `schedule: {name: cosine, alpha: 0.1}`."""
     seed: int = 0
+    """Added to the seeds, so that the row draws other random numbers."""
     paper: dict[str, float] = field(default_factory=dict)
+    """The paper's value for each column, which the cell is compared with."""
     note: str = ""
+    """A remark, printed below the table."""
 
 
 def check_name(key: str, name: str) -> None:
@@ -101,30 +110,41 @@ def title(name: str, source: str, scale: str) -> str:
 
 @dataclass(frozen=True)
 class Study:
-    """An experiment: rows that share a task, a training length and a protocol.
-
-    ``source`` is the place in a paper that the study repeats ("002 Table 2"), ``claim`` what its
-    table is to show; both are empty for a study that repeats nothing. ``columns`` are those of the
-    table with their titles, by default the task's metric on validation and test data.
-    """
+    """An experiment: rows that share a task, a training length and a protocol."""
 
     study: str
+    """The name, and the folder of the records: `results/NAME/`."""
     task: dict[str, Any] = field(metadata=SECTION)
+    """What is trained: a task's `name` and its settings (see the page on tasks)."""
     rows: dict[str, Row]
+    """The table's rows, by name."""
     source: str = ""
+    """The place in a paper that the study repeats, such as `002 Table 2`. Only such a study is
+    compared with a paper."""
     claim: str = ""
+    """What the table is to show, in one sentence."""
     columns: dict[str, str] = field(default_factory=dict)
+    """The table's columns with their titles (default: the task's metric on validation and test
+    data). A column is `best_val`, `final_test`, `final_test_bleu` and the like."""
     training: Training = field(default_factory=Training)
+    """How long a trial trains."""
     schedule: str = "constant"
+    """The learning-rate schedule of every row that names none."""
     sweep: dict[str, list[Any]] = field(default_factory=dict)
+    """What every row is tuned over: `lr`, `weight_decay` or options of the optimizer, each with a
+    list of values."""
     selection: Selection = field(default_factory=Selection)
+    """How a row gets its number from its trials."""
     halving: Halving | None = None
+    """Stops weak rows early; leave it out to train every row to its end."""
     figure: dict[str, Any] | None = field(default=None, metadata=SECTION)
     """What is drawn beside the table: the figure's kind and its settings (`report.figures`)."""
     launcher: dict[str, Any] = field(default_factory=dict, metadata=SECTION)
     """Where trials run and what each is given (`launch.settings`); no number depends on it."""
     note: str = ""
+    """A remark, printed below the table."""
     scale: str = "paper"
+    """Chosen with `--scale`, not in the file."""
     paper_protocol: dict[str, Any] = field(default_factory=dict)
     """`task`, `training`, `selection` (and `halving`) of the scale `paper`, for its label, and its
     `rows` (`grid.row_settings`): a number is the paper's only if all of these are."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nos_repro.experiments.code import trial_code
-from nos_repro.experiments.grid import Point, points, repeat_trials, sweep_trial
+from nos_repro.experiments.grid import Point, points, repeat_trials, sweep_trials
 from nos_repro.experiments.halving import Standing, score, standings, why_out
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Halving, Row, Study
@@ -146,14 +146,16 @@ def outcome(study: Study, name: str, store: Store) -> Outcome:
     if study.halving is not None:
         return next(row for row in _race(study, study.halving, store) if row.name == name)
     row = study.rows[name]
-    sweep = [_score(study, row, point, store) for point in points(study, row)]
+    grid = points(study, row)
+    trials = sweep_trials(study, row, grid)
+    sweep = [_score(study, *pair, store) for pair in zip(grid, trials, strict=True)]
     running = any(scored.record is None for scored in sweep)
     usable = [scored for scored in sweep if scored.score > -math.inf]
     chosen = max(usable, key=lambda scored: scored.score) if usable and not running else None
     repeats: list[tuple[Trial, Record | None]] = []
     if chosen is not None:
-        trials = repeat_trials(study, row, chosen.point)
-        repeats = [(trial, ended(store, trial)) for trial in trials]
+        fresh = repeat_trials(study, row, chosen.point)
+        repeats = [(trial, ended(store, trial)) for trial in fresh]
     return Outcome(name, row, sweep, chosen, repeats, _edges(sweep, chosen))
 
 
@@ -180,8 +182,7 @@ def ended(store: Store, trial: Trial) -> Record | None:
     return None if record is not None and record.partial else record
 
 
-def _score(study: Study, row: Row, point: Point, store: Store) -> Scored:
-    trial = sweep_trial(study, row, point)
+def _score(study: Study, point: Point, trial: Trial, store: Store) -> Scored:
     record = ended(store, trial)
     if record is None:
         return Scored(point, trial, None, math.nan, Leg(trial, 0, trial.training.epochs))
@@ -195,7 +196,7 @@ def _score(study: Study, row: Row, point: Point, store: Store) -> Scored:
 def _race(study: Study, halving: Halving, store: Store) -> list[Outcome]:
     """The rows of a study that halves them: which are still in depends on all of them."""
     grids = {name: points(study, row) for name, row in study.rows.items()}
-    trials = {n: [sweep_trial(study, study.rows[n], p) for p in grid] for n, grid in grids.items()}
+    trials = {name: sweep_trials(study, study.rows[name], grid) for name, grid in grids.items()}
     records = {name: [store.record(trial) for trial in own] for name, own in trials.items()}
     rows = []
     for name, standing in standings(halving, study.training.epochs, records).items():

@@ -10,12 +10,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.fit import fitted, shown
 from nos_repro.experiments.layers import Values, at, lay_files, spell_out
+from nos_repro.experiments.plain_dataclass import is_plain, make
 from nos_repro.experiments.references import resolve
 from nos_repro.experiments.yaml_text import numbers, read_yaml
 
@@ -210,18 +208,31 @@ def _left_open(values: Any, where: str = "") -> Iterator[str]:
     if isinstance(values, dict):
         for key, value in values.items():
             yield from _left_open(value, f"{where}.{key}" if where else key)
+    elif isinstance(values, list):
+        for number, value in enumerate(values):
+            yield from _left_open(value, f"{where}[{number}]")
     elif values == "???":
         yield where
 
 
 def structured(cls: Any, values: Values, where: str) -> Any:
-    """``values`` as a ``cls``, with OmegaConf's structured configs and our own error messages."""
+    """``values`` as a ``cls``, checked as OmegaConf's structured configs are, with our own error
+    messages."""
     try:
         given = fitted(cls, values, where)
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), given))
+        maker = make if is_plain(cls, given) else _made_by_omegaconf
+        return maker(cls, given, where)
     except (TypeError, OverflowError) as error:
         problem = "a number is too large" if isinstance(error, OverflowError) else str(error)
         raise ConfigError(f"{where or 'rows or another section'}: {problem}") from None
+
+
+def _made_by_omegaconf(cls: Any, given: Values, where: str) -> Any:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), given))
     except OmegaConfBaseException as error:
         key = ".".join(part for part in (where, str(getattr(error, "full_key", "") or "")) if part)
         first = str(error.msg or error).splitlines()[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from nos_repro.experiments.files import (
@@ -162,8 +162,9 @@ class Store:
         if self._compact is None:
             data = self._read(self.compact_path) or b""
             self._compact, self._unreadable = {}, []
-            for number, line in enumerate(data.splitlines(), 1):
-                self._read_line(line, number)
+            where = f"{self.compact_path}, line"
+            for number, line in enumerate(_lines(data), 1):
+                self._read_line(line, f"{where} {number}")
         return self._compact
 
     def _read(self, path: Path | str) -> bytes | None:
@@ -176,12 +177,11 @@ class Store:
             self._report(f"{path}: Is a directory; it is left out")
             return None
 
-    def _read_line(self, line: bytes, number: int) -> None:
-        where = f"{self.compact_path}, line {number}"
+    def _read_line(self, line: memoryview, where: str) -> None:
         try:
             record = Record.read(line, where)
         except RecordError as error:
-            self._unreadable.append(line)
+            self._unreadable.append(bytes(line))
             self._report(f"{error}; left out, the line is kept as it is")
         else:
             assert self._compact is not None
@@ -190,3 +190,13 @@ class Store:
     def _report(self, problem: str) -> None:
         if problem not in self.problems:
             self.problems.append(problem)
+
+
+def _lines(data: bytes) -> Iterator[memoryview]:
+    """The lines, without a copy of them: there may be hundreds of megabytes."""
+    view, start = memoryview(data), 0
+    while start < len(data):
+        end = data.find(b"\n", start)
+        end = len(data) if end < 0 else end
+        yield view[start:end]
+        start = end + 1

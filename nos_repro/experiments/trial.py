@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from nos_repro.errors import ConfigError
 from nos_repro.tasks.registry import describe
@@ -18,8 +18,11 @@ class Training:
     """How long a trial trains and how often it is evaluated."""
 
     epochs: int = 1
+    """Epochs per trial."""
     evaluate_every: int = 1
+    """Epochs between evaluations, each a point of the curve."""
     gradient_norm: float | None = None
+    """Gradients are clipped to this norm; none by default."""
 
     def __post_init__(self) -> None:
         for key in ("epochs", "evaluate_every"):
@@ -51,8 +54,16 @@ class Trial:
     def to_json(self) -> dict[str, Any]:
         """The settings as they come back from a JSON file."""
         values = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
-        plain: dict[str, Any] = json.loads(json.dumps(values, default=dataclasses.asdict))
+        plain: dict[str, Any] = _plain(values)
         return plain
+
+    def at(self, **changes: Any) -> Trial:
+        """The same training with other values, but of the same task; what they share is digested
+        once."""
+        other = dataclasses.replace(self, **changes)
+        own = {name: _Part.of(name, value, self.task) for name, value in changes.items()}
+        vars(other)["_parts"] = {**self._parts, **own}
+        return other
 
     @functools.cached_property
     def id(self) -> str:
@@ -62,27 +73,24 @@ class Trial:
         the trials that never used it. `same_settings` guards the other side: a default that
         *changed* makes the stored settings differ.
         """
-        given = dict(self._plain)
-        given["task_settings"] = _without(given["task_settings"], self._task_defaults())
-        given["training"] = _without(given["training"], _defaults(Training))
-        given = _without(given, _defaults(Trial))
-        text = json.dumps(given, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        texts = [part.text for part in self._parts.values() if part.text]
+        return hashlib.sha256(f"{{{','.join(sorted(texts))}}}".encode()).hexdigest()[:12]
 
     def same_settings(self, stored: dict[str, Any]) -> bool:
         """Whether a record's ``stored`` settings, with the current defaults, are this trial's."""
+        own = {name: part.plain for name, part in self._parts.items()}
+        if stored == own:
+            return True
         filled = {**_defaults(Trial), **stored}
-        filled["task_settings"] = {**self._task_defaults(), **stored.get("task_settings", {})}
-        filled["training"] = {**_defaults(Training), **stored.get("training", {})}
-        return filled == self._plain
+        for section in SECTIONS:
+            below = _defaults_of(section, self.task)
+            filled[section] = {**below, **stored.get(section, {})}
+        return filled == own
 
     @functools.cached_property
-    def _plain(self) -> dict[str, Any]:
-        return self.to_json()
-
-    def _task_defaults(self) -> dict[str, Any]:
-        settings: Any = describe(self.task).Settings
-        return _defaults(settings)
+    def _parts(self) -> dict[str, _Part]:
+        names = [entry.name for entry in dataclasses.fields(self)]
+        return {name: _Part.of(name, getattr(self, name), self.task) for name in names}
 
     def label(self) -> str:
         """The trial in a few words, for progress and logs."""
@@ -93,6 +101,36 @@ class Trial:
         if self.schedule != "constant":
             parts.append(self.schedule)
         return " ".join([*parts, f"seed={self.seed}"])
+
+
+class _Part(NamedTuple):
+    """A field of a trial as it comes back from a JSON file, and what it adds to the text that
+    identifies the trial; "" for a default."""
+
+    plain: Any
+    text: str
+
+    @classmethod
+    def of(cls, name: str, value: Any, task: str) -> _Part:
+        plain = value if type(value) in SCALARS else _plain(value)
+        given = _without(plain, _defaults_of(name, task)) if name in SECTIONS else plain
+        at_default = given == {} or _defaults(Trial).get(name, MISSING) == given
+        return cls(plain, "" if at_default else f'"{name}":{_canonical(given)}')
+
+
+SCALARS = (str, int, float)
+SECTIONS = ("task_settings", "training")
+MISSING = object()
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=dataclasses.asdict)) if value != {} else {}
+
+
+def _defaults_of(section: str, task: str) -> dict[str, Any]:
+    settings: Any = Training if section == "training" else describe(task).Settings
+    return _defaults(settings)
 
 
 def make_settings(task: str, values: dict[str, Any]) -> Any:

@@ -46,37 +46,52 @@ OURS = {
 
 @dataclass(frozen=True)
 class LauncherSettings:
-    """Where jobs run. All fields except ``name`` and ``cluster`` apply to SLURM only.
-
-    A trial runs on ``nodes`` nodes with ``gpus`` GPUs each, in ``processes`` processes per node
-    (default: one per GPU) with ``cpus`` cores each and ``memory_gb`` per node. A SLURM job holds
-    ``trials_per_job`` trials, one after the other, or as many as fill about ``job_minutes``, and
-    may take ``hours``; at most ``array_parallelism`` SLURM jobs run at a time. ``setup`` has shell
-    lines to run first, ``sbatch`` any further options by sbatch's own names. SLURM warns a job
-    ``signal_seconds`` before its time limit, which is the time it has to save.
-    """
+    """Where jobs run. All fields except ``name`` and ``cluster`` apply to SLURM only."""
 
     name: str = "local"
+    """`local`, or `slurm`."""
     cluster: str | None = None
+    """A profile whose settings come first: `slurm/clusters/NAME.yaml`, or any file."""
     partition: str | None = None
+    """As in sbatch."""
     account: str | None = None
+    """As in sbatch."""
     qos: str | None = None
+    """As in sbatch."""
     constraint: str | None = None
+    """As in sbatch."""
     nodes: int = 1
+    """Nodes per trial."""
     gpus: int = 0
+    """GPUs per node."""
     processes: int | None = None
+    """Processes per node (default: one per GPU). Several processes train one trial together, with
+    DDP."""
     cpus: int = 1
+    """CPU cores per process."""
     memory_gb: float | None = None
+    """Memory per node."""
     hours: float = 4.0
+    """The time limit of a job."""
     array_parallelism: int = 100
+    """The most jobs that run at a time, over all arrays of the study."""
     array_size: int = 1000
+    """The most tasks in one array; a cluster may limit it."""
     trials_per_job: int | None = None
+    """Trials in one job, one after another."""
     job_minutes: float | None = None
+    """As many trials per job as fill about this time, estimated from a few steps; in place of
+    `trials_per_job`."""
     setup: list[str] = field(default_factory=list)
+    """Lines of shell that a job runs first."""
     sbatch: dict[str, Any] = field(default_factory=dict)
+    """Any other options, by sbatch's own names: `{exclude: node7}`."""
     python: str | None = None
+    """The interpreter on the nodes (default: this one)."""
     signal_seconds: int = 120
+    """SLURM warns a job this long before its time limit; it is the time to save in."""
     poll_seconds: float = 10.0
+    """The time between two looks at the queue."""
 
     def __post_init__(self) -> None:
         if self.name not in LAUNCHERS:

@@ -94,7 +94,7 @@ class RuleOptimizer(Optimizer):
             tensor of real floating-point numbers, or, in `step`, a gradient is
             sparse.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nos_repro import RuleOptimizer
         >>> w = torch.nn.Parameter(torch.tensor([1.0, -2.0]))

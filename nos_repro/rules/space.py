@@ -29,12 +29,19 @@ class Space:
     """The strings of 5 * iterations tokens over some words. ConfigError if there are none."""
 
     operands: tuple[str, ...]
+    """The operands, each a word of the language such as `g`, `sign(m)` or `1e-3*w`."""
     unary: tuple[str, ...]
+    """The unary functions; `identity` is one of them."""
     binary: tuple[str, ...]
+    """The binary functions; `keep_left` drops the second operand."""
     iterations: int
+    """Groups of five tokens in a rule: 1 to 4."""
     distinct_operands: bool = True
+    """Never the same operand twice in a group."""
     no_final_addition: bool = True
+    """The last group does not add."""
     reuse_computed: bool = True
+    """From the second group on, at least one operand is an earlier group's result."""
 
     def __post_init__(self) -> None:
         known: dict[str, Collection[str]] = {

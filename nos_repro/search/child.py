@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from nos_repro.errors import ConfigError, NosError
 from nos_repro.experiments.fit import SECTION
 from nos_repro.experiments.trial import Training, Trial
+from nos_repro.search.log import RESULT, misfits
 from nos_repro.tasks.metrics import Metric
 from nos_repro.tasks.registry import find_metric
 
@@ -50,19 +51,20 @@ PAPER_RATES = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0]
 
 @dataclass(frozen=True)
 class Child:
-    """What is trained to score a rule, and for how long.
-
-    ``task`` is like a study's section of that name. ``sweep`` overrides some of its settings during
-    the sweep of the rates. ``seconds`` limits the time of a child, since a very slow one would
-    block its worker.
-    """
+    """What is trained to score a rule, and for how long."""
 
     task: dict[str, Any] = field(metadata=SECTION)
+    """What is trained: a task's `name` and its settings, as in a study."""
     sweep: dict[str, Any] = field(default_factory=dict)
+    """Settings of the task that differ while the rates are tried, such as fewer images."""
     rates: list[float] = field(default_factory=lambda: list(PAPER_RATES))
+    """The learning rates to try (default: 1e-5 to 10 in decades)."""
     sweep_epochs: int = 1
+    """Epochs for each rate."""
     epochs: int = 5
+    """Epochs from scratch with the best rate; their last validation metric gives the reward."""
     seconds: float = 3600.0
+    """The most time that a child may take, so that a very slow one does not block its worker."""
 
     def __post_init__(self) -> None:
         for key in ("sweep_epochs", "epochs"):
@@ -127,6 +129,8 @@ class Evaluation:
         if not isinstance(values, dict):
             raise TypeError(f"expected an object, got {values!r}")
         sweep = [(float(rate), metric) for rate, metric in values.get("sweep", [])]
+        for key in misfits(values, RESULT):
+            raise TypeError(f"'{key}' is invalid")
         return cls(**{**values, "sweep": sweep})
 
 

@@ -21,8 +21,11 @@ class Refusals:
     """Which findings keep a rule from being trained; each can be switched off."""
 
     constant: bool = True
+    """Refuse a rule whose update is the same for every weight and step."""
     gradient_free: bool = True
+    """Refuse a rule that does not depend on the gradient."""
     no_descent: bool = True
+    """Refuse a rule whose update never pointed downhill on the five probes."""
 
     def refuse(self, reason: Reason | None) -> bool:
         return reason is not None and bool(

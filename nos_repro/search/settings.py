@@ -34,7 +34,9 @@ class ControllerSettings:
     """Sec. 4.2: hidden size 150, weights from U(-0.08, 0.08)."""
 
     hidden: int = 150
+    """Units of the LSTM."""
     init: float = 0.08
+    """Weights start from U(-init, init)."""
 
     def __post_init__(self) -> None:
         if self.hidden < 1:
@@ -48,7 +50,9 @@ class Confirm:
     """What `--confirm` trains again: the best rules and the baselines, with fresh seeds."""
 
     best: int = 10
+    """How many of the best rules."""
     seeds: int = 5
+    """Fresh seeds for each of them and for each baseline."""
 
     def __post_init__(self) -> None:
         for key in ("best", "seeds"):
@@ -58,29 +62,41 @@ class Confirm:
 
 @dataclass(frozen=True)
 class Search:
-    """A search: a space of rules, a controller that learns, and the child that scores a rule.
-
-    ``space`` names one of `rules.space.SPACES` and may replace its fields, or gives all fields.
-    ``baselines`` are optimizers that the factory knows, scored with the same child for comparison.
-    """
+    """A search: a space of rules, a controller that learns, and the child that scores a rule."""
 
     search: str
+    """The name, and the folder of the log: `results/NAME/`."""
     space: dict[str, Any]
+    """The rules to choose from: the `name` of a space, whose keys you may replace, or all keys of
+    your own."""
     algorithm: dict[str, Any] = field(metadata=SECTION)
+    """How the controller learns: an algorithm's `name` and its settings."""
     child: Child
+    """What a rule trains to get its reward."""
     source: str = ""
+    """The place in a paper that the search repeats."""
     claim: str = ""
+    """What the search is to show, in one sentence."""
     controller: ControllerSettings = field(default_factory=ControllerSettings)
+    """The LSTM that writes rules."""
     refuse: Refusals = field(default_factory=Refusals)
+    """Which rules are not trained at all."""
     samples: int = 45_000
+    """How many rules are drawn."""
     baselines: dict[str, str] = field(default_factory=dict)
+    """Optimizers that are scored with the same child for comparison, by the name to print."""
     confirm: Confirm = field(default_factory=Confirm)
+    """What `--confirm` trains again."""
     seed: int = 0
+    """The seed of the controller, its draws and the children."""
     launcher: dict[str, Any] = field(default_factory=dict, metadata=SECTION)
+    """Where the children run; the same keys as in a study."""
     filter: dict[str, Any] = field(default_factory=dict)
     """How `--export-best` changes the study of the best rules (`search.filter`)."""
     note: str = ""
+    """A remark, printed in the report."""
     scale: str = "paper"
+    """Chosen with `--scale`, not in the file."""
 
     def __post_init__(self) -> None:
         check_name("search", self.search)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nos_repro.experiments.columns import STATE
-from nos_repro.experiments.grid import points, repeat_trials, sweep_trial
+from nos_repro.experiments.grid import points, repeat_trials, sweep_trials
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.trial import Trial
@@ -73,7 +73,7 @@ def role_of(study: Study, trial: Trial) -> StudyRole:
     phases: dict[str, str] = {}
     for name, row in study.rows.items():
         grid = points(study, row)
-        if any(trial == sweep_trial(study, row, point) for point in grid):
+        if trial in sweep_trials(study, row, grid):
             phases[name] = first_phase(study)
         elif any(trial in repeat_trials(study, row, point) for point in grid):
             phases[name] = REPEAT

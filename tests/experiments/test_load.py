@@ -120,6 +120,7 @@ WRONG = {
         {"rows": {"x": {"optimizer": "sgd", "options": [1]}}}, [], "", "rows",
     ),
     "a task's name with a slip": ({"task": {"name": "..x"}}, [], "task.name", "wide_resnet"),
+    "a value of a list left open": ({"sweep": {"lr": [0.1, "???"]}}, [], "sweep.lr[1]", "no value"),
     "a value left open": ({"training": {"epochs": "???"}}, [], "training.epochs", "no value"),
     "a title that is no text": ({"columns": {"best_test": [1]}}, [], "columns.best_test", "title"),
     "no rungs": ({"halving": {"keep": 0.5}}, [], "halving.rungs", "[10, 30, 100]"),

@@ -25,6 +25,7 @@ from nos_repro.experiments.settings_file import structured
 from nos_repro.registry import Registry, require_methods
 from nos_repro.report.provenance import origin
 from nos_repro.report.study import protocol
+from nos_repro.report.words import headline
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,13 +37,12 @@ DEFAULT_KIND = "curves"
 
 @dataclass(frozen=True)
 class FigureSettings:
-    """The section `figure` of a study; a kind with options of its own extends it.
-
-    ``rows`` are those that the paper's own figure shows; with none named, all are drawn.
-    """
+    """The section `figure` of a study; a kind with options of its own extends it."""
 
     kind: str = DEFAULT_KIND
+    """The kind of figure."""
     rows: list[str] = field(default_factory=list)
+    """The rows that the paper's own figure shows (default: all)."""
 
 
 class StudyFigure(ABC):
@@ -133,5 +133,6 @@ def draw(study: Study, outcomes: Sequence[Outcome]) -> Figure | None:
     figure.draw(drawing, rows)
     own = protocol.settings_of(study)
     label = "the paper's protocol" if protocol.is_the_papers(study) else "not the paper's protocol"
-    title = f"{study.title}: {protocol.short(own)} ({label})"
+    what = f"{protocol.short(own)} ({label})"
+    title = headline(study.study, study.source, study.scale, what)
     return finished(drawing, title, [figure.caption(rows), *origin(study, rows)])

@@ -22,10 +22,10 @@ PARTS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class CurvesSettings(FigureSettings):
-    """``metric`` is a key of the curves, such as `test_accuracy`; by default the task's metric that
-    chooses, on the test part."""
+    """The section of curves."""
 
     metric: str = ""
+    """What is drawn, such as `test_accuracy` (default: the task's first metric on test data)."""
 
 
 @FIGURES.register("curves")

@@ -12,15 +12,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from nos_repro.report.study.curve import style
 
 Trace = dict[str, Any]
 Layout = dict[str, Any]
 
 # fmt: off
-DASHES = ("solid", "8px,3px", "2px,2px", "8px,3px,2px,3px", "14px,5px")
+DASHES = ("solid", "8px,3px", "2px,2px", "8px,3px,2px,3px", "14px,5px", "8px,3px,2px,3px,2px,3px")
 """Plotly's words for the dashes of a figure."""
-UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
+UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 # fmt: on
 
 
@@ -68,18 +70,22 @@ class Chart:
         """What the page's script reads."""
         return {
             "name": self.name,
-            "lines": [vars(line) for line in self.lines],
+            "keys": [line.key for line in self.lines],
             "variants": [vars(variant) for variant in self.variants],
         }
 
 
-def lines_of(names: Sequence[str], shown: Iterable[str] = ()) -> list[Line]:
-    """The rows in their colours: those of the study's figure first, in the figure's own order."""
-    first = set(shown)
-    order = sorted(range(len(names)), key=lambda n: bool(first) and names[n] not in first)
-    looks = {number: style(place) for place, number in enumerate(order)}
+def lines_of(
+    names: Sequence[str], order: Sequence[int] | None = None, shown: int | None = None
+) -> list[Line]:
+    """A line for each name; colours are given out in ``order``, and those after the first ``shown``
+    are hidden until they are asked for."""
+    numbers = range(len(names)) if order is None else order
+    places = {number: place for place, number in enumerate(numbers)}
+    most = len(names) if shown is None else shown
+    looks = [style(places[n]) for n in range(len(names))]
     return [
-        Line(str(n), name, looks[n][0], DASHES[looks[n][1]], bool(first) and name not in first)
+        Line(str(n), name, looks[n][0], DASHES[looks[n][1]], places[n] >= most)
         for n, name in enumerate(names)
     ]
 
@@ -134,7 +140,10 @@ def spans_decades(values: Iterable[float]) -> bool:
 
 def script_json(values: Any) -> str:
     """JSON for a `<script>`: nothing in it can end the element or begin another."""
-    text = json.dumps(values, separators=(",", ":"), allow_nan=False)
+    try:
+        text = orjson.dumps(values).decode()
+    except TypeError:  # a path that is not UTF-8
+        text = json.dumps(values, separators=(",", ":"), allow_nan=False)
     for character, written in UNSAFE.items():  # `translate` takes twenty times as long
         text = text.replace(character, written)
     return text

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
-from nos_repro.report.figures.base import drawn, figure_of
+from nos_repro.report.figures.base import figure_of
 from nos_repro.report.pages.charts import (
     Chart,
     Control,
@@ -21,6 +21,7 @@ from nos_repro.report.pages.charts import (
     shown,
     spans_decades,
 )
+from nos_repro.report.pages.ranking import BEST, FEW, ranked
 from nos_repro.report.study.curve import Curve, curve, ends, label, metric_words
 
 PARTS = ("train", "val", "test")
@@ -28,9 +29,10 @@ HOVER = "<b>%{fullData.name}</b><br>epoch %{x}: %{y:.5g}%{text}<extra></extra>"
 
 
 def row_lines(study: Study, outcomes: Sequence[Outcome]) -> list[Line]:
-    """The legend of a study's charts."""
-    own = {outcome.name for outcome in drawn(study, outcomes)}
-    return lines_of([outcome.name for outcome in outcomes], own)
+    """The rows' looks in all charts of a study: the best take the first colours, and of many rows
+    only they are drawn at first."""
+    names = [outcome.name for outcome in outcomes]
+    return lines_of(names, ranked(study, outcomes), BEST if len(names) > FEW else None)
 
 
 def curve_chart(study: Study, outcomes: Sequence[Outcome], lines: Sequence[Line]) -> Chart | None:
@@ -49,8 +51,8 @@ def curve_chart(study: Study, outcomes: Sequence[Outcome], lines: Sequence[Line]
         [Control("metric", [(metric, metric_words(study, metric)) for metric in kept])],
         log=True,
         words=[
-            "Mean over the runs that a row's cells are made of; the band is one sample standard"
-            " deviation. Runs that diverged or failed have no part in it."
+            "Mean over the runs behind a row's numbers; the band is one sample standard deviation."
+            " Runs that diverged or failed are left out."
         ],
     )
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nos_repro.experiments.columns import STATE, metric_of
 from nos_repro.experiments.settings_file import shipped
 from nos_repro.report.claims.evidence import VERDICTS as CLAIM_VERDICTS
 from nos_repro.report.collection import Collection, FoundStudy, threads_of
 from nos_repro.report.documents.claims import claims_document
 from nos_repro.report.pages.benchmarks import Benchmark
 from nos_repro.report.pages.page import ClaimLine, Page
+from nos_repro.report.pages.ranking import main_column, ranked
 from nos_repro.report.pages.sparkline import Spark, search_spark, study_spark
+from nos_repro.report.pages.summary import UNCOMPARED
 from nos_repro.report.pages.tables import Badge, counts
 from nos_repro.report.paths import by_name, config_words, file_of, results_words
 from nos_repro.report.search.history import History
 from nos_repro.report.study.rows import is_complete
 from nos_repro.report.study.table import show
 from nos_repro.report.study.verdict import VERDICTS
+from nos_repro.report.words import is_the_papers, title_of, versions
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,14 @@ class Card:
     """A study or search at a scale. ``progress`` is how much of it there is, of ``asked``."""
 
     name: str
+    title: str
     scale: str
     page: str
     source: str
-    claim: str
+    papers: bool
+    says: str
+    """The sentence that it puts to the test; ``verdicts`` of the claims that it decides."""
+    verdicts: list[Badge]
     done: int
     asked: int
     unit: str
@@ -43,7 +49,7 @@ class Card:
 
 TITLE = "Neural Optimizer Search, reproduced"
 OWN_TITLE = "Results"
-"""Where nothing that ships has records."""
+"""Where there is nothing of the papers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +59,7 @@ class IndexPage(Page):
     searches: list[Card]
     benchmarks: list[Benchmark]
     claims: list[ClaimLine]
+    """Those of the papers only beside a study or search of theirs."""
     claim_count: int
     badges: list[Badge]
     """The verdicts on the cells."""
@@ -63,7 +70,9 @@ class IndexPage(Page):
     hours: float
     command: str
     """The command that makes these pages, without its last words."""
-    title: str = TITLE
+    title: str
+    papers: bool
+    """Whether anything is shown that repeats the papers."""
 
     @property
     def counted(self) -> str:
@@ -88,13 +97,17 @@ def index_page(
         if file_of(found.study.study, found.study.scale) in paged
         for cell in found.verdicts
     ]
+    papers = any(card.papers for card in (*studies, *searches))
+    own = {each.claim.id for each in collection.judged}
+    own -= set() if papers else {each.claim.id for each in collection.papers_claims}
+    claims = [line for line in claims if line.id in own]
     return IndexPage(
         document=claims_document(collection.judged),
         studies=studies,
         searches=searches,
         benchmarks=benchmarks,
-        claims=list(claims),
-        claim_count=len(collection.judged),
+        claims=claims,
+        claim_count=len(own),
         badges=counts(cells, VERDICTS),
         claim_badges=counts((line.badge.word for line in claims), CLAIM_VERDICTS),
         scales=list(dict.fromkeys(line.scale for line in claims)),
@@ -102,14 +115,9 @@ def index_page(
         problems=[by_name(text, collection.root) for text in collection.problems],
         hours=sum(card.hours for card in (*studies, *searches)),
         command=_command(collection),
-        title=TITLE if _shown(collection) & shipped().keys() else OWN_TITLE,
+        title=TITLE if papers else OWN_TITLE,
+        papers=papers,
     )
-
-
-def _shown(collection: Collection) -> set[str]:
-    """The names of the studies and searches that have records."""
-    studies = {found.study.study for found in collection.studies}
-    return studies | {history.asked.search for history in collection.searches}
 
 
 def _command(collection: Collection) -> str:
@@ -120,8 +128,11 @@ def _command(collection: Collection) -> str:
     return f"python -m nos_repro report --all{words}{results_words(collection.root)}"
 
 
-def study_card(found: FoundStudy) -> Card:
+def study_card(found: FoundStudy, claims: Sequence[ClaimLine] = ()) -> Card:
+    """``claims`` are those that the study decides."""
     study, rows = found.study, found.rows
+    papers = is_the_papers(study.study)
+    compared = [cell.verdict for cell in found.verdicts if cell.verdict != UNCOMPARED]
     best, words = _best(found)
     remarks = []
     if stale := sum(row.stale for row in rows):
@@ -133,16 +144,19 @@ def study_card(found: FoundStudy) -> Card:
             remarks.append(f"{_count(lost, 'trial')} {kind}")
     return Card(
         name=study.study,
+        title=title_of(study.study),
         scale=study.scale,
         page=file_of(study.study, study.scale),
-        source=study.source,
-        claim=study.claim,
+        source=versions(study.source),
+        papers=papers,
+        says=study.claim,
+        verdicts=_verdicts(claims),
         done=found.complete,
         asked=len(rows),
         unit="rows complete",
         best=best,
         best_words=words,
-        badges=counts((cell.verdict for cell in found.verdicts), VERDICTS),
+        badges=counts(compared, VERDICTS),
         spark=study_spark(study, rows),
         hours=found.core_hours,
         remarks=remarks,
@@ -155,22 +169,23 @@ def _count(number: int, what: str) -> str:
 
 def _best(found: FoundStudy) -> tuple[str, str]:
     """The best complete row by the first column of the test part, or else by the first column."""
-    study = found.study
-    columns = [column for column in study.columns if column != STATE]
-    column = next((column for column in columns if "_test" in column), columns[0])
-    sign = metric_of(study.task["name"], column).sign
-    numbers = [
-        (number, row.name)
-        for row in found.rows
-        if is_complete(row) and (number := row.number(column)) is not None
-    ]
-    if not numbers:
+    study, column = found.study, main_column(found.study)
+    first = next(iter(ranked(study, found.rows)), None)
+    if first is None or not column or not is_complete(found.rows[first]):
         return "no row is complete yet", ""
-    number, name = max(numbers, key=lambda pair: sign * pair[0].mean)
-    return name, f"{study.columns[column]} {show(number)}"
+    number = found.rows[first].number(column)
+    if number is None:
+        return "no row is complete yet", ""
+    return found.rows[first].name, f"{study.columns[column]} {show(number)}"
 
 
-def search_card(history: History) -> Card:
+def _verdicts(claims: Sequence[ClaimLine]) -> list[Badge]:
+    return counts((line.badge.word for line in claims), CLAIM_VERDICTS) or [Badge("no verdict")]
+
+
+def search_card(history: History, claims: Sequence[ClaimLine] = ()) -> Card:
+    """``claims`` are those that the search decides."""
+    papers = is_the_papers(history.asked.search)
     asked, ranked = history.asked, history.best(1)
     best, words = "no rule yet", ""
     if ranked:
@@ -179,10 +194,13 @@ def search_card(history: History) -> Card:
     threads = max(map(threads_of, history.sessions), default=1)
     return Card(
         name=asked.search,
+        title=title_of(asked.search),
         scale=asked.scale,
         page=file_of(asked.search, asked.scale),
-        source=asked.source,
-        claim=asked.claim,
+        source=versions(asked.source),
+        papers=papers,
+        says=asked.claim,
+        verdicts=_verdicts(claims),
         done=history.tally.evaluated,
         asked=asked.samples,
         unit="rules",

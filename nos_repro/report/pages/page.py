@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from nos_repro.report.claims.judge import Judged
 from nos_repro.report.claims.page import claim_tables
 from nos_repro.report.documents.base import Document
-from nos_repro.report.pages.charts import Chart
+from nos_repro.report.pages.charts import Chart, Line
 from nos_repro.report.pages.static_figure import Picture
 from nos_repro.report.pages.tables import Badge, PageTable, page_table
 from nos_repro.report.paths import file_of, results_words
+from nos_repro.report.words import versions
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,41 @@ class Page:
     def charts(self) -> list[Chart]:
         return []
 
+    @property
+    def choices(self) -> list[tuple[str, list[str]]]:
+        """Choices of lines that the legend offers besides all and none, by their keys."""
+        return []
+
+    @property
+    def lines(self) -> list[Line]:
+        """The one legend of all charts."""
+        return list({line.key: line for chart in self.charts for line in chart.lines}.values())
+
+    def charts_json(self) -> dict[str, Any]:
+        """What `assets/charts.js` reads."""
+        return {
+            "lines": [vars(line) for line in self.lines],
+            "choices": self.choices,
+            "charts": [chart.to_json() for chart in self.charts],
+        }
+
+    def behind_json(self) -> dict[str, Any] | None:
+        """What `assets/behind.js` reads: where the numbers of the page come from."""
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class OwnPage(Page):
-    """The page of one study or search."""
+    """The page of one study or search. ``name`` is its file's, ``title`` what people call it."""
 
+    name: str
     title: str
     scale: str
+    source: str
+    papers: bool
+    """Whether it repeats something of the papers, rather than being a user's own."""
+    says: str
+    """The sentence that it puts to the test; it is the paper's, never our finding."""
     heading: list[str]
     problems: list[str]
     picture: Picture | None
@@ -82,10 +111,10 @@ def claim_lines(judged: Sequence[Judged], pages: set[str]) -> list[ClaimLine]:
                 ClaimLine(
                     each.claim.id,
                     each.claim.says,
-                    each.claim.place,
+                    versions(each.claim.place),
                     finding.scale,
                     Badge(finding.verdict),
-                    finding.reason,
+                    versions(finding.reason),
                     page_table(table),
                     source,
                     page if page in pages else "",

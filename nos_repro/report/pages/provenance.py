@@ -4,46 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nos_repro.experiments.grid import row_settings
+from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.experiments.store import Store
 from nos_repro.report.pages.tables import Badge
 from nos_repro.report.paths import last_parts
 from nos_repro.report.study.why import TrialLine, Why, explain, known_of
-
-
-@dataclass(frozen=True)
-class BehindTrial:
-    """A trial in the list: what `why` says about it, the commit that made it, where its log is."""
-
-    line: TrialLine
-    seed: int
-    commit: str
-    log: str
-    """"" where there is none here."""
-    remarks: list[str]
+from nos_repro.report.words import versions
 
 
 @dataclass(frozen=True)
 class Behind:
-    """A row's provenance; ``id`` names it on its page, ``settings`` are those of its trials."""
+    """A row's provenance; ``logs`` are its trials' logs that are here, ``settings`` those of the
+    trials that its cells are made of."""
 
-    id: str
     why: Why
     verdicts: list[tuple[str, str, Badge]]
     """Column, the paper's value with its place, and the verdict."""
-    trials: list[BehindTrial]
+    records: dict[str, Record]
+    logs: dict[str, str]
+    seeds: list[int]
+    """Of the trials, in their order."""
     settings: list[tuple[str, str]]
-
-    @property
-    def without_log(self) -> int:
-        """Trials whose records came with the repository."""
-        return sum(trial.line.seconds is not None and not trial.log for trial in self.trials)
 
 
 def behind_rows(study: Study, outcomes: Sequence[Outcome], store: Store) -> list[Behind]:
@@ -51,27 +40,83 @@ def behind_rows(study: Study, outcomes: Sequence[Outcome], store: Store) -> list
     known = known_of(study, outcomes, store)
     logs = _logs(store)
     found = []
-    for number, outcome in enumerate(outcomes):
+    for outcome in outcomes:
         why = explain(study, outcome, store, known)
         own = [problem for problem in why.problems if problem not in store.problems]
         why = dataclasses.replace(why, problems=own)  # the page prints the store's own above
         verdicts = [
-            (cell.title, f"{cell.paper} ({cell.place})", Badge(cell.verdict, why=cell.reason))
+            (
+                cell.title,
+                f"{cell.paper} ({versions(cell.place)})",
+                Badge(cell.verdict, why=cell.reason),
+            )
             for cell in why.verdicts
         ]
-        trials = list(_trials(outcome, why, logs))
+        records = {record.id: record for record in outcome.records}
+        seeds = [trial.seed for trial in outcome.trials]
         settings = list(_flat(_settings(study, outcome)))
-        found.append(Behind(f"why-{number}", why, verdicts, trials, settings))
+        found.append(Behind(why, verdicts, records, logs, seeds, settings))
     return found
 
 
-def _trials(outcome: Outcome, why: Why, logs: Mapping[str, str]) -> Iterator[BehindTrial]:
-    records = {record.id: record for record in outcome.records}
-    for line, trial in zip(why.trials, outcome.trials, strict=True):
-        record = records.get(line.id)
-        commit = str(record.provenance.get("commit") or "unknown") if record is not None else "-"
-        log, remarks = logs.get(line.id, ""), list(map(last_parts, line.remarks))
-        yield BehindTrial(line, trial.seed, commit, log, remarks)
+def behind_json(behind: Sequence[Behind]) -> dict[str, Any]:
+    """What the page's script reads (`assets/behind.js`): texts that come again and again, once in
+    ``words``, and else by their places there."""
+    words: dict[str, int] = {}
+
+    def place(text: str) -> int:
+        return words.setdefault(text, len(words))
+
+    rows = [_row_json(each, place) for each in behind]
+    return {"rows": rows, "words": list(words)}
+
+
+def _row_json(behind: Behind, place: Callable[[str], int]) -> dict[str, Any]:
+    why = behind.why
+    return {
+        "row": why.row,
+        "protocol": f"{why.study}, scale {why.scale}; {why.protocol}",
+        "numbers": [[title, text] for title, text in why.numbers.items()],
+        "chosen": why.chosen,
+        "verdicts": [
+            [
+                badge.kind,
+                badge.sign,
+                badge.text,
+                f"{title} against the paper's {paper}: {badge.why}",
+            ]
+            for title, paper, badge in behind.verdicts
+        ],
+        "problems": why.problems,
+        "origin": why.origin,
+        "settings": behind.settings,
+        "trials": [
+            _trial_json(behind, line, seed, place)
+            for line, seed in zip(why.trials, behind.seeds, strict=True)
+        ],
+    }
+
+
+def _trial_json(
+    behind: Behind, line: TrialLine, seed: int, place: Callable[[str], int]
+) -> list[Any]:
+    record = behind.records.get(line.id)
+    commit = str(record.provenance.get("commit") or "unknown") if record is not None else "-"
+    value = None if line.value is None else float(f"{line.value:.6g}")
+    seconds = None if line.seconds is None else round(line.seconds)
+    return [
+        place(line.stage),
+        line.id,
+        place(line.label),
+        seed,
+        place(line.status),
+        value if value is None or math.isfinite(value) else None,
+        seconds,
+        place(commit),
+        place("; ".join(map(last_parts, line.remarks))),
+        behind.logs.get(line.id, ""),
+        int(line.chosen),
+    ]
 
 
 def _logs(store: Store) -> dict[str, str]:

@@ -10,11 +10,15 @@ from nos_repro.report.pages.charts import Chart
 from nos_repro.report.pages.page import ClaimLine, OwnPage, commands
 from nos_repro.report.pages.search_chart import search_chart
 from nos_repro.report.pages.static_figure import search_picture
-from nos_repro.report.pages.tables import PageTable, page_table
+from nos_repro.report.pages.tables import PageTable, page_table, slug, unique
 from nos_repro.report.paths import by_name, file_of
 from nos_repro.report.search.files import search_tables
 from nos_repro.report.search.history import History
 from nos_repro.report.search.protocol import origin_lines
+from nos_repro.report.words import is_the_papers, title_of, versions
+
+SHORT = 30
+"""Letters of a link at the top of the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,17 @@ class SearchPage(OwnPage):
     """How it went, the best rules, the confirmation, the refusals, the sub-expressions."""
 
     @property
+    def sections(self) -> list[tuple[str, str]]:
+        """An id and a word or two for each of the tables."""
+        titles = [table.heading[0].partition(":")[0] for table in self.tables]
+        return list(zip(unique(map(slug, titles)), titles, strict=True))
+
+    @property
+    def jumps(self) -> list[tuple[str, str]]:
+        """The sections that have a short name."""
+        return [(id_, words) for id_, words in self.sections if len(words) <= SHORT]
+
+    @property
     def charts(self) -> list[Chart]:
         return [self.course] if self.course is not None else []
 
@@ -36,6 +51,7 @@ def search_page(
 ) -> SearchPage:
     """``words`` name the search on a command line."""
     asked = history.asked
+    papers = is_the_papers(asked.search)
     tables = search_tables(history)
     first, *others = tables
     course = page_table(first)
@@ -43,9 +59,13 @@ def search_page(
     problems = [by_name(each, results) for each in history.problems]
     return SearchPage(
         document=search_document(history, problems, tables),
-        title=asked.search,
+        name=f"{asked.search}-{asked.scale}",
+        title=title_of(asked.search),
         scale=asked.scale,
-        heading=course.heading,
+        source=versions(asked.source),
+        papers=papers,
+        says=asked.claim,
+        heading=[line for line in first.heading[1:] if line != f"Claim: {asked.claim}"],
         problems=problems,
         course=search_chart(history),
         picture=search_picture(history),

@@ -11,23 +11,28 @@ import numpy as np
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.figures.base import drawn
-from nos_repro.report.pages.charts import DASHES, spans_decades
+from nos_repro.report.pages.charts import spans_decades
 from nos_repro.report.pages.curve_chart import metrics
+from nos_repro.report.pages.ranking import ranked
 from nos_repro.report.search.course import MEAN, line_points, moving_average, window_of
 from nos_repro.report.search.history import History
-from nos_repro.report.study.curve import curve, ends, metric_words, style
+from nos_repro.report.study.curve import COLOURS, curve, ends, metric_words
 
 WIDTH, HEIGHT = 240, 72
+KEYED, OTHERS = 3, "#8a949e"
+"""So many lines, the best, have a colour and a name; the others are grey."""
 MOST = 60
 """The most points in a line."""
 
 
 @dataclass(frozen=True)
 class Spark:
-    """``lines``: colour, dashes and the SVG's points; ``words`` say what is drawn."""
+    """``lines``: colour and the SVG's points; ``words`` say what is drawn, ``key`` which line is in
+    which colour."""
 
-    lines: list[tuple[str, str, str]]
+    lines: list[tuple[str, str]]
     words: str
+    key: list[tuple[str, str]]
     width: int = WIDTH
     height: int = HEIGHT
 
@@ -37,8 +42,10 @@ def study_spark(study: Study, outcomes: Sequence[Outcome]) -> Spark | None:
     names = [name for name in metrics(study, outcomes) if name != "lr"]
     if not names:
         return None
-    found = [curve(outcome.counting, names[0]) for outcome in drawn(study, outcomes)]
-    seen = [(style(n), each) for n, each in enumerate(found) if each is not None]
+    own = {row.name for row in drawn(study, outcomes)}
+    order = [n for n in ranked(study, outcomes) if outcomes[n].name in own]
+    found = [(outcomes[n].name, curve(outcomes[n].counting, names[0])) for n in order]
+    seen = [(name, each) for name, each in found if each is not None]
     if not seen:
         return None
     log = spans_decades(value for _, each in seen for value in each.mean)
@@ -47,14 +54,19 @@ def study_spark(study: Study, outcomes: Sequence[Outcome]) -> Spark | None:
         values = [math.log10(value) for _, each in seen for value in each.mean]
         low, high = min(values), max(values)
     last = max(float(each.epochs[-1]) for _, each in seen)
-    lines = [
-        (colour, DASHES[dash].replace("px", "").replace("solid", "none"), _points(
+    points = [
+        _points(
             [epoch / last for epoch in each.epochs],
-            [math.log10(value) if log else value for value in each.mean], low, high))
-        for (colour, dash), each in seen
+            [math.log10(value) if log else value for value in each.mean], low, high)
+        for _, each in seen
     ]  # fmt: skip
+    colours = [*COLOURS[:KEYED], *(OTHERS for _ in seen)][: len(seen)]
+    key = [(colour, name) for colour, (name, _) in zip(colours[:KEYED], seen, strict=False)]
+    if len(seen) > KEYED:
+        key.append((OTHERS, f"{len(seen) - KEYED} more"))
     words = metric_words(study, names[0])
-    return Spark(lines, f"{words}{', log scale,' if log else ''} over the epochs")
+    lines = list(zip(colours, points, strict=True))[::-1]  # the best last, on top of the others
+    return Spark(lines, f"{words}{', log scale,' if log else ''} over the epochs", key)
 
 
 def search_spark(history: History) -> Spark | None:
@@ -65,7 +77,8 @@ def search_spark(history: History) -> Spark | None:
     places = line_points(len(values))
     mean = moving_average(values, window_of(len(values)))[places]
     points = _points([n / len(values) for n in places], list(mean), 0.0, float(mean.max()) or 1.0)
-    return Spark([(MEAN, "none", points)], "mean reward over the samples")
+    words = f"mean reward of the last {window_of(len(values))} rules"
+    return Spark([(MEAN, points)], "reward over the samples", [(MEAN, words)])
 
 
 def _points(x: Sequence[float], y: Sequence[float], low: float, high: float) -> str:

@@ -5,37 +5,42 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.collection import FoundStudy
 from nos_repro.report.documents.study import study_document
 from nos_repro.report.figures.base import StudyFigure, drawn, figure_of
-from nos_repro.report.layout import Column, ReportTable
 from nos_repro.report.pages.charts import Chart, Line
 from nos_repro.report.pages.curve_chart import curve_chart, row_lines
 from nos_repro.report.pages.page import ClaimLine, OwnPage, commands
-from nos_repro.report.pages.provenance import Behind, behind_rows
+from nos_repro.report.pages.provenance import Behind, behind_json, behind_rows
+from nos_repro.report.pages.ranking import BEST, FEW, ranked
 from nos_repro.report.pages.static_figure import study_picture
+from nos_repro.report.pages.summary import summary_table
 from nos_repro.report.pages.sweep_chart import sweep_chart
-from nos_repro.report.pages.tables import Badge, PageCell, PageTable, counts, is_number, page_table
+from nos_repro.report.pages.tables import Badge, PageTable, counts, page_table
 from nos_repro.report.pages.target_chart import target_parts
 from nos_repro.report.paths import by_name, file_of
 from nos_repro.report.provenance import origin
 from nos_repro.report.study.table import study_table
-from nos_repro.report.study.verdict import VERDICTS, CellVerdict
-from nos_repro.report.study.verdict_table import difference_words
+from nos_repro.report.study.verdict import VERDICTS
+from nos_repro.report.words import is_the_papers, title_of, versions
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyPage(OwnPage):
-    """``state``: what is missing, stale or failed."""
+    """``state``: what is missing, stale or failed. ``order``: the rows' keys, best first."""
 
     template = "study.html"
     badges: list[Badge]
     state: list[str]
     table: PageTable
     behind: list[Behind]
+    order: list[str]
+    drawn: list[str]
+    """The keys of the rows in the study's own figure; empty where it shows all of them."""
     figure_heading: str
     """The heading of the figure's own section; "" where the picture shows what the curves show."""
     figure: Chart | None
@@ -50,32 +55,53 @@ class StudyPage(OwnPage):
         charts = (self.figure, self.curves, self.sweeps, self.targets, self.profile)
         return [chart for chart in charts if chart is not None]
 
+    @property
+    def lines(self) -> list[Line]:
+        return sorted(super().lines, key=lambda line: self.order.index(line.key))
+
+    @property
+    def choices(self) -> list[tuple[str, list[str]]]:
+        best = (f"the best {BEST}", self.order[:BEST])
+        own = ("those of the paper's figure" if self.papers else "those of the figure", self.drawn)
+        return [*([best] if len(self.order) > FEW else []), *([own] if self.drawn else [])]
+
+    def behind_json(self) -> dict[str, Any]:
+        return behind_json(self.behind)
+
 
 def study_page(
     found: FoundStudy, words: str, *, claims: Sequence[ClaimLine] = (), index: str = ""
 ) -> StudyPage:
     """``words`` name the study on a command line."""
     study, rows, store = found.study, found.rows, found.store
-    behind = behind_rows(study, rows, store)
+    papers = is_the_papers(study.study)
     table = study_table(study, rows)
-    lines = row_lines(study, rows)
-    figure = figure_of(study)
+    lines, order = row_lines(study, rows), ranked(study, rows)
+    figure, shown = figure_of(study), drawn(study, rows)
     timed = target_parts(rows, lines)
     results = store.root.parent.parent
     problems = [by_name(problem, results) for problem in store.problems]
     return StudyPage(
         document=study_document(study, rows, found.verdicts, problems, table),
-        title=study.study,
+        name=f"{study.study}-{study.scale}",
+        title=title_of(study.study),
         scale=study.scale,
-        heading=table.heading,
+        source=versions(study.source),
+        papers=papers,
+        says=study.claim,
+        heading=[line for line in table.heading[1:] if line != f"Claim: {study.claim}"],
         badges=counts((cell.verdict for cell in found.verdicts), VERDICTS),
         state=_state(study, rows),
         problems=problems,
-        table=_table(table, rows, behind, found.verdicts),
-        behind=behind,
+        table=summary_table(study, table, rows, order, found.verdicts),
+        behind=behind_rows(study, rows, store),
+        order=[str(n) for n in order],
+        drawn=[line.key for line, row in zip(lines, rows, strict=True) if row in shown]
+        if len(shown) < len(rows)
+        else [],
         picture=study_picture(study, rows, store.root),
         figure_heading=figure.heading if figure is not None else "",
-        figure=_figure_chart(figure, drawn(study, rows), lines),
+        figure=_figure_chart(figure, shown, lines),
         curves=curve_chart(study, rows, lines),
         sweeps=sweep_chart(study, rows, lines),
         targets=timed[0] if timed is not None else None,
@@ -112,43 +138,3 @@ def _state(study: Study, rows: Sequence[Outcome]) -> list[str]:
             f"stale, made by code that has changed since (`verify` finds out): {'; '.join(stale)}"
         )
     return lines
-
-
-def _table(
-    table: ReportTable,
-    rows: Sequence[Outcome],
-    behind: Sequence[Behind],
-    verdicts: list[CellVerdict],
-) -> PageTable:
-    """The table, its numbers opening their provenance, the paper's cells with their verdicts."""
-    judged = {(cell.row, cell.column): cell for cell in verdicts}
-    body = []
-    for line, outcome, about in zip(table.rows, rows, behind, strict=True):
-        cells = []
-        for cell, column in zip(line, table.columns, strict=True):
-            verdict = judged.get((outcome.name, column.of)) if column.paper else None
-            cells.append(
-                PageCell(
-                    cell.text,
-                    cell.best,
-                    cell.signs,
-                    _badge(verdict),
-                    about.id if _opens(column) else "",
-                    is_number(cell.text) and verdict is None,
-                )
-            )
-        body.append(cells)
-    titles = [column.title for column in table.columns]
-    return PageTable(table.heading, titles, body, table.notes, table.best)
-
-
-def _opens(column: Column) -> bool:
-    """The paper's own numbers open nothing: they are in the provenance of those beside them."""
-    return not column.paper
-
-
-def _badge(verdict: CellVerdict | None) -> Badge | None:
-    if verdict is None:
-        return None
-    gap = f"difference {difference_words(verdict)}: " if verdict.difference is not None else ""
-    return Badge(verdict.verdict, why=gap + verdict.reason)

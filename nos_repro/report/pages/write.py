@@ -11,7 +11,7 @@ from nos_repro.report.collection import BENCH, Collection
 from nos_repro.report.pages.benchmarks import read_benchmarks
 from nos_repro.report.pages.index_page import index_page, search_card, study_card
 from nos_repro.report.pages.page import ClaimLine, Page, claim_lines
-from nos_repro.report.pages.render import render
+from nos_repro.report.pages.render import ASSETS, assets, render
 from nos_repro.report.pages.search_page import search_page
 from nos_repro.report.pages.study_page import study_page
 from nos_repro.report.paths import file_of
@@ -21,10 +21,14 @@ INDEX = "index.html"
 
 def page_path(given: Path, name: str, scale: str) -> Path:
     """The file of one page: ``given``, or in the folder ``given``. Raises ConfigError."""
-    is_file = given.suffix in (".html", ".htm") and not given.is_dir()
-    path = given if is_file else given / file_of(name, scale)
+    path = given if is_file(given) else given / file_of(name, scale)
     check_folder(path.parent)
     return path
+
+
+def is_file(given: Path) -> bool:
+    """Whether `--html` names a page's file, rather than a folder."""
+    return given.suffix in (".html", ".htm") and not given.is_dir()
 
 
 def check_folder(folder: Path) -> None:
@@ -36,22 +40,30 @@ def check_folder(folder: Path) -> None:
             return
 
 
-def write_page(page: Page, path: Path) -> None:
-    """Raises StoreError."""
-    write_atomically(path, render(page))
+def write_page(page: Page, path: Path, *, standalone: bool = True) -> list[Path]:
+    """The page, and beside it what it does not hold itself; their paths. Raises StoreError."""
+    write_atomically(path, render(page, standalone=standalone))
+    return [path, *(() if standalone else _write_assets(path.parent))]
 
 
-def write_pages(collection: Collection, folder: Path) -> list[Path]:
-    """One page per study and search, and the index; returns their paths. Raises StoreError."""
+def _write_assets(folder: Path) -> Iterator[Path]:
+    for name, text in assets().items():
+        write_atomically(folder / ASSETS / name, text.encode())
+        yield folder / ASSETS / name
+
+
+def write_pages(collection: Collection, folder: Path, *, standalone: bool = False) -> list[Path]:
+    """One page per study and search, the index, and what they share unless each is standalone;
+    returns their paths. Raises StoreError."""
     check_folder(folder)
-    written = []
-    for name, data in pages(collection):
+    written = [] if standalone else list(_write_assets(folder))
+    for name, data in pages(collection, standalone=standalone):
         write_atomically(folder / name, data)
         written.append(folder / name)
     return written
 
 
-def pages(collection: Collection) -> Iterator[tuple[str, bytes]]:
+def pages(collection: Collection, *, standalone: bool = False) -> Iterator[tuple[str, bytes]]:
     """The files' names and bytes, the index last. A page that cannot be made is named there; the
     others are made."""
     files = {file_of(found.study.study, found.study.scale) for found in collection.studies}
@@ -62,19 +74,22 @@ def pages(collection: Collection) -> Iterator[tuple[str, bytes]]:
         name, scale = found.study.study, found.study.scale
         with collection.apart(name, scale):
             words, own = collection.words(name, scale), _of(claims, file_of(name, scale))
-            data = render(study_page(found, words, claims=own, index=INDEX))
-            studies.append(study_card(found))
+            page = study_page(found, words, claims=own, index=INDEX)
+            data = render(page, standalone=standalone)
+            studies.append(study_card(found, own))
             yield file_of(name, scale), data
     for history in collection.searches:
         name, scale = history.asked.search, history.asked.scale
         with collection.apart(name, scale):
             words, own = collection.words(name, scale), _of(claims, file_of(name, scale))
-            data = render(search_page(history, words, claims=own, index=INDEX))
-            searches.append(search_card(history))
+            found_page = search_page(history, words, claims=own, index=INDEX)
+            data = render(found_page, standalone=standalone)
+            searches.append(search_card(history, own))
             yield file_of(name, scale), data
     claims = claim_lines(collection.judged, {card.page for card in (*studies, *searches)})
     benchmarks = read_benchmarks(collection.root / BENCH, collection.left_out)
-    yield INDEX, render(index_page(collection, studies, searches, claims, benchmarks))
+    index = index_page(collection, studies, searches, claims, benchmarks)
+    yield INDEX, render(index, standalone=standalone)
 
 
 def _of(claims: list[ClaimLine], page: str) -> list[ClaimLine]:

@@ -25,8 +25,11 @@ class PPOSettings(AlgorithmSettings):
     """002 sec. 4.2: Adam at 1e-5."""
 
     lr: float = 1e-5
+    """The rate of the controller's Adam."""
     clip: float = 0.2
+    """How far a token's probability may move from that at its draw, as a share."""
     passes: int = 4
+    """Gradient steps on each batch."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,13 +20,12 @@ from nos_repro.search.algorithms.base import (
 
 @dataclass(frozen=True)
 class ReinforceSettings(AlgorithmSettings):
-    """The same Adam as PPO's, so that the two differ only in the algorithm.
-
-    ``most_weight`` truncates the importance weight of a stale string.
-    """
+    """The same Adam as PPO's, so that the two differ only in the algorithm."""
 
     lr: float = 1e-5
+    """The rate of the controller's Adam."""
     most_weight: float = 1.0
+    """The largest importance weight of a rule that an older policy wrote."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

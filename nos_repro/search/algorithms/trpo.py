@@ -30,12 +30,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TRPOSettings(AlgorithmSettings):
-    """``max_kl``, in nats per string, is the radius of the trust region, which sets the step."""
+    """000 sec. 4.2 names the algorithm; the numbers are our reading."""
 
     max_kl: float = 0.01
+    """The radius of the trust region, which sets the step, in nats per string."""
     damping: float = 0.1
+    """Added to the diagonal of the Fisher matrix."""
     conjugate_steps: int = 10
+    """Steps of the conjugate gradient."""
     halvings: int = 10
+    """Step lengths to try, each half of the one before, until one improves the objective."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

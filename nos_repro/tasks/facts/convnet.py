@@ -34,6 +34,8 @@ class ConvNetSettings(ImageSettings):
     """Sec. 4.2: batch 100. The paper does not mention augmentation."""
 
     head: str = "pool"
+    """What follows each convolution: `pool` (2x2 max pool), `flat` (nothing), `stride` (stride 2),
+    or `global` (average over the whole map at the end)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -28,6 +28,8 @@ class GNMTSettings:
     """Wu et al. 2016, sec. 3 and 5, with batches of 128 as in 002 sec. 6.4."""
 
     data: str = "wmt14"
+    """Parallel text: a folder's name or path, two files, `numbers` (embedded), or a module of your
+    own."""
     languages: tuple[str, str] = ("en", "de")
     """From and to; the files' suffixes."""
     train_pairs: int | None = None
@@ -39,9 +41,13 @@ class GNMTSettings:
     vocabulary: int = 32000
     """The word pieces of both languages together."""
     layers: int = 8
+    """LSTM layers of the encoder, and of the decoder."""
     width: int = 1024
+    """Units of each layer, and of an embedding."""
     share_embeddings: bool = True
+    """Both languages and the output layer share one table of word pieces."""
     dropout: float = 0.2
+    """On the input of every LSTM layer."""
     label_smoothing: float = 0.0
     """Above 0 the training loss is no longer a log-perplexity; that of evaluations still is."""
     init: float = 0.04
@@ -49,8 +55,11 @@ class GNMTSettings:
     batch_size: int = 128
     """The average number of pairs in a batch; all batches hold about as many word pieces."""
     beam: int = 5
+    """Hypotheses that the translation keeps."""
     length_penalty: float = 0.2
+    """Wu et al.'s alpha: above 0, longer translations are favoured."""
     coverage_penalty: float = 0.2
+    """Wu et al.'s beta: above 0, translations that attend to every source word are favoured."""
     bleu_every: int = 1
     """Epochs between translations of the test part, which give its BLEU; 0: never. The last epoch
     has one if this divides the number of epochs."""

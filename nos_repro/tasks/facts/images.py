@@ -17,6 +17,7 @@ class ImageSettings:
     """The part of an image task's YAML section that is not about its model."""
 
     data: str = "cifar10"
+    """A set of images: `cifar10`, `digits`, or a module of your own."""
     train_images: int | None = None
     """A fixed class-balanced subset of the images that validation leaves; None: all of them."""
     validation_images: int | None = None
@@ -24,7 +25,9 @@ class ImageSettings:
     augment: bool = False
     """Mirror, and crop from the image padded by 4 reflected pixels."""
     batch_size: int = 100
+    """Images per update."""
     channels_last: bool = False
+    """Keep images as height, width, channels in memory; faster on most machines."""
     precision: str = "32"
     """"32", or "bf16": bfloat16 autocast of the forward pass."""
 

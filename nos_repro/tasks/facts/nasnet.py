@@ -23,18 +23,28 @@ class NASNetSettings:
     """NASNet-A mobile as 002 sec. 6.3 trains it: 50 synchronous replicas of 32 images."""
 
     data: str = "imagenet"
+    """A set of photographs: a folder's name or absolute path, an image set such as `cifar10`, or a
+    module of your own."""
     classes: int = 1000
+    """The number of classes."""
     size: int = 224
     """Pixels per side that training and evaluation see."""
     cells: int = 4
+    """Normal cells in each of the three stacks."""
     filters: int = 1056
+    """Filters of the last layer; 1056 is NASNet-A mobile."""
     stem: str = "imagenet"
+    """`imagenet` (halves the image three times) or `cifar`."""
     auxiliary: float = 0.4
     """The weight of the auxiliary head's loss; 0: there is no such head."""
     dropout: float = 0.5
+    """Before the classifier."""
     label_smoothing: float = 0.1
+    """The share of the target that is spread over all classes."""
     norm_decay: float = 0.9997
+    """Decay of batch norm's running statistics."""
     average_decay: float = 0.9999
+    """Decay of the average of the weights, which evaluation uses."""
     batch_size: int = 1600
     """Images per update, over all processes."""
     replicas: int = 50
@@ -43,6 +53,7 @@ class NASNetSettings:
     steps_per_epoch: int | None = None
     """Updates between evaluations; None: a pass over the images."""
     channels_last: bool = False
+    """Keep images as height, width, channels in memory; faster on most machines."""
     precision: str = "32"
     """"32", or "bf16": bfloat16 autocast of the forward pass."""
 

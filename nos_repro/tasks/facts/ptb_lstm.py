@@ -16,18 +16,25 @@ class PtbLstmSettings:
     """Sec. 6.5: batch 64, 35 steps; sizes and dropouts are Melis et al.'s for 10 M parameters."""
 
     data: str = "ptb"
+    """A corpus: `ptb`, `pydoc` (embedded), or a module of your own."""
     vocabulary: int | None = None
     """Words, with `<unk>` and `<eos>`; None: the corpus' own number, 10,000 for PTB."""
     hidden: int = 1194
+    """Units of the LSTM."""
     embedding: int = 268
     """The paper's "embedding ratio" is this over `hidden`."""
     input_dropout: float = 0.58
+    """On the embedded words; one mask for all steps of a segment."""
     state_dropout: float = 0.215
+    """On the hidden state where it is fed back."""
     output_dropout: float = 0.327
+    """On the output before its projection."""
     state_reset: float = 0.01
     """The probability that a segment's state starts at zero, drawn for each text of a batch."""
     batch_size: int = 64
+    """Segments per update."""
     time_steps: int = 35
+    """Words per segment."""
     steps_per_epoch: int | None = None
     """The length of an epoch, a point of the curve; None: once round the corpus, 415 for PTB."""
 

@@ -13,10 +13,12 @@ from nos_repro.tasks.registry import FACTS
 
 @dataclass(frozen=True)
 class RosenbrockSettings:
-    """Where the walk starts, and how many steps make an epoch (a point of the curve)."""
+    """A walk on the function, from a start."""
 
     start: tuple[float, float] = (-2.0, 2.0)
+    """Where the walk starts."""
     steps_per_epoch: int = 20
+    """Steps per epoch, a point of the curve."""
 
     def __post_init__(self) -> None:
         finite = len(self.start) == 2 and all(math.isfinite(x) for x in self.start)

@@ -15,9 +15,13 @@ class WideResNetSettings(ImageSettings):
     """WRN-40-4, batch 128, mirrored and cropped: Zagoruyko & Komodakis' recipe."""
 
     depth: int = 40
+    """Layers: 6n + 4."""
     width: int = 4
+    """The factor on the number of filters."""
     augment: bool = True
+    """Mirror, and crop from the image padded by 4 reflected pixels."""
     batch_size: int = 128
+    """Images per update."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,6 +13,7 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.pages.charts import Chart, lines_of, script_json, short, shown
 from nos_repro.report.pages.curve_chart import curve_chart, row_lines
+from nos_repro.report.pages.ranking import ranked
 from nos_repro.report.pages.search_chart import search_chart
 from nos_repro.report.pages.static_figure import study_picture
 from nos_repro.report.pages.study_page import study_page
@@ -81,11 +82,10 @@ def test_a_curve_is_that_of_the_figure(tmp_path: Path) -> None:
     first = chart.variants[0]
     assert first.keys == ["test_accuracy"]
     bands, lines = first.data[:3], first.data[3:]
-    for outcome, trace, band, colour in zip(known.rows, lines, bands, COLOURS, strict=False):
+    for outcome, trace, band in zip(known.rows, lines, bands, strict=True):
         drawn = curve(outcome.counting, "test_accuracy")
         assert drawn is not None
         assert trace["y"] == pytest.approx(list(drawn.mean), rel=1e-5)
-        assert trace["line"]["color"] == colour
         assert band["y"][:4] == pytest.approx(list(drawn.mean + drawn.std), rel=1e-5)
         assert band["y"][4:] == pytest.approx(list((drawn.mean - drawn.std)[::-1]), rel=1e-5)
 
@@ -97,10 +97,19 @@ def test_every_metric_can_be_chosen_the_figures_first(tmp_path: Path) -> None:
     assert keys == ["test_accuracy", "val_accuracy"]
 
 
-def test_rows_that_the_figure_leaves_out_are_hidden_and_take_no_colour_from_it() -> None:
-    lines = lines_of(["a", "b", "c"], ["b", "c"])
-    assert [line.hidden for line in lines] == [True, False, False]
+def test_the_best_rows_are_drawn_first_and_have_colours_of_their_own(tmp_path: Path) -> None:
+    known = found(tmp_path)
+    assert [n for n, _ in enumerate(known.rows)] == [0, 1, 2]
+    assert ranked(known.study, known.rows) == [1, 2, 0]  # PowerSign, AddSign, SGD
+    lines = row_lines(known.study, known.rows)
     assert [line.colour for line in lines] == [COLOURS[2], COLOURS[0], COLOURS[1]]
+    assert not any(line.hidden for line in lines)
+
+
+def test_of_many_rows_all_but_the_first_are_hidden() -> None:
+    lines = lines_of(["a", "b", "c"], [2, 0, 1], 2)
+    assert [line.hidden for line in lines] == [False, True, False]
+    assert [line.colour for line in lines] == [COLOURS[1], COLOURS[2], COLOURS[0]]
 
 
 def test_a_sweep_marks_the_choice_and_shows_what_was_lost_at_the_bottom(tmp_path: Path) -> None:
@@ -162,7 +171,7 @@ def test_an_axis_has_no_end_at_infinity(tmp_path: Path) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         chart = curve_chart(known.study, known.rows, row_lines(known.study, known.rows))
     assert chart is not None
-    script_json(chart.to_json())
+    json.dumps(chart.to_json(), allow_nan=False)
 
 
 def test_rows_that_differ_in_another_swept_setting_are_separate_lines(tmp_path: Path) -> None:

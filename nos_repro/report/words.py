@@ -1,0 +1,61 @@
+"""What a reader is told in whole words: titles, and which version of the paper is meant."""
+
+from __future__ import annotations
+
+import re
+
+from nos_repro.experiments.settings_file import shipped
+
+# fmt: off
+VERSIONS = {"002": "arXiv version", "000": "ICML version"}
+TITLES = {
+    "figure5_rosenbrock": "Rosenbrock's function",
+    "filter":             "Found rules in a long run on the Wide ResNet",
+    "filter_search":      "Our search's best rules in a longer run",
+    "icml_figure5":       "Two found rules on the small ConvNet",
+    "numbers":            "Translating number names",
+    "search":             "Search for update rules, with PPO",
+    "search_icml":        "Search for update rules, with TRPO",
+    "table1":             "Wide ResNet without learning-rate decay",
+    "table2":             "Wide ResNet with learning-rate decay",
+    "table3":             "NASNet-A mobile on ImageNet",
+    "table4":             "GNMT, English to German",
+    "table5":             "LSTM language model on Penn Treebank",
+    "table6":             "Found rules and baselines on the Wide ResNet",
+}
+"""Of the studies and searches that ship; one's own is called by its name."""
+OURS = {"numbers"}
+"""Those of them that put a sentence of ours to the test, not one of the paper's."""
+# fmt: on
+_PLACED = re.compile(r"(?<![\w.,])(00[02]) (?=sec\.|abstract|Table|Figure)")
+_NEXT = re.compile(r", (?=00[02] )")
+_NAMED = re.compile(r"(?<![\w.,])(00[02])(?![\w.])")
+
+
+def is_shipped(name: str) -> bool:
+    """Whether a study or search of this name ships with the suite."""
+    return name in shipped()
+
+
+def is_the_papers(name: str) -> bool:
+    """Whether the sentence that a study or search puts to the test is the paper's."""
+    return is_shipped(name) and name not in OURS
+
+
+def title_of(name: str) -> str:
+    """What people call a study or search."""
+    return TITLES.get(name, name) if is_shipped(name) else name.replace("_", " ")
+
+
+def headline(name: str, source: str, scale: str, what: str) -> str:
+    """Two lines above a figure: what it is, then at which scale ``what`` was trained."""
+    place = f" ({versions(source)})" if source else ""
+    return f"{title_of(name)}{place}\nscale {scale}: {what}"
+
+
+def versions(text: str) -> str:
+    """`002 Table 2, 000 Figure 7` as `arXiv version, Table 2; ICML version, Figure 7`; `(000 says
+    ...)` likewise."""
+    text = _NEXT.sub("; ", text)
+    text = _PLACED.sub(lambda found: f"{VERSIONS[found[1]]}, ", text)
+    return _NAMED.sub(lambda found: f"the {VERSIONS[found[1]]}", text)
