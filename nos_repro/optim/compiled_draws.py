@@ -40,8 +40,7 @@ def compiled_draws() -> SimpleNamespace:
 
 
 def _operator(
-    draw: Callable[[Tensor, Tensor, Tensor, Any], Tensor],
-    dtype_of: Callable[[Any], torch.dtype],
+    draw: Callable[..., Any], dtype_of: Callable[[Any], torch.dtype]
 ) -> Callable[..., Tensor]:
     """The operator and what it does to an element."""
     from torch._inductor.ir import Pointwise
@@ -59,9 +58,7 @@ def _operator(
 
         def value(index: Any) -> Any:
             values = load(index), load_low([]), load_high([])
-            elements: list[Any] = [_Element(x, torch.int64) for x in values]
-            element: Any = draw(*elements, option)
-            return element.value
+            return draw(*(_Element(x, torch.int64) for x in values), option).value
 
         return Pointwise.create(
             device=places.get_device(),

@@ -40,7 +40,9 @@ def use_fused(
     if wish is False:
         return None
     like = batch.weights[0]
-    if wish is None and sum(w.numel() for w in batch.weights) < PAYS_FROM:
+    if wish is None and (
+        like.device.type not in DEVICES or sum(w.numel() for w in batch.weights) < PAYS_FROM
+    ):
         return None
     kind = kind_of(step, like)
     if _ready(kind):

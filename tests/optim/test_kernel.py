@@ -9,9 +9,11 @@ from torch import Tensor
 from torch._inductor.utils import fresh_cache, run_and_get_code
 from torch.nn import Parameter
 
-from nos_repro import RuleOptimizer
+from nos_repro import RuleOptimizer, make_schedule
 from nos_repro.optim import fused
+from nos_repro.optim.families import of_family
 from nos_repro.optim.kernel import Kernel
+from nos_repro.rules.families import Constant, Family
 
 
 @pytest.fixture
@@ -43,6 +45,24 @@ def test_a_process_may_have_more_kernels_than_a_function_may_have_recompilations
         assert torch.equal(
             update(f"g * {i}", [1.0, 2.0], fused=True)[:2], torch.tensor([-i, -2.0 * i])
         )
+
+
+@pytest.mark.usefixtures("captured")
+def test_a_schedule_compiles_nothing_again() -> None:
+    """Neither the rate nor a decay is part of a kernel, also for the family of a plug-in."""
+    family = Family("scaled", "Scaled", "scale * f * m + drop(g, 0.2)", (Constant("scale", 2.0),))
+    p = Parameter(torch.zeros(64, 16))
+    p.grad = torch.ones_like(p)
+    optimizer = of_family(family, [p], decay="ld", scale=3.0, lr=0.1, total_steps=6, fused=True)
+    schedule = make_schedule("cosine", optimizer, total_steps=6)
+    optimizer.step()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for _ in range(4):
+            schedule.step()
+            optimizer.step()
+        optimizer.param_groups[0]["lr"] = torch.tensor(0.01)
+        optimizer.step()
+    assert len(fused._COMPILED) == 1
 
 
 @pytest.mark.usefixtures("captured")
