@@ -1,5 +1,6 @@
 # make demo   install what `run` needs, then run Table 2 at smoke scale on embedded data and print the table
 # make test   install with the development tools, then run lint, type checks and tests
+# make docs   build the documentation into site/
 # make lint   only ruff and mypy;  make clean  removes .venv
 # Test files run in parallel, 1 to 2 GB each: make test WORKERS=4
 # Another interpreter: make demo PYTHON=/path/to/python3.12   Another environment: VENV=/path
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\
 	$(shell $(p) -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
@@ -28,6 +29,11 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	@echo "== test 3/4: mypy --strict"
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed-dev
+	@echo "== docs: the generated pages, then the site"
+	$(BIN)/python -m docs.generate
+	$(BIN)/zensical build --strict
 
 $(VENV)/.created:
 	@test -n "$(PYTHON)" || { echo "error: no Python >= 3.11 with venv on the PATH: install one" \

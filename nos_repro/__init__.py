@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from nos_repro.optim.rule_optimizer import RuleOptimizer
     from nos_repro.rules.rule import Rule
 
+__version__ = "0.1.0"
+
 __all__ = ["AddSign", "PowerSign", "Rule", "RuleOptimizer", "make_optimizer", "make_schedule"]
 
 _HOME = {

@@ -1,14 +1,17 @@
 """The command line: help, exit statuses, and answers to typing errors."""
 
 import ast
+import importlib.metadata
 import io
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
-from nos_repro.cli import main
+from nos_repro.cli import main, make_parser
 from tests.conftest import ROOT
 
 
@@ -25,16 +28,49 @@ def test_help_imports_nothing_heavy():
         assert verb in done.stdout
 
 
-def test_every_verb_explains_itself(capsys):
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    verbs = re.findall(r"^    ([a-z]+)  ", capsys.readouterr().out, re.MULTILINE)
-    assert {"run", "report", "search", "bench"} <= set(verbs)
-    for verb in verbs:
-        with pytest.raises(SystemExit) as ended:
-            main([verb, "--help"])
-        assert ended.value.code == 0
-        assert f"usage: nos-repro {verb}" in capsys.readouterr().out
+def helped(capsys, *words):
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--help"])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("columns", "widest"), [(60, 80), (80, 80), (100, 100), (300, 120)])
+def test_every_verb_explains_itself_within_the_terminal_and_ends_with_examples(
+    columns, widest, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    every = helped(capsys)
+    verbs = re.findall(r"^    ([a-z]+)  ", every, re.MULTILINE)
+    assert set(verbs) == set(make_parser()._subparsers._group_actions[0].choices)
+    for words in ([], *([verb] for verb in verbs)):
+        said = helped(capsys, *words)
+        assert " ".join(["usage: nos-repro", *words]) in said
+        assert max(map(len, said.splitlines())) <= widest
+        for example in examples(said):
+            make_parser().parse_known_args(example)
+            assert example[0] in words or not words
+
+
+def examples(said):
+    _, found, lines = said.rpartition("\nexamples:\n")
+    assert found
+    for line in lines.splitlines():
+        python, _, package, *words = shlex.split(line.partition(" > ")[0])
+        assert (python, package) == ("python", "nos_repro")
+        yield words
+
+
+def test_versions_are_those_of_the_package_torch_and_python(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert capsys.readouterr().out.split(", ") == [
+        f"nos-repro {project['version']}",
+        f"torch {importlib.metadata.version('torch')}",
+        f"Python {sys.version.split()[0]}\n",
+    ]
 
 
 def test_a_missing_verb_prints_the_help_and_is_a_mistake(capsys):

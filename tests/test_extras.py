@@ -15,7 +15,7 @@ from nos_repro.extras import EXTRA_OF, advice, installed_versions
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-EXTRAS = PROJECT["optional-dependencies"].keys() - {"all", "dev"}
+EXTRAS = PROJECT["optional-dependencies"].keys() - {"all", "docs", "dev"}
 BROUGHT_BY = {
     "PIL": "torchvision",
     "lightning_fabric": "pytorch-lightning",
@@ -61,7 +61,7 @@ def test_every_module_that_is_imported_comes_by_an_extra_that_its_error_names() 
         assert BROUGHT_BY.get(module, module.replace("_", "-")) in packages(extra), module
 
 
-def test_all_is_every_extra_but_dev() -> None:
+def test_all_is_every_extra_but_those_for_developers() -> None:
     assert packages("all") == set().union(*map(packages, EXTRAS))
     assert packages("all") < packages("dev")
     assert [Requirement(text).name for text in PROJECT["dependencies"]] == ["torch"]

@@ -58,6 +58,7 @@ VERBS = {
     "why":                    ["why", "table2:PowerSign (cosine)", "--scale", "small"],
     "claims":                 ["claims"],
     "verdicts":               ["verdicts", "configs/table2.yaml", "--scale", "small"],
+    "list":                   ["list"],
     "rule":                   ["rule", "clip(adam, 1e-4) * exp(ld)"],
     "a document":             ["report", "configs/table2.yaml", "--scale", "small",
                                "--format", "json"],
@@ -69,7 +70,7 @@ VERBS = {
 def test_a_verb_that_reads_imports_nothing_that_takes_long(
     words: list[str], committed: Path, tmp_path: Path
 ) -> None:
-    results = [] if words[0] == "rule" else ["--results", str(committed)]
+    results = [] if words[0] in ("rule", "list") else ["--results", str(committed)]
     words = [str(ROOT / word) if word.startswith("configs/") else word for word in words]
     watched = [sys.executable, "-c", f"HEAVY = {HEAVY}\n{WATCHED}", *words, *results]
     done = subprocess.run(watched, cwd=tmp_path, capture_output=True, encoding="utf-8")

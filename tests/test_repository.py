@@ -1,4 +1,4 @@
-"""Promises that the whole repository keeps: studies, README, layout, the installed package."""
+"""Promises that the whole repository keeps: studies, layout, the installed package."""
 
 import ast
 import re
@@ -138,40 +138,6 @@ def test_no_todo_lands() -> None:
         assert not marks.search(path.read_text(encoding="utf-8")), path
 
 
-def readme_commands() -> list[str]:
-    """Every `python -m nos_repro ...` or `nos-repro ...` line in the README's blocks."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = "\n".join(re.findall(r"```(?:sh|console)\n(.*?)```", text, re.DOTALL))
-    return re.findall(r"(?:python -m nos_repro|nos-repro) +(\S[^\n#]*)", blocks)
-
-
-def test_the_readme_names_only_verbs_and_files_that_exist() -> None:
-    commands = readme_commands()
-    assert commands
-    listed = subprocess.run(
-        [sys.executable, "-m", "nos_repro", "--help"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert listed.returncode == 0, listed.stderr
-    for command in commands:
-        verb, *rest = command.split()
-        assert re.search(rf"\b{verb}\b", listed.stdout), f"{verb} is not a verb of --help"
-        for word in rest:
-            if word.startswith("configs/"):
-                assert (ROOT / word).is_file(), word
-
-
-def test_the_readmes_make_targets_exist() -> None:
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = re.findall(r"\bmake (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert {"demo", "test"} <= set(named) <= targets
-
-
-def test_the_readmes_links_into_the_repository_lead_somewhere() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
-        assert (ROOT / target).exists(), target
-
-
 def in_the_locale(call: ast.Call) -> bool:
     """Whether this call reads or writes text in the encoding of the user's locale."""
     given = {keyword.arg: keyword.value for keyword in call.keywords}
@@ -214,10 +180,11 @@ def test_an_installed_wheel_carries_its_configs_and_its_command(tmp_path: Path) 
         check=True,
     )
     assert {p.name for p in (site / "nos_repro" / "configs").iterdir()} == {p.name for p in CONFIGS}
-    templates = Path("nos_repro", "report", "pages", "templates")
-    assert {p.name for p in (site / templates).iterdir()} == {
-        p.name for p in (ROOT / templates).iterdir()
-    }
+    for room in ("report/pages", "cli"):
+        templates = Path("nos_repro", room, "templates")
+        assert {p.name for p in (site / templates).iterdir()} == {
+            p.name for p in (ROOT / templates).iterdir()
+        }
     done = subprocess.run(
         [home / "bin" / "nos-repro", "run", "figure5_rosenbrock", "--scale", "smoke", "--dry-run"],
         cwd=tmp_path, capture_output=True, text=True, timeout=300,

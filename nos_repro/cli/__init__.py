@@ -6,14 +6,19 @@ The functions import late, so that `--help` is instant.
 from __future__ import annotations
 
 import argparse
+import platform
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from nos_repro import __version__
 from nos_repro.cli import (
     benchmarks,
+    checking,
+    creating,
     judging,
+    listing,
     models,
     reporting,
     rules,
@@ -21,6 +26,7 @@ from nos_repro.cli import (
     searching,
     tracking,
 )
+from nos_repro.cli.common import Help, examples_text
 from nos_repro.cli.terminal import (
     PATHS_OF_OTHERS,
     said,
@@ -29,12 +35,15 @@ from nos_repro.cli.terminal import (
     silence_output,
 )
 from nos_repro.errors import NosError
-from nos_repro.extras import advice
+from nos_repro.extras import advice, installed_versions
 
 FAILED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
-GROUPS = (running, reporting, judging, searching, tracking, rules, models, benchmarks)
+GROUPS = (
+    creating, checking, running, searching, reporting, judging, tracking, rules, models, listing,
+    benchmarks,
+)  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,12 +54,27 @@ class Parser(argparse.ArgumentParser):
         self.exit(USER_ERROR)
 
 
+class Version(argparse.Action):
+    """Prints the versions of what the numbers depend on; torch is not imported for that."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: object) -> NoReturn:
+        torch = installed_versions(("torch",)).get("torch", "not installed")
+        print(f"nos-repro {__version__}, torch {torch}, Python {platform.python_version()}")
+        parser.exit()
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="nos-repro",
         description="Reproduce, use and search the optimizers of 'Neural Optimizer Search with"
         " Reinforcement Learning' (Bello et al., 2017).",
-        epilog="example: python -m nos_repro run configs/table2.yaml --scale smoke",
+        epilog=examples_text(
+            "run configs/table2.yaml --scale smoke", "new study my_study", "list studies"
+        ),
+        formatter_class=Help,
+    )
+    parser.add_argument(
+        "-V", "--version", action=Version, nargs=0, help="show the versions and exit"
     )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
     for group in GROUPS:

@@ -11,7 +11,8 @@ from nos_repro.cli.common import Verbs, add_verb, format_argument, print_documen
 
 def add_verbs(verbs: Verbs) -> None:
     parser = add_verb(verbs, "bench", bench,
-                      "run the repository's benchmarks (ratios, interleaved)")  # fmt: skip
+                      "run the repository's benchmarks (ratios, interleaved)",
+                      "bench --list", "bench optimizer-step")  # fmt: skip
     parser.add_argument("names", nargs="*", metavar="NAME", help="which (default: all)")
     parser.add_argument("--list", action="store_true", help="only list them")
     results_argument(parser)

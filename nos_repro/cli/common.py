@@ -7,12 +7,13 @@ import functools
 import gc
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
-from nos_repro.cli.terminal import check_results, place
+from nos_repro.cli.terminal import check_results, columns, place
 from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,29 +21,58 @@ if TYPE_CHECKING:
     from nos_repro.experiments.store import Store
     from nos_repro.report.search.history import History
 
+ADDED_ROW = "+rows.NAME={optimizer: ...} adds a row to a study"
+
 Verb: TypeAlias = Callable[[argparse.Namespace], int]
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-def add_verb(verbs: Verbs, name: str, verb: Verb, help_text: str) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(name, help=help_text, description=help_text)
+class Help(argparse.HelpFormatter):
+    """As wide as the terminal, from 80 to 120 columns; examples keep their lines."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=columns() - 2)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:  # examples
+            return text
+        return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent)
+
+
+def examples_text(*examples: str) -> str:
+    """The end of a help: each example is what follows `python -m nos_repro`."""
+    return "\n".join(["examples:", *(f"  python -m nos_repro {words}" for words in examples)])
+
+
+def add_verb(
+    verbs: Verbs, name: str, verb: Verb, help_text: str, *examples: str
+) -> argparse.ArgumentParser:
+    """``examples`` are words that follow `python -m nos_repro`."""
+    parser = verbs.add_parser(
+        name,
+        help=help_text,
+        description=help_text,
+        epilog=examples_text(*examples),
+        formatter_class=Help,
+    )
     parser.set_defaults(verb=verb)
     return parser
 
 
 def study_arguments(parser: argparse.ArgumentParser) -> None:
-    file_arguments(parser, "a study file, e.g. configs/table2.yaml", "task.width=2")
+    file_arguments(parser, "a study file, e.g. configs/table2.yaml", f"task.width=2; {ADDED_ROW}")
     rows_argument(parser)
 
 
 def either_arguments(parser: argparse.ArgumentParser) -> None:
-    file_arguments(parser, "a study's or search's file, e.g. configs/table2.yaml", "samples=100")
+    file_arguments(
+        parser, "a study's or search's file, e.g. configs/table2.yaml", f"seed=1; {ADDED_ROW}"
+    )
 
 
 def file_arguments(parser: argparse.ArgumentParser, what: str, override: str) -> None:
     parser.add_argument("config", metavar="CONFIG", help=what)
-    overrides_argument(parser, f"settings that override the file's, e.g. {override};"
-                       " +rows.NAME={optimizer: ...} adds a row to a study")  # fmt: skip
+    overrides_argument(parser, f"settings that override the file's, e.g. {override}")
     scale_argument(parser)
     results_argument(parser)
 

@@ -34,17 +34,21 @@ if TYPE_CHECKING:
 
 def add_verbs(verbs: Verbs) -> None:
     parser = add_verb(verbs, "verdicts", verdicts,
-                      "compare each cell with the paper's number: reproduced or not")  # fmt: skip
+                      "compare each cell with the paper's number: reproduced or not",
+                      "verdicts configs/table2.yaml --format markdown")  # fmt: skip
     study_arguments(parser)
     format_argument(parser, "markdown", "latex")
     _add_claims(verbs)
 
-    parser = add_verb(verbs, "why", why, "show which trials a row's number comes from, and why")
+    parser = add_verb(verbs, "why", why, "show which trials a row's number comes from, and why",
+                      "why 'table2:PowerSign (cosine)' --scale small")  # fmt: skip
     _cell_arguments(parser)
     format_argument(parser)
 
     parser = add_verb(verbs, "recheck", recheck,
-                      "evaluate a row's stored checkpoints again: PASS or FAIL")  # fmt: skip
+                      "evaluate a row's stored checkpoints again: PASS or FAIL",
+                      "recheck 'table2:PowerSign (cosine)' --scale small",
+                      "recheck my_study.yaml:Adam --retrain")  # fmt: skip
     _cell_arguments(parser)
     parser.add_argument("--retrain", action="store_true", help="train from the start instead")
     data_argument(parser)
@@ -53,7 +57,9 @@ def add_verbs(verbs: Verbs) -> None:
 
 def _add_claims(verbs: Verbs) -> None:
     parser = add_verb(verbs, "claims", claims,
-                      "show what the papers claim in words and what the records say")  # fmt: skip
+                      "show what the papers claim in words and what the records say",
+                      "claims", "claims convnet-beats-sgd --scale small",
+                      "claims my_study.yaml --file my_claims.yaml")  # fmt: skip
     parser.add_argument("overrides", nargs="*", default=[], metavar="CLAIM|CONFIG",
                         help="one claim, shown in full; with --file, the files (ending in .yaml) of"
                         " your own studies and searches that it is about")  # fmt: skip

@@ -11,12 +11,15 @@ from nos_repro.errors import ConfigError
 
 
 def add_verbs(verbs: Verbs) -> None:
-    parser = add_verb(verbs, "translate", translate, "translate text with a trained model")
+    parser = add_verb(verbs, "translate", translate, "translate text with a trained model",
+                      "translate results/numbers/small/trials/ID 'twenty-one'")  # fmt: skip
     _model_arguments(parser)
     parser.add_argument("text", nargs="*", metavar="TEXT",
                         help="one sentence each (default: standard input)")  # fmt: skip
 
-    parser = add_verb(verbs, "generate", generate, "continue a text with a trained language model")
+    parser = add_verb(verbs, "generate", generate, "continue a text with a trained language model",
+                      "generate results/table5/small/trials/ID 'the company said'",
+                      "generate results/table5/small/trials/ID --temperature 0")  # fmt: skip
     _model_arguments(parser)
     parser.add_argument("text", nargs="?", default="", metavar="TEXT",
                         help="the text to continue: words separated by spaces")  # fmt: skip

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nos_repro.cli.closing import after_report, say_next
 from nos_repro.cli.common import (
     Verbs,
     add_verb,
@@ -31,7 +32,11 @@ if TYPE_CHECKING:
 
 
 def add_verbs(verbs: Verbs) -> None:
-    parser = add_verb(verbs, "report", report, "show a study's table or a search's report")
+    parser = add_verb(verbs, "report", report, "show a study's table or a search's report",
+                      "report configs/table2.yaml --scale small",
+                      "report configs/table2.yaml --scale small --format latex",
+                      "report search --scale small --html search.html",
+                      "report --all --html pages", "report --all my_study.yaml")  # fmt: skip
     parser.add_argument("overrides", nargs="*", default=[], metavar="CONFIG|KEY=VALUE",
                         help="a study's or search's file, and settings that override it;"
                         " +rows.NAME={optimizer: ...} adds a row")  # fmt: skip
@@ -57,7 +62,7 @@ def add_verbs(verbs: Verbs) -> None:
         action="store_true",
         help="with --html DIR: every page holds everything, and needs no assets/",
     )
-    parser.add_argument("--card", type=Path, metavar="DIR",
+    parser.add_argument("--card", type=place, metavar="DIR",
                         help="with --all: also write a reproduction card: the verdicts as JSON, a"
                         " badge, and metadata that make the folder an RO-Crate")  # fmt: skip
 
@@ -110,6 +115,8 @@ def _report_study(options: argparse.Namespace) -> int:
         standalone = _standalone(options)
         _say_written(*write_page(study_page(found, _words(options)), page, standalone=standalone))
     warn_of(store.problems)
+    if options.format == "text":
+        say_next(after_report(options, study, rows))
     return 0
 
 

@@ -8,13 +8,16 @@ from nos_repro.cli.common import Verbs, add_verb, format_argument, print_documen
 
 
 def add_verbs(verbs: Verbs) -> None:
-    parser = add_verb(verbs, "rule", rule, "explain an update rule, given its text or its name")
+    parser = add_verb(verbs, "rule", rule, "explain an update rule, given its text or its name",
+                      "rule powersign", "rule 'exp(sign(g) * sign(m)) * g'")  # fmt: skip
     parser.add_argument("rule", metavar="RULE",
                         help="e.g. 'exp(sign(g)*sign(m)) * g', or powersign")  # fmt: skip
     format_argument(parser)
 
     parser = add_verb(verbs, "export", export,
-                      "write an update rule as one file that needs torch alone")  # fmt: skip
+                      "write an update rule as one file that needs torch alone",
+                      "export powersign-cd > powersign.py",
+                      "export 'rule: g + drop(m, 0.3)' --name Mine > mine.py")  # fmt: skip
     parser.add_argument("rule", metavar="RULE", help="as for the verb rule, or 'rule: TEXT'")
     parser.add_argument(
         "--name", metavar="NAME", help="class name (default: derived from the rule)"

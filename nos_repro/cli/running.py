@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nos_repro.cli.closing import after_run, command_words, say_next
 from nos_repro.cli.common import (
     Verbs,
     add_verb,
@@ -39,19 +40,24 @@ if TYPE_CHECKING:
 
 def add_verbs(verbs: Verbs) -> None:
     _add_run(verbs)
-    parser = add_verb(verbs, "status", status, "show what has finished, what runs, what is missing")
+    parser = add_verb(verbs, "status", status, "show what has finished, what runs, what is missing",
+                      "status configs/table2.yaml --scale small",
+                      "status configs/search.yaml --scale small --format json")  # fmt: skip
     study_arguments(parser)
     format_argument(parser)
     trust_argument(parser)
 
-    parser = add_verb(verbs, "cancel", cancel, "cancel a study's or search's jobs on the cluster")
+    parser = add_verb(verbs, "cancel", cancel, "cancel a study's or search's jobs on the cluster",
+                      "cancel configs/table2.yaml --scale small")  # fmt: skip
     either_arguments(parser)
     parser.set_defaults(
         rows=[]
     )  # a job may hold trials of several rows, so all of the study's are cancelled
 
     parser = add_verb(verbs, "verify", verify,
-                      "train stale records' trials again, up to the first evaluation")  # fmt: skip
+                      "train stale records' trials again, up to the first evaluation",
+                      "verify configs/table2.yaml --scale small",
+                      "verify configs/table2.yaml --scale small --whole")  # fmt: skip
     study_arguments(parser)
     machine_arguments(parser)
     how = parser.add_mutually_exclusive_group()
@@ -64,7 +70,13 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _add_run(verbs: Verbs) -> None:
-    parser = add_verb(verbs, "run", run, "train a study's missing trials and print its table")
+    parser = add_verb(verbs, "run", run, "train a study's missing trials and print its table",
+                      "run configs/table2.yaml --scale smoke",
+                      "run configs/table2.yaml --scale small --dry-run",
+                      "run table2 --scale small task.width=2 --rows 'PowerSign*'",
+                      "run my_study.yaml --workers 2 --wandb auto",
+                      "run table2 launcher=slurm launcher.cluster=mine --detach",
+                      )  # fmt: skip
     study_arguments(parser)
     machine_arguments(parser)
     parser.add_argument("--retry", action="store_true", help="try the trials that failed again")
@@ -133,6 +145,7 @@ def run(options: argparse.Namespace) -> int:
     if options.budget is not None:
         _say_what_it_took(study, store, prices)
     warn_of(store.problems)
+    say_next(after_run(options, study, rows))
     return 1 if failed else 0
 
 
@@ -186,19 +199,19 @@ def _detach(
     )
     results = [] if options.results == Path("results") else ["--results", str(options.results)]
     whole = [options.config, "--scale", options.scale, *options.overrides, *results]
-    rows = [word for row in options.rows for word in ("--rows", row)]
-    data = [] if options.data is None else ["--data", str(options.data)]
-    words = shlex.join([*whole, *rows])
+    words = command_words(options)
     arrays = ", ".join(sorted({task.split("_")[0] for task in queued.values()}))
     where = f" in SLURM's {arrays}" if queued else ""
     print(f"{len(queued)} trials are queued or running{where}")
     if waiting:
         print(f"{waiting} trials are NOT queued: {why}; once some have ended, run this again")
-    print(f"how far they are:  python -m nos_repro status {words}")
-    print(f"the table so far:  python -m nos_repro report {words}")
-    print(f"what comes next:   python -m nos_repro run {shlex.join([*whole, *rows, *data])}")
-    print(f"to end them all:   python -m nos_repro cancel {shlex.join(whole)}")
     warn_of(store.problems)
+    say_next({
+        f"status {words}": "how far they are",
+        f"report {words}": "the table so far",
+        f"run {command_words(options, training=True)}": "submits what comes next",
+        f"cancel {shlex.join(whole)}": "ends them all",
+    })  # fmt: skip
     return 0
 
 
@@ -289,4 +302,5 @@ def verify(options: argparse.Namespace) -> int:
         print(f"{'agrees' if agreed else 'DIFFERS'}  {trial.id}  {trial.label()}", flush=True)
     print(f"{seen} stale records trained again: {seen - differing} agree, {differing} differ")
     warn_of(store.problems)
+    say_next({f"report {command_words(options)}": "the table; what differs stays marked as stale"})
     return 1 if differing else 0

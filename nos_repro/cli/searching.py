@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from pathlib import Path
 
+from nos_repro.cli.closing import command_words, say_next
 from nos_repro.cli.common import (
     Verbs,
     add_verb,
@@ -21,7 +21,12 @@ from nos_repro.errors import ConfigError
 
 
 def add_verbs(verbs: Verbs) -> None:
-    parser = add_verb(verbs, "search", search, "search for update rules, or resume a search")
+    parser = add_verb(verbs, "search", search, "search for update rules, or resume a search",
+                      "search configs/search.yaml --scale smoke",
+                      "search my_search.yaml --dry-run",
+                      "search my_search.yaml --confirm",
+                      "search my_search.yaml --export-best 12 --output best.yaml",
+                      )  # fmt: skip
     file_arguments(parser, "a search's file, e.g. configs/search.yaml", "samples=100")
     machine_arguments(parser)
     how = parser.add_mutually_exclusive_group()
@@ -72,7 +77,9 @@ def search(options: argparse.Namespace) -> int:
         folder = folder_of(search, options.results)
         path = options.output or folder / "filter.yaml"
         rules, scale = export_study(search, folder, options.export_best, path)
-        print(f"wrote {path}: {rules} rules; next: python -m nos_repro run {path} --scale {scale}")
+        print(f"wrote {path}: {rules} rules")
+        say_next({f"run {shlex.join([str(path), '--scale', scale, *_data(options)])}":
+                  "trains them longer, and stops the weak ones"})  # fmt: skip
         return 0
     conditions = conditions_of(options.data, 60.0)
     settings = launcher_settings(search.launcher)
@@ -105,13 +112,17 @@ def search(options: argparse.Namespace) -> int:
             run_search(
                 search, options.results, launcher, conditions, workers, follower, retry=retry
             )
-    lines, failed = closing_lines(search, folder, _words(options))
+    lines, commands, failed = closing_lines(
+        search,
+        folder,
+        command_words(options),
+        " ".join(["", *map(shlex.quote, _data(options))]),
+        confirmed=options.confirm,
+    )
     print("\n".join(lines))
+    say_next(commands)
     return 1 if failed else 0
 
 
-def _words(options: argparse.Namespace) -> str:
-    """The words that name this search on a command line."""
-    results = [] if options.results == Path("results") else ["--results", str(options.results)]
-    scale = ["--scale", options.scale]
-    return shlex.join([options.config, *scale, *results, *options.overrides])
+def _data(options: argparse.Namespace) -> list[str]:
+    return [] if options.data is None else ["--data", str(options.data)]

@@ -8,6 +8,7 @@ import errno
 import io
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -20,6 +21,16 @@ PATHS_OF_OTHERS = (
     errno.EPERM, errno.EEXIST, errno.EROFS,
 )  # fmt: skip
 """What the system says of a path that the user may have meant otherwise."""
+
+
+FEWEST_COLUMNS, MOST_COLUMNS = 80, 120
+"""Of what is printed; where there is no terminal it has the most."""
+
+
+def columns() -> int:
+    """The width of the terminal, as far as what is printed follows it."""
+    given = shutil.get_terminal_size((MOST_COLUMNS, 24)).columns
+    return min(max(given, FEWEST_COLUMNS), MOST_COLUMNS)
 
 
 def settle_streams() -> None:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 def add_verbs(verbs: Verbs) -> None:
     parser = add_verb(verbs, "dashboard", dashboard,
-                      "print or save a study's or search's W&B workspace and report")  # fmt: skip
+                      "print or save a study's or search's W&B workspace and report",
+                      "dashboard table2 --scale small --output dashboard.json",
+                      "dashboard configs/search.yaml --scale small --push")  # fmt: skip
     either_arguments(parser)
     parser.add_argument("--push", action="store_true",
                         help="save it online, do not print it; needs `wandb login`")  # fmt: skip

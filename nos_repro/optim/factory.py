@@ -62,7 +62,7 @@ def make_optimizer(
             or a value is impossible.
         RuleError: the text is not a rule, or `total_steps` is missing.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nos_repro import make_optimizer
         >>> weights = [torch.nn.Parameter(torch.ones(2))]
@@ -121,7 +121,7 @@ def make_schedule(
         ConfigError: a name or option is unknown (the error shows the nearest one),
             or a value is impossible.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nos_repro import PowerSign, make_schedule
         >>> w = torch.nn.Parameter(torch.ones(2))

@@ -132,7 +132,7 @@ class PowerSign(FamilyOptimizer):
             tensor of real floating-point numbers, or, in `step`, a gradient is
             sparse.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nos_repro import PowerSign
         >>> w = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
@@ -244,7 +244,7 @@ class AddSign(FamilyOptimizer):
             tensor of real floating-point numbers, or, in `step`, a gradient is
             sparse.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from nos_repro import AddSign
         >>> w = torch.nn.Parameter(torch.tensor([1.0, -2.0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,14 @@ import orjson
 from nos_repro.experiments.record import STATUSES, Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
+
+LETTERS = 170
+"""Of a line below a figure that is 9.6 inches wide."""
+
+
+def small_print(lines: Sequence[str]) -> list[str]:
+    """The lines as they fit below a figure."""
+    return [part for line in lines for part in textwrap.wrap(line, LETTERS) or [""]]
 
 
 def origin(study: Study, outcomes: Sequence[Outcome]) -> list[str]:

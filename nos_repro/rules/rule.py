@@ -31,7 +31,7 @@ class Rule:
         expr: the expression tree. Most rules come from `Rule.parse` or
             `Rule.from_tokens`.
 
-    Example:
+    Examples:
         >>> from nos_repro import Rule
         >>> rule = Rule.parse("exp(sign(g) * sign(m)) * g")
         >>> rule

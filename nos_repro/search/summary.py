@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 from nos_repro.rules.simplest import simplest_text
@@ -21,8 +21,12 @@ FLAGS = {"baseline": "", "confirm": " --confirm", "refused": " --train-refused 1
 """What trains the children of each purpose."""
 
 
-def closing_lines(search: Search, folder: Path, words: str) -> tuple[list[str], int]:
-    """The lines, and how many children have failed; ``words`` name the search on a command line."""
+def closing_lines(
+    search: Search, folder: Path, words: str, data: str = "", *, confirmed: bool = False
+) -> tuple[list[str], dict[str, str], int]:
+    """The lines, the commands that a user may want next with what they do, and how many children
+    have failed. ``words`` name the search on a command line, ``data`` where its data are;
+    ``confirmed``: the best rules have just been trained with fresh seeds."""
     tally, hall, rules = Tally(), Hall(), set()
     for event in Log(folder / "log.jsonl").read(note=log.warning):
         tally.take(event)
@@ -48,21 +52,15 @@ def closing_lines(search: Search, folder: Path, words: str) -> tuple[list[str], 
     failed = again.total()
     if failed:
         lines.append(f"  {failed} failed by a bug; their tracebacks are in {folder / 'failures'}")
-    retried = [f"search {words}{flag} --retry" for flag, count in again.items() if count]
-    lines += next_lines(words, retried, any_rule=bool(hall.ranked()))
-    return lines, failed
-
-
-def next_lines(words: str, retried: Sequence[str], *, any_rule: bool) -> list[str]:
-    """The commands that a user may want next; those in ``retried`` train again what failed."""
     commands = {f"report {words}": "its tables"}
-    if any_rule:
-        commands |= {
-            f"search {words} --confirm": "the best rules and the baselines over fresh seeds",
-            f"search {words} --export-best 12": "a study that trains the best rules longer",
-        }
-    commands |= dict.fromkeys(retried, "trains again what failed")
-    return [
-        "next:",
-        *(f"  python -m nos_repro {each}   # {what}" for each, what in commands.items()),
-    ]
+    if hall.ranked() and not confirmed:
+        confirm = f"search {words}{data} --confirm"
+        commands[confirm] = "the best rules and the baselines over fresh seeds"
+    if hall.ranked():
+        export = f"search {words}{data} --export-best 12"
+        commands[export] = "a study that trains the best rules longer"
+    for found in hall.best(1) if confirmed else ():
+        rule = shlex.quote(f"rule: {found.text}")
+        commands[f"export {rule} > best_rule.py"] = "the best as one file that needs torch alone"
+    retried = [f"search {words}{data}{flag} --retry" for flag, count in again.items() if count]
+    return lines, commands | dict.fromkeys(retried, "trains again what failed"), failed

@@ -132,30 +132,30 @@ def test_a_value_outside_the_declared_range_stops_the_search_without_a_traceback
 
 def test_a_finished_search_says_so_and_what_to_do_next(lab, search):
     assert search()[0] == 0
-    again, said, _ = search()
+    again, said, advice = search()
     assert again == 0
     assert "bugs at scale paper: finished, 4/4 rules" in said
     assert "baselines: " in said
     for command in ("report", "search"):
-        assert f"python -m nos_repro {command} {lab / 'bugs.yaml'} --scale paper" in said
+        assert f"python -m nos_repro {command} {lab / 'bugs.yaml'} --scale paper" in advice
     for flag in ("--confirm", "--export-best 12"):
-        assert flag in said
+        assert flag in advice
 
 
 def test_a_failure_beside_the_search_is_counted_and_what_retries_it_is_named(tmp_path):
     searching = tiny_search(samples=3, baselines={"SGD": "sgd"})
     conditions, folder = Conditions(tmp_path), tmp_path / "tiny" / "smoke"
     run_search(searching, tmp_path, Instant(), conditions, 1)
-    assert closing_lines(searching, folder, "tiny.yaml")[1] == 0
+    assert closing_lines(searching, folder, "tiny.yaml")[2] == 0
     confirm(
         searching, tmp_path, Instant(fate=lambda n, _: "failed" if n else "recorded"), conditions
     )
-    lines, failed = closing_lines(searching, folder, "tiny.yaml")
+    lines, commands, failed = closing_lines(searching, folder, "tiny.yaml")
     assert failed > 0
     assert f"{failed} failed by a bug" in "\n".join(lines)
-    assert "search tiny.yaml --confirm --retry" in "\n".join(lines)
+    assert "search tiny.yaml --confirm --retry" in commands
     confirm(searching, tmp_path, Instant(), conditions, retry=True)
-    assert closing_lines(searching, folder, "tiny.yaml")[1] == 0
+    assert closing_lines(searching, folder, "tiny.yaml")[2] == 0
 
 
 def test_status_names_the_process_that_trains_the_baselines(lab, capsys):

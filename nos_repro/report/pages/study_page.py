@@ -22,11 +22,11 @@ from nos_repro.report.pages.summary import summary_table
 from nos_repro.report.pages.sweep_chart import sweep_chart
 from nos_repro.report.pages.tables import Badge, PageTable, counts, page_table
 from nos_repro.report.pages.target_chart import target_parts
-from nos_repro.report.pages.words import is_shipped, title_of, versions
 from nos_repro.report.paths import by_name, file_of
 from nos_repro.report.provenance import origin
 from nos_repro.report.study.table import study_table
 from nos_repro.report.study.verdict import VERDICTS
+from nos_repro.report.words import is_the_papers, title_of, versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def study_page(
 ) -> StudyPage:
     """``words`` name the study on a command line."""
     study, rows, store = found.study, found.rows, found.store
-    papers = is_shipped(study.study)
+    papers = is_the_papers(study.study)
     table = study_table(study, rows)
     lines, order = row_lines(study, rows), ranked(study, rows)
     figure, shown = figure_of(study), drawn(study, rows)
@@ -84,7 +84,7 @@ def study_page(
     return StudyPage(
         document=study_document(study, rows, found.verdicts, problems, table),
         name=f"{study.study}-{study.scale}",
-        title=title_of(study.study, ships=papers),
+        title=title_of(study.study),
         scale=study.scale,
         source=versions(study.source),
         papers=papers,
