@@ -30,6 +30,8 @@ NOISE = 0.005
 
 @dataclass(frozen=True)
 class _SearchTest(ClaimTest):
+    """What one search decides."""
+
     search: str
 
     @property
