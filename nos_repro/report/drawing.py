@@ -11,9 +11,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from nos_repro.report.layout import plain as printable
+from nos_repro.report.provenance import small_print
 
 DPI = 150
-DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (9, 3)))
+DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (1, 1)),
+    (0, (5, 1.5, 1, 1.5)),
+    (0, (9, 3)),
+    (0, (5, 1.5, 1, 1.5, 1, 1.5)),
+)
 
 
 def canvas(width: float, height: float) -> Figure:
@@ -29,7 +37,7 @@ def finished(figure: Figure, title: str, below: Sequence[str]) -> Figure:
     The layout is settled once: left on, it would move with every file that is made.
     """
     figure.suptitle(plain(title), fontsize=11)
-    figure.supxlabel(plain("\n".join(below)), fontsize=6, color="0.35")
+    figure.supxlabel(plain("\n".join(small_print(below))), fontsize=6, color="0.35")
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure

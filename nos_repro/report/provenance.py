@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import orjson
 
 from nos_repro.experiments.record import STATUSES, Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
+
+LETTERS = 170
+"""Of a line below a figure that is 9.6 inches wide."""
+
+
+def small_print(lines: Sequence[str]) -> list[str]:
+    """The lines as they fit below a figure."""
+    return [part for line in lines for part in textwrap.wrap(line, LETTERS) or [""]]
 
 
 def origin(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
@@ -27,6 +38,7 @@ def origin(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
 
 def machines(found: Sequence[Mapping[str, Any]], what: str) -> list[str]:
     """The commits, versions and hardware in these provenances, each value once."""
+    found = list({orjson.dumps(each): each for each in found}.values())  # thousands are alike
     return [
         f"Commit {_said(found, 'commit')}; {_versions(found)}; Python {_said(found, 'python')}.",
         f"Hardware: {_said(found, 'device')}; threads a {what}: {_said(found, 'threads')}.",

@@ -25,6 +25,7 @@ from nos_repro.experiments.settings_file import structured
 from nos_repro.registry import Registry, require_methods
 from nos_repro.report.provenance import origin
 from nos_repro.report.study import protocol
+from nos_repro.report.words import headline
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,5 +133,6 @@ def draw(study: Study, outcomes: Sequence[Outcome]) -> Figure | None:
     figure.draw(drawing, rows)
     own = protocol.settings_of(study)
     label = "the paper's protocol" if protocol.is_the_papers(study) else "not the paper's protocol"
-    title = f"{study.title}: {protocol.short(own)} ({label})"
+    what = f"{protocol.short(own)} ({label})"
+    title = headline(study.study, study.source, study.scale, what)
     return finished(drawing, title, [figure.caption(rows), *origin(study, rows)])

@@ -20,7 +20,7 @@ Trace = dict[str, Any]
 Layout = dict[str, Any]
 
 # fmt: off
-DASHES = ("solid", "8px,3px", "2px,2px", "8px,3px,2px,3px", "14px,5px")
+DASHES = ("solid", "8px,3px", "2px,2px", "8px,3px,2px,3px", "14px,5px", "8px,3px,2px,3px,2px,3px")
 """Plotly's words for the dashes of a figure."""
 UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 # fmt: on

@@ -15,12 +15,12 @@ from nos_repro.report.pages.ranking import main_column, ranked
 from nos_repro.report.pages.sparkline import Spark, search_spark, study_spark
 from nos_repro.report.pages.summary import UNCOMPARED
 from nos_repro.report.pages.tables import Badge, counts
-from nos_repro.report.pages.words import is_shipped, title_of, versions
 from nos_repro.report.paths import by_name, config_words, file_of, results_words
 from nos_repro.report.search.history import History
 from nos_repro.report.study.rows import is_complete
 from nos_repro.report.study.table import show
 from nos_repro.report.study.verdict import VERDICTS
+from nos_repro.report.words import is_the_papers, title_of, versions
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ OWN_TITLE = "Results"
 
 @dataclass(frozen=True, kw_only=True)
 class IndexPage(Page):
+    """The page that leads to all others."""
+
     template = "index.html"
     studies: list[Card]
     searches: list[Card]
@@ -131,7 +133,7 @@ def _command(collection: Collection) -> str:
 def study_card(found: FoundStudy, claims: Sequence[ClaimLine] = ()) -> Card:
     """``claims`` are those that the study decides."""
     study, rows = found.study, found.rows
-    papers = is_shipped(study.study)
+    papers = is_the_papers(study.study)
     compared = [cell.verdict for cell in found.verdicts if cell.verdict != UNCOMPARED]
     best, words = _best(found)
     remarks = []
@@ -144,7 +146,7 @@ def study_card(found: FoundStudy, claims: Sequence[ClaimLine] = ()) -> Card:
             remarks.append(f"{_count(lost, 'trial')} {kind}")
     return Card(
         name=study.study,
-        title=title_of(study.study, ships=papers),
+        title=title_of(study.study),
         scale=study.scale,
         page=file_of(study.study, study.scale),
         source=versions(study.source),
@@ -185,7 +187,7 @@ def _verdicts(claims: Sequence[ClaimLine]) -> list[Badge]:
 
 def search_card(history: History, claims: Sequence[ClaimLine] = ()) -> Card:
     """``claims`` are those that the search decides."""
-    papers = is_shipped(history.asked.search)
+    papers = is_the_papers(history.asked.search)
     asked, ranked = history.asked, history.best(1)
     best, words = "no rule yet", ""
     if ranked:
@@ -194,7 +196,7 @@ def search_card(history: History, claims: Sequence[ClaimLine] = ()) -> Card:
     threads = max(map(threads_of, history.sessions), default=1)
     return Card(
         name=asked.search,
-        title=title_of(asked.search, ships=papers),
+        title=title_of(asked.search),
         scale=asked.scale,
         page=file_of(asked.search, asked.scale),
         source=versions(asked.source),

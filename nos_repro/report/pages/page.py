@@ -13,8 +13,8 @@ from nos_repro.report.documents.base import Document
 from nos_repro.report.pages.charts import Chart, Line
 from nos_repro.report.pages.static_figure import Picture
 from nos_repro.report.pages.tables import Badge, PageTable, page_table
-from nos_repro.report.pages.words import versions
 from nos_repro.report.paths import file_of, results_words
+from nos_repro.report.words import versions
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.experiments.store import Store
 from nos_repro.report.pages.tables import Badge
-from nos_repro.report.pages.words import versions
 from nos_repro.report.paths import last_parts
 from nos_repro.report.study.why import TrialLine, Why, explain, known_of
+from nos_repro.report.words import versions
 
 
 @dataclass(frozen=True)

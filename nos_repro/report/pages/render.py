@@ -18,7 +18,7 @@ from markupsafe import Markup
 from nos_repro.report.pages.charts import script_json
 from nos_repro.report.pages.page import Page
 from nos_repro.report.pages.tables import badge_html, table_html
-from nos_repro.report.pages.words import versions
+from nos_repro.report.words import versions
 
 PACKAGE = "nos_repro.report.pages"
 ASSETS = "assets"

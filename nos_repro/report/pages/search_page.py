@@ -11,11 +11,14 @@ from nos_repro.report.pages.page import ClaimLine, OwnPage, commands
 from nos_repro.report.pages.search_chart import search_chart
 from nos_repro.report.pages.static_figure import search_picture
 from nos_repro.report.pages.tables import PageTable, page_table, slug, unique
-from nos_repro.report.pages.words import is_shipped, title_of, versions
 from nos_repro.report.paths import by_name, file_of
 from nos_repro.report.search.files import search_tables
 from nos_repro.report.search.history import History
 from nos_repro.report.search.protocol import origin_lines
+from nos_repro.report.words import is_the_papers, title_of, versions
+
+SHORT = 30
+"""Letters of a link at the top of the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,11 @@ class SearchPage(OwnPage):
         return list(zip(unique(map(slug, titles)), titles, strict=True))
 
     @property
+    def jumps(self) -> list[tuple[str, str]]:
+        """The sections that have a short name."""
+        return [(id_, words) for id_, words in self.sections if len(words) <= SHORT]
+
+    @property
     def charts(self) -> list[Chart]:
         return [self.course] if self.course is not None else []
 
@@ -43,7 +51,7 @@ def search_page(
 ) -> SearchPage:
     """``words`` name the search on a command line."""
     asked = history.asked
-    papers = is_shipped(asked.search)
+    papers = is_the_papers(asked.search)
     tables = search_tables(history)
     first, *others = tables
     course = page_table(first)
@@ -52,7 +60,7 @@ def search_page(
     return SearchPage(
         document=search_document(history, problems, tables),
         name=f"{asked.search}-{asked.scale}",
-        title=title_of(asked.search, ships=papers),
+        title=title_of(asked.search),
         scale=asked.scale,
         source=versions(asked.source),
         papers=papers,

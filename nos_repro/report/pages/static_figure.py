@@ -14,9 +14,10 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.figures.base import draw, drawn, figure_of
 from nos_repro.report.layout import plain
-from nos_repro.report.provenance import origin
+from nos_repro.report.provenance import origin, small_print
 from nos_repro.report.search.history import History
 from nos_repro.report.search.protocol import origin_lines
+from nos_repro.report.words import title_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +38,7 @@ def study_picture(study: Study, rows: Sequence[Outcome], folder: Path) -> Pictur
         return None
     shown = drawn(study, rows)
     lines, texts = origin(study, shown), [figure.caption(shown), *figure.texts(shown)]
-    words = f"{study.source}: the figure of {study.study} at scale {study.scale}"
+    words = f"{title_of(study.study)}: the figure of {study.study} at scale {study.scale}"
     return _picture(folder / "figure.svg", lines, texts, lambda: draw(study, rows), words)
 
 
@@ -47,7 +48,7 @@ def search_picture(history: History) -> Picture | None:
 
         return figure4(history)
 
-    words = "000 Figure 4: the reward against the number of sampled rules"
+    words = "The reward against the number of sampled rules (arXiv and ICML version, Figure 4)"
     return _picture(history.folder / "figure4.svg", origin_lines(history), [], figure, words)
 
 
@@ -61,8 +62,8 @@ def _picture(
     """The file itself, where it says of its records what they say now (``lines``), and all the
     ``texts`` that a new drawing would: drawing takes a second, and a hundred studies a hundred."""
     text = file.read_text("utf-8", errors="replace") if file.is_file() else ""
-    asked = [html.escape(line, quote=False) for line in lines]
-    asked += [f">{html.escape(plain(each), quote=False)}<" for each in texts]
+    asked = [html.escape(line, quote=False) for line in small_print(lines)]
+    asked += [f">{html.escape(plain(each), quote=False)}<" for each in small_print(texts)]
     if not text or not all(each in text for each in asked):
         figure = drawing()
         if figure is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,11 @@ from nos_repro.report.pages.summary import summary_table
 from nos_repro.report.pages.sweep_chart import sweep_chart
 from nos_repro.report.pages.tables import Badge, PageTable, counts, page_table
 from nos_repro.report.pages.target_chart import target_parts
-from nos_repro.report.pages.words import is_shipped, title_of, versions
 from nos_repro.report.paths import by_name, file_of
 from nos_repro.report.provenance import origin
 from nos_repro.report.study.table import study_table
 from nos_repro.report.study.verdict import VERDICTS
+from nos_repro.report.words import is_the_papers, title_of, versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def study_page(
 ) -> StudyPage:
     """``words`` name the study on a command line."""
     study, rows, store = found.study, found.rows, found.store
-    papers = is_shipped(study.study)
+    papers = is_the_papers(study.study)
     table = study_table(study, rows)
     lines, order = row_lines(study, rows), ranked(study, rows)
     figure, shown = figure_of(study), drawn(study, rows)
@@ -84,12 +84,12 @@ def study_page(
     return StudyPage(
         document=study_document(study, rows, found.verdicts, problems, table),
         name=f"{study.study}-{study.scale}",
-        title=title_of(study.study, ships=papers),
+        title=title_of(study.study),
         scale=study.scale,
         source=versions(study.source),
         papers=papers,
         says=study.claim,
-        heading=[line for line in table.heading[1:] if line != f"Claim: {study.claim}"],
+        heading=list(_heading(study, table.heading, papers=papers)),
         badges=counts((cell.verdict for cell in found.verdicts), VERDICTS),
         state=_state(study, rows),
         problems=problems,
@@ -123,6 +123,13 @@ def _figure_chart(
     colours = {line.name: line for line in lines}
     chart = figure.chart(rows, [colours[row.name] for row in rows])
     return dataclasses.replace(chart, name="figure") if chart is not None else None
+
+
+def _heading(study: Study, lines: Sequence[str], *, papers: bool) -> Iterator[str]:
+    """What the table's heading says besides what the page says elsewhere."""
+    for line in lines[1:]:
+        if line != f"Claim: {study.claim}":
+            yield line if papers else line.replace("Protocol, the paper's:", "Protocol:")
 
 
 def _state(study: Study, rows: Sequence[Outcome]) -> list[str]:

@@ -10,9 +10,9 @@ from nos_repro.experiments.selection import Outcome
 from nos_repro.report.layout import Column, ReportTable
 from nos_repro.report.pages.ranking import main_column
 from nos_repro.report.pages.tables import Badge, PageCell, PageTable, is_number
-from nos_repro.report.pages.words import versions
 from nos_repro.report.study.verdict import CellVerdict
 from nos_repro.report.study.verdict_table import difference_words
+from nos_repro.report.words import versions
 
 UNCOMPARED = "not comparable (scale)"
 CHOSEN = "chosen"

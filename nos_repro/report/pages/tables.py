@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup, escape
 
 from nos_repro.report.layout import GLUE, ReportTable
-from nos_repro.report.pages.words import versions
+from nos_repro.report.words import versions
 
 # fmt: off
 KINDS = {
@@ -35,6 +35,8 @@ KINDS = {
     "missed":                 ("bad",     "✗"),
     "no verdict":             ("nothing", "○"),
 }
+LONG = 20
+"""Letters of a word that a narrow screen has no room for."""
 PLURALS = {"holds": "hold", "does not hold": "do not hold", "differs": "differ"}
 # fmt: on
 
@@ -94,7 +96,9 @@ def page_table(table: ReportTable, sorted_by: tuple[int, bool] | None = None) ->
         [PageCell(cell.text, cell.best, cell.signs, numeric=is_number(cell.text)) for cell in row]
         for row in table.rows
     ]
-    titles = [column.title for column in table.columns]
+    titles = [
+        column.title or ("verdict" if n else "what") for n, column in enumerate(table.columns)
+    ]
     notes = list(map(versions, table.notes))
     return PageTable(table.heading, titles, rows, notes, table.best, sorted_by)
 
@@ -143,7 +147,7 @@ def cell_html(cell: PageCell) -> Markup:
     """The value, then its signs and verdict."""
     tag = "b" if cell.best else "span"
     opens = "" if cell.opens is None or not cell.text else f' data-opens="{cell.opens}"'
-    html = f"<{tag}{opens}>{escape(cell.text)}</{tag}>"
+    html = f"<{tag}{opens}>{_unbroken(cell.text)}</{tag}>"
     if cell.best:
         html += '&nbsp;<span class="star" title="the best">★</span>'
     if cell.signs:
@@ -151,6 +155,18 @@ def cell_html(cell: PageCell) -> Markup:
     if cell.badge is not None:
         html += f" {badge_html(cell.badge)}"
     return Markup(html)
+
+
+def _unbroken(text: str) -> str:
+    """The text, escaped; a browser may break its lines at spaces, but not after `1e-`."""
+    if "-" not in text or " " not in text:
+        return escape(text)
+    words = [
+        f'<span class="word">{escape(word)}</span>' if "-" in word and 1 < len(word) <= LONG
+        else escape(word)
+        for word in text.split(" ")
+    ]  # fmt: skip
+    return " ".join(words)
 
 
 def badge_html(badge: Badge) -> Markup:

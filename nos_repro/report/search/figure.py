@@ -25,6 +25,7 @@ from nos_repro.report.search.course import (
 )
 from nos_repro.report.search.history import History, Reward
 from nos_repro.report.search.protocol import origin_lines, short_words
+from nos_repro.report.words import headline
 from nos_repro.search.child import Evaluation
 
 VECTOR_DOTS = 5000
@@ -66,7 +67,7 @@ def figure4(history: History) -> Figure | None:
     lower.xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=[1, 2, 5, 10]))
     lower.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     asked = history.asked
-    title = f"{asked.title}: {short_words(history.settings)}"
+    title = headline(asked.search, asked.source, asked.scale, short_words(history.settings))
     words = (
         f"A dot is a sampled rule (reward 0: below the axis). Mean, quantiles and shares are over"
         f" the last {window} samples, all rewards counted. One seed a rule: the best so far is"

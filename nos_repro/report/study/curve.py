@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Okabe and Ito's palette, which the colour-blind can tell apart, without yellow, which does not
-# show on white. Once the colours are used up, the next kind of dashes begins.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-DASHES = 5
+# show on white, and without its second blue. Then the next kind of dashes begins.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
+DASHES = 6
 """How many kinds of dashes there are."""
 
 

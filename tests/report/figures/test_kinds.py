@@ -103,7 +103,7 @@ def test_a_figure_with_a_chart_has_its_own_section_on_the_page(bars: str, tmp_pa
     page = study_page(found(tmp_path, study, lambda t: accuracy(1.0, 2.0)), "mine")
     assert page.charts[0].name == "figure"
     text = render(page).decode()
-    assert "<h2>Last values</h2>" in text
+    assert "<h3>Last values</h3>" in text
     assert text.count(f"the figure of {study.study}") == 1
 
 

@@ -128,7 +128,7 @@ const found = data("chart-data");
 if (found.charts.length) startCharts(found);
 addEventListener("beforeprint", () => {
   printing = true;
-  document.querySelectorAll("details.static").forEach((one) => { one.open = true; });
+  document.querySelectorAll("details:is(.static, .printed)").forEach((one) => { one.open = true; });
   redraw();
 });
 addEventListener("afterprint", () => { printing = false; redraw(); });

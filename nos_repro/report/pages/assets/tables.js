@@ -51,7 +51,7 @@ function enhanceTable(box) {
   }
 
   heads.forEach((head, n) => {
-    head.replaceChildren(make("button", { type: "button", class: "sort", onclick: () => sort(n) }, titles[n] || "verdict"));
+    head.replaceChildren(make("button", { type: "button", class: "sort", onclick: () => sort(n) }, titles[n]));
   });
 
   // A measured cell becomes three fields: mean, spread, runs; a verdict a field of its own.
@@ -65,12 +65,12 @@ function enhanceTable(box) {
         const cell = row.cells[n];
         const text = textOf(cell);
         const badge = cell.querySelector(".badge");
-        if (title || !badge) fields[title] = plainValue(text);
+        if (!badge || text) fields[title] = plainValue(text);
         if (measured[n]) {
           const [, mean, spread, runs] = text.match(MEASURED) ?? [];
           Object.assign(fields, { [title]: mean ? plainValue(mean) : text, [`${title}, std`]: plainValue(spread ?? ""), [`${title}, runs`]: plainValue(runs ?? "") });
         }
-        if (judged[n]) fields[title ? `${title}, verdict` : "verdict"] = badge ? badge.lastChild.textContent.trim() : "";
+        if (judged[n]) fields[title === "verdict" ? title : `${title}, verdict`] = badge ? badge.lastChild.textContent.trim() : "";
       });
       return fields;
     });

@@ -24,8 +24,11 @@ TITLES = {
     "table6":             "Found rules and baselines on the Wide ResNet",
 }
 """Of the studies and searches that ship; one's own is called by its name."""
+OURS = {"numbers"}
+"""Those of them that put a sentence of ours to the test, not one of the paper's."""
 # fmt: on
 _PLACED = re.compile(r"(?<![\w.,])(00[02]) (?=sec\.|abstract|Table|Figure)")
+_NEXT = re.compile(r", (?=00[02] )")
 _NAMED = re.compile(r"(?<![\w.,])(00[02])(?![\w.])")
 
 
@@ -34,12 +37,25 @@ def is_shipped(name: str) -> bool:
     return name in shipped()
 
 
-def title_of(name: str, *, ships: bool) -> str:
+def is_the_papers(name: str) -> bool:
+    """Whether the sentence that a study or search puts to the test is the paper's."""
+    return is_shipped(name) and name not in OURS
+
+
+def title_of(name: str) -> str:
     """What people call a study or search."""
-    return TITLES.get(name, name) if ships else name.replace("_", " ")
+    return TITLES.get(name, name) if is_shipped(name) else name.replace("_", " ")
+
+
+def headline(name: str, source: str, scale: str, what: str) -> str:
+    """Two lines above a figure: what it is, then at which scale ``what`` was trained."""
+    place = f" ({versions(source)})" if source else ""
+    return f"{title_of(name)}{place}\nscale {scale}: {what}"
 
 
 def versions(text: str) -> str:
-    """`002 Table 2` as `arXiv version, Table 2`, and `(000 says ...)` likewise."""
+    """`002 Table 2, 000 Figure 7` as `arXiv version, Table 2; ICML version, Figure 7`; `(000 says
+    ...)` likewise."""
+    text = _NEXT.sub("; ", text)
     text = _PLACED.sub(lambda found: f"{VERSIONS[found[1]]}, ", text)
     return _NAMED.sub(lambda found: f"the {VERSIONS[found[1]]}", text)
