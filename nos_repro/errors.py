@@ -3,8 +3,10 @@
 Each says what is wrong, where, the nearest fix and the full choice. `assert` is for our own bugs.
 """
 
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 NO_NUMBERS = "a mistake makes no record (experiments.digest)"
 
@@ -47,6 +49,25 @@ def unknown(what: str, given: str, choice: Iterable[str]) -> str:
     shown = given if len(given) <= LONGEST else f"{given[:LONGEST]}..."
     shown = shown if shown.isprintable() else repr(shown)[1:-1]
     return f"unknown {what} '{shown}'\n  {nearest(given, choice)}"
+
+
+def in_a_line(error: Exception) -> str:
+    """What an error says, with its kind and the last line of a user's own file that it went
+    through; a user's mistake (NosError) speaks for itself."""
+    import site
+    import traceback
+
+    said = " ".join(str(error).split())
+    if isinstance(error, NosError):
+        return said
+    libraries = (str(Path(__file__).parent), sys.base_prefix, sys.prefix, *site.getsitepackages())
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(("<", *libraries))
+    ]
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {said}{where}"
 
 
 def nearest(given: str, choice: Iterable[str]) -> str:

@@ -1,6 +1,17 @@
-"""The optional packages: the optimizers need torch alone, everything else comes by extras."""
+"""What is imported if it is there: the optional packages, and modules of a user's own.
+
+The optimizers need torch alone, everything else comes by extras.
+"""
 
 from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from nos_repro.errors import ConfigError, NosError, in_a_line
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 # fmt: off
 EXTRA_OF = {
@@ -54,3 +65,24 @@ def advice(error: ModuleNotFoundError) -> str | None:
         f"this needs the package {module}: install nos-repro with its extra '{EXTRA_OF[module]}'"
         f' (in a checkout: pip install ".[{EXTRA_OF[module]}]")'
     )
+
+
+def import_own(name: str) -> ModuleType | None:
+    """The module of that name; None if there is none. Raises ConfigError for what goes wrong inside
+    it; that a package of an extra is missing is passed on unchanged."""
+    import importlib.util
+
+    try:
+        there = name in sys.modules or importlib.util.find_spec(name) is not None
+        return importlib.import_module(name) if there else None
+    except NosError:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            return None
+        if advice(error) is not None:
+            raise
+        problem = in_a_line(error)
+    except Exception as error:  # noqa: BLE001 whatever the module does
+        problem = in_a_line(error)
+    raise ConfigError(f"the module {name} cannot be imported: {problem}")

@@ -25,6 +25,7 @@ from types import MappingProxyType, ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
 from nos_repro.errors import ConfigError, nearest, unknown
+from nos_repro.extras import import_own
 
 NO_NUMBERS = "the digest follows what a name means, not this module (experiments.digest)"
 
@@ -202,11 +203,11 @@ class Registry(Generic[T]):
                 f"{file}: its {self.kind} is the module '{path}', which would run code\n"
                 "  if you trust whoever wrote the module and the folder, add --trust"
             )
-        module = _import(path)
+        module = import_own(path)
         if module is not None:
             return self._only(module, key)
         parent, _, last = path.rpartition(".")
-        module = _import(parent)
+        module = import_own(parent)
         if module is None:
             raise ConfigError(
                 f"{key}: no Python module '{path}'\n"
@@ -352,21 +353,6 @@ def _written(name: str, method: Any) -> str:
     kinds = {classmethod: "@classmethod ", staticmethod: "@staticmethod ", property: "@property "}
     signature = str(inspect.signature(_function(method))).replace("'", "")
     return f"{kinds.get(type(method), '')}{name}{signature}"
-
-
-def _import(name: str) -> ModuleType | None:
-    """The module of that name; None if there is none.
-
-    An error inside a module is passed on unchanged.
-    """
-    try:
-        if name not in sys.modules and importlib.util.find_spec(name) is None:
-            return None
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            return None
-        raise
-    return importlib.import_module(name)
 
 
 class Named(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.util
 import textwrap
 from pathlib import Path
@@ -44,23 +43,20 @@ def add_verbs(verbs: Verbs) -> None:
 def check(options: argparse.Namespace) -> int:
     import torch
 
+    from nos_repro.experiments.load import task_section
     from nos_repro.experiments.overrides import command_line
-    from nos_repro.experiments.task_check import TaskCheck, where_it_broke
+    from nos_repro.experiments.task_check import TaskCheck
     from nos_repro.launch.run import conditions_of, worker_count
 
     worker_count(None, options.threads)  # what it says of a wrong number
     torch.set_num_threads(options.threads)
     given = command_line([{}], options.overrides)
-    settings = {**given.pop("task", {}), **given}
+    asked = {**given.pop("task", {}), **given}
     conditions = conditions_of(options.data, 60.0)
     as_json = options.format == "json"
-    try:
-        task = _task_name(options.task)
-    except ConfigError:
-        raise
-    except Exception as error:  # noqa: BLE001 the module may raise anything
-        print(f"FAILED   the module of {options.task}: {where_it_broke(error)}")
-        return 1
+    task = _task_name(options.task)
+    settings = {} if _broken(task) else task_section({"name": task, **asked})
+    settings.pop("name", None)
     found = []
     for each in TaskCheck(task, settings, conditions).run():
         found.append(each)
@@ -70,7 +66,7 @@ def check(options: argparse.Namespace) -> int:
     if as_json:
         from nos_repro.report.documents.base import document
 
-        print_document(document("check", task=task, settings=settings, passed=not failed,
+        print_document(document("check", task=task, settings=asked, passed=not failed,
                                 checks=found))  # fmt: skip
     else:
         passed = sum(each.status == "passed" for each in found)
@@ -95,9 +91,21 @@ def _line(found: Checked) -> str:
     )
 
 
+def _broken(task: str) -> bool:
+    """Whether it lacks what a task must have, which its first check says."""
+    from nos_repro.tasks.registry import TASKS
+
+    try:
+        TASKS.find(task)
+    except ConfigError:
+        return True
+    return False
+
+
 def _task_name(given: str) -> str:
     """The task as a file names it: `my_module.MyTask` for `my_module:MyTask`, `my_module.py` and
-    `my_module`. Raises ConfigError if there is none, and whatever its module raises."""
+    `my_module`. Raises ConfigError if there is none."""
+    from nos_repro.extras import import_own
     from nos_repro.tasks.base import Task
     from nos_repro.tasks.registry import TASKS
 
@@ -105,8 +113,9 @@ def _task_name(given: str) -> str:
     if given.endswith(".py"):
         name = ".".join(Path(given).with_suffix("").parts)
     if name.isidentifier() and name not in TASKS.names() and importlib.util.find_spec(name):
+        module = import_own(name)
         own = [
-            thing for thing in vars(importlib.import_module(name)).values()
+            thing for thing in vars(module).values()
             if isinstance(thing, type) and issubclass(thing, Task) and thing.__module__ == name
         ]  # fmt: skip
         if len(own) != 1:

@@ -62,7 +62,7 @@ def add_verbs(verbs: Verbs) -> None:
         action="store_true",
         help="with --html DIR: every page holds everything, and needs no assets/",
     )
-    parser.add_argument("--card", type=Path, metavar="DIR",
+    parser.add_argument("--card", type=place, metavar="DIR",
                         help="with --all: also write a reproduction card: the verdicts as JSON, a"
                         " badge, and metadata that make the folder an RO-Crate")  # fmt: skip
 

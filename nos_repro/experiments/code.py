@@ -40,15 +40,25 @@ def trial_code(trial: Mapping[str, Any]) -> str:
 def trial_roots(trial: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
     """The definitions from which a trial's code is reached, and the text of its rule."""
     optimizer = trial["optimizer"], orjson.dumps(trial.get("options", {}))
-    roots, rule = _optimizer_roots(*optimizer)
-    schedule = SCHEDULES.entry(trial.get("schedule", "constant")).origin
-    return (*task_roots(trial["task"], trial["task_settings"]), *roots, schedule), rule
+    task = trial["task"], _sorted(trial["task_settings"])
+    return _trial_roots(*task, *optimizer, trial.get("schedule", "constant"))
+
+
+@functools.cache
+def _trial_roots(
+    task: str, settings: bytes, optimizer: str, options: bytes, schedule: str
+) -> tuple[tuple[str, ...], str]:
+    roots, rule = _optimizer_roots(optimizer, options)
+    return (*ENGINE, *_task_roots(task, settings), *roots, SCHEDULES.entry(schedule).origin), rule
 
 
 def task_roots(task: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
     """What a trial of this task executes with any optimizer."""
-    given = orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)
-    return (*ENGINE, *_task_roots(task, given))
+    return (*ENGINE, *_task_roots(task, _sorted(settings)))
+
+
+def _sorted(settings: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)
 
 
 @functools.cache

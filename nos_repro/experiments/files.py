@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from nos_repro.errors import NosError
 
@@ -51,6 +51,13 @@ def read_file(path: Path | str) -> bytes | None:
 def is_there(path: Path) -> bool:
     """Whether the file exists. Raises StoreError if that cannot be found out."""
     return _if_there(path, path.stat) is not None
+
+
+def identity(folder: Path) -> tuple[int, int] | None:
+    """What tells this folder from another one of the same name; None if there is none. Raises
+    StoreError."""
+    found = _if_there(folder, folder.stat)
+    return None if found is None else (found.st_dev, found.st_ino)
 
 
 def file_names(folder: Path) -> list[str]:
@@ -195,6 +202,19 @@ def process_exists(pid: int) -> bool:
 
 def write_json(path: Path, values: Any) -> None:
     write_atomically(path, (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_json(data: bytes) -> Any:
+    """The value that JSON text holds. Raises ValueError for anything else: what nests without end,
+    NaN and infinities too, which JSON does not have."""
+    try:
+        return json.loads(data, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def json_line(values: Any) -> str:

@@ -65,6 +65,9 @@ def _fit(hint: Any, value: Any, where: str) -> Any:
     if origin in (list, tuple):
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{where}: expected a list, e.g. [0.1, 1.0], got {shown(value)}")
+        asked = len(inner) if origin is tuple and ... not in inner else len(value)
+        if len(value) != asked:
+            raise ConfigError(f"{where}: expected a list of {asked} values, got {shown(value)}")
         of = inner[0] if inner else Any
         return [_fit(of, part, f"{where}[{number}]") for number, part in enumerate(value)]
     scalar = SCALARS.get(hint)

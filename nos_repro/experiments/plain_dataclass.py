@@ -1,5 +1,5 @@
 """A dataclass made from the values of a settings file where its fields are plain: text, numbers,
-truth values, lists, mappings, and dataclasses of these.
+truth values, lists, tuples, mappings, and dataclasses of these.
 
 OmegaConf makes every other one (`settings_file.structured`), and says what is wrong with those of
 users. It takes half a second for a study of a hundred rows.
@@ -55,15 +55,18 @@ def _is_plain(hint: Any) -> bool:
     origin, inner = _parts(hint)
     if origin is None:
         return hint is Any or hint in SCALARS
-    return origin in (dict, list, type(None)) and _is_plain(inner)
+    return origin in (dict, list, tuple, type(None)) and _is_plain(inner)
 
 
 def _parts(hint: Any) -> tuple[Any, Any]:
-    """`dict`, `list` or `NoneType` (for an optional field) and what is in it; else None."""
+    """`dict`, `list`, `tuple` or `NoneType` (for an optional field), and what is in it, all of one
+    type; else None."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         others = [each for each in inner if each is not type(None)]
         return (type(None), others[0]) if len(others) == 1 else (origin, None)
+    if origin is tuple:
+        return origin, inner[0] if set(inner) <= {inner[0], ...} else None
     return origin, inner[-1] if inner else None
 
 
@@ -74,7 +77,7 @@ def _fits(hint: Any, default: Any) -> bool:
     origin, inner = _parts(hint)
     if origin is type(None):
         return default is None or _fits(inner, default)
-    if origin in (dict, list) and type(default) is origin:
+    if origin in (dict, list, tuple) and type(default) is origin:
         parts = default.values() if origin is dict else default
         return all(_fits(inner, part) for part in parts)
     return type(default) is hint
@@ -96,7 +99,7 @@ def _check_keys(hint: Any, value: Any, where: str) -> None:
     elif origin is dict and _section(inner) is not None:
         for key, part in value.items():
             _check_keys(inner, part, f"{where}.{key}")
-    elif origin is list and _section(inner) is not None:
+    elif origin in (list, tuple) and _section(inner) is not None:
         for number, part in enumerate(value):
             _check_keys(inner, part, f"{where}[{number}]")
 
@@ -113,7 +116,9 @@ def _made(hint: Any, value: Any) -> Any:
         return value
     if origin is dict:
         return {key: _made(inner, part) for key, part in value.items()}
-    return [_made(inner, part) for part in value] if origin is list else _made(inner, value)
+    if origin in (list, tuple):
+        return origin(_made(inner, part) for part in value)
+    return _made(inner, value)
 
 
 def _section(hint: Any) -> Any:

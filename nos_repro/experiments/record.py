@@ -7,8 +7,9 @@ import functools
 import itertools
 import math
 import operator
+from collections.abc import KeysView
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
@@ -25,6 +26,7 @@ KINDS: dict[str, Any] = {
     "reason": str,
 }
 """The types of a record's fields that are read later."""
+REQUIRED = {"id", "status", "trial", "metric", "direction", "metrics"}
 TRIAL_KINDS: dict[str, Any] = {"task": str, "task_settings": dict, "training": dict, "seed": int}
 """The same for its trial's settings."""
 MADE_BY: dict[str, Any] = {"libraries": dict, "threads": int}
@@ -74,6 +76,27 @@ class Record:
     """Epochs at which the study looks at the curve: the compact form keeps what it sees there."""
     others: dict[str, Any] = field(default_factory=dict)
     """Fields of a newer version, which are kept as they are."""
+
+    def shed(self, line: memoryview) -> Record:
+        """The same record without its curve, which is read from its ``line`` again when somebody
+        asks for it: a report on ten thousand records draws the curves of few."""
+        own = vars(self)
+        own["_ends"] = self._ends_by(math.inf)
+        own["_line"] = line
+        del own["metrics"]
+        return self
+
+    if not TYPE_CHECKING:  # else any attribute would pass
+
+        def __getattr__(self, name: str) -> Any:
+            line = vars(self).pop("_line", None) if name == "metrics" else None
+            if line is None:
+                raise AttributeError(f"a record has no {name}")
+            vars(self)["metrics"] = orjson.loads(line)["metrics"]
+            return self.metrics
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
 
     def signed(self, code: str) -> Record:
         """The same record under the digest of today's ``code``, which was found to repeat it."""
@@ -174,12 +197,14 @@ class Record:
         """Raises RecordError, naming ``where``, for anything that is not a record."""
         if not isinstance(values, dict):
             raise RecordError(f"{where}: not a record (expected an object)")
-        missing = {"id", "status", "trial", "metric", "direction", "metrics"} - values.keys()
+        missing = REQUIRED - values.keys()
         if missing or values["status"] not in STATUSES:
             problem = f"no {', '.join(sorted(missing))}" if missing else "an unknown status"
             raise RecordError(f"{where}: not a record ({problem})")
-        own = {key: value for key, value in values.items() if key in _names()}
-        others = {key: value for key, value in values.items() if key not in own}
+        own, others = values, {}
+        if not values.keys() <= _names():
+            own = {key: value for key, value in values.items() if key in _names()}
+            others = {key: value for key, value in values.items() if key not in own}
         try:
             record = cls(**own, others=others)
         except TypeError as error:
@@ -205,9 +230,10 @@ class Record:
 
 
 @functools.cache
-def _names() -> tuple[str, ...]:
-    """The fields of a record in its file."""
-    return tuple(entry.name for entry in dataclasses.fields(Record) if entry.name != "others")
+def _names() -> KeysView[str]:
+    """The fields of a record in its file, in their order."""
+    names = (entry.name for entry in dataclasses.fields(Record) if entry.name != "others")
+    return dict.fromkeys(names).keys()
 
 
 def _is_curve(points: list[Any]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import sys
 import traceback
@@ -24,6 +23,7 @@ from nos_repro.experiments.files import (
     is_there,
     json_line,
     read_file,
+    read_json,
     remove_scratch,
     rename,
     write_atomically,
@@ -262,7 +262,7 @@ def _set_aside_other_settings(trial: Trial, folder: Path, notes: list[str]) -> N
         return
     why = "has other settings (a default has changed since)"
     try:
-        if trial.same_settings(json.loads(data)):
+        if trial.same_settings(read_json(data)):
             return
     except (ValueError, TypeError, AttributeError):
         why = f"has unknown settings ({settings} is damaged; kept as settings.damaged.json)"

@@ -75,14 +75,14 @@ class Outcome:
     standing: Standing | None = None
     """Where the row stands in the race; None if the study has no `halving`."""
 
-    @property
+    @functools.cached_property
     def trials(self) -> list[Trial]:
         return [scored.trial for scored in self.sweep] + [trial for trial, _ in self.repeats]
 
     def is_chosen(self, scored: Scored) -> bool:
         return self.chosen is not None and scored.point == self.chosen.point
 
-    @property
+    @functools.cached_property
     def counting(self) -> list[Record]:
         """The records that the row's cells are made of."""
         if self.repeats:
@@ -91,12 +91,12 @@ class Outcome:
             return [self.chosen.record]
         return []
 
-    @property
+    @functools.cached_property
     def records(self) -> list[Record]:
         own = [s.record for s in self.sweep if s.record is not None]
         return own + [record for _, record in self.repeats if record is not None]
 
-    @property
+    @functools.cached_property
     def missing(self) -> int:
         """Trials of the current stage that have not ended."""
         waiting = sum(scored.record is None for scored in self.sweep)
@@ -115,7 +115,7 @@ class Outcome:
             return sum(scored.score == -math.inf for scored in self.sweep)
         return sum(record.status == "diverged" for record in self.counting)
 
-    @property
+    @functools.cached_property
     def failed(self) -> int:
         return sum(record.status == "failed" for record in self.records)
 
@@ -126,6 +126,16 @@ class Outcome:
 
     def number(self, column: str) -> SampleMean | None:
         """The cell of ``column``; None if no trial of the row has it yet."""
+        if column not in self._numbers:
+            self._numbers[column] = self._number(column)
+        return self._numbers[column]
+
+    @functools.cached_property
+    def _numbers(self) -> dict[str, SampleMean | None]:
+        """The cells that were asked for: several parts of a report do."""
+        return {}
+
+    def _number(self, column: str) -> SampleMean | None:
         values = [v for r in self.counting if math.isfinite(v := r.column(column))]
         if not values:
             return None

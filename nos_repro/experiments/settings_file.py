@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -155,18 +154,19 @@ def read_mapping(path: Path) -> Values:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}") from None
-    values = copy.deepcopy(_parsed(text))
+    values = _parsed(text)
     if not isinstance(values, dict):
         raise ConfigError("not a study: expected keys such as study, task, rows")
     for key in PLAIN_NAMES:
         if "${" in str(values.get(key, "")):
             raise ConfigError(f"{key}: write the name itself, not a reference to another key")
-    return values
+    return dict(values)
 
 
 @functools.lru_cache(maxsize=64)
 def _parsed(text: str) -> Any:
-    """Kept, since a verb reads a file several times and YAML is slow."""
+    """Kept, since a verb reads a file several times and YAML is slow. Layers are laid over each
+    other by copies (`layers.lay`), and nothing in it is changed."""
     return read_yaml(text)
 
 

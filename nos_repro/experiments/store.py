@@ -185,7 +185,7 @@ class Store:
             self._report(f"{error}; left out, the line is kept as it is")
         else:
             assert self._compact is not None
-            self._compact[record.id] = record
+            self._compact[record.id] = record.shed(line)
 
     def _report(self, problem: str) -> None:
         if problem not in self.problems:

@@ -14,19 +14,16 @@ import resource
 import statistics
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
-from nos_repro.errors import ConfigError, NosError
+from nos_repro.errors import ConfigError, in_a_line
 from nos_repro.experiments.build import Conditions, build
-from nos_repro.experiments.load import task_section
 from nos_repro.experiments.training import Run
 from nos_repro.experiments.trial import Training, Trial, make_settings
 from nos_repro.tasks.base import TaskData
@@ -45,7 +42,6 @@ COUNTING_SECONDS = 5.0
 """The longest that the batches of an epoch are counted."""
 EVALUATED = 20
 """Batches of a part that are evaluated."""
-PACKAGE = Path(__file__).resolve().parents[1]
 
 
 class Broken(Exception):
@@ -103,27 +99,28 @@ class TaskCheck:
             except Unmet as error:
                 status, said = "note", str(error)
             except Exception as error:  # noqa: BLE001 a user's task may raise anything
-                status, said = "failed", where_it_broke(error)
+                status, said = "failed", in_a_line(error)
             yield Checked(name, status, said)
             if status == "failed" and name in FIRST:
                 return
 
     def contract(self) -> str:
         found = TASKS.find(self.task)
-        self.settings = task_section({"name": self.task, **self.settings})
-        del self.settings["name"]
         measures = ", ".join(metric.name for metric in found.measures)
         return f"{found.__name__} has all that a task must have; it measures {measures}"
 
     def data(self) -> str:
         settings = make_settings(self.task, self.settings)
-        run = self._build()
-        if not isinstance(run.data, TaskData):
-            raise Broken(f"make_data must return a TaskData, got {type(run.data).__name__}")
-        steps = run.data.steps_per_epoch
+        task, folder = TASKS.find(self.task), self.conditions.data_dir
+        data = task.make_data(settings, data_dir=folder, seed=self.seed)
+        if not isinstance(data, TaskData):
+            raise Broken(f"make_data must return a TaskData, got {type(data).__name__}")
+        data.prepare()
+        steps = data.steps_per_epoch
         if not isinstance(steps, int) or steps < 1:
             raise Broken(f"steps_per_epoch must be a whole number of at least 1, got {steps!r}")
         self.steps_per_epoch = steps
+        run = self._build()
         self.batch = next(iter(run.data.train_batches(0)), None)
         if self.batch is None:
             raise Broken("train_batches(0) yields no batch")
@@ -327,23 +324,6 @@ def _last_loss(run: Run) -> float:
 
 _RSS_UNITS = 2**30 if sys.platform == "darwin" else 2**20
 """Of `ru_maxrss`, in a GB."""
-
-
-def where_it_broke(error: Exception) -> str:
-    """The error in a line, with the last line of the user's own code that it went through."""
-    said = " ".join(str(error).split())
-    if isinstance(error, NosError):
-        return said
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not _is_library(Path(f.filename))]
-    place = f" ({Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name})" if own else ""
-    return f"{type(error).__name__}: {said}{place}"
-
-
-def _is_library(file: Path) -> bool:
-    return (PACKAGE in file.parents and "tasks" not in file.parts and "data" not in file.parts) or (
-        "site-packages" in file.parts or file.is_relative_to(sys.base_prefix)
-    )
 
 
 def shapes(batch: Any) -> str:

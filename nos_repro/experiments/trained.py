@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from nos_repro.experiments.checkpoint import (
     first_line,
     read_checkpoint,
 )
-from nos_repro.experiments.files import read_file
+from nos_repro.experiments.files import read_file, read_json
 from nos_repro.experiments.trial import make_settings
 from nos_repro.registry import names_in
 from nos_repro.tasks import TASKS
@@ -62,7 +61,7 @@ def _settings(path: Path) -> tuple[str, dict[str, Any]]:
     """The task's name and its settings."""
     data = read_file(path)
     try:
-        values = json.loads(data or b"")
+        values = read_json(data or b"")
         return str(values["task"]), dict(values["task_settings"])
     except (ValueError, KeyError, TypeError):
         raise ConfigError(

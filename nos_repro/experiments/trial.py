@@ -60,7 +60,7 @@ class Trial:
     def at(self, **changes: Any) -> Trial:
         """The same training with other values, but of the same task; what they share is digested
         once."""
-        other = dataclasses.replace(self, **changes)
+        other = Trial(**{name: getattr(self, name) for name in self._parts} | changes)
         own = {name: _Part.of(name, value, self.task) for name, value in changes.items()}
         vars(other)["_parts"] = {**self._parts, **own}
         return other

@@ -16,7 +16,7 @@ from nos_repro.errors import ConfigError, LaunchError, NosError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.code import trial_code
 from nos_repro.experiments.estimate import Cost, Planned, measure, model_key
-from nos_repro.experiments.files import read_file, write_json
+from nos_repro.experiments.files import read_file, read_json, write_json
 from nos_repro.experiments.provenance import provenance
 from nos_repro.experiments.replicas import Replicas
 from nos_repro.experiments.schema import Study
@@ -74,12 +74,15 @@ class ProbeJob:
         return self._path.exists()
 
     def take(self) -> dict[str, Any]:
-        """The answer; its file is removed. Raises LaunchError if there is none."""
+        """The answer; its file is removed. Raises LaunchError if there is no sound one."""
         data = read_file(self._path)
         if data is None:
             raise LaunchError(f"{self._path}: the probe left no answer")
         self._path.unlink(missing_ok=True)
-        return dict(json.loads(data))
+        try:
+            return dict(read_json(data))
+        except (ValueError, TypeError) as error:
+            raise LaunchError(f"{self._path}: not a probe's answer ({error}); run again") from None
 
     @property
     def _path(self) -> Path:

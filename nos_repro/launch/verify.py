@@ -10,7 +10,6 @@ for records made on another machine there is `launch.glimpse`.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import tempfile
@@ -23,7 +22,7 @@ from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.checkpoint import Checkpoints
 from nos_repro.experiments.code import trial_code
-from nos_repro.experiments.files import StoreError, read_file, write_json
+from nos_repro.experiments.files import StoreError, read_file, read_json, write_json
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.replicas import ALONE, Replicas
 from nos_repro.experiments.schema import Study
@@ -63,7 +62,7 @@ class RetrainingJob:
     def answer(self) -> Any:
         """What the job found; None until it has run. Raises StoreError."""
         try:
-            return json.loads(read_file(self._path) or b"null")
+            return read_json(read_file(self._path) or b"null")
         except ValueError:
             return None
 

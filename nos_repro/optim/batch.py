@@ -5,7 +5,7 @@ code needs to care about layouts (channels last, transposed). A parameter with h
 elements is copied out and back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor
 from nos_repro.optim.places import LANES, Places, places_of
 from nos_repro.optim.program import AVERAGES, Program, run_once
 from nos_repro.optim.sharding import like_parameter, local_part
+
+BLOCK = 1 << 16  # elements per thread, whose temporary tensors the processor's cache holds
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,19 @@ class FlatBatch:
             starts=[self.starts[i] for i in chosen],
         )
 
-    def places_at(self, i: int) -> Tensor:
-        """The places of the i-th tensor's elements, in its shape."""
+    def drawn(self, i: int, draw: Callable[[Tensor], Tensor]) -> Tensor:
+        """What is drawn for the places of the i-th tensor's elements, in its shape.
+
+        In blocks, because the arithmetic of a draw makes dozens of temporary tensors.
+        """
         like, start = self.weights[i], self.starts[i]
-        return self.places[i].between(start, start + like.numel()).view(like.shape)
+        end = start + like.numel()
+        size = torch.get_num_threads() * BLOCK if like.device.type == "cpu" else like.numel()
+        parts = [
+            draw(self.places[i].between(block, min(block + size, end)))
+            for block in range(start, max(end, start + 1), max(size, 1))
+        ]
+        return torch.cat(parts).view(like.shape)
 
     def copy_back(self) -> None:
         """Writes back the parameters that were copied out."""

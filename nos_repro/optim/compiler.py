@@ -1,7 +1,7 @@
 """`torch.compile` for a kernel: it starts quickly and leaves the user's own settings alone."""
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,20 +17,21 @@ def compiler_errors() -> tuple[type[Exception], ...]:
     return (*errors, exc.FailOnRecompileLimitHit)
 
 
-def compile_kernel(kernel: Kernel, example: tuple[Any, ...]) -> Kernel:
+def compile_kernel(kernel: Kernel, example: tuple[Any, ...], options: Mapping[str, Any]) -> Kernel:
     """The compiled kernel, after a call on the example. Inductor keeps it in its cache on disk.
 
     Raises one of `compiler_errors()`. On its first use inductor compiles and loads a program for
     every instruction set of the processor, which takes 13 seconds. The first attempt trusts what
     the processor reports instead; if its kernel does not build or load, the second attempt probes.
     """
+    options = {**options, "cpp.dynamic_threads": True}
     try:
-        return _compile(kernel, example, {"cpp.dynamic_threads": True, "cpp.vec_isa_ok": True})
+        return _compile(kernel, example, {**options, "cpp.vec_isa_ok": True})
     except compiler_errors():
         if example[0][0].device.type != "cpu":
             raise
         _forget_instruction_sets()
-        return _compile(kernel, example, {"cpp.dynamic_threads": True})
+        return _compile(kernel, example, options)
     finally:
         _forget_instruction_sets()
 

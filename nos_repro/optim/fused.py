@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nos_repro.errors import ConfigError
 from nos_repro.optim.batch import FlatBatch, Step, arithmetic_dtype, flat_shape
+from nos_repro.optim.compiled_draws import ONE_LOOP
 from nos_repro.optim.compiler import compile_kernel, compiler_errors
 from nos_repro.optim.draws import make_key
 from nos_repro.optim.foreach import update_foreach
@@ -39,7 +40,9 @@ def use_fused(
     if wish is False:
         return None
     like = batch.weights[0]
-    if wish is None and sum(w.numel() for w in batch.weights) < PAYS_FROM:
+    if wish is None and (
+        like.device.type not in DEVICES or sum(w.numel() for w in batch.weights) < PAYS_FROM
+    ):
         return None
     kind = kind_of(step, like)
     if _ready(kind):
@@ -204,7 +207,8 @@ def _ready(kind: KernelKind) -> bool:
         try:
             if where not in DEVICES:
                 raise RuntimeError(f"no compiler for device '{where}'")
-            _COMPILED[kind] = compile_kernel(build(kind), _example(kind))
+            options = ONE_LOOP if kind.program.sites else {}
+            _COMPILED[kind] = compile_kernel(build(kind), _example(kind), options)
         except compiler_errors() as error:
             _FAILED[where] = " ".join(str(error).split())[:300]
             warnings.warn(

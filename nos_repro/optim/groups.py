@@ -8,8 +8,9 @@ from torch import Tensor
 
 from nos_repro.errors import RuleError
 from nos_repro.optim.batch import Step, arithmetic_dtype, new_average
+from nos_repro.optim.options import check_dense_and_real
 from nos_repro.optim.program import Program, lower, scalar_inputs
-from nos_repro.optim.sharding import is_any
+from nos_repro.optim.sharding import check_numbered, is_any
 from nos_repro.rules.parse import parse
 
 MASTER = "master"  # the name of a parameter's float32 copy in its state
@@ -19,6 +20,16 @@ MASTER = "master"  # the name of a parameter's float32 copy in its state
 def program_of(rule: str) -> Program:
     """The program of a rule's text."""
     return lower(parse(rule))
+
+
+def check_group(rule: str, group: dict[str, Any]) -> None:
+    """Raises RuleError or ConfigError if the rule cannot update the group's parameters."""
+    program = program_of(rule)
+    check_total_steps(rule, program, group)
+    for p in group["params"]:
+        check_dense_and_real(p)
+    if program.sites:
+        check_numbered(group["params"])
 
 
 def check_total_steps(rule: str, program: Program, options: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nos_repro.optim.batch import Step, arithmetic_dtype
-from nos_repro.optim.draws import keep, normal
+from nos_repro.optim.compiled_draws import compiled_draws
 from nos_repro.optim.places import LANES
 from nos_repro.optim.program import Argument, Instruction, Program
 from nos_repro.optim.ternary import select_signs
@@ -109,11 +109,11 @@ def build(kind: KernelKind) -> Kernel:
     scope: dict[str, Any] = {
         "dtype": arithmetic_dtype(kind.dtype),
         "torch": torch,
-        "keep": keep,
-        "normal": normal,
         **{name: row.function for name, row in UNARY.items()},
         **{_OPERATORS[name]: row.function for name, row in BINARY.items()},
     }
+    if kind.program.sites:
+        scope |= vars(compiled_draws())
     text = source(kind)
     name = f"<fused {blake2b(text.encode(), digest_size=8).hexdigest()}>"
     # torch.compile calls a function whose source it cannot find through one of its own, and the
@@ -129,7 +129,7 @@ def _line(line: Instruction) -> str:
         return a if isinstance(a, str) else repr(a)
 
     arguments = [word(a) for a in line.arguments]
-    key = f"(keys[i, {line.site}, 0], keys[i, {line.site}, 1])"
+    key = f"keys[i, {line.site}, 0], keys[i, {line.site}, 1]"
     match line.function:
         case "fill":
             (x,) = arguments

@@ -13,9 +13,16 @@ from torch import Tensor
 
 from nos_repro.errors import ConfigError
 
+REFUSED = {
+    "capturable": "capture the forward and backward passes in a CUDA graph, and call step() outside"
+    " it",
+    "differentiable": "use torch.optim.SGD or torch.optim.Adam to differentiate through an update",
+}
+
 
 def check_common(options: dict[str, Any]) -> None:
     """Checks the options that every optimizer of a rule has."""
+    check_refused(options)
     options["lr"] = checked_rate(options["lr"])
     options["weight_decay"] = nonnegative("weight_decay", options["weight_decay"])
     if options["total_steps"] is not None:
@@ -23,6 +30,13 @@ def check_common(options: dict[str, Any]) -> None:
     check_flags(options, "decoupled_weight_decay", "foreach", "fused", "maximize", "master_weights")
     if options["foreach"] and options["fused"]:
         raise ConfigError("foreach and fused exclude each other: give one of them")
+
+
+def check_refused(options: Mapping[str, Any]) -> None:
+    """Refuses what torch's own optimizers can do and an update rule cannot."""
+    for name, instead in REFUSED.items():
+        if options.get(name):
+            raise ConfigError(f"{name}=True is not possible for an update rule\n  {instead}")
 
 
 def checked_rate(lr: Any) -> float | Tensor:

@@ -72,9 +72,10 @@ def draw(line: Instruction, arguments: list[Value], batch: FlatBatch, i: int, st
     """Draws noise or a drop for the i-th tensor."""
     assert line.site is not None
     key = make_key(step.seed, step.t, batch.numbers[i], line.site)
-    places = batch.places_at(i)
     if line.function == "normal":
-        return normal(places, key, arithmetic_dtype(batch.weights[i].dtype))
-    assert line.parameter is not None
+        dtype = arithmetic_dtype(batch.weights[i].dtype)
+        return batch.drawn(i, lambda places: normal(places, key, dtype))
+    probability = line.parameter
+    assert probability is not None
     (x,) = arguments
-    return torch.where(keep(places, key, line.parameter), x, 0.0)
+    return torch.where(batch.drawn(i, lambda places: keep(places, key, probability)), x, 0.0)

@@ -21,6 +21,7 @@ from nos_repro.optim.batch import FlatBatch, Layout, new_average
 from nos_repro.optim.execution import choose_execution
 from nos_repro.optim.groups import (
     MASTER,
+    check_group,
     check_total_steps,
     is_empty_step,
     keeps_master,
@@ -28,13 +29,7 @@ from nos_repro.optim.groups import (
     start_state,
     step_of,
 )
-from nos_repro.optim.options import (
-    check_common,
-    check_dense_and_real,
-    fractions,
-    nonnegative,
-    whole,
-)
+from nos_repro.optim.options import check_common, fractions, nonnegative, whole
 from nos_repro.optim.program import Program
 from nos_repro.optim.sharding import local_gradient, local_part, number_of, spread_of
 from nos_repro.rules.parse import parse
@@ -76,6 +71,9 @@ class RuleOptimizer(Optimizer):
         seed: the seed of the rule's noise and drops, a whole number. What an update
             draws depends only on the seed, the number of the update, the place of
             the parameter in the optimizer and that of the element in the parameter.
+            Processes whose optimizers have different parameters of a model (pipeline
+            stages, `ZeroRedundancyOptimizer`) first call
+            `nos_repro.optim.sharding.number_parameters(model.parameters())`.
             None: a number of its own for every optimizer that this process makes,
             by their order; it is saved with the state.
         foreach: update all tensors in one call (True) or in a plain loop (False).
@@ -171,10 +169,7 @@ class RuleOptimizer(Optimizer):
         group = self.param_groups[-1]
         try:
             self._check(group)
-            program = program_of(self.rule_of(group))
-            check_total_steps(self.rule_of(group), program, group)
-            for p in group["params"]:
-                check_dense_and_real(p)
+            check_group(self.rule_of(group), group)
         except Exception:
             self.param_groups.pop()
             raise

@@ -4,6 +4,7 @@ That is how FSDP2 (`fully_shard`) and tensor parallelism hold parameters and gra
 DTensors like their parameter, so that `torch.distributed.checkpoint` saves and reshards them.
 """
 
+import inspect
 import sys
 from collections.abc import Iterable
 from typing import Any, TypeGuard
@@ -25,6 +26,32 @@ def number_parameters(params: Iterable[Tensor]) -> None:
     """
     for number, p in enumerate(params):
         setattr(p, _NUMBER, number)
+
+
+def check_numbered(params: Iterable[Tensor]) -> None:
+    """Refuses parameters without a number in a process's part of a `ZeroRedundancyOptimizer`.
+
+    Every process would draw for its first parameter what another draws for its own first.
+    """
+    if _in_zero_redundancy() and not all(hasattr(p, _NUMBER) for p in params):
+        raise ConfigError(
+            "a rule that draws cannot tell which parameters ZeroRedundancyOptimizer has given to"
+            " this process\n"
+            "  first call nos_repro.optim.sharding.number_parameters(model.parameters()) in every"
+            " process"
+        )
+
+
+def _in_zero_redundancy() -> bool:
+    """Whether a `ZeroRedundancyOptimizer` of several processes is making its local optimizer."""
+    module = sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer")
+    frame = inspect.currentframe() if module is not None else None
+    while module is not None and frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, module.ZeroRedundancyOptimizer):
+            return bool(caller.world_size > 1)
+        frame = frame.f_back
+    return False
 
 
 def number_of(p: Tensor, place: int) -> int:

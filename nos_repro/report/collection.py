@@ -3,6 +3,7 @@ claims. Unreadable parts are reported and skipped."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ class FoundStudy:
     store: Store
     verdicts: list[CellVerdict]
 
-    @property
+    @functools.cached_property
     def records(self) -> list[Record]:
         """The records of all trials, each once: rows may share one."""
         return list({record.id: record for row in self.rows for record in row.records}.values())
@@ -54,7 +55,7 @@ class FoundStudy:
         """Rows whose every trial has finished."""
         return sum(map(is_complete, self.rows))
 
-    @property
+    @functools.cached_property
     def core_hours(self) -> float:
         return sum(r.seconds * threads_of(r.provenance) for r in self.records) / 3600
 

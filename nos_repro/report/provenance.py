@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from nos_repro.experiments.record import STATUSES, Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
@@ -36,6 +38,7 @@ def origin(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
 
 def machines(found: Sequence[Mapping[str, Any]], what: str) -> list[str]:
     """The commits, versions and hardware in these provenances, each value once."""
+    found = list({orjson.dumps(each): each for each in found}.values())  # thousands are alike
     return [
         f"Commit {_said(found, 'commit')}; {_versions(found)}; Python {_said(found, 'python')}.",
         f"Hardware: {_said(found, 'device')}; threads a {what}: {_said(found, 'threads')}.",

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from nos_repro.errors import ConfigError, NosError
 from nos_repro.experiments.fit import SECTION
 from nos_repro.experiments.trial import Training, Trial
+from nos_repro.search.log import RESULT, misfits
 from nos_repro.tasks.metrics import Metric
 from nos_repro.tasks.registry import find_metric
 
@@ -128,6 +129,8 @@ class Evaluation:
         if not isinstance(values, dict):
             raise TypeError(f"expected an object, got {values!r}")
         sweep = [(float(rate), metric) for rate, metric in values.get("sweep", [])]
+        for key in misfits(values, RESULT):
+            raise TypeError(f"'{key}' is invalid")
         return cls(**{**values, "sweep": sweep})
 
 

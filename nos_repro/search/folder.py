@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import ConfigError
-from nos_repro.experiments.files import read_file, write_json
+from nos_repro.experiments.files import read_file, read_json, write_json
 from nos_repro.experiments.heartbeat import (
     LOOK_SECONDS,
     STALE_SECONDS,
@@ -61,8 +61,8 @@ def read_settings(folder: Path) -> dict[str, Any] | None:
     if data is None:
         return None
     try:
-        values = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        values = read_json(data)
+    except ValueError as error:
         raise ConfigError(f"{path} is damaged ({error}): restore it from a copy") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} is damaged (not an object): restore it from a copy")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nos_repro.rules.rule import Rule
-from nos_repro.search.log import Event, Log
+from nos_repro.search.log import Event, Log, LogError
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,11 @@ class Hall:
             self._tokens[event["sample"]] = event["tokens"]
         elif event["event"] == "evaluated":
             self.drawn[event["key"]] += 1
+            if event["sample"] not in self._tokens:
+                raise LogError(
+                    f"sample {event['sample']} has a reward, and the log does not say what it is:"
+                    " a line is missing\n  restore the log from a copy"
+                )
             if event["status"] == "healthy" and event["key"] not in self._scored:
                 self._scored[event["key"]] = event
             else:

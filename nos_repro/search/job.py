@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nos_repro.errors import ConfigError, DataError, LaunchError, RuleError
-from nos_repro.experiments.files import read_file, write_json
+from nos_repro.experiments.files import read_file, read_json, write_json
 from nos_repro.launch.base import JobOutcome, Report
 from nos_repro.search.child import Child, Evaluation, broken, evaluate
 
@@ -72,7 +71,7 @@ class EvaluationJob:
     def answer(self) -> Evaluation | None:
         """The answer on disk; None if there is none or it is damaged. Raises StoreError."""
         try:
-            values = json.loads(read_file(self.path) or b"")
+            values = read_json(read_file(self.path) or b"")
             if values["key"] == self.key:
                 return Evaluation.from_json(values["evaluation"])
         except (ValueError, KeyError, TypeError):

@@ -11,30 +11,47 @@ import contextlib
 import hashlib
 import io
 import itertools
-import json
+import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from nos_repro.errors import NosError
-from nos_repro.experiments.files import StoreError, json_line, read_file
+from nos_repro.experiments.files import StoreError, json_line, read_file, read_json
 
 Event = dict[str, Any]
 
+Kinds = dict[str, type | tuple[type, ...]]
+NUMBER = (int, float)
+
 # fmt: off
-FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+FIELDS: dict[str, Kinds] = {
     "session":   {"workers": int, "code": str},
     "proposed":  {"sample": int, "policy": int, "tokens": list, "log_probs": list},
-    "evaluated": {"sample": int, "reward": (int, float), "status": str, "rule": str, "key": str},
+    "evaluated": {"sample": int, "reward": NUMBER, "status": str, "rule": str, "key": str},
     "withdrawn": {"sample": int, "reason": str},
     "reopened":  {"sample": int, "policy": int, "tokens": list, "log_probs": list},
     "updated":   {"policy": int, "samples": list},
     "named":     {"purpose": str, "name": str, "optimizer": str, "seed": int, "evaluation": dict},
 }
 """What each kind of event must hold; it may hold more."""
+RESULT: Kinds = {
+    "reward": NUMBER, "lr": (int, float, type(None)), "sweep": list, "metrics": dict,
+    "examples": int, "seconds": NUMBER, "reason": str, "fault": str, "traceback": str,
+}
+"""What a child's result holds, if it holds it."""
+MAYBE: dict[str, Kinds] = {
+    "session":   {"host": str, "device": str, "threads": int, "python": str, "libraries": dict},
+    "evaluated": RESULT,
+    "withdrawn": {"status": str, "key": str, "rule": str},
+    "updated":   {"entropy": NUMBER, "staleness": NUMBER},
+}
+"""What an event may hold besides, which is then of these types."""
 # fmt: on
 
+LARGEST = 2**63
+"""Whole numbers of a log are smaller; seeds may come near."""
 
 DIGESTED = 4096
 """Bytes at a log's end, its last few events, that tell it from other logs."""
@@ -96,7 +113,7 @@ class Log:
         then leaves nothing half-written."""
         data = "".join(map(json_line, events)).encode()
         try:
-            with self.path.open("ab", buffering=0) as file:
+            with open(self.path, "ab", buffering=0, opener=self._opened) as file:
                 self._check_alone(file)
                 _write_all(file, data)
         except OSError as error:
@@ -116,7 +133,16 @@ class Log:
             raise self._refused(error) from None
         self._synced = self.size
 
+    def _opened(self, path: str, flags: int) -> int:
+        """A file that has events is not made again: its folder was moved or removed."""
+        return os.open(path, flags & ~os.O_CREAT if self.size else flags, 0o666)
+
     def _refused(self, error: OSError) -> StoreError:
+        if isinstance(error, FileNotFoundError):
+            return StoreError(
+                f"{self.path} was moved or removed while this search ran\n"
+                "  nothing is lost: run the same command again, with --results where it is now"
+            )
         return StoreError(
             f"cannot write {self.path}: {os.strerror(error.errno or 0)}\n"
             "  nothing is lost: fix that and run the same command again"
@@ -136,21 +162,41 @@ class Log:
 
     def _parse(self, line: bytes, number: int) -> Event:
         try:
-            event = json.loads(line)
-            fields = FIELDS[event["event"]]
+            event: Event = read_json(line)
+            fields, more = FIELDS[event["event"]], MAYBE.get(event["event"], {})
         except (ValueError, KeyError, TypeError):
             raise self._damaged(number, "is not an event of a search") from None
-        for key, kind in fields.items():
-            if not isinstance(event.get(key), kind):
-                raise self._damaged(number, f"'{key}' is missing or invalid")
-        checked: Event = event
-        return checked
+        for key in sorted(fields.keys() - event.keys()):
+            raise self._damaged(number, f"'{key}' is missing")
+        for key in misfits(event, {**more, **fields}):
+            raise self._damaged(number, f"'{key}' is invalid")
+        return event
 
     def _damaged(self, number: int, how: str) -> LogError:
         return LogError(
             f"{self.path}, line {number}: {how}; a crash of a search cannot cause that\n"
             "  restore the line from a copy, or start a new search under another --results"
         )
+
+
+def misfits(values: Mapping[str, Any], kinds: Kinds) -> Iterator[str]:
+    """The keys whose values are not of the kind that they are to be, if they are there. No number
+    is infinite, NaN, a truth value or larger than 64 bits hold."""
+    for key, kind in kinds.items():
+        value = values.get(key)
+        if key in values and not (isinstance(value, kind) and _is_sound(value)):
+            yield key
+    metrics = values.get("metrics")
+    if isinstance(metrics, dict) and not all(
+        isinstance(value, NUMBER) and _is_sound(value) for value in metrics.values()
+    ):
+        yield "metrics"
+
+
+def _is_sound(value: Any) -> bool:
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < LARGEST
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 @contextlib.contextmanager
@@ -188,7 +234,7 @@ def _is_whole(data: bytes) -> bool:
     if not data.endswith(b"\n"):
         return False
     try:
-        json.loads(data[data.rfind(b"\n", 0, -1) + 1 :])
+        read_json(data[data.rfind(b"\n", 0, -1) + 1 :])
     except ValueError:
         return False
     return True

@@ -148,7 +148,7 @@ FAULTS = {
         "data",
         "width: int = 32",
         "depth: int = 32",
-        "AttributeError: 'Settings' object has no attribute 'width' (unknown_setting.py:",
+        "AttributeError: 'Settings' object has no attribute 'width' (unknown_setting.py, line ",
     ),
     "random batches": (
         "batches",
@@ -263,8 +263,22 @@ def test_a_module_that_breaks_is_a_line_and_an_unknown_task_the_nearest(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("broken_module.py").write_text("import nowhere_to_be_found\n")
-    assert main(["check", "broken_module.Task"]) == 1
-    assert "No module named 'nowhere_to_be_found' (broken_module.py:1" in said(capsys)
+    Path("unfinished.py").write_text("def f(:\n")
+    problems = {
+        "broken_module": "No module named 'nowhere_to_be_found' (broken_module.py, line 1)",
+        "unfinished": "SyntaxError: invalid syntax (unfinished.py, line 1)",
+    }
+    for module, problem in problems.items():
+        for words in (["check", f"{module}.Task"], ["check", f"{module}.py"],
+                      ["new", "study", "mine", "--task", f"{module}.Task"],
+                      ["run", "table2", f"task.name={module}.Task"]):  # fmt: skip
+            assert main(words) == 2
+            told = said(capsys)
+            assert problem in told
+            assert "Traceback" not in told
+    assert main(["new", "task", "whole"]) == 0
+    assert main(["check", "whole.Whole", "widht=3"]) == 2
+    assert "did you mean 'width'" in said(capsys)
     assert main(["check", "rosenbrok"]) == 2
     assert "did you mean 'rosenbrock'" in said(capsys)
 

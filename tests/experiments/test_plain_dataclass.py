@@ -104,6 +104,20 @@ def test_whatever_else_a_dataclass_says_is_left_to_omegaconf(cls: type) -> None:
 
 
 @dataclass
+class Pair:
+    ends: tuple[float, float] = (0.0, 1.0)
+    names: tuple[str, ...] = ("a",)
+
+
+def test_a_list_becomes_a_tuple_of_the_length_that_the_field_has() -> None:
+    assert is_plain(Pair)
+    given = fitted(Pair, {"ends": [1, "1e5"], "names": []})
+    assert repr(make(Pair, given)) == repr(by_omegaconf(Pair, given))
+    with pytest.raises(ConfigError, match=r"^task.ends: expected a list of 2 values, got \[1\]$"):
+        structured(Pair, {"ends": [1]}, "task")
+
+
+@dataclass
 class Part:
     number: int = 1
 

@@ -1,9 +1,11 @@
 """The store: whole files or none, unreadable ones named, nothing lost."""
 
 import builtins
+import dataclasses
 import errno
 import json
 import os
+import pickle
 import socket
 from itertools import chain
 
@@ -252,3 +254,29 @@ def test_curves_are_thinned_in_the_compact_form_but_keep_best_and_last(store, tm
     assert {0, 777, 999} <= set(epochs)
     assert len(epochs) <= 30 + 100 + 2
     assert epochs[:30] == list(range(30))
+
+
+def test_a_committed_record_reads_its_curve_again_where_it_is_asked_for(store, tmp_path):
+    trial = digits_trial()
+    curve = [{"epoch": n, "step": n, "val_accuracy": v} for n, v in ((1, 10.0), (2, 70.0), (3, 40))]
+    record = write_record(tmp_path / "elsewhere", trial, metrics=curve)
+    store.replace(record)
+    read = Store(tmp_path, "tiny", "smoke").record(trial)
+    assert "metrics" not in vars(read)
+    assert (read.column("best_val"), read.column("final_val")) == (70.0, 40.0)
+    assert "metrics" not in vars(read)
+    copied = pickle.loads(pickle.dumps(read))
+    assert read.metrics == copied.metrics == curve
+    assert read == copied == record
+    assert dataclasses.replace(read, code="").metrics == curve
+    with pytest.raises(AttributeError, match="a record has no metric_s"):
+        read.metric_s  # noqa: B018
+
+
+def test_a_file_with_another_system_s_line_ends_is_read(store, tmp_path):
+    trials = [digits_trial(seed=seed) for seed in (1, 2)]
+    store.replace(*(write_record(tmp_path / "elsewhere", trial) for trial in trials))
+    text = store.compact_path.read_bytes().replace(b"\n", b"\r\n")
+    store.compact_path.write_bytes(text + b"\r\n" + text[:-2])
+    read = Store(tmp_path, "tiny", "smoke")
+    assert all(read.record(trial) is not None for trial in trials)

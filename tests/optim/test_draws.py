@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from nos_repro import RuleOptimizer
+from nos_repro.optim import batch
 from nos_repro.optim.draws import keep, make_key, normal, random_words
 
 N = 1 << 18
@@ -201,3 +202,21 @@ def test_a_tensor_draws_the_same_in_every_layout(execution: dict[str, bool]) -> 
     plain = one_step("contiguous", foreach=False)
     for layout in LAYOUTS:
         assert torch.allclose(one_step(layout, **execution), plain, atol=1e-6), layout
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_tensor_that_is_drawn_in_blocks_draws_the_same(
+    layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = one_step(layout, foreach=False)
+    monkeypatch.setattr(batch, "BLOCK", 100)
+    assert torch.equal(one_step(layout, foreach=False), whole)
+
+
+def test_a_compiled_kernel_drops_the_same_elements_to_the_bit() -> None:
+    w, g = torch.randn(2, 4096, generator=torch.Generator().manual_seed(0))
+    plain, compiled = Parameter(w.clone()), Parameter(w.clone())
+    for p, execution in ((plain, {"foreach": False}), (compiled, {"fused": True})):
+        p.grad = g
+        RuleOptimizer([p], "drop(g, 0.4)", 0.1, seed=2, **execution).step()
+    assert torch.equal(plain, compiled)

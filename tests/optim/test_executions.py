@@ -291,7 +291,7 @@ def fast_and_plain(tree: Expr, g: torch.Tensor, w: torch.Tensor) -> tuple[torch.
     updated = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fused, "_COMPILED", {})
-        patch.setattr(fused, "compile_kernel", lambda kernel, example: kernel)
+        patch.setattr(fused, "compile_kernel", lambda kernel, example, options: kernel)
         for execution in ({"fused": True}, {"foreach": False}):
             p = Parameter(w.clone())
             p.grad = g.clone()

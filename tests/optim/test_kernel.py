@@ -1,22 +1,26 @@
 """The source of a fused kernel, run as it is or captured by `torch.compile`, without a compiler."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch._inductor.utils import fresh_cache, run_and_get_code
 from torch.nn import Parameter
 
-from nos_repro import RuleOptimizer
+from nos_repro import RuleOptimizer, make_schedule
 from nos_repro.optim import fused
+from nos_repro.optim.families import of_family
 from nos_repro.optim.kernel import Kernel
+from nos_repro.rules.families import Constant, Family
 
 
 @pytest.fixture
 def captured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels are captured whole, as for a compilation, and run eagerly."""
 
-    def capture(kernel: Kernel, example: tuple[Any, ...]) -> Kernel:
+    def capture(kernel: Kernel, example: tuple[Any, ...], _: Mapping[str, Any]) -> Kernel:
         compiled: Kernel = torch.compile(kernel, fullgraph=True, backend="eager")
         with torch.no_grad():
             compiled(*example)
@@ -44,6 +48,24 @@ def test_a_process_may_have_more_kernels_than_a_function_may_have_recompilations
 
 
 @pytest.mark.usefixtures("captured")
+def test_a_schedule_compiles_nothing_again() -> None:
+    """Neither the rate nor a decay is part of a kernel, also for the family of a plug-in."""
+    family = Family("scaled", "Scaled", "scale * f * m + drop(g, 0.2)", (Constant("scale", 2.0),))
+    p = Parameter(torch.zeros(64, 16))
+    p.grad = torch.ones_like(p)
+    optimizer = of_family(family, [p], decay="ld", scale=3.0, lr=0.1, total_steps=6, fused=True)
+    schedule = make_schedule("cosine", optimizer, total_steps=6)
+    optimizer.step()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for _ in range(4):
+            schedule.step()
+            optimizer.step()
+        optimizer.param_groups[0]["lr"] = torch.tensor(0.01)
+        optimizer.step()
+    assert len(fused._COMPILED) == 1
+
+
+@pytest.mark.usefixtures("captured")
 @pytest.mark.parametrize("rule", ["drop(neg(0), 0.5)", "neg(0) * ld", "drop(neg(ld - 1), 0.5)"])
 def test_a_constant_keeps_the_sign_of_its_zero(rule: str) -> None:
     plain, kernel = (
@@ -60,3 +82,19 @@ def test_a_power_is_nan_for_negative_infinity_as_it_is_without_a_compiler() -> N
         for execution in ({"foreach": False}, {"fused": True})
     )
     assert torch.allclose(plain, compiled, equal_nan=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["g + 0.1 * noise", "drop(m, 0.3) + drop(g, 0.2)"])
+def test_a_rule_that_draws_is_compiled_to_one_loop_per_tensor(
+    rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut into several, it would pass the generator's 64-bit words through memory."""
+    monkeypatch.setattr(fused, "_COMPILED", {})
+    p = Parameter(torch.zeros(64, 16))
+    p.grad = torch.ones_like(p)
+    optimizer = RuleOptimizer([p], rule, 1.0, fused=True)
+    with fresh_cache():
+        _, (code,) = run_and_get_code(optimizer.step)
+    assert code.count("for(int64_t x0=") == 2  # the kernel updates two tensors
+    assert "int64_t* out_ptr" not in code

@@ -188,6 +188,62 @@ def test_a_familys_impossible_option_is_named(cls: Any, options: Any, message: s
     assert len(optimizer.param_groups) == 1
 
 
+@pytest.mark.parametrize(("cls", "options"), OPTIMIZERS)
+@pytest.mark.parametrize("name", ["capturable", "differentiable"])
+def test_what_a_rule_cannot_do_is_refused_by_name(cls: Any, options: Any, name: str) -> None:
+    with pytest.raises(TypeError, match=name):
+        cls([parameter()], **options, **{name: True})
+    optimizer = cls([{"params": [parameter()], name: False}], **options)
+    with pytest.raises(ConfigError, match=f"{name}=True is not possible for an update rule"):
+        optimizer.add_param_group({"params": [parameter()], name: True})
+    assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize(("cls", "options"), OPTIMIZERS)
+def test_an_update_is_not_captured_in_a_graph_of_a_gpu(
+    cls: Any, options: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optimizer = cls([parameter()], **options)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(ConfigError, match="cannot be captured in a CUDA graph"):
+        walk(optimizer)
+    monkeypatch.undo()
+    walk(optimizer)
+
+
+@pytest.mark.parametrize(("cls", "options"), OPTIMIZERS)
+def test_foreach_and_fused_exclude_each_other_in_a_group_too(cls: Any, options: Any) -> None:
+    with pytest.raises(ConfigError, match="foreach and fused exclude each other"):
+        cls([{"params": [parameter()], "fused": True}], foreach=True, **options)
+    cls([{"params": [parameter()], "fused": True, "foreach": None}], foreach=True, **options)
+
+
+@pytest.mark.parametrize(("cls", "options"), OPTIMIZERS)
+def test_a_complex_parameter_is_trained_as_its_real_view(cls: Any, options: Any) -> None:
+    """As torch's optimizers do inside: real and imaginary part are two weights."""
+    z = torch.randn(4, 3, dtype=torch.complex64)
+    view = Parameter(torch.view_as_real(z.clone()))
+    parts = [Parameter(part.clone()) for part in (z.real, z.imag)]
+    whole, apart = cls([view], **options), cls(parts, **options)
+    for t in range(3):
+        g = torch.randn(4, 3, dtype=torch.complex64, generator=torch.Generator().manual_seed(t))
+        view.grad, parts[0].grad, parts[1].grad = torch.view_as_real(g), g.real, g.imag
+        whole.step()
+        apart.step()
+    if cls is not RuleOptimizer:  # which draws by the place in a parameter
+        assert torch.equal(torch.view_as_complex(view.detach()), torch.complex(*parts).detach())
+    assert view.isfinite().all()
+
+
+@pytest.mark.parametrize(("cls", "options"), OPTIMIZERS)
+def test_large_parameters_without_memory_need_no_compiler(cls: Any, options: Any) -> None:
+    """On the meta device, on which people try a training loop at full size."""
+    p = Parameter(torch.empty(2000, 1000, device="meta"))
+    p.grad = torch.empty_like(p)
+    cls([p], **options).step()
+
+
 def test_errors_are_also_of_the_types_that_torchs_optimizers_raise() -> None:
     for wrong in ({"lr": -1.0}, {"decay": "xd"}, {"decay": "ld"}):
         with pytest.raises(ValueError) as caught:

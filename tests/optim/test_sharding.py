@@ -6,13 +6,18 @@ from collections.abc import Iterator
 import pytest
 import torch.distributed as dist
 import torch.multiprocessing
+from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 from torch.distributed.tensor.placement_types import Placement, _StridedShard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from nos_repro import PowerSign, RuleOptimizer
+from nos_repro.errors import ConfigError
 from nos_repro.optim.places import places_of
+from nos_repro.optim.sharding import number_parameters
 from tests.optim import sharded
 
 Failures = dict[str, str]
@@ -59,6 +64,19 @@ def rank(request: pytest.FixtureRequest) -> Iterator[int]:
     dist.init_process_group("fake", store=FakeStore(), rank=request.param, world_size=4)
     yield request.param
     dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("rank")
+def test_a_part_of_the_parameters_must_be_numbered_before_a_rule_draws_for_it() -> None:
+    """Else every process would draw for its first parameter what all others draw for theirs."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2), nn.Linear(2, 5))
+    options = {"rule": "drop(g, 0.3)", "lr": 0.1}
+    ZeroRedundancyOptimizer(model.parameters(), PowerSign, lr=0.1)
+    with pytest.raises(ConfigError, match=r"number_parameters\(model.parameters\(\)\)"):
+        ZeroRedundancyOptimizer(model.parameters(), RuleOptimizer, **options)
+    RuleOptimizer(model.parameters(), **options)
+    number_parameters(model.parameters())
+    ZeroRedundancyOptimizer(model.parameters(), RuleOptimizer, **options)
 
 
 TWICE: list[tuple[Placement, Placement]] = [

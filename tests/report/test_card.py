@@ -77,3 +77,16 @@ def test_a_card_needs_all_and_a_folder(tmp_path: Path, capsys: pytest.CaptureFix
     file.touch()
     assert main(["report", "--all", "--results", str(tmp_path / "none"), "--card", str(file)]) == 2
     assert "is a file, not a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["", " ", "a-file/card"])
+def test_a_card_that_can_be_written_nowhere_is_refused_at_once(
+    word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a-file").write_text("")
+    with pytest.raises(SystemExit) as ended:
+        main(["report", "--all", "--card", word])
+    assert ended.value.code == 2
+    assert "argument --card" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a-file"]

@@ -1,5 +1,6 @@
 """`report --all`: every study and search there is, whatever else is there or is damaged."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,48 @@ def test_your_own_files_are_shown_next_to_those_that_ship(tmp_path: Path, capsys
     )
     page = (tmp_path / "p/mine-smoke.html").read_text()
     assert "run &#39;my study.yaml&#39; --scale smoke" in page
+
+
+def test_an_index_of_own_studies_alone_does_not_speak_of_the_paper(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    fill(results)
+    (results / "icml_figure5").rename(results / "my_study")
+    own = tmp_path / "my_study.yaml"
+    text = (ROOT / "configs/icml_figure5.yaml").read_text()
+    own.write_text(
+        re.sub("^source: .*\n", "", text, flags=re.M).replace(
+            "study: icml_figure5", "study: my_study"
+        )
+    )
+    pages = tmp_path / "pages"
+    assert main(["report", "--all", str(own), "--results", str(results), "--html", str(pages)]) == 0
+
+    def words(name: str) -> str:
+        data = re.sub("<script.*?</script>", "", (pages / name).read_text(), flags=re.DOTALL)
+        return re.sub("<[^>]*>", " ", data)
+
+    index = words("index.html")
+    assert "Results" in index
+    assert "my study" in index
+    for said in ("Neural Optimizer Search", "paper", "arXiv", "ICML", "Claims"):
+        assert said not in index, said
+    page = words("my_study-smoke.html")
+    assert "To be shown" in page
+    for said in ("The paper says", "Protocol, the paper's", "PMLR"):
+        assert said not in page, said
+
+
+def test_the_verdict_follows_the_papers_sentence_on_card_and_page(tmp_path: Path) -> None:
+    fill(tmp_path / "results")
+    pages = tmp_path / "pages"
+    words = ["report", "--all", "--results", str(tmp_path / "results"), "--html", str(pages)]
+    assert main(words) == 0
+    for name in ("index.html", "icml_figure5-smoke.html"):
+        text = (pages / name).read_text()
+        asked = text.index("The paper says")
+        sentence = text.index("both rules slightly beat Momentum")
+        verdict = text.index('<span class="badge', asked)
+        assert asked < sentence < verdict < text.index("Optimizer 1", asked)
 
 
 def test_your_own_file_under_a_name_that_ships_is_refused(tmp_path: Path, capsys) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 
 from nos_repro.experiments.files import StoreError, json_line
+from nos_repro.search.hall import best_rules
 from nos_repro.search.log import FIELDS, Log, LogError
 from nos_repro.search.side_runs import read_side_runs
 from tests.search.helpers import loop
@@ -103,3 +104,66 @@ def test_a_read_error_is_one_error_and_never_an_empty_search(tmp_path, monkeypat
             read()
     after = {path.name: path.read_bytes() for path in tmp_path.glob("*.json*")}
     assert after == before
+
+
+def result(**more):
+    event = {"event": "evaluated", "sample": 0, "reward": 0.5, "status": "healthy", "rule": "g"}
+    return {**event, "key": "k", "lr": 0.1, **more}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"reward": float("nan")},
+        {"reward": float("inf")},
+        {"reward": 10**400},
+        {"reward": True},
+        {"sample": 10**30},
+        {"sample": True},
+        {"lr": "0.1"},
+        {"seconds": "36"},
+        {"metrics": [1]},
+        {"metrics": {"val_accuracy": "x"}},
+        {"sweep": 3},
+    ],
+    ids=str,
+)
+def test_a_result_whose_values_are_no_numbers_is_named(tmp_path, more):
+    log = Log(tmp_path / "log.jsonl")
+    log.path.write_text(json.dumps(result(**more)) + "\n")
+    with pytest.raises(LogError, match=r"log\.jsonl, line 1"):
+        list(log.read())
+    named = {"event": "named", "purpose": "baseline", "name": "a", "optimizer": "sgd", "seed": 0}
+    odd = {k: v for k, v in result(**more).items() if k not in ("event", "sample", "rule", "key")}
+    if "sample" not in more:
+        (tmp_path / "named.jsonl").write_text(json.dumps({**named, "evaluation": odd}) + "\n")
+        with pytest.raises(LogError, match=r"named\.jsonl"):
+            read_side_runs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"event": "session", "workers": 1, "code": "", "libraries": 3},
+        {"event": "updated", "policy": 1, "samples": [0], "entropy": "high"},
+    ],
+    ids=str,
+)
+def test_what_an_event_may_hold_has_its_type_too(tmp_path, event):
+    log = Log(tmp_path / "log.jsonl")
+    log.path.write_text(json.dumps(event) + "\n")
+    with pytest.raises(LogError, match=r"log\.jsonl, line 1: '(libraries|entropy)' is invalid"):
+        list(log.read())
+
+
+def test_a_line_that_nests_without_end_is_damaged(tmp_path):
+    log = Log(tmp_path / "log.jsonl")
+    log.path.write_text("[" * 100_000 + "\n" + json.dumps(EVENT) + "\n")
+    with pytest.raises(LogError, match=r"log\.jsonl, line 1"):
+        list(log.read())
+
+
+def test_a_reward_of_a_rule_that_the_log_does_not_have_is_one_error(tmp_path):
+    Log(tmp_path / "log.jsonl").append([result()])
+    with pytest.raises(LogError, match="sample 0 has a reward"):
+        best_rules(tmp_path, 1)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nos_repro.experiments.files import read_json
 from nos_repro.report.layout import Cell, Column, ReportTable
 from nos_repro.report.pages.tables import Badge, PageCell, PageTable, page_table
 from nos_repro.report.provenance import machines
@@ -28,7 +28,7 @@ def read_benchmarks(folder: Path, left_out: list[str]) -> list[Benchmark]:
     found = []
     for path in sorted(folder.glob("*.json")):
         try:
-            found.append(_benchmark(json.loads(path.read_bytes())))
+            found.append(_benchmark(read_json(path.read_bytes())))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             said = error.strerror if isinstance(error, OSError) else error  # which names no folder
             problem = f"{type(error).__name__}: {said}"

@@ -54,6 +54,8 @@ OWN_TITLE = "Results"
 
 @dataclass(frozen=True, kw_only=True)
 class IndexPage(Page):
+    """The page that leads to all others."""
+
     template = "index.html"
     studies: list[Card]
     searches: list[Card]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +89,7 @@ def study_page(
         source=versions(study.source),
         papers=papers,
         says=study.claim,
-        heading=[line for line in table.heading[1:] if line != f"Claim: {study.claim}"],
+        heading=list(_heading(study, table.heading, papers=papers)),
         badges=counts((cell.verdict for cell in found.verdicts), VERDICTS),
         state=_state(study, rows),
         problems=problems,
@@ -123,6 +123,13 @@ def _figure_chart(
     colours = {line.name: line for line in lines}
     chart = figure.chart(rows, [colours[row.name] for row in rows])
     return dataclasses.replace(chart, name="figure") if chart is not None else None
+
+
+def _heading(study: Study, lines: Sequence[str], *, papers: bool) -> Iterator[str]:
+    """What the table's heading says besides what the page says elsewhere."""
+    for line in lines[1:]:
+        if line != f"Claim: {study.claim}":
+            yield line if papers else line.replace("Protocol, the paper's:", "Protocol:")
 
 
 def _state(study: Study, rows: Sequence[Outcome]) -> list[str]:

@@ -84,25 +84,28 @@ def _scores(outcome: Outcome, line: Line) -> Iterator[Trace]:
     """A line for each combination of what else was swept."""
     known = [scored for scored in outcome.sweep if math.isfinite(scored.score)]
     known.sort(key=lambda scored: (_others(scored), scored.point.lr))
-    for _, group in groupby(known, key=_others):
+    for others, group in groupby(known, key=_others):
         part = list(group)
-        chosen = [outcome.is_chosen(scored) for scored in part]
-        yield {
+        trace: Trace = {
             "type": "scatter",
             "mode": "lines+markers",
             "name": shown(outcome.name),
             "legendgroup": line.key,
-            "x": [scored.point.lr for scored in part],
+            "x": short(scored.point.lr for scored in part),
             "y": short(value_of(scored) for scored in part),
-            "text": [_words(scored, outcome) for scored in part],
             "line": {"color": line.colour, "dash": line.dash, "width": 1.5},
-            "marker": {
+            "marker": {"size": 7, "color": line.colour},
+            "hovertemplate": f"<b>%{{fullData.name}}</b><br>lr=%{{x}} {shown(others)}: %{{y:.6g}}"
+            "%{text}<extra></extra>",
+            "text": "",
+        }
+        if any(chosen := [outcome.is_chosen(scored) for scored in part]):
+            trace["text"] = [", chosen" if each else "" for each in chosen]
+            trace["marker"] |= {
                 "symbol": ["star" if each else "circle" for each in chosen],
                 "size": [15 if each else 7 for each in chosen],
-                "color": line.colour,
-            },
-            "hovertemplate": HOVER,
-        }
+            }
+        yield trace
 
 
 def _lost(outcome: Outcome, line: Line, rows: int) -> Iterator[Trace]:
@@ -120,7 +123,7 @@ def _lost(outcome: Outcome, line: Line, rows: int) -> Iterator[Trace]:
         "x": short(scored.point.lr * apart for scored in part),
         "y": kinds,
         "yaxis": "y2",
-        "text": [_words(scored, outcome) for scored in part],
+        "text": [f"{shown(str(s.point))}: {k}" for s, k in zip(part, kinds, strict=True)],
         "marker": {"symbol": [LOST[kind] for kind in kinds], "size": 9, "color": line.colour},
         "hovertemplate": HOVER,
     }
@@ -134,10 +137,3 @@ def _kind(scored: Scored) -> str:
 
 def _others(scored: Scored) -> str:
     return " ".join(f"{key}={value}" for key, value in scored.point.values if key != "lr")
-
-
-def _words(scored: Scored, outcome: Outcome) -> str:
-    if not math.isfinite(scored.score):
-        return f"{shown(str(scored.point))}: {_kind(scored)}"
-    mark = ", chosen" if outcome.is_chosen(scored) else ""
-    return f"{shown(str(scored.point))}: {value_of(scored):.6g}{mark}"

@@ -18,7 +18,7 @@ from nos_repro.report.pages.charts import (
     short,
     shown,
 )
-from nos_repro.report.pages.targets import Profile, Racer, TimedRun, profiles, racers, target_of
+from nos_repro.report.pages.targets import Profile, Racer, profiles, racers, target_of
 
 # fmt: off
 SHARES = {
@@ -48,9 +48,10 @@ def target_parts(
     words = {share: f"what {SHARES[share]}: {first.sign * goals[share]:.4g}" for share in SHARES}
     own = {line.key: line for line in lines}
     kept = [own[str(row.number)] for row in rows]
+    times = {unit: _times(rows, list(goals.values()), unit) for unit in UNITS}
     variants = [
-        Variant([str(share), unit], *_times(rows, kept, goals[share], unit))
-        for share in SHARES
+        Variant([str(share), unit], *_dots([row[n] for row in times[unit]], kept, unit))
+        for n, share in enumerate(SHARES)
         for unit in UNITS
     ]
     controls = [
@@ -59,7 +60,7 @@ def target_parts(
     ]
     absent = [outcomes[n].name for n in range(len(outcomes)) if n not in {r.number for r in rows}]
     left = [f"Not complete, so not timed: {'; '.join(absent)}."] if absent else []
-    times = Chart(
+    chart = Chart(
         "targets",
         "Time to reach a target",
         variants,
@@ -74,13 +75,22 @@ def target_parts(
             *left,
         ],
     )
-    return times, _profile_chart(rows, kept, left), _table(rows, kept, goals, words)
+    return chart, _profile_chart(rows, kept, left), _table(times["epochs"], kept, words)
 
 
-def _times(
-    rows: Sequence[Racer], lines: Sequence[Line], goal: float, unit: str
+def _times(rows: Sequence[Racer], goals: Sequence[float], unit: str) -> list[list[list[float]]]:
+    """For each row, for each goal: the times of the row's runs."""
+    seconds = unit == "seconds"
+    return [
+        list(map(list, zip(*(run.times(goals, seconds=seconds).tolist() for run in row.runs),
+                           strict=True)))
+        for row in rows
+    ]  # fmt: skip
+
+
+def _dots(
+    found: Sequence[list[float]], lines: Sequence[Line], unit: str
 ) -> tuple[list[Trace], dict[str, object]]:
-    found = [[_time(run, goal, unit) for run in row.runs] for row in rows]
     latest = max((t for times in found for t in times if math.isfinite(t)), default=1.0)
     edge = latest * 1.15
     data = []
@@ -126,10 +136,6 @@ def _times(
         margin={"l": 68, "r": 14, "t": 28, "b": 64},
     )  # fmt: skip
     return data, shape
-
-
-def _time(run: TimedRun, goal: float, unit: str) -> float:
-    return run.time(goal) if unit == "epochs" else run.seconds(goal)
 
 
 def _said(time: float) -> str:
@@ -188,20 +194,17 @@ def _step(each: Profile, line: Line, last: float) -> Trace:
 
 
 def _table(
-    rows: Sequence[Racer],
-    lines: Sequence[Line],
-    goals: dict[float, float],
-    words: dict[float, str],
+    found: Sequence[list[list[float]]], lines: Sequence[Line], words: dict[float, str]
 ) -> ReportTable:
     """Median epochs to each target, and how many runs arrive."""
     columns = [Column("row"), *(Column(words[share]) for share in SHARES)]
     body = []
-    for row, line in zip(rows, lines, strict=True):
+    for row, line in zip(found, lines, strict=True):
         cells = [Cell(line.name)]
-        for share in SHARES:
-            times = [run.time(goals[share]) for run in row.runs]
+        for times in row:
             arrived = sum(map(math.isfinite, times))
-            median = statistics.median(times)
-            cells.append(Cell(f"{_said(median)} ({arrived} of {len(times)} runs)"))
+            cells.append(
+                Cell(f"{_said(statistics.median(times))} ({arrived} of {len(times)} runs)")
+            )
         body.append(cells)
     return ReportTable(["Median epochs to each target"], columns, body)

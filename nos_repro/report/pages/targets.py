@@ -16,6 +16,7 @@ Scott, A note on performance profiles, ACM TOMS 43, 2016).
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 import statistics
@@ -42,21 +43,24 @@ class TimedRun:
 
     def time(self, target: float) -> float:
         """Epochs until it is as good as ``target``; infinite where it never is."""
-        return float(self.times([target])[0])
+        epochs, best = self._bests
+        place = bisect.bisect_left(best, target)
+        return float(epochs[place]) if place < len(epochs) else math.inf
 
     def seconds(self, target: float) -> float:
         """The same in seconds, as if all of its epochs had taken the same time."""
-        return float(self.times([target], seconds=True)[0])
+        epochs = self.time(target)
+        return epochs * self.epoch_seconds if math.isfinite(epochs) else math.inf
 
     def times(self, targets: Sequence[float], *, seconds: bool = False) -> Floats:
         """Epochs, or seconds, to each of ``targets``."""
-        epochs, best = self._bests
+        epochs, best = map(np.array, self._bests)
         pace = self.epoch_seconds if seconds else 1.0
         times: Floats = np.append(epochs * pace, math.inf)[np.searchsorted(best, targets)]
         return times
 
     @functools.cached_property
-    def _bests(self) -> tuple[Floats, Floats]:
+    def _bests(self) -> tuple[list[float], list[float]]:
         """Each epoch that is better than all before it, and its value."""
         epochs: list[float] = []
         best: list[float] = []
@@ -64,7 +68,7 @@ class TimedRun:
             if value > (best[-1] if best else -math.inf):
                 epochs.append(epoch)
                 best.append(value)
-        return np.array(epochs), np.array(best)
+        return epochs, best
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ PAGES = {    # of the PDF; our text of 002 has no page numbers
 
 @dataclass(frozen=True)
 class Interval:
+    """Of a mean, or of a difference, at 95 %."""
+
     low: float
     high: float
 

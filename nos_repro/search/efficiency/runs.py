@@ -7,14 +7,13 @@ the choices; a search that converges "within a day" with 100 workers sees more s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeAlias
 
-from nos_repro.experiments.files import read_file
+from nos_repro.experiments.files import read_file, read_json
 from nos_repro.experiments.record import RecordError
 from nos_repro.search.efficiency.task import SPACE
 
@@ -110,7 +109,7 @@ def read_records(path: Path) -> list[RunRecord]:
 
 def _record(line: bytes, where: str) -> RunRecord:
     try:
-        record = json.loads(line)
+        record = read_json(line)
     except ValueError as error:
         raise RecordError(f"{where}: corrupt ({error}); repair or remove the line") from None
     if not isinstance(record, dict) or "protocol" not in record:

@@ -7,10 +7,21 @@ from pathlib import Path
 import pytest
 
 from nos_repro.errors import ConfigError
+from nos_repro.report.claims.evidence import Effect
 from nos_repro.report.claims.kinds.base import CLAIM_TESTS
+from nos_repro.report.claims.kinds.search import closest
 from nos_repro.report.claims.listed import claims, read_claim
 from nos_repro.report.claims.results import Results
 from tests.report.claims.test_own_claims import CLAIM, Own
+
+
+def test_the_closest_opponent_is_one_without_missing_runs() -> None:
+    """An opponent that failed on some seeds may look close, or far, on the few that are left."""
+    nan = float("nan")
+    whole = [Effect("a", 1.9, 1, 3, 5, "points"), Effect("b", 2.5, 1, 4, 5, "points")]
+    broken = Effect("c (0 and 3 runs without a result)", 0.4, nan, nan, 2, "points")
+    assert closest([broken, *whole]).what == "a"
+
 
 FINISHES = '''
 """Whether every row of a study has a number."""

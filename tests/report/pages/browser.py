@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 PATIENCE = 120
 DESKTOP, PHONE = (1280, 900), (375, 812)
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+"""Deque's axe-core 4.14.1 (MPL 2.0, see axe-LICENSE), as it is published."""
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -75,6 +77,10 @@ class Browser:
         """Waits for a true value of a script and returns it; fails if that takes too long."""
         return WebDriverWait(self.driver, PATIENCE).until(lambda _: self.run(script, *values))
 
+    def until(self, so: Callable[[], bool]) -> None:
+        """Waits for something outside the page; fails if that takes too long."""
+        WebDriverWait(self.driver, PATIENCE, poll_frequency=0.05).until(lambda _: so())
+
     def complaints(self) -> list[str]:
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
@@ -95,6 +101,38 @@ class Browser:
             }
         taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", command)
         (self.shots / f"{name}.png").write_bytes(base64.b64decode(taken["data"]))
+
+    def faults(self) -> list[str]:
+        """What axe finds wrong with the page's accessibility, one line for each element; all that
+        is folded away is opened first."""
+        self.driver.execute_script(
+            "document.querySelectorAll('details').forEach(one => { one.open = true; })"
+        )
+        self.driver.execute_cdp_cmd("Runtime.evaluate", {"expression": AXE.read_text("utf-8")})
+        found = self.driver.execute_async_script(
+            "axe.run({resultTypes: ['violations']}).then("
+            "({violations}) => arguments[0](violations.flatMap(one => one.nodes.map("
+            "node => `${one.id}: ${node.target}: ${node.failureSummary}`))))"
+        )
+        return list(found)
+
+    @contextlib.contextmanager
+    def downloads(self, folder: Path) -> Iterator[None]:
+        """Files that a page hands over land in ``folder``."""
+        allowed = {"behavior": "allow", "downloadPath": str(folder)}
+        self.driver.execute_cdp_cmd("Browser.setDownloadBehavior", allowed)
+        try:
+            yield
+        finally:
+            self.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "deny"})
+
+    @contextlib.contextmanager
+    def as_printed(self) -> Iterator[None]:
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        try:
+            yield
+        finally:
+            self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
     def printed(self) -> bytes:
         """The page as a PDF."""

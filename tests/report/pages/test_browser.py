@@ -1,5 +1,7 @@
 """The pages in Chromium: what a person sees, clicks, prints; and that they make no requests."""
 
+import csv
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,13 +165,13 @@ def test_a_page_prints_with_its_static_figure_and_without_controls(
     pdf = chromium.printed()
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > 0
     (chromium.shots / "printed.pdf").write_bytes(pdf)
-    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-    try:
+    with chromium.as_printed():
         assert not chromium.find(".controls").is_displayed()
         assert not chromium.find(".behind").is_displayed()
         assert chromium.find("#table table").is_displayed()
-    finally:
-        chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        assert chromium.find("details.static img").is_displayed()
+        assert not chromium.find("[data-chart=curves]").is_displayed()  # the figure shows them
+        assert chromium.find("[data-chart=sweeps]").is_displayed()
 
 
 def test_names_with_markup_are_shown_as_they_are_and_do_nothing(
@@ -235,3 +237,153 @@ def test_a_dark_page_is_dark_and_its_text_light(name: str, chromium: Browser, pa
     )
     assert chromium.run(black) == []
     chromium.shoot(f"{name}-dark", whole=True)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing_on_any_page(dark: bool, chromium: Browser, pages: Path) -> None:
+    found = {}
+    for page in sorted(pages.glob("*.html")):
+        chromium.open(page, DESKTOP, dark=dark)
+        found[page.name] = chromium.faults()
+    assert len(found) > 5
+    assert not any(found.values()), found
+
+
+def test_axe_finds_nothing_behind_a_number_and_on_a_phone(chromium: Browser, pages: Path) -> None:
+    chromium.open(pages / "table2-small.html", PHONE)
+    chromium.find("#table tbody button").click()
+    assert chromium.find("#provenance").is_displayed()
+    assert chromium.faults() == []
+
+
+def test_a_heading_sorts_and_a_third_press_gives_the_first_order_back(
+    chromium: Browser, pages: Path
+) -> None:
+    chromium.open(pages / "table2-small.html")
+    names, heads = "#table tbody th", "#table thead th"
+    first = chromium.texts(names)
+    assert chromium.find("[aria-sort]").get_attribute("aria-sort") == "descending"
+    paper = f"{heads}:nth-child(3)"
+    assert chromium.find(paper).text.startswith("Best Test, paper")
+
+    def order() -> list[float]:
+        return [float(text) for text in chromium.texts("#table tbody td:nth-child(3)")]
+
+    chromium.find(f"{paper} button").click()
+    assert order() == sorted(order(), reverse=True)
+    assert chromium.find(paper).get_attribute("aria-sort") == "descending"
+    chromium.find(f"{paper} button").click()
+    assert order() == sorted(order())
+    chromium.find(f"{paper} button").click()
+    assert chromium.texts(names) == first
+
+
+def test_the_rows_of_a_table_can_be_filtered(chromium: Browser, pages: Path) -> None:
+    chromium.open(pages / "table2-small.html")
+    chromium.find("#table .tools input").send_keys("addsign noisy")
+    shown = chromium.texts("#table tbody tr:not([hidden]) th")
+    assert sorted(shown) == ["AddSign-cd (noisy linear cosine)", "AddSign-ld (noisy linear cosine)"]
+    assert chromium.find("#table .tools output").text == "2 of 16"
+
+
+def test_a_table_and_the_trials_behind_it_are_downloaded_as_data(
+    chromium: Browser, pages: Path, tmp_path: Path
+) -> None:
+    chromium.open(pages / "table2-small.html")
+    tools = chromium.driver.find_elements("css selector", "#table .tools button")
+    assert [tool.text for tool in tools] == ["CSV", "JSON", "all trials as CSV"]
+    names = ["table2-small.csv", "table2-small.json", "table2-small-trials.csv"]
+    with chromium.downloads(tmp_path):
+        for tool, name in zip(tools, names, strict=True):
+            tool.click()
+            chromium.until(lambda name=name: (tmp_path / name).exists())  # type: ignore[misc]
+    rows = list(csv.DictReader((tmp_path / names[0]).read_text().splitlines()))
+    best = {"row": "PowerSign (cosine)", "Best Test": "63.13", "Best Test, std": "0.74",
+            "Best Test, runs": "2", "chosen": "lr=0.3"}  # fmt: skip
+    assert best.items() <= rows[0].items()
+    assert len(rows) == 16
+    same = json.loads((tmp_path / names[1]).read_text())
+    assert same[0]["Best Test"] == 63.13
+    trials = list(csv.DictReader((tmp_path / names[2]).read_text().splitlines()))
+    records = {trial["trial"] for trial in trials}
+    assert len(records) == 80
+    assert {trial["ended"] for trial in trials} == {"finished"}
+
+
+def test_every_number_has_a_link_that_leads_to_it(chromium: Browser, pages: Path) -> None:
+    page = pages / "table2-small.html"
+    chromium.open(page)
+    ids = chromium.run("[...document.querySelectorAll('[id]')].map(one => one.id)")
+    assert len(set(ids)) == len(ids)
+    number = "table2-small.powersign-cosine.best-test"
+    cell = chromium.find(f"[id='{number}']")
+    assert cell.text.startswith("63.13")
+    assert not cell.find_elements("css selector", ".permalink")
+    chromium.driver.execute_script("arguments[0].querySelector('button').focus()", cell)
+    link = cell.find_element("css selector", ".permalink")
+    assert link.is_displayed()
+    assert link.get_attribute("href") == f"{page.as_uri()}#{number}"
+    link.click()
+    assert chromium.run("document.querySelector(':target').id") == number
+    chromium.driver.get(f"{page.as_uri()}#why.table2-small.adam-cosine")
+    chromium.driver.refresh()
+    assert chromium.find("#provenance h2").text.startswith("Adam (cosine)")
+
+
+def test_on_a_phone_no_word_is_split_and_a_wide_table_says_that_it_scrolls(
+    chromium: Browser, pages: Path
+) -> None:
+    chromium.open(pages / "filter_search-small.html", (390, 844))
+    assert chromium.find("#table .hint").is_displayed()
+    split = """(() => {
+        const range = document.createRange(), split = [];
+        const walk = document.createTreeWalker(document.querySelector("#table tbody"), 4);
+        while (walk.nextNode()) for (const found of walk.currentNode.data.matchAll(/[^ \\n]+/g)) {
+            range.setStart(walk.currentNode, found.index);
+            range.setEnd(walk.currentNode, found.index + found[0].length);
+            if (new Set([...range.getClientRects()].map(r => r.top)).size > 1) split.push(found[0]);
+        }
+        return split;
+    })()"""
+    assert chromium.run(split) == []
+    chromium.open(pages / "filter_search-small.html", (1600, 900))
+    assert not chromium.find("#table .hint").is_displayed()
+
+
+def test_the_best_rows_are_drawn_first_and_all_on_demand(chromium: Browser, pages: Path) -> None:
+    chromium.open(pages / "table2-small.html")
+    pressed = ".legend .lines [aria-pressed=true]"
+    best = [name.split(" ★")[0] for name in chromium.texts("#table tbody th")][:6]
+    assert chromium.texts(pressed) == best
+    looks = chromium.run(
+        f"[...document.querySelectorAll('{pressed} line')].map(l => l.getAttribute('stroke'))"
+    )
+    assert len(set(looks)) == 6
+    choices = {button.text: button for button in
+               chromium.driver.find_elements("css selector", ".choices button")}  # fmt: skip
+    assert list(choices) == ["the best 6", "those of the paper's figure", "all", "none"]
+    choices["all"].click()
+    assert len(chromium.texts(pressed)) == 16
+
+
+def test_a_standalone_page_needs_no_other_file(chromium: Browser, tmp_path: Path) -> None:
+    known = found(tmp_path / "results")
+    alone, shared = tmp_path / "alone" / "page.html", tmp_path / "shared" / "page.html"
+    assert write_page(study_page(known, "tiny"), alone) == [alone]
+    beside = write_page(study_page(known, "tiny"), shared, standalone=False)
+    assert {path.name for path in beside} == {"page.html", "style.css", "page.js",
+                                              "plotly-basic.min.js"}  # fmt: skip
+    looks = []
+    for page in (alone, shared):
+        chromium.open(page)
+        chromium.wait("document.querySelectorAll('.js-plotly-plot').length === 4")
+        assert chromium.complaints() == []
+        looks.append((chromium.texts("#table tbody tr"), chromium.run(
+            "getComputedStyle(document.querySelector('.opens')).cursor")))  # fmt: skip
+    assert looks[0] == looks[1]
+    assert shared.stat().st_size < 100_000 < 1_000_000 < alone.stat().st_size
+
+
+def test_pages_are_small(pages: Path) -> None:
+    for page in pages.glob("*.html"):
+        assert page.stat().st_size < 1_000_000, page.name

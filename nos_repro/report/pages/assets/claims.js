@@ -15,7 +15,18 @@ function filterClaims(form) {
   };
   for (const kind of ["input", "change"]) form.addEventListener(kind, apply);
   form.addEventListener("submit", (event) => event.preventDefault());
+  form.append(...["CSV", "JSON"].map((kind) => make("button", { type: "button", class: "get", "aria-label": `claims as ${kind}`, onclick: () => {
+    const rows = claimRows();
+    if (kind === "CSV") save("claims.csv", "text/csv", csv(rows));
+    else save("claims.json", "application/json", JSON.stringify(rows, null, 2));
+  } }, kind)));
   form.hidden = false;
   apply();
+}
+
+// A line for each claim that the page shows, and each of its scales.
+function claimRows() {
+  return data("document").claims.filter(({ id }) => document.getElementById(id)).flatMap(({ id, says, place, source, findings }) =>
+    findings.map(({ scale, verdict, reason }) => ({ claim: id, says, place, source, scale, verdict, reason })));
 }
 document.querySelectorAll("form.filter").forEach(filterClaims);
