@@ -6,6 +6,7 @@ The functions import late, so that `--help` is instant.
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import signal
 import sys
@@ -85,6 +86,8 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit status (1: failed, 2: user mistake, 130: interrupted)."""
     settle_streams()
+    if arguments is None:
+        os.environ.pop("MPLBACKEND", None)  # a notebook names one that only its Python has
     if "" not in sys.path:
         sys.path.append("")  # `nos-repro` finds modules in this folder, as `python -m` does
     parser = make_parser()
