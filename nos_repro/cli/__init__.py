@@ -35,7 +35,7 @@ from nos_repro.cli.terminal import (
     settle_streams,
     silence_output,
 )
-from nos_repro.errors import NosError
+from nos_repro.errors import EndsProgram, NosError, in_a_line, no_exit
 from nos_repro.extras import advice, installed_versions
 
 FAILED = 1
@@ -102,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.overrides = [*options.overrides, *words]
     verb: Callable[[argparse.Namespace], int] = options.verb
     try:
-        status = verb(options)
+        with no_exit():
+            status = verb(options)
         sys.stdout.flush()  # a closed pipe is handled here; at the interpreter's exit it is noise
         return status
     except NosError as error:
@@ -127,6 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             silence_output()
         say_error(said(error))
         return USER_ERROR if error.errno in PATHS_OF_OTHERS else FAILED
+    except EndsProgram as error:
+        say_error(in_a_line(error))
+        return FAILED
     except MemoryError:
         say_error("out of memory")
         return FAILED
