@@ -92,7 +92,7 @@ function legend(box, lines, choices) {
     for (const button of buttons) button.setAttribute("aria-pressed", String(!hidden.has(button.dataset.key)));
     redraw();
   };
-  box.append(make("div", { class: "choices" }, "Show ", ...sets), make("div", { class: "lines" }, ...buttons));
+  box.append(make("div", { class: "choices", hidden: lines.length < 4 }, "Show ", ...sets), make("div", { class: "lines" }, ...buttons));
   box.hidden = false;
   show();
 }
