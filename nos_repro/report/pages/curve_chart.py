@@ -78,7 +78,7 @@ def _variant(
     data = [trace for _, line, each in seen if each.n > 1 for trace in [_band(each, line)]]
     data += [_line(each, outcome, line) for outcome, line, each in seen]
     y = {"type": "linear"}
-    if spans_decades(value for _, _, each in seen for value in each.mean):
+    if spans_decades(value for _, _, each in seen for value in each.mean.tolist()):
         y = {"type": "log", "exponentformat": "power"}
     elif in_sight := [each for _, line, each in seen if not line.hidden]:
         between = ends(in_sight)
@@ -94,17 +94,17 @@ def _line(each: Curve, outcome: Outcome, line: Line) -> Trace:
         "mode": "lines+markers" if len(each.epochs) == 1 else "lines",
         "name": shown(label(outcome, each)),
         "legendgroup": line.key,
-        "x": short(each.epochs),
-        "y": short(each.mean),
-        "customdata": short(each.std),
+        "x": each.epochs.tolist(),
+        "y": short(each.mean.tolist()),
+        "customdata": short(each.std.tolist()),
         "line": {"color": line.colour, "dash": line.dash, "width": 2},
         "hovertemplate": HOVER.replace("%{text}", spread),
     }
 
 
 def _band(each: Curve, line: Line) -> Trace:
-    low, high = short(each.mean - each.std), short(each.mean + each.std)
-    return band(line.key, short(each.epochs), low, high, _faint(line.colour))
+    low, high = (each.mean - each.std).tolist(), (each.mean + each.std).tolist()
+    return band(line.key, each.epochs.tolist(), short(low), short(high), _faint(line.colour))
 
 
 def _faint(colour: str) -> str:
