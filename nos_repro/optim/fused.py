@@ -40,10 +40,16 @@ def use_fused(
     if wish is False:
         return None
     like = batch.weights[0]
+    types = {type(w) for w in batch.weights} - {Tensor}
     if wish is None and (
-        like.device.type not in DEVICES or sum(w.numel() for w in batch.weights) < PAYS_FROM
+        types
+        or like.device.type not in DEVICES
+        or sum(w.numel() for w in batch.weights) < PAYS_FROM
     ):
         return None
+    if types:  # of a fake tensor a kernel would read memory that is not there
+        names = ", ".join(sorted(each.__name__ for each in types))
+        raise ConfigError(f"fused=True is not possible here: a parameter is a {names}")
     kind = kind_of(step, like)
     if _ready(kind):
         return update_fused

@@ -14,7 +14,6 @@ from nos_repro.report.pages.charts import (
     Line,
     Trace,
     Variant,
-    band,
     layout,
     lines_of,
     short,
@@ -75,8 +74,7 @@ def _variant(
 ) -> Variant:
     found = [(o, line, curve(o.counting, metric)) for o, line in zip(outcomes, lines, strict=True)]
     seen = [(outcome, line, each) for outcome, line, each in found if each is not None]
-    data = [trace for _, line, each in seen if each.n > 1 for trace in [_band(each, line)]]
-    data += [_line(each, outcome, line) for outcome, line, each in seen]
+    data = [_line(each, outcome, line) for outcome, line, each in seen]
     y = {"type": "linear"}
     if spans_decades(value for _, _, each in seen for value in each.mean.tolist()):
         y = {"type": "log", "exponentformat": "power"}
@@ -88,7 +86,11 @@ def _variant(
 
 
 def _line(each: Curve, outcome: Outcome, line: Line) -> Trace:
-    spread = f" ± %{{customdata:.3g}}, n = {each.n}" if each.n > 1 else f", n = {each.n}"
+    """Where there is a spread it is `customdata`, and the page's script draws the band, in the
+    colour of `meta`: its corners are not written."""
+    words = f" ± %{{customdata:.3g}}, n = {each.n}" if each.n > 1 else f", n = {each.n}"
+    std = each.std.tolist()
+    spread = {"customdata": short(std), "meta": _faint(line.colour)} if each.n > 1 else {}
     return {
         "type": "scatter",
         "mode": "lines+markers" if len(each.epochs) == 1 else "lines",
@@ -96,15 +98,10 @@ def _line(each: Curve, outcome: Outcome, line: Line) -> Trace:
         "legendgroup": line.key,
         "x": each.epochs.tolist(),
         "y": short(each.mean.tolist()),
-        "customdata": short(each.std.tolist()),
+        **spread,
         "line": {"color": line.colour, "dash": line.dash, "width": 2},
-        "hovertemplate": HOVER.replace("%{text}", spread),
+        "hovertemplate": HOVER.replace("%{text}", words),
     }
-
-
-def _band(each: Curve, line: Line) -> Trace:
-    low, high = (each.mean - each.std).tolist(), (each.mean + each.std).tolist()
-    return band(line.key, each.epochs.tolist(), short(low), short(high), _faint(line.colour))
 
 
 def _faint(colour: str) -> str:

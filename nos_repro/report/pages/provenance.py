@@ -110,7 +110,7 @@ def _trial_json(
     return [
         place(line.stage),
         line.id,
-        place(line.label),
+        place(line.label.removesuffix(f" seed={seed}")),
         seed,
         place(line.status),
         value if value is None or math.isfinite(value) else None,
