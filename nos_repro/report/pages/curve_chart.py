@@ -76,7 +76,7 @@ def _variant(
     seen = [(outcome, line, each) for outcome, line, each in found if each is not None]
     data = [_line(each, outcome, line) for outcome, line, each in seen]
     y = {"type": "linear"}
-    if spans_decades(value for _, _, each in seen for value in each.mean):
+    if spans_decades(value for _, _, each in seen for value in each.mean.tolist()):
         y = {"type": "log", "exponentformat": "power"}
     elif in_sight := [each for _, line, each in seen if not line.hidden]:
         between = ends(in_sight)
@@ -89,14 +89,15 @@ def _line(each: Curve, outcome: Outcome, line: Line) -> Trace:
     """Where there is a spread it is `customdata`, and the page's script draws the band, in the
     colour of `meta`: its corners are not written."""
     words = f" ± %{{customdata:.3g}}, n = {each.n}" if each.n > 1 else f", n = {each.n}"
-    spread = {"customdata": short(each.std), "meta": _faint(line.colour)} if each.n > 1 else {}
+    std = each.std.tolist()
+    spread = {"customdata": short(std), "meta": _faint(line.colour)} if each.n > 1 else {}
     return {
         "type": "scatter",
         "mode": "lines+markers" if len(each.epochs) == 1 else "lines",
         "name": shown(label(outcome, each)),
         "legendgroup": line.key,
-        "x": short(each.epochs),
-        "y": short(each.mean),
+        "x": each.epochs.tolist(),
+        "y": short(each.mean.tolist()),
         **spread,
         "line": {"color": line.colour, "dash": line.dash, "width": 2},
         "hovertemplate": HOVER.replace("%{text}", words),
