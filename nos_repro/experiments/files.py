@@ -53,6 +53,13 @@ def is_there(path: Path) -> bool:
     return _if_there(path, path.stat) is not None
 
 
+def identity(folder: Path) -> tuple[int, int] | None:
+    """What tells this folder from another one of the same name; None if there is none. Raises
+    StoreError."""
+    found = _if_there(folder, folder.stat)
+    return None if found is None else (found.st_dev, found.st_ino)
+
+
 def file_names(folder: Path) -> list[str]:
     """What is in a folder; [] if there is no such folder. Raises StoreError."""
     return _if_there(folder, lambda: os.listdir(folder)) or []

@@ -25,6 +25,7 @@ import orjson
 
 from nos_repro.experiments.files import (
     StoreError,
+    identity,
     process_exists,
     read_file,
     unwritable,
@@ -194,7 +195,12 @@ class Heartbeat:
             self.write()
             for _, lease in before:
                 self._heir(lease).unlink(missing_ok=True)
-        self._home = _identity(self.path.parent)
+        try:
+            self._home = identity(self.path.parent)
+        except StoreError:
+            with contextlib.suppress(OSError):
+                place.unlink(missing_ok=True)
+            raise
         self._released = threading.Event()
         self._pulse = threading.Thread(target=self._keep_fresh, daemon=True)
         self._pulse.start()
@@ -229,7 +235,7 @@ class Heartbeat:
         while not self._released.wait(BEAT_SECONDS):
             # the trial's own writes will meet the same disk error and report it
             with contextlib.suppress(StoreError, OSError):
-                if _identity(self.path.parent) != self._home:
+                if identity(self.path.parent) != self._home:
                     self.moved = True
                     return
                 lease = _read(self.path)
@@ -271,16 +277,6 @@ class Heartbeat:
             path.unlink(missing_ok=True)
             raise unwritable(path, error) from None
         return True
-
-
-def _identity(folder: Path) -> tuple[int, int] | None:
-    """What tells this folder from another one of the same name; None if there is none. Raises
-    OSError."""
-    try:
-        found = folder.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 @contextlib.contextmanager

@@ -63,6 +63,8 @@ def double(x: float) -> Tensor:
 PLACES = '''\
 def element_places(w: Tensor) -> Tensor:
     """The row-major index of every element, whatever its layout in memory."""
+    if hasattr(w, "placements"):
+        raise RuntimeError("a sharded parameter: noise and drops need whole ones")
     return torch.arange(w.numel(), device=w.device).view(w.shape)
 '''
 HELPERS = {"arithmetic_dtype": DTYPE, "double": DOUBLE, "element_places": PLACES}

@@ -18,8 +18,14 @@ class {name}(Optimizer):
 
     Averages and arithmetic are in float32 where a parameter is in half precision. A sparse
     gradient or a complex parameter raises RuntimeError, an impossible option ValueError.
-    """
+{notes}    """
 '''
+DRAWS = """
+    A draw depends on the seed, the step and the parameter's place in the optimizer. Optimizers
+    that share a seed draw the same numbers, also those of different processes (pipeline stages,
+    ZeroRedundancyOptimizer): give each one its own. A sharded parameter (DTensor) raises
+    RuntimeError.
+"""
 STEP = '''\
 @overload
 def step(self, closure: None = None) -> None: ...
@@ -38,6 +44,24 @@ def add_param_group(self, param_group: dict[str, Any]) -> None:
     """Adds parameters with their own options; they join at the optimizer's current step."""
     super().add_param_group(param_group)
     self.param_groups[-1].setdefault("t", self.param_groups[0].get("t", 0))
+'''
+EMPTY = """\
+    if self._only_makes_state():
+{start}        return loss
+"""
+START = """\
+        for p in (p for group in self.param_groups for p in group["params"]):
+            if p.grad is not None:
+                self._start(p)
+"""
+ONLY_MAKES_STATE = '''\
+def _only_makes_state(self) -> bool:
+    """Whether torch.distributed.checkpoint takes this step: at rate 0, with gradients of 0."""
+    if self.state or any(group["lr"] != 0 for group in self.param_groups):
+        return False
+    params = [p for group in self.param_groups for p in group["params"]]
+    gradients = [p.grad for p in params if p.grad is not None]
+    return bool(gradients) and all(torch.equal(g, torch.zeros_like(g)) for g in gradients)
 '''
 LOAD = '''\
 def load_state_dict(self, state_dict: StateDict) -> None:
@@ -80,9 +104,16 @@ def class_source(name: str, formula: str, program: Program, statements: list[str
         JOIN if reads_step(program) else "",
         LOAD.format(averages=_tuple(program.averages)) if program.averages else "",
         STEP + _loop(program),
+        ONLY_MAKES_STATE if _counts(program) else "",
+        _start(program),
         _update(program, statements),
     ]
-    head = HEAD.format(name=name, formula=wrapped(formula + ".", "    ")[4:], meanings=meanings)
+    head = HEAD.format(
+        name=name,
+        formula=wrapped(formula + ".", "    ")[4:],
+        meanings=meanings,
+        notes=DRAWS if program.sites else "",
+    )
     body = "\n".join(textwrap.indent(method, "    ") for method in methods if method)
     return f"{head}\n{body}".rstrip()
 
@@ -149,7 +180,9 @@ def _init(options: list[Option]) -> str:
 
 def _loop(program: Program) -> str:
     draws = program.sites > 0
-    lines = ["    number = 0  # of the parameter: each one draws its own numbers"] * draws
+    empty = EMPTY.format(start=START if program.averages else "") if _counts(program) else ""
+    lines = empty.splitlines()
+    lines += ["    number = 0  # of the parameter: each one draws its own numbers"] * draws
     lines += [
         "    for group in self.param_groups:",
         '        for p in group["params"]:',
@@ -159,6 +192,26 @@ def _loop(program: Program) -> str:
     lines += ["            number += 1"] * draws
     lines += ['        group["t"] += 1'] * reads_step(program)
     return "\n".join([*lines, "    return loss", ""])
+
+
+def _counts(program: Program) -> bool:
+    """Whether a step that is not an update must not be counted."""
+    return reads_step(program) or bool(program.corrections)
+
+
+def _start(program: Program) -> str:
+    if not program.averages:
+        return ""
+    lines = [
+        "def _start(self, p: Tensor) -> dict[str, Any]:",
+        '    """The state of a parameter, made if it is missing."""',
+        "    state: dict[str, Any] = self.state[p]",
+        "    if not state:",
+    ]
+    lines += ['        state["step"] = 0'] * bool(program.corrections)
+    zeros = "torch.zeros_like(p, dtype=arithmetic_dtype(p))"
+    lines += [f'        state["{name}"] = {zeros}' for name in program.averages]
+    return "\n".join([*lines, "    return state", ""])
 
 
 def _update(program: Program, statements: list[str]) -> str:
@@ -176,8 +229,6 @@ def _update(program: Program, statements: list[str]) -> str:
         '    g = g + group["weight_decay"] * w',
     ]
     if program.averages:
-        lines += ["state = self.state[p]", "if not state:"]
-        lines += ['    state["step"] = 0'] * bool(program.corrections)
-        lines += [f'    state["{name}"] = torch.zeros_like(w)' for name in program.averages]
+        lines += ["state = self._start(p)"]
     lines += [*statements, 'p.copy_(w - group["lr"] * update)']
     return "\n".join([signature, *(f"    {line}" for line in lines), ""])

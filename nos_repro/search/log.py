@@ -113,7 +113,7 @@ class Log:
         then leaves nothing half-written."""
         data = "".join(map(json_line, events)).encode()
         try:
-            with self.path.open("ab", buffering=0) as file:
+            with open(self.path, "ab", buffering=0, opener=self._opened) as file:
                 self._check_alone(file)
                 _write_all(file, data)
         except OSError as error:
@@ -133,7 +133,16 @@ class Log:
             raise self._refused(error) from None
         self._synced = self.size
 
+    def _opened(self, path: str, flags: int) -> int:
+        """A file that has events is not made again: its folder was moved or removed."""
+        return os.open(path, flags & ~os.O_CREAT if self.size else flags, 0o666)
+
     def _refused(self, error: OSError) -> StoreError:
+        if isinstance(error, FileNotFoundError):
+            return StoreError(
+                f"{self.path} was moved or removed while this search ran\n"
+                "  nothing is lost: run the same command again, with --results where it is now"
+            )
         return StoreError(
             f"cannot write {self.path}: {os.strerror(error.errno or 0)}\n"
             "  nothing is lost: fix that and run the same command again"

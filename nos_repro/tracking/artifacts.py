@@ -32,6 +32,8 @@ def log_files(run: Any, name: str, kind: str, files: Iterable[Path]) -> None:
 def log_table(study: Study, rows: Iterable[Outcome], root: Path, mode: Mode) -> None:
     """Logs a study's trials as a table and its records as an artifact, to a run of their own."""
     memory = RunMemory.recall(root / "wandb.json", f"{study.study}-{study.scale}-table")
+    if memory is None:
+        return
     named = {
         "id": memory.id,
         "name": f"{study.study} ({study.scale}), table",
@@ -41,7 +43,7 @@ def log_table(study: Study, rows: Iterable[Outcome], root: Path, mode: Mode) -> 
     run = open_run(mode, root.absolute(), lambda: named, lambda run: None)
     if run is None:
         return
-    memory.save()
+    memory.of(run).save()
     try:
         table = import_wandb().Table(
             columns=[*SETTINGS, *columns(study), *papers_columns(study)],

@@ -8,18 +8,16 @@ on disk are complete.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import secrets
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from nos_repro.errors import ConfigError
-from nos_repro.experiments.files import StoreError, write_json
+from nos_repro.experiments.files import StoreError, read_file, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -219,13 +217,34 @@ class RunMemory:
     """The last step whose loss was logged."""
 
     @classmethod
-    def recall(cls, path: Path, stem: str) -> RunMemory:
+    def recall(cls, path: Path, stem: str) -> RunMemory | None:
         """What the file says; a new id if there is none: ``stem`` and a random part, so that runs
-        of the same name by others never merge with this one."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            kept = json.loads(path.read_bytes())
+        of the same name by others never merge with this one.
+
+        None if the file cannot be read: a new id would cut the run in two. A later process logs
+        what this one does not.
+        """
+        try:
+            data = read_file(path)
+        except StoreError as error:
+            problem = str(error).splitlines()[0]
+            log.warning("%s; this attempt is not logged to W&B, the next one makes up for it",
+                        problem)  # fmt: skip
+            return None
+        new = cls(path, f"{stem}-{secrets.token_hex(4)}")
+        if data is None:
+            return new
+        try:
+            kept = read_json(data)
             return cls(path, str(kept["id"]), int(kept["told"]), int(kept.get("step", 0)))
-        return cls(path, f"{stem}-{secrets.token_hex(4)}")
+        except (ValueError, KeyError, TypeError, OverflowError, AttributeError):
+            log.warning("%s is damaged; a new W&B run begins", path)
+            return new
+
+    def of(self, run: Any) -> RunMemory:
+        """The memory of the ``run`` that W&B has opened. In a sweep W&B gives it another id than it
+        was asked for, and that run has nothing yet."""
+        return self if run.id == self.id else RunMemory(self.path, run.id)
 
     def save(self) -> None:
         try:

@@ -51,8 +51,12 @@ def follow_search(
     search: Search, folder: Path, mode: Mode, artifacts: Sequence[str] = ()
 ) -> Iterator[FollowedSearch]:
     """A follower that takes every event of the search's log; its run is closed at the end."""
-    memory = RunMemory.recall(folder / "wandb.json", f"{search.search}-{search.scale}")
-    followed = FollowedSearch(search, folder, mode, memory, artifacts)
+    path, stem = folder / "wandb.json", f"{search.search}-{search.scale}"
+    memory = RunMemory.recall(path, stem)
+    unknown = memory is None
+    followed = FollowedSearch(
+        search, folder, mode, memory or RunMemory(path, stem), artifacts, broken=unknown
+    )
     try:
         yield followed
     finally:
@@ -94,6 +98,7 @@ class FollowedSearch:
             if self.run is None:
                 self.broken = True
                 return
+            self.memory = self.memory.of(self.run)
             self.memory.save()
         self.run.log(search_point(event, self.tally))
         self.memory.told = count = self.tally.evaluated

@@ -66,14 +66,17 @@ class WandbRuns:
         """Opens or resumes the trial's run; closes it when the attempt ends."""
         stem = f"{self.study.study}-{self.study.scale}-{trial.id}"
         memory = RunMemory.recall(folder / "wandb.json", stem)
-        run = self._open(trial, memory.id)
+        run = None if memory is None else self._open(trial, memory.id)
+        if memory is None or run is None:
+            yield FollowedTrial(self.study, None, RunMemory(folder / "wandb.json", stem))
+            return
+        memory = memory.of(run)
+        memory.save()  # now, or another attempt would not know the id
         followed = FollowedTrial(self.study, run, memory, checkpoints=self.checkpoints)
-        if followed.run is not None:
-            memory.save()  # now, or another attempt would not know the id
         try:
             yield followed
         finally:
-            if followed.run is not None and close_run(followed.run, failed=followed.failed):
+            if close_run(run, failed=followed.failed):
                 memory.save()
 
     def _open(self, trial: Trial, run_id: str) -> Any:

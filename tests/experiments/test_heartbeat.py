@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -153,6 +154,24 @@ def test_a_claim_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path) -> No
     (tmp_path / "claim.json").mkdir()
     with pytest.raises(StoreError, match=r"cannot read .*claim\.json"):
         Heartbeat(tmp_path).take()
+
+
+def test_a_claim_on_a_folder_that_cannot_be_looked_at_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a network file system fails for a moment: an error of the store, and nobody waits."""
+    looked = os.stat
+
+    def failing(path: Any, **named: Any) -> os.stat_result:
+        if path == tmp_path and os.listdir(tmp_path):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return looked(path, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", failing)
+        with pytest.raises(StoreError, match="cannot read"):
+            Heartbeat(tmp_path).take()
+    assert read_lease(tmp_path) is None
 
 
 def test_a_claim_needs_a_folder(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 from torch.nn import Embedding, Parameter
 from torch.optim import Optimizer
 
@@ -371,3 +372,28 @@ def test_a_file_refuses_complex_parameters(tmp_path: Path) -> None:
     p.grad = torch.ones_like(p)
     with pytest.raises(RuntimeError, match=r"complex64.*real numbers"):
         optimizer.step()
+
+
+@pytest.mark.parametrize("text", ["adam * ld", "g + noise", "drop(g, 0.3)"])
+def test_a_file_does_not_count_the_hidden_step_of_a_distributed_checkpoint(
+    text: str, tmp_path: Path
+) -> None:
+    """`torch.distributed.checkpoint.state_dict` takes it to make the state."""
+    cls, options = exported(text, tmp_path), {"total_steps": TOTAL} if "ld" in text else {}
+    models = [torch.nn.Linear(6, 5) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    plain, saved = (cls(model.parameters(), 0.1, **options) for model in models)
+    for _ in range(2):
+        get_optimizer_state_dict(models[1], saved)
+    assert same(train(saved, range(3)), train(plain, range(3)))
+
+
+def test_a_file_that_draws_says_what_its_draws_depend_on_and_refuses_shards(tmp_path: Path) -> None:
+    cls = exported("drop(g, 0.3)", tmp_path)
+    assert "give each one its own" in cls.__doc__
+    assert "draw" not in (exported("g * m", tmp_path).__doc__ or "")
+    p = Parameter(torch.ones(3))
+    p.placements = ()  # type: ignore[attr-defined]  # as a DTensor has them
+    p.grad = torch.ones(3)
+    with pytest.raises(RuntimeError, match="sharded"):
+        cls([p], 0.1).step()

@@ -283,6 +283,23 @@ def test_a_second_writer_stops_the_first_before_its_next_event(tmp_path):
     assert counts == Counter(range(20))
 
 
+def test_a_search_whose_folder_is_moved_says_so_and_goes_on_there(tmp_path, undisturbed):
+    here, there = tmp_path / "here", tmp_path / "there"
+
+    class Moves(Instant):
+        def wait(self, seconds):
+            if len(self.trained) == 4 and here.exists():
+                here.rename(there)
+            return super().wait(seconds)
+
+    with pytest.raises(StoreError, match=r"log\.jsonl was moved or removed while this search ran"):
+        loop(here, Moves()).run()
+    assert not (here / "log.jsonl").exists()
+    resumed = loop(there)
+    resumed.run()
+    assert_same(final(resumed), undisturbed)
+
+
 def test_a_log_written_by_two_searches_is_an_error_without_a_traceback(tmp_path):
     loop(tmp_path).run()
     log = tmp_path / "log.jsonl"

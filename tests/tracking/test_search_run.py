@@ -92,6 +92,8 @@ def test_an_interrupted_search_continues_in_the_same_run_and_logs_nothing_twice(
 class Heard:
     """A run that counts what is logged to it."""
 
+    id = "heard"
+
     def __init__(self):
         self.tables, self.points, self.summary = [], 0, {}
 

@@ -1,6 +1,9 @@
 """Trials as runs of W&B, offline: one run however often a trial starts, and never a failure."""
 
+import builtins
+import errno
 import json
+import os
 import pickle
 import re
 import statistics
@@ -8,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import wandb
 
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.grid import points, sweep_trial
@@ -98,7 +102,6 @@ def test_a_divergence_is_logged_as_one_and_has_no_final_values(tracker, tmp_path
 
 
 def test_a_tracker_that_breaks_fails_no_trial(tracker, tmp_path, monkeypatch):
-    import wandb
 
     def broken(**_):
         raise OSError("no room")
@@ -118,7 +121,6 @@ def test_a_run_that_breaks_while_it_is_opened_fails_no_trial_and_is_closed(
     tracker, tmp_path, monkeypatch, broken
 ):
     """As when W&B's service is killed."""
-    import wandb
 
     def breaks(*_, **__):
         raise BrokenPipeError("nobody is there")
@@ -131,6 +133,71 @@ def test_a_run_that_breaks_while_it_is_opened_fails_no_trial_and_is_closed(
     assert "nobody is there" in (folder / "log.txt").read_text()
     assert wandb.run is None
     assert not (folder / "wandb.json").exists()
+
+
+def stopped_after(updates, trial, folder, tracker):
+    looks = iter([False] * updates + [True] * 100)
+    with pytest.raises(Stopped):
+        run_trial(
+            trial, folder, Conditions(folder), stop=lambda: next(looks), tracker=tracker
+        )  # fmt: skip
+
+
+def epochs_of(part):
+    return [point["epoch"] for point in part.history]
+
+
+@pytest.mark.parametrize("code", [errno.ESTALE, errno.EIO, errno.EACCES])
+def test_what_was_logged_is_not_forgotten_when_it_cannot_be_read(
+    tracker, tmp_path, monkeypatch, code
+):
+    """As a network file system fails for a moment: the next attempt logs what this one did not."""
+    trial, folder = trial_of("SGD"), tmp_path / "trial"
+    stopped_after(5, trial, folder, tracker)
+    before = (folder / "wandb.json").read_bytes()
+    opened = builtins.open
+
+    def stale(file, *given, **named):
+        if str(file).endswith("wandb.json"):
+            raise OSError(code, os.strerror(code), str(file))
+        return opened(file, *given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "open", stale)
+        stopped_after(5, trial, folder, tracker)
+    assert (folder / "wandb.json").read_bytes() == before
+    run_trial(trial, folder, Conditions(tmp_path), tracker=tracker)
+    first, last = parts(tracker.folder)
+    assert first.run["run_id"] == last.run["run_id"]
+    assert epochs_of(first) + epochs_of(last) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("kept", ["", "[1]", "{}", "[" * 100_000, '{"id": "a", "told": 1e400}'])
+def test_a_damaged_memory_of_what_was_logged_begins_a_new_run(tmp_path, kept, caplog):
+    path = tmp_path / "wandb.json"
+    path.write_text(kept)
+    memory = RunMemory.recall(path, "tiny")
+    assert memory.told == 0
+    assert memory.id.startswith("tiny-")
+    assert f"{path} is damaged" in caplog.text
+
+
+def test_in_a_sweep_the_run_that_w_and_b_chooses_gets_the_whole_curve(
+    tracker, tmp_path, monkeypatch
+):
+    """W&B replaces the id that a run asks for while `wandb agent` runs it."""
+    trial, folder = trial_of("SGD"), tmp_path / "trial"
+    stopped_after(5, trial, folder, tracker)
+    wandb.teardown()
+    with monkeypatch.context() as agent:
+        agent.setenv("WANDB_SWEEP_ID", "sweep1")
+        agent.setenv("WANDB_RUN_ID", "agents")
+        stopped_after(5, trial, folder, tracker)
+    wandb.teardown()
+    run_trial(trial, folder, Conditions(tmp_path), tracker=tracker)
+    ours, agents, later = parts(tracker.folder)
+    assert ours.run["run_id"] != agents.run["run_id"] == later.run["run_id"] == "agents"
+    assert epochs_of(agents) + epochs_of(later) == [1, 2, 3]
 
 
 def test_training_does_not_depend_on_what_follows_it(tracker, tmp_path):

@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from nos_repro.report.claims.evidence import VERDICTS
 from nos_repro.report.claims.judge import Judged
 from nos_repro.report.claims.page import claim_tables
 from nos_repro.report.documents.base import Document
 from nos_repro.report.pages.charts import Chart, Line
 from nos_repro.report.pages.static_figure import Picture
-from nos_repro.report.pages.tables import Badge, PageTable, page_table
+from nos_repro.report.pages.tables import Badge, PageTable, counts, page_table
 from nos_repro.report.paths import file_of, results_words
 from nos_repro.report.words import versions
+
+DECIDED = ("holds", "does not hold")
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,18 @@ class OwnPage(Page):
     claims: list[ClaimLine] = field(default_factory=list)
     index: str = ""
     """Where the index lies; "" for a page of its own."""
+
+    @property
+    def decided(self) -> list[ClaimLine]:
+        return [line for line in self.claims if line.badge.word in DECIDED]
+
+    @property
+    def undecided(self) -> list[ClaimLine]:
+        return [line for line in self.claims if line.badge.word not in DECIDED]
+
+    @property
+    def undecided_badges(self) -> list[Badge]:
+        return counts((line.badge.word for line in self.undecided), VERDICTS)
 
 
 def commands(verb: str, words: str, results: Path, file: str) -> list[str]:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from nos_repro.report.pages.charts import script_json
 from nos_repro.report.pages.page import Page
-from nos_repro.report.pages.tables import badge_html, table_html
+from nos_repro.report.pages.tables import badge_html, table_html, with_code
 from nos_repro.report.words import versions
 
 PACKAGE = "nos_repro.report.pages"
@@ -38,7 +38,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals |= {"badge": badge_html, "table": table_html}
-    environment.filters["versions"] = versions
+    environment.filters |= {"versions": versions, "with_code": with_code}
     return environment
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
-from nos_repro.report.figures.base import drawn
 from nos_repro.report.pages.charts import spans_decades
 from nos_repro.report.pages.curve_chart import metrics
 from nos_repro.report.pages.ranking import ranked
@@ -42,9 +41,8 @@ def study_spark(study: Study, outcomes: Sequence[Outcome]) -> Spark | None:
     names = [name for name in metrics(study, outcomes) if name != "lr"]
     if not names:
         return None
-    own = {row.name for row in drawn(study, outcomes)}
-    order = [n for n in ranked(study, outcomes) if outcomes[n].name in own]
-    found = [(outcomes[n].name, curve(outcomes[n].counting, names[0])) for n in order]
+    order = [outcomes[n] for n in ranked(study, outcomes)]
+    found = [(row.name, curve(row.counting, names[0])) for row in order]
     seen = [(name, each) for name, each in found if each is not None]
     if not seen:
         return None

@@ -58,11 +58,11 @@ def _sorted_by(study: Study, columns: Sequence[Column]) -> tuple[int, bool] | No
 
 
 def _title(study: Study, column: Column) -> str:
-    """`Best Test`, `Best Test, paper (WRN-40-4, 300 epochs)`: no two are alike."""
+    """`Best Test`, `Best Test, paper°`: no two are alike. A note says what the sign means."""
     if not column.of:
         return column.title
     own = study.columns[column.of]
-    return f"{own}, {column.title}" if column.paper else own
+    return f"{own}, {column.short or column.title}" if column.paper else own
 
 
 def _badge(verdict: CellVerdict) -> Badge:

@@ -120,7 +120,7 @@ def _parts(table: PageTable, label: str, name: str) -> Iterator[Markup]:
         yield Markup("</tbody></table></div></div>\n")
     notes = [f"★ {table.best}"] if table.best else []
     if notes := [*notes, *table.notes]:
-        lines = Markup("").join(Markup("<li>{}</li>").format(note) for note in notes)
+        lines = Markup("").join(Markup("<li>{}</li>").format(with_code(note)) for note in notes)
         yield Markup('<ul class="notes">{}</ul>\n').format(lines)
 
 
@@ -174,6 +174,11 @@ def badge_html(badge: Badge) -> Markup:
     return Markup('<span class="badge {}"{}><span aria-hidden="true">{}</span> {}</span>').format(
         badge.kind, title, badge.sign, badge.text
     )
+
+
+def with_code(text: str) -> Markup:
+    """The text with commands such as `verify` set as code."""
+    return Markup(re.sub(r"`([a-z][\w .=-]*)`", r"<code>\1</code>", str(escape(text))))
 
 
 def slug(text: str) -> str:
