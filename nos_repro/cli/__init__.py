@@ -6,6 +6,7 @@ The functions import late, so that `--help` is instant.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import platform
 import signal
@@ -85,6 +86,17 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit status (1: failed, 2: user mistake, 130: interrupted)."""
+    collects = gc.isenabled()
+    try:
+        return _run(arguments)
+    finally:
+        if arguments is None and not gc.isenabled():
+            gc.freeze()  # as the process ends, its memory goes at once, not object by object
+        elif collects:
+            gc.enable()
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     settle_streams()
     if arguments is None:
         os.environ.pop("MPLBACKEND", None)  # a notebook names one that only its Python has

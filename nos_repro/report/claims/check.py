@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from nos_repro.errors import ConfigError, NosError, unknown
+from nos_repro.experiments.columns import default_columns
 from nos_repro.experiments.settings_file import read_values
 from nos_repro.report.claims.results import Results
 
@@ -90,6 +91,8 @@ def check_names(test: Any, found: Results, what: str) -> None:
         _check(row, read_values(found.files[study]), "rows", f"row of {study}:", what)
     if getattr(test, "column", ""):
         values = read_values(found.files[test.study])
+        if "columns" not in values:
+            values = {"columns": default_columns(values["task"]["name"])}
         _check(test.column, values, "columns", f"column of {test.study}:", what)
     for name in getattr(test, "baselines", ()):
         values = read_values(found.files[test.search])

@@ -75,6 +75,15 @@ def test_a_scale_is_chosen_among_those_of_the_files(own: Own, capsys) -> None:
     assert "did you mean 'medium'" in capsys.readouterr().err
 
 
+def test_a_study_that_names_no_columns_has_the_usual_ones(own: Own, capsys) -> None:
+    without = {key: value for key, value in TINY.items() if key != "columns"}
+    own.study.write_text(yaml.safe_dump({**without, "scales": {"medium": {}}}))
+    assert own.judge() == 0, capsys.readouterr().err
+    own.write(changed(column="final_tset"))
+    assert own.judge() == 2
+    assert "one of: best_test best_val" in capsys.readouterr().err
+
+
 def test_records_at_smoke_alone_are_mentioned(own: Own, capsys) -> None:
     own.study.write_text(yaml.safe_dump({**TINY, "scales": {"paper": {}, "smoke": {}}}))
     filled_store(load_study(own.study, scale="smoke"), own.results, own._ending)
