@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import math
 import operator
 from collections.abc import KeysView
@@ -240,5 +239,4 @@ def _is_curve(points: list[Any]) -> bool:
     """Whether they are mappings of names to numbers, each with its epoch."""
     if not (set(map(type, points)) <= {dict} and all("epoch" in point for point in points)):
         return False
-    values = itertools.chain.from_iterable(map(dict.values, points))
-    return set(map(type, values)) <= NUMBERS
+    return {type(value) for point in points for value in point.values()} <= NUMBERS

@@ -120,9 +120,14 @@ class Outcome:
         return sum(record.status == "failed" for record in self.records)
 
     @functools.cached_property
+    def stale_records(self) -> frozenset[str]:
+        """The ids of the records that other code has made."""
+        return frozenset(record.id for record in self.records if is_stale(record))
+
+    @property
     def stale(self) -> bool:
         """Whether a record that makes the cells, or chose the point, was made by other code."""
-        return any(is_stale(record) for record in self.records)
+        return bool(self.stale_records)
 
     def number(self, column: str) -> SampleMean | None:
         """The cell of ``column``; None if no trial of the row has it yet."""
@@ -170,9 +175,10 @@ def outcome(study: Study, name: str, store: Store) -> Outcome:
 
 
 def outcomes(study: Study, store: Store) -> list[Outcome]:
-    if study.halving is not None:
-        return _race(study, study.halving, store)
-    return [outcome(study, name, store) for name in study.rows]
+    with store.at_one_moment():
+        if study.halving is not None:
+            return _race(study, study.halving, store)
+        return [outcome(study, name, store) for name in study.rows]
 
 
 def stops(rows: Iterable[Outcome]) -> Iterator[tuple[Outcome, Trial, Record]]:

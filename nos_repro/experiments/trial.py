@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -121,7 +122,13 @@ class _Part(NamedTuple):
 SCALARS = (str, int, float)
 SECTIONS = ("task_settings", "training")
 MISSING = object()
-_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
+def _canonical(value: Any) -> str:
+    """The JSON of a value, the same for the same values; a plain number's takes longest to ask
+    the encoder for."""
+    return repr(value) if type(value) is float and math.isfinite(value) else ENCODER.encode(value)
 
 
 def _plain(value: Any) -> Any:

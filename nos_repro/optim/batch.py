@@ -70,6 +70,7 @@ class FlatBatch:
             self.copied_out.append((p, self.weights[-1]))
         if g.requires_grad:
             g = g.detach()
+        g = g.resolve_neg()
         if laid.plain and g.is_contiguous():
             self.gradients.append(g.view(laid.shape))
         else:
@@ -138,7 +139,13 @@ def flat_shape(n: int) -> tuple[int, ...]:
 
 
 def memory_order(p: Tensor) -> tuple[int, ...] | None:
-    """The dimensions from the slowest to the fastest in memory; None if there are holes."""
+    """The dimensions from the slowest to the fastest in memory.
+
+    None if there are holes, or if the memory holds the negatives (the imaginary part of a
+    conjugate), which a compiled kernel would take for the values.
+    """
+    if p.is_neg():
+        return None
     if p.is_contiguous():
         return tuple(range(p.dim()))
     strides = p.stride()

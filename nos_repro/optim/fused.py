@@ -5,6 +5,7 @@ that the compiler needs no remainder loop; the few elements left over, and tenso
 two rows, go through the foreach execution, which gives the same numbers.
 """
 
+import threading
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -28,6 +29,7 @@ DEVICES = ("cpu", "cuda", "xpu")
 
 _COMPILED: dict[KernelKind, Kernel] = {}
 _FAILED: dict[str, str] = {}
+_COMPILING = threading.RLock()
 
 
 def use_fused(
@@ -40,10 +42,16 @@ def use_fused(
     if wish is False:
         return None
     like = batch.weights[0]
+    types = {type(w) for w in batch.weights} - {Tensor}
     if wish is None and (
-        like.device.type not in DEVICES or sum(w.numel() for w in batch.weights) < PAYS_FROM
+        types
+        or like.device.type not in DEVICES
+        or sum(w.numel() for w in batch.weights) < PAYS_FROM
     ):
         return None
+    if types:  # of a fake tensor a kernel would read memory that is not there
+        names = ", ".join(sorted(each.__name__ for each in types))
+        raise ConfigError(f"fused=True is not possible here: a parameter is a {names}")
     kind = kind_of(step, like)
     if _ready(kind):
         return update_fused
@@ -200,10 +208,15 @@ def _no_bases(kind: KernelKind) -> Tensor:
 
 def _ready(kind: KernelKind) -> bool:
     """Compiles the kernel once, on tensors of its own; warns once if that fails."""
-    if kind in _COMPILED:
-        return True
+    if kind not in _COMPILED:
+        with _COMPILING:  # several threads may train with the same rule
+            _try_to_compile(kind)
+    return kind in _COMPILED
+
+
+def _try_to_compile(kind: KernelKind) -> None:
     where = kind.device.type
-    if where not in _FAILED:
+    if kind not in _COMPILED and where not in _FAILED:
         try:
             if where not in DEVICES:
                 raise RuntimeError(f"no compiler for device '{where}'")
@@ -214,9 +227,8 @@ def _ready(kind: KernelKind) -> bool:
             warnings.warn(
                 f"nos_repro: the fused update could not be compiled for '{where}' and the foreach "
                 f"one goes on in its place (several times slower): {_FAILED[where]}",
-                stacklevel=2,
+                stacklevel=3,
             )
-    return kind in _COMPILED
 
 
 def _example(kind: KernelKind) -> tuple[object, ...]:

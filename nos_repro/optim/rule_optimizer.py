@@ -278,7 +278,7 @@ class RuleOptimizer(Optimizer):
             w = state[MASTER] if keeps_master(p, group) else p
             part = local_part(w)
             stride = part.stride()
-            laid = self._layout(w, stride)
+            laid = self._layout(w, part)
             averages = {}
             for name in program.averages:
                 if name not in state:
@@ -291,7 +291,7 @@ class RuleOptimizer(Optimizer):
                 if laid.dense and averages[name].stride() != stride:
                     state[name] = new_average(w).copy_(state[name])
                     averages[name] = local_part(state[name])
-            state["step"] += 1
+            state["step"] = int(state["step"]) + 1  # others may save it as a tensor
             key = w.device, w.dtype, state["step"] if program.corrections else 0
             if key not in batches:
                 batches[key] = FlatBatch()
@@ -300,10 +300,10 @@ class RuleOptimizer(Optimizer):
             batches[key].add(part, laid, averages, g, number_of(p, number))
         return batches
 
-    def _layout(self, p: Tensor, stride: tuple[int, ...]) -> Layout:
+    def _layout(self, p: Tensor, part: Tensor) -> Layout:
         """The layout of a parameter, which is kept for all that have the same."""
         known: dict[Any, Layout] = self.__dict__.setdefault("_layouts", {})
-        key = p.shape, stride, p.device, spread_of(p)
+        key = p.shape, part.stride(), part.is_neg(), p.device, spread_of(p)
         laid = known.get(key)
         if laid is None:
             laid = known[key] = Layout(p)

@@ -1,6 +1,9 @@
 """The source of a fused kernel, run as it is or captured by `torch.compile`, without a compiler."""
 
+import contextlib
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -45,6 +48,25 @@ def test_a_process_may_have_more_kernels_than_a_function_may_have_recompilations
         assert torch.equal(
             update(f"g * {i}", [1.0, 2.0], fused=True)[:2], torch.tensor([-i, -2.0 * i])
         )
+
+
+def test_threads_that_train_with_one_rule_compile_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that told inductor of the draws at once would take them away from each other."""
+    together, calls = threading.Barrier(4), []
+
+    def compile_slowly(kernel: Kernel, example: Any, options: Any) -> Kernel:
+        calls.append(kernel)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(timeout=0.3)
+        return kernel
+
+    monkeypatch.setattr(fused, "compile_kernel", compile_slowly)
+    monkeypatch.setattr(fused, "_COMPILED", {})
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(update, "g + drop(g, 0.3)", [1.0, 2.0], fused=True) for _ in range(4)]
+    first, *others = (run.result() for run in runs)
+    assert len(calls) == 1
+    assert all(torch.equal(first, other) for other in others)
 
 
 @pytest.mark.usefixtures("captured")

@@ -14,7 +14,6 @@ from nos_repro.report.pages.charts import (
     Line,
     Trace,
     Variant,
-    band,
     layout,
     lines_of,
     short,
@@ -75,10 +74,9 @@ def _variant(
 ) -> Variant:
     found = [(o, line, curve(o.counting, metric)) for o, line in zip(outcomes, lines, strict=True)]
     seen = [(outcome, line, each) for outcome, line, each in found if each is not None]
-    data = [trace for _, line, each in seen if each.n > 1 for trace in [_band(each, line)]]
-    data += [_line(each, outcome, line) for outcome, line, each in seen]
+    data = [_line(each, outcome, line) for outcome, line, each in seen]
     y = {"type": "linear"}
-    if spans_decades(value for _, _, each in seen for value in each.mean):
+    if spans_decades(value for _, _, each in seen for value in each.mean.tolist()):
         y = {"type": "log", "exponentformat": "power"}
     elif in_sight := [each for _, line, each in seen if not line.hidden]:
         between = ends(in_sight)
@@ -88,23 +86,22 @@ def _variant(
 
 
 def _line(each: Curve, outcome: Outcome, line: Line) -> Trace:
-    spread = f" ± %{{customdata:.3g}}, n = {each.n}" if each.n > 1 else f", n = {each.n}"
+    """Where there is a spread it is `customdata`, and the page's script draws the band, in the
+    colour of `meta`: its corners are not written."""
+    words = f" ± %{{customdata:.3g}}, n = {each.n}" if each.n > 1 else f", n = {each.n}"
+    std = each.std.tolist()
+    spread = {"customdata": short(std), "meta": _faint(line.colour)} if each.n > 1 else {}
     return {
         "type": "scatter",
         "mode": "lines+markers" if len(each.epochs) == 1 else "lines",
         "name": shown(label(outcome, each)),
         "legendgroup": line.key,
-        "x": short(each.epochs),
-        "y": short(each.mean),
-        "customdata": short(each.std),
+        "x": each.epochs.tolist(),
+        "y": short(each.mean.tolist()),
+        **spread,
         "line": {"color": line.colour, "dash": line.dash, "width": 2},
-        "hovertemplate": HOVER.replace("%{text}", spread),
+        "hovertemplate": HOVER.replace("%{text}", words),
     }
-
-
-def _band(each: Curve, line: Line) -> Trace:
-    low, high = short(each.mean - each.std), short(each.mean + each.std)
-    return band(line.key, short(each.epochs), low, high, _faint(line.colour))
 
 
 def _faint(colour: str) -> str:

@@ -16,6 +16,7 @@ from nos_repro.experiments.selection import Outcome
 from nos_repro.experiments.store import Store
 from nos_repro.report.pages.tables import Badge
 from nos_repro.report.paths import last_parts
+from nos_repro.report.study.verdict import CellVerdict
 from nos_repro.report.study.why import TrialLine, Why, explain, known_of
 from nos_repro.report.words import versions
 
@@ -35,9 +36,11 @@ class Behind:
     settings: list[tuple[str, str]]
 
 
-def behind_rows(study: Study, outcomes: Sequence[Outcome], store: Store) -> list[Behind]:
-    """The provenance of every row, each explained once."""
-    known = known_of(study, outcomes, store)
+def behind_rows(
+    study: Study, outcomes: Sequence[Outcome], store: Store, judged: list[CellVerdict]
+) -> list[Behind]:
+    """The provenance of every row, each explained once; ``judged`` are the study's cells."""
+    known = known_of(study, outcomes, store, judged)
     logs = _logs(store)
     found = []
     for outcome in outcomes:
@@ -107,7 +110,7 @@ def _trial_json(
     return [
         place(line.stage),
         line.id,
-        place(line.label),
+        place(line.label.removesuffix(f" seed={seed}")),
         seed,
         place(line.status),
         value if value is None or math.isfinite(value) else None,

@@ -78,7 +78,7 @@ def study_page(
     table = study_table(study, rows)
     lines, order = row_lines(study, rows), ranked(study, rows)
     figure, shown = figure_of(study), drawn(study, rows)
-    timed = target_parts(rows, lines)
+    timed = target_parts(rows, lines, order)
     results = store.root.parent.parent
     problems = [by_name(problem, results) for problem in store.problems]
     return StudyPage(
@@ -94,7 +94,7 @@ def study_page(
         state=_state(study, rows),
         problems=problems,
         table=summary_table(study, table, rows, order, found.verdicts),
-        behind=behind_rows(study, rows, store),
+        behind=behind_rows(study, rows, store, found.verdicts),
         order=[str(n) for n in order],
         drawn=[line.key for line, row in zip(lines, rows, strict=True) if row in shown]
         if len(shown) < len(rows)

@@ -130,8 +130,15 @@ def more_seeds(number: SampleMean, printed: PrintedNumber, tolerance: float) -> 
 def judge_study(study: Study, outcomes: Sequence[Outcome]) -> list[CellVerdict]:
     """A verdict on every cell of the study that the paper prints, in the table's order."""
     changed = protocol.differences(study)
+    rounding = {column: _rounding(study, column) for column in study.columns}
     return [
-        _judge_cell(study, outcome, column, _why_not_comparable(study, outcome.name, changed))
+        _judge_cell(
+            study,
+            outcome,
+            column,
+            rounding[column],
+            _why_not_comparable(study, outcome.name, changed),
+        )
         for outcome in outcomes
         for column in study.columns
         if column in outcome.row.paper
@@ -147,7 +154,9 @@ def _why_not_comparable(study: Study, row: str, changed: Sequence[str]) -> str:
     return f"not the paper's settings: {', '.join(own)}" if own else ""
 
 
-def _judge_cell(study: Study, outcome: Outcome, column: str, why_not: str) -> CellVerdict:
+def _judge_cell(
+    study: Study, outcome: Outcome, column: str, rounding: float, why_not: str
+) -> CellVerdict:
     paper = outcome.row.paper[column]
     number = _state(outcome) if column == STATE else outcome.number(column)
     known: dict[str, Any] = {
@@ -173,7 +182,8 @@ def _judge_cell(study: Study, outcome: Outcome, column: str, why_not: str) -> Ce
     if unfinished := _unfinished(study, outcome, number):
         return CellVerdict(verdict=unfinished[0], reason=unfinished[1], **known)
     assert number is not None
-    return _judge_number(number, _printed(study, column, paper), study, known)
+    runs = max(1, study.paper_protocol.get("selection", {}).get("repeats", 0))
+    return _judge_number(number, PrintedNumber(paper, runs, rounding), study, known)
 
 
 def _judge_number(
@@ -251,12 +261,11 @@ def _interval(middle: float, half: float) -> Interval | None:
     return None if math.isnan(half) else Interval(float(middle - half), float(middle + half))
 
 
-def _printed(study: Study, column: str, value: float) -> PrintedNumber:
-    """The paper's number. Its table prints all numbers of a column with as many digits."""
-    runs = max(1, study.paper_protocol.get("selection", {}).get("repeats", 0))
+def _rounding(study: Study, column: str) -> float:
+    """Half of the last digit that the paper prints; all numbers of a column have as many."""
     values = [str(row.paper[column]) for row in study.rows.values() if column in row.paper]
-    digits = max(-int(Decimal(value).as_tuple().exponent) for value in values)
-    return PrintedNumber(value, runs, 0.5 * 10.0 ** -max(0, digits))
+    digits = max((-int(Decimal(value).as_tuple().exponent) for value in values), default=0)
+    return 0.5 * 10.0 ** -max(0, digits)
 
 
 def _place(study: Study, row: str, column: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
-from nos_repro.experiments.selection import Outcome, Scored, is_stale, outcomes
+from nos_repro.experiments.selection import Outcome, Scored, outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
 from nos_repro.report.layout import plain
@@ -68,13 +68,20 @@ class Known:
     """The trials that some process trains now."""
 
 
-def known_of(study: Study, rows: Sequence[Outcome], store: Store) -> Known:
+def known_of(
+    study: Study,
+    rows: Sequence[Outcome],
+    store: Store,
+    verdicts: list[CellVerdict] | None = None,
+) -> Known:
+    """``verdicts`` are those on the study's cells, if they are made already."""
     asked = {trial.id for row in rows for trial in row.trials}
     swept = [(scored.trial, scored.record) for row in rows for scored in row.sweep]
     repeated = [pair for row in rows for pair in row.repeats]
     waiting = (trial for trial, record in swept + repeated if record is None)
     running = store.claims(waiting, look=False).keys()
-    return Known(judge_study(study, rows), store.others(asked), running)
+    judged = judge_study(study, rows) if verdicts is None else verdicts
+    return Known(judged, store.others(asked), running)
 
 
 def explain(study: Study, outcome: Outcome, store: Store, known: Known | None = None) -> Why:
@@ -132,31 +139,31 @@ def _swept(outcome: Outcome, by: str, store: Store, known: Known) -> Iterator[Tr
     for scored in outcome.sweep:
         value = value_of(scored) if math.isfinite(scored.score) else None
         chosen = outcome.is_chosen(scored)
-        yield _line("sweep", scored.trial, scored.record, value, store, known, chosen=chosen)
+        yield _line("sweep", outcome, scored.trial, scored.record, value, store, known, chosen)
 
 
 def _repeated(outcome: Outcome, by: str, store: Store, known: Known) -> Iterator[TrialLine]:
     for trial, record in outcome.repeats:
         value = record.column(by) if record is not None else math.nan
         seen = value if math.isfinite(value) else None
-        yield _line("repeat", trial, record, seen, store, known)
+        yield _line("repeat", outcome, trial, record, seen, store, known)
 
 
 def _line(
     stage: str,
+    outcome: Outcome,
     trial: Trial,
     record: Record | None,
     value: float | None,
     store: Store,
     known: Known,
-    *,
     chosen: bool = False,
 ) -> TrialLine:
     remarks = []
     if record is not None:
         if record.status != "finished" and record.reason:
             remarks.append(record.reason)
-        if is_stale(record):
+        if record.id in outcome.stale_records:
             remarks.append(f"stale: by code {record.code}")
     elif trial.id in known.running:
         remarks.append("running now")

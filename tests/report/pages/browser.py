@@ -55,8 +55,7 @@ class Browser:
         metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1}
         mobile = {"mobile": size[0] < 500}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics | mobile)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        self.colours(dark=dark)
         self.driver.get("about:blank")
         for kind in ("browser", "performance"):
             self.driver.get_log(kind)
@@ -102,17 +101,24 @@ class Browser:
         taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", command)
         (self.shots / f"{name}.png").write_bytes(base64.b64decode(taken["data"]))
 
-    def faults(self) -> list[str]:
+    def colours(self, *, dark: bool) -> None:
+        """The scheme that the reader prefers."""
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+
+    def faults(self, *rules: str) -> list[str]:
         """What axe finds wrong with the page's accessibility, one line for each element; all that
-        is folded away is opened first."""
+        is folded away is opened first. ``rules``: only these, all by default."""
         self.driver.execute_script(
             "document.querySelectorAll('details').forEach(one => { one.open = true; })"
         )
         self.driver.execute_cdp_cmd("Runtime.evaluate", {"expression": AXE.read_text("utf-8")})
         found = self.driver.execute_async_script(
-            "axe.run({resultTypes: ['violations']}).then("
-            "({violations}) => arguments[0](violations.flatMap(one => one.nodes.map("
-            "node => `${one.id}: ${node.target}: ${node.failureSummary}`))))"
+            "const [rules, done] = arguments;"
+            "axe.run({resultTypes: ['violations'], ...(rules.length && {runOnly: rules})}).then("
+            "({violations}) => done(violations.flatMap(one => one.nodes.map("
+            "node => `${one.id}: ${node.target}: ${node.failureSummary}`))))",
+            rules,
         )
         return list(found)
 

@@ -81,13 +81,11 @@ def test_a_curve_is_that_of_the_figure(tmp_path: Path) -> None:
     assert chart is not None
     first = chart.variants[0]
     assert first.keys == ["test_accuracy"]
-    bands, lines = first.data[:3], first.data[3:]
-    for outcome, trace, band in zip(known.rows, lines, bands, strict=True):
+    for outcome, trace in zip(known.rows, first.data, strict=True):
         drawn = curve(outcome.counting, "test_accuracy")
         assert drawn is not None
         assert trace["y"] == pytest.approx(list(drawn.mean), rel=1e-5)
-        assert band["y"][:4] == pytest.approx(list(drawn.mean + drawn.std), rel=1e-5)
-        assert band["y"][4:] == pytest.approx(list((drawn.mean - drawn.std)[::-1]), rel=1e-5)
+        assert trace["customdata"] == pytest.approx(list(drawn.std), rel=1e-5)
 
 
 def test_every_metric_can_be_chosen_the_figures_first(tmp_path: Path) -> None:

@@ -49,10 +49,18 @@ function layoutOf(state, colours) {
   return layout;
 }
 
+// What lies within a spread of a line; the pointer does not see it.
+function band({ legendgroup, x, y, customdata, meta }) {
+  const edge = (sign) => y.map((value, n) => (value === null || customdata[n] === null ? null : value + sign * customdata[n]));
+  return { type: "scatter", mode: "lines", legendgroup, x: [...x, ...x.toReversed()], y: [...edge(1), ...edge(-1).toReversed()],
+    fill: "toself", fillcolor: meta, line: { width: 0 }, hoverinfo: "skip" };
+}
+
 function draw(state) {
   const colours = theme();
-  const traces = state.variant.data.map((trace) => look(trace, colours));
-  const config = { responsive: true, displayModeBar: innerWidth < 640 ? false : "hover", displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const lines = state.variant.data;
+  const traces = [...lines.filter((trace) => trace.meta).map(band), ...lines].map((trace) => look(trace, colours));
+  const config = { responsive: true, displayModeBar: innerWidth < 640 || state.variant.layout.meta ? false : "hover", displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
   Plotly.react(state.plot, traces, layoutOf(state, colours), config);
 }
 
