@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nos_repro.experiments.schema import Study
     from nos_repro.experiments.selection import Outcome
+    from nos_repro.report.search.history import History
 
 
 def command_words(options: argparse.Namespace, *, training: bool = False) -> str:
@@ -58,6 +59,16 @@ def after_report(
         return {f"run {command_words(options)}": "trains what is missing"}
     cell = f"{options.config}:{rows[0].name}"
     return {f"why {shlex.quote(cell)} --scale {options.scale}": "where a row's number comes from"}
+
+
+def after_search_report(options: argparse.Namespace, history: History) -> dict[str, str]:
+    """What may come after a look at a search."""
+    words = command_words(options)
+    if history.tally.settled < history.asked.samples:
+        return {f"search {words}": "goes on with the search"}
+    if not history.of("confirm"):
+        return {f"search {words} --confirm": "the best rules and the baselines over fresh seeds"}
+    return {f"search {words} --export-best 12": "a study that trains the best rules longer"}
 
 
 def _exported(study: Study, rows: Sequence[Outcome]) -> str | None:

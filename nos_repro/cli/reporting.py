@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nos_repro.cli.closing import after_report, say_next
+from nos_repro.cli.closing import after_report, after_search_report, say_next
 from nos_repro.cli.common import (
     Verbs,
     add_verb,
@@ -140,6 +140,8 @@ def _report_search(history: History, options: argparse.Namespace) -> int:
         _say_written(
             *write_page(search_page(history, _words(options)), page, standalone=standalone)
         )
+    if options.format == "text":
+        say_next(after_search_report(options, history))
     return 0
 
 
@@ -198,6 +200,10 @@ def _report_all(options: argparse.Namespace) -> int:
 
         _say_written(*write_card(collection, options.card))
     warn_of([*collection.left_out, *collection.problems])
+    if options.format == "text" and options.html is None:
+        words = ["--all", *options.overrides]
+        words += [] if options.results == Path("results") else ["--results", str(options.results)]
+        say_next({f"report {shlex.join(words)} --html pages": "a page for each of them"})
     return 1 if collection.broken else 0
 
 

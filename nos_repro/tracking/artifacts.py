@@ -46,7 +46,7 @@ def log_table(study: Study, rows: Iterable[Outcome], root: Path, mode: Mode) -> 
     memory.of(run).save()
     try:
         table = import_wandb().Table(
-            columns=[*SETTINGS, *columns(study)],
+            columns=[*SETTINGS, *columns(study), *papers_columns(study)],
             data=list(table_rows(study, rows)),
             allow_mixed_types=True,
         )
@@ -63,4 +63,12 @@ def table_rows(study: Study, rows: Iterable[Outcome]) -> Iterable[list[Any]]:
         for record in outcome.counting:
             trial = record.trial
             settings = (trial["seed"], trial["lr"], trial["weight_decay"], record.status)
-            yield [outcome.name, *settings, *map(record.column, columns(study))]
+            ours = map(record.column, columns(study))
+            paper = [outcome.row.paper.get(c) for c in papers_columns(study).values()]
+            yield [outcome.name, *settings, *ours, *paper]
+
+
+def papers_columns(study: Study) -> dict[str, str]:
+    """The columns for which the paper has a number, by the name of the one with that number."""
+    printed = {column for row in study.rows.values() for column in row.paper}
+    return {f"paper_{column}": column for column in study.columns if column in printed}

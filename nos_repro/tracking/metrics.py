@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nos_repro.experiments.columns import STATE
@@ -12,6 +13,7 @@ from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.trial import Trial
 from nos_repro.search.log import Event
+from nos_repro.search.side_runs import read_side_runs
 from nos_repro.search.state import Tally
 from nos_repro.tasks.registry import find_metric
 
@@ -115,6 +117,12 @@ def paper_values(study: Study, role: StudyRole) -> dict[str, float]:
     for name in reversed(role.rows):
         values |= {f"paper_{column}": x for column, x in study.rows[name].paper.items()}
     return values
+
+
+def baseline_rewards(folder: Path) -> dict[str, float]:
+    """The rewards of a search's baselines, for its summary: `baseline_Adam`."""
+    found = read_side_runs(folder)
+    return {f"baseline_{run.name}": e.reward for run, e in found if run.purpose == "baseline"}
 
 
 def trial_point(point: dict[str, float]) -> dict[str, float]:

@@ -25,6 +25,7 @@ from nos_repro.tracking.metrics import (
     CHILD,
     CHILDREN,
     SAMPLES,
+    baseline_rewards,
     child_row,
     group_of,
     made_by,
@@ -93,7 +94,7 @@ class FollowedSearch:
 
     def _tell(self, event: Event) -> None:
         if self.run is None:
-            self.run = open_run(self.mode, self.folder.absolute(), self._named, _prepare)
+            self.run = open_run(self.mode, self.folder.absolute(), self._named, self._prepare)
             if self.run is None:
                 self.broken = True
                 return
@@ -144,7 +145,7 @@ class FollowedSearch:
             "config": {**search.identity(), "samples": search.samples, **made_by()},
         }
 
-
-def _prepare(run: Any) -> None:
-    run.define_metric(SAMPLES)
-    run.define_metric("*", step_metric=SAMPLES)
+    def _prepare(self, run: Any) -> None:
+        run.define_metric(SAMPLES)
+        run.define_metric("*", step_metric=SAMPLES)
+        run.summary.update(baseline_rewards(self.folder))

@@ -13,7 +13,8 @@ from tests.tracking.reading import parts
 TINY = {
     "study": "tiny", "source": "002 Table 0", "claim": "small enough for a test",
     "task": {"name": "convnet", **TASK}, "sweep": {"lr": [0.05]}, "training": {"epochs": 1},
-    "columns": {"final_test": "Test"}, "rows": {"SGD": {"optimizer": "sgd"}},
+    "columns": {"final_test": "Test"},
+    "rows": {"SGD": {"optimizer": "sgd", "paper": {"final_test": 94.3}}},
     "scales": {"smoke": {}},
 }  # fmt: skip
 
@@ -48,6 +49,7 @@ def test_a_study_s_checkpoints_and_table_are_logged_if_asked_for(tmp_path):
         "row": "SGD", "seed": 0, "lr": 0.05, "weight_decay": 0.0, "status": "finished",
         **{f"{when}_{part}": pytest.approx(record["metrics"][-1][f"{part}_accuracy"])
            for when in ("best", "final") for part in ("val", "test")},
+        "paper_final_test": 94.3,
     }  # fmt: skip
 
 
@@ -62,7 +64,7 @@ def test_artifacts_without_wandb_are_one_error(tmp_path, capsys):
     assert "--wandb-artifacts needs --wandb" in capsys.readouterr().err
 
 
-def test_a_search_s_log_and_controller_are_logged_if_asked_for(tmp_path):
+def test_a_search_s_log_and_controller_are_logged_if_asked_for_and_its_baselines_always(tmp_path):
     words = ["search", str(ROOT / "configs" / "search.yaml"), "--scale", "smoke", "samples=4"]
     kinds = ["--wandb-artifacts", "checkpoints", "--wandb-artifacts", "tables"]
     where = ["--results", str(tmp_path), "--workers", "0", "--wandb", "offline"]
@@ -71,3 +73,9 @@ def test_a_search_s_log_and_controller_are_logged_if_asked_for(tmp_path):
     logged = artifacts(part)
     assert logged["model"] == ["checkpoint.pt"]
     assert logged["log"] == ["log.jsonl", "named.jsonl", "settings.json"]
+    named = map(json.loads, (tmp_path / "search/smoke/named.jsonl").read_text().splitlines())
+    rewards = {event["name"]: event["evaluation"]["reward"]
+               for event in named if event["event"] == "named"}  # fmt: skip
+    assert len(rewards) == 6
+    for name, reward in rewards.items():
+        assert part.summary[f"baseline_{name}"] == pytest.approx(reward)

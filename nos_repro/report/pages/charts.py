@@ -93,7 +93,11 @@ def lines_of(
 def layout(x: str, y: str, **more: Any) -> Layout:
     """A plain layout with these axis titles; ``xaxis`` and ``yaxis`` add to the axes'."""
     axes = {
-        name: {"title": {"text": shown(title)}, "automargin": True, **more.pop(name, {})}
+        name: {
+            "title": {"text": shown(title), "standoff": 10},
+            "automargin": True,
+            **more.pop(name, {}),
+        }
         for name, title in (("xaxis", x), ("yaxis", y))
     }
     return {

@@ -13,6 +13,7 @@ from nos_repro.report.search.course import (
     BASELINE,
     BEST,
     MEAN,
+    QUANTILE,
     STATUSES,
     line_points,
     moving_average,
@@ -45,11 +46,11 @@ def search_chart(history: History) -> Chart | None:
             lines.append(Line(name, name, colour, "dot"))
             data.append(_dots(history, name, colour, part))
     low, median, high, ninety = moving_quantiles(values, window, ends).T
-    data.append(band("middle half", x, short(low), short(high), "rgba(86,180,233,0.22)"))
-    lines.append(Line("middle half", "middle half", "#56B4E9", "solid"))
+    data.append(band("middle half", x, short(low), short(high), "rgba(0,114,178,0.16)"))
+    lines.append(Line("middle half", "middle half", QUANTILE, "solid"))
     drawn = (
-        ("median", median, "#0072B2", "8px,3px", 1.3),
-        ("90 %", ninety, "#0072B2", "2px,2px", 1.3),
+        ("median", median, QUANTILE, "8px,3px", 1.3),
+        ("90 %", ninety, QUANTILE, "2px,2px", 1.3),
         (f"mean of the last {window}", moving_average(values, window)[ends], MEAN, "solid", 2.5),
         ("best so far", np.maximum.accumulate(values)[ends], BEST, "solid", 2),
     )
@@ -57,9 +58,9 @@ def search_chart(history: History) -> Chart | None:
         lines.append(Line(name, name, colour, dash))
         data.append(_line(name, x, short(y), {"color": colour, "dash": dash, "width": width}))
     words = (
-        "A dot is a sampled rule, the rule is said where you point at it; what was refused,"
+        "A dot is a sampled rule; point at it to read the rule. What was refused,"
         f" diverged or failed has reward 0. Mean and quantiles are over the last {window}"
-        " samples, all rewards counted. One seed a rule: the best so far is best by luck too."
+        " samples, all rewards counted. One seed per rule: the best so far is best by luck too."
     )
     if len(dots) < len(rewards):
         words += f" {len(dots):,} of the {len(rewards):,} dots are drawn, every best so far among"

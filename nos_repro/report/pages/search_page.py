@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nos_repro.report.documents.search import search_document
+from nos_repro.report.layout import ReportTable
 from nos_repro.report.pages.charts import Chart
 from nos_repro.report.pages.page import ClaimLine, OwnPage, commands
 from nos_repro.report.pages.search_chart import search_chart
@@ -71,10 +72,16 @@ def search_page(
         picture=search_picture(history),
         tables=[
             PageTable(["How it went"], course.titles, course.rows, course.notes),
-            *map(page_table, others),
+            *(page_table(table, _sorted_by(table)) for table in others),
         ],
         origin=origin_lines(history),
         commands=commands("search", words, results, file_of(asked.search, asked.scale)),
         claims=list(claims),
         index=index,
     )
+
+
+def _sorted_by(table: ReportTable) -> tuple[int, bool] | None:
+    """The hall of fame is in the order of its rewards."""
+    titles = [column.title for column in table.columns]
+    return (titles.index("reward"), True) if "reward" in titles else None

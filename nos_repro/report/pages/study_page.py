@@ -78,7 +78,7 @@ def study_page(
     table = study_table(study, rows)
     lines, order = row_lines(study, rows), ranked(study, rows)
     figure, shown = figure_of(study), drawn(study, rows)
-    timed = target_parts(rows, lines)
+    timed = target_parts(rows, lines, order)
     results = store.root.parent.parent
     problems = [by_name(problem, results) for problem in store.problems]
     return StudyPage(

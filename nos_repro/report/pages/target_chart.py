@@ -35,11 +35,11 @@ LEAST = 2
 
 
 def target_parts(
-    outcomes: Sequence[Outcome], lines: Sequence[Line]
+    outcomes: Sequence[Outcome], lines: Sequence[Line], order: Sequence[int]
 ) -> tuple[Chart, Chart, ReportTable] | None:
-    """Time to target, performance profile, and the times as a table; None where there are fewer
-    than two rows to compare."""
-    rows = racers(outcomes)
+    """Time to target, performance profile, and the times as a table, rows in ``order``; None where
+    there are fewer than two to compare."""
+    rows = sorted(racers(outcomes), key=lambda row: order.index(row.number))
     if sum(row.end is not None for row in rows) < LEAST:
         return None
     first = next(record for outcome in outcomes for record in outcome.counting)
@@ -154,7 +154,7 @@ def _profile_chart(rows: Sequence[Racer], lines: Sequence[Line], left: list[str]
         data = [_step(each, line, last) for each, line in zip(counted.rows, lines, strict=True)]
         x = {"type": "log", "range": [0, math.log10(last)], "exponentformat": "none"}
         y = {"range": [-0.02, 1.04], "tickformat": ".0%"}
-        axes = f"at most so many times the fastest row's {unit}", "share of problems"
+        axes = f"within this factor of the fastest row's {unit}", "share of problems"
         variants.append(Variant([unit], data, layout(*axes, xaxis=x, yaxis=y)))
     assert counted is not None
     unsolved = f" {counted.unsolved} more no row solves; they are left out." * (

@@ -15,7 +15,7 @@ QUANTILES = (0.25, 0.5, 0.75, 0.9)
 POINTS = 400
 """The most points in a line: more cannot be seen."""
 SMALLEST_WINDOW, LARGEST_WINDOW = 10, 500
-MEAN, BEST, BASELINE = "#000000", "#D55E00", "#009E73"
+MEAN, BEST, BASELINE, QUANTILE = "#000000", "#D55E00", "#009E73", "#0072B2"
 # fmt: off
 STATUSES = {
     "healthy":           ("#0072B2", ("healthy",)),

@@ -15,6 +15,7 @@ from nos_repro.report.search.course import (
     BASELINE,
     BEST,
     MEAN,
+    QUANTILE,
     STATUSES,
     Floats,
     Ints,
@@ -70,7 +71,7 @@ def figure4(history: History) -> Figure | None:
     title = headline(asked.search, asked.source, asked.scale, short_words(history.settings))
     words = (
         f"A dot is a sampled rule (reward 0: below the axis). Mean, quantiles and shares are over"
-        f" the last {window} samples, all rewards counted. One seed a rule: the best so far is"
+        f" the last {window} samples, all rewards counted. One seed per rule: the best so far is"
         " best by luck too."
     )
     return finished(figure, title, [words, *origin_lines(history)])
@@ -98,9 +99,9 @@ def _lines(axes: Axes, numbers: Ints, values: Floats, window: int, ends: Ints) -
     best = np.maximum.accumulate(values)
     low, median, high, ninety = moving_quantiles(values, window, ends).T
     x = numbers[ends]
-    axes.fill_between(x, low, high, color="#56B4E9", alpha=0.22, linewidth=0, label="25 to 75 %")
-    axes.plot(x, median, color="#0072B2", linewidth=1.0, linestyle=(0, (4, 1.5)), label="median")
-    axes.plot(x, ninety, color="#0072B2", linewidth=1.0, linestyle=(0, (1, 1)), label="90 %")
+    axes.fill_between(x, low, high, color=QUANTILE, alpha=0.16, linewidth=0, label="25 to 75 %")
+    axes.plot(x, median, color=QUANTILE, linewidth=1.0, linestyle=(0, (4, 1.5)), label="median")
+    axes.plot(x, ninety, color=QUANTILE, linewidth=1.0, linestyle=(0, (1, 1)), label="90 %")
     average = moving_average(values, window)[ends]
     axes.plot(x, average, color=MEAN, linewidth=2.0, label=f"mean of the last {window}")
     steps = np.unique([0, *(np.flatnonzero(np.diff(best)) + 1), len(best) - 1])

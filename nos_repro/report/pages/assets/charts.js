@@ -60,7 +60,7 @@ function draw(state) {
   const colours = theme();
   const lines = state.variant.data;
   const traces = [...lines.filter((trace) => trace.meta).map(band), ...lines].map((trace) => look(trace, colours));
-  const config = { responsive: true, displayModeBar: innerWidth < 640 ? false : "hover", displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const config = { responsive: true, displayModeBar: innerWidth < 640 || state.variant.layout.meta ? false : "hover", displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
   Plotly.react(state.plot, traces, layoutOf(state, colours), config);
 }
 
