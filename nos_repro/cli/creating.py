@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import keyword
 import re
+import sys
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -108,7 +109,9 @@ def _checked_name(name: str, *, module: bool) -> str:
 
 
 def _is_taken(module: str) -> bool:
-    return keyword.iskeyword(module) or importlib.util.find_spec(module) is not None
+    if keyword.iskeyword(module) or module in sys.modules:
+        return True
+    return importlib.util.find_spec(module) is not None
 
 
 def _check_task(kind: str, task: str) -> None:

@@ -102,7 +102,8 @@ def check_results(folder: Path) -> None:
 def say_error(text: str) -> None:
     """Prints the error; of a word without end only its beginning."""
     short = re.sub(r"\S{1000,}", lambda word: f"{word[0][:LONGEST]}...", text)
-    print(f"error: {short}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # if nothing can be said, the exit status says it
+        print(f"error: {short}", file=sys.stderr)
 
 
 def said(error: OSError) -> str:

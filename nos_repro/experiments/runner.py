@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 
-from nos_repro.errors import ConfigError, LaunchError
+from nos_repro.errors import ConfigError, LaunchError, no_exit
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.checkpoint import MISFITS, Checkpoints, first_line
 from nos_repro.experiments.code import trial_code
@@ -105,8 +105,9 @@ def _follow(attempt: _Attempt) -> TrialOutcome:
     if word == "train":
         with _logging_to(attempt.folder / f"log.{group.rank}.txt"):
             try:
-                run = attempt.prepare()
-                train(run, attempt.checkpoints, stop=attempt.stop, until=attempt.until)
+                with no_exit():
+                    run = attempt.prepare()
+                    train(run, attempt.checkpoints, stop=attempt.stop, until=attempt.until)
                 word = group.hear()
             except (Stopped, StoreError, LaunchError):
                 raise
@@ -226,17 +227,18 @@ def _train_to_record(attempt: _Attempt, heartbeat: Heartbeat) -> Record:
     trial = attempt.trial
     attempt.code = trial_code(trial.to_json())
     try:
-        run = attempt.prepare()
-        beat(run)
-        ending = train(
-            run,
-            attempt.checkpoints,
-            on_step=beat,
-            on_metrics=attempt.write_metrics,
-            on_losses=attempt.tell_losses,
-            stop=attempt.stop,
-            until=attempt.until,
-        )
+        with no_exit():
+            run = attempt.prepare()
+            beat(run)
+            ending = train(
+                run,
+                attempt.checkpoints,
+                on_step=beat,
+                on_metrics=attempt.write_metrics,
+                on_losses=attempt.tell_losses,
+                stop=attempt.stop,
+                until=attempt.until,
+            )
     except (Stopped, StoreError, KeyboardInterrupt):
         raise
     except Exception as error:  # noqa: BLE001 a trial that breaks is a record that says so

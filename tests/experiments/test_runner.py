@@ -106,6 +106,18 @@ def test_a_trial_that_two_versions_of_the_code_have_trained_is_the_older_ones(
     assert record_of(tmp_path / "fresh")["code"] == "one"
 
 
+@pytest.mark.parametrize("code", [None, 0, 3])
+def test_a_task_that_ends_the_program_is_a_failed_trial(tmp_path, monkeypatch, code):
+    """A script that is used as a module may call `sys.exit`: the other trials go on."""
+    trial = digits_trial()
+    monkeypatch.setattr(runner, "build", lambda *_: sys.exit(code))
+    assert run_trial(trial, tmp_path, HERE) == ("recorded", [])
+    record = record_of(tmp_path)
+    assert record["status"] == "failed"
+    assert record["reason"].startswith("EndsProgram: it ends the program: sys.exit(")
+    assert "test_runner.py" in record["traceback"]
+
+
 def test_a_worker_trains_on_the_device_that_it_was_given(monkeypatch):
     asked = {}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

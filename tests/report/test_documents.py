@@ -10,6 +10,8 @@ from jsonschema import Draft202012Validator
 
 from nos_repro.cli import main
 from nos_repro.report.documents.base import document, plain_data, schema
+from nos_repro.report.documents.search import search_document
+from tests.report.searches import Folder
 
 CHECKS = Draft202012Validator(schema())
 
@@ -120,6 +122,20 @@ def test_a_page_holds_the_document_that_its_verb_prints(
         text = html.read_text(encoding="utf-8")
         (held,) = re.findall(r'<script type="application/json" id="document">(.*?)</script>', text)
         assert json.loads(held) == found
+
+
+def test_a_rule_is_printed_in_the_form_that_pages_show(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    found = printed(capsys, "rule", "g / sqrt(1 / ld)")
+    assert (found["normal_form"], found["simplest_form"]) == ("g / sqrt(1 / ld)", "g * sqrt(ld)")
+    folder = Folder(tmp_path)
+    folder.sample("1 ld identity identity /", "healthy", 0.5, lr=0.1)
+    for name in ("g / sqrt(1 / ld)", "SGD"):
+        optimizer = folder.search.baselines.get(name, f"rule: {name}")
+        folder.named("confirm", name, optimizer, 1, reward=0.5, val_accuracy=50, test_accuracy=50)
+    confirmed = search_document(folder.history(), [])["confirmed"]
+    assert [child["name"] for child in confirmed] == ["g * sqrt(ld)", "SGD"]
 
 
 def test_numbers_that_json_lacks_are_null() -> None:

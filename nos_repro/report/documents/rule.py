@@ -8,6 +8,7 @@ from nos_repro.report.documents.base import Document, document
 from nos_repro.rules.explain import BYTES_PER_AVERAGE, draw, printed_entries
 from nos_repro.rules.families import family_of
 from nos_repro.rules.rule import Rule
+from nos_repro.rules.simplest import simplest_text
 
 
 def rule_document(rule: Rule, results: Callable[[Rule], Iterable[str]]) -> Document:
@@ -22,6 +23,7 @@ def rule_document(rule: Rule, results: Callable[[Rule], Iterable[str]]) -> Docum
         tree=list(draw(rule.expr)),
         tokens=rule.tokens() or normal.tokens(),
         normal_form=str(normal),
+        simplest_form=simplest_text(str(normal)),
         fingerprint=rule.fingerprint(),
         reads={row.name: row.meaning for row in rule.operands},
         averages=sorted(rule.averages),

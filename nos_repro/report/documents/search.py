@@ -11,6 +11,7 @@ from nos_repro.report.search.files import search_tables
 from nos_repro.report.search.history import History, Reward
 from nos_repro.report.search.protocol import origin_lines
 from nos_repro.report.search.tables import BEST_RULES, STATUSES
+from nos_repro.rules.simplest import simplest_text
 from nos_repro.search.child import Evaluation
 from nos_repro.search.side_runs import SideRun
 
@@ -50,10 +51,11 @@ def search_document(
 
 def _beside(history: History, run: SideRun, found: Evaluation) -> Document:
     """A child beside the search: a baseline, or a rule with a fresh seed."""
+    baseline = history.is_baseline(run)
     return {
-        "name": run.name,
+        "name": run.name if baseline else simplest_text(run.name),
         "optimizer": run.optimizer,
-        "baseline": history.is_baseline(run),
+        "baseline": baseline,
         "seed": run.seed,
         "status": found.status,
         "reward": found.reward,
