@@ -33,6 +33,11 @@ def columns() -> int:
     return min(max(given, FEWEST_COLUMNS), MOST_COLUMNS)
 
 
+def command() -> str:
+    """What this program is called by, for commands that it proposes."""
+    return "nos-repro" if Path(sys.argv[0]).name == "nos-repro" else "python -m nos_repro"
+
+
 def settle_streams() -> None:
     """Streams that take any text. A closed one (`>&-`) is opened to nothing, else the next file
     that is opened would take its place; in an old locale a sign like ± becomes `?`."""
