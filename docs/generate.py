@@ -48,7 +48,7 @@ PICTURES = ("results/index.png", "results/search/small/figure4.png")
 FILE_KEYS = (
     ("base", "str", "none", "A file whose settings come first: one beside this file, or one that"
      " ships, such as `table2.yaml`."),
-    ("scales", "dict", "one, `default`", "By the name of a scale, what differs at that scale."),
+    ("scales", "mapping", "one, `default`", "By the name of a scale, what differs at that scale."),
 )  # fmt: skip
 """Keys of every file that are gone once it is read."""
 DERIVED = ("scale", "paper_protocol")
@@ -146,7 +146,8 @@ def keys(cls: type, without: Iterable[str] = ()) -> Iterator[tuple[str, str, str
 
 def type_of(field: dataclasses.Field[Any]) -> str:
     kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", "")
-    return re.sub(r"\s*\| None|, Any|\b\w+\.", "", str(kind or field.type))
+    kind = re.sub(r"\s*\| None", "", str(kind or field.type))
+    return "mapping" if kind.startswith("dict") else kind
 
 
 def default_of(field: dataclasses.Field[Any]) -> str:
@@ -341,7 +342,8 @@ def language_page() -> Iterator[str]:
     )
     yield (
         "A rule keeps one average per weight for each of `m`, `v` and `gamma` that it reads, and"
-        " nothing else. A rule that reads a decay needs `total_steps`."
+        " nothing else; their decay rates are 0.9, 0.999 and 0.999 (`betas`). A rule that reads a"
+        " decay needs `total_steps`. In the search, weights come as `1e-4*w` to `1e-1*w`."
     )
     yield "## Functions"
     yield table(
@@ -352,7 +354,8 @@ def language_page() -> Iterator[str]:
             for row in UNARY.values()
         ),
     )  # fmt: skip
-    yield "`-x` is `neg(x)`."
+    unwritten = words(row.name for row in UNARY.values() if not row.token)
+    yield f"`-x` is `neg(x)`. In text only, since the controller does not write them: {unwritten}."
     yield "## Between two operands"
     yield table(
         ("word", "off its natural domain"),

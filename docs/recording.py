@@ -19,7 +19,7 @@ from rich.text import Text
 
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "docs" / "recording.svg"
-COLUMNS = 120
+COLUMNS = 100
 COMMANDS = (
     'nos-repro run table2 --scale smoke --rows "*(cosine)"',
     "nos-repro claims search-beats-baselines",

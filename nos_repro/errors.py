@@ -3,8 +3,9 @@
 Each says what is wrong, where, the nearest fix and the full choice. `assert` is for our own bugs.
 """
 
+import contextlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -37,6 +38,22 @@ class LaunchError(NosError):
     """Trials that cannot be started where they were asked to run."""
 
 
+class EndsProgram(RuntimeError):
+    """A user's own code has called `sys.exit`."""
+
+
+@contextlib.contextmanager
+def no_exit() -> Iterator[None]:
+    """What calls `sys.exit` in the block fails: else the whole command would end there, as if all
+    were well."""
+    try:
+        yield
+    except SystemExit as error:
+        code = "" if error.code is None else error.code
+        problem = f"it ends the program: sys.exit({code})"
+        raise EndsProgram(problem).with_traceback(error.__traceback__) from None
+
+
 LONGEST = 100
 """Characters of a name that an error prints."""
 MOST_NAMES = 20
@@ -51,7 +68,7 @@ def unknown(what: str, given: str, choice: Iterable[str]) -> str:
     return f"unknown {what} '{shown}'\n  {nearest(given, choice)}"
 
 
-def in_a_line(error: Exception) -> str:
+def in_a_line(error: BaseException) -> str:
     """What an error says, with its kind and the last line of a user's own file that it went
     through; a user's mistake (NosError) speaks for itself."""
     import site

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from nos_repro.errors import ConfigError, NosError, in_a_line
+from nos_repro.errors import ConfigError, NosError, in_a_line, no_exit
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -73,9 +73,10 @@ def import_own(name: str) -> ModuleType | None:
     import importlib.util
 
     try:
-        there = name in sys.modules or importlib.util.find_spec(name) is not None
-        return importlib.import_module(name) if there else None
-    except NosError:
+        with no_exit():
+            there = name in sys.modules or importlib.util.find_spec(name) is not None
+            return importlib.import_module(name) if there else None
+    except (NosError, KeyboardInterrupt):
         raise
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
@@ -83,6 +84,6 @@ def import_own(name: str) -> ModuleType | None:
         if advice(error) is not None:
             raise
         problem = in_a_line(error)
-    except Exception as error:  # noqa: BLE001 whatever the module does
+    except BaseException as error:  # noqa: BLE001 whatever the module does
         problem = in_a_line(error)
     raise ConfigError(f"the module {name} cannot be imported: {problem}")

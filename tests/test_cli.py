@@ -52,6 +52,17 @@ def test_every_verb_explains_itself_within_the_terminal_and_ends_with_examples(
             assert example[0] in words or not words
 
 
+@pytest.mark.parametrize(
+    ("program", "named"),
+    [("/opt/bin/nos-repro", "nos-repro"), ("/opt/nos_repro/__main__.py", "python -m nos_repro")],
+)
+def test_the_commands_that_it_proposes_are_called_as_it_was(program, named, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [program])
+    assert f"\n  {named} run table2 --scale small" in helped(capsys, "run")
+    assert main(["new", "study", "mine"]) == 0
+    assert f"\n  {named} run mine.yaml " in capsys.readouterr().err
+
+
 def examples(said):
     _, found, lines = said.rpartition("\nexamples:\n")
     assert found

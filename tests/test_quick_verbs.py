@@ -31,7 +31,8 @@ from nos_repro.tasks.registry import FACTS, describe
 from tests.conftest import ROOT
 
 HEAVY = ("torch", "torchvision", "torchtext", "pytorch_lightning", "lightning_fabric", "scipy",
-         "sklearn", "sacrebleu", "sentencepiece", "submitit", "matplotlib", "wandb")  # fmt: skip
+         "sklearn", "sacrebleu", "sentencepiece", "submitit", "matplotlib", "wandb",
+         "omegaconf")  # fmt: skip
 
 WATCHED = """
 import sys
@@ -76,6 +77,14 @@ def test_a_verb_that_reads_imports_nothing_that_takes_long(
     done = subprocess.run(watched, cwd=tmp_path, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_a_dashboard_says_what_it_is_before_it_loads_w_and_b(tmp_path: Path) -> None:
+    words = ["dashboard", str(ROOT / "configs/table2.yaml"), "--scale", "small", "--project", "own"]
+    watched = [sys.executable, "-c", f"HEAVY = {HEAVY}\n{WATCHED}", *words]
+    done = subprocess.run(watched, cwd=tmp_path, capture_output=True, encoding="utf-8")
+    assert done.stderr.startswith("dashboard of table2, scale small, for W&B's project own\n")
+    assert done.stderr.endswith("AssertionError: imports wandb\n")
 
 
 REGISTRIES = [IMAGES, CORPORA, PARALLEL_TEXTS, PHOTOGRAPHS, OPTIMIZERS, SCHEDULES, TASKS, FACTS,

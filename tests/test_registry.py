@@ -115,6 +115,23 @@ def test_an_error_inside_a_module_is_one_line_that_says_where(tools: Any, write:
             tools.find(name)
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("import sys; sys.exit()", r"EndsProgram: it ends the program: sys\.exit\(\)"),
+        ("raise SystemExit(3)", r"EndsProgram: it ends the program: sys\.exit\(3\)"),
+        ("raise GeneratorExit", "GeneratorExit:"),
+        ("class Ends(BaseException): pass\nraise Ends('so')", "Ends: so"),
+    ],
+)
+def test_a_module_that_ends_the_program_is_an_error_not_the_end(
+    text: str, problem: str, tools: Any, write: Write
+) -> None:
+    write("mine.script", text)
+    with pytest.raises(ConfigError, match=rf"mine\.script cannot be imported: {problem}.*script"):
+        tools.find("mine.script")
+
+
 def test_a_name_that_ships_cannot_be_taken(tools: Any, write: Write) -> None:
     write("mine.saw", SAW.format("saw", "Saw"))
     with pytest.raises(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import platform
 import signal
 import sys
@@ -35,7 +36,7 @@ from nos_repro.cli.terminal import (
     settle_streams,
     silence_output,
 )
-from nos_repro.errors import NosError
+from nos_repro.errors import EndsProgram, NosError, in_a_line, no_exit
 from nos_repro.extras import advice, installed_versions
 
 FAILED = 1
@@ -97,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     settle_streams()
+    if arguments is None:
+        os.environ.pop("MPLBACKEND", None)  # a notebook names one that only its Python has
     if "" not in sys.path:
         sys.path.append("")  # `nos-repro` finds modules in this folder, as `python -m` does
     parser = make_parser()
@@ -111,7 +114,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         options.overrides = [*options.overrides, *words]
     verb: Callable[[argparse.Namespace], int] = options.verb
     try:
-        status = verb(options)
+        with no_exit():
+            status = verb(options)
         sys.stdout.flush()  # a closed pipe is handled here; at the interpreter's exit it is noise
         return status
     except NosError as error:
@@ -136,6 +140,9 @@ def _run(arguments: Sequence[str] | None) -> int:
             silence_output()
         say_error(said(error))
         return USER_ERROR if error.errno in PATHS_OF_OTHERS else FAILED
+    except EndsProgram as error:
+        say_error(in_a_line(error))
+        return FAILED
     except MemoryError:
         say_error("out of memory")
         return FAILED

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,8 +111,8 @@ def _task_name(given: str) -> str:
     name = given.replace(":", ".")
     if given.endswith(".py"):
         name = ".".join(Path(given).with_suffix("").parts)
-    if name.isidentifier() and name not in TASKS.names() and importlib.util.find_spec(name):
-        module = import_own(name)
+    own_module = name.isidentifier() and name not in TASKS.names()
+    if own_module and (module := import_own(name)) is not None:
         own = [
             thing for thing in vars(module).values()
             if isinstance(thing, type) and issubclass(thing, Task) and thing.__module__ == name

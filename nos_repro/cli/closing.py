@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nos_repro.cli.terminal import command
+
 if TYPE_CHECKING:
     from nos_repro.experiments.schema import Study
     from nos_repro.experiments.selection import Outcome
@@ -27,9 +29,9 @@ def command_words(options: argparse.Namespace, *, training: bool = False) -> str
 
 
 def say_next(commands: Mapping[str, str]) -> None:
-    """Prints the commands (without `python -m nos_repro`) and what each is for."""
+    """Prints the commands (what follows the program's name) and what each is for."""
     sys.stdout.flush()
-    lines = [f"  python -m nos_repro {each}   # {what}" for each, what in commands.items()]
+    lines = [f"  {command()} {each}   # {what}" for each, what in commands.items()]
     print("\n".join(["next:", *lines]), file=sys.stderr)
 
 

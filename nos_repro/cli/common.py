@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
-from nos_repro.cli.terminal import check_results, columns, place
+from nos_repro.cli.terminal import check_results, columns, command, place
 from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,14 +40,14 @@ class Help(argparse.HelpFormatter):
 
 
 def examples_text(*examples: str) -> str:
-    """The end of a help: each example is what follows `python -m nos_repro`."""
-    return "\n".join(["examples:", *(f"  python -m nos_repro {words}" for words in examples)])
+    """The end of a help: each example is what follows the program's name."""
+    return "\n".join(["examples:", *(f"  {command()} {words}" for words in examples)])
 
 
 def add_verb(
     verbs: Verbs, name: str, verb: Verb, help_text: str, *examples: str
 ) -> argparse.ArgumentParser:
-    """``examples`` are words that follow `python -m nos_repro`."""
+    """``examples`` are words that follow the program's name."""
     parser = verbs.add_parser(
         name,
         help=help_text,

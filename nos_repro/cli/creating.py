@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import keyword
 import re
+import sys
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -13,11 +14,10 @@ from string import Template
 
 from nos_repro.cli.closing import say_next
 from nos_repro.cli.common import Verbs, add_verb
+from nos_repro.cli.terminal import command
 from nos_repro.errors import ConfigError
 
-DIGITS = (
-    "{name: convnet, data: digits}   # no download; `python -m nos_repro new task` writes your own"
-)
+DIGITS = "{name: convnet, data: digits}  # no download; `new task` writes one of your own"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def add_verbs(verbs: Verbs) -> None:
 def new(options: argparse.Namespace) -> int:
     kind, task = KINDS[options.kind], options.task
     name = _checked_name(options.name or f"my_{options.kind}", module=kind.module)
-    files, words = dict(kind.files), {"name": name, "cls": _class_name(name)}
+    files, words = dict(kind.files), {"name": name, "cls": _class_name(name), "command": command()}
     if task is None and options.kind == "search":
         module = _checked_name(f"{name}_task", module=True)
         words |= {"cls": _class_name(module)}
@@ -109,7 +109,9 @@ def _checked_name(name: str, *, module: bool) -> str:
 
 
 def _is_taken(module: str) -> bool:
-    return keyword.iskeyword(module) or importlib.util.find_spec(module) is not None
+    if keyword.iskeyword(module) or module in sys.modules:
+        return True
+    return importlib.util.find_spec(module) is not None
 
 
 def _check_task(kind: str, task: str) -> None:

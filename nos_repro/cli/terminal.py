@@ -33,6 +33,11 @@ def columns() -> int:
     return min(max(given, FEWEST_COLUMNS), MOST_COLUMNS)
 
 
+def command() -> str:
+    """What this program is called by, for commands that it proposes."""
+    return "nos-repro" if Path(sys.argv[0]).name == "nos-repro" else "python -m nos_repro"
+
+
 def settle_streams() -> None:
     """Streams that take any text. A closed one (`>&-`) is opened to nothing, else the next file
     that is opened would take its place; in an old locale a sign like ± becomes `?`."""
@@ -97,7 +102,8 @@ def check_results(folder: Path) -> None:
 def say_error(text: str) -> None:
     """Prints the error; of a word without end only its beginning."""
     short = re.sub(r"\S{1000,}", lambda word: f"{word[0][:LONGEST]}...", text)
-    print(f"error: {short}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # if nothing can be said, the exit status says it
+        print(f"error: {short}", file=sys.stderr)
 
 
 def said(error: OSError) -> str:

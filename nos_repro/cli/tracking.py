@@ -132,6 +132,7 @@ def dashboard(options: argparse.Namespace) -> int:
     load = load_search if is_search(path) else load_study
     shown = load(path, scale=options.scale, overrides=options.overrides, trying=False)
     board = Dashboard(shown, options.entity or "", options.project or "")
+    print(board.heading, file=sys.stderr, flush=True)  # W&B's client takes seconds to load
     if options.push:
         print("\n".join(f"saved {address}" for address in board.push()))
         return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import re
@@ -24,6 +25,8 @@ SCRATCH_SECONDS = 3600.0
 """A scratch file of another host that is older than this has lost its writer."""
 READ_TRIES = 3
 """Over NFS, a file that is replaced while it is opened is stale; its name leads to the new one."""
+FIRST_NAMESPACE = 0xEFFFFFFC
+"""Linux's number for the processes of a host that are in no container (PROC_PID_INIT_INO)."""
 LONG_NAME = 128
 """A file system takes names of 255 bytes, and a scratch file adds its writer to its name."""
 
@@ -158,10 +161,22 @@ def _printed_to(path: Path, found: os.stat_result) -> int | None:
     return None
 
 
+@functools.cache
+def this_host() -> str:
+    """Where a process number means something: the host, and the container if it numbers its
+    processes itself, since containers may share their host's name."""
+    name = socket.gethostname()
+    with contextlib.suppress(OSError):  # not Linux
+        space = os.stat("/proc/self/ns/pid").st_ino
+        if space != FIRST_NAMESPACE:
+            return f"{name}-{space}"
+    return name
+
+
 def scratch_for(path: Path) -> Path:
     """A new name beside ``path`` that says which process writes there (`remove_scratch`)."""
     name = path.name if len(os.fsencode(path.name)) < LONG_NAME else "long"
-    writer = f"{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+    writer = f"{this_host()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
     return path.with_name(f".{name}.{writer}.tmp")
 
 
@@ -181,7 +196,7 @@ def remove_scratch(folder: Path, held: str = "") -> None:
 
 def _is_left(scratch: Path) -> bool:
     """Whether nobody writes this file any more."""
-    here = rf"\.{re.escape(socket.gethostname())}\.(\d+)\.[0-9a-f]{{8}}\.tmp$"
+    here = rf"\.{re.escape(this_host())}\.(\d+)\.[0-9a-f]{{8}}\.tmp$"
     if writer := re.search(here, scratch.name):
         return not process_exists(int(writer[1]))
     return time.time() - scratch.stat().st_mtime > SCRATCH_SECONDS

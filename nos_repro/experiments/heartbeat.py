@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import threading
 import time
 import uuid
@@ -28,6 +27,7 @@ from nos_repro.experiments.files import (
     identity,
     process_exists,
     read_file,
+    this_host,
     unwritable,
     write_atomically,
 )
@@ -74,7 +74,7 @@ class Lease:
 
     @property
     def here(self) -> bool:
-        return self.host == socket.gethostname()
+        return self.host == this_host()
 
     @property
     def ours(self) -> bool:
@@ -224,7 +224,7 @@ class Heartbeat:
                 self.path.unlink(missing_ok=True)
 
     def _content(self) -> bytes:
-        host, pid, now = socket.gethostname(), os.getpid(), time.time()
+        host, pid, now = this_host(), os.getpid(), time.time()
         claim = Lease(host, pid, now, self._step, self.steps, self._latest, self._token)
         return json.dumps(asdict(claim)).encode()
 

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any
 
 from nos_repro.errors import ConfigError, unknown
@@ -20,10 +20,9 @@ from nos_repro.experiments.fit import SCALARS, hints_of
 MISSING = dataclasses.MISSING
 
 
-def is_plain(cls: Any, given: Collection[str] = ()) -> bool:
-    """Whether `make` can make a ``cls`` of these keys: all fields are plain, none is missing."""
-    required, plain = _shape(cls)
-    return plain and required <= set(given)
+def is_plain(cls: Any, given: Mapping[str, Any]) -> bool:
+    """Whether `make` can make a ``cls`` of these values: all fields are plain, none is missing."""
+    return _shape(cls)[1] and _is_complete(cls, given)
 
 
 def make(cls: Any, values: dict[str, Any], where: str = "") -> Any:
@@ -51,7 +50,7 @@ def _shape(cls: Any) -> tuple[frozenset[str], bool]:
 
 def _is_plain(hint: Any) -> bool:
     if _section(hint) is not None:
-        return is_plain(hint)
+        return _shape(_section(hint))[1]
     origin, inner = _parts(hint)
     if origin is None:
         return hint is Any or hint in SCALARS
@@ -81,6 +80,23 @@ def _fits(hint: Any, default: Any) -> bool:
         parts = default.values() if origin is dict else default
         return all(_fits(inner, part) for part in parts)
     return type(default) is hint
+
+
+def _is_complete(hint: Any, value: Any) -> bool:
+    section = _section(hint)
+    origin, inner = _parts(hint)
+    if section is not None:
+        hints, required = hints_of(section), _shape(section)[0]
+        return required <= value.keys() and all(
+            _is_complete(hints[key], part) for key, part in value.items() if key in hints
+        )
+    if value is None or origin is None:
+        return True
+    if origin is dict:
+        return all(_is_complete(inner, part) for part in value.values())
+    if origin in (list, tuple):
+        return all(_is_complete(inner, part) for part in value)
+    return _is_complete(inner, value)
 
 
 def _check_keys(hint: Any, value: Any, where: str) -> None:

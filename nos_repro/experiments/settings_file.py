@@ -32,6 +32,9 @@ def find_config(given: str) -> Path:
     if path.stem in known and path.parent in (Path(), Path("configs")):
         return known[path.stem]
     name = given if given.isprintable() else repr(given)
+    if given.strip() and path.exists():
+        kind = "a folder" if path.is_dir() else "a pipe or a device"
+        raise ConfigError(f"{name}: is {kind}; name a file, e.g. my_study.yaml")
     raise ConfigError(
         f"{name or '(empty)'}: no such file; "
         + unknown("study", path.stem, known)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from nos_repro.errors import no_exit
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.files import StoreError
 from nos_repro.experiments.runner import has_record, run_trial
@@ -64,7 +65,8 @@ def run_job(job: J, stop: Callable[[], bool]) -> Report[J]:
     """Runs the job in this process. What the job raises becomes a report, except KeyboardInterrupt
     and what ends the process."""
     try:
-        return Report(job, *job.run(stop))
+        with no_exit():
+            return Report(job, *job.run(stop))
     except Stopped:
         return Report(job, "stopped")
     except StoreError as error:

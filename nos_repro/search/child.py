@@ -26,7 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from nos_repro.errors import ConfigError, NosError
+from nos_repro.errors import ConfigError, NosError, no_exit
 from nos_repro.experiments.fit import SECTION
 from nos_repro.experiments.trial import Training, Trial
 from nos_repro.search.log import RESULT, misfits
@@ -158,7 +158,8 @@ def evaluate(
     started = time.perf_counter()
     watch = Watch(started + child.seconds, stop)
     try:
-        found = _score(optimizer, child, conditions, seed, test, watch)
+        with no_exit():
+            found = _score(optimizer, child, conditions, seed, test, watch)
     except _Overran:
         found = Evaluation("overran", 0.0, reason=f"took more than {child.seconds:g} s")
     except (NosError, Stopped):

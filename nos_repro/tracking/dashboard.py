@@ -40,6 +40,12 @@ class Dashboard:
         check_name("--entity", self.entity)
         check_name("--project", self.project)
 
+    @property
+    def heading(self) -> str:
+        """`dashboard of table2, scale small, for W&B's project nos_repro`."""
+        where = "/".join(filter(None, (self.entity, self.project or project())))
+        return f"dashboard of {self._name}, scale {self.of.scale}, for W&B's project {where}"
+
     def make(self) -> tuple[list[Any], Any]:
         """The workspaces and the report, checked by wandb-workspaces."""
         from nos_repro.tracking.panels import wr, ws

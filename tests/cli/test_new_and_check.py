@@ -246,6 +246,11 @@ def test_a_fault_is_found_in_seconds_and_said_in_a_line(
             "width = settings.width\n        self.unused = torch.nn.Linear(1, 1)\n",
             "no gradient reaches unused.weight, unused.bias",
         ),
+        (
+            "measures = (ACCURACY,)",
+            'measures = (ACCURACY, Metric("area", "max", "", Tolerance(0.1)))',
+            "val area is not measured each time",
+        ),
     ],
 )
 def test_what_only_some_uses_need_is_noted(
@@ -308,3 +313,11 @@ def test_everything_that_can_be_named_is_listed_with_a_line_about_it(
     assert [each["name"] for each in ours if not each["about"]] == []
     assert main(["list"]) == 0
     assert max(map(len, said(capsys).splitlines())) <= 80
+
+
+@pytest.mark.parametrize("words", [["new", "task", "__main__"], ["check", "__main__"]])
+def test_the_module_that_is_running_is_not_one_s_own(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert "__main__" in capsys.readouterr().err

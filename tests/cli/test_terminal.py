@@ -45,6 +45,29 @@ def test_closed_and_full_streams_end_quietly(redirected: str, status: int, probl
     assert (done.returncode, done.stdout, done.stderr) == (status, "", problem)
 
 
+def test_an_error_that_cannot_be_said_is_in_the_status() -> None:
+    assert shell("nos-repro report nowhere.yaml 2>/dev/full").returncode == 2
+
+
+def test_a_notebook_s_backend_does_not_matter_to_figures(tmp_path: Path) -> None:
+    """Jupyter hands its own to `!nos-repro report`, whose Python may be another one."""
+    shutil.copytree(ROOT / "results/table5", tmp_path / "table5")
+    words = f"report table5 --scale small --write --results {tmp_path}"
+    done = shell(f"nos-repro {words}", MPLBACKEND="module://nowhere.backend_inline")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("what", ["a folder", "a pipe"])
+def test_a_study_that_is_no_file_is_called_what_it_is(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a folder").mkdir()
+    os.mkfifo("a pipe")
+    assert main(["report", what]) == 2
+    assert f"error: {what}: is {what}" in capsys.readouterr().err
+
+
 def test_pages_are_written_of_and_into_a_folder_that_is_not_utf_8(tmp_path: Path) -> None:
     folder = os.fsdecode(os.fsencode(tmp_path) + b"/r\xe9sultats")
     shutil.copytree(ROOT / "results/table5", Path(folder, "table5"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import errno
 import os
-import socket
 import stat
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from nos_repro.experiments.files import (
     file_names,
     read_file,
     remove_scratch,
+    this_host,
     write_atomically,
 )
 from tests.conftest import ROOT
@@ -161,7 +161,7 @@ def test_what_is_printed_stays_in_order(tmp_path: Path, into: str) -> None:
 
 
 def scratch(folder: Path, name: str, *, host: str | None = None, pid: int, old: bool) -> Path:
-    path = folder / f".{name}.{host or socket.gethostname()}.{pid}.0123abcd.tmp"
+    path = folder / f".{name}.{host or this_host()}.{pid}.0123abcd.tmp"
     path.touch()
     if old:
         os.utime(path, (1e9, 1e9))

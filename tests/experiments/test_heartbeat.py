@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
-import socket
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 
 from nos_repro.experiments import heartbeat as module
-from nos_repro.experiments.files import StoreError
+from nos_repro.experiments.files import StoreError, scratch_for, this_host
 from nos_repro.experiments.heartbeat import (
     STALE_SECONDS,
     Heartbeat,
@@ -22,6 +24,7 @@ from nos_repro.experiments.heartbeat import (
     live_leases,
     read_lease,
 )
+from tests.conftest import ROOT
 from tests.racing import race
 
 NO_PROCESS = 2**22 + 1
@@ -56,12 +59,12 @@ def holder(folder: Path) -> str:
 
 
 def test_a_claim_of_a_live_process_of_this_host_is_respected(tmp_path: Path) -> None:
-    leave(tmp_path / "claim.json", host=socket.gethostname(), pid=os.getppid())
+    leave(tmp_path / "claim.json", host=this_host(), pid=os.getppid())
     assert not Heartbeat(tmp_path).take()
 
 
 def test_a_claim_of_a_dead_process_of_this_host_is_taken_over_at_once(tmp_path: Path) -> None:
-    leave(tmp_path / "claim.json", host=socket.gethostname(), pid=NO_PROCESS)
+    leave(tmp_path / "claim.json", host=this_host(), pid=NO_PROCESS)
     heartbeat = Heartbeat(tmp_path)
     assert heartbeat.take()
     lease = read_lease(tmp_path)
@@ -99,7 +102,7 @@ def test_a_dead_claim_is_taken_over_two_minutes_after_it_was_first_seen(
 
 
 def test_who_is_killed_while_it_takes_over_is_followed_in_turn(tmp_path: Path) -> None:
-    here = {"host": socket.gethostname(), "pid": NO_PROCESS}
+    here = {"host": this_host(), "pid": NO_PROCESS}
     leave(tmp_path / "claim.json", **here, token="first")
     leave(tmp_path / ".claim.json.after-first.tmp", **here, token="second")
     heartbeat = Heartbeat(tmp_path)
@@ -109,7 +112,7 @@ def test_who_is_killed_while_it_takes_over_is_followed_in_turn(tmp_path: Path) -
 
 
 def test_a_process_that_takes_over_now_is_left_alone(tmp_path: Path) -> None:
-    leave(tmp_path / "claim.json", host=socket.gethostname(), pid=NO_PROCESS, token="first")
+    leave(tmp_path / "claim.json", host=this_host(), pid=NO_PROCESS, token="first")
     leave(tmp_path / ".claim.json.after-first.tmp", token="second")
     assert not Heartbeat(tmp_path).take()
     assert len(list(tmp_path.iterdir())) == 2
@@ -172,6 +175,33 @@ def test_a_claim_on_a_folder_that_cannot_be_looked_at_is_given_back(
         with pytest.raises(StoreError, match="cannot read"):
             Heartbeat(tmp_path).take()
     assert read_lease(tmp_path) is None
+
+
+APART = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+"""Runs a command as a container does: process numbers of its own, and the host's name."""
+ELSEWHERE = """
+import sys
+from pathlib import Path
+from nos_repro.experiments.files import remove_scratch
+from nos_repro.experiments.heartbeat import Heartbeat
+folder = Path(sys.argv[1])
+remove_scratch(folder)
+print(Heartbeat(folder).take())
+"""
+
+
+def test_a_container_of_the_same_name_does_not_take_a_live_process_for_dead(tmp_path: Path) -> None:
+    if not shutil.which("unshare") or subprocess.run([*APART, "true"], check=False).returncode:
+        pytest.skip("this machine makes no namespace of processes")
+    scratch = scratch_for(tmp_path / "records.jsonl")
+    scratch.touch()
+    heartbeat = Heartbeat(tmp_path)
+    assert heartbeat.take()
+    words = [*APART, sys.executable, "-c", ELSEWHERE, str(tmp_path)]
+    told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout == "False\n"
+    assert scratch.exists()
+    heartbeat.release()
 
 
 def test_a_claim_needs_a_folder(tmp_path: Path) -> None:
@@ -247,7 +277,7 @@ def one_at_a_time(folder: Path, number: int, turn: int) -> bool:
 def test_of_processes_that_begin_at_once_one_at_a_time_has_the_claim(
     tmp_path: Path, count: int, left: str
 ) -> None:
-    here, rounds = {"host": socket.gethostname(), "pid": NO_PROCESS}, 15
+    here, rounds = {"host": this_host(), "pid": NO_PROCESS}, 15
     for folder in (tmp_path / str(turn) for turn in range(rounds)):
         if left == "a dead claim":
             leave(folder / "claim.json", **here)

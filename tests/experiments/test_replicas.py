@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 
 from nos_repro.errors import ConfigError, LaunchError
 from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.files import this_host
 from nos_repro.experiments.replicas import ALONE, find_environment, joined
 from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.training import Stopped
@@ -102,7 +102,7 @@ def cases(tmp_path_factory):
     pair = folder / "pair"
     with pytest.raises(Stopped):
         alone("growing", pair / "growing", stop=5)
-    claim = {"host": socket.gethostname(), "pid": os.getpid(), "updated": time.time() + 1000}
+    claim = {"host": this_host(), "pid": os.getpid(), "updated": time.time() + 1000}
     (pair / "held").mkdir()
     (pair / "held" / "claim.json").write_text(json.dumps(claim))
     (folder / "cases.json").write_text(json.dumps(CASES))

@@ -6,13 +6,12 @@ import errno
 import json
 import os
 import pickle
-import socket
 from itertools import chain
 
 import pytest
 
 from nos_repro.experiments import files
-from nos_repro.experiments.files import StoreError
+from nos_repro.experiments.files import StoreError, this_host
 from nos_repro.experiments.store import LOCK, Store
 from tests.experiments.helpers import digits_trial, write_record
 from tests.racing import race
@@ -221,7 +220,7 @@ def test_runs_of_different_rows_at_once_lose_none_of_each_others_records(tmp_pat
 def test_a_run_that_was_killed_while_it_wrote_the_records_stops_nobody(store):
     trial = digits_trial()
     write_record(store.folder(trial), trial)
-    claim = {"host": socket.gethostname(), "pid": 2**22 + 1, "updated": 0.0}
+    claim = {"host": this_host(), "pid": 2**22 + 1, "updated": 0.0}
     (store.root / LOCK).write_text(json.dumps(claim))
     store.compact([trial])
     assert len(store.compact_path.read_text().splitlines()) == 1

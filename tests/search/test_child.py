@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 import time
 from pathlib import Path
 
@@ -184,3 +185,10 @@ def test_an_evaluation_survives_a_round_trip_through_json():
 def test_impossible_children_are_refused(changes, words):
     with pytest.raises(ConfigError, match=words):
         tiny_child(**changes)
+
+
+def test_a_child_that_ends_the_program_has_failed(monkeypatch):
+    monkeypatch.setattr(Run, "train_step", lambda *_: sys.exit(0))
+    found = evaluate(POWERSIGN, tiny_child(), CONDITIONS)
+    assert found.status == "failed"
+    assert "EndsProgram: it ends the program" in found.reason

@@ -22,15 +22,19 @@ def main_column(study: Study) -> str:
 
 
 def ranked(study: Study, rows: Sequence[Outcome]) -> list[int]:
-    """The numbers of the rows, best first; what is not complete, or has no number, comes last."""
+    """The numbers of the rows, best first; what is not complete, or has no number, comes last. In a
+    race, rows that were stopped follow in the order in which they went out, the last one first."""
     column = main_column(study)
     if not column:
         return list(range(len(rows)))
     sign = metric_of(study.task["name"], column).sign
 
-    def key(number: int) -> tuple[bool, float]:
+    def key(number: int) -> tuple[bool, float, int, int]:
         found = rows[number].number(column)
         score = math.inf if found is None else -sign * found.mean
-        return not is_complete(rows[number]), math.inf if math.isnan(score) else score
+        standing = rows[number].standing
+        place = standing.place if standing is not None else None
+        stopped = (0, 0) if place is None else (-place.rung, place.rank)
+        return not is_complete(rows[number]), math.inf if math.isnan(score) else score, *stopped
 
     return sorted(range(len(rows)), key=key)

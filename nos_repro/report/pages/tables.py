@@ -138,7 +138,8 @@ def _body(table: PageTable, name: str) -> Iterator[Markup]:
         id_ = f"{name}.{own}"
         yield Markup('<tr id="{}"><th scope="row">{}</th>').format(id_, cell_html(row[0]))
         for cell, column in zip(row[1:], columns[1:], strict=True):
-            kind = Markup(' class="number"') if cell.numeric else ""
+            whole = cell.numeric or (len(cell.text) <= LONG and cell.badge is None)
+            kind = Markup(' class="number"') if whole else ""
             yield Markup('<td id="{}.{}"{}>{}</td>').format(id_, column, kind, cell_html(cell))
         yield Markup("</tr>\n")
 

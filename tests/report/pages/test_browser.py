@@ -200,7 +200,7 @@ def test_names_with_markup_are_shown_as_they_are_and_do_nothing(
     best_first = [HOSTILE[1], HOSTILE[2], HOSTILE[0]]
     assert chromium.texts("#table tbody th .opens") == best_first
     assert chromium.texts(".legend .lines button") == best_first
-    clipped = [name if len(name) <= 26 else f"{name[:25]}…" for name in HOSTILE]
+    clipped = [name if len(name) <= 26 else f"{name[:25]}…" for name in best_first]
     assert chromium.texts("[data-chart=targets] .ytick") == clipped
     assert chromium.run("document.querySelectorAll('script').length") == 5
     assert chromium.run("document.querySelectorAll('img:not(.static img)').length") == 0

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nos_repro.experiments.load import load_study
 from nos_repro.experiments.schema import Study
-from nos_repro.experiments.selection import Outcome
+from nos_repro.experiments.selection import Outcome, outcomes
+from nos_repro.experiments.store import Store
 from nos_repro.report.pages.charts import Chart, lines_of, script_json, short, shown
 from nos_repro.report.pages.curve_chart import curve_chart, row_lines
 from nos_repro.report.pages.ranking import ranked
@@ -102,6 +104,17 @@ def test_the_best_rows_are_drawn_first_and_have_colours_of_their_own(tmp_path: P
     lines = row_lines(known.study, known.rows)
     assert [line.colour for line in lines] == [COLOURS[2], COLOURS[0], COLOURS[1]]
     assert not any(line.hidden for line in lines)
+
+
+def test_rows_that_a_race_stopped_come_in_the_order_in_which_they_went_out(
+    committed: Path,
+) -> None:
+    study = load_study(ROOT / "configs/filter_search.yaml", scale="small")
+    rows = outcomes(study, Store(committed, "filter_search", "small"))
+    places = [rows[n].standing.place for n in ranked(study, rows)]  # type: ignore[union-attr]
+    out = [(-place.rung, place.rank) for place in places if place is not None]
+    assert len(out) == 16
+    assert out[2:] == sorted(out[2:])  # the first two went to the end
 
 
 def test_of_many_rows_all_but_the_first_are_hidden() -> None:

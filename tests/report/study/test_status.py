@@ -2,13 +2,13 @@
 
 import json
 import os
-import socket
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nos_repro.experiments.files import this_host
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import outcomes
 from nos_repro.experiments.store import Store
@@ -25,7 +25,7 @@ def status(study: Study, store: Store) -> str:
 def claim(folder: Path, **changes: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     values = {
-        "host": socket.gethostname(),
+        "host": this_host(),
         "pid": os.getpid(),
         "updated": time.time(),
         "step": 30,
@@ -65,7 +65,7 @@ def test_a_trial_with_a_live_claim_runs_and_says_how_far_it_is(tmp_path: Path) -
     claim(store.folder(first_trial(study, store)))
     text = status(study, store)
     assert "1 running, 7 not begun" in text
-    assert f"step 30/120 (25%), pid {os.getpid()} on {socket.gethostname()}" in text
+    assert f"step 30/120 (25%), pid {os.getpid()} on {this_host()}" in text
     assert "val_accuracy=61.25" in text
 
 
