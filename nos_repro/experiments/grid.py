@@ -47,6 +47,12 @@ def row_settings(row: Row, study: Study) -> dict[str, Any]:
     }
 
 
+def seeds(study: Study, row: Row) -> range:
+    """The seed of the row's sweep, then one for each repeat of the chosen point."""
+    first = study.selection.seed + row.seed
+    return range(first, first + 1 + study.selection.repeats)
+
+
 def sweep_trial(study: Study, row: Row, point: Point) -> Trial:
     """The trial that scores a point of the grid, at the sweep's length and seed."""
     return sweep_trials(study, row, [point])[0]
@@ -56,18 +62,17 @@ def sweep_trials(study: Study, row: Row, grid: Sequence[Point]) -> list[Trial]:
     """The trials that score the points of the row's grid."""
     epochs = study.selection.sweep_epochs or study.training.epochs
     training = dataclasses.replace(study.training, epochs=epochs)
-    first = _trial(study, row, grid[0], training, study.selection.seed + row.seed)
+    first = _trial(study, row, grid[0], training, seeds(study, row)[0])
     return [first, *(first.at(**_decided(row, point)) for point in grid[1:])]
 
 
 def repeat_trials(study: Study, row: Row, point: Point) -> list[Trial]:
     """The chosen point at full length over fresh seeds, none of which helped to choose it."""
-    repeats = study.selection.repeats
-    if not repeats:
+    fresh = seeds(study, row)[1:]
+    if not fresh:
         return []
-    seed = study.selection.seed + row.seed + 1
-    first = _trial(study, row, point, study.training, seed)
-    return [first, *(first.at(seed=seed + n) for n in range(1, repeats))]
+    first = _trial(study, row, point, study.training, fresh[0])
+    return [first, *(first.at(seed=seed) for seed in fresh[1:])]
 
 
 def _trial(study: Study, row: Row, point: Point, training: Training, seed: int) -> Trial:

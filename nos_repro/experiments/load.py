@@ -11,7 +11,7 @@ from typing import Any
 
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.columns import check_columns, default_columns
-from nos_repro.experiments.grid import Point, points, repeat_trials, row_settings, sweep_trial
+from nos_repro.experiments.grid import Point, points, row_settings, seeds, sweep_trial
 from nos_repro.experiments.layers import Values
 from nos_repro.experiments.schema import Row, Study
 from nos_repro.experiments.sections import NamedSection, merged_settings
@@ -47,6 +47,7 @@ def launcher_keys(name: str) -> set[str] | None:
     return {"name"} if name == "local" else None
 
 
+SEEDS = 2**63
 LAUNCHER = NamedSection("launcher", launcher_keys)
 SECTIONS = (NamedSection("task", task_keys), LAUNCHER)
 
@@ -190,7 +191,7 @@ def _check_optimizers(study: Study, trying: bool) -> None:
         try:
             check_schedule(row.schedule or study.schedule, **_named(row.schedule_options))
             grid = points(study, row)
-            _check_seeds(study, row, grid[0])
+            _check_seeds(study, row)
             _check_settings(study, row, grid)
             for values in _options(grid):
                 check_optimizer(row.optimizer, **_named({**row.options, **values}))
@@ -217,12 +218,13 @@ def _named(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _check_seeds(study: Study, row: Row, point: Point) -> None:
-    for trial in (sweep_trial(study, row, point), *repeat_trials(study, row, point)):
-        if not 0 <= trial.seed < 2**63:
-            raise ConfigError(
-                f"seed must be between 0 and 2^63, got {trial.seed} (selection.seed and the row's)"
-            )
+def _check_seeds(study: Study, row: Row) -> None:
+    asked = seeds(study, row)
+    wrong = asked[0] if not 0 <= asked[0] < SEEDS else SEEDS if asked[-1] >= SEEDS else None
+    if wrong is not None:
+        raise ConfigError(
+            f"seed must be between 0 and 2^63, got {wrong} (selection.seed and the row's)"
+        )
 
 
 def _check_settings(study: Study, row: Row, grid: Sequence[Point]) -> None:

@@ -85,7 +85,7 @@ def run_trial(
                 replicas.say("train")
                 remove_scratch(folder, held="checkpoint.pt")
                 following = tracker.follow(trial, folder) if tracker else nullcontext()
-                with _logging_to(folder / "log.txt"), following as attempt.follower:
+                with _logging_to(folder / "log.txt", attempt.notes), following as attempt.follower:
                     record = _train_to_record(attempt, heartbeat)
                     record = dataclasses.replace(record, rungs=list(rungs))
                     write_json(folder / "record.json", record.to_json())
@@ -103,7 +103,7 @@ def _follow(attempt: _Attempt) -> TrialOutcome:
     assert isinstance(group, Group)
     word = group.hear()
     if word == "train":
-        with _logging_to(attempt.folder / f"log.{group.rank}.txt"):
+        with _logging_to(attempt.folder / f"log.{group.rank}.txt", attempt.notes):
             try:
                 with no_exit():
                     run = attempt.prepare()
@@ -131,10 +131,26 @@ def has_record(trial: Trial, folder: Path, until: int | None) -> bool:
     return trial.same_settings(record.trial)
 
 
+class _TrialLog(logging.FileHandler):
+    """Notes once that it cannot be written: a trial is not lost with its log."""
+
+    def __init__(self, path: Path, notes: list[str]) -> None:
+        super().__init__(path, encoding="utf-8", delay=True, errors="backslashreplace")
+        self.notes = notes
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError as error:
+            note = f"{self.baseFilename} cannot be written ({error.strerror}); the trial goes on"
+            if note not in self.notes:
+                self.notes.append(note)
+
+
 @contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
+def _logging_to(path: Path, notes: list[str]) -> Iterator[None]:
     """Appends everything that is logged inside the block to ``path``."""
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True, errors="backslashreplace")
+    handler = _TrialLog(path, notes)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)

@@ -301,7 +301,7 @@ def test_a_log_takes_every_letter_in_every_locale(tmp_path):
     script = (
         "import logging, pathlib, sys\n"
         "from nos_repro.experiments.runner import _logging_to\n"
-        "with _logging_to(pathlib.Path(sys.argv[1])):\n"
+        "with _logging_to(pathlib.Path(sys.argv[1]), []):\n"
         "    logging.warning('f\\u00fcr \\udcff')\n"
     )
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -312,3 +312,31 @@ def test_a_log_takes_every_letter_in_every_locale(tmp_path):
     )  # fmt: skip
     assert done.stderr == ""
     assert "f\u00fcr \\udcff" in (tmp_path / "log.txt").read_text(encoding="utf-8")
+
+
+def test_a_trial_is_not_lost_with_its_log(tmp_path, monkeypatch):
+    (tmp_path / "log.txt").mkdir()
+    monkeypatch.setattr(runner, "train", _logging_twice(runner.train))
+    outcome, notes = run_trial(digits_trial(), tmp_path, HERE)
+    assert outcome == "recorded"
+    assert record_of(tmp_path)["status"] == "finished"
+    assert notes == [
+        f"{tmp_path / 'log.txt'} cannot be written (Is a directory); the trial goes on"
+    ]
+
+
+def _logging_twice(train):
+    def logging_train(*given, **named):
+        runner.log.warning("once")
+        runner.log.warning("twice")
+        return train(*given, **named)
+
+    return logging_train
+
+
+def test_settings_that_nest_without_end_are_damaged(tmp_path):
+    (tmp_path / "settings.json").write_text("[" * 100_000)
+    outcome, _ = run_trial(digits_trial(), tmp_path, HERE)
+    assert outcome == "recorded"
+    assert record_of(tmp_path)["status"] == "finished"
+    assert (tmp_path / "settings.damaged.json").read_text() == "[" * 100_000

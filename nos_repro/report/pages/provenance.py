@@ -116,7 +116,7 @@ def _trial_json(
         value if value is None or math.isfinite(value) else None,
         seconds,
         place(commit),
-        place("; ".join(map(last_parts, line.remarks))),
+        place("; ".join(map(last_parts, line.remarks)) if line.remarks else ""),
         behind.logs.get(line.id, ""),
         int(line.chosen),
     ]

@@ -18,7 +18,7 @@ from nos_repro.report.pages.charts import (
     short,
     shown,
 )
-from nos_repro.report.pages.targets import Profile, Racer, profiles, racers, target_of
+from nos_repro.report.pages.targets import Profile, Racer, TimedRun, profiles, racers, target_of
 
 # fmt: off
 SHARES = {
@@ -80,12 +80,8 @@ def target_parts(
 
 def _times(rows: Sequence[Racer], goals: Sequence[float], unit: str) -> list[list[list[float]]]:
     """For each row, for each goal: the times of the row's runs."""
-    seconds = unit == "seconds"
-    return [
-        list(map(list, zip(*(run.times(goals, seconds=seconds).tolist() for run in row.runs),
-                           strict=True)))
-        for row in rows
-    ]  # fmt: skip
+    time = TimedRun.seconds if unit == "seconds" else TimedRun.time
+    return [[[time(run, goal) for run in row.runs] for goal in goals] for row in rows]
 
 
 def _dots(

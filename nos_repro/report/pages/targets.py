@@ -54,10 +54,11 @@ class TimedRun:
 
     def times(self, targets: Sequence[float], *, seconds: bool = False) -> Floats:
         """Epochs, or seconds, to each of ``targets``."""
-        epochs, best = map(np.array, self._bests)
+        epochs, best = self._bests
         pace = self.epoch_seconds if seconds else 1.0
-        times: Floats = np.append(epochs * pace, math.inf)[np.searchsorted(best, targets)]
-        return times
+        times = np.array([*(epoch * pace for epoch in epochs), math.inf])
+        found: Floats = times[np.searchsorted(best, targets)]
+        return found
 
     @functools.cached_property
     def _bests(self) -> tuple[list[float], list[float]]:
