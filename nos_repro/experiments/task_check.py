@@ -212,25 +212,28 @@ class TaskCheck:
 
     def metrics(self) -> str:
         run = self._build()
+        decides = find_metric(self.task)
         said = []
         for part in ("val", "test"):
             batches = itertools.islice(run.data.evaluation_share(part, 0, 1), EVALUATED)
             found = run.evaluate(batches, part)
+            self.measured |= found
             if not found and part == "test":
                 said.append("no test part")
             for metric in describe(self.task).measures if found else ():
                 value = found.get(f"{part}_{metric.name}")
-                if value is None:
+                if value is not None:
+                    least, largest = metric.range
+                    if not least <= value <= largest:
+                        raise Broken(f"{part} {metric.name} is {value:.6g}, outside its declared"
+                                     f" range, {least:g} to {largest:g}")  # fmt: skip
+                    said.append(f"{part} {metric.name} {value:.4g} ({least:g} to {largest:g})")
+                elif metric == decides:
                     names = [name.removeprefix(f"{part}_") for name in found]
                     raise Broken(f"measures declares {metric.name}, and metrics returned"
                                  f" {listed(names)}")  # fmt: skip
-                least, largest = metric.range
-                if not least <= value <= largest:
-                    raise Broken(f"{part} {metric.name} is {value:.6g}, outside its declared range,"
-                                 f" {least:g} to {largest:g}")  # fmt: skip
-                said.append(f"{part} {metric.name} {value:.4g} ({least:g} to {largest:g})")
-            self.measured |= found
-        decides = find_metric(self.task)
+                else:
+                    said.append(f"{part} {metric.name} is not measured each time")
         chance = float(describe(self.task).chance(make_settings(self.task, self.settings)))
         if not decides.range[0] <= chance <= decides.range[1]:
             raise Broken(f"chance is {chance:g}, outside the range of {decides.name}")

@@ -246,6 +246,11 @@ def test_a_fault_is_found_in_seconds_and_said_in_a_line(
             "width = settings.width\n        self.unused = torch.nn.Linear(1, 1)\n",
             "no gradient reaches unused.weight, unused.bias",
         ),
+        (
+            "measures = (ACCURACY,)",
+            'measures = (ACCURACY, Metric("area", "max", "", Tolerance(0.1)))',
+            "val area is not measured each time",
+        ),
     ],
 )
 def test_what_only_some_uses_need_is_noted(
