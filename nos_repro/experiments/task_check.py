@@ -222,8 +222,8 @@ class TaskCheck:
                 said.append("no test part")
             for name, value in found.items():
                 if isinstance(value, bool) or not isinstance(value, int | float):
-                    raise Broken(f"metrics returned {name.removeprefix(f'{part}_')} as a"
-                                 f" {type(value).__name__}; a record holds float(...) of it")  # fmt: skip
+                    kind = f"{name.removeprefix(f'{part}_')} as a {type(value).__name__}"
+                    raise Broken(f"metrics returned {kind}; a record holds float(...) of it")
             for metric in describe(self.task).measures if found else ():
                 value = found.get(f"{part}_{metric.name}")
                 if value is not None:

@@ -207,7 +207,7 @@ FAULTS = {
         "torch.tensor(50.0)",
         "metrics returned accuracy as a Tensor; a record holds float(...) of it",
     ),
-    "NumPy's number": (
+    "a NumPy number": (
         "metrics",
         '100 * sums["correct"] / sums["count"]',
         "__import__('numpy').float32(50.0)",
