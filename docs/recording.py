@@ -19,7 +19,7 @@ from rich.text import Text
 
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "docs" / "recording.svg"
-COLUMNS = 100
+COLUMNS = 120  # as where there is no terminal
 COMMANDS = (
     'nos-repro run table2 --scale smoke --rows "*(cosine)"',
     "nos-repro claims search-beats-baselines",

@@ -299,6 +299,8 @@ def test_a_page_shows_the_last_part_of_an_absolute_path(text: str, left: str) ->
         (["--all", "--rows", "SGD"], "leave out --rows"),
         (["--all", "--format", "latex"], "--format latex is for one study or search"),
         (["--all", "--html", __file__], "is a file, not a folder"),
+        (["--all", "--standalone"], "--standalone is for --html"),
+        (["table2", "--standalone"], "--standalone is for --html"),
         (["--all", "--html", f"{__file__}/pages"], "is a file, not a folder"),
         (["table2", "--html", f"{__file__}/page.html"], "is a file, not a folder"),
         ([], "name a study or search"),
