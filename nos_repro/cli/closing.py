@@ -22,10 +22,14 @@ def command_words(options: argparse.Namespace, *, training: bool = False) -> str
     """The words that name the verb's study or search on a command line; for one that is
     ``training``, where its data are, too."""
     rows = [word for row in getattr(options, "rows", ()) for word in ("--rows", row)]
-    results = [] if options.results == Path("results") else ["--results", str(options.results)]
     data = ["--data", str(options.data)] if training and options.data is not None else []
-    scale = ["--scale", options.scale]
-    return shlex.join([options.config, *scale, *results, *data, *options.overrides, *rows])
+    return shlex.join([options.config, *_records(options), *data, *options.overrides, *rows])
+
+
+def _records(options: argparse.Namespace) -> list[str]:
+    """The words that say which records are meant."""
+    results = [] if options.results == Path("results") else ["--results", str(options.results)]
+    return ["--scale", options.scale, *results]
 
 
 def say_next(commands: Mapping[str, str]) -> None:
@@ -59,8 +63,8 @@ def after_report(
     """What may come after a look at a study."""
     if any(row.missing for row in rows):
         return {f"run {command_words(options)}": "trains what is missing"}
-    cell = f"{options.config}:{rows[0].name}"
-    return {f"why {shlex.quote(cell)} --scale {options.scale}": "where a row's number comes from"}
+    cell = [f"{options.config}:{rows[0].name}", *_records(options), *options.overrides]
+    return {f"why {shlex.join(cell)}": "where a row's number comes from"}
 
 
 def after_search_report(options: argparse.Namespace, history: History) -> dict[str, str]:

@@ -228,11 +228,15 @@ def _check_seeds(study: Study, row: Row) -> None:
 
 
 def _check_settings(study: Study, row: Row, grid: Sequence[Point]) -> None:
-    """Checks all settings of the first point, and what differs in the other points."""
-    strict = json.JSONEncoder(allow_nan=False)
-    for point in grid:
-        settings = sweep_trial(study, row, point).to_json() if point is grid[0] else point.values
-        try:
-            strict.encode(settings)
-        except ValueError:
-            raise ConfigError(f"{point}: a setting is infinite or NaN") from None
+    """Checks all settings of the first point, and the values that differ in the other points."""
+    if not _is_finite([sweep_trial(study, row, grid[0]).to_json(), study.sweep, row.sweep]):
+        wrong = (point for point in grid if not _is_finite(point.values))
+        raise ConfigError(f"{next(wrong, grid[0])}: a setting is infinite or NaN")
+
+
+def _is_finite(settings: Any) -> bool:
+    try:
+        json.dumps(settings, allow_nan=False)
+    except ValueError:
+        return False
+    return True

@@ -12,6 +12,7 @@ from typing import Any
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.fit import fitted, shown
 from nos_repro.experiments.layers import Values, at, lay_files, spell_out
+from nos_repro.experiments.named_file import read_named
 from nos_repro.experiments.plain_dataclass import is_plain, make
 from nos_repro.experiments.references import resolve
 from nos_repro.experiments.yaml_text import numbers, read_yaml
@@ -154,7 +155,7 @@ def _check_kind(own: Values, below: Values, path: Path) -> None:
 def read_mapping(path: Path) -> Values:
     """The contents of one file. Raises ConfigError if it is unreadable or not a mapping."""
     try:
-        text = path.read_text("utf-8")
+        text = read_named(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}") from None
     values = _parsed(text)

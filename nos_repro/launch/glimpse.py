@@ -22,6 +22,7 @@ from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.code import trial_code
 from nos_repro.experiments.files import StoreError, json_line
+from nos_repro.experiments.named_file import read_named
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import is_stale
 from nos_repro.experiments.store import Store
@@ -153,7 +154,7 @@ def _job(trial: Trial, store: Store, conditions: Conditions) -> GlimpseJob:
 def read_glimpses(path: Path) -> dict[tuple[str, str], Glimpse]:
     """The glimpses of a file, by trial id and the code that made the record. Raises ConfigError."""
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [json.loads(line) for line in read_named(path).splitlines()]
         return {(line["id"], line["code"]): dict(line["glimpse"]) for line in lines}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ConfigError, OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: not a file from `verify --save`: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,11 +25,11 @@ def small_print(lines: Sequence[str]) -> list[str]:
 def origin(study: Study, outcomes: Sequence[Outcome]) -> list[str]:
     """The provenance of every record that the report rests on, in a few lines."""
     by_id = {record.id: record for outcome in outcomes for record in outcome.records}
-    records = [by_id[key] for key in sorted(by_id)]
+    records = list(by_id.values())
     lines = [f"Study {study.study}, scale {study.scale}: {_counted(records)}."]
     if records:
         seeds = ", ".join(map(str, sorted({int(record.trial["seed"]) for record in records})))
-        hours = sum(record.seconds for record in records) / 3600
+        hours = math.fsum(record.seconds for record in records) / 3600
         lines += [
             f"Seeds {seeds}; {hours:.2f} hours of compute in all.",
             *machines([record.provenance for record in records], "trial"),

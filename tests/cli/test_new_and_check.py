@@ -2,6 +2,7 @@
 a user can make is made here, one at a time, in the template."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -61,12 +62,31 @@ def test_own_optimizers_are_a_row_of_any_study(capsys: pytest.CaptureFixture[str
         f"+rows.{row}={{optimizer: pull.{what}, sweep: {{lr: [0.01]}}}}"
         for row, what in (("Rule", "pull_rule"), ("Class", "Pull"))
     ]
-    assert main(["run", "pull_study.yaml", *rows, *AT_HOME]) == 0
+    elsewhere = ["--results", "my results", *rows]
+    assert main(["run", "pull_study.yaml", *elsewhere, *AT_HOME]) == 0
     told = said(capsys)
+    seen = [follow(told, capsys)]
+    while seen[-1]:
+        seen.append([each for text in seen[-1] for each in follow(text, capsys)])
     for row in ("SGD", "AdamW", "A rule", "Rule", "Class"):
         assert f"\n{row} " in told
     assert "diverged" not in told
     assert "failed" not in told
+    assert len(seen) == 3, "run proposes report, which proposes why, which proposes nothing"
+    assert list(Path().glob("*.html"))
+    assert not Path("results").exists()
+
+
+def follow(told: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What the commands say that the end of a verb proposes; each must work as it is printed."""
+    _, _, lines = told.rpartition("next:\n") if "next:\n" in told else ("", "", "")
+    texts = []
+    for line in lines.splitlines():
+        python, _, package, *words = shlex.split(line.partition("   # ")[0].partition(" > ")[0])
+        assert (python, package) == ("python", "nos_repro")
+        assert main(words) == 0
+        texts.append(said(capsys))
+    return texts
 
 
 @pytest.mark.slow
@@ -200,6 +220,24 @@ FAULTS = {
         'return {"accuracy":',
         'return {"acc":',
         "measures declares accuracy, and metrics returned acc",
+    ),
+    "a tensor": (
+        "metrics",
+        '100 * sums["correct"] / sums["count"]',
+        "torch.tensor(50.0)",
+        "metrics returned accuracy as a Tensor; a record holds float(...) of it",
+    ),
+    "a NumPy number": (
+        "metrics",
+        '100 * sums["correct"] / sums["count"]',
+        "__import__('numpy').float32(50.0)",
+        "metrics returned accuracy as a float32; a record holds float(...) of it",
+    ),
+    "a truth value": (
+        "metrics",
+        '100 * sums["correct"] / sums["count"]',
+        "True",
+        "metrics returned accuracy as a bool",
     ),
     "chance": ("metrics", "return 50.0", "return 5000.0", "chance is 5000, outside the range"),
     "unseeded noise": (

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from nos_repro.errors import ConfigError, NosError
+from nos_repro.experiments import named_file
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.settings_file import find_config
 
@@ -222,3 +223,12 @@ def test_a_study_is_found_by_its_name_and_a_wrong_name_lists_the_shipped_ones():
             find_config(nothing)
     with pytest.raises(ConfigError, match=r"(?s)did you mean 'table2'.*one of: .*table1"):
         find_config("configs/tabel2.yaml")
+
+
+def test_a_file_that_is_too_long_is_one_error(write, monkeypatch):
+    path = write()
+    monkeypatch.setattr(named_file, "LONGEST", len(STUDY))
+    assert load_study(path).study == "tiny"
+    monkeypatch.setattr(named_file, "LONGEST", len(STUDY) - 1)
+    with pytest.raises(ConfigError, match=r"tiny.yaml .*: longer than \d+ characters"):
+        load_study(path)

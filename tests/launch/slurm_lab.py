@@ -30,7 +30,7 @@ ENVIRONMENT = {
 }
 """Of every process these tests start; `python` in slurm/*.sh is the one that runs the tests."""
 LAUNCHER = ("launcher=slurm", "launcher.memory_gb=2", "launcher.poll_seconds=1")
-PATIENCE = 300
+PATIENCE = 600
 
 STUDY: dict[str, Any] = {
     **TINY,

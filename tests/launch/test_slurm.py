@@ -131,6 +131,7 @@ def test_a_preempted_job_continues_when_there_is_room(config, results, undisturb
     assert "lost" not in said
 
 
+@pytest.mark.drill
 def test_trials_longer_than_a_job_s_time_limit_continue_in_the_next(tmp_path, results):
     """A one-minute job, warned half-way or earlier, with half-minute trials."""
     study = {**LONG, "training": {"epochs": 500, "evaluate_every": 10}}
@@ -155,6 +156,7 @@ def test_a_trial_whose_process_is_killed_is_submitted_again(config, results, und
     assert "Killed" in said  # srun's message, at the end of the log
 
 
+@pytest.mark.drill
 def test_a_node_that_is_drained_and_one_that_fails_only_hold_trials_up(
     config, results, undisturbed
 ):
@@ -185,6 +187,7 @@ def test_a_node_that_is_drained_and_one_that_fails_only_hold_trials_up(
     assert metrics(results) == undisturbed
 
 
+@pytest.mark.drill
 def test_a_slurm_controller_that_dies_and_comes_back_is_waited_for(config, results, undisturbed):
     words = (*LAUNCHER, "launcher.array_parallelism=1", *OFTEN)
     with Witness(results), front_end(config, results, *words) as front:
@@ -229,6 +232,7 @@ def test_a_detached_run_says_what_is_queued_and_never_queues_it_twice(config, re
     assert "0 of 2 trials have ended: 0 running, 2 queued, 0 not begun" in said
 
 
+@pytest.mark.drill
 def test_a_job_that_slurm_will_not_start_is_said_to_be_so_and_why(config, results):
     partition = ["scontrol", "update", "PartitionName=debug"]
     reason = "PartitionDown, which does not pass by itself: "
@@ -273,6 +277,7 @@ def at_most_four_jobs(tmp_path):
     controller(usual)
 
 
+@pytest.mark.drill
 def test_a_limit_of_queued_jobs_is_filled_and_what_is_not_queued_is_said(
     tmp_path, results, local, at_most_four_jobs
 ):
@@ -298,7 +303,8 @@ def test_cancel_ends_what_the_study_has_queued_and_nothing_else(config, tmp_path
         ["sbatch", "--parsable", "--wrap=sleep 600", "--output=/dev/null"],
         capture_output=True, text=True, check=True, cwd=tmp_path,
     ).stdout.strip()  # fmt: skip
-    assert run("run", config, results, *LAUNCHER, "--detach").returncode == 0
+    slowly = "launcher.setup=[sleep 60]"  # no trial is to end before the cancel
+    assert run("run", config, results, *LAUNCHER, slowly, "--detach").returncode == 0
     assert len(tasks("RUNNING", "PENDING")) == 3
     said = run("cancel", config, results)
     assert said.stdout.startswith("2 jobs cancelled: "), said.stderr
@@ -306,6 +312,7 @@ def test_cancel_ends_what_the_study_has_queued_and_nothing_else(config, tmp_path
     assert run("cancel", config, results).stdout == "0 jobs cancelled\n"
 
 
+@pytest.mark.drill
 def test_a_job_that_a_user_cancels_is_not_queued_again_in_this_run(config, results):
     with front_end(config, results, *LAUNCHER, "launcher.array_parallelism=1") as front:
         wait_for(lambda: training(results) or len(tasks("RUNNING")))
@@ -315,6 +322,7 @@ def test_a_job_that_a_user_cancels_is_not_queued_again_in_this_run(config, resul
     assert said.count("it was cancelled; given up for this run") == 2
 
 
+@pytest.mark.drill
 def test_a_trial_that_needs_too_much_memory_is_named_and_tried_a_few_times_only(config, results):
     short = ("launcher=slurm", "launcher.memory_gb=0.3", "launcher.poll_seconds=1")
     said = run("run", config, results, *short)
@@ -329,6 +337,7 @@ def test_a_trial_that_needs_too_much_memory_is_named_and_tried_a_few_times_only(
         assert said.stderr.count("given up for this run") == 2
 
 
+@pytest.mark.drill
 def test_what_breaks_before_the_first_line_stops_the_run_with_the_end_of_its_log(config, results):
     said = run("run", config, results, *LAUNCHER, "launcher.setup=[exit 3]")
     assert said.returncode == 2
@@ -351,6 +360,7 @@ def test_an_exception_of_ours_is_a_record_with_its_traceback_and_tried_again_whe
         front.end()
 
 
+@pytest.mark.drill
 def test_a_partition_that_does_not_exist_is_one_error_and_nothing_is_queued(config, results):
     said = run("run", config, results, *LAUNCHER, "launcher.partition=nowhere")
     assert said.returncode == 2
@@ -376,6 +386,7 @@ def test_gpus_are_requested_and_each_job_has_its_own(tmp_path, results):
     assert set(devices.read_text().split()) == {"0", "1"}
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_probe_times_the_models_on_the_cluster_and_leaves_no_trial(tmp_path, results, processes):
     config = write_study(tmp_path, TOGETHER)
@@ -387,6 +398,7 @@ def test_a_probe_times_the_models_on_the_cluster_and_leaves_no_trial(tmp_path, r
     assert not trials(results).exists()
 
 
+@pytest.mark.drill
 def test_a_probe_that_sees_no_gpu_gives_no_gpu_hours(config, results):
     """The GPUs are only declared here."""
     words = (*LAUNCHER, "launcher.gpus=1", "launcher.partition=gpu", "--dry-run", "--probe")

@@ -12,6 +12,7 @@ from typing import Any
 
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.fit import shown
+from nos_repro.experiments.named_file import read_named
 from nos_repro.experiments.yaml_text import numbers, read_yaml
 from nos_repro.report.claims.check import check_keys, make
 from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
@@ -58,7 +59,7 @@ def claims() -> tuple[Claim, ...]:
 def read_claims(path: Path) -> tuple[Claim, ...]:
     """The claims of a file. Raises ConfigError, naming file, claim and key."""
     try:
-        entries = numbers(read_yaml(path.read_text("utf-8")))
+        entries = numbers(read_yaml(read_named(path)))
         if not isinstance(entries, list):
             raise ConfigError("not a list of claims: expected entries with id, says, test")
         listed = tuple(read_claim(entry) for entry in entries)

@@ -211,6 +211,13 @@ def test_a_file_that_is_not_a_list_of_claims_is_one_error(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device")
+def test_a_file_without_end_is_one_error(capsys) -> None:
+    assert main(["claims", "--file", "/dev/zero"]) == 2
+    said = "error: /dev/zero: longer than 67,108,864 characters; is it the right file?\n"
+    assert capsys.readouterr().err == said
+
+
 def test_a_missing_file_is_one_error(own: Own, capsys) -> None:
     own.list.unlink()
     assert own.judge() == 2
