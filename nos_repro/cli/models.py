@@ -9,6 +9,9 @@ from nos_repro.cli.common import Verbs, add_verb, trust_argument
 from nos_repro.cli.terminal import place, print_utf8
 from nos_repro.errors import ConfigError
 
+MOST_WORDS = 1_000_000
+"""More words take hours, and are printed at their end."""
+
 
 def add_verbs(verbs: Verbs) -> None:
     parser = add_verb(verbs, "translate", translate, "translate text with a trained model",
@@ -66,8 +69,8 @@ def generate(options: argparse.Namespace) -> int:
     from nos_repro.experiments.trained import load_trained
     from nos_repro.tasks.base import LanguageModel
 
-    if options.words < 1:
-        raise ConfigError(f"--words must be at least 1, got {options.words}")
+    if not 1 <= options.words <= MOST_WORDS:
+        raise ConfigError(f"--words must be from 1 to {MOST_WORDS:,}, got {options.words}")
     if options.temperature != 0 and not 0.01 <= options.temperature <= 100:
         raise ConfigError(f"--temperature must be 0, or 0.01 to 100, got {options.temperature}")
     if not 0 <= options.seed < 2**63:

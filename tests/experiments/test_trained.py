@@ -227,7 +227,8 @@ def test_a_language_model_writes_the_requested_number_of_words(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--words", "0"], "--words must be at least 1, got 0"),
+        (["--words", "0"], "--words must be from 1 to 1,000,000, got 0"),
+        (["--words", "1" + "0" * 30], "--words must be from 1 to 1,000,000, got 1000"),
         (["--temperature", "-1"], "--temperature must be 0, or 0.01 to 100, got -1.0"),
         (["--temperature", "nan"], "--temperature must be 0, or 0.01 to 100, got nan"),
         (["--temperature", "1e-310"], "--temperature must be 0, or 0.01 to 100"),
