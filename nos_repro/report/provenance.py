@@ -42,7 +42,7 @@ def machines(found: Sequence[Mapping[str, Any]], what: str) -> list[str]:
     found = list({orjson.dumps(each): each for each in found}.values())  # thousands are alike
     return [
         f"Commit {_said(found, 'commit')}; {_versions(found)}; Python {_said(found, 'python')}.",
-        f"Hardware: {_said(found, 'device')}; threads a {what}: {_said(found, 'threads')}.",
+        f"Hardware: {_said(found, 'device')}; threads per {what}: {_said(found, 'threads')}.",
     ]
 
 

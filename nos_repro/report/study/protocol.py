@@ -112,8 +112,8 @@ def selection_words(protocol: Settings) -> str:
     length = chosen["sweep_epochs"]
     after = f" after {length} epochs" if length else ""
     repeats = chosen["repeats"]
-    runs = f"{repeats} fresh seed{'s' if repeats > 1 else ''}" if repeats else "that very run"
-    return f"point chosen by {by}{after}, cells over {runs}"
+    runs = f"runs with {repeats} fresh seeds" if repeats > 1 else "a run with a fresh seed"
+    return f"point chosen by {by}{after}; its cells are from {runs if repeats else 'that same run'}"
 
 
 def _halving_words(halving: Settings) -> str:
@@ -122,5 +122,5 @@ def _halving_words(halving: Settings) -> str:
     return (
         f"point chosen by {by} at epoch {halving['rungs'][0]}; of the rows still in, the best"
         f" {halving['keep']:.0%} by {by} so far go on after each of the epochs {epochs}, the others"
-        " are stopped (our heuristic, the paper prints none); cells over that very run"
+        " are stopped (our heuristic, the paper prints none); its cells are from that same run"
     )

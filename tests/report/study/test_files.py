@@ -42,7 +42,7 @@ def test_every_file_says_where_its_numbers_come_from(study: Study, store: Store)
             "Study tiny, scale smoke: 8 trials (8 finished).",
             "Seeds 0, 1, 2; 0.08 hours of compute in all.",
             "Commit 0123456789ab; numpy 2.1, torch 2.9.0; Python 3.12.1.",
-            "Hardware: Some CPU (2 cores); threads a trial: 1.",
+            "Hardware: Some CPU (2 cores); threads per trial: 1.",
         ):
             assert words in text, path.name
 
