@@ -398,7 +398,7 @@ def optimizers_page() -> Iterator[str]:
         (
             (code(name), first_line(OPTIMIZERS.find(name)),
              option_list(OPTIMIZERS.find(name), ("lr", "weight_decay")),
-             str(OPTIMIZERS.entry(name).facts["keeps"]))
+             str(OPTIMIZERS.entry(name).facts.get("keeps", "")))
             for name in OPTIMIZERS.names()
         ),
     )  # fmt: skip
