@@ -174,7 +174,7 @@ class Log:
 
     def _damaged(self, number: int, how: str) -> LogError:
         return LogError(
-            f"{self.path}, line {number}: {how}; a crash of a search cannot cause that\n"
+            f"{self.path}, line {number}: {how}; a crash of a search cannot cause that;\n"
             "  restore the line from a copy, or start a new search under another --results"
         )
 

@@ -317,6 +317,6 @@ def test_the_files_say_where_their_numbers_come_from(folder: Folder) -> None:
             "5 children for them, 1 beside the search; 0.04 worker-hours",
             "1 session, of 2 workers.",
             "Commit 0123456789ab; numpy 2.1, torch 2.9.0; Python 3.12.1.",
-            "Hardware: Some CPU (2 cores); threads a child: 1.",
+            "Hardware: Some CPU (2 cores); threads per child: 1.",
         ):
             assert words in text
