@@ -184,7 +184,7 @@ class Run:
         if not totals:
             return {}
         metrics = self.task.metrics(totals)
-        return {f"{part}_{key}": value for key, value in metrics.items()}
+        return {f"{part}_{key}": _plain(value) for key, value in metrics.items()}
 
     def measure(self) -> dict[str, float]:
         """One line of the curve, after the epoch that has just ended."""
@@ -254,3 +254,8 @@ def train(
         whole = run.epoch * run.data.steps_per_epoch
         return Ending("paused", whole, f"paused at epoch {run.epoch}")
     return Ending("finished", run.step)
+
+
+def _plain(number: Any) -> int | float:
+    """A number as a record holds it: a task may return a tensor's or NumPy's."""
+    return number if type(number) in (int, float) else float(number)

@@ -7,8 +7,10 @@ import json
 import os
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 
@@ -20,6 +22,7 @@ from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.training import Run, Stopped
 from nos_repro.experiments.trial import Training
+from nos_repro.tasks.convnet import ConvNet
 from tests.conftest import ROOT
 from tests.experiments.helpers import digits_trial, write_record
 
@@ -104,6 +107,19 @@ def test_a_trial_that_two_versions_of_the_code_have_trained_is_the_older_ones(
     assert record_of(tmp_path)["code"] == "two"
     run_trial(trial, tmp_path / "fresh", HERE)
     assert record_of(tmp_path / "fresh")["code"] == "one"
+
+
+@pytest.mark.parametrize(
+    "number", [torch.tensor(50.0), numpy.float32(50), numpy.int64(50), Decimal(50), "50"], ids=repr
+)
+def test_a_metric_may_be_any_number(tmp_path, monkeypatch, number):
+    """What `torchmetrics` and scikit-learn return; hours of training must not end in a record that
+    cannot be written."""
+    monkeypatch.setattr(ConvNet, "metrics", staticmethod(lambda _: {"accuracy": number}))
+    assert run_trial(digits_trial(), tmp_path, HERE) == ("recorded", [])
+    record = record_of(tmp_path)
+    assert record["status"] == "finished"
+    assert {point["val_accuracy"] for point in record["metrics"]} == {50.0}
 
 
 @pytest.mark.parametrize("code", [None, 0, 3])
