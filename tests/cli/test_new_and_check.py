@@ -221,23 +221,11 @@ FAULTS = {
         'return {"acc":',
         "measures declares accuracy, and metrics returned acc",
     ),
-    "a tensor": (
+    "no number": (
         "metrics",
         '100 * sums["correct"] / sums["count"]',
-        "torch.tensor(50.0)",
-        "metrics returned accuracy as a Tensor; a record holds float(...) of it",
-    ),
-    "a NumPy number": (
-        "metrics",
-        '100 * sums["correct"] / sums["count"]',
-        "__import__('numpy').float32(50.0)",
-        "metrics returned accuracy as a float32; a record holds float(...) of it",
-    ),
-    "a truth value": (
-        "metrics",
-        '100 * sums["correct"] / sums["count"]',
-        "True",
-        "metrics returned accuracy as a bool",
+        "[50.0]",
+        "TypeError: float() argument must be",
     ),
     "chance": ("metrics", "return 50.0", "return 5000.0", "chance is 5000, outside the range"),
     "unseeded noise": (
