@@ -60,7 +60,7 @@ def closing_lines(
         export = f"search {words}{data} --export-best 12"
         commands[export] = "a study that trains the best rules longer"
     for found in hall.best(1) if confirmed else ():
-        rule = shlex.quote(f"rule: {found.text}")
+        rule = shlex.quote(f"rule: {simplest_text(found.rule)}")
         commands[f"export {rule} > best_rule.py"] = "the best as one file that needs torch alone"
     retried = [f"search {words}{data}{flag} --retry" for flag, count in again.items() if count]
     return lines, commands | dict.fromkeys(retried, "trains again what failed"), failed

@@ -22,7 +22,8 @@ def search_status(history: History) -> str:
         f"{history.tally.sampled - history.tally.evaluated - history.withdrawn} rules under way,"
         f" {history.withdrawn} withdrawn; {history.children} children took"
         f" {history.seconds / 3600:.2f} worker-hours",
-        f"children beside the search: {', '.join(beside)}",
+        "children beside the search:",
+        *(f"  {each}" for each in beside),
         *history.notes,
     ]
     return "\n".join(lines)
