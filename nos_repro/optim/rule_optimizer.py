@@ -71,8 +71,8 @@ class RuleOptimizer(Optimizer):
         seed: the seed of the rule's noise and drops, a whole number. What an update
             draws depends only on the seed, the number of the update, the place of
             the parameter in the optimizer and that of the element in the parameter.
-            Processes whose optimizers have different parameters of a model (pipeline
-            stages, `ZeroRedundancyOptimizer`) first call
+            Processes whose optimizers have different parameters of a model
+            (pipeline stages, `ZeroRedundancyOptimizer`) first call
             `nos_repro.optim.sharding.number_parameters(model.parameters())`.
             None: a number of its own for every optimizer that this process makes,
             by their order; it is saved with the state.

@@ -157,7 +157,11 @@ def test_what_a_dotted_path_names_must_be_an_optimizer() -> None:
         check_optimizer("math.pi")
 
 
-def test_names_reach_the_optimizer_that_asks_for_them_and_no_other() -> None:
+def test_names_reach_the_optimizer_that_asks_for_them_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(OPTIMIZERS, "_entries", dict(OPTIMIZERS._entries))
+
     @OPTIMIZERS.register("test-by-name")
     def by_name(named_parameters: Any, *, lr: float, weight_decay: float) -> torch.optim.Optimizer:
         kinds: dict[bool, list[Parameter]] = {True: [], False: []}
