@@ -254,14 +254,19 @@ def test_the_optimizers_page_has_the_numbers_of_the_records() -> None:
 # The generated pages and the site
 
 
-def test_the_generated_pages_describe_every_key_and_verb() -> None:
-    # in another process: other tests have registered what has no description
+def generated() -> dict[str, str]:
+    """The pages, made in another process: tests register what has no description."""
     script = "import json; from docs.generate import pages; print(json.dumps(pages()))"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, env=environment(), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    made = json.loads(done.stdout)
+    made: dict[str, str] = json.loads(done.stdout)
+    return made
+
+
+def test_the_generated_pages_describe_every_key_and_verb() -> None:
+    made = generated()
     assert all(described(Study).values())
     for verb in re.findall(r"^    (\w+) +\S", make_parser().format_help(), re.MULTILINE):
         assert f"## {verb}\n" in made["commands.md"], verb
@@ -299,7 +304,7 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
         shutil.copytree(ROOT / name, checkout / name, ignore=ignored)
     shutil.copy(ROOT / "mkdocs.yml", checkout)
     (checkout / "docs" / "reference").mkdir()
-    for name, text in pages().items():
+    for name, text in generated().items():
         (checkout / "docs" / "reference" / name).write_text(text, encoding="utf-8")
     for picture in PICTURES:
         shutil.copy(ROOT / picture, checkout / "docs" / "reference")
