@@ -105,6 +105,7 @@ def test_a_typing_error_is_an_error_and_not_a_new_row(word: str, complaint: str)
     assert complaint in str(caught.value)
 
 
+@pytest.mark.slow
 def test_every_verb_takes_a_row_that_was_added(tmp_path: Path, capsys) -> None:
     path = tmp_path / "tiny.yaml"
     short: dict[str, Any] = {"epochs": 1}

@@ -106,6 +106,7 @@ def test_a_second_run_does_nothing_twice_and_prints_the_same_table(config, tmp_p
     assert {p: p.stat().st_mtime_ns for p in results.rglob("record*.json*")} == before
 
 
+@pytest.mark.slow
 def test_two_runs_of_the_same_study_at_once_share_the_work(config, tmp_path, undisturbed):
     results = tmp_path / "results"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -125,6 +126,7 @@ def test_two_runs_of_the_same_study_at_once_share_the_work(config, tmp_path, und
     assert metrics(results) == undisturbed
 
 
+@pytest.mark.slow
 def test_interrupting_a_run_saves_running_trials_and_says_so(config, tmp_path, undisturbed):
     results = tmp_path / "results"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -221,6 +223,7 @@ class Fragile(ConvNet):
 """
 
 
+@pytest.mark.slow
 def test_a_corrupt_checkpoint_is_named_kept_and_the_trial_starts_over(
     config, tmp_path, undisturbed
 ):

@@ -125,6 +125,7 @@ says(f"{wrong}=mixsign-cd rows.Mix.options.mx=1", "did you mean 'mix'?", status=
 """
 
 
+@pytest.mark.slow
 def test_a_family_added_as_one_row_is_known_everywhere(tmp_path: Path) -> None:
     """In a copy of the package: the factory, the verbs rule, export and run, and their errors."""
     shutil.copytree(ROOT / "nos_repro", tmp_path / "nos_repro")

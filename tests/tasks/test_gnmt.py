@@ -246,6 +246,7 @@ def test_impossible_settings_are_refused(values: dict[str, Any], message: str) -
         GNMTSettings(**values)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_inside_an_epoch_and_resumed_is_the_run_that_never_stopped(
     tmp_path: Path,
 ) -> None:

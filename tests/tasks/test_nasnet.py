@@ -176,6 +176,7 @@ def test_replicas_in_sequence_are_the_mean_of_separate_replicas() -> None:
     torch.testing.assert_close(together.model.stem_norm.mean, torch.stack(means).mean(0))
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     """Gradients, statistics and averages of 4 replicas, by one process and by two real ones."""
     settings = json.loads(json.dumps(dataclasses.asdict(NASNetSettings(**TINY | FOUR))))
@@ -228,6 +229,7 @@ def test_table_3_trains_as_long_as_the_paper_on_as_many_images(root: Path) -> No
     assert study.task["replicas"] == 50
 
 
+@pytest.mark.slow
 def test_a_run_stopped_inside_an_epoch_and_resumed_is_the_run_that_never_stopped(
     tmp_path: Path,
 ) -> None:

@@ -182,6 +182,7 @@ def test_a_damaged_memory_of_what_was_logged_begins_a_new_run(tmp_path, kept, ca
     assert f"{path} is damaged" in caplog.text
 
 
+@pytest.mark.slow
 def test_in_a_sweep_the_run_that_w_and_b_chooses_gets_the_whole_curve(
     tracker, tmp_path, monkeypatch
 ):
