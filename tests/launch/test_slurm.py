@@ -108,6 +108,7 @@ def test_a_job_that_is_told_to_leave_saves_and_is_queued_again(config, results, 
     assert any("SIGUSR2" in log for log in logs(results))
 
 
+@pytest.mark.drill
 def test_a_job_that_is_told_to_end_by_hand_saves_and_is_queued_again(config, results, undisturbed):
     with Witness(results), front_end(config, results, *LAUNCHER, *OFTEN) as front:
         (pid, *_) = wait_for(lambda: training(results))
@@ -345,6 +346,7 @@ def test_what_breaks_before_the_first_line_stops_the_run_with_the_end_of_its_log
     assert "launcher.setup" in said.stderr
 
 
+@pytest.mark.drill
 def test_an_exception_of_ours_is_a_record_with_its_traceback_and_tried_again_when_asked(
     tmp_path, results
 ):
