@@ -369,6 +369,6 @@ class SearchLoop:
 
     def _save(self) -> None:
         """Saves a checkpoint: the whole state, and how much of the log it covers."""
-        size = self.log.size
-        saved = {"state": self.state.state_dict(), "offset": size, "digest": self.log.digest(size)}
+        covered = {"offset": self.log.size, "digest": self.log.digest()}
+        saved = {"state": self.state.state_dict(), **covered}
         self.checkpoints.save(saved)
