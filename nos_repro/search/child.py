@@ -42,7 +42,9 @@ log = logging.getLogger(__name__)
 
 Fault = Literal["", "task", "optimizer", "settings"]
 """Whose fault it is that a child failed."""
-ChildStatus = Literal["healthy", "diverged", "overran", "failed", "refused", "reused"]
+ChildStatus = Literal["healthy", "diverged", "overran", "failed", "refused", "reused", "stopped"]
+Part = Literal["whole", "sweep", "rest"]
+"""A child's evaluation, or the part of it that comes before or after the best rate is known."""
 
 OPTIMIZERS = ("nos_repro.rules.", "nos_repro.optim.", "torch.optim.")
 """Where an exception goes through that an optimizer raises."""
@@ -96,8 +98,9 @@ class Child:
 class Evaluation:
     """What is known about a rule's reward. A child ends ``healthy``, or with a reward of 0 and a
     reason: it ``diverged`` or ``overran`` its time. Without a child, a rule is ``refused``, or the
-    reward of an equal rule is ``reused``. A child that ``failed`` with an exception says nothing
-    about its rule; ``fault`` and ``traceback`` say where to look.
+    reward of an equal rule is ``reused``; a rule that a cascade ``stopped`` has the reward that is
+    forecast for it. A child that ``failed`` with an exception says nothing about its rule;
+    ``fault`` and ``traceback`` say where to look.
 
     ``sweep`` has the validation metric of every rate, None where it diverged; ``metrics`` has those
     of the final training, and ``curve``, if asked for, the one that decides after each of its
@@ -149,8 +152,14 @@ def evaluate(
     test: bool = False,
     curve: bool = False,
     stop: Callable[[], bool] = lambda: False,
+    part: Part = "whole",
+    swept: Evaluation | None = None,
 ) -> Evaluation:
     """Trains the child with ``optimizer``, a rule's text or any name that the factory knows.
+
+    ``part``: the whole child; its sweep alone, with the reward of the best rate's metric; or the
+    rest, at the best rate that ``swept`` found. The two parts together find what the whole child
+    finds.
 
     A rule that diverges, breaks or overruns is a result. If ``stop`` returns True, Stopped is
     raised. Failures of the machine and mistakes of the user (NosError) are raised. ``test``: the
@@ -160,10 +169,17 @@ def evaluate(
     from nos_repro.experiments.training import Stopped
 
     started = time.perf_counter()
-    watch = Watch(started + child.seconds, stop)
+    spent = 0.0 if swept is None else swept.seconds
+    watch = Watch(started + child.seconds - spent, stop)
     try:
         with no_exit():
-            found = _score(optimizer, child, conditions, seed, test, curve, watch)
+            if part == "rest" and swept is not None:
+                sweep = swept.sweep
+            else:
+                sweep = _sweep(optimizer, child, conditions, seed, watch)
+            found = _swept(child, sweep)
+            if part != "sweep" and found.lr is not None:
+                found = _score(optimizer, child, conditions, found, seed, test, curve, watch)
     except _Overran:
         found = Evaluation("overran", 0.0, reason=f"took more than {child.seconds:g} s")
     except (NosError, Stopped):
@@ -208,22 +224,31 @@ def is_the_machines(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
+def _swept(child: Child, sweep: list[tuple[float, float | None]]) -> Evaluation:
+    """What a sweep says: the best rate, and the reward of its metric."""
+    metric = find_metric(child.task["name"])
+    lr = best_rate(sweep, metric)
+    if lr is None:
+        return Evaluation("diverged", 0.0, sweep=sweep, reason="every rate diverged")
+    reward = reward_of(child.task["name"], {f"val_{metric.name}": cast(float, dict(sweep)[lr])})
+    return Evaluation("healthy", cast(float, reward), lr, sweep)
+
+
 def _score(
     optimizer: str,
     child: Child,
     conditions: Conditions,
+    swept: Evaluation,
     seed: int,
     test: bool,
     curve: bool,
     watch: Watch,
 ) -> Evaluation:
+    """The training at the best rate of ``swept``."""
     from nos_repro.experiments.build import build
 
+    lr, sweep = cast(float, swept.lr), swept.sweep
     metric = find_metric(child.task["name"])
-    sweep = _sweep(optimizer, child, conditions, seed, watch)
-    lr = best_rate(sweep, metric)
-    if lr is None:
-        return Evaluation("diverged", 0.0, sweep=sweep, reason="every rate diverged")
     run = build(child.trial(optimizer, lr, seed, sweep=False), conditions)
     points: list[float | None] = []
 
