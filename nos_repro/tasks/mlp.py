@@ -18,12 +18,14 @@ from nos_repro.data.images import IMAGES, Labelled
 from nos_repro.tasks.base import TaskData
 from nos_repro.tasks.classification import ImageBatch, ImageData, ImageTask
 from nos_repro.tasks.facts.images import ImageSettings
-from nos_repro.tasks.facts.mlp import MLPFacts
+from nos_repro.tasks.facts.mlp import MLPFacts, MLPSettings
 from nos_repro.tasks.registry import TASKS
 
 
 class GreyData(ImageData):
     """Image batches whose images are `side` x `side` grey pixels, averaged once per process."""
+
+    settings: MLPSettings
 
     def _batch(self, part: Labelled, chosen: torch.Tensor, crops: Crops | None) -> ImageBatch:
         pixels = grey_pixels(self.settings.data, self.data_dir, self.settings.side)
