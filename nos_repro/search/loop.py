@@ -12,7 +12,6 @@ sample, from these too.
 
 from __future__ import annotations
 
-import functools
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -26,8 +25,8 @@ from nos_repro.experiments.files import remove_scratch
 from nos_repro.experiments.heartbeat import Heartbeat
 from nos_repro.launch.base import Launcher, Report
 from nos_repro.launch.driver import MAX_LOST, drive
-from nos_repro.rules.rule import Rule
 from nos_repro.search.child import Evaluation
+from nos_repro.search.equality import key_of, key_of_text
 from nos_repro.search.failure import child_error, keep_traceback
 from nos_repro.search.folder import check_settings, hold
 from nos_repro.search.job import EvaluationJob, evaluation_of
@@ -220,9 +219,9 @@ class SearchLoop:
         """The key of a logged rule; an older version may have written another one."""
         self._first = self._first or event
         key: str = event["key"]
-        if _key_of_text(self._first["rule"])[0] == self._first["key"]:
+        if key_of_text(self._first["rule"]) == self._first["key"]:
             return key
-        return _key_of_text(event["rule"])[0]
+        return key_of_text(event["rule"])
 
     def _reopen(self) -> None:
         """Takes the samples in again that were given up."""
@@ -374,13 +373,3 @@ class SearchLoop:
         size = self.log.size
         saved = {"state": self.state.state_dict(), "offset": size, "digest": self.log.digest(size)}
         self.checkpoints.save(saved)
-
-
-def key_of(rule: Rule) -> tuple[str, str]:
-    """What equal rules share, and the text of their normal form."""
-    return _key_of_text(str(rule.normal()))
-
-
-@functools.lru_cache(maxsize=2**16)
-def _key_of_text(text: str) -> tuple[str, str]:
-    return Rule.parse(text).fingerprint(), text

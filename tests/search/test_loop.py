@@ -16,13 +16,13 @@ from nos_repro.launch.driver import MAX_LOST
 from nos_repro.rules.rule import Rule
 from nos_repro.search import log as log_module
 from nos_repro.search import loop as loop_module
+from nos_repro.search.equality import key_of
 from nos_repro.search.log import Log, LogError
 from nos_repro.search.loop import (
     DRAWS,
     MAX_WITHDRAWN,
     WAITING,
     SearchLoop,
-    key_of,
 )
 from tests.search.helpers import Instant, loop, reward_of_text, tiny_search
 
