@@ -220,9 +220,9 @@ def misfits(values: Mapping[str, Any], kinds: Kinds) -> Iterator[str]:
 def _fits(key: str, value: Any, kind: type | tuple[type, ...]) -> bool:
     if not isinstance(value, kind):
         return False
-    if key == "reward":
-        return 0 <= value <= 1  # type: ignore[no-any-return]
-    if key not in ELEMENTS:
+    if key == "reward" and isinstance(value, NUMBER):
+        return 0 <= value <= 1
+    if key not in ELEMENTS or not isinstance(value, list):
         return True
     whole = all(isinstance(each, ELEMENTS[key]) and _is_sound(each) for each in value)
     return whole and (key != "log_probs" or all(each <= 0 for each in value))
