@@ -46,6 +46,8 @@ def run_search(
     """Scores the baselines, then searches; both continue from what is on disk. With ``retry``, what
     failed before is trained again."""
     prepare(search.child, conditions)
+    if search.cheap is not None:
+        prepare(search.cheap, conditions)
     folder = folder_of(search, results)
     check_settings(search, folder)
     display = make_display()
