@@ -231,11 +231,11 @@ def test_real_children_in_stages_earn_what_whole_children_earn(tmp_path):
     """By real workers; every rule is trained in full anyway, so nothing but the way differs."""
     from nos_repro.launch.local import InProcess
 
-    child = tiny_child(epochs=2)
+    child = tiny_child()
     cheap = tiny_child(task={**child.task, "train_images": 100})
     every = Cascade(cheap=cheap, keep_cheap=0.5, keep_sweep=0.5, first=2, anyway=0.999)
     for name, cascade in (("whole", None), ("staged", every)):
-        search = tiny_search(child=child, cascade=cascade, samples=8)
+        search = tiny_search(child=child, cascade=cascade, samples=5)
         run_search(search, tmp_path / name, InProcess(), Conditions(tmp_path, device="cpu"), 1)
     ends = [
         [

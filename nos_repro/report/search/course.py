@@ -19,6 +19,7 @@ MEAN, BEST, BASELINE, QUANTILE = "#000000", "#D55E00", "#009E73", "#0072B2"
 # fmt: off
 STATUSES = {
     "healthy":           ("#0072B2", ("healthy",)),
+    "stopped early":     ("#56B4E9", ("stopped",)),
     "reused":            ("#CC79A7", ("reused",)),
     "refused":           ("#999999", ("refused",)),
     "diverged":          ("#E69F00", ("diverged",)),
