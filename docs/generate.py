@@ -278,7 +278,7 @@ def tasks_page() -> Iterator[str]:
     yield table(
         ("kind", "names", "for"),
         (
-            ("images", words(IMAGES.names()), "`convnet`, `wide_resnet`, `nasnet`"),
+            ("images", words(IMAGES.names()), "`convnet`, `wide_resnet`, `nasnet`, `mlp`"),
             ("photographs", "any folder" + also(PHOTOGRAPHS.names()), "`nasnet`"),
             ("text", words(CORPORA.names()), "`ptb_lstm`"),
             ("parallel text", "any folder" + also(PARALLEL_TEXTS.names()), "`gnmt`"),

@@ -103,7 +103,8 @@ class Evaluation:
     ``fault`` and ``traceback`` say where to look.
 
     ``sweep`` has the validation metric of every rate, None where it diverged; ``metrics`` has those
-    of the final training. ``examples`` is the number of examples trained on in all.
+    of the final training, and ``curve``, if asked for, the one that decides after each of its
+    epochs. ``examples`` is the number of examples trained on in all.
     """
 
     status: ChildStatus
@@ -116,6 +117,7 @@ class Evaluation:
     reason: str = ""
     fault: Fault = ""
     traceback: str = ""
+    curve: list[float | None] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -148,6 +150,7 @@ def evaluate(
     *,
     seed: int = 0,
     test: bool = False,
+    curve: bool = False,
     stop: Callable[[], bool] = lambda: False,
     part: Part = "whole",
     swept: Evaluation | None = None,
@@ -160,7 +163,8 @@ def evaluate(
 
     A rule that diverges, breaks or overruns is a result. If ``stop`` returns True, Stopped is
     raised. Failures of the machine and mistakes of the user (NosError) are raised. ``test``: the
-    test metric is measured too; it is not part of the reward.
+    test metric is measured too; it is not part of the reward. ``curve``: the final training is
+    evaluated after every epoch, which changes no other number.
     """
     from nos_repro.experiments.training import Stopped
 
@@ -175,7 +179,7 @@ def evaluate(
                 sweep = _sweep(optimizer, child, conditions, seed, watch)
             found = _swept(child, sweep)
             if part != "sweep" and found.lr is not None:
-                found = _score(optimizer, child, conditions, found, seed, test, watch)
+                found = _score(optimizer, child, conditions, found, seed, test, curve, watch)
     except _Overran:
         found = Evaluation("overran", 0.0, reason=f"took more than {child.seconds:g} s")
     except (NosError, Stopped):
@@ -237,24 +241,39 @@ def _score(
     swept: Evaluation,
     seed: int,
     test: bool,
+    curve: bool,
     watch: Watch,
 ) -> Evaluation:
     """The training at the best rate of ``swept``."""
     from nos_repro.experiments.build import build
 
     lr, sweep = cast(float, swept.lr), swept.sweep
+    metric = find_metric(child.task["name"])
     run = build(child.trial(optimizer, lr, seed, sweep=False), conditions)
-    if not train_in_step([run], watch):
+    points: list[float | None] = []
+
+    def measure() -> None:
+        if curve and run.epoch < child.epochs:
+            measured = run.evaluate(run.data.val_batches(), "val")
+            points.append(_finite(measured[f"val_{metric.name}"]))
+
+    if not train_in_step([run], watch, measure):
         reason = f"rate {lr:g} diverged at step {run.step} of {run.steps}"
-        return Evaluation("diverged", 0.0, lr, sweep, reason=reason)
+        return Evaluation("diverged", 0.0, lr, sweep, curve=points, reason=reason)
     metrics = run.evaluate(run.data.val_batches(), "val")
+    if curve:
+        points.append(_finite(metrics[f"val_{metric.name}"]))
     if test:
         metrics |= run.evaluate(run.data.test_batches(), "test")
     reward = reward_of(child.task["name"], metrics)
     if reward is None:
         reason = "the final evaluation is not finite"
-        return Evaluation("diverged", 0.0, lr, sweep, reason=reason)
-    return Evaluation("healthy", reward, lr, sweep, metrics)
+        return Evaluation("diverged", 0.0, lr, sweep, curve=points, reason=reason)
+    return Evaluation("healthy", reward, lr, sweep, metrics, curve=points)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def best_rate(sweep: list[tuple[float, float | None]], metric: Metric) -> float | None:
@@ -298,7 +317,9 @@ def _sweep(
     """The validation metric of every rate, None where it diverged."""
     from nos_repro.experiments.build import build
 
-    runs = [build(child.trial(optimizer, lr, seed, sweep=True), conditions) for lr in child.rates]
+    trials = [child.trial(optimizer, lr, seed, sweep=True) for lr in child.rates]
+    first = build(trials[0], conditions)
+    runs = [first, *(build(trial, conditions, data=first.data) for trial in trials[1:])]
     alive = train_in_step(runs, watch)
     held_out = list(runs[0].data.val_batches())
     metric = find_metric(child.task["name"])
@@ -311,8 +332,11 @@ def _sweep(
     return [(lr, found.get(id(run))) for lr, run in zip(child.rates, runs, strict=True)]
 
 
-def train_in_step(runs: list[Run], watch: Watch) -> list[Run]:
+def train_in_step(
+    runs: list[Run], watch: Watch, on_epoch: Callable[[], None] = lambda: None
+) -> list[Run]:
     """Trains runs on the same data in step, to their end; returns those whose losses stayed finite.
+    ``on_epoch`` is called after every epoch.
 
     What a step draws at random (dropout) is seeded by the step's number alone, the same for all.
     """
@@ -321,7 +345,9 @@ def train_in_step(runs: list[Run], watch: Watch) -> list[Run]:
     from nos_repro.experiments.training import CHECK_EVERY
 
     data: TaskData = runs[0].data
-    every = 1 if runs[0].fabric.device.type == "cpu" else CHECK_EVERY
+    on_cpu = runs[0].fabric.device.type == "cpu"
+    every = 1 if on_cpu else CHECK_EVERY
+    seed = torch.default_generator.manual_seed if on_cpu else torch.manual_seed
     alive = list(runs)
     for run in runs:
         run.task.train()
@@ -330,7 +356,7 @@ def train_in_step(runs: list[Run], watch: Watch) -> list[Run]:
             batch = runs[0].fabric.to_device(batch)
             look = k % every == 0 or k == data.steps_per_epoch
             for run in alive:
-                torch.manual_seed(epoch * data.steps_per_epoch + k)
+                seed(epoch * data.steps_per_epoch + k)
                 run.train_step(batch)
                 watch.steps += 1
                 watch.look()
@@ -340,4 +366,5 @@ def train_in_step(runs: list[Run], watch: Watch) -> list[Run]:
                 return []
         for run in alive:
             run.epoch, run.batch = run.epoch + 1, 0
+        on_epoch()
     return alive

@@ -39,7 +39,7 @@ FIELDS: dict[str, Kinds] = {
 }
 """What each kind of event must hold; it may hold more."""
 RESULT: Kinds = {
-    "reward": NUMBER, "lr": (int, float, type(None)), "sweep": list, "metrics": dict,
+    "reward": NUMBER, "lr": (int, float, type(None)), "sweep": list, "metrics": dict, "curve": list,
     "examples": int, "seconds": NUMBER, "reason": str, "fault": str, "traceback": str,
 }
 """What a child's result holds, if it holds it."""

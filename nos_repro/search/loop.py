@@ -282,31 +282,22 @@ class SearchLoop:
             self._start(sample, key)
 
     def _start(self, sample: Sample, key: str) -> None:
-        """Has a sample trained: whole, or the stage of the cascade that is next."""
+        """Has a sample trained: whole, or the next stage of the cascade. All children have the same
+        seed: only their rules differ."""
         stopped = self.gates.stopped(sample.number)
         if stopped is not None:
             self._end(sample, key, stopped)
             return
-        job = self.job(sample, key)
+        name, text = str(sample.number), f"rule: {sample.rule}"
+        whole = EvaluationJob(
+            name, key, text, self.search.child, self.conditions, self.answers, self.search.seed
+        )
+        job = self.gates.part_of(whole, sample.number)
         answer = job.left_answer() if job.path.name in self.left else None
         if answer is not None:
             self._answer(job, answer)
         else:
             self.queue.append(job)
-
-    def job(self, sample: Sample, key: str) -> EvaluationJob:
-        """The evaluation of a sample, or its next stage. Every child has the same seed: only their
-        rules differ."""
-        whole = EvaluationJob(
-            name=str(sample.number),
-            key=key,
-            optimizer=f"rule: {sample.rule}",
-            child=self.search.child,
-            conditions=self.conditions,
-            folder=self.answers,
-            seed=self.search.seed,
-        )
-        return self.gates.part_of(whole, sample.number)
 
     def _answer(self, job: EvaluationJob, found: Evaluation) -> None:
         """Takes the end of a child, or of one of its stages."""

@@ -450,7 +450,7 @@ def test_a_search_of_nested_jobs_survives_its_own_time_limit(tmp_path, results):
     wait_for(lambda: not tasks("PENDING", "RUNNING", "COMPLETING"), 120)
     said = (tmp_path / "log").read_text()
     assert "saved" in said
-    assert "15/15 rules" in said
+    assert "15/15 draws" in said
     events = [line for line in log.read_text().splitlines() if '"event":"evaluated"' in line]
     assert len(events) == 15
 

@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.load import task_section
 from nos_repro.search.cascade import Cascade
 from nos_repro.search.child import Evaluation
 from nos_repro.search.gates import Gates, isotonic, threshold
@@ -231,11 +232,12 @@ def test_real_children_in_stages_earn_what_whole_children_earn(tmp_path):
     """By real workers; every rule is trained in full anyway, so nothing but the way differs."""
     from nos_repro.launch.local import InProcess
 
-    child = tiny_child()
-    cheap = tiny_child(task={**child.task, "train_images": 100})
+    task = task_section({"name": "mlp", "batch_size": 50, "train_images": 400})
+    child = tiny_child(task=task, sweep={"train_images": 200})
+    cheap = tiny_child(task={**task, "hidden": 8}, sweep={})
     every = Cascade(cheap=cheap, keep_cheap=0.5, keep_sweep=0.5, first=2, anyway=0.999)
     for name, cascade in (("whole", None), ("staged", every)):
-        search = tiny_search(child=child, cascade=cascade, samples=5)
+        search = tiny_search(child=child, cascade=cascade, samples=12)
         run_search(search, tmp_path / name, InProcess(), Conditions(tmp_path, device="cpu"), 1)
     ends = [
         [

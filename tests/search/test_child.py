@@ -188,6 +188,18 @@ def test_the_test_images_are_measured_only_when_asked_for():
     assert tested.reward == evaluate(POWERSIGN, child, CONDITIONS).reward
 
 
+def test_the_curve_has_the_metric_of_every_epoch_and_changes_no_other_number():
+    child = tiny_child(epochs=3)
+    plain = evaluate(POWERSIGN, child, CONDITIONS)
+    found = evaluate(POWERSIGN, child, CONDITIONS, curve=True)
+    assert plain.curve == []
+    assert dataclasses.replace(found, curve=[], seconds=0.0) == dataclasses.replace(
+        plain, seconds=0.0
+    )
+    shorter = evaluate(POWERSIGN, tiny_child(epochs=2), CONDITIONS)  # no decay: the same two epochs
+    assert found.curve[1:] == [shorter.metrics["val_accuracy"], plain.metrics["val_accuracy"]]
+
+
 def test_an_evaluation_survives_a_round_trip_through_json():
     found = Evaluation("healthy", 0.5, 0.1, [(0.1, 50.0), (1.0, None)], {"val_loss": 1.0}, 3, 0.2)
     assert Evaluation.from_json(found.to_json()) == found

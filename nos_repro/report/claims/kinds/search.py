@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from nos_repro.errors import ConfigError
@@ -27,7 +28,7 @@ from nos_repro.report.claims.ranks import predicts
 from nos_repro.report.claims.results import Results
 from nos_repro.report.distributions import normal_below
 from nos_repro.report.search.confirmation import Candidate, alike, candidates, declared, versus
-from nos_repro.report.search.expressions import shares
+from nos_repro.report.search.expressions import shares, uniform_share
 from nos_repro.report.search.history import History
 from nos_repro.report.statistics import Comparison, quantile
 from nos_repro.rules.rule import Rule
@@ -82,7 +83,7 @@ class BeatsTest(_SearchTest):
         if best.decays and not peers:
             why = f"no baseline is given its decay ({', '.join(sorted(best.decays))})"
             effects = [
-                replace(effect, p_for=1.0, blocked=why if effect.p_for <= ALPHA else "")
+                dataclasses.replace(effect, p_for=1.0, blocked=why if effect.p_for <= ALPHA else "")
                 for effect in effects
             ]
         evidence = every([single(effect) for effect in effects])
@@ -224,11 +225,24 @@ class SharesTest(_SearchTest):
         effect = Effect(what, lift.best / best, math.nan, math.nan, best, "of the best")
         if lift.all < EXPOSED:
             reason = f"not exposed: {what}, {EXPOSED} are the least"
-            return Finding(scale, "undecided", reason, [replace(effect, blocked=reason)])
+            remarks = [_expected(history, part)]
+            return Finding(
+                scale, "undecided", reason, [dataclasses.replace(effect, blocked=reason)], remarks
+            )
         p_for = enrichment(lift.best, best, lift.all, len(ranked))
         p_against = depletion(lift.best, best, lift.all, len(ranked), ODDS)
-        effect = replace(effect, p_for=p_for, p_against=p_against)
+        effect = dataclasses.replace(effect, p_for=p_for, p_against=p_against)
         return Finding(scale, single(effect).verdict, what, [effect])
+
+
+def _expected(history: History, part: str) -> str:
+    space = dataclasses.replace(history.asked, space=history.settings["space"]).make_space()
+    draws = len(history.rewards)
+    share, most = (draws * value for value in uniform_share(space, part))
+    return (
+        f"of {draws:,} strings drawn uniformly from the space, as many as the search drew,"
+        f" {share:.2g} would hold it (at most {most:.2g}), refused and repeated rules among them"
+    )
 
 
 def enrichment(seen: int, best: int, have: int, total: int) -> float:
