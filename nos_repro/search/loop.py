@@ -34,9 +34,10 @@ from nos_repro.search.job import EvaluationJob, evaluation_of
 from nos_repro.search.log import Event, Log
 from nos_repro.search.probe import probe
 from nos_repro.search.refusals import REASONS
+from nos_repro.search.sample import Sample
 from nos_repro.search.session import session
 from nos_repro.search.settings import Search
-from nos_repro.search.state import Sample, SearchState, Tally, proposed, replay, sample_of
+from nos_repro.search.state import SearchState, Tally, proposed, replay, sample_of
 
 CHECKPOINT_SECONDS = 10.0
 MAX_WITHDRAWN = 3

@@ -35,7 +35,8 @@ def final(search_loop: SearchLoop) -> dict:
     """Where a search ends: the policy and what it learned from, in order."""
     return {
         "weights": [
-            tensor.clone() for tensor in search_loop.state.controller.state_dict().values()
+            tensor.clone()
+            for tensor in search_loop.state.algorithm.controller.state_dict().values()
         ],
         "baseline": search_loop.state.algorithm.baseline.value,
         "policy": search_loop.state.policy,
@@ -66,7 +67,7 @@ def test_every_sample_gets_one_reward_and_every_batch_one_update(tmp_path):
     counts = Counter(event["sample"] for event in events(tmp_path, "evaluated"))
     assert counts == Counter(range(20))
     assert [event["policy"] for event in events(tmp_path, "updated")] == list(range(1, 7))
-    assert len(whole.state.rewarded) == 2
+    assert len(whole.state.algorithm.rewarded) == len(whole.state.learned) == 2
     assert not whole.state.open
 
 
