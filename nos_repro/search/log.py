@@ -31,10 +31,12 @@ FIELDS: dict[str, Kinds] = {
     "session":   {"workers": int, "code": str},
     "proposed":  {"sample": int, "policy": int, "tokens": list, "log_probs": list},
     "evaluated": {"sample": int, "reward": NUMBER, "status": str, "rule": str, "key": str},
+    "staged":    {"sample": int, "stage": str, "decision": str, "reward": NUMBER, "status": str},
     "withdrawn": {"sample": int, "reason": str},
     "reopened":  {"sample": int, "policy": int, "tokens": list, "log_probs": list},
     "updated":   {"policy": int, "samples": list},
     "named":     {"purpose": str, "name": str, "optimizer": str, "seed": int, "evaluation": dict},
+    "raced":     {"order": list},
 }
 """What each kind of event must hold; it may hold more."""
 RESULT: Kinds = {
@@ -45,6 +47,7 @@ RESULT: Kinds = {
 MAYBE: dict[str, Kinds] = {
     "session":   {"host": str, "device": str, "threads": int, "python": str, "libraries": dict},
     "evaluated": RESULT,
+    "staged":    {**RESULT, "threshold": NUMBER},
     "withdrawn": {"status": str, "key": str, "rule": str},
     "updated":   {"entropy": NUMBER, "staleness": NUMBER},
 }

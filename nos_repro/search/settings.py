@@ -19,11 +19,15 @@ from nos_repro.optim.lookup import know_optimizer
 from nos_repro.rules.space import SPACES, Space
 from nos_repro.search.algorithms import ALGORITHMS, Algorithm
 from nos_repro.search.algorithms.base import ControllerSettings
+from nos_repro.search.cascade import Cascade
 from nos_repro.search.child import Child
+from nos_repro.search.race import Race
 from nos_repro.search.refusals import Refusals
 from nos_repro.tasks.registry import find_metric
 
-FREE = ("samples", "source", "claim", "note", "baselines", "confirm", "launcher", "filter")
+FREE = (
+    *("samples", "source", "claim", "note", "baselines", "race", "confirm", "launcher", "filter"),
+)
 """Settings that may change while a search is under way; what it finds does not depend on them."""
 
 
@@ -67,6 +71,10 @@ class Search:
     """How many rules are drawn."""
     baselines: dict[str, str] = field(default_factory=dict)
     """Optimizers that are scored with the same child for comparison, by the name to print."""
+    cascade: Cascade | None = None
+    """Stages that a rule must pass before its child is trained in full; none: every child is."""
+    race: Race | None = None
+    """How the best rules are told apart at the end of the search; none: by their rewards alone."""
     confirm: Confirm = field(default_factory=Confirm)
     """What `--confirm` trains again."""
     seed: int = 0
@@ -113,6 +121,11 @@ class Search:
                               f"{' '.join(sorted(SPACES))}")  # fmt: skip
         return Space(**given)
 
+    @property
+    def cheap(self) -> Child | None:
+        """The cheap child of the cascade, if there is one."""
+        return None if self.cascade is None else self.cascade.cheap
+
     def make_algorithm(self) -> Algorithm:
         """A new algorithm, which has learned nothing yet."""
         values = {key: value for key, value in self.algorithm.items() if key != "name"}
@@ -135,6 +148,7 @@ def _algorithm_keys(name: str) -> set[str]:
 SECTIONS = (
     NamedSection("algorithm", _algorithm_keys),
     NamedSection("child.task", task_keys, beside="child.sweep"),
+    NamedSection("cascade.cheap.task", task_keys, beside="cascade.cheap.sweep"),
     LAUNCHER,
 )
 
@@ -168,7 +182,10 @@ def _load(path: Path, scale: str, overrides: Sequence[str], trying: bool) -> Sea
     merged["scale"] = scale
     search: Search = structured(Search, merged, "")
     search = dataclasses.replace(
-        search, child=_child(search.child), algorithm=_algorithm(search.algorithm)
+        search,
+        child=_child(search.child, "child"),
+        cascade=_cascade(search.cascade),
+        algorithm=_algorithm(search.algorithm),
     )
     search.make_space()
     check_optimizer = know_optimizer
@@ -182,18 +199,24 @@ def _load(path: Path, scale: str, overrides: Sequence[str], trying: bool) -> Sea
     return search
 
 
-def _child(child: Child) -> Child:
+def _child(child: Child, where: str) -> Child:
     """The child with its task's settings checked and defaults filled in; the sweep's are checked
     too."""
     task = task_section(child.task)
     if "name" in child.sweep:
-        raise ConfigError("child.sweep: may change the task's settings, not its name")
+        raise ConfigError(f"{where}.sweep: may change the task's settings, not its name")
     task_section({**task, **child.sweep})
     try:
         find_metric(task["name"]).check_rewards()
     except ConfigError as error:
-        raise ConfigError(f"child.task: {task['name']}: {error}") from None
+        raise ConfigError(f"{where}.task: {task['name']}: {error}") from None
     return dataclasses.replace(child, task=task)
+
+
+def _cascade(cascade: Cascade | None) -> Cascade | None:
+    if cascade is None or cascade.cheap is None:
+        return cascade
+    return dataclasses.replace(cascade, cheap=_child(cascade.cheap, "cascade.cheap"))
 
 
 def _algorithm(section: dict[str, Any]) -> dict[str, Any]:

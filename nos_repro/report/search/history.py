@@ -18,7 +18,7 @@ from nos_repro.search.folder import differences, folder_of, read_settings
 from nos_repro.search.hall import FoundRule, Hall
 from nos_repro.search.log import Event, Log
 from nos_repro.search.settings import Search, load_search
-from nos_repro.search.side_runs import Purpose, SideRun, read_side_runs
+from nos_repro.search.side_runs import Purpose, SideRun, race_order, read_side_runs
 from nos_repro.search.state import Tally
 from nos_repro.tasks.metrics import Metric
 from nos_repro.tasks.registry import describe, find_metric
@@ -161,6 +161,7 @@ def read_history(
     settings, notes = _settings(search, folder, trust)
     history = History(folder, search, settings, _paper(path), notes=notes)
     history.named = read_side_runs(folder, history.problems.append)
+    history.hall.order = race_order(folder)
     history.beside = [
         event
         for event in Log(folder / "named.jsonl").read(note=lambda _: None)

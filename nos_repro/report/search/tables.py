@@ -25,7 +25,7 @@ LEARNED = 1.5
 """A reward this many times that of chance counts as having learned something."""
 SETTLED = 0.5
 """A controller that draws one rule more often than this has settled on it."""
-STATUSES = ("healthy", "reused", "refused", "diverged", "overran", "failed")
+STATUSES = ("healthy", "stopped", "reused", "refused", "diverged", "overran", "failed")
 NONE = "-"
 
 
