@@ -217,7 +217,8 @@ class RuleOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+        begun = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        if begun and torch.cuda.is_current_stream_capturing():
             raise ConfigError(
                 "an update cannot be captured in a CUDA graph: its decays, bias corrections and"
                 " draws would stay those of this step\n"

@@ -42,7 +42,9 @@ log = logging.getLogger(__name__)
 
 Fault = Literal["", "task", "optimizer", "settings"]
 """Whose fault it is that a child failed."""
-ChildStatus = Literal["healthy", "diverged", "overran", "failed", "refused", "reused"]
+ChildStatus = Literal["healthy", "diverged", "overran", "failed", "refused", "reused", "stopped"]
+Part = Literal["whole", "sweep", "rest"]
+"""A child's evaluation, or the part of it that comes before or after the best rate is known."""
 
 OPTIMIZERS = ("nos_repro.rules.", "nos_repro.optim.", "torch.optim.")
 """Where an exception goes through that an optimizer raises."""
@@ -96,11 +98,13 @@ class Child:
 class Evaluation:
     """What is known about a rule's reward. A child ends ``healthy``, or with a reward of 0 and a
     reason: it ``diverged`` or ``overran`` its time. Without a child, a rule is ``refused``, or the
-    reward of an equal rule is ``reused``. A child that ``failed`` with an exception says nothing
-    about its rule; ``fault`` and ``traceback`` say where to look.
+    reward of an equal rule is ``reused``; a rule that a cascade ``stopped`` has the reward that is
+    forecast for it. A child that ``failed`` with an exception says nothing about its rule;
+    ``fault`` and ``traceback`` say where to look.
 
     ``sweep`` has the validation metric of every rate, None where it diverged; ``metrics`` has those
-    of the final training. ``examples`` is the number of examples trained on in all.
+    of the final training, and ``curve``, if asked for, the one that decides after each of its
+    epochs. ``examples`` is the number of examples trained on in all.
     """
 
     status: ChildStatus
@@ -113,6 +117,7 @@ class Evaluation:
     reason: str = ""
     fault: Fault = ""
     traceback: str = ""
+    curve: list[float | None] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -145,21 +150,36 @@ def evaluate(
     *,
     seed: int = 0,
     test: bool = False,
+    curve: bool = False,
     stop: Callable[[], bool] = lambda: False,
+    part: Part = "whole",
+    swept: Evaluation | None = None,
 ) -> Evaluation:
     """Trains the child with ``optimizer``, a rule's text or any name that the factory knows.
 
+    ``part``: the whole child; its sweep alone, with the reward of the best rate's metric; or the
+    rest, at the best rate that ``swept`` found. The two parts together find what the whole child
+    finds.
+
     A rule that diverges, breaks or overruns is a result. If ``stop`` returns True, Stopped is
     raised. Failures of the machine and mistakes of the user (NosError) are raised. ``test``: the
-    test metric is measured too; it is not part of the reward.
+    test metric is measured too; it is not part of the reward. ``curve``: the final training is
+    evaluated after every epoch, which changes no other number.
     """
     from nos_repro.experiments.training import Stopped
 
     started = time.perf_counter()
-    watch = Watch(started + child.seconds, stop)
+    spent = 0.0 if swept is None else swept.seconds
+    watch = Watch(started + child.seconds - spent, stop)
     try:
         with no_exit():
-            found = _score(optimizer, child, conditions, seed, test, watch)
+            if part == "rest" and swept is not None:
+                sweep = swept.sweep
+            else:
+                sweep = _sweep(optimizer, child, conditions, seed, watch)
+            found = _swept(child, sweep)
+            if part != "sweep" and found.lr is not None:
+                found = _score(optimizer, child, conditions, found, seed, test, curve, watch)
     except _Overran:
         found = Evaluation("overran", 0.0, reason=f"took more than {child.seconds:g} s")
     except (NosError, Stopped):
@@ -204,28 +224,56 @@ def is_the_machines(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
-def _score(
-    optimizer: str, child: Child, conditions: Conditions, seed: int, test: bool, watch: Watch
-) -> Evaluation:
-    from nos_repro.experiments.build import build
-
+def _swept(child: Child, sweep: list[tuple[float, float | None]]) -> Evaluation:
+    """What a sweep says: the best rate, and the reward of its metric."""
     metric = find_metric(child.task["name"])
-    sweep = _sweep(optimizer, child, conditions, seed, watch)
     lr = best_rate(sweep, metric)
     if lr is None:
         return Evaluation("diverged", 0.0, sweep=sweep, reason="every rate diverged")
+    reward = reward_of(child.task["name"], {f"val_{metric.name}": cast(float, dict(sweep)[lr])})
+    return Evaluation("healthy", cast(float, reward), lr, sweep)
+
+
+def _score(
+    optimizer: str,
+    child: Child,
+    conditions: Conditions,
+    swept: Evaluation,
+    seed: int,
+    test: bool,
+    curve: bool,
+    watch: Watch,
+) -> Evaluation:
+    """The training at the best rate of ``swept``."""
+    from nos_repro.experiments.build import build
+
+    lr, sweep = cast(float, swept.lr), swept.sweep
+    metric = find_metric(child.task["name"])
     run = build(child.trial(optimizer, lr, seed, sweep=False), conditions)
-    if not train_in_step([run], watch):
+    points: list[float | None] = []
+
+    def measure() -> None:
+        if curve and run.epoch < child.epochs:
+            measured = run.evaluate(run.data.val_batches(), "val")
+            points.append(_finite(measured[f"val_{metric.name}"]))
+
+    if not train_in_step([run], watch, measure):
         reason = f"rate {lr:g} diverged at step {run.step} of {run.steps}"
-        return Evaluation("diverged", 0.0, lr, sweep, reason=reason)
+        return Evaluation("diverged", 0.0, lr, sweep, curve=points, reason=reason)
     metrics = run.evaluate(run.data.val_batches(), "val")
+    if curve:
+        points.append(_finite(metrics[f"val_{metric.name}"]))
     if test:
         metrics |= run.evaluate(run.data.test_batches(), "test")
     reward = reward_of(child.task["name"], metrics)
     if reward is None:
         reason = "the final evaluation is not finite"
-        return Evaluation("diverged", 0.0, lr, sweep, reason=reason)
-    return Evaluation("healthy", reward, lr, sweep, metrics)
+        return Evaluation("diverged", 0.0, lr, sweep, curve=points, reason=reason)
+    return Evaluation("healthy", reward, lr, sweep, metrics, curve=points)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def best_rate(sweep: list[tuple[float, float | None]], metric: Metric) -> float | None:
@@ -269,7 +317,9 @@ def _sweep(
     """The validation metric of every rate, None where it diverged."""
     from nos_repro.experiments.build import build
 
-    runs = [build(child.trial(optimizer, lr, seed, sweep=True), conditions) for lr in child.rates]
+    trials = [child.trial(optimizer, lr, seed, sweep=True) for lr in child.rates]
+    first = build(trials[0], conditions)
+    runs = [first, *(build(trial, conditions, data=first.data) for trial in trials[1:])]
     alive = train_in_step(runs, watch)
     held_out = list(runs[0].data.val_batches())
     metric = find_metric(child.task["name"])
@@ -282,8 +332,11 @@ def _sweep(
     return [(lr, found.get(id(run))) for lr, run in zip(child.rates, runs, strict=True)]
 
 
-def train_in_step(runs: list[Run], watch: Watch) -> list[Run]:
+def train_in_step(
+    runs: list[Run], watch: Watch, on_epoch: Callable[[], None] = lambda: None
+) -> list[Run]:
     """Trains runs on the same data in step, to their end; returns those whose losses stayed finite.
+    ``on_epoch`` is called after every epoch.
 
     What a step draws at random (dropout) is seeded by the step's number alone, the same for all.
     """
@@ -292,7 +345,9 @@ def train_in_step(runs: list[Run], watch: Watch) -> list[Run]:
     from nos_repro.experiments.training import CHECK_EVERY
 
     data: TaskData = runs[0].data
-    every = 1 if runs[0].fabric.device.type == "cpu" else CHECK_EVERY
+    on_cpu = runs[0].fabric.device.type == "cpu"
+    every = 1 if on_cpu else CHECK_EVERY
+    seed = torch.default_generator.manual_seed if on_cpu else torch.manual_seed
     alive = list(runs)
     for run in runs:
         run.task.train()
@@ -301,7 +356,7 @@ def train_in_step(runs: list[Run], watch: Watch) -> list[Run]:
             batch = runs[0].fabric.to_device(batch)
             look = k % every == 0 or k == data.steps_per_epoch
             for run in alive:
-                torch.manual_seed(epoch * data.steps_per_epoch + k)
+                seed(epoch * data.steps_per_epoch + k)
                 run.train_step(batch)
                 watch.steps += 1
                 watch.look()
@@ -311,4 +366,5 @@ def train_in_step(runs: list[Run], watch: Watch) -> list[Run]:
                 return []
         for run in alive:
             run.epoch, run.batch = run.epoch + 1, 0
+        on_epoch()
     return alive

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nos_repro.errors import ConfigError, DataError, LaunchError, RuleError
 from nos_repro.experiments.files import read_file, read_json, write_json
 from nos_repro.launch.base import JobOutcome, Report
-from nos_repro.search.child import Child, Evaluation, broken, evaluate
+from nos_repro.search.child import Child, Evaluation, Part, broken, evaluate
 
 if TYPE_CHECKING:
     from nos_repro.experiments.build import Conditions
@@ -35,6 +35,9 @@ class EvaluationJob:
     folder: Path
     seed: int = 0
     test: bool = False
+    part: Part = "whole"
+    swept: Evaluation | None = None
+    """What the child's sweep has found, for the rest of the child."""
 
     @property
     def label(self) -> str:
@@ -62,6 +65,8 @@ class EvaluationJob:
                 seed=self.seed,
                 test=self.test,
                 stop=stop,
+                part=self.part,
+                swept=self.swept,
             )
         except (ConfigError, DataError, RuleError) as error:  # trying it again would not help
             found = broken(error)

@@ -12,7 +12,6 @@ sample, from these too.
 
 from __future__ import annotations
 
-import functools
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -26,17 +25,19 @@ from nos_repro.experiments.files import remove_scratch
 from nos_repro.experiments.heartbeat import Heartbeat
 from nos_repro.launch.base import Launcher, Report
 from nos_repro.launch.driver import MAX_LOST, drive
-from nos_repro.rules.rule import Rule
 from nos_repro.search.child import Evaluation
+from nos_repro.search.equality import key_of, key_of_text
 from nos_repro.search.failure import child_error, keep_traceback
 from nos_repro.search.folder import check_settings, hold
+from nos_repro.search.gates import Gates
 from nos_repro.search.job import EvaluationJob, evaluation_of
 from nos_repro.search.log import Event, Log
 from nos_repro.search.probe import probe
 from nos_repro.search.refusals import REASONS
+from nos_repro.search.sample import Sample
 from nos_repro.search.session import session
 from nos_repro.search.settings import Search
-from nos_repro.search.state import Sample, SearchState, Tally, proposed, replay, sample_of
+from nos_repro.search.state import SearchState, Tally, proposed, replay, sample_of
 
 CHECKPOINT_SECONDS = 10.0
 MAX_WITHDRAWN = 3
@@ -97,6 +98,7 @@ class SearchLoop:
         self.tally = Tally()
         self.tallied_before = 0
         self.started = time.monotonic()
+        self.gates = Gates(search.cascade, search.seed)
         self.rewards: dict[str, tuple[float, int]] = {}
         """For every scored rule, by key: the reward, and the sample that was trained for it."""
         self._first: Event | None = None
@@ -133,8 +135,10 @@ class SearchLoop:
             try:
                 self._resume()
                 self._search(heartbeat)
-            finally:
+            except BaseException:
                 self.launcher.close()
+                raise
+            finally:
                 self._sync()
                 self.display.update(self)
             self._save()
@@ -172,7 +176,9 @@ class SearchLoop:
         for event in self.log.read():
             self._remember(event)
         unlogged = replay(self.state, self.log.read(offset))
-        begun = session(self.search.child, self.workers, self.search.algorithm["name"])
+        begun = session(
+            self.search.child, self.workers, self.search.algorithm["name"], self.search.cheap
+        )
         self._append([*([unlogged] if unlogged else []), begun])
         if self.retry:
             self._reopen()
@@ -198,6 +204,7 @@ class SearchLoop:
 
     def _remember(self, event: Event) -> None:
         self.tally.take(event)
+        self.gates.take(event)
         match event["event"]:
             case "proposed":
                 self.proposals[event["sample"]] = sample_of(event)
@@ -219,9 +226,9 @@ class SearchLoop:
         """The key of a logged rule; an older version may have written another one."""
         self._first = self._first or event
         key: str = event["key"]
-        if _key_of_text(self._first["rule"])[0] == self._first["key"]:
+        if key_of_text(self._first["rule"]) == self._first["key"]:
             return key
-        return _key_of_text(event["rule"])[0]
+        return key_of_text(event["rule"])
 
     def _reopen(self) -> None:
         """Takes the samples in again that were given up."""
@@ -273,38 +280,49 @@ class SearchLoop:
             self._settle(sample, key, text, Evaluation("refused", 0.0, reason=REASONS[reason]))
         else:
             self.running[key] = sample
-            job = self.job(sample, key)
-            answer = job.left_answer() if job.path.name in self.left else None
-            if answer is not None:
-                self._answer(job, answer)
-            else:
-                self.queue.append(job)
+            self._start(sample, key)
 
-    def job(self, sample: Sample, key: str) -> EvaluationJob:
-        """The evaluation of a sample. Every child has the same seed: only their rules differ."""
-        return EvaluationJob(
-            name=str(sample.number),
-            key=key,
-            optimizer=f"rule: {sample.rule}",
-            child=self.search.child,
-            conditions=self.conditions,
-            folder=self.answers,
-            seed=self.search.seed,
+    def _start(self, sample: Sample, key: str) -> None:
+        """Has a sample trained: whole, or the next stage of the cascade. All children have the same
+        seed: only their rules differ."""
+        stopped = self.gates.stopped(sample.number)
+        if stopped is not None:
+            self._end(sample, key, stopped)
+            return
+        name, text = str(sample.number), f"rule: {sample.rule}"
+        whole = EvaluationJob(
+            name, key, text, self.search.child, self.conditions, self.answers, self.search.seed
         )
+        job = self.gates.part_of(whole, sample.number)
+        answer = job.left_answer() if job.path.name in self.left else None
+        if answer is not None:
+            self._answer(job, answer)
+        else:
+            self.queue.append(job)
 
     def _answer(self, job: EvaluationJob, found: Evaluation) -> None:
-        """Gives a rule's reward to the sample it was trained for and to those that waited."""
+        """Takes the end of a child, or of one of its stages."""
         self.withdrawn = 0
         if found.status == "failed":
             self._fail(job, found)
             return
-        sample = self.running.pop(job.key)
         self.broke = 0
+        sample = self.running[job.key]
         if found.status == "overran":
             self.display.note(f"{sample.rule}: {found.status} ({found.reason})")
-        self._settle(sample, job.key, str(sample.rule.normal()), found)
         self.logged.append(job)
-        for other in self.waiting.pop(job.key, []):
+        decision = self.gates.decide(sample.number, found)
+        if decision is not None:
+            self._append([decision])
+            self._start(sample, job.key)
+        else:
+            self._end(sample, job.key, found)
+
+    def _end(self, sample: Sample, key: str, found: Evaluation) -> None:
+        """Gives a rule's reward to the sample it was trained for and to those that waited."""
+        del self.running[key]
+        self._settle(sample, key, str(sample.rule.normal()), found)
+        for other in self.waiting.pop(key, []):
             self._judge(other)
 
     def _fail(self, job: EvaluationJob, found: Evaluation) -> None:
@@ -370,16 +388,6 @@ class SearchLoop:
 
     def _save(self) -> None:
         """Saves a checkpoint: the whole state, and how much of the log it covers."""
-        size = self.log.size
-        saved = {"state": self.state.state_dict(), "offset": size, "digest": self.log.digest(size)}
+        covered = {"offset": self.log.size, "digest": self.log.digest()}
+        saved = {"state": self.state.state_dict(), **covered}
         self.checkpoints.save(saved)
-
-
-def key_of(rule: Rule) -> tuple[str, str]:
-    """What equal rules share, and the text of their normal form."""
-    return _key_of_text(str(rule.normal()))
-
-
-@functools.lru_cache(maxsize=2**16)
-def _key_of_text(text: str) -> tuple[str, str]:
-    return Rule.parse(text).fingerprint(), text

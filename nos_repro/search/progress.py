@@ -36,7 +36,7 @@ def lines(loop: SearchLoop) -> list[str]:
     pace = ""
     if fresh and elapsed > FEW_SECONDS:
         left = (wanted - tally.settled) * elapsed / fresh
-        pace = f"; {fresh / elapsed * 3600:.0f} rules/h, about {duration(left)} left"
+        pace = f"; {fresh / elapsed * 3600:.0f} draws/h, about {duration(left)} left"
     return figures(tally, wanted, len(loop.rewards), pace)
 
 
@@ -45,7 +45,7 @@ def figures(tally: Tally, wanted: int, unique: int, pace: str = "") -> list[str]
     return [
         counted(tally, wanted, unique) + pace,
         f"reward: best {tally.best:.4f}, mean {tally.mean:.4f}, recent {tally.recent:.4f};"
-        f" entropy {tally.entropy:.1f} nats, staleness {tally.staleness:.1f} updates",
+        f" entropy of strings {tally.entropy:.1f}, staleness {tally.staleness:.1f}",
         f"best: {tally.best_rule or '-'}",
     ]
 
@@ -57,10 +57,10 @@ def side_run_line(what: str, done: int, total: int, running: Sequence[str]) -> s
 
 
 def counted(tally: Tally, wanted: int, unique: int) -> str:
-    """How many rules there are of each kind."""
-    kinds = ("healthy", "refused", "diverged", "reused", "overran", "failed")
+    """How many draws there are, of how many different rules, and how many of each kind."""
+    kinds = ("healthy", "stopped", "refused", "diverged", "reused", "overran", "failed")
     counts = ", ".join(f"{tally.statuses[kind]} {kind}" for kind in kinds if tally.statuses[kind])
-    return f"{tally.evaluated}/{wanted} rules, {unique} unique: {counts or 'none yet'}"
+    return f"{tally.evaluated}/{wanted} draws, {unique} rules: {counts or 'none yet'}"
 
 
 class PlainSearchDisplay(PlainLines):

@@ -11,21 +11,24 @@ CHILD = "nos_repro.search.child:evaluate"
 SEARCH = "nos_repro.search.loop:SearchLoop"
 
 
-def session(child: Child, workers: int, algorithm: str | None = None) -> Event:
+def session(
+    child: Child, workers: int, algorithm: str | None = None, cheap: Child | None = None
+) -> Event:
     """A digest of the code, provenance, and how many children are trained at a time.
 
     The digest covers the code that trains a child, whatever its rule, and for a search also the
-    code that learns from it with ``algorithm``.
+    code that learns from it with ``algorithm``, and that of the ``cheap`` child of its cascade.
     """
     import torch
 
     from nos_repro.experiments.provenance import provenance
 
-    trial = child.trial("sgd", 1.0, 0, sweep=False)
+    trials = [each.trial("sgd", 1.0, 0, sweep=False) for each in (child, cheap) if each is not None]
+    roots = [root for each in trials for root in task_roots(each.task, each.task_settings)]
     learns = () if algorithm is None else (SEARCH, ALGORITHMS.entry(algorithm).origin)
     return {
         "event": "session",
         "workers": workers,
-        "code": code_digest((*task_roots(trial.task, trial.task_settings), CHILD, *learns)),
+        "code": code_digest((*roots, CHILD, *learns)),
         **provenance("cuda" if torch.cuda.is_available() else "cpu"),
     }

@@ -1,46 +1,24 @@
 """The state of a search, and how each event of its log changes it. No clock, no disk.
 
-The log is the truth: replaying it gives the same controller, to the bit. A checkpoint is a place to
+The log is the truth: replaying it gives the same algorithm, to the bit. A checkpoint is a place to
 replay from.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nos_repro.rules.rule import Rule
 from nos_repro.rules.simplest import simplest_text
-from nos_repro.search.algorithms import ALGORITHMS, Algorithm, Batch
 from nos_repro.search.log import Event, LogError
+from nos_repro.search.sample import DIGITS, Sample
 from nos_repro.search.settings import Search
 
-if TYPE_CHECKING:
-    from nos_repro.search.controller import Controller
-
-DIGITS = 6
-"""Log-probabilities are rounded when drawn, so that the log holds exactly what was used."""
 RECENT = 0.02
 """Weight of the newest reward in the moving average that is shown."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A string that the controller wrote: its number, words, log-probabilities when drawn, and the
-    number of updates before it."""
-
-    number: int
-    policy: int
-    tokens: list[str]
-    log_probs: list[float]
-
-    @property
-    def rule(self) -> Rule:
-        return Rule.from_tokens(self.tokens)
 
 
 @dataclass
@@ -92,32 +70,21 @@ class Tally:
 
 
 class SearchState:
-    """The controller, its algorithm, and the samples that still wait for their rewards."""
+    """The algorithm, and the samples that still wait for their rewards."""
 
     def __init__(self, search: Search) -> None:
-        self.search = search
-        self.controller: Controller = search.make_controller()
-        settings = search.algorithm_settings()
-        self.batch: int = settings.batch
-        self.algorithm: Algorithm = ALGORITHMS.find(search.algorithm["name"])(
-            self.controller, settings
-        )
+        self.algorithm = search.make_algorithm()
         self.policy = 0
+        """Updates so far."""
         self.next_number = 0
         self.open: dict[int, Sample] = {}
-        self.rewarded: list[tuple[Sample, float]] = []
-        """The batch being collected."""
+        self.learned: list[int] = []
+        """Samples that were learned from since the last update."""
 
     def draw(self) -> Sample:
-        """The next string, from the current policy. Its draw is seeded by the search's seed and its
-        number alone."""
-        import torch
-
-        generator = torch.Generator().manual_seed(_mixed(self.search.seed, self.next_number))
-        drawn = self.controller.sample(1, generator)
-        (tokens,) = self.controller.decode(drawn.tokens)
-        log_probs = [round(x, DIGITS) for x in drawn.log_probs[0].tolist()]
-        return Sample(self.next_number, self.policy, tokens, log_probs)
+        """The next string. It depends on the state, the search's seed and its number alone."""
+        proposal = self.algorithm.propose(self.next_number, self.open)
+        return Sample(self.next_number, self.policy, *proposal)
 
     def propose(self, sample: Sample) -> None:
         """Takes a sample in, which waits for its reward from now on."""
@@ -125,21 +92,18 @@ class SearchState:
         self.next_number = sample.number + 1
 
     def reward(self, number: int, reward: float) -> Event | None:
-        """Gives a sample its reward. If that fills a batch, updates the policy and returns the
-        event."""
-        self.rewarded.append((self.open.pop(number), reward))
-        if len(self.rewarded) < self.batch:
+        """Gives a sample its reward. If that changes the policy, returns the event of the
+        update."""
+        figures = self.algorithm.learn(self.open.pop(number), reward)
+        self.learned.append(number)
+        if figures is None:
             return None
-        batch, self.rewarded = self.rewarded, []
-        samples = [sample for sample, _ in batch]
-        figures = self.algorithm.update(self._batch(batch))
-        staleness = statistics.fmean(self.policy - sample.policy for sample in samples)
         self.policy += 1
-        figures |= {"staleness": staleness, "baseline": self.algorithm.baseline.value or 0.0}
+        samples, self.learned = self.learned, []
         return {
             "event": "updated",
             "policy": self.policy,
-            "samples": [sample.number for sample in samples],
+            "samples": samples,
             **{key: round(value, DIGITS) for key, value in figures.items()},
         }
 
@@ -151,33 +115,21 @@ class SearchState:
         """Takes a sample that was given up in again: it waits for its reward."""
         self.open[sample.number] = sample
 
-    def _batch(self, rewarded: Iterable[tuple[Sample, float]]) -> Batch:
-        import torch
-
-        samples, rewards = zip(*rewarded, strict=True)
-        return Batch(
-            self.controller.encode([sample.tokens for sample in samples]),
-            torch.tensor([sample.log_probs for sample in samples]),
-            torch.tensor(rewards, dtype=torch.float32),
-        )
-
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the search depends on, except the log."""
         return {
-            "controller": self.controller.state_dict(),
             "algorithm": self.algorithm.state_dict(),
             "policy": self.policy,
             "next_number": self.next_number,
             "open": [dataclasses.asdict(sample) for sample in self.open.values()],
-            "rewarded": [(dataclasses.asdict(sample), r) for sample, r in self.rewarded],
+            "learned": self.learned,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.controller.load_state_dict(state["controller"])
         self.algorithm.load_state_dict(state["algorithm"])
         self.policy, self.next_number = state["policy"], state["next_number"]
         self.open = {values["number"]: Sample(**values) for values in state["open"]}
-        self.rewarded = [(Sample(**values), reward) for values, reward in state["rewarded"]]
+        self.learned = list(state["learned"])
 
 
 def replay(state: SearchState, events: Iterable[Event]) -> Event | None:
@@ -232,11 +184,3 @@ def proposed(sample: Sample, kind: str = "proposed") -> Event:
         "tokens": sample.tokens,
         "log_probs": sample.log_probs,
     }
-
-
-def _mixed(seed: int, number: int) -> int:
-    """One seed per (seed, number), by SplitMix64's mixing, so that nearby pairs differ widely."""
-    x = (seed * 0x9E3779B97F4A7C15 + number + 1) & (2**64 - 1)
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & (2**64 - 1)
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EB & (2**64 - 1)
-    return (x ^ (x >> 31)) & (2**63 - 1)

@@ -18,7 +18,7 @@ from nos_repro.tasks.base import OptimizerMaker, Task, TaskData
 from nos_repro.tasks.facts.base import require
 from nos_repro.tasks.facts.images import ImageFacts, ImageSettings
 
-ImageBatch = tuple[Float[Tensor, "batch 3 height width"], Int64[Tensor, " batch"]]
+ImageBatch = tuple[Float[Tensor, "batch channels height width"], Int64[Tensor, " batch"]]
 
 EVALUATION_BATCH = 500
 """Images per evaluation batch. It is not a setting: only the speed depends on it."""
@@ -140,7 +140,7 @@ class ImageTask(ImageFacts, Task):
         return str(self.settings.precision)
 
     def forward(
-        self, images: Float[Tensor, "batch 3 height width"]
+        self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
         images = images.contiguous(memory_format=self.memory_format)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):

@@ -1,6 +1,7 @@
 """The child's reward: the papers' protocol, checked against a plain loop written here."""
 
 import dataclasses
+import json
 import math
 import sys
 import time
@@ -63,6 +64,28 @@ def test_the_reward_is_that_of_the_protocol_written_plainly(optimizer):
 def test_the_same_child_gives_the_same_result_twice():
     one, two = (evaluate(POWERSIGN, tiny_child(), CONDITIONS) for _ in range(2))
     assert dataclasses.replace(one, seconds=0) == dataclasses.replace(two, seconds=0)
+
+
+@pytest.mark.parametrize("optimizer", [POWERSIGN, "adam", "rule: drop(g, 0.3) * ld"])
+def test_a_sweep_and_its_rest_give_what_the_whole_child_gives_to_the_bit(optimizer):
+    child = tiny_child(rates=[0.001, 0.01, 0.1], epochs=2)
+    whole = evaluate(optimizer, child, CONDITIONS, seed=3, test=True)
+    sweep = evaluate(optimizer, child, CONDITIONS, seed=3, part="sweep")
+    known = Evaluation.from_json(json.loads(json.dumps(sweep.to_json())))
+    rest = evaluate(optimizer, child, CONDITIONS, seed=3, test=True, part="rest", swept=known)
+    assert (sweep.status, sweep.metrics, sweep.lr) == ("healthy", {}, whole.lr)
+    assert sweep.reward == max(value for _, value in sweep.sweep) / 100
+    assert sweep.examples + rest.examples == whole.examples
+    assert dataclasses.replace(rest, seconds=0, examples=0) == dataclasses.replace(
+        whole, seconds=0, examples=0
+    )
+
+
+def test_the_time_of_the_sweep_counts_against_the_rest():
+    child = tiny_child(seconds=100)
+    spent = Evaluation("healthy", 0.5, 0.1, [(0.01, None), (0.1, 50.0)], seconds=100.0)
+    found = evaluate(POWERSIGN, child, CONDITIONS, part="rest", swept=spent)
+    assert (found.status, found.reason) == ("overran", "took more than 100 s")
 
 
 def test_the_default_rates_are_the_papers():
@@ -163,6 +186,18 @@ def test_the_test_images_are_measured_only_when_asked_for():
     tested = evaluate(POWERSIGN, child, CONDITIONS, test=True)
     assert "test_accuracy" in tested.metrics
     assert tested.reward == evaluate(POWERSIGN, child, CONDITIONS).reward
+
+
+def test_the_curve_has_the_metric_of_every_epoch_and_changes_no_other_number():
+    child = tiny_child(epochs=3)
+    plain = evaluate(POWERSIGN, child, CONDITIONS)
+    found = evaluate(POWERSIGN, child, CONDITIONS, curve=True)
+    assert plain.curve == []
+    assert dataclasses.replace(found, curve=[], seconds=0.0) == dataclasses.replace(
+        plain, seconds=0.0
+    )
+    shorter = evaluate(POWERSIGN, tiny_child(epochs=2), CONDITIONS)  # no decay: the same two epochs
+    assert found.curve[1:] == [shorter.metrics["val_accuracy"], plain.metrics["val_accuracy"]]
 
 
 def test_an_evaluation_survives_a_round_trip_through_json():

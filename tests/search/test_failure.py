@@ -107,7 +107,7 @@ def test_a_bug_in_the_task_stops_the_search_at_its_first_baseline_with_one_trace
     _leave_failed_answers(folder)
     status, said, _ = search("--retry")
     assert status == 0
-    assert "bugs at scale paper: finished, 4/4 rules" in said
+    assert "bugs at scale paper: finished, 4/4 draws" in said
     assert {found.status for _, found in read_side_runs(folder)} == {"healthy"}
 
 
@@ -134,7 +134,7 @@ def test_a_finished_search_says_so_and_what_to_do_next(lab, search):
     assert search()[0] == 0
     again, said, advice = search()
     assert again == 0
-    assert "bugs at scale paper: finished, 4/4 rules" in said
+    assert "bugs at scale paper: finished, 4/4 draws" in said
     assert "baselines: " in said
     for command in ("report", "search"):
         assert f"python -m nos_repro {command} {lab / 'bugs.yaml'} --scale paper" in advice
@@ -201,7 +201,7 @@ def test_nothing_is_learned_from_a_child_that_failed_and_retry_trains_it_again(t
     (tmp_path / "checkpoint.pt").unlink()
     replayed = loop(tmp_path)
     replayed.run()
-    ours, theirs = (each.state.controller.state_dict() for each in (again, replayed))
+    ours, theirs = (each.state.algorithm.controller.state_dict() for each in (again, replayed))
     assert all(ours[key].equal(theirs[key]) for key in theirs)
 
 

@@ -12,6 +12,7 @@ from nos_repro.report.pages.charts import Chart, Line, Trace, Variant, band, lay
 from nos_repro.report.search.course import (
     BASELINE,
     BEST,
+    FRESH,
     MEAN,
     QUANTILE,
     STATUSES,
@@ -57,10 +58,18 @@ def search_chart(history: History) -> Chart | None:
     for name, y, colour, dash, width in drawn:
         lines.append(Line(name, name, colour, dash))
         data.append(_line(name, x, short(y), {"color": colour, "dash": dash, "width": width}))
+    fresh = history.fresh
+    few, some = window_of(len(fresh)), line_points(len(fresh))
+    firsts = [fresh[k].sample + 1 for k in some]
+    average = moving_average(np.array([each.reward for each in fresh]), few)[some]
+    name = f"of the last {few} fresh rules"
+    lines.append(Line(name, name, FRESH, "solid"))
+    data.append(_line(name, firsts, short(average), {"color": FRESH, "width": 2}))
     words = (
-        "A dot is a sampled rule; point at it to read the rule. What was refused,"
+        "A dot is a draw; point at it to read the rule. What was refused,"
         f" diverged or failed has reward 0. Mean and quantiles are over the last {window}"
-        " samples, all rewards counted. One seed per rule: the best so far is best by luck too."
+        " draws, all rewards counted; a fresh rule is drawn for the first time. One seed per"
+        " rule: the best so far is best by luck too."
     )
     if len(dots) < len(rewards):
         words += f" {len(dots):,} of the {len(rewards):,} dots are drawn, every best so far among"

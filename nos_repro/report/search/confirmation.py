@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from nos_repro.errors import NosError
 from nos_repro.experiments.selection import SampleMean
+from nos_repro.optim.lookup import find_optimizer
 from nos_repro.report.layout import GLUE, Cell, Column, ReportTable
 from nos_repro.report.search.history import History
 from nos_repro.report.statistics import Comparison, Scores, compare
@@ -31,13 +33,15 @@ TITLE = "Confirmation: found rules and baselines by fresh seeds"
 class Candidate:
     """A rule or a baseline, with its metric by part and seed; None where there is none.
 
-    ``rank``: a found rule's among all that the search has scored.
+    ``rank``: a found rule's among all that the search has scored. ``decays``: those of the rate
+    that are part of its rule.
     """
 
     name: str
     baseline: bool
     reward: float | None = None
     rank: float = math.inf
+    decays: frozenset[str] = frozenset()
     values: dict[str, dict[int, float | None]] = field(
         default_factory=lambda: {part: {} for part in PARTS}
     )
@@ -74,9 +78,9 @@ def candidates(history: History) -> list[Candidate]:
             baseline = history.is_baseline(named)
             known = (None, math.inf) if baseline else ranks.get(named.name, (None, math.inf))
             reward = scored.get(named.optimizer) if baseline else known[0]
-            found[named.optimizer] = Candidate(
-                named.name if baseline else simplest_text(named.name), baseline, reward, known[1]
-            )
+            name = named.name if baseline else simplest_text(named.name)
+            decays = decays_of(named.optimizer)
+            found[named.optimizer] = Candidate(name, baseline, reward, known[1], decays)
         candidate = found[named.optimizer]
         healthy = evaluation.status == "healthy"
         for part in PARTS:
@@ -89,6 +93,22 @@ def candidates(history: History) -> list[Candidate]:
         return (-sign * number.mean if number is not None else math.inf, candidate.name)
 
     return sorted(found.values(), key=key)
+
+
+def decays_of(optimizer: str) -> frozenset[str]:
+    """The decays that an optimizer's rule reads: {"ld"} of `g * sqrt(ld)`, none of `adam`."""
+    try:
+        rule = find_optimizer(optimizer).rule_with({})
+    except NosError:  # of a module that is not here
+        return frozenset()
+    operands = rule.operands if rule is not None else ()
+    return frozenset(row.name for row in operands if row.needs_total_steps)
+
+
+def alike(one: Candidate, found: Sequence[Candidate]) -> list[Candidate]:
+    """The baselines that are given every decay that ``one`` has: only these tell whether more than
+    the decay makes it better."""
+    return [each for each in found if each.baseline and one.decays <= each.decays]
 
 
 def declared(found: Sequence[Candidate]) -> Candidate | None:
@@ -153,7 +173,11 @@ def _verdicts(history: History, found: list[Candidate]) -> ReportTable:
         ["Do the best rules found beat the baselines, in the same child protocol?"],
         columns,
         rows,
-        [_sentence(best, said), *_verdict_notes(history, best)],
+        [
+            _sentence(best, said),
+            *_decay_notes(history, best, baselines),
+            *_verdict_notes(history, best),
+        ],
     )
 
 
@@ -170,6 +194,26 @@ VERBS = {
 def _sentence(best: Candidate, said: dict[str, list[str]]) -> str:
     parts = [f"{verb} {', '.join(said[kind])}" for kind, verb in VERBS.items() if kind in said]
     return f"The best rule by its search reward, {best.name}: on test images it {'; '.join(parts)}."
+
+
+def _decay_notes(history: History, best: Candidate, baselines: list[Candidate]) -> list[str]:
+    """What a rule that decays its own rate owes to that."""
+    if not best.decays:
+        return []
+    has = f"{best.name} decays its own rate ({', '.join(sorted(best.decays))})"
+    verdicts = {each.name: versus(history, best, each, "test") for each in alike(best, baselines)}
+    if not verdicts:
+        return [
+            f"{has}, and no baseline was given that decay: its lead may be the decay's alone, and"
+            " counts as a discovery only against baselines that have it."
+        ]
+    said = ", ".join(
+        f"{result.verdict} than {name}" if result.verdict in ("better", "worse")
+        else f"{result.verdict} with {name}" if result.verdict == "level"
+        else f"not told from {name}"
+        for name, result in verdicts.items()
+    )  # fmt: skip
+    return [f"{has}. Against baselines that are given the same decay, on test images: {said}."]
 
 
 def _verdict_notes(history: History, best: Candidate) -> list[str]:

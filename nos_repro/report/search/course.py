@@ -16,9 +16,11 @@ POINTS = 400
 """The most points in a line: more cannot be seen."""
 SMALLEST_WINDOW, LARGEST_WINDOW = 10, 500
 MEAN, BEST, BASELINE, QUANTILE = "#000000", "#D55E00", "#009E73", "#0072B2"
+FRESH = "#AA3377"
 # fmt: off
 STATUSES = {
     "healthy":           ("#0072B2", ("healthy",)),
+    "stopped early":     ("#56B4E9", ("stopped",)),
     "reused":            ("#CC79A7", ("reused",)),
     "refused":           ("#999999", ("refused",)),
     "diverged":          ("#E69F00", ("diverged",)),

@@ -9,19 +9,24 @@ Numbers in front and signs do not count: `-0.5 * sign(g) * sign(m)` holds `sign(
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from nos_repro.rules.parse import parse
 from nos_repro.rules.printing import print_expr
+from nos_repro.rules.rule import Rule
+from nos_repro.rules.space import Space
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary, children
 
 SIGNS = "sign(g) * sign(m)"
 """What the papers found to recur."""
-
+DRAWS, SEED = 1000, 2017
+TAIL = 0.025
 
 ONE = Number(1.0)
 
@@ -73,6 +78,34 @@ def shares(ranked: Sequence[str], best: int) -> Shares:
         for text, count in in_all.items()
     }
     return Shares(best, len(ranked), lifts)
+
+
+@functools.cache
+def uniform_share(space: Space, part: str) -> tuple[float, float]:
+    """Which share of a space's strings write a rule that holds ``part``, a normal form, and its
+    one-sided 97.5 % limit: from DRAWS uniform draws, refused rules included."""
+    source = random.Random(SEED)
+    needed = _averages(Rule.parse(part))
+    drawn = (Rule.from_tokens(space.sample(source)) for _ in range(DRAWS))
+    able = (rule for rule in drawn if needed <= _averages(rule))
+    held = sum(part in subexpressions(rule.normal().expr) for rule in able)
+    return held / DRAWS, count_at_most(held) / DRAWS
+
+
+def _averages(rule: Rule) -> set[str]:
+    return {row.name for row in rule.operands}
+
+
+def count_at_most(seen: int) -> float:
+    """The largest mean of a rare event's count that leaves ``seen`` or fewer with a probability of
+    2.5 % (Poisson)."""
+    low, high = 0.0, 4.0 * seen + 8
+    while high - low > 1e-6 * high:
+        mean = (low + high) / 2
+        chance = math.fsum(math.exp(k * math.log(mean) - mean - math.lgamma(k + 1))
+                           for k in range(seen + 1))  # fmt: skip
+        low, high = (mean, high) if chance > TAIL else (low, mean)
+    return high
 
 
 def subexpressions(normal: Expr) -> set[str]:

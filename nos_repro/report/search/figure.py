@@ -14,6 +14,7 @@ from nos_repro.report.drawing import canvas, finished, plain
 from nos_repro.report.search.course import (
     BASELINE,
     BEST,
+    FRESH,
     MEAN,
     QUANTILE,
     STATUSES,
@@ -54,6 +55,7 @@ def figure4(history: History) -> Figure | None:
 
     _dots(upper, rewards, top)
     _lines(upper, numbers, values, window, ends)
+    _fresh(upper, history.fresh)
     _baselines(upper, [(named.name, found) for named, found in baselines], top)
     _shares(lower, rewards, numbers, window, ends)
     upper.set_ylabel("reward")
@@ -70,9 +72,9 @@ def figure4(history: History) -> Figure | None:
     asked = history.asked
     title = headline(asked.search, asked.source, asked.scale, short_words(history.settings))
     words = (
-        f"A dot is a sampled rule (reward 0: below the axis). Mean, quantiles and shares are over"
-        f" the last {window} samples, all rewards counted. One seed per rule: the best so far is"
-        " best by luck too."
+        f"A dot is a draw (reward 0: below the axis). Mean, quantiles and shares are over the last"
+        f" {window} draws, all rewards counted; a fresh rule is drawn for the first time. One seed"
+        " per rule: the best so far is best by luck too."
     )
     return finished(figure, title, [words, *origin_lines(history)])
 
@@ -107,6 +109,16 @@ def _lines(axes: Axes, numbers: Ints, values: Floats, window: int, ends: Ints) -
     steps = np.unique([0, *(np.flatnonzero(np.diff(best)) + 1), len(best) - 1])
     axes.plot(numbers[steps], best[steps], color=BEST, linewidth=1.6, drawstyle="steps-post",
               label="best so far")  # fmt: skip
+
+
+def _fresh(axes: Axes, fresh: Sequence[Reward]) -> None:
+    """The moving average of fresh rules alone: that of all draws rises by repeating one too."""
+    window, ends = window_of(len(fresh)), line_points(len(fresh))
+    average = moving_average(np.array([each.reward for each in fresh]), window)[ends]
+    numbers = np.array([each.sample + 1 for each in fresh])[ends]
+    axes.plot(
+        numbers, average, color=FRESH, linewidth=1.6, label=f"of the last {window} fresh rules"
+    )
 
 
 def _baselines(axes: Axes, baselines: Sequence[tuple[str, Evaluation]], top: float) -> None:

@@ -18,7 +18,7 @@ from nos_repro.search.folder import differences, folder_of, read_settings
 from nos_repro.search.hall import FoundRule, Hall
 from nos_repro.search.log import Event, Log
 from nos_repro.search.settings import Search, load_search
-from nos_repro.search.side_runs import Purpose, SideRun, read_side_runs
+from nos_repro.search.side_runs import Purpose, SideRun, race_order, read_side_runs
 from nos_repro.search.state import Tally
 from nos_repro.tasks.metrics import Metric
 from nos_repro.tasks.registry import describe, find_metric
@@ -67,6 +67,8 @@ class History:
     children: int = 0
     """How many children were trained for samples, in ``seconds`` of a worker's time."""
     seconds: float = 0.0
+    healthy_seconds: list[float] = field(default_factory=list)
+    """What each healthy child took."""
 
     @property
     def metric(self) -> Metric:
@@ -86,6 +88,8 @@ class History:
                     self.refused[event.get("reason", "")] += 1
                 self.children += status not in ("refused", "reused")
                 self.seconds += event.get("seconds", 0.0)
+                if status == "healthy":
+                    self.healthy_seconds.append(event.get("seconds", 0.0))
             case "updated":
                 self.updates.append((event.get("entropy", 0.0), event.get("staleness", 0.0)))
             case "session":
@@ -115,6 +119,14 @@ class History:
     def unique(self) -> int:
         """Different rules among those that have a reward."""
         return len(self.rules)
+
+    @property
+    def fresh(self) -> list[Reward]:
+        """The first draw of each different rule, in the order of the samples' numbers."""
+        first: dict[str, Reward] = {}
+        for reward in self.rewards:
+            first.setdefault(reward.key, reward)
+        return list(first.values())
 
     def of(self, purpose: Purpose) -> list[tuple[SideRun, Evaluation]]:
         """The children beside the search that were trained for ``purpose``."""
@@ -149,6 +161,7 @@ def read_history(
     settings, notes = _settings(search, folder, trust)
     history = History(folder, search, settings, _paper(path), notes=notes)
     history.named = read_side_runs(folder, history.problems.append)
+    history.hall.order = race_order(folder)
     history.beside = [
         event
         for event in Log(folder / "named.jsonl").read(note=lambda _: None)

@@ -69,6 +69,12 @@ class ImageFacts(TaskFacts):
         return IMAGES.origins(settings.data)
 
 
+def image_size(name: str) -> int:
+    """The side of a set's images in pixels."""
+    size: int = IMAGES.entry(name).facts.get("size", 32)
+    return size
+
+
 def _classes(name: str) -> int:
     classes: int = IMAGES.entry(name).facts["classes"]
     return classes

@@ -363,6 +363,7 @@ def test_a_search_is_judged_by_its_log(tmp_path: Path) -> None:
     assert RisesTest("search", "best").judge(found, "smoke").verdict == "holds"
     few = SharesTest("search", "exp(log(gamma))", 2).judge(found, "smoke")
     assert few.effects[0].value == 0
+    assert few.verdict == "undecided"
     assert BeatsTest("search", ["SGD"]).judge(found, "smoke").verdict == "not run"
 
 

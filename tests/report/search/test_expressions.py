@@ -1,13 +1,24 @@
 """Sub-expressions of normal forms: found wherever they hide, and counted once per rule."""
 
+import contextlib
+import itertools
 import math
 import random
+import statistics
 
 import pytest
+from scipy import stats
 
-from nos_repro.report.search.expressions import SIGNS, shares, subexpressions
+from nos_repro.errors import RuleError
+from nos_repro.report.search.expressions import (
+    SIGNS,
+    count_at_most,
+    shares,
+    subexpressions,
+    uniform_share,
+)
 from nos_repro.rules.rule import Rule
-from nos_repro.rules.space import SPACES
+from nos_repro.rules.space import SPACES, Space
 
 
 def held(text: str) -> set[str]:
@@ -86,3 +97,24 @@ def test_the_top_leaves_out_what_is_rare_or_not_among_the_best() -> None:
     ranked = ["exp(g)", "exp(g) * m", "exp(m)", "exp(m) * v", "sqrt(v)"]
     top = [lift.text for lift in shares(ranked, 2).top(3, least=2)]
     assert top == ["exp(g)", "g", "m"]
+
+
+def test_the_share_of_a_space_that_holds_a_part_is_that_of_all_its_strings() -> None:
+    """A space that is small enough to be counted."""
+    space = Space(("g", "m", "sign(g)", "sign(m)", "1"), ("identity", "exp"), ("*", "+"), 1)
+    allowed = []
+    for tokens in itertools.product(*(space.choices(place) for place in range(space.length))):
+        with contextlib.suppress(RuleError):
+            space.check(tokens)
+            allowed.append(tokens)
+    assert len(allowed) == space.size
+    truth = statistics.fmean(SIGNS in held(str(Rule.from_tokens(tokens))) for tokens in allowed)
+    share, most = uniform_share(space, SIGNS)
+    assert truth > 0
+    assert abs(share - truth) < 3 * math.sqrt(truth / 1000)
+    assert share < most
+
+
+def test_the_limit_of_a_count_is_poissons() -> None:
+    for seen in (0, 1, 5, 40):
+        assert stats.poisson.cdf(seen, count_at_most(seen)) == pytest.approx(0.025, rel=1e-4)

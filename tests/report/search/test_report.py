@@ -56,24 +56,28 @@ def test_the_course_of_a_search_is_counted(folder: Folder) -> None:
     a_few(folder)
     table = course(folder.history())
     found = {row[0]: row[1:] for row in rows(table)}
-    assert found["rules with a reward"] == ["8", "2", "2"]
+    assert found["draws with a reward"] == ["8", "2", "2"]
     assert found["different rules"] == ["7", "1", "2"]
-    assert found["mean reward (± its standard error)"][0].startswith("0.3000 ± ")
-    assert found["mean reward (± its standard error)"][1] == "0.5000 ± 0.0000"
+    assert found["fresh ones, first drawn there"] == ["7", "1", "2"]
+    assert found["mean reward of all draws"][0].startswith("0.3000 ± ")
+    assert found["mean reward of all draws"][1] == "0.5000 ± 0.0000"
+    assert found["mean reward of the fresh rules"][1] == "0.5000"
+    assert found["entropy of the rules drawn (nats)"][1] == "0.00 ± 0.00"
     assert found["best reward"] == ["0.8000", "0.5000", "0.6000"]
     assert found["healthy"] == ["3 (37.5%)", "1 (50.0%)", "1 (50.0%)"]
     assert found["refused"] == ["2 (25.0%)", "0 (0.0%)", "0 (0.0%)"]
     assert found["overran"] == ["1 (12.5%)", "0 (0.0%)", "1 (50.0%)"]
     assert "failed" not in found
     text = " ".join(table.notes)
-    assert "8 of 20 rules, 7 of them unique; 1 under way, 1 withdrawn" in text
+    assert "8 of 20 draws, of 7 different rules, for which 5 children were trained; 1 under" in text
     assert f"1: {NO_DESCENT}" in text
     assert f"1: {CONSTANT}" in text
-    assert "shows no clear trend" in text
-    assert "2 updates of the controller; entropy 12.50 nats at the first, 11.50 at the last" in text
+    assert "The mean reward of all draws shows no clear trend" in text
+    assert "fresh rules (each at its first draw, by quarters of these) cannot be judged yet" in text
+    assert "write one rule, 12.50 nats at the first, 11.50 at the last" in text
     assert "Drawn most in the last quarter: exp(sign(g)) * m, 50% of it (1 times in all)" in text
     assert "on average 1.5 updates old" in text
-    assert "5 children in 0.03 worker-hours: 165 children, 264 rules an hour" in text
+    assert "5 children in 0.03 worker-hours: 165 children per hour" in text
 
 
 @pytest.mark.parametrize(
@@ -82,7 +86,7 @@ def test_the_course_of_a_search_is_counted(folder: Folder) -> None:
 def test_a_trend_is_told_from_noise(folder: Folder, slope: float, words: str) -> None:
     for n, tokens in enumerate(STRINGS):
         folder.sample(tokens, "healthy", round(0.4 + slope * n + (-1) ** n * 0.01, 4))
-    assert f"The mean reward {words}" in " ".join(course(folder.history()).notes)
+    assert f"The mean reward of all draws {words}" in " ".join(course(folder.history()).notes)
 
 
 def test_the_protocol_and_what_differs_from_scale_paper_are_shown(folder: Folder) -> None:
@@ -244,7 +248,7 @@ def test_an_empty_folder_is_not_an_error(
         assert main(["report", str(CONFIG), *SMOKE, str(tmp_path), "--format", form]) == 0
         assert "no rule yet" in capsys.readouterr().out
     assert main(["status", str(CONFIG), *SMOKE, str(tmp_path)]) == 0
-    assert "0/20 rules" in capsys.readouterr().out
+    assert "0/20 draws" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -257,9 +261,9 @@ def test_status_says_how_far_it_is_and_who_runs_it(
     (folder.path / "claim.json").write_text(json.dumps(claim))
     assert main(["status", str(CONFIG), *SMOKE, str(folder.results)]) == 0
     text = capsys.readouterr().out
-    assert "8/20 rules, 7 unique: 3 healthy, 2 refused, 1 diverged, 1 reused, 1 overran" in text
+    assert "8/20 draws, 7 rules: 3 healthy, 2 refused, 1 diverged, 1 reused, 1 overran" in text
     assert "reward: best 0.8000, mean 0.3000" in text
-    assert "entropy 11.5 nats, staleness 2.0 updates" in text
+    assert "entropy of strings 11.5, staleness 2.0" in text
     assert "process 7 on elsewhere left it" in text
     assert "0 of 6 baselines" in text
 

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from nos_repro.errors import ConfigError
 from nos_repro.experiments.selection import Outcome
-from nos_repro.report.claims.evidence import Bounds, Effect, Finding, every, fact, not_run, single
+from nos_repro.report.claims.evidence import (
+    ALPHA,
+    Bounds,
+    Effect,
+    Evidence,
+    Finding,
+    every,
+    fact,
+    not_run,
+    single,
+    tail,
+)
 from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
 from nos_repro.report.claims.ranks import predicts
 from nos_repro.report.claims.results import Results
-from nos_repro.report.distributions import heads_at_most, normal_below
-from nos_repro.report.search.confirmation import Candidate, candidates, declared, versus
-from nos_repro.report.search.expressions import shares
+from nos_repro.report.distributions import normal_below
+from nos_repro.report.search.confirmation import Candidate, alike, candidates, declared, versus
+from nos_repro.report.search.expressions import shares, uniform_share
 from nos_repro.report.search.history import History
-from nos_repro.report.statistics import Comparison
+from nos_repro.report.statistics import Comparison, quantile
 from nos_repro.rules.rule import Rule
 from nos_repro.tasks.metrics import Metric
 
 QUARTERS = 4
 LEAST = 40
 """The fewest rules with a reward from which the course of a search can be judged."""
-NOISE = 0.005
-"""Rewards within half a point of each other count as equal: each comes from one seed."""
+TENTH, TOP = 0.1, 10
+"""The best of the fresh rules: a tenth of them, at least so many."""
+EXPOSED = 30
+"""The fewest healthy rules that hold a part before anything is said of it."""
+ODDS = 2.0
+"""A part that is over-represented among the best raises the odds at least so much."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +59,9 @@ class _SearchTest(ClaimTest):
 @CLAIM_TESTS.register("search_beats")
 @dataclass(frozen=True)
 class BeatsTest(_SearchTest):
-    """The best rule found beats each of the ``baselines`` over fresh seeds, on the test images."""
+    """The best rule found beats each of the ``baselines`` over fresh seeds, on the test images; a
+    rule that decays its own rate also each baseline that is given the same decay, and without such
+    a baseline it is not said to be better."""
 
     baselines: Sequence[str]
 
@@ -54,15 +73,26 @@ class BeatsTest(_SearchTest):
         missing = [name for name in self.baselines if name not in known]
         if best is None or missing:
             return not_run(scale, "not confirmed by fresh seeds yet (`search ... --confirm`)")
+        peers = alike(best, confirmed) if best.decays else []
+        rivals = {name: known[name] for name in self.baselines}
+        rivals |= {each.name: each for each in peers}
         effects = [
-            _compared(best, known[name], versus(history, best, known[name], "test"), history.metric)
-            for name in self.baselines
+            _compared(best, rival, versus(history, best, rival, "test"), history.metric)
+            for rival in rivals.values()
         ]
+        if best.decays and not peers:
+            why = f"no baseline is given its decay ({', '.join(sorted(best.decays))})"
+            effects = [
+                dataclasses.replace(effect, p_for=1.0, blocked=why if effect.p_for <= ALPHA else "")
+                for effect in effects
+            ]
         evidence = every([single(effect) for effect in effects])
         reason = {
             "holds": f"the closest: {closest(effects)}",
             "does not hold": str(evidence.strongest_against),
         }.get(evidence.verdict, f"not decided: {evidence.strongest_for}")
+        if evidence.verdict == "undecided" and evidence.strongest_for.blocked:
+            reason += f": {evidence.strongest_for.blocked}"
         remarks = [
             f"equal budgets: {len(history.settings['child']['rates'])} rates for each; the rule is"
             " the best of the search by its reward, declared before these seeds"
@@ -93,78 +123,165 @@ def _compared(one: Candidate, other: Candidate, result: Comparison, metric: Metr
 @CLAIM_TESTS.register("search_rises")
 @dataclass(frozen=True)
 class RisesTest(_SearchTest):
-    """The "mean" reward of the last quarter is above the first's; the "best" of what came later
-    is above the first quarter's."""
+    """The rewards of fresh rules (the first draw of each different rule) rise along the search.
+
+    "mean": their mean in the last quarter is above that in the first. It is refuted only if neither
+    theirs nor that of all draws rose: a controller that repeats a few good rules raises the latter.
+    "best": the best tenth of them were drawn later than in a random order. The best so far never
+    falls in any search, so that says nothing.
+    """
 
     what: Literal["mean", "best"]
 
     def judge(self, found: Results, scale: str) -> Finding:
         history = found.history(self.search, scale)
-        rewards = [reward.reward for reward in history.rewards]
-        if len(rewards) < LEAST:
-            return not_run(scale, f"{len(rewards)} rules have a reward, {LEAST} are the least")
-        quarter = len(rewards) // QUARTERS
-        first, last = rewards[:quarter], rewards[-quarter:]
-        remarks = [f"one search of {len(rewards):,} rules; another seed may go otherwise"]
+        fresh = [reward.reward for reward in history.fresh]
+        if len(fresh) < LEAST:
+            return not_run(scale, f"{len(fresh)} different rules drawn, {LEAST} are the least")
+        remarks = [
+            f"one search of {len(history.rewards):,} draws, {len(fresh):,} of them of a fresh rule;"
+            " another seed may go otherwise",
+        ]
         if self.what == "best":
-            gain = max(rewards[quarter:]) - max(first)
-            effect = Effect("best later less best of the first quarter", gain, math.nan, math.nan,
-                            len(rewards), "reward", float(gain <= NOISE),
-                            float(gain >= -NOISE), exact=True)  # fmt: skip
+            effects = [later(fresh)]
         else:
-            gain = statistics.fmean(last) - statistics.fmean(first)
-            error = math.hypot(*(statistics.stdev(p) / math.sqrt(quarter) for p in (first, last)))
-            p_for, p_against = (normal_below(side * gain / error) for side in (-1, 1))
-            effect = Effect("mean of the last quarter less the first's", gain, gain - 1.96 * error,
-                            gain + 1.96 * error, quarter, "reward", p_for, p_against)  # fmt: skip
-            late = {reward.key for reward in history.rewards[-quarter:]}
-            remarks.append(f"{len(late)} different rules in the last quarter's {quarter}")
-        return Finding(scale, single(effect).verdict, str(effect), [effect], remarks)
+            draws = [reward.reward for reward in history.rewards]
+            effects = [_gain("fresh rules", fresh), _gain("all draws", draws)]
+            late = {reward.key for reward in history.rewards[-(len(draws) // QUARTERS) :]}
+            remarks.append(
+                f"{len(late)} different rules in the last {len(draws) // QUARTERS} draws"
+            )
+        judged = effects[0]
+        against = max(effects, key=lambda effect: effect.p_against)
+        evidence = Evidence(judged.p_for, against.p_against, judged, against)
+        reason = "; ".join(map(str, effects))
+        return Finding(scale, evidence.verdict, reason, effects, remarks)
+
+
+def _gain(what: str, rewards: Sequence[float]) -> Effect:
+    """The mean of the last quarter less that of the first, with Welch's t."""
+    quarter = len(rewards) // QUARTERS
+    parts = rewards[:quarter], rewards[-quarter:]
+    first, last = map(statistics.fmean, parts)
+    squares = [statistics.variance(part) / quarter for part in parts]
+    error = math.sqrt(sum(squares))
+    what = f"{what}: mean of the last quarter less the first's"
+    if not error:
+        return Effect(what, last - first, math.nan, math.nan, quarter, "reward")
+    degrees = (quarter - 1) * sum(squares) ** 2 / sum(x * x for x in squares)
+    p_for, p_against = (tail(side * (last - first), error, degrees) for side in (1, -1))
+    half = quantile(degrees) * error
+    low, high = last - first - half, last - first + half
+    return Effect(what, last - first, low, high, quarter, "reward", p_for, p_against)
+
+
+def later(fresh: Sequence[float]) -> Effect:
+    """How far along the best tenth of ``fresh`` rewards come on average (random: 1/2), by the rank
+    sum's normal approximation; of equal rewards at the bound, all count as best."""
+    n = len(fresh)
+    bound = sorted(fresh, reverse=True)[max(TOP, round(n * TENTH)) - 1]
+    places = [(place - 0.5) / n for place, reward in enumerate(fresh, 1) if reward >= bound]
+    k = len(places)
+    what = f"where the best {k} of {n} fresh rules were drawn (0: first, 1: last; by chance 0.5)"
+    if k == n:
+        return Effect(what, 0.5, math.nan, math.nan, n, "of the way")
+    mean = statistics.fmean(places)
+    error = math.sqrt((n + 1) * (n - k) / (12 * k)) / n
+    p_for, p_against = (normal_below(side * (mean - 0.5) / error) for side in (-1, 1))
+    return Effect(what, mean, mean - 1.96 * error, mean + 1.96 * error, k, "of the way", p_for,
+                  p_against)  # fmt: skip
 
 
 @CLAIM_TESTS.register("search_shares")
 @dataclass(frozen=True)
 class SharesTest(_SearchTest):
-    """A ``part`` is in more of the ``best`` rules than chance puts it there; refuted where
-    too few of them have it for a share of one half."""
+    """A ``part`` is in more of the best rules than chance puts there. ``best``: how many, or below
+    1 which share of the healthy rules.
+
+    The test takes exposure into account: while fewer than EXPOSED healthy rules hold the part,
+    nothing is said, for what was hardly ever drawn can hardly be among the best. Then: held by more
+    of the best than a blind draw gives (hypergeometric); refuted where even parts that are twice as
+    likely to be among the best (odds ratio ODDS, Fisher's noncentral hypergeometric) would hardly
+    be in so few.
+    """
 
     part: str
-    best: int
+    best: float
 
     def __post_init__(self) -> None:
         Rule.parse(self.part)
+        if not self.best > 0:
+            raise ConfigError(f"best: a number of rules, or below 1 their share, got {self.best:g}")
 
     def judge(self, found: Results, scale: str) -> Finding:
         history = found.history(self.search, scale)
         ranked = [event["rule"] for event in history.hall.ranked()]
         if len(ranked) < LEAST:
             return not_run(scale, f"{len(ranked)} healthy rules, {LEAST} are the least")
+        best = math.ceil(self.best * len(ranked)) if self.best < 1 else int(self.best)
         part = str(Rule.parse(self.part).normal())
-        lift = shares(ranked, self.best).find(part)
-        p_for = enrichment(lift.best, self.best, lift.all, len(ranked))
-        p_against = heads_at_most(lift.best, self.best)
-        what = (
-            f"in {lift.best} of the best {self.best}, in {lift.all} of {len(ranked)} healthy rules"
-        )
-        effect = Effect(what, lift.best / self.best, math.nan, math.nan, self.best, "of the best",
-                        p_for, p_against)  # fmt: skip
+        lift = shares(ranked, best).find(part)
+        what = f"in {lift.best} of the best {best}, in {lift.all} of {len(ranked)} healthy rules"
+        effect = Effect(what, lift.best / best, math.nan, math.nan, best, "of the best")
+        if lift.all < EXPOSED:
+            reason = f"not exposed: {what}, {EXPOSED} are the least"
+            remarks = [_expected(history, part)]
+            return Finding(
+                scale, "undecided", reason, [dataclasses.replace(effect, blocked=reason)], remarks
+            )
+        p_for = enrichment(lift.best, best, lift.all, len(ranked))
+        p_against = depletion(lift.best, best, lift.all, len(ranked), ODDS)
+        effect = dataclasses.replace(effect, p_for=p_for, p_against=p_against)
         return Finding(scale, single(effect).verdict, what, [effect])
+
+
+def _expected(history: History, part: str) -> str:
+    space = dataclasses.replace(history.asked, space=history.settings["space"]).make_space()
+    draws = len(history.rewards)
+    share, most = (draws * value for value in uniform_share(space, part))
+    return (
+        f"of {draws:,} strings drawn uniformly from the space, as many as the search drew,"
+        f" {share:.2g} would hold it (at most {most:.2g}), refused and repeated rules among them"
+    )
 
 
 def enrichment(seen: int, best: int, have: int, total: int) -> float:
     """The chance that ``seen`` of the ``best``, or more, have what ``have`` of ``total`` have if
     they are drawn blindly (hypergeometric)."""
-    ways = math.comb(total, best)
-    return sum(
-        math.comb(have, k) * math.comb(total - have, best - k) / ways
-        for k in range(seen, min(have, best) + 1)
-    )
+    return _tail(range(seen, min(have, best) + 1), best, have, total, 1.0)
+
+
+def depletion(seen: int, best: int, have: int, total: int, odds: float) -> float:
+    """The chance that ``seen`` of the ``best``, or fewer, have it if it multiplies the odds of
+    being among them by ``odds`` (Fisher's noncentral hypergeometric distribution)."""
+    return _tail(range(seen + 1), best, have, total, odds)
+
+
+def _tail(counts: range, best: int, have: int, total: int, odds: float) -> float:
+    """The chance that one of ``counts`` of the ``best`` have it."""
+    possible = range(max(0, best - (total - have)), min(have, best) + 1)
+    logs = {
+        k: _log_ways(have, k) + _log_ways(total - have, best - k) + k * math.log(odds)
+        for k in possible
+    }
+    top = max(logs.values())
+    weights = {k: math.exp(log - top) for k, log in logs.items()}
+    return math.fsum(weights.get(k, 0.0) for k in counts) / math.fsum(weights.values())
+
+
+def _log_ways(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
 @CLAIM_TESTS.register("search_cost")
 @dataclass(frozen=True)
 class CostTest(_SearchTest):
-    """``workers`` train ``samples`` rules in less than ``hours``, by the search's own mean."""
+    """``workers`` train ``samples`` draws in less than ``hours``.
+
+    It holds if that is so even where every draw is a new, healthy rule, each as dear as this
+    search's healthy children on average; it does not hold if this search's own draws, most of which
+    may repeat a rule and cost nothing, would take longer. With one sample: a healthy child.
+    """
 
     samples: int
     workers: int
@@ -172,17 +289,33 @@ class CostTest(_SearchTest):
 
     def judge(self, found: Results, scale: str) -> Finding:
         history = found.history(self.search, scale)
-        if not history.children:
-            return not_run(scale, "no child has been trained")
-        per = history.children if self.samples == 1 else len(history.rewards)
-        each = history.seconds / per
-        took = each * self.samples / self.workers / 3600
-        what = f"{self.samples:,} rules" if self.samples > 1 else "a child"
-        by = f"{what} by {self.workers} worker{'s' * (self.workers > 1)}"
-        effect = fact(by, took < self.hours, took, "hours")
-        kind = "rule (equal rules are trained once)" if self.samples > 1 else "child"
-        reason = f"{each:.1f} s of a core a {kind}: {took:.2g} hours; claimed: {self.hours:.2g}"
-        return Finding(scale, single(effect).verdict, reason, [effect])
+        healthy = history.healthy_seconds
+        if not healthy:
+            return not_run(scale, "no healthy child has been trained")
+        each = statistics.fmean(healthy)
+        most, least = (
+            seconds * self.samples / self.workers / 3600
+            for seconds in (each, history.seconds / len(history.rewards))
+        )
+        a_child = f"{each:.1f} s of a core per healthy child"
+        if self.samples == 1:
+            effect = fact("a healthy child", most < self.hours, most, "hours")
+            reason = f"{a_child}: {most:.2g} hours; claimed: {self.hours:.2g}"
+            return Finding(scale, single(effect).verdict, reason, [effect])
+        draws, fresh = len(history.rewards), len(history.fresh)
+        what = f"{self.samples:,} draws on {self.workers} worker{'s' * (self.workers > 1)}"
+        effect = Effect(f"{what}, if each were a new healthy rule", most, math.nan, math.nan, 1,
+                        "hours", float(most >= self.hours), float(least < self.hours),
+                        exact=True)  # fmt: skip
+        reason = (
+            f"{a_child}: {most:.2g} hours if each draw were a new healthy rule; claimed:"
+            f" {self.hours:.2g}; here {fresh / draws:.0%} of the draws were new rules,"
+            f" {len(healthy) / draws:.0%} new and healthy"
+        )
+        remarks = [
+            f"the child of scale {scale}; of cost alone: not whether a search that long has settled"
+        ]
+        return Finding(scale, single(effect).verdict, reason, [effect], remarks)
 
 
 @CLAIM_TESTS.register("rewards_predict")
