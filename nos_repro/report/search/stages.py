@@ -84,7 +84,7 @@ def _passed(history: History, found: Sequence[Fate], stages: Sequence[str]) -> R
     notes = [
         "A rule goes on if its reward at the stage is among the best share of those before it. One"
         " that is stopped earns the reward that is forecast from its reward there, and is none of"
-        " the best rules. One that is trained in full anyway is not stopped by later stages either.",
+        " the best rules. One that is trained in full anyway is not stopped later either.",
     ]
     healthy = [fate for fate in full if fate.end is not None and fate.end["status"] == "healthy"]
     if healthy:
