@@ -105,8 +105,8 @@ def _cost(seconds: float, rules: int) -> tuple[str, str]:
 
 
 def _seconds(fate: Fate, without: str) -> float:
-    spent = sum(e.get("seconds", 0.0) for e in fate.decisions if e["stage"] != without)
-    return spent + (0.0 if fate.end is None else float(fate.end.get("seconds", 0.0)))
+    spent = [e.get("seconds", 0.0) for e in fate.decisions if e["stage"] != without]
+    return float(sum([*spent, 0.0 if fate.end is None else fate.end.get("seconds", 0.0)]))
 
 
 def _lost(found: Sequence[Fate], stages: Sequence[str]) -> ReportTable:
