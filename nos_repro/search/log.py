@@ -45,7 +45,8 @@ RESULT: Kinds = {
 }
 """What a child's result holds, if it holds it."""
 MAYBE: dict[str, Kinds] = {
-    "session":   {"host": str, "device": str, "threads": int, "python": str, "libraries": dict},
+    "session":   {"host": str, "device": str, "threads": int, "python": str, "libraries": dict,
+                  "trains": str, "settings": dict},
     "evaluated": RESULT,
     "staged":    {**RESULT, "threshold": NUMBER},
     "withdrawn": {"status": str, "key": str, "rule": str},
