@@ -27,6 +27,7 @@ from nos_repro.search.algorithms.drawing import DrawingAlgorithm
 from nos_repro.search.sample import Sample, mixed
 
 if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
 STUDY = "search"
@@ -62,7 +63,7 @@ class Optuna(DrawingAlgorithm):
         from optuna.distributions import CategoricalDistribution
 
         super().__init__(space, settings, seed=seed, controller=controller)
-        self._distributions = {
+        self._distributions: dict[str, BaseDistribution] = {
             str(position): CategoricalDistribution(space.choices(position))
             for position in range(space.length)
         }
