@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,24 +112,7 @@ class Search:
 
     def make_space(self) -> Space:
         """The space. Raises ConfigError if it breaks a constraint."""
-        given: dict[str, Any] = {
-            key: tuple(map(str, value)) if isinstance(value, list) else value
-            for key, value in self.space.items()
-        }
-        name = given.pop("name", None)
-        fields = [entry.name for entry in dataclasses.fields(Space)]
-        for key in given:
-            if key not in fields:
-                raise ConfigError(unknown("key of space:", key, ["name", *fields]))
-        if name is not None:
-            if name not in SPACES:
-                raise ConfigError(unknown("space", str(name), SPACES))
-            given = {**{f: getattr(SPACES[name], f) for f in fields}, **given}
-        missing = [f for f in ("operands", "unary", "binary", "iterations") if f not in given]
-        if missing:
-            raise ConfigError(f"space: no {', '.join(missing)}; give them, or a name, one of: "
-                              f"{' '.join(sorted(SPACES))}")  # fmt: skip
-        return Space(**given)
+        return space_of(self.space)
 
     def make_controller(self) -> Controller:
         from nos_repro.search.controller import Controller
@@ -147,6 +130,28 @@ class Search:
         values = {k: v for k, v in dataclasses.asdict(self).items() if k not in FREE}
         plain: dict[str, Any] = json.loads(json.dumps(values))
         return plain
+
+
+def space_of(section: Mapping[str, Any]) -> Space:
+    """The space that a section `space` declares. Raises ConfigError if it breaks a constraint."""
+    given: dict[str, Any] = {
+        key: tuple(map(str, value)) if isinstance(value, list) else value
+        for key, value in section.items()
+    }
+    name = given.pop("name", None)
+    fields = [entry.name for entry in dataclasses.fields(Space)]
+    for key in given:
+        if key not in fields:
+            raise ConfigError(unknown("key of space:", key, ["name", *fields]))
+    if name is not None:
+        if name not in SPACES:
+            raise ConfigError(unknown("space", str(name), SPACES))
+        given = {**{f: getattr(SPACES[name], f) for f in fields}, **given}
+    missing = [f for f in ("operands", "unary", "binary", "iterations") if f not in given]
+    if missing:
+        raise ConfigError(f"space: no {', '.join(missing)}; give them, or a name, one of: "
+                          f"{' '.join(sorted(SPACES))}")  # fmt: skip
+    return Space(**given)
 
 
 def _algorithm_keys(name: str) -> set[str]:
@@ -189,7 +194,7 @@ def _load(path: Path, scale: str, overrides: Sequence[str], trying: bool) -> Sea
     merged["scale"] = scale
     search: Search = structured(Search, merged, "")
     search = dataclasses.replace(
-        search, child=_child(search.child), algorithm=_algorithm(search.algorithm)
+        search, child=checked_child(search.child), algorithm=_algorithm(search.algorithm)
     )
     search.make_space()
     check_optimizer = know_optimizer
@@ -203,7 +208,7 @@ def _load(path: Path, scale: str, overrides: Sequence[str], trying: bool) -> Sea
     return search
 
 
-def _child(child: Child) -> Child:
+def checked_child(child: Child) -> Child:
     """The child with its task's settings checked and defaults filled in; the sweep's are checked
     too."""
     task = task_section(child.task)
