@@ -35,7 +35,9 @@ from nos_repro.rules.families import FAMILIES
 from nos_repro.rules.primitives import BINARY, OPERANDS, UNARY
 from nos_repro.rules.space import SPACES, Space
 from nos_repro.search.algorithms import ALGORITHMS
+from nos_repro.search.cascade import Cascade
 from nos_repro.search.child import Child
+from nos_repro.search.race import Race
 from nos_repro.search.refusals import Refusals
 from nos_repro.search.settings import Confirm, ControllerSettings, Search
 from nos_repro.tasks import TASKS
@@ -236,6 +238,8 @@ def search_page() -> Iterator[str]:
         ("child", Child),
         ("controller", ControllerSettings),
         ("refuse", Refusals),
+        ("cascade", Cascade),
+        ("race", Race),
         ("confirm", Confirm),
     ):
         yield f"## {key}"

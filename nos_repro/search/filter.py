@@ -21,7 +21,7 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.settings_file import find_config, read_values
 from nos_repro.search.hall import FoundRule, best_rules
 from nos_repro.search.settings import Search
-from nos_repro.search.side_runs import read_side_runs
+from nos_repro.search.side_runs import race_order, read_side_runs
 from nos_repro.tasks.registry import find_metric
 
 LONGER = 8
@@ -39,7 +39,7 @@ def export_study(search: Search, folder: Path, number: int, path: Path) -> tuple
     Its rows are the best rules, each at three rates around the search's best, and baselines. Raises
     ConfigError if no rule was found, or if the section `filter` makes no study.
     """
-    best = best_rules(folder, number)
+    best = best_rules(folder, number, race_order(folder))
     if not best:
         raise ConfigError(f"{folder}: no rules found yet; run the search first")
     section = dict(search.filter)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,8 +33,12 @@ class FoundRule:
 
 @dataclass
 class Hall:
-    """The healthy rules of a log whose events it is given, each different rule once."""
+    """The healthy rules of a log whose events it is given, each different rule once.
 
+    ``order``: the normal forms of the rules that a race has told apart, the winner first.
+    """
+
+    order: Sequence[str] = ()
     drawn: Counter[str] = field(default_factory=Counter)
     _scored: dict[str, Event] = field(default_factory=dict)
     _tokens: dict[int, list[str]] = field(default_factory=dict)
@@ -54,7 +60,14 @@ class Hall:
                 self._tokens.pop(event["sample"], None)
 
     def ranked(self) -> list[Event]:
-        """The evaluation of every rule, best first; ties go to the rule found first."""
+        """The evaluation of every rule, best first: those of the race in its order, then the others
+        by their rewards; ties go to the rule found first."""
+        places = {rule: place for place, rule in enumerate(self.order)}
+
+        return sorted(self.by_reward(), key=lambda event: places.get(event["rule"], math.inf))
+
+    def by_reward(self) -> list[Event]:
+        """The evaluation of every rule, by its reward alone, whatever a race said."""
         return sorted(self._scored.values(), key=lambda event: (-event["reward"], event["sample"]))
 
     def best(self, number: int) -> list[FoundRule]:
@@ -72,9 +85,9 @@ class Hall:
         ]
 
 
-def best_rules(folder: Path, number: int) -> list[FoundRule]:
-    """The ``number`` best different rules; ties go to the rule found first."""
-    hall = Hall()
+def best_rules(folder: Path, number: int, order: Sequence[str] = ()) -> list[FoundRule]:
+    """The ``number`` best different rules; ``order`` as in `Hall`."""
+    hall = Hall(order)
     for event in Log(folder / "log.jsonl").read(note=log.warning):
         hall.take(event)
     return hall.best(number)

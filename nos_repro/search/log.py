@@ -2,13 +2,13 @@
 
 A process killed while it writes leaves half a line: that line is dropped, with a message. Anything
 else that cannot be read stops the search, since the controller learned from the lost event. So does
-a read error of the file system, even a passing one: a log that cannot be read is not an empty one.
+a line that was edited, added or taken out (`search.chain`), and a read error of the file system,
+even a passing one: a log that cannot be read is not an empty one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import itertools
 import math
@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from nos_repro.errors import NosError
 from nos_repro.experiments.files import StoreError, json_line, read_file, read_json
+from nos_repro.search.chain import KEY, LINK, Chain
 
 Event = dict[str, Any]
 
@@ -30,11 +31,13 @@ FIELDS: dict[str, Kinds] = {
     "session":   {"workers": int, "code": str},
     "proposed":  {"sample": int, "policy": int, "tokens": list, "log_probs": list},
     "evaluated": {"sample": int, "reward": NUMBER, "status": str, "rule": str, "key": str},
+    "staged":    {"sample": int, "stage": str, "decision": str, "reward": NUMBER, "status": str},
     "withdrawn": {"sample": int, "reason": str},
     "reopened":  {"sample": int, "policy": int, "tokens": list, "log_probs": list},
     "updated":   {"policy": int, "samples": list},
     "trained":   {"task": str, "rule": int, "seed": int, "code": str, "evaluation": dict},
     "named":     {"purpose": str, "name": str, "optimizer": str, "seed": int, "evaluation": dict},
+    "raced":     {"order": list},
 }
 """What each kind of event must hold; it may hold more."""
 RESULT: Kinds = {
@@ -43,8 +46,10 @@ RESULT: Kinds = {
 }
 """What a child's result holds, if it holds it."""
 MAYBE: dict[str, Kinds] = {
-    "session":   {"host": str, "device": str, "threads": int, "python": str, "libraries": dict},
+    "session":   {"host": str, "device": str, "threads": int, "python": str, "libraries": dict,
+                  "trains": str, "settings": dict},
     "evaluated": RESULT,
+    "staged":    {**RESULT, "threshold": NUMBER},
     "withdrawn": {"status": str, "key": str, "rule": str},
     "updated":   {"entropy": NUMBER, "staleness": NUMBER},
 }
@@ -54,8 +59,8 @@ MAYBE: dict[str, Kinds] = {
 LARGEST = 2**63
 """Whole numbers of a log are smaller; seeds may come near."""
 
-DIGESTED = 4096
-"""Bytes at a log's end, its last few events, that tell it from other logs."""
+ELEMENTS: Kinds = {"tokens": str, "log_probs": NUMBER, "samples": int}
+"""What the lists of an event hold."""
 
 
 class LogError(NosError):
@@ -69,14 +74,18 @@ class Log:
         self.path = path
         self.size = 0
         self._synced = 0
+        self._chain = Chain()
 
     def open(self) -> str | None:
         """Makes the file ready to be appended to. If its last line is torn, the line is cut off
-        and a message that says so is returned. Raises StoreError if it cannot be read."""
+        and a message that says so is returned. Raises StoreError if it cannot be read, LogError if
+        it was edited."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         data = read_file(self.path) or b""
         whole = len(data) if _is_whole(data) else data.rfind(b"\n", 0, len(data) - 1) + 1
-        self.size = whole
+        self.size, self._chain = whole, Chain()
+        for number, line in enumerate(io.BytesIO(data[:whole]), start=1):
+            self._check(self._chain, line, number)
         if whole == len(data):
             return None
         os.truncate(self.path, whole)
@@ -92,27 +101,36 @@ class Log:
         Pass ``note`` if another process may be writing: a torn last line, as seen in the middle of
         a write, is then skipped and noted.
         """
+        chain = Chain()
         with _reading(self.path) as file:
-            before = file.read(start).count(b"\n")
             lines = itertools.pairwise(itertools.chain(file, [b""]))
-            for number, (line, following) in enumerate(lines, start=before + 1):
+            place = 0
+            for number, (line, following) in enumerate(lines, start=1):
                 if note is not None and not following and not _is_whole(line):
                     note(f"{self.path}, line {number}: incomplete or torn; left out")
                     return
-                yield self._parse(line, number)
+                self._check(chain, line, number)
+                if place >= start:
+                    yield self._parse(line, number)
+                place += len(line)
 
-    def digest(self, size: int) -> str:
-        """The digest of the end of the file's first ``size`` bytes; "" if it has fewer."""
+    def digest(self, size: int | None = None) -> str:
+        """A digest of all that was written (of the file's first ``size`` bytes: "" if it has fewer,
+        or no line ends there)."""
+        if size is None:
+            return self._chain.last
+        chain = Chain()
         with _reading(self.path) as file:
-            if file.seek(0, os.SEEK_END) < size:
-                return ""
-            file.seek(max(0, size - DIGESTED))
-            return hashlib.sha256(file.read(min(size, DIGESTED))).hexdigest()[:16]
+            for line in io.BytesIO(file.read(size)):
+                chain.take(line)
+                size -= len(line) * line.endswith(b"\n")
+        return "" if size else chain.last
 
     def append(self, events: Sequence[Event]) -> None:
         """Writes the events, so that they survive the death of this process. Raises StoreError, and
         then leaves nothing half-written."""
-        data = "".join(map(json_line, events)).encode()
+        chain = self._chain.copy()
+        data = b"".join(chain.linked(json_line(event).encode()) for event in events)
         try:
             with open(self.path, "ab", buffering=0, opener=self._opened) as file:
                 self._check_alone(file)
@@ -122,6 +140,7 @@ class Log:
                 os.truncate(self.path, self.size)
             raise self._refused(error) from None
         self.size += len(data)
+        self._chain = chain
 
     def sync(self) -> None:
         """Flushes what was appended to disk, so that it survives a crash of the machine."""
@@ -161,9 +180,15 @@ class Log:
                 "  nothing is lost: `status` shows who is at work; the same command continues later"
             )
 
+    def _check(self, chain: Chain, line: bytes, number: int) -> None:
+        if not chain.take(line):
+            raise self._damaged(
+                number, "does not follow the lines above: one was edited, added or taken out"
+            )
+
     def _parse(self, line: bytes, number: int) -> Event:
         try:
-            event: Event = read_json(line)
+            event: Event = read_json(LINK.sub(b"}\n", line))
             fields, more = FIELDS[event["event"]], MAYBE.get(event["event"], {})
         except (ValueError, KeyError, TypeError):
             raise self._damaged(number, "is not an event of a search") from None
@@ -171,6 +196,8 @@ class Log:
             raise self._damaged(number, f"'{key}' is missing")
         for key in misfits(event, {**more, **fields}):
             raise self._damaged(number, f"'{key}' is invalid")
+        if KEY in event:
+            raise self._damaged(number, "was written again by another program")
         return event
 
     def _damaged(self, number: int, how: str) -> LogError:
@@ -182,16 +209,28 @@ class Log:
 
 def misfits(values: Mapping[str, Any], kinds: Kinds) -> Iterator[str]:
     """The keys whose values are not of the kind that they are to be, if they are there. No number
-    is infinite, NaN, a truth value or larger than 64 bits hold."""
+    is infinite, NaN, a truth value or larger than 64 bits hold; a reward is between 0 and 1, a
+    log-probability at most 0."""
     for key, kind in kinds.items():
         value = values.get(key)
-        if key in values and not (isinstance(value, kind) and _is_sound(value)):
+        if key in values and not (_fits(key, value, kind) and _is_sound(value)):
             yield key
     metrics = values.get("metrics")
     if isinstance(metrics, dict) and not all(
         isinstance(value, NUMBER) and _is_sound(value) for value in metrics.values()
     ):
         yield "metrics"
+
+
+def _fits(key: str, value: Any, kind: type | tuple[type, ...]) -> bool:
+    if not isinstance(value, kind):
+        return False
+    if key == "reward" and isinstance(value, NUMBER):
+        return 0 <= value <= 1
+    if key not in ELEMENTS or not isinstance(value, list):
+        return True
+    whole = all(isinstance(each, ELEMENTS[key]) and _is_sound(each) for each in value)
+    return whole and (key != "log_probs" or all(each <= 0 for each in value))
 
 
 def _is_sound(value: Any) -> bool:

@@ -58,7 +58,7 @@ def side_run_line(what: str, done: int, total: int, running: Sequence[str]) -> s
 
 def counted(tally: Tally, wanted: int, unique: int) -> str:
     """How many draws there are, of how many different rules, and how many of each kind."""
-    kinds = ("healthy", "refused", "diverged", "reused", "overran", "failed")
+    kinds = ("healthy", "stopped", "refused", "diverged", "reused", "overran", "failed")
     counts = ", ".join(f"{tally.statuses[kind]} {kind}" for kind in kinds if tally.statuses[kind])
     return f"{tally.evaluated}/{wanted} draws, {unique} rules: {counts or 'none yet'}"
 

@@ -1,4 +1,4 @@
-"""The verb `search`: a search, its baselines first, and what the verb's other flags do."""
+"""The verb `search`: baselines, the search, its race, and what the verb's other flags do."""
 
 from __future__ import annotations
 
@@ -26,8 +26,16 @@ from nos_repro.search.job import EvaluationJob
 from nos_repro.search.log import Event, Log
 from nos_repro.search.loop import SearchFollower, SearchLoop
 from nos_repro.search.progress import make_display
+from nos_repro.search.race import next_lap
 from nos_repro.search.settings import Search
-from nos_repro.search.side_runs import SideRun, evaluate_named
+from nos_repro.search.side_runs import (
+    SideRun,
+    SideRunDisplay,
+    evaluate_named,
+    log_race,
+    race_order,
+    read_side_runs,
+)
 from nos_repro.tasks import TASKS
 
 log = logging.getLogger(__name__)
@@ -43,9 +51,11 @@ def run_search(
     *,
     retry: bool = False,
 ) -> None:
-    """Scores the baselines, then searches; both continue from what is on disk. With ``retry``, what
-    failed before is trained again."""
+    """Scores the baselines, searches, then races the best rules; all continue from what is on disk.
+    With ``retry``, what failed before is trained again."""
     prepare(search.child, conditions)
+    if search.cheap is not None:
+        prepare(search.cheap, conditions)
     folder = folder_of(search, results)
     check_settings(search, folder)
     display = make_display()
@@ -56,9 +66,38 @@ def run_search(
         ]
         evaluate_named(baselines, search.child, folder, launcher, conditions, display, retry=retry)
         SearchLoop(search, folder, launcher, conditions, display, workers, follower, retry).run()
+        run_race(search, folder, launcher, conditions, display, retry=retry)
     finally:
         display.close()
         launcher.close()
+
+
+def run_race(
+    search: Search,
+    folder: Path,
+    launcher: Launcher[EvaluationJob],
+    conditions: Conditions,
+    display: SideRunDisplay,
+    *,
+    retry: bool = False,
+) -> None:
+    """Races the best rules by their rewards, if the search has a race, and logs the order in which
+    they end. What was trained for it before is not trained again."""
+    if search.race is None:
+        return
+    runners = {found.rule: f"rule: {found.text}" for found in best_rules(folder, search.race.best)}
+    while True:
+        rewards: dict[str, dict[int, float]] = {rule: {} for rule in runners}
+        for named, found in read_side_runs(folder, log.warning):
+            if named.purpose == "race" and runners.get(named.name) == named.optimizer:
+                rewards[named.name][named.seed] = found.reward
+        lap = next_lap(search.race, list(runners), rewards, search.seed)
+        if not lap.missing:
+            break
+        wanted = [SideRun("race", rule, runners[rule], seed) for rule, seed in lap.missing]
+        evaluate_named(wanted, search.child, folder, launcher, conditions, display, retry=retry)
+    if lap.order:
+        log_race(folder, lap.order)
 
 
 def confirm(
@@ -74,7 +113,7 @@ def confirm(
     The best of many is partly lucky; only seeds that were not used to choose it show its worth.
     """
     folder = folder_of(search, results)
-    best = best_rules(folder, search.confirm.best)
+    best = best_rules(folder, search.confirm.best, race_order(folder))
     if not best:
         raise ConfigError(f"{folder}: no rules found yet; run the search first")
     candidates = {**search.baselines, **{entry.rule: f"rule: {entry.text}" for entry in best}}

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.fit import SECTION
@@ -17,32 +17,18 @@ from nos_repro.experiments.sections import NamedSection, merged_settings
 from nos_repro.experiments.settings_file import check_shape, in_base, read_layers, structured
 from nos_repro.optim.lookup import know_optimizer
 from nos_repro.rules.space import SPACES, Space
-from nos_repro.search.algorithms import ALGORITHMS
+from nos_repro.search.algorithms import ALGORITHMS, Algorithm
+from nos_repro.search.algorithms.base import ControllerSettings
+from nos_repro.search.cascade import Cascade
 from nos_repro.search.child import Child
+from nos_repro.search.race import Race
 from nos_repro.search.refusals import Refusals
 from nos_repro.tasks.registry import find_metric
 
-if TYPE_CHECKING:
-    from nos_repro.search.controller import Controller
-
-FREE = ("samples", "source", "claim", "note", "baselines", "confirm", "launcher", "filter")
+FREE = (
+    *("samples", "source", "claim", "note", "baselines", "race", "confirm", "launcher", "filter"),
+)
 """Settings that may change while a search is under way; what it finds does not depend on them."""
-
-
-@dataclass(frozen=True)
-class ControllerSettings:
-    """Sec. 4.2: hidden size 150, weights from U(-0.08, 0.08)."""
-
-    hidden: int = 150
-    """Units of the LSTM."""
-    init: float = 0.08
-    """Weights start from U(-init, init)."""
-
-    def __post_init__(self) -> None:
-        if self.hidden < 1:
-            raise ConfigError(f"controller.hidden must be at least 1, got {self.hidden}")
-        if not self.init > 0:
-            raise ConfigError(f"controller.init must be positive, got {self.init}")
 
 
 @dataclass(frozen=True)
@@ -62,7 +48,7 @@ class Confirm:
 
 @dataclass(frozen=True)
 class Search:
-    """A search: a space of rules, a controller that learns, and the child that scores a rule."""
+    """A search: a space of rules, an algorithm that learns, and the child that scores a rule."""
 
     search: str
     """The name, and the folder of the log: `results/NAME/`."""
@@ -70,7 +56,7 @@ class Search:
     """The rules to choose from: the `name` of a space, whose keys you may replace, or all keys of
     your own."""
     algorithm: dict[str, Any] = field(metadata=SECTION)
-    """How the controller learns: an algorithm's `name` and its settings."""
+    """How strings are chosen and what is learned: an algorithm's `name` and its settings."""
     child: Child
     """What a rule trains to get its reward."""
     source: str = ""
@@ -78,13 +64,17 @@ class Search:
     claim: str = ""
     """What the search is to show, in one sentence."""
     controller: ControllerSettings = field(default_factory=ControllerSettings)
-    """The LSTM that writes rules."""
+    """The LSTM that writes rules, of the algorithms that have one."""
     refuse: Refusals = field(default_factory=Refusals)
     """Which rules are not trained at all."""
     samples: int = 45_000
     """How many rules are drawn."""
     baselines: dict[str, str] = field(default_factory=dict)
     """Optimizers that are scored with the same child for comparison, by the name to print."""
+    cascade: Cascade | None = None
+    """Stages that a rule must pass before its child is trained in full; none: every child is."""
+    race: Race | None = None
+    """How the best rules are told apart at the end of the search; none: by their rewards alone."""
     confirm: Confirm = field(default_factory=Confirm)
     """What `--confirm` trains again."""
     seed: int = 0
@@ -114,16 +104,18 @@ class Search:
         """The space. Raises ConfigError if it breaks a constraint."""
         return space_of(self.space)
 
-    def make_controller(self) -> Controller:
-        from nos_repro.search.controller import Controller
+    @property
+    def cheap(self) -> Child | None:
+        """The cheap child of the cascade, if there is one."""
+        return None if self.cascade is None else self.cascade.cheap
 
-        settings = self.controller
-        return Controller(self.make_space(), settings.hidden, settings.init, seed=self.seed)
-
-    def algorithm_settings(self) -> Any:
-        """The settings that the algorithm's section holds."""
+    def make_algorithm(self) -> Algorithm:
+        """A new algorithm, which has learned nothing yet."""
         values = {key: value for key, value in self.algorithm.items() if key != "name"}
-        return ALGORITHMS.find(self.algorithm["name"]).Settings(**values)
+        kind = ALGORITHMS.find(self.algorithm["name"])
+        return kind(
+            self.make_space(), kind.Settings(**values), seed=self.seed, controller=self.controller
+        )
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide what the search finds, as plain JSON values."""
@@ -161,6 +153,7 @@ def _algorithm_keys(name: str) -> set[str]:
 SECTIONS = (
     NamedSection("algorithm", _algorithm_keys),
     NamedSection("child.task", task_keys, beside="child.sweep"),
+    NamedSection("cascade.cheap.task", task_keys, beside="cascade.cheap.sweep"),
     LAUNCHER,
 )
 
@@ -194,7 +187,10 @@ def _load(path: Path, scale: str, overrides: Sequence[str], trying: bool) -> Sea
     merged["scale"] = scale
     search: Search = structured(Search, merged, "")
     search = dataclasses.replace(
-        search, child=checked_child(search.child), algorithm=_algorithm(search.algorithm)
+        search,
+        child=checked_child(search.child, "child"),
+        cascade=_cascade(search.cascade),
+        algorithm=_algorithm(search.algorithm),
     )
     search.make_space()
     check_optimizer = know_optimizer
@@ -208,18 +204,24 @@ def _load(path: Path, scale: str, overrides: Sequence[str], trying: bool) -> Sea
     return search
 
 
-def checked_child(child: Child) -> Child:
+def checked_child(child: Child, where: str) -> Child:
     """The child with its task's settings checked and defaults filled in; the sweep's are checked
     too."""
     task = task_section(child.task)
     if "name" in child.sweep:
-        raise ConfigError("child.sweep: may change the task's settings, not its name")
+        raise ConfigError(f"{where}.sweep: may change the task's settings, not its name")
     task_section({**task, **child.sweep})
     try:
         find_metric(task["name"]).check_rewards()
     except ConfigError as error:
-        raise ConfigError(f"child.task: {task['name']}: {error}") from None
+        raise ConfigError(f"{where}.task: {task['name']}: {error}") from None
     return dataclasses.replace(child, task=task)
+
+
+def _cascade(cascade: Cascade | None) -> Cascade | None:
+    if cascade is None or cascade.cheap is None:
+        return cascade
+    return dataclasses.replace(cascade, cheap=checked_child(cascade.cheap, "cascade.cheap"))
 
 
 def _algorithm(section: dict[str, Any]) -> dict[str, Any]:
@@ -227,6 +229,6 @@ def _algorithm(section: dict[str, Any]) -> dict[str, Any]:
     values = dict(section)
     name = values.pop("name", None)
     if not isinstance(name, str):
-        raise ConfigError("algorithm.name: say how the controller learns, e.g. name: ppo")
+        raise ConfigError("algorithm.name: say how the search learns, e.g. name: ppo")
     settings = structured(ALGORITHMS.find(name).Settings, values, "algorithm")
     return {"name": name, **dataclasses.asdict(settings)}

@@ -21,14 +21,14 @@ from nos_repro.search.failure import child_error, keep_traceback
 from nos_repro.search.folder import hold
 from nos_repro.search.job import EvaluationJob, evaluation_of
 from nos_repro.search.log import Event, Log, LogError
-from nos_repro.search.session import session
+from nos_repro.search.session import side_session
 
 if TYPE_CHECKING:
     from nos_repro.experiments.build import Conditions
 
 log = logging.getLogger(__name__)
 
-Purpose = Literal["baseline", "confirm", "refused"]
+Purpose = Literal["baseline", "race", "confirm", "refused"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,28 @@ def read_side_runs(
             where = f"{folder / 'named.jsonl'}: {side_run.key}"
             raise LogError(f"{where}: not a valid evaluation ({error})") from None
     return list(found.values())
+
+
+def race_order(folder: Path) -> list[str]:
+    """The normal forms of the rules that the last race told apart, the winner first; [] before any
+    race is over. Raises LogError."""
+    order: list[str] = []
+    for event in Log(folder / "named.jsonl").read(note=lambda _: None):
+        if event["event"] == "raced":
+            order = list(map(str, event["order"]))
+    return order
+
+
+def log_race(folder: Path, order: Sequence[str]) -> None:
+    """Logs the result of a race, unless the log ends with it. Raises ConfigError if another process
+    is at work on such children, StoreError if the disk fails."""
+    if race_order(folder) == list(order):
+        return
+    with hold(folder / "answers"):
+        children = Log(folder / "named.jsonl")
+        children.open()
+        children.append([{"event": "raced", "order": list(order)}])
+        children.sync()
 
 
 def evaluate_named(
@@ -145,7 +167,7 @@ def _evaluate(
     ended = 0
     running: dict[str, str] = {}
     if todo:
-        children.append([session(child, launcher.free)])
+        children.append([side_session(child, launcher.free)])
 
     def take(job: EvaluationJob, answer: Evaluation) -> None:
         nonlocal ended

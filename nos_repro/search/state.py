@@ -1,46 +1,25 @@
 """The state of a search, and how each event of its log changes it. No clock, no disk.
 
-The log is the truth: replaying it gives the same controller, to the bit. A checkpoint is a place to
+The log is the truth: replaying it gives the same algorithm, to the bit. A checkpoint is a place to
 replay from.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nos_repro.rules.rule import Rule
+from nos_repro.errors import RuleError
 from nos_repro.rules.simplest import simplest_text
-from nos_repro.search.algorithms import ALGORITHMS, Algorithm, Batch
 from nos_repro.search.log import Event, LogError
+from nos_repro.search.sample import DIGITS, Sample
 from nos_repro.search.settings import Search
 
-if TYPE_CHECKING:
-    from nos_repro.search.controller import Controller
-
-DIGITS = 6
-"""Log-probabilities are rounded when drawn, so that the log holds exactly what was used."""
 RECENT = 0.02
 """Weight of the newest reward in the moving average that is shown."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A string that the controller wrote: its number, words, log-probabilities when drawn, and the
-    number of updates before it."""
-
-    number: int
-    policy: int
-    tokens: list[str]
-    log_probs: list[float]
-
-    @property
-    def rule(self) -> Rule:
-        return Rule.from_tokens(self.tokens)
 
 
 @dataclass
@@ -92,32 +71,21 @@ class Tally:
 
 
 class SearchState:
-    """The controller, its algorithm, and the samples that still wait for their rewards."""
+    """The algorithm, and the samples that still wait for their rewards."""
 
     def __init__(self, search: Search) -> None:
-        self.search = search
-        self.controller: Controller = search.make_controller()
-        settings = search.algorithm_settings()
-        self.batch: int = settings.batch
-        self.algorithm: Algorithm = ALGORITHMS.find(search.algorithm["name"])(
-            self.controller, settings
-        )
+        self.algorithm = search.make_algorithm()
         self.policy = 0
+        """Updates so far."""
         self.next_number = 0
         self.open: dict[int, Sample] = {}
-        self.rewarded: list[tuple[Sample, float]] = []
-        """The batch being collected."""
+        self.learned: list[int] = []
+        """Samples that were learned from since the last update."""
 
     def draw(self) -> Sample:
-        """The next string, from the current policy. Its draw is seeded by the search's seed and its
-        number alone."""
-        import torch
-
-        generator = torch.Generator().manual_seed(_mixed(self.search.seed, self.next_number))
-        drawn = self.controller.sample(1, generator)
-        (tokens,) = self.controller.decode(drawn.tokens)
-        log_probs = [round(x, DIGITS) for x in drawn.log_probs[0].tolist()]
-        return Sample(self.next_number, self.policy, tokens, log_probs)
+        """The next string. It depends on the state, the search's seed and its number alone."""
+        proposal = self.algorithm.propose(self.next_number, self.open)
+        return Sample(self.next_number, self.policy, *proposal)
 
     def propose(self, sample: Sample) -> None:
         """Takes a sample in, which waits for its reward from now on."""
@@ -125,21 +93,18 @@ class SearchState:
         self.next_number = sample.number + 1
 
     def reward(self, number: int, reward: float) -> Event | None:
-        """Gives a sample its reward. If that fills a batch, updates the policy and returns the
-        event."""
-        self.rewarded.append((self.open.pop(number), reward))
-        if len(self.rewarded) < self.batch:
+        """Gives a sample its reward. If that changes the policy, returns the event of the
+        update."""
+        figures = self.algorithm.learn(self.open.pop(number), reward)
+        self.learned.append(number)
+        if figures is None:
             return None
-        batch, self.rewarded = self.rewarded, []
-        samples = [sample for sample, _ in batch]
-        figures = self.algorithm.update(self._batch(batch))
-        staleness = statistics.fmean(self.policy - sample.policy for sample in samples)
         self.policy += 1
-        figures |= {"staleness": staleness, "baseline": self.algorithm.baseline.value or 0.0}
+        samples, self.learned = self.learned, []
         return {
             "event": "updated",
             "policy": self.policy,
-            "samples": [sample.number for sample in samples],
+            "samples": samples,
             **{key: round(value, DIGITS) for key, value in figures.items()},
         }
 
@@ -151,60 +116,77 @@ class SearchState:
         """Takes a sample that was given up in again: it waits for its reward."""
         self.open[sample.number] = sample
 
-    def _batch(self, rewarded: Iterable[tuple[Sample, float]]) -> Batch:
-        import torch
-
-        samples, rewards = zip(*rewarded, strict=True)
-        return Batch(
-            self.controller.encode([sample.tokens for sample in samples]),
-            torch.tensor([sample.log_probs for sample in samples]),
-            torch.tensor(rewards, dtype=torch.float32),
-        )
-
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the search depends on, except the log."""
         return {
-            "controller": self.controller.state_dict(),
             "algorithm": self.algorithm.state_dict(),
             "policy": self.policy,
             "next_number": self.next_number,
             "open": [dataclasses.asdict(sample) for sample in self.open.values()],
-            "rewarded": [(dataclasses.asdict(sample), r) for sample, r in self.rewarded],
+            "learned": self.learned,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.controller.load_state_dict(state["controller"])
         self.algorithm.load_state_dict(state["algorithm"])
         self.policy, self.next_number = state["policy"], state["next_number"]
         self.open = {values["number"]: Sample(**values) for values in state["open"]}
-        self.rewarded = [(Sample(**values), reward) for values, reward in state["rewarded"]]
+        self.learned = list(state["learned"])
 
 
 def replay(state: SearchState, events: Iterable[Event]) -> Event | None:
     """Replays events on ``state``. Returns an update that was made but not yet logged, if any.
 
-    Raises LogError if the events cannot follow each other.
+    Raises LogError if the events cannot follow each other, or are not of the search's space.
     """
-    unlogged: Event | None = None
+    due: Event | None = None
     for event in events:
         number, kind = event.get("sample"), event["event"]
+        if due is not None and kind != "updated":
+            raise _impossible(f"update {due['policy']} of the policy is missing")
         if number is not None and not _follows(state, kind, number):
-            raise LogError(
-                f"sample {number} cannot be {kind} here: two searches wrote to one log, or it was"
-                " put together from several\n  start a new search under another --results"
-            )
+            raise _impossible(f"sample {number} cannot be {kind} here")
         match kind:
-            case "proposed":
-                state.propose(sample_of(event))
-            case "reopened":
-                state.reopen(sample_of(event))
+            case "proposed" | "reopened":
+                sample = sample_of(event)
+                _check_sample(state, sample, kind)
+                (state.propose if kind == "proposed" else state.reopen)(sample)
             case "evaluated":
-                unlogged = state.reward(event["sample"], event["reward"])
+                due = _learn(state, event)
             case "withdrawn":
                 state.withdraw(event["sample"])
             case "updated":
-                unlogged = None
-    return unlogged
+                made = event["policy"], event["samples"]
+                if due is None or made != (due["policy"], due["samples"]):
+                    raise _impossible(f"update {event['policy']} is not what its samples make")
+                due = None
+    return due
+
+
+def _learn(state: SearchState, event: Event) -> Event | None:
+    try:
+        return state.reward(event["sample"], event["reward"])
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        said = (str(error).splitlines() or [""])[0]
+        what = f"sample {event['sample']} cannot be learned from ({type(error).__name__}: {said})"
+        raise _impossible(what) from None
+
+
+def _check_sample(state: SearchState, sample: Sample, kind: str) -> None:
+    if kind == "proposed" and sample.policy != state.policy:
+        raise _impossible(f"sample {sample.number} is not of the policy before it")
+    if len(sample.log_probs) not in (0, len(sample.tokens)):
+        raise _impossible(f"sample {sample.number} lacks log-probabilities")
+    try:
+        state.algorithm.space.check(sample.tokens)
+    except RuleError as error:
+        raise LogError(f"sample {sample.number} of the log is not of this space: {error}") from None
+
+
+def _impossible(what: str) -> LogError:
+    return LogError(
+        f"{what}: two searches wrote to one log, it was edited, or put together from several\n"
+        "  restore it from a copy, or start a new search under another --results"
+    )
 
 
 def _follows(state: SearchState, kind: str, number: int) -> bool:
@@ -232,11 +214,3 @@ def proposed(sample: Sample, kind: str = "proposed") -> Event:
         "tokens": sample.tokens,
         "log_probs": sample.log_probs,
     }
-
-
-def _mixed(seed: int, number: int) -> int:
-    """One seed per (seed, number), by SplitMix64's mixing, so that nearby pairs differ widely."""
-    x = (seed * 0x9E3779B97F4A7C15 + number + 1) & (2**64 - 1)
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & (2**64 - 1)
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EB & (2**64 - 1)
-    return (x ^ (x >> 31)) & (2**63 - 1)

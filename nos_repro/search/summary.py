@@ -12,12 +12,12 @@ from nos_repro.search.hall import Hall
 from nos_repro.search.log import Log
 from nos_repro.search.progress import counted
 from nos_repro.search.settings import Search
-from nos_repro.search.side_runs import read_side_runs
+from nos_repro.search.side_runs import race_order, read_side_runs
 from nos_repro.search.state import Tally
 
 log = logging.getLogger(__name__)
 
-FLAGS = {"baseline": "", "confirm": " --confirm", "refused": " --train-refused 10"}
+FLAGS = {"baseline": "", "race": "", "confirm": " --confirm", "refused": " --train-refused 10"}
 """What trains the children of each purpose."""
 
 
@@ -27,17 +27,19 @@ def closing_lines(
     """The lines, the commands that a user may want next with what they do, and how many children
     have failed. ``words`` name the search on a command line, ``data`` where its data are;
     ``confirmed``: the best rules have just been trained with fresh seeds."""
-    tally, hall, rules = Tally(), Hall(), set()
+    tally, hall, rules = Tally(), Hall(race_order(folder)), set()
     for event in Log(folder / "log.jsonl").read(note=log.warning):
         tally.take(event)
         hall.take(event)
         if event["event"] == "evaluated":
             rules.add(event["key"])
     finished = "finished" if tally.settled >= search.samples else "not finished"
+    raced = " (won the race)" if hall.order else ""
     lines = [
         f"{search.search} at scale {search.scale}: {finished},"
         f" {counted(tally, search.samples, len(rules))}",
-        *(f"  best: {simplest_text(found.rule)}, reward {found.reward:.4f} at rate {found.lr:g}"
+        *(f"  best: {simplest_text(found.rule)}, reward {found.reward:.4f} at rate"
+          f" {found.lr:g}{raced}"
           for found in hall.best(1)),
     ]  # fmt: skip
     beside = read_side_runs(folder, log.warning)

@@ -36,7 +36,7 @@ COLUMNS = ("best_val", "best_test", "final_val", "final_test")
 
 # fmt: off
 MADE_BY = ("commit", "host", "device", "threads", "python", "libraries")
-COUNTED = ("healthy", "refused", "diverged", "reused", "overran", "failed")
+COUNTED = ("healthy", "stopped", "refused", "diverged", "reused", "overran", "failed")
 CHILD = {
     # column   of an event "evaluated"
     "sample":  "sample",

@@ -1,6 +1,7 @@
 """The algorithms, against formulas worked out by hand, torch.linalg, and a bandit's best arm."""
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from torch.nn.utils import parameters_to_vector
 
 from nos_repro.errors import ConfigError
 from nos_repro.rules.space import Space
-from nos_repro.search.algorithms import ALGORITHMS, Algorithm, Batch
+from nos_repro.search.algorithms import ALGORITHMS, Algorithm
 from nos_repro.search.algorithms import trpo as trpo_module
-from nos_repro.search.algorithms.base import Baseline
+from nos_repro.search.algorithms.base import ControllerSettings
+from nos_repro.search.algorithms.policy_gradient import Baseline, Batch
 from nos_repro.search.algorithms.trpo import conjugate_gradient
 from nos_repro.search.controller import Controller, Scores
+from nos_repro.search.sample import Sample
 
 BANDIT = Space(("g", "m", "v"), ("identity", "exp"), ("+", "-", "*"), 1)
 BEST_ARM = ["m", "g", "exp", "identity", "*"]
@@ -26,14 +29,29 @@ from nos_repro.search.algorithms.base import Algorithm, ALGORITHMS
 
 @ALGORITHMS.register("idle")
 class Idle(Algorithm):
-    def update(self, batch):
+    def propose(self, number, open):
+        return ["g", "m", "exp", "exp", "*"], []
+
+    def learn(self, sample, reward):
         return {}
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
 """
 
 
-def make(name: str, controller: Controller, **settings: Any) -> Algorithm:
+def make(name: str, controller: Controller, **settings: Any) -> Any:
+    """An algorithm that learns with this controller."""
     kind = ALGORITHMS.find(name)
-    return kind(controller, kind.Settings(**settings))
+    small = ControllerSettings(hidden=1)
+    algorithm: Any = kind(controller.space, kind.Settings(**settings), seed=0, controller=small)
+    algorithm.controller = controller
+    if "lr" in vars(algorithm.settings):
+        algorithm.optimizer = torch.optim.Adam(controller.parameters(), lr=algorithm.settings.lr)
+    return algorithm
 
 
 @pytest.fixture
@@ -120,7 +138,7 @@ def test_the_papers_settings_are_the_defaults() -> None:
 IMPOSSIBLE = [
     ("ppo",       "lr",              0),   ("ppo",       "clip",        0),
     ("ppo",       "passes",          0),   ("ppo",       "batch",       0),
-    ("ppo",       "entropy",        -1),   ("random",    "batch",       0),
+    ("ppo",       "entropy",        -1),   ("reinforce", "batch",       0),
     ("reinforce", "lr",             -1),   ("reinforce", "most_weight", 0),
     ("reinforce", "baseline_decay",  1),   ("trpo",      "max_kl",      0),
     ("trpo",      "damping",         0),   ("trpo",      "halvings",    0),
@@ -153,9 +171,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_third_partys_module_brings_an_algorithm(package: Path, controller: Controller) -> None:
     (package / "their_search").mkdir()
     (package / "their_search" / "idle.py").write_text(PLUGIN)
-    algorithm = make("their_search.idle", controller, batch=3)
+    algorithm = make("their_search.idle", controller)
     assert type(algorithm).__module__ == "their_search.idle"
-    assert algorithm.update(batch_of(controller)) == {}
+    assert algorithm.propose(0, {}) == (["g", "m", "exp", "exp", "*"], [])
 
 
 def test_a_module_that_registers_no_algorithm_is_an_error(package: Path) -> None:
@@ -330,13 +348,13 @@ def test_with_equal_rewards_only_the_entropy_is_maximised(
     assert torch.equal(weights(controller), still)
 
 
-def play(algorithm: Algorithm, generator: torch.Generator, updates: int) -> None:
+def play(algorithm: Algorithm, strings: range) -> None:
     """A bandit: an arm is a string; its reward is the share of words equal to the best arm's."""
-    for _ in range(updates):
-        samples = algorithm.controller.sample(5, generator)
-        strings = algorithm.controller.decode(samples.tokens)
-        rewards = [sum(a == b for a, b in zip(s, BEST_ARM, strict=True)) / 5 for s in strings]
-        algorithm.update(Batch(samples.tokens, samples.log_probs, torch.tensor(rewards)))
+    updates = strings.start // 5
+    for number in strings:
+        sample = Sample(number, updates, *algorithm.propose(number, {}))
+        reward = sum(a == b for a, b in zip(sample.tokens, BEST_ARM, strict=True)) / 5
+        updates += algorithm.learn(sample, reward) is not None
 
 
 def probability_of_the_best(controller: Controller) -> float:
@@ -349,39 +367,56 @@ def probability_of_the_best(controller: Controller) -> float:
 def test_a_learner_finds_the_best_arm(name: str, seed: int) -> None:
     controller = Controller(BANDIT, hidden=16, seed=seed)
     assert probability_of_the_best(controller) < 0.05
-    play(make(name, controller, **LEARNERS[name]), torch.Generator().manual_seed(seed), 150)
+    play(make(name, controller, **LEARNERS[name]), range(750))
     assert probability_of_the_best(controller) > 0.9
 
 
-def test_random_search_changes_no_weight_but_keeps_its_baseline(controller: Controller) -> None:
-    before = weights(controller)
-    algorithm = make("random", controller)
-    play(algorithm, torch.Generator().manual_seed(0), 5)
-    assert torch.equal(weights(controller), before)
-    assert algorithm.baseline.value is not None
+def test_random_search_draws_every_string_equally_often_and_learns_nothing() -> None:
+    """Chi-square over the 72 strings of a small space."""
+    space = Space(("g", "m", "v"), ("identity", "exp"), ("+", "-", "*", "/"), 1)
+    kind = ALGORITHMS.find("random")
+    algorithm = kind(space, kind.Settings(), seed=1, controller=ControllerSettings())
+    counts: Counter[tuple[str, ...]] = Counter()
+    for number in range(10_000):
+        tokens, log_probs = algorithm.propose(number, {})
+        counts[tuple(tokens)] += 1
+        assert log_probs == []
+    assert algorithm.learn(Sample(0, 0, tokens, []), 1.0) is None
+    assert len(counts) == space.size == 72
+    expected = 10_000 / space.size
+    chi_square = sum((count - expected) ** 2 / expected for count in counts.values())
+    assert abs(chi_square - 71) < 4 * math.sqrt(2 * 71)
 
 
 @pytest.mark.parametrize("name", [*sorted(LEARNERS), "random"])
 def test_a_saved_search_continues_bit_for_bit(name: str, tmp_path: Path) -> None:
-    def fresh(seed: int) -> tuple[Algorithm, torch.Generator]:
-        controller = Controller(BANDIT, hidden=6, seed=seed)
-        algorithm = make(name, controller, **LEARNERS.get(name, {}))
-        return algorithm, torch.Generator().manual_seed(seed)
+    kind = ALGORITHMS.find(name)
+    settings = kind.Settings(**LEARNERS.get(name, {}))
 
-    whole, generator = fresh(1)
-    play(whole, generator, 6)
+    def fresh() -> Algorithm:
+        return kind(BANDIT, settings, seed=1, controller=ControllerSettings(hidden=6))
 
-    first, generator = fresh(1)
-    play(first, generator, 3)
-    states = [first.controller.state_dict(), first.state_dict(), generator.get_state()]
-    torch.save(states, tmp_path / "search.pt")
+    whole = fresh()
+    play(whole, range(32))
+    first = fresh()
+    play(first, range(17))
+    torch.save(first.state_dict(), tmp_path / "search.pt")
+    second = fresh()
+    second.load_state_dict(torch.load(tmp_path / "search.pt"))
+    play(second, range(17, 32))
+    assert_equal(second.state_dict(), whole.state_dict())
+    assert second.propose(32, {}) == whole.propose(32, {})
 
-    second, generator = fresh(2)
-    weights_then, state, draws = torch.load(tmp_path / "search.pt")
-    second.controller.load_state_dict(weights_then)
-    second.load_state_dict(state)
-    generator.set_state(draws)
-    play(second, generator, 3)
 
-    assert torch.equal(weights(second.controller), weights(whole.controller))
-    assert second.baseline.value == whole.baseline.value
+def assert_equal(one: Any, other: Any) -> None:
+    """To the bit, what is inside included."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        one, other = list(one.values()), list(other.values())
+    if isinstance(one, Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, list | tuple):
+        for mine, others in zip(one, other, strict=True):
+            assert_equal(mine, others)
+    else:
+        assert one == other

@@ -201,7 +201,7 @@ def test_nothing_is_learned_from_a_child_that_failed_and_retry_trains_it_again(t
     (tmp_path / "checkpoint.pt").unlink()
     replayed = loop(tmp_path)
     replayed.run()
-    ours, theirs = (each.state.controller.state_dict() for each in (again, replayed))
+    ours, theirs = (each.state.algorithm.controller.state_dict() for each in (again, replayed))
     assert all(ours[key].equal(theirs[key]) for key in theirs)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from nos_repro.errors import ConfigError, LaunchError
 from nos_repro.experiments import files
-from nos_repro.experiments.files import StoreError
+from nos_repro.experiments.files import StoreError, json_line
 from nos_repro.launch.base import Report
 from nos_repro.launch.driver import MAX_LOST
 from nos_repro.rules.rule import Rule
@@ -35,7 +35,8 @@ def final(search_loop: SearchLoop) -> dict:
     """Where a search ends: the policy and what it learned from, in order."""
     return {
         "weights": [
-            tensor.clone() for tensor in search_loop.state.controller.state_dict().values()
+            tensor.clone()
+            for tensor in search_loop.state.algorithm.controller.state_dict().values()
         ],
         "baseline": search_loop.state.algorithm.baseline.value,
         "policy": search_loop.state.policy,
@@ -66,7 +67,7 @@ def test_every_sample_gets_one_reward_and_every_batch_one_update(tmp_path):
     counts = Counter(event["sample"] for event in events(tmp_path, "evaluated"))
     assert counts == Counter(range(20))
     assert [event["policy"] for event in events(tmp_path, "updated")] == list(range(1, 7))
-    assert len(whole.state.rewarded) == 2
+    assert len(whole.state.algorithm.rewarded) == len(whole.state.learned) == 2
     assert not whole.state.open
 
 
@@ -88,7 +89,7 @@ def test_equal_rules_are_trained_once_and_the_controller_learns_from_each(tmp_pa
 def test_a_log_with_the_keys_of_an_older_version_goes_on(tmp_path):
     """Its fingerprints were others; a rule that it scored is not trained again."""
     loop(tmp_path, Instant(slots=4), tiny_search(samples=60)).run()
-    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    lines = list(Log(tmp_path / "log.jsonl").read())
     older = [{**line, "key": line["key"][::-1]} if "key" in line else line for line in lines]
     (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in older))
     launcher = Instant(slots=4)
@@ -303,7 +304,7 @@ def test_a_search_whose_folder_is_moved_says_so_and_goes_on_there(tmp_path, undi
 def test_a_log_written_by_two_searches_is_an_error_without_a_traceback(tmp_path):
     loop(tmp_path).run()
     log = tmp_path / "log.jsonl"
-    lines = log.read_text().splitlines(keepends=True)
+    lines = list(map(json_line, Log(log).read()))  # as an older version wrote them, without links
     twice = next(line for line in lines if '"evaluated"' in line)
     log.write_text("".join([*lines, twice]))
     (tmp_path / "checkpoint.pt").unlink()

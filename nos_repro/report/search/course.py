@@ -20,6 +20,7 @@ FRESH = "#AA3377"
 # fmt: off
 STATUSES = {
     "healthy":           ("#0072B2", ("healthy",)),
+    "stopped early":     ("#56B4E9", ("stopped",)),
     "reused":            ("#CC79A7", ("reused",)),
     "refused":           ("#999999", ("refused",)),
     "diverged":          ("#E69F00", ("diverged",)),

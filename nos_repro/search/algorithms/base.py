@@ -1,53 +1,50 @@
-"""The contract of a search algorithm: it is handed samples with their rewards, and learns.
+"""The contract of a search algorithm: it proposes strings of a space and learns from their rewards.
 
 It registers itself; your own is named by its module: `algorithm: {name: my_package.mine}`. Those
-that ship import torch when they learn: a report asks only for their settings.
+that ship import torch when they are made: a report asks only for their settings.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from nos_repro.errors import ConfigError
 from nos_repro.registry import Registry, require_methods
-
-if TYPE_CHECKING:
-    from jaxtyping import Float, Int64
-    from torch import Tensor
-
-    from nos_repro.search.controller import Controller, Scores
+from nos_repro.rules.space import Space
+from nos_repro.search.sample import Sample
 
 
-class Batch(NamedTuple):
-    """Samples and their rewards.
+class Proposal(NamedTuple):
+    """A string of the space, and the log-probability of each of its words when it was drawn,
+    rounded as in the log; none if the algorithm has no policy."""
 
-    ``behaviour`` has the log-probabilities at the time of the draw, since asynchronous workers
-    return rewards for strings that an older policy wrote.
-    """
+    tokens: list[str]
+    log_probs: list[float]
 
-    tokens: Int64[Tensor, "strings length"]
-    behaviour: Float[Tensor, "strings length"]
-    rewards: Float[Tensor, " strings"]
+
+@dataclass(frozen=True)
+class ControllerSettings:
+    """Sec. 4.2: hidden size 150, weights from U(-0.08, 0.08)."""
+
+    hidden: int = 150
+    """Units of the LSTM."""
+    init: float = 0.08
+    """Weights start from U(-init, init)."""
+
+    def __post_init__(self) -> None:
+        if self.hidden < 1:
+            raise ConfigError(f"controller.hidden must be at least 1, got {self.hidden}")
+        if not self.init > 0:
+            raise ConfigError(f"controller.init must be positive, got {self.init}")
 
 
 @dataclass(frozen=True)
 class AlgorithmSettings:
-    """The settings that every algorithm is given (sec. 4.2), whether it uses them or not."""
-
-    batch: int = 5
-    """Rewards per update."""
-    entropy: float = 0.0015
-    """Weight of the policy's entropy (nats, summed over the string) in the objective."""
-    baseline_decay: float = 0.95
-    """Decay of the moving average of rewards. *Departure*: the papers do not give it."""
-
-    def __post_init__(self) -> None:
-        require(self.batch >= 1, "batch", "at least 1", self.batch)
-        require(self.entropy >= 0, "entropy", "at least 0", self.entropy)
-        require(0 <= self.baseline_decay < 1, "baseline_decay", "in [0, 1)", self.baseline_decay)
+    """An algorithm without settings. Those with some derive theirs from this one."""
 
 
 def require(holds: bool, key: str, rule: str, given: object) -> None:
@@ -56,74 +53,44 @@ def require(holds: bool, key: str, rule: str, given: object) -> None:
         raise ConfigError(f"algorithm.{key} must be {rule}, got {given}")
 
 
-class Baseline:
-    """An exponential moving average of earlier rewards (sec. 3.2).
-
-    *Reading of the paper*: the first batch is compared to its own mean.
-    """
-
-    def __init__(self, decay: float) -> None:
-        self.decay = decay
-        self.value: float | None = None
-
-    def advantages(self, rewards: Float[Tensor, " strings"]) -> Float[Tensor, " strings"]:
-        """Rewards minus the baseline, which is then updated with them."""
-        mean = float(rewards.mean())
-        before = mean if self.value is None else self.value
-        self.value = self.decay * before + (1 - self.decay) * mean
-        return rewards - before
-
-
 class Algorithm(ABC):
-    """Turns batches into better policies. ``Settings`` is the dataclass of its YAML section."""
+    """Proposes the strings of a search, and learns from their rewards.
+
+    A search can be rebuilt from its log, which has the strings and the rewards: so `propose`
+    changes nothing, and what is learned depends on the samples and rewards alone, in their order.
+
+    space: what to choose from; settings: an instance of ``Settings``, the dataclass of the
+    algorithm's section; seed: the search's; controller: for those that have an LSTM.
+    """
 
     Settings: ClassVar[type[Any]] = AlgorithmSettings
 
-    def __init__(self, controller: Controller, settings: Any) -> None:
-        self.controller = controller
+    def __init__(
+        self, space: Space, settings: Any, *, seed: int, controller: ControllerSettings
+    ) -> None:
+        self.space = space
         self.settings = settings
-        self.baseline = Baseline(settings.baseline_decay)
+        self.seed = seed
 
     @abstractmethod
-    def update(self, batch: Batch) -> dict[str, float]:
-        """Learns from a batch; returns figures about the update, by name."""
+    def propose(self, number: int, open: Mapping[int, Sample]) -> Proposal:
+        """The string of sample ``number``. It depends only on the state, the seed, the number and
+        ``open``, the samples that still wait for their rewards. `search.sample.mixed` makes a seed
+        from the search's and the number."""
 
+    @abstractmethod
+    def learn(self, sample: Sample, reward: float) -> dict[str, float] | None:
+        """Takes a sample's reward. Returns figures by name if that changed the policy; the log
+        shows them as an update. Rewards may come in any order, long after the proposals."""
+
+    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """All that the next update depends on, besides the controller's weights."""
-        return {"baseline": self.baseline.value}
+        """All that the next proposals and updates depend on, besides what the algorithm was made
+        with; of plain values and tensors."""
 
+    @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.baseline.value = state["baseline"]
-
-
-class AdamAlgorithm(Algorithm):
-    """An algorithm that takes its steps with Adam; it keeps Adam's state too."""
-
-    def __init__(self, controller: Controller, settings: Any) -> None:
-        import torch
-
-        super().__init__(controller, settings)
-        self.optimizer = torch.optim.Adam(controller.parameters(), lr=settings.lr)
-
-    def ascend(self, objective: Tensor) -> None:
-        """One step of Adam uphill."""
-        import torch
-
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(-objective)
-        self.optimizer.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        self.optimizer.load_state_dict(state["optimizer"])
-
-
-def mean_entropy(scores: Scores) -> Float[Tensor, ""]:
-    """Nats per string."""
-    return scores.entropy.sum(1).mean()
+        """Takes over a `state_dict`."""
 
 
 def _is_algorithm(thing: object) -> bool:

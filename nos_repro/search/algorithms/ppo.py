@@ -10,18 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from nos_repro.search.algorithms.base import (
-    ALGORITHMS,
-    AdamAlgorithm,
-    AlgorithmSettings,
+from nos_repro.search.algorithms.base import ALGORITHMS, require
+from nos_repro.search.algorithms.policy_gradient import (
+    AdamPolicyGradient,
     Batch,
+    PolicyGradientSettings,
     mean_entropy,
-    require,
 )
 
 
 @dataclass(frozen=True)
-class PPOSettings(AlgorithmSettings):
+class PPOSettings(PolicyGradientSettings):
     """002 sec. 4.2: Adam at 1e-5."""
 
     lr: float = 1e-5
@@ -39,7 +38,7 @@ class PPOSettings(AlgorithmSettings):
 
 
 @ALGORITHMS.register("ppo")
-class PPO(AdamAlgorithm):
+class PPO(AdamPolicyGradient):
     """Maximises mean over strings of sum over tokens of min(r A, clip(r, 1 - c, 1 + c) A).
 
     r is the token's probability now over that when it was drawn, so the clip that limits the passes

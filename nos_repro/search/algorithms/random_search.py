@@ -1,20 +1,30 @@
-"""No learning at all: strings from the controller's initial, nearly uniform policy.
+"""No learning at all: strings drawn uniformly from the space.
 
-Every algorithm has to beat this. The baseline still moves, so that progress looks the same.
+Every algorithm has to beat this.
 """
 
 from __future__ import annotations
 
-from nos_repro.search.algorithms.base import ALGORITHMS, Algorithm, Batch, mean_entropy
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from nos_repro.search.algorithms.base import ALGORITHMS, Algorithm, Proposal
+from nos_repro.search.sample import Sample, mixed
 
 
 @ALGORITHMS.register("random")
 class RandomSearch(Algorithm):
-    """Leaves the controller as it is."""
+    """Each string of the space is equally likely."""
 
-    def update(self, batch: Batch) -> dict[str, float]:
-        import torch
+    def propose(self, number: int, open: Mapping[int, Sample]) -> Proposal:
+        return Proposal(self.space.sample(random.Random(mixed(self.seed, number))), [])
 
-        self.baseline.advantages(batch.rewards)
-        with torch.no_grad():
-            return {"entropy": float(mean_entropy(self.controller.score(batch.tokens)))}
+    def learn(self, sample: Sample, reward: float) -> dict[str, float] | None:
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass

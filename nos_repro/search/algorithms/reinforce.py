@@ -8,18 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from nos_repro.search.algorithms.base import (
-    ALGORITHMS,
-    AdamAlgorithm,
-    AlgorithmSettings,
+from nos_repro.search.algorithms.base import ALGORITHMS, require
+from nos_repro.search.algorithms.policy_gradient import (
+    AdamPolicyGradient,
     Batch,
+    PolicyGradientSettings,
     mean_entropy,
-    require,
 )
 
 
 @dataclass(frozen=True)
-class ReinforceSettings(AlgorithmSettings):
+class ReinforceSettings(PolicyGradientSettings):
     """The same Adam as PPO's, so that the two differ only in the algorithm."""
 
     lr: float = 1e-5
@@ -34,7 +33,7 @@ class ReinforceSettings(AlgorithmSettings):
 
 
 @ALGORITHMS.register("reinforce")
-class Reinforce(AdamAlgorithm):
+class Reinforce(AdamPolicyGradient):
     """Maximises the mean over strings of A log p(string), with one step per batch.
 
     *Departure*: a string that an older policy wrote is weighted by p / p_then, ``most_weight`` at

@@ -12,13 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nos_repro.search.algorithms.base import (
-    ALGORITHMS,
-    Algorithm,
-    AlgorithmSettings,
+from nos_repro.search.algorithms.base import ALGORITHMS, require
+from nos_repro.search.algorithms.policy_gradient import (
     Batch,
+    PolicyGradient,
+    PolicyGradientSettings,
     mean_entropy,
-    require,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TRPOSettings(AlgorithmSettings):
+class TRPOSettings(PolicyGradientSettings):
     """000 sec. 4.2 names the algorithm; the numbers are our reading."""
 
     max_kl: float = 0.01
@@ -50,7 +49,7 @@ class TRPOSettings(AlgorithmSettings):
 
 
 @ALGORITHMS.register("trpo")
-class TRPO(Algorithm):
+class TRPO(PolicyGradient):
     """Maximises the mean of r A (r: a string's probability now over that when it was drawn) plus
     the entropy term, within ``max_kl`` of the policy before the update."""
 

@@ -9,12 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
-import torch
-
 from nos_repro.experiments.files import json_line, write_atomically
 from nos_repro.experiments.provenance import provenance
-from nos_repro.search.algorithms import ALGORITHMS, Algorithm, Batch
-from nos_repro.search.controller import Controller
+from nos_repro.search.algorithms import ALGORITHMS, Algorithm
+from nos_repro.search.algorithms.base import ControllerSettings
 from nos_repro.search.efficiency.runs import (
     BATCH,
     BLOCK,
@@ -30,16 +28,18 @@ from nos_repro.search.efficiency.runs import (
     read_records,
 )
 from nos_repro.search.efficiency.task import OPTIMUM, SPACE, reward
+from nos_repro.search.sample import Sample
 
 
 def make_learner(run: EfficiencyRun) -> Algorithm:
-    """A run's learner with its controller; a seed gives every algorithm the same first weights."""
+    """A run's learner; a seed gives every controller the same first weights."""
     kind = ALGORITHMS.find(run.algorithm)
-    settings = {key: PROTOCOL[key] for key in ("batch", "entropy", "baseline_decay")}
+    settings = {}
     if run.step is not None:
+        settings = {key: PROTOCOL[key] for key in ("batch", "entropy", "baseline_decay")}
         settings[STEPS[run.algorithm][0]] = run.step
-    controller = Controller(SPACE, hidden=int(PROTOCOL["hidden"]), seed=run.seed)
-    return kind(controller, kind.Settings(**settings))
+    controller = ControllerSettings(hidden=int(PROTOCOL["hidden"]))
+    return kind(SPACE, kind.Settings(**settings), seed=run.seed, controller=controller)
 
 
 def train(run: EfficiencyRun, cap: int = CAP) -> RunRecord:
@@ -49,17 +49,17 @@ def train(run: EfficiencyRun, cap: int = CAP) -> RunRecord:
     ``seconds`` is processor time, since others may be using the machine.
     """
     learner = make_learner(run)
-    generator = torch.Generator().manual_seed(run.seed + 10_000)
     rewards: list[float] = []
     window: deque[float] = deque(maxlen=WINDOW)
-    arrived = False
+    arrived, updates = False, 0
     start = time.process_time()
     while not arrived and len(rewards) < cap:
-        samples = learner.controller.sample(BATCH, generator)
-        found = [reward(tuple(string)) for string in learner.controller.decode(samples.tokens)]
-        learner.update(Batch(samples.tokens, samples.log_probs, torch.tensor(found)))
-        rewards += found
-        window.extend(found)
+        for _ in range(BATCH):
+            number = len(rewards)
+            sample = Sample(number, updates, *learner.propose(number, {}))
+            rewards.append(reward(tuple(sample.tokens)))
+            updates += learner.learn(sample, rewards[-1]) is not None
+        window.extend(rewards[-BATCH:])
         arrived = len(window) == WINDOW and math.fsum(window) >= SHARE * OPTIMUM * WINDOW - 1e-9
     return {
         **asdict(run),

@@ -177,10 +177,12 @@ def _load(path: Path, scale: str, overrides: Sequence[str]) -> TableSettings:
 
 
 def _checked(name: str, task: TableTask) -> TableTask:
+    where = f"tasks.{name}.child"
     try:
-        return dataclasses.replace(task, child=checked_child(task.child))
+        return dataclasses.replace(task, child=checked_child(task.child, where))
     except NosError as error:
-        raise type(error)(f"tasks.{name}.{error}") from None
+        said = str(error)
+        raise type(error)(said if said.startswith(where) else f"{where}.{said}") from None
 
 
 def _task_sections(files: Sequence[Values]) -> list[NamedSection]:

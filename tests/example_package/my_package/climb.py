@@ -5,12 +5,17 @@ algorithm: {name: my_package.climb, lr: 0.01}
 
 from dataclasses import dataclass
 
-from nos_repro.search.algorithms import ALGORITHMS, Batch
-from nos_repro.search.algorithms.base import AdamAlgorithm, AlgorithmSettings, require
+from nos_repro.search.algorithms import ALGORITHMS
+from nos_repro.search.algorithms.base import require
+from nos_repro.search.algorithms.policy_gradient import (
+    AdamPolicyGradient,
+    Batch,
+    PolicyGradientSettings,
+)
 
 
 @dataclass(frozen=True)
-class ClimbSettings(AlgorithmSettings):
+class ClimbSettings(PolicyGradientSettings):
     """The algorithm's section of a settings file."""
 
     lr: float = 0.01
@@ -21,7 +26,7 @@ class ClimbSettings(AlgorithmSettings):
 
 
 @ALGORITHMS.register("climb")
-class Climb(AdamAlgorithm):
+class Climb(AdamPolicyGradient):
     """Adam on the log-probability of the best string."""
 
     Settings = ClimbSettings
