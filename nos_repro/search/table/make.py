@@ -24,7 +24,7 @@ from nos_repro.search.failure import child_error, keep_traceback
 from nos_repro.search.folder import hold
 from nos_repro.search.log import Event, Log
 from nos_repro.search.loop import MAX_FAILED
-from nos_repro.search.session import session
+from nos_repro.search.session import side_session
 from nos_repro.search.table.card import write_card
 from nos_repro.search.table.files import Packed, write_packed
 from nos_repro.search.table.job import PackJob
@@ -129,7 +129,7 @@ class TableMaker:
         missing = [place for place in wanted if place not in rows]
         if not missing:
             return
-        begun = {**session(task.child, self.launcher.free), "task": name}
+        begun = {**side_session(task.child, self.launcher.free), "task": name}
         code: str = begun["code"]
         numbers = {rule.key: number for number, rule in enumerate(packed.rules)}
         queue = deque(self._jobs(packed, name, task.child, missing, task.together))
