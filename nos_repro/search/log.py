@@ -35,6 +35,7 @@ FIELDS: dict[str, Kinds] = {
     "withdrawn": {"sample": int, "reason": str},
     "reopened":  {"sample": int, "policy": int, "tokens": list, "log_probs": list},
     "updated":   {"policy": int, "samples": list},
+    "trained":   {"task": str, "rule": int, "seed": int, "code": str, "evaluation": dict},
     "named":     {"purpose": str, "name": str, "optimizer": str, "seed": int, "evaluation": dict},
     "raced":     {"order": list},
 }

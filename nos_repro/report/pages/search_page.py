@@ -72,7 +72,7 @@ def search_page(
         picture=search_picture(history),
         tables=[
             PageTable(["How it went"], course.titles, course.rows, course.notes),
-            *(page_table(table, _sorted_by(table)) for table in others),
+            *(page_table(table, _sorted_by(table, history)) for table in others),
         ],
         origin=origin_lines(history),
         commands=commands("search", words, results, file_of(asked.search, asked.scale)),
@@ -81,7 +81,9 @@ def search_page(
     )
 
 
-def _sorted_by(table: ReportTable) -> tuple[int, bool] | None:
-    """The hall of fame is in the order of its rewards."""
+def _sorted_by(table: ReportTable, history: History) -> tuple[int, bool] | None:
+    """The hall of fame is in the order of its rewards, unless there was a race."""
+    if history.hall.order:
+        return None
     titles = [column.title for column in table.columns]
     return (titles.index("reward"), True) if "reward" in titles else None

@@ -11,6 +11,7 @@ from nos_repro.report.layout import ReportTable, escape_latex, escape_markdown
 from nos_repro.report.search.confirmation import confirmation
 from nos_repro.report.search.history import History
 from nos_repro.report.search.protocol import origin_lines
+from nos_repro.report.search.stages import cascade_tables, race_tables
 from nos_repro.report.search.tables import course, expressions, hall_of_fame, refused
 
 Format = Literal["text", "markdown", "latex"]
@@ -21,7 +22,9 @@ def search_tables(history: History) -> list[ReportTable]:
     return [
         course(history),
         hall_of_fame(history),
+        *race_tables(history),
         *confirmation(history),
+        *cascade_tables(history),
         refused(history),
         expressions(history),
     ]

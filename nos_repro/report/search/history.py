@@ -68,7 +68,11 @@ class History:
     """How many children were trained for samples, in ``seconds`` of a worker's time."""
     seconds: float = 0.0
     healthy_seconds: list[float] = field(default_factory=list)
-    """What each healthy child took."""
+    """What each healthy child took, the stages of a cascade included."""
+    staged: dict[int, list[Event]] = field(default_factory=dict)
+    """The decisions of a cascade about each sample, in the order of its stages."""
+    ends: dict[int, Event] = field(default_factory=dict)
+    """The rewards of these samples."""
 
     @property
     def metric(self) -> Metric:
@@ -88,8 +92,15 @@ class History:
                     self.refused[event.get("reason", "")] += 1
                 self.children += status not in ("refused", "reused")
                 self.seconds += event.get("seconds", 0.0)
+                before = self.staged.get(event["sample"], [])
+                if before:
+                    self.ends[event["sample"]] = event
                 if status == "healthy":
-                    self.healthy_seconds.append(event.get("seconds", 0.0))
+                    parts = [each.get("seconds", 0.0) for each in (*before, event)]
+                    self.healthy_seconds.append(sum(parts))
+            case "staged":
+                self.seconds += event.get("seconds", 0.0)
+                self.staged.setdefault(event["sample"], []).append(event)
             case "updated":
                 self.updates.append((event.get("entropy", 0.0), event.get("staleness", 0.0)))
             case "session":
