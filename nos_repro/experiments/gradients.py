@@ -42,7 +42,8 @@ def rounded(
             gradient.shape, generator=generator, dtype=gradient.dtype, device=gradient.device
         )
         levels = (levels + chance).floor()
-    return levels.clamp(-most, most) * scale
+    sent: Tensor = levels.clamp(-most, most) * scale
+    return sent
 
 
 class EnvironmentGradients:
