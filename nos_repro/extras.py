@@ -39,6 +39,7 @@ EXTRA_OF = {
     "wandb":              "wandb",
     "wandb_workspaces":   "wandb",
     "simplejpeg":         "imagenet",
+    "optuna":             "optuna",
 }
 # fmt: on
 

@@ -26,6 +26,7 @@ from nos_repro.cli import (
     rules,
     running,
     searching,
+    tabling,
     tracking,
 )
 from nos_repro.cli.common import Help, examples_text
@@ -43,8 +44,8 @@ FAILED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 GROUPS = (
-    creating, checking, running, searching, reporting, judging, tracking, rules, models, listing,
-    benchmarks,
+    creating, checking, running, searching, tabling, reporting, judging, tracking, rules, models,
+    listing, benchmarks,
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Probabilities of Student's t, of a normal value and of a fair coin, to about ten digits.
+"""Probabilities of Student's t, of a normal value and of coins, to about ten digits.
 
 A report needs no more of scipy, whose import takes longer than the report's own work.
 """
@@ -21,6 +21,24 @@ def normal_below(z: float) -> float:
 def heads_at_most(k: int, n: int) -> float:
     """The probability of at most ``k`` heads in ``n`` tosses of a fair coin."""
     return sum(math.comb(n, i) for i in range(min(k, n) + 1)) / (1 << n)
+
+
+def share_interval(count: int, of: int, level: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a probability that has shown ``count`` times in ``of`` (Clopper &
+    Pearson 1934)."""
+    tail = (1 - level) / 2
+    low = 0.0 if count == 0 else _beta_quantile(tail, count, of - count + 1)
+    high = 1.0 if count == of else _beta_quantile(1 - tail, count + 1, of - count)
+    return low, high
+
+
+def _beta_quantile(share: float, a: float, b: float) -> float:
+    low, high = 0.0, 1.0
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        below = incomplete_beta(middle, 1 - middle, a, b) < share
+        low, high = (middle, high) if below else (low, middle)
+    return (low + high) / 2
 
 
 def student_above(t: float, degrees: float) -> float:

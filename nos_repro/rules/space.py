@@ -126,10 +126,10 @@ class Space:
             groups.append(pairs * len(self.unary) ** 2 * binary)
         return math.prod(groups)
 
-    def sample(self, source: random.Random) -> list[str]:
-        """A string, drawn uniformly."""
-        tokens: list[str] = []
-        for position in range(self.length):
+    def sample(self, source: random.Random, prefix: Sequence[str] = ()) -> list[str]:
+        """A string, drawn uniformly from those that begin with the prefix."""
+        tokens = list(prefix)
+        for position in range(len(tokens), self.length):
             iteration, slot = divmod(position, len(GROUP))
             choices = self.choices(position)
             weights: list[float] = [float(may) for may in self.allowed(tokens)]
@@ -137,6 +137,14 @@ class Space:
                 weights = [float(self._pairs_with(word, iteration)) for word in choices]
             tokens += source.choices(choices, weights)
         return tokens
+
+    def contains(self, tokens: Sequence[str]) -> bool:
+        """Whether the string belongs to the space."""
+        try:
+            self.check(tokens)
+        except RuleError:
+            return False
+        return True
 
     def check(self, tokens: Sequence[str]) -> None:
         """Raises RuleError unless the string belongs to the space."""

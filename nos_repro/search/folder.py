@@ -22,6 +22,7 @@ from nos_repro.experiments.heartbeat import (
     Witness,
     read_lease,
 )
+from nos_repro.search.log import Log
 from nos_repro.search.settings import Search
 
 log = logging.getLogger(__name__)
@@ -36,19 +37,42 @@ def folder_of(search: Search, results: Path) -> Path:
 
 
 def check_settings(search: Search, folder: Path) -> None:
-    """Saves the settings of a new search; raises ConfigError if the folder has other settings."""
-    now = search.identity()
+    """Saves the settings of a new search, or those that its log tells if the file was lost; raises
+    ConfigError if the folder has other settings."""
     before = read_settings(folder)
-    if before is None:
-        write_json(folder / "settings.json", now)
+    if before is not None:
+        check_same(before, search, folder)
         return
-    changes = list(differences(before, now))
+    check_same(_logged_settings(folder), search, folder)
+    write_json(folder / "settings.json", search.identity())
+
+
+def check_same(before: Any, search: Search, folder: Path) -> None:
+    """Raises ConfigError if these settings of the folder's search, if any are known, are not the
+    ones that are asked for now."""
+    changes = [] if before is None else list(differences(before, search.identity()))
     if changes:
         raise ConfigError(
             f"{folder} holds a search with other settings:\n  "
             + "\n  ".join(changes)
             + "\n  set them back, or use another --results or another name (search: NAME)"
         )
+
+
+def _logged_settings(folder: Path) -> Any:
+    """The settings of the log's last session; None if there is no log yet. Raises ConfigError for
+    the log of an older version, which does not tell them."""
+    events = list(Log(folder / "log.jsonl").read(note=log.warning))
+    if not events:
+        return None
+    told = [event["settings"] for event in events if "settings" in event]
+    if not told:
+        raise ConfigError(
+            f"{folder / 'settings.json'} is missing, and the log beside it does not say with which"
+            " settings its search was begun\n  restore the file from a copy, or use another"
+            " --results"
+        )
+    return told[-1]
 
 
 def read_settings(folder: Path) -> dict[str, Any] | None:

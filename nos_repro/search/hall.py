@@ -64,10 +64,11 @@ class Hall:
         by their rewards; ties go to the rule found first."""
         places = {rule: place for place, rule in enumerate(self.order)}
 
-        def key(event: Event) -> tuple[float, float, int]:
-            return places.get(event["rule"], math.inf), -event["reward"], event["sample"]
+        return sorted(self.by_reward(), key=lambda event: places.get(event["rule"], math.inf))
 
-        return sorted(self._scored.values(), key=key)
+    def by_reward(self) -> list[Event]:
+        """The evaluation of every rule, by its reward alone, whatever a race said."""
+        return sorted(self._scored.values(), key=lambda event: (-event["reward"], event["sample"]))
 
     def best(self, number: int) -> list[FoundRule]:
         """The ``number`` best different rules."""

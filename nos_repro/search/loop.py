@@ -16,11 +16,10 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions
-from nos_repro.experiments.checkpoint import MISFITS, Checkpoints, Kind, first_line
 from nos_repro.experiments.files import remove_scratch
 from nos_repro.experiments.heartbeat import Heartbeat
 from nos_repro.launch.base import Launcher, Report
@@ -28,24 +27,22 @@ from nos_repro.launch.driver import MAX_LOST, drive
 from nos_repro.search.child import Evaluation
 from nos_repro.search.equality import key_of, key_of_text
 from nos_repro.search.failure import child_error, keep_traceback
-from nos_repro.search.folder import check_settings, hold
+from nos_repro.search.folder import check_same, check_settings, hold
 from nos_repro.search.gates import Gates
 from nos_repro.search.job import EvaluationJob, evaluation_of
 from nos_repro.search.log import Event, Log
 from nos_repro.search.probe import probe
 from nos_repro.search.refusals import REASONS
 from nos_repro.search.sample import Sample
-from nos_repro.search.session import session
+from nos_repro.search.search_checkpoint import SearchCheckpoint
+from nos_repro.search.session import search_session
 from nos_repro.search.settings import Search
 from nos_repro.search.state import SearchState, Tally, proposed, replay, sample_of
 
-CHECKPOINT_SECONDS = 10.0
 MAX_WITHDRAWN = 3
 """At this many withdrawals in a row, the machine is blamed and the search stops."""
 MAX_FAILED = 5
 """At this many children in a row that fail by a bug, the search stops."""
-SAVED: dict[str, Kind] = {"state": dict, "offset": int, "digest": str}
-"""What a checkpoint holds: a state, and the log up to there, by its size and digest."""
 DRAWS = 20
 """At most this many rules are drawn before the workers are checked again."""
 WAITING = 32
@@ -93,7 +90,7 @@ class SearchLoop:
         self.retry = retry
         self.answers = folder / "answers"
         self.log = Log(folder / "log.jsonl")
-        self.checkpoints = Checkpoints(folder, CHECKPOINT_SECONDS)
+        self.checkpoint = SearchCheckpoint(search, folder)
         self.state = SearchState(search)
         self.tally = Tally()
         self.tallied_before = 0
@@ -103,6 +100,8 @@ class SearchLoop:
         """For every scored rule, by key: the reward, and the sample that was trained for it."""
         self._first: Event | None = None
         """The first rule of the log; it tells whether the log's keys are those of this version."""
+        self._made_by: str | None = None
+        """The code of the last session."""
         self.running: dict[str, Sample] = {}
         self.waiting: dict[str, list[Sample]] = {}
         self.queue: deque[EvaluationJob] = deque()
@@ -150,7 +149,7 @@ class SearchLoop:
             self.display.update(self)
             heartbeat.beat(self.tally.evaluated, None)
             self._sync()
-            if self.checkpoints.due:
+            if self.checkpoint.due:
                 self._save()
 
         for report in drive(self._ready, self.launcher, self.display.note, tick):
@@ -167,18 +166,17 @@ class SearchLoop:
         note = self.log.open()
         if note is not None:
             self.display.note(note)
-        offset = 0
-        saved = self.checkpoints.load(self._note_rebuilt, SAVED)
-        if saved is not None and saved["digest"] == self.log.digest(saved["offset"]):
-            offset = self._restore(saved)
-        elif saved is not None:
-            self.display.note("the checkpoint belongs to another log; this one is replayed in full")
+        self.state, offset = self.checkpoint.load(self.log, self.display.note)
         for event in self.log.read():
             self._remember(event)
         unlogged = replay(self.state, self.log.read(offset))
-        begun = session(
-            self.search.child, self.workers, self.search.algorithm["name"], self.search.cheap
-        )
+        begun = search_session(self.search, self.workers)
+        if self._made_by not in (None, begun["code"]):
+            self.display.note(
+                f"the code that trains or learns has changed since this search last ran"
+                f" ({self._made_by}, now {begun['code']}): its rewards may not compare; `report`"
+                " says which samples were made by which"
+            )
         self._append([*([unlogged] if unlogged else []), begun])
         if self.retry:
             self._reopen()
@@ -187,25 +185,13 @@ class SearchLoop:
         for sample in list(self.state.open.values()):
             self._judge(sample)
 
-    def _restore(self, saved: dict[str, Any]) -> int:
-        """Goes on from a checkpoint; returns how much of the log it covers: nothing if it does not
-        fit."""
-        try:
-            self.state.load_state_dict(saved["state"])
-        except MISFITS as error:
-            self.checkpoints.set_aside(first_line(error), self._note_rebuilt)
-            self.state = SearchState(self.search)
-            return 0
-        covered: int = saved["offset"]
-        return covered
-
-    def _note_rebuilt(self, problem: str) -> None:
-        self.display.note(f"{problem.split(';')[0]}; the controller is rebuilt from the log")
-
     def _remember(self, event: Event) -> None:
         self.tally.take(event)
         self.gates.take(event)
         match event["event"]:
+            case "session":
+                self._made_by = event["code"]
+                check_same(event.get("settings"), self.search, self.folder)
             case "proposed":
                 self.proposals[event["sample"]] = sample_of(event)
             case "withdrawn":
@@ -388,6 +374,4 @@ class SearchLoop:
 
     def _save(self) -> None:
         """Saves a checkpoint: the whole state, and how much of the log it covers."""
-        covered = {"offset": self.log.size, "digest": self.log.digest()}
-        saved = {"state": self.state.state_dict(), **covered}
-        self.checkpoints.save(saved)
+        self.checkpoint.save(self.state, self.log)

@@ -1,34 +1,59 @@
-"""The event that begins a process's part of a log: the code and the machine it ran on."""
+"""The event that begins a process's part of a log: the settings, code and machine it ran with."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from nos_repro.experiments.code import code_digest, task_roots
 from nos_repro.search.algorithms import ALGORITHMS
 from nos_repro.search.child import Child
 from nos_repro.search.log import Event
+from nos_repro.search.settings import Search
 
 CHILD = "nos_repro.search.child:evaluate"
-SEARCH = "nos_repro.search.loop:SearchLoop"
+LEARNS = (
+    "nos_repro.search.state:SearchState",
+    "nos_repro.search.equality:key_of",
+    "nos_repro.search.probe:probe",
+)
+"""What decides the course of a search, besides its algorithm and its children."""
 
 
-def session(
-    child: Child, workers: int, algorithm: str | None = None, cheap: Child | None = None
-) -> Event:
-    """A digest of the code, provenance, and how many children are trained at a time.
+def child_code(*children: Child | None) -> str:
+    """A digest of the code that trains these children, whatever their rules."""
+    return code_digest(_roots(*children))
 
-    The digest covers the code that trains a child, whatever its rule, and for a search also the
-    code that learns from it with ``algorithm``, and that of the ``cheap`` child of its cascade.
-    """
+
+def search_code(search: Search) -> str:
+    """A digest of that, and of the code that draws rules, refuses them and learns from them."""
+    learns = (*LEARNS, ALGORITHMS.entry(search.algorithm["name"]).origin)
+    return code_digest((*_roots(search.child, search.cheap), *learns))
+
+
+def _roots(*children: Child | None) -> tuple[str, ...]:
+    trials = [each.trial("sgd", 1.0, 0, sweep=False) for each in children if each is not None]
+    roots = [root for each in trials for root in task_roots(each.task, each.task_settings)]
+    return *roots, CHILD
+
+
+def search_session(search: Search, workers: int) -> Event:
+    """The event of a search: ``trains`` is the digest of its children's code alone."""
+    return {
+        **_session(workers, search_code(search)),
+        "trains": child_code(search.child, search.cheap),
+        "settings": search.identity(),
+    }
+
+
+def side_session(child: Child, workers: int) -> Event:
+    """The event of children beside a search."""
+    return _session(workers, child_code(child))
+
+
+def _session(workers: int, code: str) -> dict[str, Any]:
     import torch
 
     from nos_repro.experiments.provenance import provenance
 
-    trials = [each.trial("sgd", 1.0, 0, sweep=False) for each in (child, cheap) if each is not None]
-    roots = [root for each in trials for root in task_roots(each.task, each.task_settings)]
-    learns = () if algorithm is None else (SEARCH, ALGORITHMS.entry(algorithm).origin)
-    return {
-        "event": "session",
-        "workers": workers,
-        "code": code_digest((*roots, CHILD, *learns)),
-        **provenance("cuda" if torch.cuda.is_available() else "cpu"),
-    }
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return {"event": "session", "workers": workers, "code": code, **provenance(device)}

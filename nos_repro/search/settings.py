@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,24 +102,7 @@ class Search:
 
     def make_space(self) -> Space:
         """The space. Raises ConfigError if it breaks a constraint."""
-        given: dict[str, Any] = {
-            key: tuple(map(str, value)) if isinstance(value, list) else value
-            for key, value in self.space.items()
-        }
-        name = given.pop("name", None)
-        fields = [entry.name for entry in dataclasses.fields(Space)]
-        for key in given:
-            if key not in fields:
-                raise ConfigError(unknown("key of space:", key, ["name", *fields]))
-        if name is not None:
-            if name not in SPACES:
-                raise ConfigError(unknown("space", str(name), SPACES))
-            given = {**{f: getattr(SPACES[name], f) for f in fields}, **given}
-        missing = [f for f in ("operands", "unary", "binary", "iterations") if f not in given]
-        if missing:
-            raise ConfigError(f"space: no {', '.join(missing)}; give them, or a name, one of: "
-                              f"{' '.join(sorted(SPACES))}")  # fmt: skip
-        return Space(**given)
+        return space_of(self.space)
 
     @property
     def cheap(self) -> Child | None:
@@ -139,6 +122,28 @@ class Search:
         values = {k: v for k, v in dataclasses.asdict(self).items() if k not in FREE}
         plain: dict[str, Any] = json.loads(json.dumps(values))
         return plain
+
+
+def space_of(section: Mapping[str, Any]) -> Space:
+    """The space that a section `space` declares. Raises ConfigError if it breaks a constraint."""
+    given: dict[str, Any] = {
+        key: tuple(map(str, value)) if isinstance(value, list) else value
+        for key, value in section.items()
+    }
+    name = given.pop("name", None)
+    fields = [entry.name for entry in dataclasses.fields(Space)]
+    for key in given:
+        if key not in fields:
+            raise ConfigError(unknown("key of space:", key, ["name", *fields]))
+    if name is not None:
+        if name not in SPACES:
+            raise ConfigError(unknown("space", str(name), SPACES))
+        given = {**{f: getattr(SPACES[name], f) for f in fields}, **given}
+    missing = [f for f in ("operands", "unary", "binary", "iterations") if f not in given]
+    if missing:
+        raise ConfigError(f"space: no {', '.join(missing)}; give them, or a name, one of: "
+                          f"{' '.join(sorted(SPACES))}")  # fmt: skip
+    return Space(**given)
 
 
 def _algorithm_keys(name: str) -> set[str]:
@@ -172,6 +177,8 @@ def _load(path: Path, scale: str, overrides: Sequence[str], trying: bool) -> Sea
     files = read_layers(path)
     if "study" in files[-1]:
         raise ConfigError("a study, not a search: use `run`")
+    if "table" in files[-1]:
+        raise ConfigError("a table of rules, not a search: use `table`")
     merged = merged_settings(files, scale, overrides, SECTIONS)
     if "scale" in merged:
         raise ConfigError("scale: choose it with --scale, not in the file")
@@ -183,7 +190,7 @@ def _load(path: Path, scale: str, overrides: Sequence[str], trying: bool) -> Sea
     search: Search = structured(Search, merged, "")
     search = dataclasses.replace(
         search,
-        child=_child(search.child, "child"),
+        child=checked_child(search.child, "child"),
         cascade=_cascade(search.cascade),
         algorithm=_algorithm(search.algorithm),
     )
@@ -199,7 +206,7 @@ def _load(path: Path, scale: str, overrides: Sequence[str], trying: bool) -> Sea
     return search
 
 
-def _child(child: Child, where: str) -> Child:
+def checked_child(child: Child, where: str) -> Child:
     """The child with its task's settings checked and defaults filled in; the sweep's are checked
     too."""
     task = task_section(child.task)
@@ -216,7 +223,7 @@ def _child(child: Child, where: str) -> Child:
 def _cascade(cascade: Cascade | None) -> Cascade | None:
     if cascade is None or cascade.cheap is None:
         return cascade
-    return dataclasses.replace(cascade, cheap=_child(cascade.cheap, "cascade.cheap"))
+    return dataclasses.replace(cascade, cheap=checked_child(cascade.cheap, "cascade.cheap"))
 
 
 def _algorithm(section: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from nos_repro.search.failure import child_error, keep_traceback
 from nos_repro.search.folder import hold
 from nos_repro.search.job import EvaluationJob, evaluation_of
 from nos_repro.search.log import Event, Log, LogError
-from nos_repro.search.session import session
+from nos_repro.search.session import side_session
 
 if TYPE_CHECKING:
     from nos_repro.experiments.build import Conditions
@@ -167,7 +167,7 @@ def _evaluate(
     ended = 0
     running: dict[str, str] = {}
     if todo:
-        children.append([session(child, launcher.free)])
+        children.append([side_session(child, launcher.free)])
 
     def take(job: EvaluationJob, answer: Evaluation) -> None:
         nonlocal ended

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from nos_repro.errors import RuleError
 from nos_repro.rules.simplest import simplest_text
 from nos_repro.search.log import Event, LogError
 from nos_repro.search.sample import DIGITS, Sample
@@ -135,28 +136,57 @@ class SearchState:
 def replay(state: SearchState, events: Iterable[Event]) -> Event | None:
     """Replays events on ``state``. Returns an update that was made but not yet logged, if any.
 
-    Raises LogError if the events cannot follow each other.
+    Raises LogError if the events cannot follow each other, or are not of the search's space.
     """
-    unlogged: Event | None = None
+    due: Event | None = None
     for event in events:
         number, kind = event.get("sample"), event["event"]
+        if due is not None and kind != "updated":
+            raise _impossible(f"update {due['policy']} of the policy is missing")
         if number is not None and not _follows(state, kind, number):
-            raise LogError(
-                f"sample {number} cannot be {kind} here: two searches wrote to one log, or it was"
-                " put together from several\n  start a new search under another --results"
-            )
+            raise _impossible(f"sample {number} cannot be {kind} here")
         match kind:
-            case "proposed":
-                state.propose(sample_of(event))
-            case "reopened":
-                state.reopen(sample_of(event))
+            case "proposed" | "reopened":
+                sample = sample_of(event)
+                _check_sample(state, sample, kind)
+                (state.propose if kind == "proposed" else state.reopen)(sample)
             case "evaluated":
-                unlogged = state.reward(event["sample"], event["reward"])
+                due = _learn(state, event)
             case "withdrawn":
                 state.withdraw(event["sample"])
             case "updated":
-                unlogged = None
-    return unlogged
+                made = event["policy"], event["samples"]
+                if due is None or made != (due["policy"], due["samples"]):
+                    raise _impossible(f"update {event['policy']} is not what its samples make")
+                due = None
+    return due
+
+
+def _learn(state: SearchState, event: Event) -> Event | None:
+    try:
+        return state.reward(event["sample"], event["reward"])
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        said = (str(error).splitlines() or [""])[0]
+        what = f"sample {event['sample']} cannot be learned from ({type(error).__name__}: {said})"
+        raise _impossible(what) from None
+
+
+def _check_sample(state: SearchState, sample: Sample, kind: str) -> None:
+    if kind == "proposed" and sample.policy != state.policy:
+        raise _impossible(f"sample {sample.number} is not of the policy before it")
+    if len(sample.log_probs) not in (0, len(sample.tokens)):
+        raise _impossible(f"sample {sample.number} lacks log-probabilities")
+    try:
+        state.algorithm.space.check(sample.tokens)
+    except RuleError as error:
+        raise LogError(f"sample {sample.number} of the log is not of this space: {error}") from None
+
+
+def _impossible(what: str) -> LogError:
+    return LogError(
+        f"{what}: two searches wrote to one log, it was edited, or put together from several\n"
+        "  restore it from a copy, or start a new search under another --results"
+    )
 
 
 def _follows(state: SearchState, kind: str, number: int) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nos_repro.tasks.classification import ImageTask
 from nos_repro.tasks.facts.convnet import HEADS, ConvNetFacts
+from nos_repro.tasks.fused_norm import FusedNorm
 from nos_repro.tasks.registry import TASKS
 
 FILTERS = 32
@@ -65,10 +66,14 @@ class ConvNet(ConvNetFacts, ImageTask):
         for channels in (3, FILTERS):
             layers += [
                 nn.Conv2d(channels, FILTERS, 3, stride=head.stride, padding=1, bias=False),
-                *([nn.MaxPool2d(head.pool)] if head.pool > 1 else []),
-                nn.ReLU(inplace=True),
-                nn.BatchNorm2d(FILTERS),
+                *self._after_convolution(head.pool),
             ]
         if self.settings.head == "global":
             layers.append(nn.AdaptiveAvgPool2d(1))
         return nn.Sequential(*layers, FlatLinear(FILTERS * head.left(size) ** 2, classes))
+
+    def _after_convolution(self, pool: int) -> list[nn.Module]:
+        if self.settings.fused:
+            return [FusedNorm(FILTERS, pool)]
+        pools = [nn.MaxPool2d(pool)] if pool > 1 else []
+        return [*pools, nn.ReLU(inplace=True), nn.BatchNorm2d(FILTERS)]

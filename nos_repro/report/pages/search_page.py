@@ -15,6 +15,7 @@ from nos_repro.report.pages.tables import PageTable, page_table, slug, unique
 from nos_repro.report.paths import by_name, file_of
 from nos_repro.report.search.files import search_tables
 from nos_repro.report.search.history import History
+from nos_repro.report.search.made_by import stale_lines
 from nos_repro.report.search.protocol import origin_lines
 from nos_repro.report.words import is_the_papers, title_of, versions
 
@@ -72,16 +73,18 @@ def search_page(
         picture=search_picture(history),
         tables=[
             PageTable(["How it went"], course.titles, course.rows, course.notes),
-            *(page_table(table, _sorted_by(table)) for table in others),
+            *(page_table(table, _sorted_by(table, history)) for table in others),
         ],
-        origin=origin_lines(history),
+        origin=[*origin_lines(history), *stale_lines(history)],
         commands=commands("search", words, results, file_of(asked.search, asked.scale)),
         claims=list(claims),
         index=index,
     )
 
 
-def _sorted_by(table: ReportTable) -> tuple[int, bool] | None:
-    """The hall of fame is in the order of its rewards."""
+def _sorted_by(table: ReportTable, history: History) -> tuple[int, bool] | None:
+    """The hall of fame is in the order of its rewards, unless there was a race."""
+    if history.hall.order:
+        return None
     titles = [column.title for column in table.columns]
     return (titles.index("reward"), True) if "reward" in titles else None

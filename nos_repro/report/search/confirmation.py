@@ -1,8 +1,8 @@
 """Found rules against baselines over fresh seeds: whether the search found anything better.
 
-The rule whose verdict counts is declared before any of these children is trained: the one with
-the best reward in the search. The difference that counts is that of the test metric, since
-the validation images chose the rule and its rate.
+The rule whose verdict counts is declared before any of these children is trained: the winner of
+the race of the best, and without one the rule with the best reward in the search. The difference
+that counts is that of the test metric, since the validation images chose the rule and its rate.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ def alike(one: Candidate, found: Sequence[Candidate]) -> list[Candidate]:
 
 
 def declared(found: Sequence[Candidate]) -> Candidate | None:
-    """The found rule whose verdict counts: the search's best among those that were confirmed."""
+    """The found rule whose verdict counts: the search's best among those that were confirmed, by
+    their race if there was one."""
     rules = [each for each in found if not each.baseline]
     return min(rules, key=lambda each: each.rank) if rules else None
 
@@ -174,7 +175,7 @@ def _verdicts(history: History, found: list[Candidate]) -> ReportTable:
         columns,
         rows,
         [
-            _sentence(best, said),
+            _sentence(history, best, said),
             *_decay_notes(history, best, baselines),
             *_verdict_notes(history, best),
         ],
@@ -191,9 +192,10 @@ VERBS = {
 # fmt: on
 
 
-def _sentence(best: Candidate, said: dict[str, list[str]]) -> str:
+def _sentence(history: History, best: Candidate, said: dict[str, list[str]]) -> str:
     parts = [f"{verb} {', '.join(said[kind])}" for kind, verb in VERBS.items() if kind in said]
-    return f"The best rule by its search reward, {best.name}: on test images it {'; '.join(parts)}."
+    how = "in the race" if history.hall.order else "by its search reward"
+    return f"The best rule {how}, {best.name}: on test images it {'; '.join(parts)}."
 
 
 def _decay_notes(history: History, best: Candidate, baselines: list[Candidate]) -> list[str]:
@@ -218,8 +220,8 @@ def _decay_notes(history: History, best: Candidate, baselines: list[Candidate]) 
 
 def _verdict_notes(history: History, best: Candidate) -> list[str]:
     notes = [
-        "Declared beforehand: the verdict is that of the rule with the best reward in the search,"
-        " on the test images; the validation images chose rule and rate.",
+        f"Declared beforehand: the verdict is that of the rule {_declared_by(history)}, on the test"
+        " images; the validation images chose rule and rate.",
         "Differences are paired by seed, with Student's 95 % interval (n pairs). None is corrected"
         " for how many are made. Whoever has no result on more seeds than the other is worse.",
     ]
@@ -230,6 +232,12 @@ def _verdict_notes(history: History, best: Candidate) -> list[str]:
             " those that were confirmed."
         )
     return notes
+
+
+def _declared_by(history: History) -> str:
+    if history.hall.order:
+        return "that won the race, which other seeds decided"
+    return "with the best reward in the search"
 
 
 def _difference(result: Comparison, metric: Metric) -> str:

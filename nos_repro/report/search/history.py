@@ -23,6 +23,8 @@ from nos_repro.search.state import Tally
 from nos_repro.tasks.metrics import Metric
 from nos_repro.tasks.registry import describe, find_metric
 
+UNKNOWN_CODE = "code that the log does not name"
+
 
 @dataclass(frozen=True)
 class Reward:
@@ -64,11 +66,20 @@ class History:
     sessions: list[Event] = field(default_factory=list)
     beside: list[Event] = field(default_factory=list)
     """The sessions of the children beside the search."""
+    made_by: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    """The samples that got a reward in sessions of a code: the digest of all of it, and of what
+    trains children ("" in older logs)."""
+    made_beside: Counter[str] = field(default_factory=Counter)
+    """How many children beside the search were made by which code."""
     children: int = 0
     """How many children were trained for samples, in ``seconds`` of a worker's time."""
     seconds: float = 0.0
     healthy_seconds: list[float] = field(default_factory=list)
-    """What each healthy child took."""
+    """What each healthy child took, the stages of a cascade included."""
+    staged: dict[int, list[Event]] = field(default_factory=dict)
+    """The decisions of a cascade about each sample, in the order of its stages."""
+    ends: dict[int, Event] = field(default_factory=dict)
+    """The rewards of these samples."""
 
     @property
     def metric(self) -> Metric:
@@ -84,12 +95,22 @@ class History:
                 key, status = event["key"], event["status"]
                 self.rewards.append(Reward(event["sample"], status, event["reward"], key))
                 self.rules.setdefault(key, event["rule"])
+                session = self.sessions[-1] if self.sessions else {}
+                code = session.get("code", UNKNOWN_CODE), session.get("trains", "")
+                self.made_by.setdefault(code, []).append(event["sample"])
                 if status == "refused":
                     self.refused[event.get("reason", "")] += 1
                 self.children += status not in ("refused", "reused")
                 self.seconds += event.get("seconds", 0.0)
+                before = self.staged.get(event["sample"], [])
+                if before:
+                    self.ends[event["sample"]] = event
                 if status == "healthy":
-                    self.healthy_seconds.append(event.get("seconds", 0.0))
+                    parts = [each.get("seconds", 0.0) for each in (*before, event)]
+                    self.healthy_seconds.append(sum(parts))
+            case "staged":
+                self.seconds += event.get("seconds", 0.0)
+                self.staged.setdefault(event["sample"], []).append(event)
             case "updated":
                 self.updates.append((event.get("entropy", 0.0), event.get("staleness", 0.0)))
             case "session":
@@ -162,11 +183,12 @@ def read_history(
     history = History(folder, search, settings, _paper(path), notes=notes)
     history.named = read_side_runs(folder, history.problems.append)
     history.hall.order = race_order(folder)
-    history.beside = [
-        event
-        for event in Log(folder / "named.jsonl").read(note=lambda _: None)
-        if event["event"] == "session"
-    ]
+    for event in Log(folder / "named.jsonl").read(note=lambda _: None):
+        if event["event"] == "session":
+            history.beside.append(event)
+        else:
+            code = history.beside[-1]["code"] if history.beside else UNKNOWN_CODE
+            history.made_beside[code] += 1
     for event in Log(folder / "log.jsonl").read(note=history.problems.append):
         history.take(event)
     history.rewards.sort(key=lambda reward: reward.sample)

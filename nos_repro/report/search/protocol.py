@@ -9,24 +9,30 @@ from typing import Any
 
 from nos_repro.report.provenance import machines
 from nos_repro.report.search.history import History
+from nos_repro.report.search.made_by import code_lines
 from nos_repro.report.study import protocol
 from nos_repro.search.settings import Search
 
 Settings = dict[str, Any]
 
-SPOKEN_OF = ("scale", "search", "seed", "space")
+SPOKEN_OF = ("scale", "search", "seed", "space", "cascade")
 """Settings that have words of their own or do not belong to the protocol."""
 
 
 def protocol_lines(history: History) -> list[str]:
     """The child, the space and the controller of this scale, then what the scale paper has."""
     asked, paper = history.asked, history.paper
-    own = f"{child_words(history.settings)}; {_search_words(asked, history.settings)}."
+    own = (
+        f"{child_words(history.settings)}; {_search_words(asked, history.settings)}"
+        f"{_cascade_words(history.settings.get('cascade'))}."
+    )
     if paper is None:
         return [f"Scale {asked.scale}: {own}"]
     changes = list(_changes(history.settings, paper.identity()))
     if asked.samples != paper.samples:
         changes.append(f"samples {asked.samples:,} instead of {paper.samples:,}")
+    if bool(history.settings.get("cascade")) != bool(paper.cascade):
+        changes.append("a cascade" if paper.cascade is None else "no cascade")
     if not changes:
         return [f"The file's scale paper: {own}"]
     theirs = f"{child_words(paper.identity())}; {_search_words(paper, paper.identity())}."
@@ -59,7 +65,7 @@ def short_words(settings: Settings) -> str:
     parts = [
         protocol.model({"task": child["task"]}),
         f"{images:,} training images" if images else "",
-        f"{len(child['rates'])} rates",
+        "1 rate" if len(child["rates"]) == 1 else f"{len(child['rates'])} rates",
         _epochs(child["epochs"]),
     ]
     return ", ".join(filter(None, parts))
@@ -72,9 +78,26 @@ def _epochs(count: int) -> str:
 def _search_words(asked: Search, settings: Settings) -> str:
     space = dataclasses.replace(asked, space=settings["space"]).make_space()
     algorithm = settings["algorithm"]
+    batch = f" with batches of {algorithm['batch']}" if "batch" in algorithm else ""
     return (
         f"{asked.samples:,} rules of a space of {space.size:.2g} strings, by {algorithm['name']}"
-        f" with batches of {algorithm['batch']}"
+        f"{batch}"
+    )
+
+
+def _cascade_words(cascade: Settings | None) -> str:
+    """`, in a cascade: the best 50% after a cheap child (...) go on, ...`."""
+    if cascade is None:
+        return ""
+    stages = []
+    if cascade["cheap"] is not None:
+        cheap = short_words({"child": cascade["cheap"]})
+        stages.append(f"the best {cascade['keep_cheap']:.0%} after a cheap child ({cheap})")
+    if cascade["keep_sweep"] < 1:
+        stages.append(f"the best {cascade['keep_sweep']:.0%} after the sweep")
+    return (
+        f", in a cascade: {', then '.join(stages)} go on; {cascade['anyway']:.0%} of the others are"
+        " trained in full anyway"
     )
 
 
@@ -110,6 +133,7 @@ def origin_lines(history: History) -> list[str]:
         lines += [
             f"{len(sessions)} session{'s' if len(sessions) > 1 else ''}, of"
             f" {' or '.join(map(str, workers))} workers.",
+            *code_lines(history),
             *machines([*sessions, *history.beside], "child"),
         ]
     return lines

@@ -96,6 +96,10 @@ def _course_notes(history: History, parts: Sequence[Sequence[Reward]]) -> list[s
         why = "; ".join(f"{n:,}: {reason}" for reason, n in history.refused.most_common())
         notes.append(f"Refused without training, reward 0: {why}.")
     notes.append("Reused: an equal rule's reward; what diverged, overran or failed has reward 0.")
+    if tally.statuses["stopped"]:
+        notes.append(
+            "Stopped: not trained in full; its reward is a forecast from a stage of the cascade."
+        )
     if parts[1]:
         notes += [
             f"The mean reward of all draws {_trend(history.rewards)}. That of fresh rules (each at"
@@ -166,11 +170,17 @@ def hall_of_fame(history: History) -> ReportTable:
         rate = f"{found.lr:g}" if found.lr is not None else NONE
         row = [f"({rank})", f"{named.name} (baseline)", reward, rate, NONE, NONE]
         lines.append((found.reward, row))
-    lines.sort(key=lambda line: -line[0])
+    if not history.hall.order:
+        lines.sort(key=lambda line: -line[0])
     if not rewards:
         heading[0] = "Hall of fame: no rule yet"
     rows = [[Cell(text) for text in row] for _, row in lines]
+    raced = (
+        f"The first {len(history.hall.order)} are in the order of their race, the others in that of"
+        " their rewards; baselines come last."
+    )
     notes = [
+        *([raced] if history.hall.order else []),
         f"A reward is one training by one seed, the same for all. The best of {len(rewards):,} is"
         " the best by luck too: only fresh seeds tell what it is worth (`search ... --confirm`).",
         "Rank in brackets: where a baseline, in the same protocol, stands among all found rules.",

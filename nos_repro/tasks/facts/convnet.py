@@ -36,10 +36,14 @@ class ConvNetSettings(ImageSettings):
     head: str = "pool"
     """What follows each convolution: `pool` (2x2 max pool), `flat` (nothing), `stride` (stride 2),
     or `global` (average over the whole map at the end)."""
+    fused: bool = False
+    """Max pool, ReLU and batch norm as one layer of C, 1.3x as fast on one core; needs
+    `channels_last`. It differs from the three in rounding alone."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.head in HEADS, "head", f"one of: {' '.join(HEADS)}", f"'{self.head}'")
+        require(self.channels_last or not self.fused, "fused", "false without channels_last", True)
 
 
 @FACTS.register("convnet")

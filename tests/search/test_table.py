@@ -1,0 +1,326 @@
+"""A table of rules: its strings by number, its distinct rules, how it is made, and its files."""
+
+import csv
+import dataclasses
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nos_repro.cli import main
+from nos_repro.errors import ConfigError, DataError, RuleError
+from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.load import task_section
+from nos_repro.launch.local import InProcess
+from nos_repro.rules.numbering import all_strings, number_of, string_of
+from nos_repro.rules.rule import Rule
+from nos_repro.rules.space import Space
+from nos_repro.search import table
+from nos_repro.search.child import Child, evaluate
+from nos_repro.search.equality import key_of
+from nos_repro.search.probe import probe
+from nos_repro.search.refusals import Refusals
+from nos_repro.search.table.files import read_packed, write_packed
+from nos_repro.search.table.grouping import distinct_rules
+from nos_repro.search.table.make import TableMaker
+from nos_repro.search.table.settings import TablePart, TableSettings, TableTask, load_table_settings
+from nos_repro.search.table.verify import Verified, verify
+from tests.conftest import ROOT
+
+CONFIGS = ROOT / "configs" / "nosbench"
+SMALL = Space(("g", "m", "sign(g)"), ("identity", "exp"), ("+", "*", "keep_left"), 1)
+DEEP = Space(("g", "m"), ("identity", "drop0.3"), ("*", "keep_left"), 2)
+CHILD = Child(
+    task=task_section({"name": "mlp", "train_images": 40, "validation_images": 100}),
+    rates=[0.01, 0.1],
+    epochs=2,
+)
+
+
+class Silent:
+    """A display that shows nothing."""
+
+    def note(self, message: str) -> None: ...
+
+    def update_table(self, what: str, done: int, total: int) -> None: ...
+
+
+def settings(**changes) -> TableSettings:
+    values = {
+        "table": "tiny",
+        "space": dataclasses.asdict(SMALL),
+        "tasks": {"digits": TableTask(CHILD, [TablePart([0])], together=3)},
+    }
+    return TableSettings(**{**values, **changes})
+
+
+def make(
+    folder: Path, asked: TableSettings | None = None, *, retry: bool = False
+) -> table.RuleTable:
+    launcher = InProcess()
+    TableMaker(asked or settings(), folder, launcher, Conditions(folder), Silent()).run()
+    return table.load(folder)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A small table."""
+    folder = tmp_path_factory.mktemp("made") / "tiny"
+    make(folder)
+    return folder
+
+
+def numbers(loaded: table.RuleTable) -> dict:
+    """All that must come out again: not the seconds."""
+    return {
+        (task, row.rule, row.seed): row.numbers
+        for task in loaded.tasks
+        for row in loaded.packed.rows[task]
+    }
+
+
+@pytest.mark.parametrize("space", [SMALL, DEEP])
+def test_every_string_has_the_number_of_its_place_and_is_found_by_it(space):
+    strings = list(all_strings(space))
+    assert len(strings) == len({tuple(tokens) for tokens in strings}) == space.size
+    for number, tokens in enumerate(strings):
+        space.check(tokens)
+        assert number_of(space, tokens) == number
+        assert string_of(space, number) == tokens
+
+
+def test_a_string_of_another_space_has_no_number():
+    for tokens in (["g", "v", "exp", "exp", "*"], ["g", "m", "exp", "exp"], ["g", "m"] * 5):
+        with pytest.raises(RuleError, match="token"):
+            number_of(SMALL, tokens)
+
+
+@pytest.mark.parametrize("space", [SMALL, DEEP])
+def test_strings_are_grouped_as_a_search_groups_what_it_draws(space):
+    rules, of_string = distinct_rules(space, Refusals())
+    keys = [key_of(Rule.from_tokens(tokens))[0] for tokens in all_strings(space)]
+    assert [rules[number].key for number in of_string] == keys
+    assert len({rule.key for rule in rules}) == len(rules) == len(set(keys))
+    for number, rule in enumerate(rules):
+        mine = [Rule.from_tokens(t) for t, n in zip(all_strings(space), of_string, strict=True)
+                if n == number]  # fmt: skip
+        assert rule.strings == len(mine)
+        assert rule.text in {str(one) for one in mine}
+        assert len(rule.text) == min(len(str(one)) for one in mine if len(str(one)))
+        assert rule.refused == (probe(Rule.parse(rule.text)) or "")
+
+
+def test_a_row_is_what_the_child_finds(made):
+    loaded = table.load(made)
+    for number, rule in enumerate(loaded.rules[:4]):
+        if rule.refused:
+            assert loaded.row("digits", number) is None
+            assert loaded.rewards("digits")[number] == 0
+            continue
+        found = evaluate(f"rule: {rule.text}", CHILD, Conditions(made), curve=True)
+        row = loaded.row("digits", number)
+        assert row.reward == found.reward == loaded.rewards("digits")[number]
+        assert (row.lr, list(row.curve)) == (found.lr, found.curve)
+        assert row.sweep == tuple(metric for _, metric in found.sweep)
+
+
+def test_every_string_leads_to_its_rule_s_reward(made):
+    loaded = table.load(made)
+    tokens = ["m", "g", "identity", "identity", "*"]
+    rule = loaded.rules[loaded.rule_of(tokens)]
+    assert Rule.parse(rule.text).fingerprint() == Rule.from_tokens(tokens).fingerprint()
+    with pytest.raises(RuleError, match="did you mean"):
+        loaded.rule_of(["m", "gg", "identity", "identity", "*"])
+
+
+def test_a_table_says_what_it_lacks(made, tmp_path):
+    loaded = table.load(made)
+    with pytest.raises(KeyError, match="no seed 7"):
+        loaded.rewards("digits", seed=7)
+    with pytest.raises(KeyError, match="cifar10"):
+        loaded.rewards("cifar10")
+    with pytest.raises(DataError, match="no table in"):
+        table.load("nothing", results=tmp_path)
+
+
+def test_the_same_table_is_the_same_bytes_and_pandas_could_read_it(made, tmp_path):
+    other = tmp_path / "tiny"
+    make(other)
+    names = sorted(path.name for path in made.iterdir() if path.is_file())
+    assert names == ["README.md", "digits.csv.gz", "rules.csv.gz", "strings.bin.gz", "table.json"]
+    for name in ("rules.csv.gz", "strings.bin.gz"):
+        assert (made / name).read_bytes() == (other / name).read_bytes()
+    with gzip.open(made / "digits.csv.gz", "rt", newline="") as file:
+        lines = list(csv.DictReader(file))
+    loaded = table.load(made)
+    assert [float(line["reward"]) for line in lines] == [
+        loaded.rewards("digits")[int(line["rule"])] for line in lines
+    ]
+    assert list(lines[0])[5:9] == ["rate_0.01", "rate_0.1", "epoch_1", "epoch_2"]
+
+
+def test_rows_trained_again_come_out_equal_and_a_changed_number_is_noticed(made, tmp_path):
+    folder = tmp_path / "tiny"
+    shutil.copytree(made, folder)
+
+    def verified() -> list[Verified]:
+        return list(verify(folder, 99, InProcess(), Conditions(folder), Silent()))
+
+    found = verified()
+    assert len(found) == len(numbers(table.load(folder)))
+    assert not any(each.differs or each.stale for each in found)
+    packed = read_packed(folder)
+    first, *others = packed.rows["digits"]
+    packed.rows["digits"] = [dataclasses.replace(first, reward=first.reward + 1e-9), *others]
+    write_packed(folder, packed)
+    (wrong,) = [each for each in verified() if each.differs]
+    assert wrong.rule == packed.rules[first.rule].text
+    assert wrong.differs == {"reward": (first.reward + 1e-9, first.reward)}
+
+
+def test_the_verb_verifies_and_says_which_row_differs(tmp_path, capsys):
+    words = ["table", str(CONFIGS / "tuning.yaml"), "--scale", "smoke", "--results", str(tmp_path)]
+    words += ["--workers", "0"]
+    assert main(words) == 0
+    assert main([*words, "--verify", "2"]) == 0
+    assert "2 of 2 rows came out equal to the bit" in capsys.readouterr().out
+    folder = tmp_path / "nosbench" / "tuning-smoke"
+    packed = read_packed(folder)
+    packed.rows["digits"] = [dataclasses.replace(row, lr=3.0) for row in packed.rows["digits"]]
+    write_packed(folder, packed)
+    assert main([*words, "--verify", "1"]) == 1
+    assert "lr: the table says 3.0, now it is" in capsys.readouterr().out
+    assert main([*words, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert f"{len(packed.rows['digits'])} of {len(packed.rows['digits'])} children" in said
+    assert main(["report", *words[1:-2], "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rules"] == len(packed.rules)
+    card = (folder / "README.md").read_text()
+    for word in ("tuning", "digits.csv.gz", "| rule | mean reward |", "CC BY"):
+        assert word in card
+
+
+def test_a_clone_extends_a_table_from_its_packed_files_alone(made, tmp_path):
+    clone = tmp_path / "tiny"
+    shutil.copytree(made, clone)
+    before = numbers(table.load(clone))
+    parts = [TablePart([0]), TablePart([3], best=2, random=2)]
+    loaded = make(clone, settings(tasks={"digits": TableTask(CHILD, parts, together=2)}))
+    after = numbers(loaded)
+    assert {place: row for place, row in after.items() if place in before} == before
+    more = [rule for _, rule, seed in after if seed == 3]
+    rewards = loaded.rewards("digits", 0)
+    best = sorted(range(len(rewards)), key=lambda number: (-rewards[number], number))[:2]
+    assert set(best) < set(more)
+    assert len(more) == 4
+    assert np.isfinite(loaded.rewards("digits", 3)[best]).all()
+    assert loaded.seeds("digits") == [0, 3]
+
+
+def test_a_folder_with_another_table_is_refused_with_what_differs(made, tmp_path):
+    child = dataclasses.replace(CHILD, epochs=3)
+    with pytest.raises(ConfigError, match=r"tasks.digits.child.epochs: was 2, is 3"):
+        make(made, settings(tasks={"digits": TableTask(child)}))
+    space = {**dataclasses.asdict(SMALL), "unary": ["identity"]}
+    with pytest.raises(ConfigError, match=r"space\.unary"):
+        make(made, settings(space=space))
+
+
+def spoilt(folder: Path, name: str, how: str) -> str:
+    """Spoils a file of a table; returns what the error must say."""
+    path = folder / name
+    data = path.read_bytes()
+    match how:
+        case "missing":
+            path.unlink()
+        case "truncated":
+            path.write_bytes(data[: len(data) // 2])
+        case "empty":
+            path.write_bytes(b"")
+        case "foreign":
+            path.write_bytes(gzip.compress(b"key\n1\n") if name.endswith("gz") else b"[1, 2]")
+        case "later":
+            path.write_text(json.dumps({**json.loads(data), "format": 99}))
+    return name
+
+
+@pytest.mark.parametrize("how", ["missing", "truncated", "empty", "foreign"])
+@pytest.mark.parametrize("name", ["rules.csv.gz", "strings.bin.gz", "digits.csv.gz", "table.json"])
+def test_a_damaged_table_is_one_error_that_names_the_file(made, tmp_path, name, how):
+    folder = tmp_path / "tiny"
+    shutil.copytree(made, folder)
+    said = spoilt(folder, name, how)
+    with pytest.raises(DataError, match="no table in" if (name, how) == ("table.json", "missing")
+                       else said):  # fmt: skip
+        table.load(folder)
+
+
+def test_a_table_of_a_later_format_is_refused(made, tmp_path):
+    folder = tmp_path / "tiny"
+    shutil.copytree(made, folder)
+    spoilt(folder, "table.json", "later")
+    with pytest.raises(DataError, match="format 99"):
+        table.load(folder)
+
+
+def command(results: Path, *words: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "nos_repro", "table", str(CONFIGS / "signs.yaml")),
+        *("--scale", "smoke", "--results", str(results), "--tasks", "digits", *words),
+    ]
+
+
+def test_killed_in_the_middle_a_table_ends_as_if_it_had_not_been_killed(tmp_path):
+    """SIGKILL hits the maker, and the next one goes on from what it has logged."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    words = ("--workers", "0", "tasks.digits.together=2")
+    process = subprocess.Popen(
+        command(killed, *words), cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    log = killed / "nosbench" / "signs-smoke" / "work.jsonl"
+    deadline = time.monotonic() + 120
+    while not log.exists() or log.stat().st_size < 2000:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    with log.open("ab") as file:
+        file.write(b'{"event": "tra')  # a line torn by the kill
+    assert main(command(killed, *words)[3:]) == 0
+    assert main(command(whole, *words)[3:]) == 0
+    assert not log.exists()
+    one, two = (table.load("signs-smoke", results=results) for results in (killed, whole))
+    assert numbers(one) == numbers(two)
+    assert len(numbers(one)) == 2 * sum(not rule.refused for rule in one.rules)
+
+
+@pytest.mark.parametrize("name", ["signs", "adam", "tuning"])
+def test_the_files_that_ship_can_be_read_at_every_scale(name):
+    for scale in ("full", "smoke"):
+        found = load_table_settings(CONFIGS / f"{name}.yaml", scale=scale)
+        assert found.folder(Path("r")).name == (name if scale == "full" else f"{name}-smoke")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ("tasks.digits.together=0", "together must be at least 1"),
+        ("tasks.digits.parts=[{seeds: [0], best: 2}]", "first part of digits must have all rules"),
+        ("tasks.digits.parts=[{seeds: [0, 0]}]", "must be different"),
+        ("tasks.digits.parts=[{seeds: [0]}, {seeds: [0], best: 2}]", "belongs to one part only"),
+        ("tasks.digits.child.rates=[]", "rates must be different numbers"),
+        ("tasks.digits.child.task.hidden=0", "task.hidden must be at least 1"),
+        ("tasks.digits.parts=[{seeds: [0]}, {seeds: [1], best: 1, by: cifar}]", "cifar10"),
+        ("space.operands=[g, gg]", "gg"),
+    ],
+)
+def test_impossible_settings_are_refused_with_their_place(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        load_table_settings(CONFIGS / "signs.yaml", overrides=[changes])
