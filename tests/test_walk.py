@@ -98,6 +98,10 @@ def test_the_whole_walk_on_a_task_from_outside(
     path = Path(f"find_{name}.yaml")
     path.write_text(path.read_text() + CASCADE.replace("NAME", task))
     asked = [str(path), "samples=10", "child.epochs=3", "confirm={best: 2, seeds: 1}", *AT_HOME]
+    assert main(["search", *asked, "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "in the cascade a rule takes" in told
+    assert "the race at the end: 5 children" in told
     assert main(["search", *asked]) == 0
     assert "won the race" in capsys.readouterr().out
     folder = Path("results", f"find_{name}", "default")
