@@ -67,6 +67,9 @@ def run_search(
             for name, optimizer in search.baselines.items()
         ]
         evaluate_named(baselines, search.child, folder, launcher, conditions, display, retry=retry)
+        if search.cheap is not None:
+            again = [dataclasses.replace(each, purpose="cheap") for each in baselines]
+            evaluate_named(again, search.cheap, folder, launcher, conditions, display, retry=retry)
         SearchLoop(search, folder, launcher, conditions, display, workers, follower, retry).run()
         run_race(search, folder, launcher, conditions, display, retry=retry)
     finally:
