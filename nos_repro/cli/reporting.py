@@ -12,6 +12,7 @@ from nos_repro.cli.closing import after_report, after_search_report, say_next
 from nos_repro.cli.common import (
     Verbs,
     add_verb,
+    find_settings,
     format_argument,
     history_of,
     open_study,
@@ -80,11 +81,45 @@ def report(options: argparse.Namespace) -> int:
     options.config, *options.overrides = options.overrides
     if options.standalone and options.html is None:
         raise ConfigError("--standalone is for --html; add it, or leave --standalone out")
+    from nos_repro.experiments.settings_file import is_table
+
     if options.write and (options.overrides or options.rows):
         raise ConfigError("--write is for the whole study's table; leave out --rows and overrides")
 
+    if is_table(find_settings(options)):
+        return _report_table(options)
     history = history_of(options)
     return _report_study(options) if history is None else _report_search(history, options)
+
+
+def _report_table(options: argparse.Namespace) -> int:
+    from nos_repro.report.nosbench.tables import nosbench_tables
+    from nos_repro.search.table.analysis import analyse
+    from nos_repro.search.table.loaded import load
+    from nos_repro.search.table.settings import load_table_settings
+
+    check_results(options.results)
+    for flag, given in (("--rows", options.rows), ("--html", options.html)):
+        if given:
+            raise ConfigError(f"{flag} is for a study or a search, not for a table of rules")
+    settings = load_table_settings(
+        find_settings(options), scale=options.scale, overrides=options.overrides
+    )
+    folder = settings.folder(options.results)
+    found = analyse(load(folder))
+    if options.format == "json":
+        from nos_repro.report.documents.nosbench import nosbench_document
+
+        print_document(nosbench_document(found))
+    else:
+        tables = nosbench_tables(found)
+        print("\n\n".join(getattr(table, options.format)() for table in tables))
+    if options.write:
+        from nos_repro.report.nosbench.card import write_card
+
+        write_card(folder)
+        _say_written(folder / "README.md")
+    return 0
 
 
 def _report_study(options: argparse.Namespace) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from nos_repro.cli.closing import command_words, say_next
 from nos_repro.cli.common import (
     Verbs,
     add_verb,
@@ -18,6 +20,7 @@ from nos_repro.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
     from nos_repro.search.table.settings import TableSettings
+    from nos_repro.search.table.verify import Verified
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -47,15 +50,19 @@ def table(options: argparse.Namespace) -> int:
     stop_like_ctrl_c()
     from nos_repro.launch.run import conditions_of, launcher_of, worker_count
     from nos_repro.launch.settings import launcher_settings
+    from nos_repro.report.nosbench.card import write_card
     from nos_repro.search.table.cost import dry_run, job_seconds
     from nos_repro.search.table.make import TableMaker
     from nos_repro.search.table.progress import make_display
+    from nos_repro.search.table.verify import verify
 
     check_results(options.results)
     settings = table_settings(options)
     conditions = conditions_of(options.data, 60.0)
     folder = settings.folder(options.results)
     only: list[str] = options.tasks
+    if options.verify is not None and options.verify < 1:
+        raise ConfigError(f"--verify must be at least 1, got {options.verify}")
     if options.dry_run:
         workers = max(1, worker_count(options.workers, options.threads))
         print(dry_run(settings, folder, conditions, workers, only))
@@ -72,10 +79,35 @@ def table(options: argparse.Namespace) -> int:
     display = make_display()
     retry: bool = options.retry
     try:
-        TableMaker(settings, folder, launcher, conditions, display, only=only, retry=retry).run()
+        if options.verify is not None:
+            return _verify(verify(folder, options.verify, launcher, conditions, display))
+        TableMaker(
+            settings, folder, launcher, conditions, display,
+            only=only, retry=retry, on_packed=write_card,
+        ).run()  # fmt: skip
     finally:
         display.close()
+        launcher.close()
+    say_next({f"report {command_words(options)}": "what it says"})
     return 0
+
+
+def _verify(rows: Iterable[Verified]) -> int:
+    """Says of each row whether it came out again; 1 if one did not."""
+    equal = wrong = stale = 0
+    for found in rows:
+        stale += found.stale
+        if not found.differs:
+            equal += 1
+            continue
+        wrong += 1
+        print(f"{found.task}, seed {found.row.seed}, {found.rule}: differs")
+        for key, (then, now) in found.differs.items():
+            print(f"  {key}: the table says {then}, now it is {now}")
+    print(f"{equal:,} of {equal + wrong:,} rows came out equal to the bit")
+    if stale:
+        print(f"  {stale:,} of them were made by other code than today's")
+    return 1 if wrong else 0
 
 
 def table_settings(options: argparse.Namespace) -> TableSettings:

@@ -17,6 +17,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from nos_repro.errors import ConfigError
+from nos_repro.experiments.gradients import check_environment
 from nos_repro.experiments.replicas import (
     ALONE,
     Group,
@@ -105,10 +106,11 @@ def build(
     settings = make_settings(trial.task, trial.task_settings)
     require_even(getattr(settings, "batch_size", replicas.world), replicas.world)
     task, data = replicas.leader_first(lambda: build_task(trial, conditions, data))
+    check_environment(trial.training.environment, data, replicas.world)
     part_random_states(replicas.rank)
     share_batch_norm(task, choose_device(conditions.device), replicas)
     fabric = make_fabric(conditions.device, replicas)
-    return Run(task, data, trial.training, fabric, replicas)
+    return Run(task, data, trial.training, fabric, replicas, seed=trial.seed)
 
 
 def choose_device(device: str) -> str:

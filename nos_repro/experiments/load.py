@@ -73,6 +73,8 @@ def load_study(
         files = read_layers(path)
         if "search" in files[-1]:
             raise ConfigError("a search, not a study: use `search`")
+        if "table" in files[-1]:
+            raise ConfigError("a table of rules, not a study: use `table`")
         study = _build(merged_settings(files, scale, overrides, SECTIONS), scale)
         paper = study if scale == "paper" and not overrides else None
         task = task_section(study.task)

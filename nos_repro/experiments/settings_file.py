@@ -17,7 +17,9 @@ from nos_repro.experiments.plain_dataclass import is_plain, make
 from nos_repro.experiments.references import resolve
 from nos_repro.experiments.yaml_text import numbers, read_yaml
 
-PLAIN_NAMES = ("study", "search", "base")
+TABLES = "nosbench"
+"""The folder of the configs that declare tables of rules."""
+PLAIN_NAMES = ("study", "search", "table", "base")
 
 
 def find_config(given: str) -> Path:
@@ -32,6 +34,8 @@ def find_config(given: str) -> Path:
     known = shipped()
     if path.stem in known and path.parent in (Path(), Path("configs")):
         return known[path.stem]
+    if path.parent in (Path("nosbench"), Path("configs/nosbench")) and path.stem in shipped(TABLES):
+        return shipped(TABLES)[path.stem]
     name = given if given.isprintable() else repr(given)
     if given.strip() and path.exists():
         kind = "a folder" if path.is_dir() else "a pipe or a device"
@@ -43,10 +47,11 @@ def find_config(given: str) -> Path:
     )
 
 
-def shipped() -> dict[str, Path]:
-    """The files of studies and searches that ship with the package, by name."""
+def shipped(below: str = "") -> dict[str, Path]:
+    """The files of studies and searches that ship with the package, by name; with ``below`` those
+    in a folder of the configs, such as TABLES."""
     package = Path(str(resources.files("nos_repro")))
-    folders = (package.parent / "configs", package / "configs")
+    folders = (package.parent / "configs" / below, package / "configs" / below)
     found = {file.stem: file for folder in folders for file in folder.glob("*.yaml")}
     return dict(sorted(found.items()))
 
@@ -177,8 +182,17 @@ def _parsed(text: str) -> Any:
 def is_search(path: Path) -> bool:
     """Whether the file describes a search, not a study. An unreadable one is neither: loading it
     says what is wrong."""
+    return _has(path, "search")
+
+
+def is_table(path: Path) -> bool:
+    """Whether the file describes a table of rules."""
+    return _has(path, "table")
+
+
+def _has(path: Path, key: str) -> bool:
     try:
-        return "search" in read_values(path)
+        return key in read_values(path)
     except ConfigError:
         return False
 

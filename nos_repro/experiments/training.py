@@ -22,9 +22,10 @@ from nos_repro.experiments.checkpoint import (
     random_state,
     restore_random_state,
 )
+from nos_repro.experiments.gradients import EnvironmentGradients
 from nos_repro.experiments.replicas import ALONE, Replicas, part_random_states
 from nos_repro.experiments.trial import Training
-from nos_repro.tasks.base import Task, TaskData
+from nos_repro.tasks.base import Task, TaskData, slice_batch
 
 CHECK_EVERY = 25
 """Steps between checks of the losses: a check waits for the device, and a NaN does not go away."""
@@ -72,6 +73,8 @@ class Run:
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     loss_total: float = 0.0
+    seed: int = 0
+    """Of what the environment draws."""
 
     def __post_init__(self) -> None:
         made: Any = self.task.configure_optimizers()
@@ -79,6 +82,11 @@ class Run:
         self.bare_optimizer: torch.optim.Optimizer = made["optimizer"]
         self.model, self.optimizer = self.fabric.setup(self.task, self.bare_optimizer)
         self._unchecked: list[Tensor] = []
+        environment = self.training.environment
+        self.gradients: EnvironmentGradients | None = None
+        if environment is not None:
+            params = list(self.task.parameters())
+            self.gradients = EnvironmentGradients(environment, params, self.seed)
         self.start_clock()
 
     @property
@@ -103,6 +111,7 @@ class Run:
             "history": self.history,
             "seconds": self.seconds,
             "loss_total": self.loss_total,
+            **({"environment": self.gradients.state_dict()} if self.gradients else {}),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -117,6 +126,8 @@ class Run:
         else:
             restore_random_state(randoms[0])
             part_random_states(self.replicas.rank)
+        if self.gradients is not None:
+            self.gradients.load_state_dict(state["environment"])
         for key in ("epoch", "batch", "history", "seconds", "loss_total"):
             setattr(self, key, state[key])
 
@@ -136,9 +147,10 @@ class Run:
 
     def train_step(self, batch: Any) -> None:
         """One update and one step of the schedule."""
-        loss = self.model.training_step(batch, self.batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
+        if self.gradients is None:
+            loss = self._backward(batch)
+        else:
+            loss = self._backward_in_environment(batch, self.gradients)
         if self.training.gradient_norm is not None:
             self.fabric.clip_gradients(
                 self.model,
@@ -150,6 +162,23 @@ class Run:
         self.schedule.step()
         self._unchecked.append(loss.detach())
         self.batch += 1
+
+    def _backward(self, batch: Any) -> Tensor:
+        loss: Tensor = self.model.training_step(batch, self.batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        return loss
+
+    def _backward_in_environment(self, batch: Any, gradients: EnvironmentGradients) -> Tensor:
+        """Every simulated worker's loss and gradient in turn; returns the mean loss."""
+        losses = []
+        workers = gradients.environment.workers
+        for worker in range(workers):
+            part = slice_batch(batch, worker, workers) if workers > 1 else batch
+            losses.append(self._backward(part).detach())
+            gradients.take(worker, self.step)
+        gradients.deliver()
+        return torch.stack(losses).mean()
 
     def bad_step(self, tell: TellLosses = lambda first, losses: None) -> int | None:
         """Adds the losses since the last check to the epoch's sum, and passes them on. Returns the

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from nos_repro.errors import ConfigError
+from nos_repro.experiments.environment import Environment
 from nos_repro.tasks.registry import describe
 
 
@@ -24,6 +25,9 @@ class Training:
     """Epochs between evaluations, each a point of the curve."""
     gradient_norm: float | None = None
     """Gradients are clipped to this norm; none by default."""
+    environment: Environment | None = None
+    """What becomes of the gradients before the optimizer sees them, such as `{bits: 4}`; nothing
+    by default."""
 
     def __post_init__(self) -> None:
         for key in ("epochs", "evaluate_every"):

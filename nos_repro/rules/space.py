@@ -42,6 +42,10 @@ class Space:
     """The last group does not add."""
     reuse_computed: bool = True
     """From the second group on, at least one operand is an earlier group's result."""
+    no_final_keep_left: bool = False
+    """The last group does not drop its second operand. *Not the papers'*: with `keep_left` last,
+    the whole rule is one operand with a unary function, and all else in the string is dead: a
+    policy that settles there writes few rules."""
 
     def __post_init__(self) -> None:
         known: dict[str, Collection[str]] = {
@@ -86,9 +90,15 @@ class Space:
             return [self._pairs_with(word, iteration) > 0 for word in choices]
         if slot == 1:
             return [self._is_pair(prefix[-1], word, iteration) for word in choices]
-        if slot == 4 and position == self.length - 1 and self.no_final_addition:
-            return [word != "+" for word in choices]
+        if slot == 4 and position == self.length - 1:
+            return [word not in self._not_last for word in choices]
         return [True] * len(choices)
+
+    @property
+    def _not_last(self) -> set[str]:
+        """Binary functions that the last group may not have."""
+        given = {"+": self.no_final_addition, "keep_left": self.no_final_keep_left}
+        return {word for word, holds in given.items() if holds}
 
     def _is_pair(self, first: str, second: str, iteration: int) -> bool:
         reused = iteration == 0 or first.startswith("#") or second.startswith("#")
@@ -112,7 +122,7 @@ class Space:
             last = iteration == self.iterations - 1
             firsts = self.choices(iteration * len(GROUP))
             pairs = sum(self._pairs_with(first, iteration) for first in firsts)
-            binary = len(self.binary) - (last and self.no_final_addition and "+" in self.binary)
+            binary = len(set(self.binary) - (self._not_last if last else set()))
             groups.append(pairs * len(self.unary) ** 2 * binary)
         return math.prod(groups)
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from nos_repro.errors import ConfigError, NosError, no_exit
+from nos_repro.experiments.environment import Environment
 from nos_repro.experiments.fit import SECTION
 from nos_repro.experiments.trial import Training, Trial
 from nos_repro.search.log import RESULT, misfits
@@ -67,6 +68,9 @@ class Child:
     """Epochs from scratch with the best rate; their last validation metric gives the reward."""
     seconds: float = 3600.0
     """The most time that a child may take, so that a very slow one does not block its worker."""
+    environment: Environment | None = None
+    """What becomes of the gradients before the rule sees them (002 sec. 7), as a study's
+    `training.environment`; nothing by default."""
 
     def __post_init__(self) -> None:
         for key in ("sweep_epochs", "epochs"):
@@ -89,7 +93,9 @@ class Child:
             task_settings=settings,
             optimizer=optimizer,
             lr=float(lr),
-            training=Training(epochs=self.sweep_epochs if sweep else self.epochs),
+            training=Training(
+                epochs=self.sweep_epochs if sweep else self.epochs, environment=self.environment
+            ),
             seed=seed,
         )
 

@@ -6,12 +6,15 @@ forbidden tokens have a logit of -infinity (sec. 4.1).
 *Readings of the paper*: a chosen token is fed in as an embedding of the LSTM's size, shared by the
 positions at which the same word can occur; the first step reads its own embedding; "weights
 are initialized uniformly at random between -0.08 and 0.08" means all of them, biases included.
+
+Controllers of several seeds, the *replicas*, lie side by side in tensors whose first dimension is
+theirs: a search has one, a comparison many. No number of one depends on another.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,6 +22,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from nos_repro.rules.space import Space
+from nos_repro.search.unroll import change, run, unroll
 
 
 class Samples(NamedTuple):
@@ -27,97 +31,193 @@ class Samples(NamedTuple):
     ``tokens`` are indices into `Space.choices(position)`, not words.
     """
 
-    tokens: Int64[Tensor, "strings length"]
-    log_probs: Float[Tensor, "strings length"]
-    entropy: Float[Tensor, "strings length"]
+    tokens: Int64[Tensor, "replicas strings length"]
+    log_probs: Float[Tensor, "replicas strings length"]
 
 
 class Scores(NamedTuple):
-    """What the controller says about given strings; differentiable.
+    """What the controllers say about given strings; differentiable.
 
-    ``choices[p]`` are the log-probabilities of every word at position p, -inf where forbidden.
+    ``choices`` are the log-probabilities of every word at every position, -inf where forbidden and
+    for what fills up the positions that have fewer words than others.
     """
 
-    log_probs: Float[Tensor, "strings length"]
-    entropy: Float[Tensor, "strings length"]
-    choices: list[Float[Tensor, "strings words"]]
+    log_probs: Float[Tensor, "replicas strings length"]
+    choices: Float[Tensor, "replicas strings length words"]
+
+    @property
+    def entropy(self) -> Float[Tensor, "replicas strings length"]:
+        """Of each token given those before it, in nats. A forbidden word adds nothing to it, nor
+        NaN to the gradient."""
+        finite = self.choices.masked_fill(self.choices == -math.inf, 0.0)
+        return -(self.choices.exp() * finite).sum(-1)
+
+    def nats(self) -> Float[Tensor, " replicas"]:
+        """The mean entropy of a string, as a figure."""
+        return self.entropy.detach().sum(2).mean(1)
+
+    def of(self, strings: slice) -> Scores:
+        """Of some strings."""
+        return Scores(self.log_probs[:, strings], self.choices[:, strings])
 
 
 class Controller(nn.Module):
-    """A distribution over the strings of a space.
+    """A distribution over the strings of a space, for each seed.
 
-    hidden: the LSTM's size; init: weights are drawn from U(-init, init), seeded by ``seed``.
+    hidden: the LSTM's size; init: weights are drawn from U(-init, init), seeded by ``seeds``.
     """
 
+    rows: Tensor
+    forbidden: Tensor
+
     def __init__(
-        self, space: Space, hidden: int = 150, init: float = 0.08, *, seed: int = 0
+        self, space: Space, hidden: int = 150, init: float = 0.08, *, seeds: Sequence[int] = (0,)
     ) -> None:
         super().__init__()
         self.space = space
         self._choices = [space.choices(position) for position in range(space.length)]
+        self._places = [{word: at for at, word in enumerate(each)} for each in self._choices]
         words = list(dict.fromkeys(word for choices in self._choices for word in choices))
-        row = {word: number for number, word in enumerate(words, start=1)}  # 0: before the first
-        self.embedding = nn.Embedding(1 + len(words), hidden)
-        self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
-        self.softmaxes = nn.ModuleList(nn.Linear(hidden, len(choices)) for choices in self._choices)
+        replicas, length, widest = len(seeds), space.length, max(map(len, self._choices))
+        self.embedding = _zeros(replicas, 1 + len(words), hidden)  # row 0: before the first token
+        self.weight_in = _zeros(replicas, 4 * hidden, hidden)
+        self.weight_back = _zeros(replicas, 4 * hidden, hidden)
+        self.bias_in = _zeros(replicas, 4 * hidden)
+        self.bias_back = _zeros(replicas, 4 * hidden)
+        self.softmax_weight = _zeros(replicas, length, widest, hidden)
+        self.softmax_bias = _zeros(replicas, length, widest)
+        self._initialise(init, seeds)
+        row = {word: number for number, word in enumerate(words, start=1)}
+        rows = torch.zeros(length, widest, dtype=torch.long)
         for position, choices in enumerate(self._choices):
-            self.register_buffer(f"_rows{position}", torch.tensor([row[word] for word in choices]))
-            self.register_buffer(f"_forbidden{position}", self._mask(position), persistent=False)
-        self._initialise(init, seed)
+            rows[position, : len(choices)] = torch.tensor([row[word] for word in choices])
+        self.register_buffer("rows", rows, persistent=False)
+        self.register_buffer("forbidden", self._masks(widest), persistent=False)
+        self._permitted: list[list[list[bool]]] = self.forbidden.isfinite().tolist()
 
-    def _initialise(self, bound: float, seed: int) -> None:
-        generator = torch.Generator().manual_seed(seed)
+    def _initialise(self, bound: float, seeds: Sequence[int]) -> None:
         with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.uniform_(-bound, bound, generator=generator)
+            for replica, seed in enumerate(seeds):
+                generator = torch.Generator().manual_seed(seed)
+                for tensor in (
+                    self.embedding, self.weight_in, self.weight_back, self.bias_in, self.bias_back
+                ):  # fmt: skip
+                    tensor[replica].uniform_(-bound, bound, generator=generator)
+                for position, choices in enumerate(self._choices):
+                    for tensor in (self.softmax_weight, self.softmax_bias):
+                        some = tensor[replica, position, : len(choices)]
+                        some.uniform_(-bound, bound, generator=generator)
 
-    def _mask(self, position: int) -> Tensor:
-        """0 where a word is allowed and -inf where not; one row for each word that may precede it.
+    def _masks(self, widest: int) -> Float[Tensor, "length words words"]:
+        """For each position and the word before it: 0 where a word is allowed, -inf where not.
 
         What a space allows depends only on the position and the previous word.
         """
-        before = self._choices[position - 1] if position else ("",)
-        allowed = [self.space.allowed([*[""] * (position - 1), w][:position]) for w in before]
-        return torch.where(torch.tensor(allowed), 0.0, -math.inf)
+        masks = torch.full((self.space.length, widest, widest), -math.inf)
+        for position, choices in enumerate(self._choices):
+            before = self._choices[position - 1] if position else ("",)
+            for at, word in enumerate(before):
+                prefix = [*[""] * (position - 1), word][:position]
+                allowed = torch.tensor(self.space.allowed(prefix))
+                masks[position, at, : len(choices)][allowed] = 0.0
+        return masks
 
     @torch.no_grad()
-    def sample(self, strings: int, generator: torch.Generator | None = None) -> Samples:
-        """Draws strings, token by token."""
-        tokens, log_probs, entropies = [], [], []
-        last = torch.zeros(strings, dtype=torch.long)  # the first mask's only row
-        fed = torch.zeros(strings, dtype=torch.long)
-        state: tuple[Tensor, Tensor] | None = None
-        for position in range(self.space.length):
-            out, state = self.lstm(self.embedding(fed)[:, None], state)
-            choices = self._log_softmax(position, out[:, 0], last)
-            last = torch.multinomial(choices.exp(), 1, generator=generator)[:, 0]
-            fed = self._rows(position)[last]
+    def sample(
+        self,
+        uniforms: Float[Tensor, "replicas strings length"],
+        chosen: Sequence[int] | None = None,
+    ) -> Samples:
+        """Draws strings, token by token: each is the first whose cumulative probability exceeds a
+        number drawn from [0, 1). ``chosen``: the places of the replicas that draw."""
+        replicas, strings, length = uniforms.shape
+        those = slice(None) if chosen is None else list(chosen)
+        inputs = self._inputs()[those]
+        back = self.weight_back[those].transpose(1, 2)
+        weights, biases = self.softmax_weight[those].transpose(2, 3), self.softmax_bias[those]
+        each = torch.arange(replicas)[:, None]
+        last = torch.zeros(replicas, strings, dtype=torch.long)  # the first mask's only row
+        fed = last
+        hidden = cell = inputs.new_zeros(replicas, strings, back.shape[1])
+        tokens, log_probs = [], []
+        for position in range(length):
+            gates = torch.baddbmm(inputs[each, fed], hidden, back)
+            i, f, g, o = gates.chunk(4, -1)
+            cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+            hidden = o.sigmoid() * cell.tanh()
+            logits = torch.baddbmm(biases[:, position, None], hidden, weights[:, position])
+            choices = torch.log_softmax(logits + self.forbidden[position][last], -1)
+            below = choices.double().exp().cumsum(-1)
+            chance = uniforms[..., position, None] * below[..., -1:]
+            last = (below <= chance).sum(-1)
+            fed = self.rows[position][last]
             tokens.append(last)
-            log_probs.append(choices.gather(1, last[:, None])[:, 0])
-            entropies.append(_entropy(choices))
-        return Samples(torch.stack(tokens, 1), torch.stack(log_probs, 1), torch.stack(entropies, 1))
+            log_probs.append(choices.gather(-1, last[..., None])[..., 0])
+        return Samples(torch.stack(tokens, -1), torch.stack(log_probs, -1))
 
-    def score(self, tokens: Int64[Tensor, "strings length"]) -> Scores:
-        """The log-probabilities of given strings, for all positions in one call of the LSTM."""
-        positions = range(self.space.length)
-        fed = [torch.zeros(len(tokens), dtype=torch.long)]
-        fed += [self._rows(position)[tokens[:, position]] for position in positions[:-1]]
-        out, _ = self.lstm(self.embedding(torch.stack(fed, 1)))
-        last = torch.zeros(len(tokens), dtype=torch.long)
-        choices, log_probs = [], []
-        for position in positions:
-            choices.append(self._log_softmax(position, out[:, position], last))
-            last = tokens[:, position]
-            log_probs.append(choices[-1].gather(1, last[:, None])[:, 0])
-        entropy = torch.stack([_entropy(each) for each in choices], 1)
-        return Scores(torch.stack(log_probs, 1), entropy, choices)
+    def score(self, tokens: Int64[Tensor, "replicas strings length"]) -> Scores:
+        """The log-probabilities of given strings."""
+        inputs = self._read(tokens, self._inputs())
+        hidden = unroll(inputs, self.weight_back)
+        logits = hidden @ self.softmax_weight.transpose(2, 3) + self.softmax_bias[:, :, None]
+        before = torch.nn.functional.pad(tokens[..., :-1], (1, 0))
+        mask = self.forbidden[torch.arange(tokens.shape[2]), before]
+        choices = torch.log_softmax(logits.transpose(1, 2) + mask, -1)
+        return Scores(choices.gather(-1, tokens[..., None])[..., 0], choices)
+
+    @torch.no_grad()
+    def changes(
+        self, tokens: Int64[Tensor, "replicas strings length"]
+    ) -> Callable[[Sequence[Tensor]], Float[Tensor, "replicas strings length words"]]:
+        """How fast ``score(tokens).choices`` change as the parameters move: a function of a
+        direction for each of `parameters()`."""
+        known = run(self._read(tokens, self._inputs()), self.weight_back)
+        hidden, weight = known.hidden[:, 1:], self.softmax_weight.transpose(2, 3)
+        chances = self.score(tokens).choices.exp()
+
+        @torch.no_grad()
+        def along(directions: Sequence[Tensor]) -> Tensor:
+            words, first, back, bias, other_bias, softmax, softmax_bias = directions
+            table = torch.bmm(words, self.weight_in.transpose(1, 2))
+            table = table + torch.bmm(self.embedding, first.transpose(1, 2))
+            table = table + (bias + other_bias)[:, None]
+            moved = change(known, self._read(tokens, table), back)
+            logits = moved @ weight + hidden @ softmax.transpose(2, 3) + softmax_bias[:, :, None]
+            logits = logits.transpose(1, 2)
+            return logits - (chances * logits).sum(-1, keepdim=True)
+
+        return along
+
+    def _read(
+        self,
+        tokens: Int64[Tensor, "replicas strings length"],
+        table: Float[Tensor, "replicas words gates"],
+    ) -> Float[Tensor, "replicas length strings gates"]:
+        """What a string's steps read from a table of all words: each the token before it."""
+        replicas, strings, length = tokens.shape
+        fed = torch.nn.functional.pad(self.rows[torch.arange(length), tokens][..., :-1], (1, 0))
+        fed = fed.transpose(1, 2).reshape(replicas, length * strings)
+        read = torch.nn.functional.one_hot(fed, table.shape[1]).to(table.dtype)
+        return torch.bmm(read, table).view(replicas, length, strings, -1)
+
+    def _inputs(self) -> Float[Tensor, "replicas words gates"]:
+        """What each word adds to the LSTM's gates."""
+        bias = (self.bias_in + self.bias_back)[..., None]
+        return torch.baddbmm(bias, self.weight_in, self.embedding.transpose(1, 2)).transpose(1, 2)
 
     def encode(self, strings: Sequence[Sequence[str]]) -> Int64[Tensor, "strings length"]:
         """Words to indices. Raises RuleError for a string that is not in the space."""
-        for string in strings:
+        return torch.tensor([self._encoded(string) for string in strings], dtype=torch.long)
+
+    def _encoded(self, string: Sequence[str]) -> list[int]:
+        try:
+            places = [at[word] for at, word in zip(self._places, string, strict=True)]
+        except (KeyError, ValueError, TypeError):
+            places = []
+        pairs = zip(self._permitted, [0, *places], places, strict=False)
+        if not places or not all(may[before][place] for may, before, place in pairs):
             self.space.check(string)
-        places = [[c.index(w) for c, w in zip(self._choices, s, strict=True)] for s in strings]
-        return torch.tensor(places, dtype=torch.long).view(len(strings), self.space.length)
+        return places
 
     def decode(self, tokens: Int64[Tensor, "strings length"]) -> list[list[str]]:
         """Indices to words."""
@@ -126,16 +226,6 @@ class Controller(nn.Module):
             for string in tokens.tolist()
         ]
 
-    def _rows(self, position: int) -> Tensor:
-        rows: Tensor = getattr(self, f"_rows{position}")
-        return rows
 
-    def _log_softmax(self, position: int, out: Tensor, last: Tensor) -> Tensor:
-        forbidden: Tensor = getattr(self, f"_forbidden{position}")
-        return torch.log_softmax(self.softmaxes[position](out) + forbidden[last], dim=1)
-
-
-def _entropy(log_probs: Float[Tensor, "strings words"]) -> Float[Tensor, " strings"]:
-    """In nats; a forbidden word adds nothing to it, nor NaN to the gradient."""
-    finite = log_probs.masked_fill(log_probs == -math.inf, 0.0)
-    return -(log_probs.exp() * finite).sum(1)
+def _zeros(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.zeros(shape))

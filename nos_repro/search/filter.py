@@ -28,15 +28,16 @@ LONGER = 8
 """Times as many epochs as a child has, unless the section says otherwise."""
 RUNGS = (1 / 8, 1 / 4, 1 / 2)
 """The shares of the training after which the worse half of the rows stops."""
-NEAR = (10**-0.5, 1.0, 10**0.5)
-"""Half a decade below and above a rate, as in sec. 6.2."""
+NEAR = (0.1, 10**-0.5, 1.0, 10**0.5, 10.0)
+"""Rates around a rule's best one in the search. *Departure*: sec. 6.2 has three; on another network
+or after more epochs the best of three was mostly the first or the last."""
 
 
 def export_study(search: Search, folder: Path, number: int, path: Path) -> tuple[int, str]:
     """Writes the study `filter_<search>`; returns the number of its rules, at most ``number``, and
     the scale to run it at.
 
-    Its rows are the best rules, each at three rates around the search's best, and baselines. Raises
+    Its rows are the best rules, each at rates around the search's best, and baselines. Raises
     ConfigError if no rule was found, or if the section `filter` makes no study.
     """
     best = best_rules(folder, number, race_order(folder))
@@ -44,7 +45,11 @@ def export_study(search: Search, folder: Path, number: int, path: Path) -> tuple
         raise ConfigError(f"{folder}: no rules found yet; run the search first")
     section = dict(search.filter)
     base = section.pop("base", None)
-    values = _own_task(search, folder, section) if base is None else _based_on(str(base), search)
+    baselines = _baselines(search, folder)
+    if base is None:
+        values = _own_task(search, section, baselines)
+    else:
+        values = _based_on(str(base), search, baselines)
     found = {entry.rule: _row(entry) for entry in best}
     values = lay({**values, "rows": {**found, **values["rows"]}}, section, "filter")
     scale = scale_of(search, values)
@@ -76,7 +81,22 @@ def check_section(section: dict[str, Any]) -> None:
             raise ConfigError(unknown("key of filter:", key, {*keys, "base", "scales"}))
 
 
-def _own_task(search: Search, folder: Path, section: dict[str, Any]) -> dict[str, Any]:
+def _baselines(search: Search, folder: Path) -> dict[str, dict[str, Any]]:
+    """The search's baselines as rows, each at rates around the search's best."""
+    rates = {
+        named.optimizer: found.lr
+        for named, found in read_side_runs(folder)
+        if named.purpose == "baseline" and found.lr is not None
+    }
+    near = {text: {"sweep": {"lr": _near(rate)}} for text, rate in rates.items()}
+    return {
+        name: {"optimizer": text, **near.get(text, {})} for name, text in search.baselines.items()
+    }
+
+
+def _own_task(
+    search: Search, section: dict[str, Any], baselines: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
     """A study of the search's task and baselines."""
     epochs = search.child.epochs * LONGER
     training = section.get("training")
@@ -84,15 +104,9 @@ def _own_task(search: Search, folder: Path, section: dict[str, Any]) -> dict[str
         epochs = training["epochs"]
     rungs = sorted({round(epochs * share) for share in RUNGS} - {0, epochs})
     halves = {"rungs": rungs, "keep": 0.5, "by": "best_val"}
-    rates = {
-        named.optimizer: found.lr
-        for named, found in read_side_runs(folder)
-        if named.purpose == "baseline" and found.lr is not None
-    }
-    near = {name: _near(rates[text]) for name, text in search.baselines.items() if text in rates}
     return {
         "study": f"filter_{search.search}",
-        "source": f"the best rules of {search.search} at scale {search.scale}",
+        "note": f"The rows are the best rules of {search.search} at scale {search.scale}.",
         "claim": "The best of the rules that a short search found can be told from the others in a"
         " long run.",
         "task": dict(search.child.task),
@@ -109,25 +123,21 @@ def _own_task(search: Search, folder: Path, section: dict[str, Any]) -> dict[str
             "kind": "curves",
             "metric": f"val_{find_metric(search.child.task['name']).name}",
         },
-        "rows": {
-            name: {
-                "optimizer": text,
-                **({"sweep": {"lr": near[name]}} if name in near else {}),
-            }
-            for name, text in search.baselines.items()
-        },
+        "rows": baselines,
         "scales": {search.scale: {}},
     }
 
 
-def _based_on(base: str, search: Search) -> dict[str, Any]:
-    """The study ``base`` without its rules: its baselines stay."""
+def _based_on(base: str, search: Search, baselines: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The study ``base`` without its rules: its baselines stay, and those that only the search has
+    join them, such as baselines with a decay."""
     values = read_values(find_config(base))
     values["rows"] = {
         name: row
         for name, row in values["rows"].items()
         if not row["optimizer"].startswith("rule:")
     }
+    values["rows"] = {**baselines, **values["rows"]}
     values["study"] = f"filter_{search.search}"
     values["source"] = (
         f"{values['source']}, the best rules of {search.search} at scale {search.scale}"
@@ -144,5 +154,5 @@ def _row(entry: FoundRule) -> dict[str, Any]:
 
 
 def _near(rate: float) -> list[float]:
-    """Three rates to two digits: 0.0316 becomes 0.032."""
+    """The rates around one, to two digits: 0.0316 becomes 0.032."""
     return [float(f"{rate * factor:.2g}") for factor in NEAR]

@@ -196,6 +196,10 @@ class Log:
             raise self._damaged(number, f"'{key}' is missing")
         for key in misfits(event, {**more, **fields}):
             raise self._damaged(number, f"'{key}' is invalid")
+        for key in _contradictions(event):
+            raise self._damaged(number, f"'{key}' does not fit '{event['status']}'")
+        if not _is_sound(event):
+            raise self._damaged(number, "holds a number that no search writes")
         if KEY in event:
             raise self._damaged(number, "was written again by another program")
         return event
@@ -217,26 +221,45 @@ def misfits(values: Mapping[str, Any], kinds: Kinds) -> Iterator[str]:
             yield key
     metrics = values.get("metrics")
     if isinstance(metrics, dict) and not all(
-        isinstance(value, NUMBER) and _is_sound(value) for value in metrics.values()
+        _is_a(value, NUMBER) and _is_sound(value) for value in metrics.values()
     ):
         yield "metrics"
 
 
+def _contradictions(event: Event) -> Iterator[str]:
+    """The values that a result of this status cannot have."""
+    status = event.get("status") if event["event"] == "evaluated" else None
+    if status in ("refused", "diverged", "overran", "failed") and event["reward"]:
+        yield "reward"
+    if status == "healthy" and not _is_a(event.get("lr"), NUMBER):
+        yield "lr"
+
+
 def _fits(key: str, value: Any, kind: type | tuple[type, ...]) -> bool:
-    if not isinstance(value, kind):
+    if not _is_a(value, kind):
         return False
     if key == "reward" and isinstance(value, NUMBER):
         return 0 <= value <= 1
     if key not in ELEMENTS or not isinstance(value, list):
         return True
-    whole = all(isinstance(each, ELEMENTS[key]) and _is_sound(each) for each in value)
+    whole = all(_is_a(each, ELEMENTS[key]) for each in value)
     return whole and (key != "log_probs" or all(each <= 0 for each in value))
 
 
+def _is_a(value: Any, kind: type | tuple[type, ...]) -> bool:
+    """`isinstance`, but that truth values are no numbers."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
 def _is_sound(value: Any) -> bool:
+    """Whether all numbers in a value are finite, and fit into 64 bits."""
     if isinstance(value, int):
-        return not isinstance(value, bool) and abs(value) < LARGEST
-    return not isinstance(value, float) or math.isfinite(value)
+        return abs(value) < LARGEST
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(map(_is_sound, value.values()))
+    return not isinstance(value, list) or all(map(_is_sound, value))
 
 
 @contextlib.contextmanager

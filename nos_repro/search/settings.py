@@ -177,6 +177,8 @@ def _load(path: Path, scale: str, overrides: Sequence[str], trying: bool) -> Sea
     files = read_layers(path)
     if "study" in files[-1]:
         raise ConfigError("a study, not a search: use `run`")
+    if "table" in files[-1]:
+        raise ConfigError("a table of rules, not a search: use `table`")
     merged = merged_settings(files, scale, overrides, SECTIONS)
     if "scale" in merged:
         raise ConfigError("scale: choose it with --scale, not in the file")

@@ -31,6 +31,15 @@ from nos_repro.tasks.fused_norm_source import SOURCE
 
 TYPES = {torch.bfloat16: ["-DBF16"], torch.float32: []}
 """The types of pixels, and how the source is told."""
+# fmt: off
+ARGUMENTS = {
+    # a pointer to a tensor, a long, a float; in the order of the source
+    "forward":  "plll" "ff" "pppp" "ppppp",
+    "backward": "ppp" "lll" "ppp" "ppp",
+    "evaluate": "plll" "f" "pppp" "p",
+}
+# fmt: on
+C_TYPES = {"p": ctypes.c_void_p, "l": ctypes.c_long, "f": ctypes.c_float}
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fPIC", "-shared")
 
 
@@ -59,6 +68,7 @@ class FusedNorm(nn.Module):
         return (
             x.device.type == "cpu"
             and x.dtype in TYPES
+            and self.norm.weight.dtype == torch.float32
             and x.is_contiguous(memory_format=torch.channels_last)
             and x.shape[2] % self.pool == x.shape[3] % self.pool == 0
             and len(x) > 1
@@ -113,15 +123,10 @@ def _pooled(pixels: Tensor, pool: int) -> tuple[int, int, int, int]:
 
 
 def _call(name: str, pool: int, first: Tensor, *others: Any) -> None:
-    """Calls a function of the library for `first`'s type; tensors are contiguous."""
-    library = _library(pool, first.shape[-1], first.dtype)
-    library[name](*map(_argument, (first, *others)))  # type: ignore[index]
-
-
-def _argument(value: Tensor | int | float) -> Any:
-    if isinstance(value, Tensor):
-        return ctypes.c_void_p(value.data_ptr())
-    return ctypes.c_long(value) if isinstance(value, int) else ctypes.c_float(value)
+    """Calls a function of the library for `first`'s type; tensors are contiguous, others plain
+    numbers."""
+    function = getattr(_library(pool, first.shape[-1], first.dtype), name)
+    function(first.data_ptr(), *(x.data_ptr() if isinstance(x, Tensor) else x for x in others))
 
 
 @functools.cache
@@ -134,7 +139,7 @@ def _library(pool: int, channels: int, dtype: torch.dtype) -> ctypes.CDLL | None
         command = [_compiler(), *FLAGS, *wanted, str(source), "-o", str(library), "-lm"]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
-            return ctypes.CDLL(str(library))
+            return _declared(ctypes.CDLL(str(library)))
         except (OSError, subprocess.CalledProcessError) as error:
             said = getattr(error, "stderr", "") or str(error)
             warnings.warn(
@@ -143,6 +148,14 @@ def _library(pool: int, channels: int, dtype: torch.dtype) -> ctypes.CDLL | None
                 stacklevel=2,
             )
             return None
+
+
+def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
+    """The library with the types of its functions' arguments."""
+    for name, letters in ARGUMENTS.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = [C_TYPES[letter] for letter in letters], None
+    return library
 
 
 def _compiler() -> str:

@@ -4,8 +4,9 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,14 +17,16 @@ from nos_repro.rules.space import Space
 from nos_repro.search.algorithms import ALGORITHMS, Algorithm
 from nos_repro.search.algorithms import trpo as trpo_module
 from nos_repro.search.algorithms.base import ControllerSettings
-from nos_repro.search.algorithms.policy_gradient import Baseline, Batch
+from nos_repro.search.algorithms.policy_gradient import Baseline
 from nos_repro.search.algorithms.trpo import conjugate_gradient
 from nos_repro.search.controller import Controller, Scores
+from nos_repro.search.draws import uniforms
 from nos_repro.search.sample import Sample
 
 BANDIT = Space(("g", "m", "v"), ("identity", "exp"), ("+", "-", "*"), 1)
 BEST_ARM = ["m", "g", "exp", "identity", "*"]
 LEARNERS = {"ppo": {"lr": 0.01}, "reinforce": {"lr": 0.01}, "trpo": {"max_kl": 0.05}}
+EXTRAS = {"living_entropy": True, "normalise": True, "risk": 0.5, "queue": 3}
 PLUGIN = """
 from nos_repro.search.algorithms.base import Algorithm, ALGORITHMS
 
@@ -43,11 +46,24 @@ class Idle(Algorithm):
 """
 
 
+class Given(NamedTuple):
+    """What an algorithm is taught: the strings of one replica."""
+
+    tokens: Tensor
+    behaviour: Tensor
+    rewards: Tensor
+
+
 def make(name: str, controller: Controller, **settings: Any) -> Any:
     """An algorithm that learns with this controller."""
-    kind = ALGORITHMS.find(name)
-    small = ControllerSettings(hidden=1)
-    algorithm: Any = kind(controller.space, kind.Settings(**settings), seed=0, controller=small)
+    kind: Any = ALGORITHMS.find(name)
+    seeds = range(len(controller.embedding))
+    algorithm = kind(
+        controller.space,
+        kind.Settings(**settings),
+        controller=ControllerSettings(hidden=1),
+        seeds=seeds,
+    )
     algorithm.controller = controller
     if "lr" in vars(algorithm.settings):
         algorithm.optimizer = torch.optim.Adam(controller.parameters(), lr=algorithm.settings.lr)
@@ -65,21 +81,23 @@ def exact(controller: Controller) -> Controller:
     return controller.double()
 
 
-def batch_of(controller: Controller, strings: int = 5, seed: int = 0) -> Batch:
+def batch_of(controller: Controller, strings: int = 5, seed: int = 0) -> Given:
     """Fresh samples with random rewards."""
     generator = torch.Generator().manual_seed(seed)
-    samples = controller.sample(strings, generator)
-    return Batch(samples.tokens, samples.log_probs, torch.rand(strings, generator=generator))
+    numbers = np.arange(strings)[None]
+    samples = controller.sample(uniforms([seed], numbers, controller.space.length))
+    rewards = torch.rand(1, strings, generator=generator)
+    return Given(samples.tokens, samples.log_probs, rewards.to(samples.log_probs.dtype))
 
 
-def stale(batch: Batch, factors: Tensor) -> Batch:
+def stale(batch: Given, factors: Tensor) -> Given:
     """The batch as if its tokens had been that much less likely when they were drawn."""
     return batch._replace(behaviour=batch.behaviour - factors.log())
 
 
-def advantages_of(batch: Batch) -> Tensor:
+def advantages_of(batch: Given) -> Tensor:
     """The advantages of a first batch, whose baseline is its own mean."""
-    return (batch.rewards - batch.rewards.mean()).double()
+    return (batch.rewards[0] - batch.rewards[0].mean()).double()
 
 
 def weights(controller: Controller) -> Tensor:
@@ -89,26 +107,26 @@ def weights(controller: Controller) -> Tensor:
 def gradient_of(objective: Tensor, controller: Controller) -> Tensor:
     parameters = list(controller.parameters())
     parts = torch.autograd.grad(
-        objective, parameters, retain_graph=True, materialize_grads=True, allow_unused=True
+        objective.sum(), parameters, retain_graph=True, materialize_grads=True, allow_unused=True
     )
     return torch.cat([part.reshape(-1) for part in parts])
 
 
-def scores_of(controller: Controller, batch: Batch) -> Scores:
+def scores_of(controller: Controller, batch: Given) -> Scores:
     with torch.no_grad():
         return controller.score(batch.tokens)
 
 
-def objectives(algorithm: Any, batch: Batch) -> list[Tensor]:
+def objectives(algorithm: Any, batch: Given) -> list[Tensor]:
     """What the algorithm asks its optimizer to maximise; the weights are not changed."""
     seen: list[Tensor] = []
     algorithm.ascend = seen.append
-    algorithm.update(batch)
+    algorithm.teach(*batch)
     return seen
 
 
 def trpos_view(
-    controller: Controller, batch: Batch, monkeypatch: pytest.MonkeyPatch, **settings: Any
+    controller: Controller, batch: Given, monkeypatch: pytest.MonkeyPatch, **settings: Any
 ) -> tuple[Callable[[Tensor], Tensor], Tensor]:
     """The Fisher product and the gradient that TRPO hands to its solver."""
     seen: list[Any] = []
@@ -118,8 +136,8 @@ def trpos_view(
         return torch.zeros_like(b)
 
     monkeypatch.setattr(trpo_module, "conjugate_gradient", solve)
-    make("trpo", controller, **settings).update(batch)
-    return seen[0], seen[1]
+    make("trpo", controller, **settings).teach(*batch)
+    return seen[0], seen[1][0]
 
 
 def test_the_packages_algorithms_are_found_by_name() -> None:
@@ -168,10 +186,11 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_third_partys_module_brings_an_algorithm(package: Path, controller: Controller) -> None:
+def test_a_third_partys_module_brings_an_algorithm(package: Path) -> None:
     (package / "their_search").mkdir()
     (package / "their_search" / "idle.py").write_text(PLUGIN)
-    algorithm = make("their_search.idle", controller)
+    kind = ALGORITHMS.find("their_search.idle")
+    algorithm = kind(BANDIT, kind.Settings(), seed=0, controller=ControllerSettings())
     assert type(algorithm).__module__ == "their_search.idle"
     assert algorithm.propose(0, {}) == (["g", "m", "exp", "exp", "*"], [])
 
@@ -187,19 +206,20 @@ def test_a_module_that_registers_no_algorithm_is_an_error(package: Path) -> None
 
 def test_a_baseline_is_the_moving_average_of_the_batches_before() -> None:
     baseline = Baseline(0.9)
-    batches = torch.rand(6, 5, generator=torch.Generator().manual_seed(0))
-    average = float(batches[0].mean())  # the first batch has no predecessor
+    batches = torch.rand(6, 2, 5, generator=torch.Generator().manual_seed(0))
+    average = batches[0].mean(1)  # the first batch has no predecessor
     for rewards in batches:
-        torch.testing.assert_close(baseline.advantages(rewards), rewards - average)
-        average = 0.9 * average + 0.1 * float(rewards.mean())
-    assert baseline.value == pytest.approx(average)
+        torch.testing.assert_close(baseline.advantages(rewards), rewards - average[:, None])
+        average = 0.9 * average + 0.1 * rewards.mean(1)
+    assert baseline.value is not None
+    torch.testing.assert_close(baseline.value, average)
 
 
 def test_reinforce_climbs_advantage_times_log_probability(exact: Controller) -> None:
     batch = batch_of(exact)
     (objective,) = objectives(make("reinforce", exact), batch)
     scores = exact.score(batch.tokens)
-    by_hand = (advantages_of(batch) * scores.log_probs.sum(1)).mean()
+    by_hand = (advantages_of(batch) * scores.log_probs[0].sum(1)).mean()
     by_hand = by_hand + 0.0015 * scores.entropy.sum() / 5
     torch.testing.assert_close(gradient_of(objective, exact), gradient_of(by_hand, exact))
 
@@ -215,7 +235,7 @@ def test_reinforce_weighs_a_stale_string_by_its_truncated_ratio(
     (objective,) = objectives(algorithm, batch)
     scores = exact.score(batch.tokens)
     weight = torch.tensor([min(ratio, most_weight) for ratio in (0.25, 0.5, 1.0, 2.0, 4.0)])
-    by_hand = (weight * advantages_of(batch) * scores.log_probs.sum(1)).mean()
+    by_hand = (weight * advantages_of(batch) * scores.log_probs[0].sum(1)).mean()
     torch.testing.assert_close(gradient_of(objective, exact), gradient_of(by_hand, exact))
 
 
@@ -232,7 +252,7 @@ def test_ppos_objective_is_clipped_token_by_token(exact: Controller) -> None:
     factors = torch.tensor([0.5, 0.85, 1.0, 1.15, 2.0], dtype=torch.float64).repeat(5, 1)
     batch = stale(batch_of(exact), factors)
     (objective,) = objectives(make("ppo", exact, entropy=0, clip=0.2, passes=1), batch)
-    log_probs = exact.score(batch.tokens).log_probs
+    log_probs = exact.score(batch.tokens).log_probs[0]
     value, by_hand = 0.0, torch.zeros((), dtype=torch.float64)
     for string, advantage in enumerate(advantages_of(batch).tolist()):
         for token, ratio in enumerate((0.5, 0.85, 1.0, 1.15, 2.0)):
@@ -248,18 +268,18 @@ def test_ppos_objective_is_clipped_token_by_token(exact: Controller) -> None:
 def test_ppo_counts_the_clipped_tokens(exact: Controller) -> None:
     factors = torch.ones(5, 5, dtype=torch.float64)
     factors[:2, 3] = 1.5
-    figures = make("ppo", exact, passes=1).update(stale(batch_of(exact), factors))
-    assert figures["clipped"] == pytest.approx(2 / 25)
+    figures = make("ppo", exact, passes=1).teach(*stale(batch_of(exact), factors))
+    assert float(figures["clipped"][0]) == pytest.approx(2 / 25)
 
 
 def test_conjugate_gradients_solve_what_torch_solves() -> None:
     generator = torch.Generator().manual_seed(0)
     root = torch.randn(12, 12, generator=generator, dtype=torch.float64)
     matrix = root @ root.T + torch.eye(12, dtype=torch.float64)
-    b = torch.randn(12, generator=generator, dtype=torch.float64)
-    x = conjugate_gradient(lambda vector: matrix @ vector, b, steps=30, tolerance=1e-24)
-    torch.testing.assert_close(x, torch.linalg.solve(matrix, b))
-    assert not conjugate_gradient(lambda vector: matrix @ vector, 0 * b, steps=30).any()
+    b = torch.randn(3, 12, generator=generator, dtype=torch.float64)
+    b[1] = 0
+    x = conjugate_gradient(lambda vectors: vectors @ matrix, b, steps=30, tolerance=1e-24)
+    torch.testing.assert_close(x, torch.linalg.solve(matrix, b.T).T)
 
 
 def test_trpos_fisher_product_is_the_fisher_matrixs(
@@ -270,11 +290,11 @@ def test_trpos_fisher_product_is_the_fisher_matrixs(
     product, _ = trpos_view(exact, batch, monkeypatch, damping=0.25)
     count = len(weights(exact))
     matrix = 0.25 * torch.eye(count, dtype=torch.float64)
-    for choices in exact.score(batch.tokens).choices:
-        for log_prob in choices[choices > -math.inf]:
-            slope = gradient_of(log_prob, exact)
-            matrix += float(log_prob.detach().exp()) * torch.outer(slope, slope) / 3
-    rows = [product(unit).detach() for unit in torch.eye(count, dtype=torch.float64)]
+    choices = exact.score(batch.tokens).choices
+    for log_prob in choices[choices > -math.inf]:
+        slope = gradient_of(log_prob, exact)
+        matrix += float(log_prob.detach().exp()) * torch.outer(slope, slope) / 3
+    rows = [product(unit[None])[0] for unit in torch.eye(count, dtype=torch.float64)]
     torch.testing.assert_close(torch.stack(rows), matrix, rtol=1e-6, atol=1e-9)
 
 
@@ -289,7 +309,7 @@ def test_trpo_climbs_what_reinforce_climbs_and_weighs_stale_strings(
     factors = torch.ones(5, 5, dtype=torch.float64)
     factors[:, 0] = torch.tensor([0.25, 0.5, 1.0, 2.0, 4.0])
     _, gradient = trpos_view(exact, stale(batch, factors), monkeypatch, entropy=0)
-    log_probs = exact.score(batch.tokens).log_probs.sum(1)
+    log_probs = exact.score(batch.tokens).log_probs[0].sum(1)
     by_hand = (factors[:, 0] * advantages_of(batch) * log_probs).mean()
     torch.testing.assert_close(gradient, gradient_of(by_hand, exact))
 
@@ -304,17 +324,15 @@ def test_trpo_stays_in_its_region_and_never_gets_worse(exact: Controller, max_kl
         mean = float(batch.rewards.mean())
         average = mean if average is None else average
         before = scores_of(exact, batch)
-        figures = algorithm.update(batch)
+        figures = algorithm.teach(*batch)
         after = scores_of(exact, batch)
-        divergence = sum(
-            float(old[i, word].exp() * (old[i, word] - new[i, word])) / 5
-            for old, new in zip(before.choices, after.choices, strict=True)
-            for i, word in (old > -math.inf).nonzero().tolist()
-        )
-        assert divergence == pytest.approx(figures["kl"], abs=1e-9)
+        allowed = before.choices > -math.inf
+        old, new = before.choices[allowed], after.choices[allowed]
+        divergence = float((old.exp() * (old - new)).sum()) / 5
+        assert divergence == pytest.approx(float(figures["kl"][0]), abs=1e-9)
         assert divergence <= max_kl
-        ratio = (after.log_probs - before.log_probs).sum(1).exp()
-        gain = ((ratio - 1) * (batch.rewards - average)).mean()
+        ratio = (after.log_probs - before.log_probs)[0].sum(1).exp()
+        gain = ((ratio - 1) * (batch.rewards[0] - average)).mean()
         gain = gain + 0.0015 * (after.entropy - before.entropy).sum() / 5
         assert float(gain) >= 0
         moved += divergence > 0
@@ -328,8 +346,8 @@ def test_trpo_that_finds_no_better_policy_keeps_the_one_it_has(
     """When its direction leads downhill, it takes no step at all."""
     monkeypatch.setattr(trpo_module, "conjugate_gradient", lambda product, b, steps: -b)
     before = weights(exact)
-    figures = make("trpo", exact).update(batch_of(exact))
-    assert (figures["kl"], figures["moved"]) == (0, 0)
+    figures = make("trpo", exact).teach(*batch_of(exact))
+    assert (float(figures["kl"][0]), float(figures["moved"][0])) == (0, 0)
     assert torch.equal(weights(exact), before)
 
 
@@ -337,14 +355,14 @@ def test_trpo_that_finds_no_better_policy_keeps_the_one_it_has(
 def test_with_equal_rewards_only_the_entropy_is_maximised(
     name: str, controller: Controller
 ) -> None:
-    batch = batch_of(controller)._replace(rewards=torch.full((5,), 0.3))
+    batch = batch_of(controller)._replace(rewards=torch.full((1, 5), 0.3))
     before = scores_of(controller, batch).entropy.sum()
-    make(name, controller, **LEARNERS[name], entropy=1.0).update(batch)
+    make(name, controller, **LEARNERS[name], entropy=1.0).teach(*batch)
     assert scores_of(controller, batch).entropy.sum() > before
 
     still = weights(controller)
     fresh = batch._replace(behaviour=scores_of(controller, batch).log_probs)
-    make(name, controller, **LEARNERS[name], entropy=0.0).update(fresh)
+    make(name, controller, **LEARNERS[name], entropy=0.0).teach(*fresh)
     assert torch.equal(weights(controller), still)
 
 
@@ -359,13 +377,13 @@ def play(algorithm: Algorithm, strings: range) -> None:
 
 def probability_of_the_best(controller: Controller) -> float:
     with torch.no_grad():
-        return float(controller.score(controller.encode([BEST_ARM])).log_probs.sum().exp())
+        return float(controller.score(controller.encode([BEST_ARM])[None]).log_probs.sum().exp())
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("name", sorted(LEARNERS))
 def test_a_learner_finds_the_best_arm(name: str, seed: int) -> None:
-    controller = Controller(BANDIT, hidden=16, seed=seed)
+    controller = Controller(BANDIT, hidden=16, seeds=[seed])
     assert probability_of_the_best(controller) < 0.05
     play(make(name, controller, **LEARNERS[name]), range(750))
     assert probability_of_the_best(controller) > 0.9
@@ -388,10 +406,12 @@ def test_random_search_draws_every_string_equally_often_and_learns_nothing() -> 
     assert abs(chi_square - 71) < 4 * math.sqrt(2 * 71)
 
 
+@pytest.mark.parametrize("extras", [False, True], ids=["", "extras"])
 @pytest.mark.parametrize("name", [*sorted(LEARNERS), "random"])
-def test_a_saved_search_continues_bit_for_bit(name: str, tmp_path: Path) -> None:
+def test_a_saved_search_continues_bit_for_bit(name: str, extras: bool, tmp_path: Path) -> None:
     kind = ALGORITHMS.find(name)
-    settings = kind.Settings(**LEARNERS.get(name, {}))
+    learns = name in LEARNERS
+    settings = kind.Settings(**LEARNERS.get(name, {}), **(EXTRAS if extras and learns else {}))
 
     def fresh() -> Algorithm:
         return kind(BANDIT, settings, seed=1, controller=ControllerSettings(hidden=6))

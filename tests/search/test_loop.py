@@ -479,3 +479,20 @@ def test_scratch_of_the_dead_is_removed(tmp_path):
     os.utime(scratch, (old, old))
     loop(tmp_path, search=tiny_search(samples=2)).run()
     assert not scratch.exists()
+
+
+def test_code_that_has_changed_since_is_noticed(tmp_path):
+    loop(tmp_path, search=tiny_search(samples=10)).run()
+    again = loop(tmp_path)
+    again.run()
+    assert not any("has changed" in note for note in again.display.notes)
+    lines = [
+        {**event, "code": "01d"} if event["event"] == "session" else event
+        for event in Log(tmp_path / "log.jsonl").read()
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(map(json_line, lines)))  # without links
+    later = loop(tmp_path, search=tiny_search(samples=30))
+    later.run()
+    (noted,) = [note for note in later.display.notes if "has changed" in note]
+    assert noted.startswith("the code that trains or learns has changed since this search last ran"
+                            " (01d, now ")  # fmt: skip

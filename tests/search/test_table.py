@@ -26,9 +26,11 @@ from nos_repro.search.child import Child, evaluate
 from nos_repro.search.equality import key_of
 from nos_repro.search.probe import probe
 from nos_repro.search.refusals import Refusals
+from nos_repro.search.table.files import read_packed, write_packed
 from nos_repro.search.table.grouping import distinct_rules
 from nos_repro.search.table.make import TableMaker
 from nos_repro.search.table.settings import TablePart, TableSettings, TableTask, load_table_settings
+from nos_repro.search.table.verify import Verified, verify
 from tests.conftest import ROOT
 
 CONFIGS = ROOT / "configs" / "nosbench"
@@ -161,6 +163,47 @@ def test_the_same_table_is_the_same_bytes_and_pandas_could_read_it(made, tmp_pat
         loaded.rewards("digits")[int(line["rule"])] for line in lines
     ]
     assert list(lines[0])[5:9] == ["rate_0.01", "rate_0.1", "epoch_1", "epoch_2"]
+
+
+def test_rows_trained_again_come_out_equal_and_a_changed_number_is_noticed(made, tmp_path):
+    folder = tmp_path / "tiny"
+    shutil.copytree(made, folder)
+
+    def verified() -> list[Verified]:
+        return list(verify(folder, 99, InProcess(), Conditions(folder), Silent()))
+
+    found = verified()
+    assert len(found) == len(numbers(table.load(folder)))
+    assert not any(each.differs or each.stale for each in found)
+    packed = read_packed(folder)
+    first, *others = packed.rows["digits"]
+    packed.rows["digits"] = [dataclasses.replace(first, reward=first.reward + 1e-9), *others]
+    write_packed(folder, packed)
+    (wrong,) = [each for each in verified() if each.differs]
+    assert wrong.rule == packed.rules[first.rule].text
+    assert wrong.differs == {"reward": (first.reward + 1e-9, first.reward)}
+
+
+def test_the_verb_verifies_and_says_which_row_differs(tmp_path, capsys):
+    words = ["table", str(CONFIGS / "tuning.yaml"), "--scale", "smoke", "--results", str(tmp_path)]
+    words += ["--workers", "0"]
+    assert main(words) == 0
+    assert main([*words, "--verify", "2"]) == 0
+    assert "2 of 2 rows came out equal to the bit" in capsys.readouterr().out
+    folder = tmp_path / "nosbench" / "tuning-smoke"
+    packed = read_packed(folder)
+    packed.rows["digits"] = [dataclasses.replace(row, lr=3.0) for row in packed.rows["digits"]]
+    write_packed(folder, packed)
+    assert main([*words, "--verify", "1"]) == 1
+    assert "lr: the table says 3.0, now it is" in capsys.readouterr().out
+    assert main([*words, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert f"{len(packed.rows['digits'])} of {len(packed.rows['digits'])} children" in said
+    assert main(["report", *words[1:-2], "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rules"] == len(packed.rules)
+    card = (folder / "README.md").read_text()
+    for word in ("tuning", "digits.csv.gz", "| rule | mean reward |", "CC BY"):
+        assert word in card
 
 
 def test_a_clone_extends_a_table_from_its_packed_files_alone(made, tmp_path):

@@ -128,6 +128,8 @@ def test_odd_sizes_double_precision_and_other_layouts_go_the_ordinary_way() -> N
         assert torch.equal(fused(images), eager(images))
     images = _images().double()
     assert torch.equal(fused.double()(images), eager.double()(images))
+    fused, eager = (layer.bfloat16() for layer in _pair(2))
+    assert torch.equal(fused(images.bfloat16()), eager(images.bfloat16()))
 
 
 def test_it_asks_for_channels_last() -> None:

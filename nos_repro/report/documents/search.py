@@ -9,6 +9,7 @@ from nos_repro.report.documents.base import Document, document, table_data
 from nos_repro.report.layout import ReportTable
 from nos_repro.report.search.files import search_tables
 from nos_repro.report.search.history import History, Reward
+from nos_repro.report.search.made_by import stale_lines
 from nos_repro.report.search.protocol import origin_lines
 from nos_repro.report.search.tables import BEST_RULES, STATUSES
 from nos_repro.rules.simplest import simplest_text
@@ -44,6 +45,7 @@ def search_document(
         confirmed=[_beside(history, *pair) for pair in history.of("confirm")],
         tables=[table_data(table) for table in tables or search_tables(history)],
         origin=origin_lines(history),
+        stale=stale_lines(history),
         notes=history.notes,
         problems=problems,
     )

@@ -15,6 +15,7 @@ from nos_repro.report.pages.tables import PageTable, page_table, slug, unique
 from nos_repro.report.paths import by_name, file_of
 from nos_repro.report.search.files import search_tables
 from nos_repro.report.search.history import History
+from nos_repro.report.search.made_by import stale_lines
 from nos_repro.report.search.protocol import origin_lines
 from nos_repro.report.words import is_the_papers, title_of, versions
 
@@ -74,7 +75,7 @@ def search_page(
             PageTable(["How it went"], course.titles, course.rows, course.notes),
             *(page_table(table, _sorted_by(table, history)) for table in others),
         ],
-        origin=origin_lines(history),
+        origin=[*origin_lines(history), *stale_lines(history)],
         commands=commands("search", words, results, file_of(asked.search, asked.scale)),
         claims=list(claims),
         index=index,

@@ -10,6 +10,7 @@ from nos_repro.experiments.files import write_atomically
 from nos_repro.report.layout import ReportTable, escape_latex, escape_markdown
 from nos_repro.report.search.confirmation import confirmation
 from nos_repro.report.search.history import History
+from nos_repro.report.search.made_by import stale_lines
 from nos_repro.report.search.protocol import origin_lines
 from nos_repro.report.search.stages import cascade_tables, race_tables
 from nos_repro.report.search.tables import course, expressions, hall_of_fame, refused
@@ -31,13 +32,18 @@ def search_tables(history: History) -> list[ReportTable]:
 
 
 def print_report(
-    history: History, form: Format, tables: Sequence[ReportTable] | None = None
+    history: History,
+    form: Format,
+    tables: Sequence[ReportTable] | None = None,
+    *,
+    today: bool = True,
 ) -> str:
     """The report in one of its forms, with where its numbers come from.
 
-    ``tables`` are those of `search_tables`, if they are made already.
+    ``tables`` are those of `search_tables`, if they are made already. ``today``: what today's code
+    would make otherwise is named; a file is to be the same tomorrow.
     """
-    origin = origin_lines(history)
+    origin = [*origin_lines(history), *(stale_lines(history) if today else [])]
     parts = [getattr(table, form)() for table in tables or search_tables(history)]
     if form == "markdown":
         parts.append("\n".join(f"- {escape_markdown(line)}" for line in origin))
@@ -54,8 +60,8 @@ def search_files(history: History) -> dict[str, bytes]:
     from nos_repro.report.search.figure import figure4
 
     figure, tables = figure4(history), search_tables(history)
-    markdown = print_report(history, "markdown", tables)
-    latex = print_report(history, "latex", tables)
+    markdown = print_report(history, "markdown", tables, today=False)
+    latex = print_report(history, "latex", tables, today=False)
     if figure is not None:
         markdown += "\n\n![Reward against the number of sampled rules](figure4.png)"
     files = {

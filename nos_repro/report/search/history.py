@@ -23,6 +23,8 @@ from nos_repro.search.state import Tally
 from nos_repro.tasks.metrics import Metric
 from nos_repro.tasks.registry import describe, find_metric
 
+UNKNOWN_CODE = "code that the log does not name"
+
 
 @dataclass(frozen=True)
 class Reward:
@@ -64,6 +66,11 @@ class History:
     sessions: list[Event] = field(default_factory=list)
     beside: list[Event] = field(default_factory=list)
     """The sessions of the children beside the search."""
+    made_by: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    """The samples that got a reward in sessions of a code: the digest of all of it, and of what
+    trains children ("" in older logs)."""
+    made_beside: Counter[str] = field(default_factory=Counter)
+    """How many children beside the search were made by which code."""
     children: int = 0
     """How many children were trained for samples, in ``seconds`` of a worker's time."""
     seconds: float = 0.0
@@ -88,6 +95,9 @@ class History:
                 key, status = event["key"], event["status"]
                 self.rewards.append(Reward(event["sample"], status, event["reward"], key))
                 self.rules.setdefault(key, event["rule"])
+                session = self.sessions[-1] if self.sessions else {}
+                code = session.get("code", UNKNOWN_CODE), session.get("trains", "")
+                self.made_by.setdefault(code, []).append(event["sample"])
                 if status == "refused":
                     self.refused[event.get("reason", "")] += 1
                 self.children += status not in ("refused", "reused")
@@ -173,11 +183,12 @@ def read_history(
     history = History(folder, search, settings, _paper(path), notes=notes)
     history.named = read_side_runs(folder, history.problems.append)
     history.hall.order = race_order(folder)
-    history.beside = [
-        event
-        for event in Log(folder / "named.jsonl").read(note=lambda _: None)
-        if event["event"] == "session"
-    ]
+    for event in Log(folder / "named.jsonl").read(note=lambda _: None):
+        if event["event"] == "session":
+            history.beside.append(event)
+        else:
+            code = history.beside[-1]["code"] if history.beside else UNKNOWN_CODE
+            history.made_beside[code] += 1
     for event in Log(folder / "log.jsonl").read(note=history.problems.append):
         history.take(event)
     history.rewards.sort(key=lambda reward: reward.sample)

@@ -9,6 +9,7 @@ from typing import Any
 
 from nos_repro.report.provenance import machines
 from nos_repro.report.search.history import History
+from nos_repro.report.search.made_by import code_lines
 from nos_repro.report.study import protocol
 from nos_repro.search.settings import Search
 
@@ -132,6 +133,7 @@ def origin_lines(history: History) -> list[str]:
         lines += [
             f"{len(sessions)} session{'s' if len(sessions) > 1 else ''}, of"
             f" {' or '.join(map(str, workers))} workers.",
+            *code_lines(history),
             *machines([*sessions, *history.beside], "child"),
         ]
     return lines

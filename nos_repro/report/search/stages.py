@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from nos_repro.launch.progress import duration
 from nos_repro.report.distributions import share_interval
 from nos_repro.report.layout import GLUE, Cell, Column, ReportTable
 from nos_repro.report.search.history import History
@@ -63,8 +64,8 @@ def cascade_tables(history: History) -> list[ReportTable]:
 
 
 def _passed(history: History, found: Sequence[Fate], stages: Sequence[str]) -> ReportTable:
-    titles = ("stage", "rules", "passed", "stopped", "trained in full anyway", "worker-hours",
-              "seconds a rule")  # fmt: skip
+    titles = ("stage", "rules", "passed", "stopped", "trained in full anyway", "worker's time",
+              "seconds per rule")  # fmt: skip
     rows, before = [], 0.0
     for stage in stages:
         events = [e for fate in found for e in fate.decisions if e["stage"] == stage]
@@ -89,11 +90,11 @@ def _passed(history: History, found: Sequence[Fate], stages: Sequence[str]) -> R
     healthy = [fate for fate in full if fate.end is not None and fate.end["status"] == "healthy"]
     if healthy:
         each = statistics.fmean(_seconds(fate, without="cheap") for fate in healthy)
-        whole = each * len(found) / 3600
+        whole = each * len(found)
         notes.append(
             f"A healthy child took {each:.3g} s in full, its cheap child left out: all"
-            f" {len(found):,} rules would have taken at most {whole:.2f} worker-hours without the"
-            f" cascade, and took {history.seconds / 3600:.2f}."
+            f" {len(found):,} rules would have taken a worker at most {duration(whole)} without the"
+            f" cascade, and took {duration(history.seconds)}."
         )
     cells = [[Cell(text) for text in row] for row in rows]
     heading = ["The cascade: what each stage let pass, and its cost"]
@@ -101,7 +102,7 @@ def _passed(history: History, found: Sequence[Fate], stages: Sequence[str]) -> R
 
 
 def _cost(seconds: float, rules: int) -> tuple[str, str]:
-    return f"{seconds / 3600:.3f}", f"{seconds / rules:.3g}" if rules else NONE
+    return duration(seconds), f"{seconds / rules:.3g}" if rules else NONE
 
 
 def _seconds(fate: Fate, without: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nos_repro.experiments.heartbeat import live_leases, read_lease
 from nos_repro.report.search.history import History
+from nos_repro.report.search.made_by import stale_lines
 from nos_repro.search.progress import figures
 
 
@@ -25,6 +26,7 @@ def search_status(history: History) -> str:
         "children beside the search:",
         *(f"  {each}" for each in beside),
         *history.notes,
+        *stale_lines(history),
     ]
     return "\n".join(lines)
 

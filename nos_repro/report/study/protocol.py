@@ -103,10 +103,11 @@ def long(protocol: Settings, other: Settings | None = None) -> str:
     return ", ".join([model(protocol), *filter(None, parts), epochs(protocol)])
 
 
-def selection_words(protocol: Settings) -> str:
-    """How a row's point was chosen and over what its cells are taken."""
+def selection_words(protocol: Settings, of_paper: bool = True) -> str:
+    """How a row's point was chosen and over what its cells are taken; ``of_paper``: in a study that
+    repeats a paper."""
     if "halving" in protocol:
-        return _halving_words(protocol["halving"])
+        return _halving_words(protocol["halving"], of_paper)
     chosen = protocol["selection"]
     by = chosen["by"].replace("_", " ").replace("val", "validation value")
     length = chosen["sweep_epochs"]
@@ -116,11 +117,12 @@ def selection_words(protocol: Settings) -> str:
     return f"point chosen by {by}{after}; its cells are from {runs if repeats else 'that same run'}"
 
 
-def _halving_words(halving: Settings) -> str:
+def _halving_words(halving: Settings, of_paper: bool) -> str:
+    whose = " (our heuristic, the paper prints none)" if of_paper else ""
     by = halving["by"].replace("_", " ").replace("val", "validation value")
     epochs = ", ".join(map(str, halving["rungs"]))
     return (
         f"point chosen by {by} at epoch {halving['rungs'][0]}; of the rows still in, the best"
         f" {halving['keep']:.0%} by {by} so far go on after each of the epochs {epochs}, the others"
-        " are stopped (our heuristic, the paper prints none); its cells are from that same run"
+        f" are stopped{whose}; its cells are from that same run"
     )

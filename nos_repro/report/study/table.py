@@ -62,7 +62,8 @@ def _paper_column(study: Study) -> Column:
 def _heading(study: Study) -> list[str]:
     own, paper = protocol.settings_of(study), study.paper_protocol
     lines = [study.title, *([f"Claim: {study.claim}"] if study.claim else [])]
-    words = f"{protocol.long(own, paper)}; {protocol.selection_words(own)}."
+    chosen = protocol.selection_words(own, of_paper=bool(study.source))
+    words = f"{protocol.long(own, paper)}; {chosen}."
     if protocol.is_the_papers(study):
         return [*lines, f"Protocol, the paper's: {words}"]
     lines.append(f"Scale {study.scale}: {words}")

@@ -93,7 +93,7 @@ def explain(study: Study, outcome: Outcome, store: Store, known: Known | None = 
         study=study.study,
         scale=study.scale,
         row=outcome.name,
-        protocol=protocol.selection_words(protocol.settings_of(study)),
+        protocol=protocol.selection_words(protocol.settings_of(study), of_paper=bool(study.source)),
         numbers={
             title: show(number) if (number := outcome.number(column)) is not None else "-"
             for column, title in study.columns.items()

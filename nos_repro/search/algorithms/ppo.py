@@ -8,23 +8,20 @@ the clipping range are not given: 4 passes and 0.2 are Schulman et al.'s usual v
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nos_repro.search.algorithms.base import ALGORITHMS, require
-from nos_repro.search.algorithms.policy_gradient import (
-    AdamPolicyGradient,
-    Batch,
-    PolicyGradientSettings,
-    mean_entropy,
-)
+from nos_repro.search.algorithms.policy_gradient import AdamPolicyGradient, AdamSettings, Batch
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
-class PPOSettings(PolicyGradientSettings):
+class PPOSettings(AdamSettings):
     """002 sec. 4.2: Adam at 1e-5."""
 
-    lr: float = 1e-5
-    """The rate of the controller's Adam."""
     clip: float = 0.2
     """How far a token's probability may move from that at its draw, as a share."""
     passes: int = 4
@@ -32,7 +29,6 @@ class PPOSettings(PolicyGradientSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.lr > 0, "lr", "positive", self.lr)
         require(self.clip > 0, "clip", "positive", self.clip)
         require(self.passes >= 1, "passes", "at least 1", self.passes)
 
@@ -47,20 +43,18 @@ class PPO(AdamPolicyGradient):
 
     Settings: ClassVar[type[Any]] = PPOSettings
 
-    def update(self, batch: Batch) -> dict[str, float]:
+    def update(self, batch: Batch) -> dict[str, Float[Tensor, " replicas"]]:
         import torch
 
-        advantages = self.baseline.advantages(batch.rewards)[:, None]
+        advantages = batch.advantages[..., None]
         c = self.settings.clip
-        figures: dict[str, float] = {}
+        figures: dict[str, Tensor] = {}
         for _ in range(self.settings.passes):
-            scores = self.controller.score(batch.tokens)
+            scores, extra = self.scored(batch)
             ratio = (scores.log_probs - batch.behaviour).exp()
             gain = torch.minimum(ratio * advantages, ratio.clamp(1 - c, 1 + c) * advantages)
-            self.ascend(gain.sum(1).mean() + self.settings.entropy * mean_entropy(scores))
-            outside = (ratio - 1).abs() > c
-            figures = {
-                "entropy": figures.get("entropy", float(mean_entropy(scores).detach())),
-                "clipped": float(outside.float().mean()),
-            }
-        return figures
+            if not figures:
+                figures["entropy"] = scores.nats()
+            self.ascend(gain.sum(2).mean(1) + extra)
+        outside = (ratio.detach() - 1).abs() > c
+        return {**figures, "clipped": outside.float().mean((1, 2))}

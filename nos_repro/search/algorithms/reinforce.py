@@ -6,29 +6,25 @@ The papers' point of comparison: "known to exhibit poor sample efficiency" (sec.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nos_repro.search.algorithms.base import ALGORITHMS, require
-from nos_repro.search.algorithms.policy_gradient import (
-    AdamPolicyGradient,
-    Batch,
-    PolicyGradientSettings,
-    mean_entropy,
-)
+from nos_repro.search.algorithms.policy_gradient import AdamPolicyGradient, AdamSettings, Batch
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
-class ReinforceSettings(PolicyGradientSettings):
+class ReinforceSettings(AdamSettings):
     """The same Adam as PPO's, so that the two differ only in the algorithm."""
 
-    lr: float = 1e-5
-    """The rate of the controller's Adam."""
     most_weight: float = 1.0
     """The largest importance weight of a rule that an older policy wrote."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.lr > 0, "lr", "positive", self.lr)
         require(self.most_weight > 0, "most_weight", "positive", self.most_weight)
 
 
@@ -43,12 +39,10 @@ class Reinforce(AdamPolicyGradient):
 
     Settings: ClassVar[type[Any]] = ReinforceSettings
 
-    def update(self, batch: Batch) -> dict[str, float]:
-        advantages = self.baseline.advantages(batch.rewards)
-        scores = self.controller.score(batch.tokens)
-        log_probs = scores.log_probs.sum(1)
-        weight = (log_probs.detach() - batch.behaviour.sum(1)).exp()
+    def update(self, batch: Batch) -> dict[str, Float[Tensor, " replicas"]]:
+        scores, extra = self.scored(batch)
+        log_probs = scores.log_probs.sum(2)
+        weight = (log_probs.detach() - batch.behaviour.sum(2)).exp()
         weight = weight.clamp(max=self.settings.most_weight)
-        gain = (weight * advantages * log_probs).mean()
-        self.ascend(gain + self.settings.entropy * mean_entropy(scores))
-        return {"entropy": float(mean_entropy(scores).detach()), "weight": float(weight.mean())}
+        self.ascend((weight * batch.advantages * log_probs).mean(1) + extra)
+        return {"entropy": scores.nats(), "weight": weight.mean(1)}

@@ -8,7 +8,7 @@ with damping 0.1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,7 +17,6 @@ from nos_repro.search.algorithms.policy_gradient import (
     Batch,
     PolicyGradient,
     PolicyGradientSettings,
-    mean_entropy,
 )
 
 if TYPE_CHECKING:
@@ -55,89 +54,123 @@ class TRPO(PolicyGradient):
 
     Settings: ClassVar[type[Any]] = TRPOSettings
 
-    def update(self, batch: Batch) -> dict[str, float]:
+    def update(self, batch: Batch) -> dict[str, Float[Tensor, " replicas"]]:
         import torch
-        from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-        advantages = self.baseline.advantages(batch.rewards)
         parameters = list(self.controller.parameters())
-        start = parameters_to_vector(parameters).detach().clone()
+        gain, scores = self._gain(batch)
+        gradient = _flat(torch.autograd.grad(gain.sum(), parameters, retain_graph=True))
+        weight = scores.choices.detach().exp() / batch.tokens.shape[1]
+        changes = self.controller.changes(batch.tokens)
 
-        def surrogate(scores: Scores) -> Float[Tensor, ""]:
-            ratio = (scores.log_probs.sum(1) - batch.behaviour.sum(1)).exp()
-            weight: float = self.settings.entropy
-            return (ratio * advantages).mean() + weight * mean_entropy(scores)
-
-        scores = self.controller.score(batch.tokens)
-        before = [choices.detach() for choices in scores.choices]
-        gain = surrogate(scores)
-        gradient = _flat(torch.autograd.grad(gain, parameters, retain_graph=True))
-        slope = _flat(torch.autograd.grad(_kl(before, scores), parameters, create_graph=True))
-
-        def fisher(vector: Tensor) -> Tensor:
-            product = torch.autograd.grad(slope @ vector, parameters, retain_graph=True)
+        def fisher(vectors: Tensor) -> Tensor:
+            """The Fisher matrix is J' diag(p) J, where J has the slopes of all log p."""
+            change = weight * changes(_like(vectors, parameters))
+            product = torch.autograd.grad(scores.choices, parameters, change, retain_graph=True)
             damping: float = self.settings.damping
-            return _flat(product) + damping * vector
+            return _flat(product) + damping * vectors
 
         direction = conjugate_gradient(fisher, gradient, self.settings.conjugate_steps)
-        length = float(direction @ fisher(direction).detach())
-        figures = {"entropy": float(mean_entropy(scores).detach()), "kl": 0.0, "moved": 0.0}
-        if not length > 0:
-            return figures
-        step = direction * (2 * self.settings.max_kl / length) ** 0.5
-        for halving in range(self.settings.halvings):
-            vector_to_parameters(start + step * 0.5**halving, parameters)
+        length = (direction * fisher(direction)).sum(1)
+        moves = length > 0
+        figures = {"entropy": scores.nats(), "kl": torch.zeros_like(length)}
+        if not moves.any():
+            return {**figures, "moved": torch.zeros_like(length)}
+        scale = (2 * self.settings.max_kl / length.where(moves, 1.0)).sqrt().where(moves, 0.0)
+        steps = _like(direction * scale[:, None], parameters)
+        kl, share = self._step(batch, steps, moves, gain.detach(), scores.choices.detach())
+        return {**figures, "kl": kl, "moved": share}
+
+    def _gain(self, batch: Batch) -> tuple[Float[Tensor, " replicas"], Scores]:
+        scores, extra = self.scored(batch)
+        ratio = (scores.log_probs.sum(2) - batch.behaviour.sum(2)).exp()
+        return (ratio * batch.advantages).mean(1) + extra, scores
+
+    def _step(
+        self, batch: Batch, steps: list[Tensor], moves: Tensor, gain: Tensor, before: Tensor
+    ) -> tuple[Float[Tensor, " replicas"], Float[Tensor, " replicas"]]:
+        """Takes the largest share of the steps, 1, 1/2, 1/4, ..., that improves on ``gain`` within
+        the trust region; none if no share does. Returns the divergence and the share."""
+        import torch
+
+        start = [parameter.detach().clone() for parameter in self.controller.parameters()]
+        share, kl = moves.to(gain.dtype), torch.zeros_like(gain)
+        for _ in range(self.settings.halvings):
+            self._move(start, steps, share)
             with torch.no_grad():
-                after = self.controller.score(batch.tokens)
-                kl = float(_kl(before, after))
-                if float(surrogate(after)) > float(gain.detach()) and kl <= self.settings.max_kl:
-                    return {**figures, "kl": kl, "moved": 0.5**halving}
-        vector_to_parameters(start, parameters)
-        return figures
+                reached, scores = self._gain(batch)
+                distance = _kl(before, scores)
+            accepted = moves & (reached > gain) & (distance <= self.settings.max_kl)
+            kl = distance.where(accepted, kl)
+            moves = moves & ~accepted
+            if not moves.any():
+                break
+            share = (share / 2).where(moves, share)
+        share = share.where(~moves, 0.0)
+        self._move(start, steps, share)
+        return kl, share
+
+    def _move(self, start: list[Tensor], steps: list[Tensor], share: Tensor) -> None:
+        """Goes that share of its step from the start, for each replica."""
+        import torch
+
+        with torch.no_grad():
+            for parameter, old, step in zip(
+                self.controller.parameters(), start, steps, strict=True
+            ):
+                parameter.copy_(old + share.view(-1, *[1] * (old.dim() - 1)) * step)
 
 
 def conjugate_gradient(
     product: Callable[[Tensor], Tensor],
-    b: Float[Tensor, " n"],
+    b: Float[Tensor, "replicas n"],
     steps: int,
     tolerance: float = 1e-10,
-) -> Float[Tensor, " n"]:
-    """Approximately solves product(x) = b for a symmetric positive definite matrix.
+) -> Float[Tensor, "replicas n"]:
+    """Approximately solves product(x) = b for a symmetric positive definite matrix per replica.
 
-    tolerance: stop when |residual|^2 is at most this fraction of |b|^2.
+    tolerance: stop where |residual|^2 is at most this fraction of |b|^2.
     """
     import torch
 
     x = torch.zeros_like(b)
     residual = b.clone()
     direction = b.clone()
-    squared = residual @ residual
+    squared = (residual * residual).sum(1, keepdim=True)
+    enough = tolerance * squared
     for _ in range(steps):
-        if float(squared) <= tolerance * float(b @ b):
+        goes_on = squared > enough
+        if not goes_on.any():
             break
         image = product(direction)
-        alpha = squared / (direction @ image)
+        alpha = torch.where(goes_on, squared / (direction * image).sum(1, keepdim=True), 0.0)
         x = x + alpha * direction
         residual = residual - alpha * image
-        following = residual @ residual
-        direction = residual + following / squared * direction
-        squared = following
+        following = (residual * residual).sum(1, keepdim=True)
+        direction = torch.where(goes_on, residual + following / squared * direction, direction)
+        squared = torch.where(goes_on, following, squared)
     return x
 
 
-def _kl(before: list[Tensor], scores: Scores) -> Float[Tensor, ""]:
+def _kl(before: Tensor, scores: Scores) -> Float[Tensor, " replicas"]:
     """The mean KL(before || now) of whole strings along the batch's prefixes, in nats."""
     import torch
 
-    total = torch.zeros(len(before[0]))
-    for old, new in zip(before, scores.choices, strict=True):
-        allowed = old > -torch.inf
-        gap = torch.where(allowed, old, 0.0) - torch.where(allowed, new, 0.0)
-        total = total + (old.exp() * gap).sum(1)
-    return total.mean()
+    allowed = before > -torch.inf
+    gap = torch.where(allowed, before, 0.0) - torch.where(allowed, scores.choices, 0.0)
+    return (before.exp() * gap).sum((2, 3)).mean(1)
 
 
-def _flat(tensors: tuple[Tensor, ...]) -> Float[Tensor, " n"]:
+def _flat(tensors: Sequence[Tensor]) -> Float[Tensor, "replicas n"]:
     import torch
 
-    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+    return torch.cat([tensor.flatten(1) for tensor in tensors], 1)
+
+
+def _like(vectors: Float[Tensor, "replicas n"], tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The parts of flat vectors in the shapes of the tensors that they are made of."""
+    import torch
+
+    sizes = [tensor[0].numel() for tensor in tensors]
+    parts = torch.split(vectors, sizes, 1)
+    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]

@@ -7,6 +7,7 @@ end, and then removed. A table can be extended from its packed files alone, by a
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
@@ -25,7 +26,6 @@ from nos_repro.search.folder import hold
 from nos_repro.search.log import Event, Log
 from nos_repro.search.loop import MAX_FAILED
 from nos_repro.search.session import side_session
-from nos_repro.search.table.card import write_card
 from nos_repro.search.table.files import Packed, write_packed
 from nos_repro.search.table.job import PackJob
 from nos_repro.search.table.opening import chosen_rules, open_table
@@ -57,6 +57,7 @@ class TableMaker:
         *,
         only: Collection[str] = (),
         retry: bool = False,
+        on_packed: Callable[[Path], None] = lambda folder: None,
     ) -> None:
         self.settings = settings
         self.folder = folder
@@ -65,6 +66,7 @@ class TableMaker:
         self.display = display
         self.only = only
         self.retry = retry
+        self.on_packed = on_packed
         self.log = Log(folder / WORK)
         self.rows: dict[str, dict[tuple[int, int], TableRow]] = {}
         """For every task, the rows by rule and seed."""
@@ -84,6 +86,7 @@ class TableMaker:
         """
         with hold(self.folder) as heartbeat:
             remove_scratch(self.folder)
+            remove_scratch(self.folder / "answers")
             packed = open_table(self.settings, self.folder, self.display.note)
             self._resume(packed)
             try:
@@ -93,6 +96,8 @@ class TableMaker:
             finally:
                 self.launcher.close()
                 self._pack(packed)
+            with contextlib.suppress(OSError):
+                (self.folder / "answers").rmdir()
 
     def _resume(self, packed: Packed) -> None:
         """Takes in what is on disk."""
@@ -230,7 +235,7 @@ class TableMaker:
         for name, rows in self.rows.items():
             packed.rows[name] = list(rows.values())
         write_packed(self.folder, packed)
-        write_card(self.folder, packed)
+        self.on_packed(self.folder)
         self.log.path.unlink(missing_ok=True)
         self.log = Log(self.folder / WORK)
         self.unpacked, self.packed_at = 0, time.monotonic()

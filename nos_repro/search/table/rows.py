@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from nos_repro.search.child import Child, Evaluation
 
+COMPARED = ("status", "reward", "lr", "sweep", "curve", "examples")
 STATUSES = ("healthy", "diverged", "overran", "failed")
 BEFORE = ("rule", "seed", "status", "reward", "lr")
 AFTER = ("examples", "seconds", "code", "reason")
@@ -55,9 +56,9 @@ class TableRow:
         )
 
     @property
-    def numbers(self) -> tuple[object, ...]:
-        """What training again must give to the bit: all but the time and the code."""
-        return self.status, self.reward, self.lr, self.sweep, self.curve, self.examples
+    def numbers(self) -> dict[str, object]:
+        """What training again must give to the bit: all but the time, the code and the words."""
+        return {key: getattr(self, key) for key in COMPARED}
 
 
 def columns(child: Child) -> list[str]:

@@ -14,9 +14,11 @@ from nos_repro.report.layout import GLUE, ReportTable
 from nos_repro.report.search.confirmation import candidates, confirmation, declared
 from nos_repro.report.search.files import print_report, search_files, write_search_report
 from nos_repro.report.search.history import read_history
+from nos_repro.report.search.made_by import code_lines, stale_lines
 from nos_repro.report.search.tables import course, expressions, hall_of_fame, refused
 from nos_repro.search.log import LogError
-from tests.report.searches import CONFIG, CONSTANT, NO_DESCENT, Folder
+from nos_repro.search.session import child_code, search_code
+from tests.report.searches import CONFIG, CONSTANT, NO_DESCENT, SESSION, Folder
 
 SMOKE = ["--scale", "smoke", "--results"]
 STRINGS = [
@@ -279,6 +281,35 @@ def test_a_verb_for_studies_points_to_search(
 def test_a_search_has_no_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(CONFIG), *SMOKE, str(tmp_path), "--rows", "SGD"]) == 2
     assert "a search has none" in capsys.readouterr().err
+
+
+def test_a_report_says_which_code_made_what_and_what_is_stale(folder: Folder) -> None:
+    today, children = search_code(folder.search), child_code(folder.search.child)
+    folder.sample("g m identity identity *", "healthy", 0.5)
+    for code in ({"code": "01d", "trains": children}, {"code": "01der", "trains": "0ther"}):
+        folder.write({**SESSION, **code})
+        folder.sample("g m identity exp *", "healthy", 0.5)
+    folder.sample("g m exp exp *", "healthy", 0.5)
+    folder.write({**SESSION, "code": today, "trains": children})
+    folder.sample("g m exp identity *", "healthy", 0.5)
+    folder.named("baseline", "SGD", "sgd")
+    folder.write({**SESSION, "code": children}, to="named.jsonl")
+    folder.named("baseline", "Adam", "adam")
+    history = folder.history()
+    assert code_lines(history) == [
+        "Code: 1 draw (sample 0) by c0de; 1 draw (sample 1) by 01d; 2 draws (samples 2 to 3) by"
+        f" 01der; 1 draw (sample 4) by {today}; 1 child beside the search by code that the log"
+        f" does not name; 1 child beside the search by {children}."
+    ]
+    first, second, third, beside = stale_lines(history)
+    assert first.endswith("; what trains children may have changed too.")
+    assert second.startswith("Stale: 1 draw (sample 1) by 01d (today's is ")
+    assert second.endswith("; what draws and learns has changed, not what trains children.")
+    assert third.endswith("; what trains children has changed: new rewards may not compare.")
+    assert beside.startswith("Stale: 1 child beside the search by code that the log")
+    assert second in print_report(history, "text")
+    assert not any("Stale" in data.decode() for name, data in search_files(history).items()
+                   if name.endswith((".md", ".tex", ".svg")))  # fmt: skip
 
 
 def test_special_signs_stay_text(folder: Folder) -> None:

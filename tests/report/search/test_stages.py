@@ -6,6 +6,7 @@ import pytest
 from scipy.stats import binomtest
 
 from nos_repro.experiments.build import Conditions
+from nos_repro.launch.progress import duration
 from nos_repro.report.distributions import share_interval
 from nos_repro.report.search.files import print_report, search_files, search_tables
 from nos_repro.report.search.history import read_history
@@ -69,8 +70,12 @@ def test_every_rule_is_counted_where_it_was_stopped_and_every_second_where_it_wa
     assert float(cheap[6]) == 1.0
     assert float(sweep[6]) == 3.0
     assert float(rest[6]) == 10.0
-    hours = [float(row[5]) for row in cells(passed)]
-    assert sum(hours[:3]) == pytest.approx(hours[3], abs=0.002)
+    spent = int(cheap[1]) + 3 * int(sweep[1]) + 10 * int(rest[1])
+    assert found.seconds == spent
+    assert [row[5] for row in cells(passed)] == [
+        duration(seconds)
+        for seconds in (int(cheap[1]), 3 * int(sweep[1]), 10 * int(rest[1]), spent)
+    ]
     assert "without the cascade" in passed.notes[-1]
 
 

@@ -1,0 +1,1 @@
+"""Tables of rules (NOS-Bench) as printed tables, and their data cards."""
