@@ -58,7 +58,9 @@ def arena_figure(found: ArenaStanding) -> Figure | None:
         left.fill_between(curve.children, low, high, color=colour, alpha=0.15, linewidth=0)
         right.plot(curve.children, curve.share, **look)
         lowest.append(np.interp(16, curve.children, curve.mean))
-    left.set(xscale="log", xlabel="children", ylabel="reward of the best rule so far, by the judges")
+    left.set(
+        xscale="log", xlabel="children", ylabel="reward of the best rule so far, by the judges"
+    )
     left.set_ylim(bottom=min(lowest))
     right.set(xscale="log", xlabel="children", ylim=(0, 1.02))
     right.set_ylabel(f"share of runs that found a rule of the top {arena.top[-1]:.1%}")
@@ -68,9 +70,9 @@ def arena_figure(found: ArenaStanding) -> Figure | None:
                   fontsize=9)  # fmt: skip
     most = max(row.wanted for row in found.played)
     words = (
-        f"Means over up to {most} seeds with 95 % bands. A child is a distinct rule that is trained;"
-        " a search gets the rewards of one seed of the table, and what it found is judged by the"
-        " others."
+        f"Means over up to {most} seeds with 95 % bands. A child is a distinct rule that is"
+        " trained; a search gets the rewards of one seed of the table, and what it found is judged"
+        " by the others."
     )
     title = f"Search algorithms on the table {arena.table}, task {arena.task}"
     return finished(figure, title, [words, *origin_lines(found)])

@@ -13,15 +13,17 @@ from nos_repro.report.documents.arena import arena_document
 from nos_repro.report.documents.base import written
 from nos_repro.report.layout import escape_markdown
 from nos_repro.search.arena.runs import records_file
-from nos_repro.search.arena.settings import load_arena, shipped_arenas
+from nos_repro.search.arena.settings import find_arena, load_arena, shipped_arenas
 
 
-def arenas(results: Path) -> Iterator[ArenaStanding]:
-    """Every arena that ships and has records."""
-    for path in shipped_arenas().values():
-        arena = load_arena(path)
-        if records_file(results, arena.arena).exists():
-            yield standing(arena, results)
+def begun_arenas(results: Path) -> list[str]:
+    """The names of the arenas that ship and have records."""
+    return [name for name in shipped_arenas() if records_file(results, name).exists()]
+
+
+def arena_of(name: str, results: Path) -> ArenaStanding:
+    """The arena of that name that ships. Raises ConfigError."""
+    return standing(load_arena(find_arena(name)), results)
 
 
 def write_arena(found: ArenaStanding) -> Iterator[Path]:

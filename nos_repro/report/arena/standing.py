@@ -36,7 +36,7 @@ RESAMPLES, SEED = 2000, 2017
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimated:
     """A number and its 95 % interval."""
 
     value: float
@@ -108,7 +108,7 @@ class ArenaStanding:
     def row(self, name: str) -> RowStanding | None:
         return next((row for row in self.rows if row.name == name), None)
 
-    def ranks(self, budget: int) -> dict[str, Estimate]:
+    def ranks(self, budget: int) -> dict[str, Estimated]:
         """The mean rank of each row that has this budget, 1 for the best, over the seeds that all
         of them have; equal rules share a rank. The interval resamples the seeds."""
         import numpy as np
@@ -120,7 +120,7 @@ class ArenaStanding:
             return {}
         ranks = np.array([rankdata([-each[seed] for each in best]) for seed in seeds])
         return {
-            row.name: Estimate(float(ranks[:, place].mean()), *bootstrap_mean(ranks[:, place]))
+            row.name: Estimated(float(ranks[:, place].mean()), *bootstrap_mean(ranks[:, place]))
             for place, row in enumerate(rows)
         }
 
@@ -167,11 +167,11 @@ def judged_at(record: RunRecord, budget: int) -> float:
     return found
 
 
-def mean_of(values: Sequence[float]) -> Estimate:
+def mean_of(values: Sequence[float]) -> Estimated:
     """The mean, with the interval that resampling gives."""
     import numpy as np
 
-    return Estimate(fmean(values), *bootstrap_mean(np.array(values)))
+    return Estimated(fmean(values), *bootstrap_mean(np.array(values)))
 
 
 def bootstrap_mean(values: NDArray[np.float64]) -> tuple[float, float]:
@@ -184,7 +184,7 @@ def bootstrap_mean(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def median_of(values: Sequence[float]) -> Estimate:
+def median_of(values: Sequence[float]) -> Estimated:
     """The median with its exact interval, from order statistics (the binomial distribution); both
     may be infinite. The interval is as wide as can be where there are fewer than 6 values."""
     ordered = sorted(values)
@@ -196,20 +196,20 @@ def median_of(values: Sequence[float]) -> Estimate:
         below += 1
         tail += math.comb(n, below) * 0.5**n
     if below == 0:
-        return Estimate(value, 0.0, math.inf)
-    return Estimate(value, ordered[below - 1], ordered[n - below])
+        return Estimated(value, 0.0, math.inf)
+    return Estimated(value, ordered[below - 1], ordered[n - below])
 
 
-def share_of(hits: int, n: int) -> Estimate:
+def share_of(hits: int, n: int) -> Estimated:
     """A share with Wilson's interval."""
     z = 1.96
     p = hits / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Estimate(p, max(0.0, centre - half), min(1.0, centre + half))
+    return Estimated(p, max(0.0, centre - half), min(1.0, centre + half))
 
 
-def ratio_of_medians(ours: Sequence[float], theirs: Sequence[float]) -> Estimate | None:
+def ratio_of_medians(ours: Sequence[float], theirs: Sequence[float]) -> Estimated | None:
     """Our median over theirs, with the interval of resampling both; None where either is
     infinite."""
     import numpy as np
@@ -224,4 +224,4 @@ def ratio_of_medians(ours: Sequence[float], theirs: Sequence[float]) -> Estimate
     ]
     with np.errstate(invalid="ignore", divide="ignore"):
         low, high = np.nanquantile(drawn[0] / drawn[1], (0.025, 0.975))
-    return Estimate(float(np.median(one) / np.median(other)), float(low), float(high))
+    return Estimated(float(np.median(one) / np.median(other)), float(low), float(high))

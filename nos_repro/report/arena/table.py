@@ -8,7 +8,7 @@ from statistics import fmean
 
 from nos_repro.report.arena.standing import (
     ArenaStanding,
-    Estimate,
+    Estimated,
     RowStanding,
     mean_of,
     median_of,
@@ -76,12 +76,12 @@ def _times(found: ArenaStanding, row: RowStanding) -> str:
     return "" if ratio is None else interval(ratio, ".2f")
 
 
-def interval(estimate: Estimate, form: str) -> str:
+def interval(estimate: Estimated, form: str) -> str:
     """`0.91 [0.90, 0.92]`; "never" for infinity."""
     return f"{_number(estimate.value, form)} {_range(estimate, form)}"
 
 
-def _range(estimate: Estimate, form: str) -> str:
+def _range(estimate: Estimated, form: str) -> str:
     return f"[{_number(estimate.low, form)}, {_number(estimate.high, form)}]"
 
 
@@ -92,9 +92,9 @@ def _number(value: float, form: str) -> str:
 def _notes(found: ArenaStanding) -> Iterator[str]:
     arena = found.arena
     yield (
-        "A child is a distinct rule that is trained; rules that are known or refused are free. A run"
-        f" ends at {arena.budgets[-1]:,} children, at {arena.draws} strings for each of them, or"
-        f" after {arena.patience:,} strings in a row without a new child."
+        "A child is a distinct rule that is trained; rules that are known or refused are free."
+        f" A run ends at {arena.budgets[-1]:,} children, at {arena.draws} strings for each of them,"
+        f" or after {arena.patience:,} strings in a row without a new child."
     )
     yield (
         "A search gets the rewards of one seed of the table; best is the mean of the table's other"

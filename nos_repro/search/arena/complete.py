@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from nos_repro.experiments.files import json_line, unwritable
+from nos_repro.extras import installed_versions
 from nos_repro.search.arena.play import open_table, play
 from nos_repro.search.arena.runs import (
     ArenaRun,
@@ -22,11 +23,16 @@ from nos_repro.search.arena.runs import (
     final_runs,
     read_records,
     records_file,
+    together,
     tuning_runs,
 )
 from nos_repro.search.arena.settings import Arena
 from nos_repro.search.folder import hold
 
+SIDE_BY_SIDE = 8
+"""Policy gradients of so many seeds are played together: their weights stay in the processor's
+cache."""
+LIBRARIES = ("numpy", "optuna", "torch")
 Say = Callable[[str], None]
 
 
@@ -117,12 +123,15 @@ class _Pool:
 
     def play(self, runs: Sequence[ArenaRun]) -> Iterator[RunRecord]:
         """The records, as they come."""
+        groups = together(runs, SIDE_BY_SIDE)
         if self._pool is None:
             _one_thread()
-            yield from (_played(run, self.results) for run in runs)
+            for group in groups:
+                yield from _played(group, self.results)
             return
-        waiting = [self._pool.submit(_played, run, self.results) for run in runs]
-        yield from (future.result() for future in as_completed(waiting))
+        waiting = [self._pool.submit(_played, group, self.results) for group in groups]
+        for future in as_completed(waiting):
+            yield from future.result()
 
 
 def _one_thread() -> None:
@@ -131,11 +140,12 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _played(run: ArenaRun, results: Path) -> RunRecord:
+def _played(runs: Sequence[ArenaRun], results: Path) -> list[RunRecord]:
     from nos_repro.experiments.provenance import provenance
 
-    record = play(run, open_table(run.table, results))
-    return {**record, "code": code_of(run), "provenance": provenance("cpu")}
+    records = play(runs, open_table(runs[0].table, results))
+    origin = {**provenance("cpu"), "libraries": installed_versions(LIBRARIES)}
+    return [{**record, "code": code_of(runs[0]), "provenance": origin} for record in records]
 
 
 def _append(path: Path, record: RunRecord) -> None:

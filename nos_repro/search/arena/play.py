@@ -1,4 +1,4 @@
-"""One run: an algorithm searches a table until its children are spent."""
+"""Runs: an algorithm searches a table until its children are spent."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nos_repro.rules.space import Space
 from nos_repro.search.algorithms import ALGORITHMS, Algorithm
 from nos_repro.search.algorithms.base import ControllerSettings
 from nos_repro.search.algorithms.drawing import DrawingAlgorithm
+from nos_repro.search.algorithms.policy_gradient import PolicyGradient
 from nos_repro.search.arena.runs import ArenaRun, RunRecord
-from nos_repro.search.sample import Sample
+from nos_repro.search.sample import DIGITS, Sample
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from nos_repro.search.table import RuleTable
 
 WINDOW = 100
@@ -110,6 +114,10 @@ class Score:
             self.converged = self.drawn
         return reward
 
+    def knows(self, tokens: Sequence[str]) -> bool:
+        """Whether the string's rule was drawn before."""
+        return self.ground.rule_of(tuple(tokens)) in self.met
+
     def _train(self, rule: int, reward: float) -> None:
         self.trained.add(rule)
         self._idle = 0
@@ -143,20 +151,102 @@ class Score:
         }
 
 
-def play(run: ArenaRun, table: RuleTable) -> RunRecord:
-    """Searches until the children are spent or too many strings were drawn.
+def play(runs: Sequence[ArenaRun], table: RuleTable) -> list[RunRecord]:
+    """Searches until the children are spent or too many strings were drawn; the runs differ by
+    their seeds alone. Policy gradients play side by side, the others one after the other.
 
-    ``seconds`` are of the processor, since others may be using the machine.
+    ``seconds`` are of the processor, since others may be using the machine; those of runs that were
+    played side by side are shared evenly.
     """
     start = time.process_time()
-    score = Score(run, ground_of(table, run))
-    algorithm = make_algorithm(run, score.ground)
+    scores = [Score(run, ground_of(table, run)) for run in runs]
+    kind = ALGORITHMS.find(runs[0].algorithm["name"])
+    if issubclass(kind, PolicyGradient):
+        _play_side_by_side(kind, scores)
+        seconds = (time.process_time() - start) / len(runs)
+        return [score.record(seconds) for score in scores]
+    records = []
+    for score in scores:
+        start = time.process_time()
+        _play(score)
+        records.append(score.record(time.process_time() - start))
+    return records
+
+
+def _play(score: Score) -> None:
+    algorithm = make_algorithm(score.run, score.ground)
     policy = 0
     while not score.over:
         tokens, log_probs = algorithm.propose(score.drawn, {})
         sample = Sample(score.drawn, policy, tokens, log_probs)
         policy += algorithm.learn(sample, score.take(tokens)) is not None
-    return score.record(time.process_time() - start)
+
+
+def _play_side_by_side(kind: type[PolicyGradient], scores: Sequence[Score]) -> None:
+    """One learner for each score; each takes a step when all have a whole batch."""
+    import torch
+
+    run = scores[0].run
+    learners = kind(
+        space_of(run, scores[0].ground),
+        settings_of(run),
+        controller=ControllerSettings(**run.controller),
+        seeds=[score.run.seed for score in scores],
+    )
+    batch: int = learners.settings.batch
+    playing = list(scores)
+    while playing:
+        drawn: list[list[_Drawn]] = [[] for _ in playing]
+        while any(lacking := [_lacks(*each, batch) for each in zip(playing, drawn, strict=True)]):
+            _draw(learners, playing, drawn, [at for at, lacks in enumerate(lacking) if lacks])
+        going = [at for at, score in enumerate(playing) if not score.over]
+        if len(going) < len(playing):
+            learners.keep(going)
+            playing = [playing[at] for at in going]
+            drawn = [drawn[at] for at in going]
+        if playing:
+            learners.teach(
+                torch.stack([torch.stack([one.tokens for one in each]) for each in drawn]),
+                torch.stack([torch.stack([one.log_probs for one in each]) for each in drawn]),
+                torch.tensor([[one.reward for one in each] for each in drawn]),
+            )
+
+
+class _Drawn(NamedTuple):
+    """A string that is to be learned from."""
+
+    tokens: Tensor
+    log_probs: Tensor
+    reward: float
+
+
+def _lacks(score: Score, drawn: Sequence[_Drawn], batch: int) -> bool:
+    return not score.over and len(drawn) < batch
+
+
+def _draw(
+    learners: PolicyGradient,
+    playing: Sequence[Score],
+    drawn: Sequence[list[_Drawn]],
+    places: Sequence[int],
+) -> None:
+    """As many strings as a batch has, for the replicas at these places."""
+    import numpy as np
+
+    batch: int = learners.settings.batch
+    first = np.array([playing[at].drawn for at in places])
+    samples = learners.draw(first[:, None] + np.arange(batch), places)
+    for place, tokens, log_probs in zip(
+        places, samples.tokens, samples.log_probs.round(decimals=DIGITS), strict=True
+    ):
+        score = playing[place]
+        for number, words in enumerate(learners.controller.decode(tokens)):
+            if score.over or len(drawn[place]) == batch:
+                break
+            known = score.knows(words)
+            reward = score.take(words)
+            if score.run.redraws or not known:
+                drawn[place].append(_Drawn(tokens[number], log_probs[number], reward))
 
 
 @functools.lru_cache(maxsize=8)
@@ -179,11 +269,10 @@ def _ground(table: RuleTable, task: str, number: int) -> Ground:
 
 def make_algorithm(run: ArenaRun, ground: Ground) -> Algorithm:
     """The run's algorithm, which asks the table instead of probes."""
-    values = {key: value for key, value in run.algorithm.items() if key != "name"}
     kind = ALGORITHMS.find(run.algorithm["name"])
     algorithm = kind(
-        dataclasses.replace(ground.table.space, **run.space),
-        kind.Settings(**values),
+        space_of(run, ground),
+        settings_of(run),
         seed=run.seed,
         controller=ControllerSettings(**run.controller),
     )
@@ -191,3 +280,13 @@ def make_algorithm(run: ArenaRun, ground: Ground) -> Algorithm:
         algorithm.judge = TableJudge(ground)
     return algorithm
 
+
+def settings_of(run: ArenaRun) -> Any:
+    """The settings of the run's algorithm."""
+    values = {key: value for key, value in run.algorithm.items() if key != "name"}
+    return ALGORITHMS.find(run.algorithm["name"]).Settings(**values)
+
+
+def space_of(run: ArenaRun, ground: Ground) -> Space:
+    """The table's space, with the run's constraints."""
+    return dataclasses.replace(ground.table.space, **run.space)

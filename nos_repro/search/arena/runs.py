@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeAlias
@@ -38,6 +38,7 @@ class ArenaRun:
     algorithm: Mapping[str, Any]
     space: Mapping[str, Any]
     controller: Mapping[str, Any]
+    redraws: bool
     seed: int
     children: int
     draws: int
@@ -54,6 +55,15 @@ class ArenaRun:
 def code_of(run: ArenaRun) -> str:
     """The digest of the code that plays a run."""
     return code_digest((PLAY, ALGORITHMS.entry(run.algorithm["name"]).origin))
+
+
+def together(runs: Iterable[ArenaRun], size: int) -> list[list[ArenaRun]]:
+    """The runs in groups of at most ``size`` that differ by their seeds alone."""
+    alike: dict[str, list[ArenaRun]] = {}
+    for run in runs:
+        alike.setdefault(replace(run, seed=0).key, []).append(run)
+    groups = alike.values()
+    return [group[at : at + size] for group in groups for at in range(0, len(group), size)]
 
 
 def key_of_record(record: RunRecord) -> str:
@@ -117,6 +127,7 @@ def _run(
         algorithm_section(dict(section)),
         dict(row.space),
         asdict(row.controller),
+        row.redraws,
         seed,
         children,
         arena.draws * children,

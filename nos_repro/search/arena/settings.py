@@ -31,6 +31,8 @@ class Contestant:
     """Constraints of the space that differ from the table's, such as `no_final_keep_left`."""
     controller: ControllerSettings = field(default_factory=ControllerSettings)
     """The LSTM of those that have one."""
+    redraws: bool = True
+    """Whether a policy learns from a string whose rule it has drawn before."""
     seeds: int | None = None
     """Fewer seeds than the arena's, for an algorithm that is slow itself."""
     children: int | None = None
@@ -133,12 +135,13 @@ class Arena:
                 raise type(error)(f"rows.{name}: {error}") from None
         if self.reference not in found:
             raise ConfigError(f"reference: {unknown('row', self.reference, found)}")
-        for name, row in found.items() if self.tuning is not None else ():
-            tried = len(row.configurations())
-            if row.grid and tried != self.tuning.configurations:
+        for name, contestant in found.items():
+            tried = len(contestant.configurations())
+            wanted = tried if self.tuning is None else self.tuning.configurations
+            if contestant.grid and tried != wanted:
                 raise ConfigError(
                     f"rows.{name}.grid has {tried} combinations, and tuning.configurations is"
-                    f" {self.tuning.configurations}: every algorithm is tuned alike"
+                    f" {wanted}: every algorithm is tuned alike"
                 )
         return found
 
@@ -170,9 +173,9 @@ def algorithm_section(section: dict[str, Any]) -> dict[str, Any]:
 
 
 def shipped_arenas() -> dict[str, Path]:
-    """The files of arenas that ship with the package, by name."""
+    """The files of arenas that ship with the package, by the arenas' names."""
     package = Path(str(resources.files("nos_repro")))
-    folders = (package.parent / "configs" / "arenas", package / "configs" / "arenas")
+    folders = (package.parent / "configs" / "arena", package / "configs" / "arena")
     found = {file.stem: file for folder in folders for file in folder.glob("*.yaml")}
     return dict(sorted(found.items()))
 
@@ -183,7 +186,7 @@ def find_arena(given: str) -> Path:
     if path.is_file():
         return path
     known = shipped_arenas()
-    if path.stem in known and path.parent in (Path(), Path("configs"), Path("configs/arenas")):
+    if path.stem in known and path.parent in (Path(), Path("configs"), Path("configs/arena")):
         return known[path.stem]
     raise ConfigError(f"{given}: no such file; {unknown('arena', path.stem, known)}")
 
