@@ -16,7 +16,7 @@ from nos_repro.experiments.layers import scales_of
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
-from nos_repro.experiments.settings_file import is_search, read_values
+from nos_repro.experiments.settings_file import TABLES, is_search, read_values
 from nos_repro.experiments.store import Store
 from nos_repro.report.arena.files import arena_of, begun_arenas, write_arena
 from nos_repro.report.arena.standing import ArenaStanding
@@ -25,6 +25,7 @@ from nos_repro.report.claims.judge import Judged, judge_claim, own_claims
 from nos_repro.report.claims.listed import Claim, claims
 from nos_repro.report.claims.page import claims_file
 from nos_repro.report.claims.results import Results
+from nos_repro.report.nosbench.card import write_card
 from nos_repro.report.paths import by_name, config_words
 from nos_repro.report.search.files import write_search_report
 from nos_repro.report.search.history import History
@@ -32,6 +33,7 @@ from nos_repro.report.study.files import write_report
 from nos_repro.report.study.rows import is_complete
 from nos_repro.report.study.verdict import CellVerdict, judge_study
 from nos_repro.search.arena.runs import FOLDER as ARENA
+from nos_repro.search.table.loaded import RuleTable, load
 
 BENCH = "bench"
 """The folder of the benchmarks; it is not a study."""
@@ -80,6 +82,7 @@ class Collection:
     studies: list[FoundStudy] = field(default_factory=list)
     searches: list[History] = field(default_factory=list)
     arenas: list[ArenaStanding] = field(default_factory=list)
+    tables: list[RuleTable] = field(default_factory=list)
     judged: list[Judged] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     broken: bool = False
@@ -144,6 +147,9 @@ def read_collection(results: Results, own: Path | None = None) -> Collection:
     for name in begun_arenas(results.root):
         with collection.apart(f"{ARENA}/{name}"):
             collection.arenas.append(arena_of(name, results.root))
+    for path in sorted((results.root / TABLES).glob("*/table.json")):
+        with collection.apart(f"{TABLES}/{path.parent.name}"):
+            collection.tables.append(load(path.parent))
     collection.left_out += _strangers(results)
     collection.judged = [_judged(claim, results, collection) for claim in listed]
     return collection
@@ -171,7 +177,7 @@ def _strangers(results: Results) -> Iterator[str]:
     for folder in folders:
         if folder.name in known:
             yield from _strange_scales(results, folder)
-        elif folder.name not in (BENCH, ARENA) and not folder.name.startswith("."):
+        elif folder.name not in (BENCH, ARENA, TABLES) and not folder.name.startswith("."):
             yield (
                 f"{folder.name}: no study or search of that name ships with the suite; `report"
                 " --all CONFIG` shows one of your own too"
@@ -205,7 +211,7 @@ def _judged(claim: Claim, results: Results, collection: Collection) -> Judged:
 
 
 def summary(collection: Collection) -> list[str]:
-    """One line per study, search or arena."""
+    """One line per study, search, arena or table of rules."""
     words = [
         (found.study.study, found.study.scale, _study_words(found)) for found in collection.studies
     ]
@@ -218,6 +224,12 @@ def summary(collection: Collection) -> list[str]:
         (f"{ARENA}/{each.arena.arena}", "any",
          f"{sum(row.complete for row in each.rows)} of {len(each.rows)} algorithms played")
         for each in collection.arenas
+    ]  # fmt: skip
+    words += [
+        (f"{TABLES}/{table.name}", table.packed.settings["scale"],
+         f"{len(table.rules):,} rules, {sum(map(len, table.packed.rows.values())):,} rows of"
+         f" {', '.join(table.tasks) or 'no task'}")
+        for table in collection.tables
     ]  # fmt: skip
     if not words:
         return [f"nothing under {collection.root} yet"]
@@ -250,6 +262,10 @@ def write_collection(collection: Collection) -> Iterator[Path]:
     for standing in collection.arenas:
         with collection.apart(f"{ARENA}/{standing.arena.arena}", but=(StoreError,)):
             yield from write_arena(standing)
+    for table in collection.tables:
+        with collection.apart(f"{TABLES}/{table.folder.name}", but=(StoreError,)):
+            write_card(table.folder)
+            yield table.folder / "README.md"
     if not collection.broken:
         path = collection.root / "claims.md"
         write_atomically(path, claims_file(collection.papers_claims))
