@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from nos_repro.errors import ConfigError
@@ -20,6 +21,7 @@ from nos_repro.launch.settings import LauncherSettings, launcher_settings
 from nos_repro.launch.work import keep_freed_memory
 from nos_repro.rules.rule import Rule
 from nos_repro.search.child import Child
+from nos_repro.search.crossed import crossed_runs
 from nos_repro.search.folder import check_settings, folder_of
 from nos_repro.search.hall import best_rules
 from nos_repro.search.job import EvaluationJob
@@ -108,7 +110,8 @@ def confirm(
     *,
     retry: bool = False,
 ) -> None:
-    """Trains the best rules and the baselines again with fresh seeds, and measures test metrics.
+    """Trains the best rules and the baselines again with fresh seeds, and measures test metrics;
+    with `confirm.against`, those of another search too, and all in its environment as well.
 
     The best of many is partly lucky; only seeds that were not used to choose it show its worth.
     """
@@ -123,7 +126,10 @@ def confirm(
         for seed in seeds
         for name, optimizer in candidates.items()
     ]
-    _evaluate(search, folder, wanted, launcher, conditions, retry)
+    asked = [(search.child, wanted)]
+    if search.confirm.against:
+        asked += crossed_runs(search, folder, candidates, seeds)
+    _evaluate(search, folder, asked, launcher, conditions, retry)
 
 
 def train_refused(
@@ -159,13 +165,13 @@ def train_refused(
         )
         for key in chosen
     ]
-    _evaluate(search, folder, wanted, launcher, conditions, retry)
+    _evaluate(search, folder, [(search.child, wanted)], launcher, conditions, retry)
 
 
 def _evaluate(
     search: Search,
     folder: Path,
-    wanted: list[SideRun],
+    asked: Sequence[tuple[Child, list[SideRun]]],
     launcher: Launcher[EvaluationJob],
     conditions: Conditions,
     retry: bool,
@@ -174,7 +180,8 @@ def _evaluate(
     prepare(search.child, conditions)
     display = make_display()
     try:
-        evaluate_named(wanted, search.child, folder, launcher, conditions, display, retry=retry)
+        for child, wanted in asked:
+            evaluate_named(wanted, child, folder, launcher, conditions, display, retry=retry)
     finally:
         display.close()
         launcher.close()
