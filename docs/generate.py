@@ -23,6 +23,7 @@ from typing import Any
 from nos_repro.bench import BENCHMARKS
 from nos_repro.cli import make_parser
 from nos_repro.data import CORPORA, IMAGES, PARALLEL_TEXTS, PHOTOGRAPHS
+from nos_repro.experiments.environment import Environment
 from nos_repro.experiments.schema import Halving, Row, Selection, Study
 from nos_repro.experiments.settings_file import shipped
 from nos_repro.experiments.trial import Training
@@ -194,7 +195,12 @@ def study_page() -> Iterator[str]:
     yield "## rows"
     yield "Each row has a name, which the table prints, and these keys:"
     yield key_table(Row)
-    for key, cls in (("training", Training), ("selection", Selection), ("halving", Halving)):
+    for key, cls in (
+        ("training", Training),
+        ("training.environment", Environment),
+        ("selection", Selection),
+        ("halving", Halving),
+    ):
         yield f"## {key}"
         yield first_line(cls)
         yield key_table(cls)
