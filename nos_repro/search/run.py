@@ -22,6 +22,7 @@ from nos_repro.launch.settings import LauncherSettings, launcher_settings
 from nos_repro.launch.work import keep_freed_memory
 from nos_repro.rules.rule import Rule
 from nos_repro.search.child import Child
+from nos_repro.search.crossed import crossed_runs
 from nos_repro.search.folder import check_settings, folder_of
 from nos_repro.search.hall import best_rules
 from nos_repro.search.job import EvaluationJob
@@ -114,7 +115,8 @@ def confirm(
     retry: bool = False,
 ) -> None:
     """Trains the best rules and the baselines again with fresh seeds, and measures test metrics; a
-    race that is not over is finished first.
+    race that is not over is finished first. With `confirm.against`, another search's best rules
+    train too, and all of them in its environment as well.
 
     The best of many is partly lucky; only seeds that were not used to choose it show its worth.
     """
@@ -131,7 +133,11 @@ def confirm(
             for seed in seeds
             for name, optimizer in candidates.items()
         ]
-        evaluate_named(wanted, search.child, folder, launcher, conditions, display, retry=retry)
+        asked = [(search.child, wanted)]
+        if search.confirm.against:
+            asked += crossed_runs(search, folder, candidates, seeds)
+        for child, runs in asked:
+            evaluate_named(runs, child, folder, launcher, conditions, display, retry=retry)
 
 
 def train_refused(

@@ -22,6 +22,7 @@ FLAGS = {
     "cheap": "",
     "race": "",
     "confirm": " --confirm",
+    "crossed": " --confirm",
     "refused": " --train-refused 10",
 }
 """What trains the children of each purpose."""
