@@ -23,6 +23,7 @@ from typing import Any
 from nos_repro.bench import BENCHMARKS
 from nos_repro.cli import make_parser
 from nos_repro.data import CORPORA, IMAGES, PARALLEL_TEXTS, PHOTOGRAPHS
+from nos_repro.experiments.environment import Environment
 from nos_repro.experiments.schema import Halving, Row, Selection, Study
 from nos_repro.experiments.settings_file import shipped
 from nos_repro.experiments.trial import Training
@@ -40,6 +41,7 @@ from nos_repro.search.child import Child
 from nos_repro.search.race import Race
 from nos_repro.search.refusals import Refusals
 from nos_repro.search.settings import Confirm, ControllerSettings, Search
+from nos_repro.search.table.settings import TablePart, TableSettings, TableTask
 from nos_repro.tasks import TASKS
 from nos_repro.tasks.registry import describe
 
@@ -70,6 +72,7 @@ def pages() -> dict[str, str]:
     makers: dict[str, Callable[[], Iterator[str]]] = {
         "study.md": study_page,
         "search.md": search_page,
+        "table.md": table_page,
         "tasks.md": tasks_page,
         "launcher.md": launcher_page,
         "claims.md": claims_page,
@@ -190,7 +193,12 @@ def study_page() -> Iterator[str]:
     yield "## rows"
     yield "Each row has a name, which the table prints, and these keys:"
     yield key_table(Row)
-    for key, cls in (("training", Training), ("selection", Selection), ("halving", Halving)):
+    for key, cls in (
+        ("training", Training),
+        ("training.environment", Environment),
+        ("selection", Selection),
+        ("halving", Halving),
+    ):
         yield f"## {key}"
         yield first_line(cls)
         yield key_table(cls)
@@ -251,6 +259,24 @@ def search_page() -> Iterator[str]:
         " `--export-best` writes, which trains the search's own task 8 times as long. With"
         " `base: NAME` the best rules become rows of that study instead."
     )
+
+
+def table_page() -> Iterator[str]:
+    yield "# Table file: every key"
+    yield (
+        "A table of rules is one YAML file, and `nos-repro table` makes it"
+        " ([NOS-Bench](../nosbench.md)). This page is generated from the schema."
+    )
+    yield "## The file"
+    yield key_table(TableSettings, *FILE_KEYS, without=DERIVED)
+    yield "## tasks.NAME"
+    yield first_line(TableTask)
+    yield key_table(TableTask)
+    yield "## tasks.NAME.parts"
+    yield first_line(TablePart)
+    yield key_table(TablePart)
+    yield "## space, child and refuse"
+    yield "As in a [search's file](search.md)."
 
 
 def tasks_page() -> Iterator[str]:

@@ -99,12 +99,12 @@ def _report_table(options: argparse.Namespace) -> int:
     from nos_repro.search.table.settings import load_table_settings
 
     check_results(options.results)
-    for flag, given in (("--rows", options.rows), ("--html", options.html)):
-        if given:
-            raise ConfigError(f"{flag} is for a study or a search, not for a table of rules")
+    if options.rows:
+        raise ConfigError("--rows chooses among a study's rows; a table of rules has none")
     settings = load_table_settings(
         find_settings(options), scale=options.scale, overrides=options.overrides
     )
+    page = _page(options, f"nosbench-{settings.table}")
     folder = settings.folder(options.results)
     found = analyse(load(folder))
     if options.format == "json":
@@ -119,6 +119,12 @@ def _report_table(options: argparse.Namespace) -> int:
 
         write_card(folder)
         _say_written(folder / "README.md")
+    if page is not None:
+        from nos_repro.report.pages.nosbench_page import nosbench_page
+        from nos_repro.report.pages.write import write_page
+
+        table_page = nosbench_page(found.table, _words(options), results=options.results)
+        _say_written(*write_page(table_page, page, standalone=_standalone(options)))
     return 0
 
 

@@ -33,6 +33,9 @@ SAVE_SECONDS = 60.0
 END_SECONDS = 60.0
 """Time that a killed worker has to be gone."""
 
+WATCH_SECONDS = 1.0
+"""How often a worker looks whether its fork server is there."""
+
 START_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """How often the start of a process is tried, and the seconds after each failure."""
 
@@ -315,10 +318,12 @@ def start_worker(number: int, cores: list[int], threads: int) -> None:
 
 
 def _leave_with_parent() -> None:
-    """Ends this worker when the process that started it ends, for whatever reason."""
-    parent = multiprocessing.parent_process()
+    """Ends this worker when the process that started it ends, for whatever reason, or the fork
+    server does: the parent takes that for the end of all its workers, and starts others."""
+    parent, server = multiprocessing.parent_process(), os.getppid()
     assert parent is not None
-    parent.join()
+    while parent.is_alive() and os.getppid() == server:
+        parent.join(WATCH_SECONDS)
     os._exit(1)
 
 

@@ -16,13 +16,14 @@ from nos_repro.experiments.layers import scales_of
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
-from nos_repro.experiments.settings_file import is_search, read_values
+from nos_repro.experiments.settings_file import TABLES, is_search, read_values
 from nos_repro.experiments.store import Store
 from nos_repro.report.claims.evidence import Finding
 from nos_repro.report.claims.judge import Judged, judge_claim, own_claims
 from nos_repro.report.claims.listed import Claim, claims
 from nos_repro.report.claims.page import claims_file
 from nos_repro.report.claims.results import Results
+from nos_repro.report.nosbench.card import write_card
 from nos_repro.report.paths import by_name, config_words
 from nos_repro.report.search.efficiency import write_efficiency
 from nos_repro.report.search.files import write_search_report
@@ -31,6 +32,7 @@ from nos_repro.report.study.files import write_report
 from nos_repro.report.study.rows import is_complete
 from nos_repro.report.study.verdict import CellVerdict, judge_study
 from nos_repro.search.efficiency.runs import FOLDER
+from nos_repro.search.table.loaded import RuleTable, load
 
 BENCH = "bench"
 """The folder of the benchmarks; it is not a study."""
@@ -78,6 +80,7 @@ class Collection:
     claims_from: Path | None = None
     studies: list[FoundStudy] = field(default_factory=list)
     searches: list[History] = field(default_factory=list)
+    tables: list[RuleTable] = field(default_factory=list)
     judged: list[Judged] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     broken: bool = False
@@ -139,6 +142,9 @@ def read_collection(results: Results, own: Path | None = None) -> Collection:
                     collection.searches.append(results.history(name, scale))
                 else:
                     collection.studies.append(_study(results, name, scale))
+    for path in sorted((results.root / TABLES).glob("*/table.json")):
+        with collection.apart(f"{TABLES}/{path.parent.name}"):
+            collection.tables.append(load(path.parent))
     collection.left_out += _strangers(results)
     collection.judged = [_judged(claim, results, collection) for claim in listed]
     return collection
@@ -166,7 +172,7 @@ def _strangers(results: Results) -> Iterator[str]:
     for folder in folders:
         if folder.name in known:
             yield from _strange_scales(results, folder)
-        elif folder.name != BENCH and not folder.name.startswith("."):
+        elif folder.name not in (BENCH, TABLES) and not folder.name.startswith("."):
             yield (
                 f"{folder.name}: no study or search of that name ships with the suite; `report"
                 " --all CONFIG` shows one of your own too"
@@ -200,7 +206,7 @@ def _judged(claim: Claim, results: Results, collection: Collection) -> Judged:
 
 
 def summary(collection: Collection) -> list[str]:
-    """One line per study or search."""
+    """One line per study, search or table of rules."""
     words = [
         (found.study.study, found.study.scale, _study_words(found)) for found in collection.studies
     ]
@@ -208,6 +214,12 @@ def summary(collection: Collection) -> list[str]:
         (history.asked.search, history.asked.scale,
          f"{history.asked.budget.words(history.tally)} have a reward")
         for history in collection.searches
+    ]  # fmt: skip
+    words += [
+        (f"{TABLES}/{table.name}", table.packed.settings["scale"],
+         f"{len(table.rules):,} rules, {sum(map(len, table.packed.rows.values())):,} rows of"
+         f" {', '.join(table.tasks) or 'no task'}")
+        for table in collection.tables
     ]  # fmt: skip
     if not words:
         return [f"nothing under {collection.root} yet"]
@@ -237,6 +249,10 @@ def write_collection(collection: Collection) -> Iterator[Path]:
     for history in collection.searches:
         with collection.apart(history.asked.search, history.asked.scale, but=(StoreError,)):
             yield from write_search_report(history)
+    for table in collection.tables:
+        with collection.apart(f"{TABLES}/{table.folder.name}", but=(StoreError,)):
+            write_card(table.folder)
+            yield table.folder / "README.md"
     with collection.apart(str(FOLDER), but=(StoreError,)):
         yield from write_efficiency(collection.root)
     if not collection.broken:

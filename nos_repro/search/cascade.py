@@ -66,6 +66,12 @@ class Cascade:
         found: list[Stage] = ["cheap"] if self.cheap is not None else []
         return [*found, "sweep"] if self.keep_sweep < 1 else found
 
+    def seconds(self, cheap: float, sweep: float, rest: float) -> float:
+        """What a rule takes on average, by the seconds of each stage."""
+        first = self.keep_cheap + self.anyway * (1 - self.keep_cheap) if self.cheap else 1.0
+        second = self.keep_sweep + self.anyway * (1 - self.keep_sweep)
+        return cheap + first * (sweep + second * rest)
+
     def keep(self, stage: Stage) -> float:
         """The share of the rules that pass a stage."""
         return self.keep_cheap if stage == "cheap" else self.keep_sweep

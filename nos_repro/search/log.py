@@ -52,6 +52,7 @@ MAYBE: dict[str, Kinds] = {
     "staged":    {**RESULT, "threshold": NUMBER},
     "withdrawn": {"status": str, "key": str, "rule": str, "sign": int},
     "updated":   {"entropy": NUMBER, "staleness": NUMBER},
+    "named":     {"where": str},
 }
 """What an event may hold besides, which is then of these types."""
 # fmt: on

@@ -48,6 +48,19 @@ class Race:
         if not 0 < self.keep <= 1:
             raise ConfigError(f"race.keep must be in (0, 1], got {self.keep}")
 
+    @property
+    def children(self) -> int:
+        """How many children it trains."""
+        running, total = self.best, self.best * self.everyone
+        for _ in range(self.everyone, self.seeds):
+            running = min(running, self.stay(running))
+            total += running
+        return total
+
+    def stay(self, running: int) -> int:
+        """How many of those that are running stay after a seed."""
+        return max(LEFT, math.ceil(self.keep * running))
+
 
 @dataclass(frozen=True)
 class Lap:
@@ -71,6 +84,6 @@ def next_lap(race: Race, runners: Sequence[str], rewards: Mapping[str, Rewards],
         means = {one: statistics.fmean(rewards[one][s] for s in asked) for one in running}
         running.sort(key=lambda one: -means[one])
         if ran < race.seeds:
-            stay = max(LEFT, math.ceil(race.keep * len(running)))
+            stay = race.stay(len(running))
             running, out = running[:stay], [*running[stay:], *out]
     return Lap([*running, *out], [])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from nos_repro.errors import ConfigError
@@ -20,6 +22,7 @@ from nos_repro.launch.settings import LauncherSettings, launcher_settings
 from nos_repro.launch.work import keep_freed_memory
 from nos_repro.rules.rule import Rule
 from nos_repro.search.child import Child
+from nos_repro.search.crossed import crossed_runs
 from nos_repro.search.folder import check_settings, folder_of
 from nos_repro.search.hall import best_rules
 from nos_repro.search.job import EvaluationJob
@@ -108,22 +111,30 @@ def confirm(
     *,
     retry: bool = False,
 ) -> None:
-    """Trains the best rules and the baselines again with fresh seeds, and measures test metrics.
+    """Trains the best rules and the baselines again with fresh seeds, and measures test metrics; a
+    race that is not over is finished first. With `confirm.against`, another search's best rules
+    train too, and all of them in its environment as well.
 
     The best of many is partly lucky; only seeds that were not used to choose it show its worth.
     """
     folder = folder_of(search, results)
-    best = best_rules(folder, search.confirm.best, race_order(folder))
-    if not best:
+    if not best_rules(folder, 1):
         raise ConfigError(f"{folder}: no rules found yet; run the search first")
-    candidates = {**search.baselines, **{entry.rule: f"rule: {entry.text}" for entry in best}}
-    seeds = range(search.seed + 1, search.seed + 1 + search.confirm.seeds)
-    wanted = [
-        SideRun("confirm", name, optimizer, seed, test=True)
-        for seed in seeds
-        for name, optimizer in candidates.items()
-    ]
-    _evaluate(search, folder, wanted, launcher, conditions, retry)
+    with _side_runs(search, folder, launcher, conditions) as display:
+        run_race(search, folder, launcher, conditions, display, retry=retry)
+        best = best_rules(folder, search.confirm.best, race_order(folder))
+        candidates = {**search.baselines, **{entry.rule: f"rule: {entry.text}" for entry in best}}
+        seeds = range(search.seed + 1, search.seed + 1 + search.confirm.seeds)
+        wanted = [
+            SideRun("confirm", name, optimizer, seed, test=True)
+            for seed in seeds
+            for name, optimizer in candidates.items()
+        ]
+        asked = [(search.child, wanted)]
+        if search.confirm.against:
+            asked += crossed_runs(search, folder, candidates, seeds)
+        for child, runs in asked:
+            evaluate_named(runs, child, folder, launcher, conditions, display, retry=retry)
 
 
 def train_refused(
@@ -159,22 +170,20 @@ def train_refused(
         )
         for key in chosen
     ]
-    _evaluate(search, folder, wanted, launcher, conditions, retry)
+    with _side_runs(search, folder, launcher, conditions) as display:
+        evaluate_named(wanted, search.child, folder, launcher, conditions, display, retry=retry)
 
 
-def _evaluate(
-    search: Search,
-    folder: Path,
-    wanted: list[SideRun],
-    launcher: Launcher[EvaluationJob],
-    conditions: Conditions,
-    retry: bool,
-) -> None:
+@contextmanager
+def _side_runs(
+    search: Search, folder: Path, launcher: Launcher[EvaluationJob], conditions: Conditions
+) -> Iterator[SideRunDisplay]:
+    """A display for children beside the search; at the end it and the launcher are closed."""
     check_settings(search, folder)
     prepare(search.child, conditions)
     display = make_display()
     try:
-        evaluate_named(wanted, search.child, folder, launcher, conditions, display, retry=retry)
+        yield display
     finally:
         display.close()
         launcher.close()
@@ -193,6 +202,11 @@ def prepare(child: Child, conditions: Conditions) -> None:
 
 def child_seconds(child: Child, conditions: Conditions) -> float:
     """The seconds a healthy child takes, estimated from a few timed steps on this machine."""
+    return sum(_part_seconds(child, conditions))
+
+
+def _part_seconds(child: Child, conditions: Conditions) -> tuple[float, float]:
+    """The seconds of a child's sweep, and of the rest."""
     prepare(child, conditions)
     keep_freed_memory()
     seconds = []
@@ -200,30 +214,42 @@ def child_seconds(child: Child, conditions: Conditions) -> float:
         epochs = trial.training.epochs
         training = dataclasses.replace(trial.training, evaluate_every=epochs)
         seconds.append(measure(trial, conditions).of(training, 0, epochs))
-    return len(child.rates) * seconds[0] + seconds[1]
+    return len(child.rates) * seconds[0], seconds[1]
 
 
 def dry_run(search: Search, results: Path, conditions: Conditions, workers: int) -> str:
     """The space, the time of a child and of the whole search; on SLURM the script too."""
-    space, child = search.make_space(), search.child
-    one = child_seconds(child, conditions)
+    space, child, cascade = search.make_space(), search.child, search.cascade
+    sweep, rest = _part_seconds(child, conditions)
+    one = each = sweep + rest
     settings = launcher_settings(search.launcher)
     slurm = settings.name == "slurm"
     if slurm:
         workers = settings.array_parallelism
-    hours = search.budget.most_children * one / max(1, workers)
-    return "\n".join(
-        [
-            f"{search.search} at scale {search.scale}: {search.budget.asked} from a space of"
-            f" {space.size:.3g} strings of {space.length} tokens, with {search.algorithm['name']}",
-            f"  a healthy child: {len(child.rates)} rates x {child.sweep_epochs} epochs, then"
-            f" {child.epochs} epochs: about {duration(one)} on one worker here",
-            f"  if all rules are healthy and different: {duration(hours)} with {workers} workers"
-            " like this machine; refused, repeated and diverging rules, often most of them, cost"
-            " almost nothing",
-            *(_first_packs(search, folder_of(search, results), settings, one) if slurm else []),
-        ]
+    lines = [
+        f"{search.search} at scale {search.scale}: {search.budget.asked} from a space of"
+        f" {space.size:.3g} strings of {space.length} tokens, with {search.algorithm['name']}",
+        f"  a healthy child: {len(child.rates)} rates x {child.sweep_epochs} epochs, then"
+        f" {child.epochs} epochs: about {duration(one)} on one worker here",
+    ]
+    if cascade is not None:
+        cheap = 0.0 if cascade.cheap is None else child_seconds(cascade.cheap, conditions)
+        each = cascade.seconds(cheap, sweep, rest)
+        lines.append(f"  in the cascade a rule takes {each:.3g} s on average, if all are healthy")
+    hours = search.budget.most_children * each / max(1, workers)
+    lines.append(
+        f"  if all rules are healthy and different: {duration(hours)} with {workers} workers"
+        " like this machine; refused, repeated and diverging rules, often most of them, cost"
+        " almost nothing"
     )
+    if search.race is not None:
+        lines.append(
+            f"  the race at the end: {search.race.children} children,"
+            f" {duration(search.race.children * one / max(1, workers))}"
+        )
+    if slurm:
+        lines += _first_packs(search, folder_of(search, results), settings, one)
+    return "\n".join(lines)
 
 
 def _first_packs(

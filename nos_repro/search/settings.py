@@ -44,11 +44,16 @@ class Confirm:
     """How many of the best rules."""
     seeds: int = 5
     """Fresh seeds for each of them and for each baseline."""
+    against: str = ""
+    """The name of a search at the same scale whose child differs in its `environment` alone: its
+    best rules are trained here too, and all of them in its environment as well."""
 
     def __post_init__(self) -> None:
         for key in ("best", "seeds"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"confirm.{key} must be at least 1, got {getattr(self, key)}")
+        if self.against:
+            check_name("confirm.against", self.against)
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,8 @@ class Search:
 
     def __post_init__(self) -> None:
         check_name("search", self.search)
+        if self.confirm.against == self.search:
+            raise ConfigError(f"confirm.against: name another search than {self.search} itself")
         if self.samples < 1:
             raise ConfigError(f"samples must be at least 1, got {self.samples}")
         if self.children < 0:

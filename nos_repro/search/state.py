@@ -30,6 +30,8 @@ class Tally:
     evaluated: int = 0
     withdrawn: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
+    stages: Counter[str] = field(default_factory=Counter)
+    """Decisions of a cascade by stage, `cheap`, and those that stopped a rule, `cheap stopped`."""
     reward_sum: float = 0.0
     best: float = 0.0
     best_rule: str = ""
@@ -42,6 +44,9 @@ class Tally:
         match event["event"]:
             case "proposed":
                 self.sampled += 1
+            case "staged":
+                self.stages[event["stage"]] += 1
+                self.stages[f"{event['stage']} stopped"] += event["decision"] == "stopped"
             case "withdrawn":
                 self.withdrawn += 1
                 self.statuses["failed"] += event.get("status") == "failed"

@@ -17,7 +17,13 @@ from nos_repro.search.state import Tally
 
 log = logging.getLogger(__name__)
 
-FLAGS = {"baseline": "", "race": "", "confirm": " --confirm", "refused": " --train-refused 10"}
+FLAGS = {
+    "baseline": "",
+    "race": "",
+    "confirm": " --confirm",
+    "crossed": " --confirm",
+    "refused": " --train-refused 10",
+}
 """What trains the children of each purpose."""
 
 

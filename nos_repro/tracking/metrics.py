@@ -174,6 +174,7 @@ def search_point(event: Event, tally: Tally) -> dict[str, Any]:
         "entropy": tally.entropy,
         "staleness": tally.staleness,
         **{f"count_{status}": tally.statuses[status] for status in COUNTED},
+        **{f"stage_{stage}".replace(" ", "_"): count for stage, count in tally.stages.items()},
     }
 
 

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nos_repro.rules.simplest import simplest_text
 from nos_repro.search.log import Event
 from nos_repro.search.settings import Search
+from nos_repro.search.side_runs import race_order
 from nos_repro.search.state import Tally
 from nos_repro.tracking.artifacts import log_files
 from nos_repro.tracking.connection import Mode, RunMemory, close_run, open_run
@@ -115,6 +117,8 @@ class FollowedSearch:
         if not self.broken:
             try:
                 self._write_table()
+                for winner in race_order(self.folder)[:1]:
+                    self.run.summary[BEST_RULE] = simplest_text(winner)
                 self._log_artifacts()
             except Exception:
                 log.warning(GIVEN_UP, exc_info=True)

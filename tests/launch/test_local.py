@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import forkserver
+from pathlib import Path
 
 import pytest
 
@@ -125,6 +126,33 @@ def test_a_fork_server_that_is_killed_is_started_again(job):
     launcher.submit(dataclasses.replace(job, trial=short))
     assert [report.outcome for report in launcher.wait(120)] == ["recorded"]
     launcher.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is a fork server on Linux only")
+def test_a_worker_ends_with_the_fork_server_that_started_it(job):
+    """Its job is lost and will be tried again: it must not go on beside the other one."""
+    launcher = LocalWorkers(workers=1)
+    launcher.submit(job)
+    (worker,) = launcher._slots[0].pool._processes
+    deadline = time.monotonic() + 120
+    while not (job.folder / "metrics.jsonl").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+    assert [report.outcome for report in launcher.wait(120)] == ["lost"]
+    launcher.close()
+    deadline = time.monotonic() + 60
+    while is_running(worker):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process that has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is a fork server on Linux only")

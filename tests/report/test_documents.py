@@ -54,6 +54,18 @@ def test_a_study_is_printed_with_its_numbers_and_those_of_the_paper(
     assert cell["verdict"] in verdicts["verdicts"]
 
 
+def test_a_table_of_rules_is_printed_with_its_numbers(
+    capsys: pytest.CaptureFixture[str], committed: Path
+) -> None:
+    found = printed(capsys, "report", "configs/nosbench/signs.yaml", "--results", str(committed))
+    assert (found["kind"], found["table"], found["strings"]) == ("nosbench", "signs", 19_200)
+    assert found["rules"] == 1_219
+    for task in found["tasks"]:
+        assert task["rows"] == sum(task["statuses"].values())
+        rewards = [rule["reward"] for rule in task["best"]]
+        assert rewards == sorted(rewards, reverse=True)
+
+
 def test_why_names_the_trials_and_marks_what_was_chosen(
     capsys: pytest.CaptureFixture[str], committed: Path
 ) -> None:

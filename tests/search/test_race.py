@@ -40,6 +40,7 @@ def test_after_the_seeds_for_everyone_half_of_the_runners_drop_out_with_each():
     order, rewards = run_to_the_end(RACE, runners, lambda one, seed: float(one[1:]))
     assert order == runners[::-1]
     assert [len(rewards[one]) for one in order] == [5, 5, 3, 3, 2, 2, 2, 2]
+    assert RACE.children == sum(map(len, rewards.values()))
     assert set(rewards["r7"]) == {FIRST_SEED + n for n in range(5)}
 
 

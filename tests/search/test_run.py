@@ -1,6 +1,7 @@
 """The verb `search`, in separate processes: kills, Ctrl-C, and what is trained besides."""
 
 import dataclasses
+import io
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import forkserver
 
 import pytest
 import torch
@@ -46,7 +48,8 @@ def history(results):
 
 def weights(results):
     path = results / "search" / "smoke" / "checkpoint.pt"
-    return torch.load(path, weights_only=True)["state"]["controller"]
+    state = torch.load(path, weights_only=True)["state"]
+    return torch.load(io.BytesIO(state.numpy().tobytes()))["algorithm"]["controller"]
 
 
 @pytest.mark.slow
@@ -88,6 +91,34 @@ def test_workers_that_are_killed_lose_nothing_and_nothing_is_counted_twice(tmp_p
     evaluated = {str(e["sample"]): e["status"] for e in _events(tmp_path, "evaluated")}
     assert {evaluated[name] for name in launcher.killed} <= {"healthy", "diverged"}
     assert not _events(tmp_path, "withdrawn")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is a fork server on Linux only")
+def test_a_search_outlives_its_fork_server(tmp_path):
+    """It is killed twice while children are at work, and started again each time."""
+    search = load_search(SMOKE, scale="smoke", overrides=["samples=6"])
+    search = dataclasses.replace(search, baselines={})
+    launcher = KillsForkServer(workers=2)
+    run_search(search, tmp_path, launcher, Conditions(tmp_path, device="cpu"), 2)
+    assert len(launcher.killed) == 2
+    assert sorted(sample for sample, _, _ in history(tmp_path)) == list(range(6))
+    assert not _events(tmp_path, "withdrawn")
+
+
+class KillsForkServer(LocalWorkers):
+    """Kills the server while the first and the second child that it sees are at work."""
+
+    def __init__(self, workers):
+        super().__init__(workers)
+        self.killed = set()
+
+    def wait(self, seconds):
+        busy = {slot.job.name for slot in self._slots if slot.job is not None}
+        if busy - self.killed and len(self.killed) < 2:
+            server = forkserver._forkserver._forkserver_pid
+            self.killed.add(min(busy - self.killed))
+            os.kill(server, signal.SIGKILL)
+        return super().wait(seconds)
 
 
 class KillsWorkers(LocalWorkers):

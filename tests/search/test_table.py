@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import gzip
 import json
+import os
+import random
 import shutil
 import subprocess
 import sys
@@ -16,8 +18,11 @@ import pytest
 from nos_repro.cli import main
 from nos_repro.errors import ConfigError, DataError, RuleError
 from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.files import this_host
+from nos_repro.experiments.heartbeat import Lease
 from nos_repro.experiments.load import task_section
 from nos_repro.launch.local import InProcess
+from nos_repro.report.nosbench.card import card
 from nos_repro.rules.numbering import all_strings, number_of, string_of
 from nos_repro.rules.rule import Rule
 from nos_repro.rules.space import Space
@@ -184,6 +189,40 @@ def test_rows_trained_again_come_out_equal_and_a_changed_number_is_noticed(made,
     assert wrong.differs == {"reward": (first.reward + 1e-9, first.reward)}
 
 
+def test_a_second_process_is_refused_while_one_is_at_work(made, tmp_path):
+    folder = tmp_path / "tiny"
+    shutil.copytree(made, folder)
+    other = Lease(this_host(), os.getppid(), time.time(), token="other")
+    (folder / "claim.json").write_text(json.dumps(dataclasses.asdict(other)))
+    with pytest.raises(ConfigError, match=f"process {os.getppid()} on .* is working there"):
+        make(folder)
+
+
+COMMITTED = sorted(path.parent for path in (ROOT / "results" / "nosbench").glob("*/table.json"))
+
+
+@pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.name)
+def test_a_committed_table_groups_strings_as_a_search_does(folder):
+    sizes = {"signs": (19_200, 1_219), "adam": (174_960, 12_219), "tuning": (19_008, 10_559)}
+    loaded = table.load(folder)
+    assert (loaded.space.size, len(loaded.rules)) == sizes[loaded.name]
+    assert len({rule.key for rule in loaded.rules}) == len(loaded.rules)
+    counts = np.bincount(loaded.rule_of_index, minlength=len(loaded.rules))
+    assert counts.tolist() == [rule.strings for rule in loaded.rules]
+    source = random.Random(loaded.name)
+    for number in source.sample(range(loaded.space.size), 60):
+        rule = Rule.from_tokens(string_of(loaded.space, number))
+        assert key_of(rule)[0] == loaded.rules[loaded.rule_of_index[number]].key
+    for rule in source.sample(loaded.rules, 20):
+        assert key_of(Rule.parse(rule.text))[0] == rule.key
+        assert rule.refused == (probe(Rule.parse(rule.text)) or "")
+
+
+@pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.name)
+def test_the_card_of_a_committed_table_is_that_of_its_numbers(folder):
+    assert (folder / "README.md").read_text(encoding="utf-8") == card(folder)
+
+
 def test_the_verb_verifies_and_says_which_row_differs(tmp_path, capsys):
     words = ["table", str(CONFIGS / "tuning.yaml"), "--scale", "smoke", "--results", str(tmp_path)]
     words += ["--workers", "0"]
@@ -201,9 +240,9 @@ def test_the_verb_verifies_and_says_which_row_differs(tmp_path, capsys):
     assert f"{len(packed.rows['digits'])} of {len(packed.rows['digits'])} children" in said
     assert main(["report", *words[1:-2], "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["rules"] == len(packed.rules)
-    card = (folder / "README.md").read_text()
-    for word in ("tuning", "digits.csv.gz", "| rule | mean reward |", "CC BY"):
-        assert word in card
+    text = (folder / "README.md").read_text()
+    for word in ("tuning", "digits.csv.gz", "| rule | mean reward |", "BSD-3-Clause"):
+        assert word in text
 
 
 def test_a_clone_extends_a_table_from_its_packed_files_alone(made, tmp_path):
@@ -230,6 +269,16 @@ def test_a_folder_with_another_table_is_refused_with_what_differs(made, tmp_path
     space = {**dataclasses.asdict(SMALL), "unary": ["identity"]}
     with pytest.raises(ConfigError, match=r"space\.unary"):
         make(made, settings(space=space))
+
+
+def test_a_table_from_before_a_setting_of_the_space_or_the_child_goes_on(made, tmp_path):
+    folder = shutil.copytree(made, tmp_path / "copy")
+    packed = read_packed(folder)
+    assert packed is not None
+    del packed.settings["space"]["no_final_keep_left"]
+    del packed.settings["tasks"]["digits"]["environment"]
+    write_packed(folder, packed)
+    assert numbers(make(folder)) == numbers(table.load(made))
 
 
 def spoilt(folder: Path, name: str, how: str) -> str:

@@ -25,7 +25,7 @@ COLUMNS = {
     " diverged",
     "epoch_N": "the metric on held-out examples after epoch N of the training with the best rate",
     "examples": "examples trained on in all",
-    "seconds": "of one core",
+    "seconds": "by the clock of its worker",
     "code": "the digest of the code that trained it, which `made` in `table.json` lists",
     "reason": "why it is not healthy",
 }
@@ -37,8 +37,8 @@ RULE_COLUMNS = {
     "refused": "why the probes refuse it, so that it was not trained; empty: it was",
 }
 LICENCES = {
-    "digits": "scikit-learn's digits (Alpaydin and Kaynak, UCI Machine Learning Repository, CC BY"
-    " 4.0)",
+    "digits": "scikit-learn's digits (Alpaydin and Kaynak, UCI Machine Learning Repository),"
+    " BSD-3-Clause",
     "cifar10": "CIFAR-10 (Krizhevsky, 2009), which has no formal licence",
 }
 
@@ -65,7 +65,7 @@ def card(folder: Path) -> str:
         " scratch with the best one. Rules are distinct if a search would train both: if their"
         f" normal forms have different fingerprints. There are {len(found.table.rules):,};"
         f" {found.trained:,} are trained, the probes refuse the others.",
-        _code("python", f'from nos_repro.search import table\nt = table.load("{name}")\n'
+        _code("python", f'from nos_repro.search import table\n\nt = table.load("{name}")\n'
               f'rewards = t.rewards("{found.tasks[0].task if found.tasks else "digits"}", seed=0)'
               "  # one per rule\n"
               "print(t.rules[rewards.argmax()].text)"),

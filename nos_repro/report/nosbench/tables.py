@@ -42,7 +42,7 @@ def _tasks(found: Analysis) -> ReportTable:
             f" {sum(refused.values()):,} ({reasons or 'none'})"
         ],
         ["task", "seeds of all rules", "rows", "healthy", "diverged", "overran or failed",
-         "s a child", "core-hours"],
+         "s a child", "worker-hours"],
         rows,
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ from nos_repro.report.claims.evidence import VERDICTS as CLAIM_VERDICTS
 from nos_repro.report.collection import Collection, FoundStudy, threads_of
 from nos_repro.report.documents.claims import claims_document
 from nos_repro.report.pages.benchmarks import Benchmark
+from nos_repro.report.pages.nosbench_page import TableLine
 from nos_repro.report.pages.page import ClaimLine, Page
 from nos_repro.report.pages.ranking import main_column, ranked
 from nos_repro.report.pages.sparkline import Spark, search_spark, study_spark
@@ -59,6 +60,7 @@ class IndexPage(Page):
     template = "index.html"
     studies: list[Card]
     searches: list[Card]
+    tables: list[TableLine]
     benchmarks: list[Benchmark]
     claims: list[ClaimLine]
     """Those of the papers only beside a study or search of theirs."""
@@ -90,6 +92,7 @@ def index_page(
     searches: list[Card],
     claims: Sequence[ClaimLine],
     benchmarks: list[Benchmark],
+    tables: list[TableLine],
 ) -> IndexPage:
     """``studies`` and ``searches`` are those that have a page."""
     paged = {card.page for card in studies}
@@ -107,6 +110,7 @@ def index_page(
         document=claims_document(collection.judged),
         studies=studies,
         searches=searches,
+        tables=tables,
         benchmarks=benchmarks,
         claims=claims,
         claim_count=len(own),

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.files import write_atomically
+from nos_repro.experiments.settings_file import TABLES
 from nos_repro.report.collection import BENCH, Collection
 from nos_repro.report.pages.benchmarks import read_benchmarks
 from nos_repro.report.pages.index_page import index_page, search_card, study_card
+from nos_repro.report.pages.nosbench_page import nosbench_page, page_file, table_line
 from nos_repro.report.pages.page import ClaimLine, Page, claim_lines
 from nos_repro.report.pages.render import ASSETS, assets, render
 from nos_repro.report.pages.search_page import search_page
@@ -86,9 +88,17 @@ def pages(collection: Collection, *, standalone: bool = False) -> Iterator[tuple
             data = render(found_page, standalone=standalone)
             searches.append(search_card(history, own))
             yield file_of(name, scale), data
+    tables = []
+    for table in collection.tables:
+        with collection.apart(page_file(table)):
+            words = f"configs/{TABLES}/{table.name}.yaml --scale {table.packed.settings['scale']}"
+            table_page = nosbench_page(table, words, results=collection.root, index=INDEX)
+            data = render(table_page, standalone=standalone)
+            tables.append(table_line(table))
+            yield page_file(table), data
     claims = claim_lines(collection.judged, {card.page for card in (*studies, *searches)})
     benchmarks = read_benchmarks(collection.root / BENCH, collection.left_out)
-    index = index_page(collection, studies, searches, claims, benchmarks)
+    index = index_page(collection, studies, searches, claims, benchmarks, tables)
     yield INDEX, render(index, standalone=standalone)
 
 

@@ -21,6 +21,8 @@ from nos_repro.report.search.history import History
 from nos_repro.report.statistics import Comparison, Scores, compare
 from nos_repro.report.study.table import show
 from nos_repro.rules.simplest import simplest_text
+from nos_repro.search.child import Evaluation
+from nos_repro.search.side_runs import SideRun
 from nos_repro.tasks.metrics import Metric
 
 PARTS = ("test", "val")
@@ -64,8 +66,10 @@ class Candidate:
         return show(number) + (f" ({remark})".replace(" ", GLUE) if lost else "")
 
 
-def candidates(history: History) -> list[Candidate]:
-    """What is confirmed so far, best test mean first."""
+def candidates(
+    history: History, runs: Sequence[tuple[SideRun, Evaluation]] | None = None
+) -> list[Candidate]:
+    """What is confirmed so far, or what ``runs`` hold, best test mean first."""
     metric = history.metric.name
     ranks = {
         event["rule"]: (event["reward"], rank)
@@ -73,7 +77,7 @@ def candidates(history: History) -> list[Candidate]:
     }
     scored = {named.optimizer: found.reward for named, found in history.of("baseline")}
     found: dict[str, Candidate] = {}
-    for named, evaluation in history.of("confirm"):
+    for named, evaluation in history.of("confirm") if runs is None else runs:
         if named.optimizer not in found:
             baseline = history.is_baseline(named)
             known = (None, math.inf) if baseline else ranks.get(named.name, (None, math.inf))
@@ -165,7 +169,7 @@ def _verdicts(history: History, found: list[Candidate]) -> ReportTable:
         row = [baseline.name]
         for part in PARTS:
             result = versus(history, best, baseline, part)
-            row += [_difference(result, history.metric), result.verdict]
+            row += [difference(result, history.metric), result.verdict]
         said.setdefault(versus(history, best, baseline, "test").verdict, []).append(baseline.name)
         counted = Counter(versus(history, rule, baseline, "test").verdict for rule in rules)
         row.append(" / ".join(f"{counted[kind]}" for kind in ("better", "level", "worse")))
@@ -240,7 +244,7 @@ def _declared_by(history: History) -> str:
     return "with the best reward in the search"
 
 
-def _difference(result: Comparison, metric: Metric) -> str:
+def difference(result: Comparison, metric: Metric) -> str:
     if not result.n:
         return NONE
     half = "" if math.isnan(result.half) else f"{GLUE}±{GLUE}{metric.decimals(result.half)}"

@@ -11,8 +11,11 @@ from nos_repro.search.progress import figures
 def search_status(history: History) -> str:
     """The progress lines of a search, from its files alone."""
     asked = history.asked
+    over = "over" if history.hall.order else "not over"
+    race = [f"{len(history.of('race'))} in the race of the best, which is {over}"]
     beside = [
         f"{len(history.of('baseline'))} of {len(asked.baselines)} baselines",
+        *(race if asked.race is not None else []),
         f"{len(history.of('confirm'))} to confirm the best (`search ... --confirm`)",
         f"{len(history.of('refused'))} that were refused (`search ... --train-refused N`)",
     ]

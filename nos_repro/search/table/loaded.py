@@ -26,7 +26,8 @@ class RuleTable:
         >>> t.rules[rewards.argmax()].text  # doctest: +SKIP
     """
 
-    def __init__(self, packed: Packed) -> None:
+    def __init__(self, packed: Packed, folder: Path) -> None:
+        self.folder = folder
         self.name: str = packed.settings["table"]
         self.packed = packed
         self.space: Space = packed.space
@@ -83,4 +84,4 @@ def load(name: str | Path, results: Path = Path("results")) -> RuleTable:
     if packed is None:
         known = sorted(path.parent.name for path in (results / "nosbench").glob("*/table.json"))
         raise DataError(f"no table in {folder}; {unknown('table', str(name), known)}")
-    return RuleTable(packed)
+    return RuleTable(packed, folder)

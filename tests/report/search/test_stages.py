@@ -14,6 +14,7 @@ from nos_repro.report.search.stages import cascade_tables, fates, race_tables
 from nos_repro.report.search.status import search_status
 from nos_repro.search.run import run_search
 from nos_repro.search.settings import load_search
+from nos_repro.tracking.metrics import search_point
 from tests.search.test_cascade import Staged
 
 FILE = """
@@ -109,7 +110,19 @@ def test_the_whole_report_says_so_in_every_form(searched):
     assert "stopped" in text
     assert len(search_tables(found)) == 8
     assert {"hall_of_fame.md", "figure4.png"} <= set(search_files(found))
-    assert "stopped" in search_status(found)
+
+
+def test_progress_status_and_wandb_show_the_stages(searched):
+    found = history(searched)
+    cheap, sweep = (f"{stage} {found.tally.stages[stage]}" for stage in ("cheap", "sweep"))
+    status = search_status(found)
+    assert f"cascade: {cheap} (" in status
+    assert f"{sweep} (" in status
+    assert "in the race of the best, which is over" in status
+    point = search_point(found.ends[min(found.ends)], found.tally)
+    assert point["count_stopped"] == found.tally.statuses["stopped"] > 0
+    assert point["stage_cheap"] == found.tally.stages["cheap"]
+    assert point["stage_cheap_stopped"] == found.tally.stages["cheap stopped"]
 
 
 def test_the_interval_of_a_share_is_scipy_s():

@@ -142,6 +142,9 @@ class RisesTest(_SearchTest):
             f"one search of {len(history.rewards):,} draws, {len(fresh):,} of them of a fresh rule;"
             " another seed may go otherwise",
         ]
+        stopped = sum(reward.status == "stopped" for reward in history.fresh)
+        if stopped:
+            remarks.append(f"{stopped} were stopped by the cascade: their rewards are forecasts")
         if self.what == "best":
             effects = [later(fresh)]
         else:
