@@ -44,6 +44,8 @@ class Candidate:
     reward: float | None = None
     rank: float = math.inf
     decays: frozenset[str] = frozenset()
+    rates: dict[int, float] = field(default_factory=dict)
+    """The rate that the sweep chose, by seed."""
     values: dict[str, dict[int, float | None]] = field(
         default_factory=lambda: {part: {} for part in PARTS}
     )
@@ -87,6 +89,8 @@ def candidates(
             found[named.optimizer] = Candidate(name, baseline, reward, known[1], decays)
         candidate = found[named.optimizer]
         healthy = evaluation.status == "healthy"
+        if evaluation.lr is not None:
+            candidate.rates[named.seed] = evaluation.lr
         for part in PARTS:
             value = evaluation.metrics.get(f"{part}_{metric}") if healthy else None
             candidate.values[part][named.seed] = value
@@ -148,8 +152,32 @@ def _means(history: History, found: list[Candidate]) -> ReportTable:
         f"Mean ± sample standard deviation (n) over seeds {', '.join(map(str, seeds))}, none of"
         " which took part in the search; each sweeps the rates anew. The order is that of the test"
         " means.",
+        *_rate_notes(history, found),
     ]
     return ReportTable([TITLE], columns, rows, notes)
+
+
+def _rate_notes(history: History, found: list[Candidate]) -> list[str]:
+    """Where the sweep did not choose one rate on all seeds: what each of them led to."""
+    shown = []
+    for each in found:
+        rates = sorted(set(each.rates.values()))
+        if len(rates) > 1:
+            parts = [f"{rate:g} ({_at_rate(history, each, rate)})" for rate in rates]
+            shown.append(f"{each.name} {', '.join(parts)}")
+    if not shown:
+        return []
+    return [
+        "Not every seed's sweep chose the same rate. Rates, and the test means of the seeds that"
+        f" chose them: {'; '.join(shown)}. Where these lie far apart, a difference says more of the"
+        " sweep than of the update."
+    ]
+
+
+def _at_rate(history: History, each: Candidate, rate: float) -> str:
+    values = [each.values["test"].get(seed) for seed, own in each.rates.items() if own == rate]
+    known = [value for value in values if value is not None]
+    return history.metric.decimals(statistics.fmean(known)) if known else NONE
 
 
 def _verdicts(history: History, found: list[Candidate]) -> ReportTable:

@@ -166,6 +166,16 @@ def test_the_verdict_is_that_of_the_best_rule_of_the_search(folder: Folder) -> N
     )
 
 
+def test_rates_that_differ_by_seed_are_shown_with_what_they_led_to(folder: Folder) -> None:
+    a_few(folder)
+    confirmed(folder, {"g * m": [60.0, 61.0, 62.0], "SGD": [50.0, 52.0, 20.0]})
+    lines = (folder.path / "named.jsonl").read_text().splitlines()
+    lines[-1] = lines[-1].replace('"lr":0.1', '"lr":10.0')  # SGD's third seed
+    (folder.path / "named.jsonl").write_text("\n".join(lines) + "\n")
+    (said,) = [note for note in confirmation(folder.history())[0].notes if "sweep chose" in note]
+    assert "chose them: SGD 0.1 (51.00), 10 (20.00). Where" in said
+
+
 def test_a_best_rule_that_was_not_confirmed_is_named(folder: Folder) -> None:
     a_few(folder)
     confirmed(folder, {"g * m": [60.0, 61.0], "SGD": [50.0, 52.0]})
