@@ -53,7 +53,9 @@ class Scores(NamedTuple):
         return -(self.choices.exp() * finite).sum(-1)
 
     def nats(self) -> Float[Tensor, " replicas"]:
-        """The mean entropy of a string, as a figure."""
+        """The entropy of the tokens, summed over a string and averaged over the strings: if this
+        policy wrote them, an unbiased estimate of the entropy of its strings. That of its rules
+        is far smaller (`search.entropy`)."""
         return self.entropy.detach().sum(2).mean(1)
 
     def of(self, strings: slice) -> Scores:

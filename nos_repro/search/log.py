@@ -48,10 +48,11 @@ RESULT: Kinds = {
 MAYBE: dict[str, Kinds] = {
     "session":   {"host": str, "device": str, "threads": int, "python": str, "libraries": dict,
                   "trains": str, "settings": dict},
-    "evaluated": RESULT,
+    "evaluated": {**RESULT, "sign": int},
     "staged":    {**RESULT, "threshold": NUMBER},
-    "withdrawn": {"status": str, "key": str, "rule": str},
+    "withdrawn": {"status": str, "key": str, "rule": str, "sign": int},
     "updated":   {"entropy": NUMBER, "staleness": NUMBER},
+    "named":     {"where": str},
 }
 """What an event may hold besides, which is then of these types."""
 # fmt: on

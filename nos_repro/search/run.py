@@ -22,6 +22,7 @@ from nos_repro.launch.settings import LauncherSettings, launcher_settings
 from nos_repro.launch.work import keep_freed_memory
 from nos_repro.rules.rule import Rule
 from nos_repro.search.child import Child
+from nos_repro.search.crossed import crossed_runs
 from nos_repro.search.folder import check_settings, folder_of
 from nos_repro.search.hall import best_rules
 from nos_repro.search.job import EvaluationJob
@@ -111,7 +112,8 @@ def confirm(
     retry: bool = False,
 ) -> None:
     """Trains the best rules and the baselines again with fresh seeds, and measures test metrics; a
-    race that is not over is finished first.
+    race that is not over is finished first. With `confirm.against`, another search's best rules
+    train too, and all of them in its environment as well.
 
     The best of many is partly lucky; only seeds that were not used to choose it show its worth.
     """
@@ -128,7 +130,11 @@ def confirm(
             for seed in seeds
             for name, optimizer in candidates.items()
         ]
-        evaluate_named(wanted, search.child, folder, launcher, conditions, display, retry=retry)
+        asked = [(search.child, wanted)]
+        if search.confirm.against:
+            asked += crossed_runs(search, folder, candidates, seeds)
+        for child, runs in asked:
+            evaluate_named(runs, child, folder, launcher, conditions, display, retry=retry)
 
 
 def train_refused(
@@ -221,7 +227,7 @@ def dry_run(search: Search, results: Path, conditions: Conditions, workers: int)
     if slurm:
         workers = settings.array_parallelism
     lines = [
-        f"{search.search} at scale {search.scale}: {search.samples:,} rules from a space of"
+        f"{search.search} at scale {search.scale}: {search.budget.asked} from a space of"
         f" {space.size:.3g} strings of {space.length} tokens, with {search.algorithm['name']}",
         f"  a healthy child: {len(child.rates)} rates x {child.sweep_epochs} epochs, then"
         f" {child.epochs} epochs: about {duration(one)} on one worker here",
@@ -230,7 +236,7 @@ def dry_run(search: Search, results: Path, conditions: Conditions, workers: int)
         cheap = 0.0 if cascade.cheap is None else child_seconds(cascade.cheap, conditions)
         each = cascade.seconds(cheap, sweep, rest)
         lines.append(f"  in the cascade a rule takes {each:.3g} s on average, if all are healthy")
-    hours = search.samples * each / max(1, workers)
+    hours = search.budget.most_children * each / max(1, workers)
     lines.append(
         f"  if all rules are healthy and different: {duration(hours)} with {workers} workers"
         " like this machine; refused, repeated and diverging rules, often most of them, cost"
@@ -251,7 +257,7 @@ def _first_packs(
 ) -> list[str]:
     """What is submitted to SLURM at first; after that, a new pack whenever one ends."""
     at_once = settings.array_parallelism * jobs_per_pack(settings, lambda: seconds)
-    jobs = min(search.samples, at_once)
+    jobs = min(search.budget.most_children, at_once)
     source = steps_here() if timed_here(settings) else None
     plan = slurm_plan(settings, folder, search.search, jobs, seconds, source, proposing=True)
     return ["at the start:", *plan]

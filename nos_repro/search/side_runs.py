@@ -28,22 +28,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Purpose = Literal["baseline", "race", "confirm", "refused"]
+Purpose = Literal["baseline", "race", "confirm", "crossed", "refused"]
 
 
 @dataclass(frozen=True)
 class SideRun:
-    """A child to train: why, with which optimizer and seed; ``test``: measure test metrics too."""
+    """A child to train: why, with which optimizer and seed; ``test``: measure test metrics too.
+
+    ``where``: the search in whose environment it trains, if that is another one.
+    """
 
     purpose: Purpose
     name: str
     optimizer: str
     seed: int = 0
     test: bool = False
+    where: str = ""
 
     @property
     def key(self) -> str:
-        return f"{self.purpose} {self.optimizer} {self.seed}"
+        key = f"{self.purpose} {self.optimizer} {self.seed}"
+        return f"{key} in {self.where}" if self.where else key
 
     @property
     def job_name(self) -> str:
@@ -69,7 +74,13 @@ def read_side_runs(
     for event in Log(folder / "named.jsonl").read(note=note):
         if event["event"] != "named":
             continue
-        side_run = SideRun(event["purpose"], event["name"], event["optimizer"], event["seed"])
+        side_run = SideRun(
+            event["purpose"],
+            event["name"],
+            event["optimizer"],
+            event["seed"],
+            where=event.get("where", ""),
+        )
         try:
             found[side_run.key] = (side_run, Evaluation.from_json(event["evaluation"]))
         except (TypeError, ValueError) as error:
@@ -223,5 +234,6 @@ def _event(side_run: SideRun, found: Evaluation) -> Event:
         "name": side_run.name,
         "optimizer": side_run.optimizer,
         "seed": side_run.seed,
+        **({"where": side_run.where} if side_run.where else {}),
         "evaluation": found.to_log(),
     }

@@ -276,6 +276,16 @@ def test_a_folder_with_another_table_is_refused_with_what_differs(made, tmp_path
         make(made, settings(space=space))
 
 
+def test_a_table_from_before_a_setting_of_the_space_or_the_child_goes_on(made, tmp_path):
+    folder = shutil.copytree(made, tmp_path / "copy")
+    packed = read_packed(folder)
+    assert packed is not None
+    del packed.settings["space"]["no_final_keep_left"]
+    del packed.settings["tasks"]["digits"]["environment"]
+    write_packed(folder, packed)
+    assert numbers(make(folder)) == numbers(table.load(made))
+
+
 def spoilt(folder: Path, name: str, how: str) -> str:
     """Spoils a file of a table; returns what the error must say."""
     path = folder / name

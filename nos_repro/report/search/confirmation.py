@@ -21,6 +21,8 @@ from nos_repro.report.search.history import History
 from nos_repro.report.statistics import Comparison, Scores, compare
 from nos_repro.report.study.table import show
 from nos_repro.rules.simplest import simplest_text
+from nos_repro.search.child import Evaluation
+from nos_repro.search.side_runs import SideRun
 from nos_repro.tasks.metrics import Metric
 
 PARTS = ("test", "val")
@@ -42,6 +44,8 @@ class Candidate:
     reward: float | None = None
     rank: float = math.inf
     decays: frozenset[str] = frozenset()
+    rates: dict[int, float] = field(default_factory=dict)
+    """The rate that the sweep chose, by seed."""
     values: dict[str, dict[int, float | None]] = field(
         default_factory=lambda: {part: {} for part in PARTS}
     )
@@ -64,8 +68,10 @@ class Candidate:
         return show(number) + (f" ({remark})".replace(" ", GLUE) if lost else "")
 
 
-def candidates(history: History) -> list[Candidate]:
-    """What is confirmed so far, best test mean first."""
+def candidates(
+    history: History, runs: Sequence[tuple[SideRun, Evaluation]] | None = None
+) -> list[Candidate]:
+    """What is confirmed so far, or what ``runs`` hold, best test mean first."""
     metric = history.metric.name
     ranks = {
         event["rule"]: (event["reward"], rank)
@@ -73,7 +79,7 @@ def candidates(history: History) -> list[Candidate]:
     }
     scored = {named.optimizer: found.reward for named, found in history.of("baseline")}
     found: dict[str, Candidate] = {}
-    for named, evaluation in history.of("confirm"):
+    for named, evaluation in history.of("confirm") if runs is None else runs:
         if named.optimizer not in found:
             baseline = history.is_baseline(named)
             known = (None, math.inf) if baseline else ranks.get(named.name, (None, math.inf))
@@ -83,6 +89,8 @@ def candidates(history: History) -> list[Candidate]:
             found[named.optimizer] = Candidate(name, baseline, reward, known[1], decays)
         candidate = found[named.optimizer]
         healthy = evaluation.status == "healthy"
+        if evaluation.lr is not None:
+            candidate.rates[named.seed] = evaluation.lr
         for part in PARTS:
             value = evaluation.metrics.get(f"{part}_{metric}") if healthy else None
             candidate.values[part][named.seed] = value
@@ -144,8 +152,32 @@ def _means(history: History, found: list[Candidate]) -> ReportTable:
         f"Mean ± sample standard deviation (n) over seeds {', '.join(map(str, seeds))}, none of"
         " which took part in the search; each sweeps the rates anew. The order is that of the test"
         " means.",
+        *_rate_notes(history, found),
     ]
     return ReportTable([TITLE], columns, rows, notes)
+
+
+def _rate_notes(history: History, found: list[Candidate]) -> list[str]:
+    """Where the sweep did not choose one rate on all seeds: what each of them led to."""
+    shown = []
+    for each in found:
+        rates = sorted(set(each.rates.values()))
+        if len(rates) > 1:
+            parts = [f"{rate:g} ({_at_rate(history, each, rate)})" for rate in rates]
+            shown.append(f"{each.name} {', '.join(parts)}")
+    if not shown:
+        return []
+    return [
+        "Not every seed's sweep chose the same rate. Rates, and the test means of the seeds that"
+        f" chose them: {'; '.join(shown)}. Where these lie far apart, a difference says more of the"
+        " sweep than of the update."
+    ]
+
+
+def _at_rate(history: History, each: Candidate, rate: float) -> str:
+    values = [each.values["test"].get(seed) for seed, own in each.rates.items() if own == rate]
+    known = [value for value in values if value is not None]
+    return history.metric.decimals(statistics.fmean(known)) if known else NONE
 
 
 def _verdicts(history: History, found: list[Candidate]) -> ReportTable:
@@ -165,7 +197,7 @@ def _verdicts(history: History, found: list[Candidate]) -> ReportTable:
         row = [baseline.name]
         for part in PARTS:
             result = versus(history, best, baseline, part)
-            row += [_difference(result, history.metric), result.verdict]
+            row += [difference(result, history.metric), result.verdict]
         said.setdefault(versus(history, best, baseline, "test").verdict, []).append(baseline.name)
         counted = Counter(versus(history, rule, baseline, "test").verdict for rule in rules)
         row.append(" / ".join(f"{counted[kind]}" for kind in ("better", "level", "worse")))
@@ -240,7 +272,7 @@ def _declared_by(history: History) -> str:
     return "with the best reward in the search"
 
 
-def _difference(result: Comparison, metric: Metric) -> str:
+def difference(result: Comparison, metric: Metric) -> str:
     if not result.n:
         return NONE
     half = "" if math.isnan(result.half) else f"{GLUE}±{GLUE}{metric.decimals(result.half)}"

@@ -9,6 +9,7 @@ from typing import Literal
 from nos_repro.experiments.files import write_atomically
 from nos_repro.report.layout import ReportTable, escape_latex, escape_markdown
 from nos_repro.report.search.confirmation import confirmation
+from nos_repro.report.search.crossed import crossed_tables
 from nos_repro.report.search.history import History
 from nos_repro.report.search.made_by import stale_lines
 from nos_repro.report.search.protocol import origin_lines
@@ -25,6 +26,7 @@ def search_tables(history: History) -> list[ReportTable]:
         hall_of_fame(history),
         *race_tables(history),
         *confirmation(history),
+        *crossed_tables(history),
         *cascade_tables(history),
         refused(history),
         expressions(history),

@@ -79,7 +79,10 @@ class PolicyGradientSettings(AlgorithmSettings):
     batch: int = 5
     """Rewards per update."""
     entropy: float = 0.0015
-    """Weight of the policy's entropy (nats, summed over the string) in the objective."""
+    """Weight in the objective of the entropy of each token, given those before it, in nats, summed
+    over a string and averaged over the batch. Its gradient leaves out that other tokens before
+    would become likelier, so it is not that of the entropy of strings; and most of it may lie in
+    tokens that change no rule (`living_entropy`)."""
     living_entropy: bool = False
     """Count only tokens that can change the rule: not those that `keep_left` drops, nor a group
     whose result nothing reads. The policy is then also taught to write strings in which more

@@ -12,6 +12,7 @@ from nos_repro.rules.rule import Rule
 from nos_repro.search.child import Child
 from nos_repro.search.equality import key_of
 from nos_repro.search.folder import differences
+from nos_repro.search.settings import space_of
 from nos_repro.search.table.files import Packed, read_packed, write_packed
 from nos_repro.search.table.grouping import MOST_STRINGS, distinct_rules
 from nos_repro.search.table.rows import TableRow
@@ -53,9 +54,11 @@ def _check_settings(before: dict[str, Any], now: dict[str, Any], folder: Path) -
     """A table may get new tasks, seeds and rows; all else stays as it is."""
     changes = [
         line
-        for key in ("table", "scale", "space", "refuse")
+        for key in ("table", "scale", "refuse")
         for line in differences(before[key], now[key], key)
     ]
+    if space_of(before["space"]) != space_of(now["space"]):  # as with the children below
+        changes += differences(before["space"], now["space"], "space")
     for name in now["tasks"].keys() & before["tasks"].keys():
         old, new = before["tasks"][name], now["tasks"][name]
         if Child(**old) != Child(**new):  # a setting that was added since has its default

@@ -95,10 +95,10 @@ def test_the_protocol_and_what_differs_from_scale_paper_are_shown(folder: Folder
     heading = " ".join(course(folder.history()).heading)
     assert "Scale smoke: small ConvNet, on digits, 400 training images" in heading
     assert "at the best of 3 rates from 0.01 to 1 (1 epoch each, train_images=200)" in heading
-    assert "20 rules of a space of 2.4e+02 strings, by ppo" in heading
-    assert "45,000 rules of a space of 1.3e+10 strings" in heading
+    assert "20 draws from a space of 2.4e+02 strings, by ppo" in heading
+    assert "45,000 draws from a space of 1.3e+10 strings" in heading
     assert "child.epochs 2 instead of 5" in heading
-    assert "samples 20 instead of 45,000" in heading
+    assert "20 draws instead of 45,000 draws" in heading
 
 
 def test_settings_that_changed_since_are_reported(folder: Folder) -> None:
@@ -164,6 +164,16 @@ def test_the_verdict_is_that_of_the_best_rule_of_the_search(folder: Folder) -> N
         "The best rule by its search reward, sign(g) * sign(m): on test images it beats RMSProp,"
         " SGD; is level with (the interval holds 0) Adam; is worse than Momentum."
     )
+
+
+def test_rates_that_differ_by_seed_are_shown_with_what_they_led_to(folder: Folder) -> None:
+    a_few(folder)
+    confirmed(folder, {"g * m": [60.0, 61.0, 62.0], "SGD": [50.0, 52.0, 20.0]})
+    lines = (folder.path / "named.jsonl").read_text().splitlines()
+    lines[-1] = lines[-1].replace('"lr":0.1', '"lr":10.0')  # SGD's third seed
+    (folder.path / "named.jsonl").write_text("\n".join(lines) + "\n")
+    (said,) = [note for note in confirmation(folder.history())[0].notes if "sweep chose" in note]
+    assert "chose them: SGD 0.1 (51.00), 10 (20.00). Where" in said
 
 
 def test_a_best_rule_that_was_not_confirmed_is_named(folder: Folder) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,6 +31,7 @@ from nos_repro.report.distributions import normal_below
 from nos_repro.report.search.confirmation import Candidate, alike, candidates, declared, versus
 from nos_repro.report.search.expressions import shares, uniform_share
 from nos_repro.report.search.history import History
+from nos_repro.report.search.made_by import stale_lines
 from nos_repro.report.statistics import Comparison, quantile
 from nos_repro.rules.rule import Rule
 from nos_repro.tasks.metrics import Metric
@@ -55,6 +57,16 @@ class _SearchTest(ClaimTest):
     def source(self) -> str:
         return self.search
 
+    def judge(self, found: Results, scale: str) -> Finding:
+        history = found.history(self.search, scale)
+        finding = self.decide(history, scale)
+        stale = stale_lines(history) if finding.verdict != "not run" else []
+        return dataclasses.replace(finding, remarks=[*finding.remarks, *stale])
+
+    @abstractmethod
+    def decide(self, history: History, scale: str) -> Finding:
+        """The verdict from what the search's logs tell."""
+
 
 @CLAIM_TESTS.register("search_beats")
 @dataclass(frozen=True)
@@ -65,8 +77,7 @@ class BeatsTest(_SearchTest):
 
     baselines: Sequence[str]
 
-    def judge(self, found: Results, scale: str) -> Finding:
-        history = found.history(self.search, scale)
+    def decide(self, history: History, scale: str) -> Finding:
         confirmed = candidates(history)
         best = declared(confirmed)
         known = {each.name: each for each in confirmed if each.baseline}
@@ -133,8 +144,7 @@ class RisesTest(_SearchTest):
 
     what: Literal["mean", "best"]
 
-    def judge(self, found: Results, scale: str) -> Finding:
-        history = found.history(self.search, scale)
+    def decide(self, history: History, scale: str) -> Finding:
         fresh = [reward.reward for reward in history.fresh]
         if len(fresh) < LEAST:
             return not_run(scale, f"{len(fresh)} different rules drawn, {LEAST} are the least")
@@ -142,6 +152,9 @@ class RisesTest(_SearchTest):
             f"one search of {len(history.rewards):,} draws, {len(fresh):,} of them of a fresh rule;"
             " another seed may go otherwise",
         ]
+        stopped = sum(reward.status == "stopped" for reward in history.fresh)
+        if stopped:
+            remarks.append(f"{stopped} were stopped by the cascade: their rewards are forecasts")
         if self.what == "best":
             effects = [later(fresh)]
         else:
@@ -213,8 +226,7 @@ class SharesTest(_SearchTest):
         if not self.best > 0:
             raise ConfigError(f"best: a number of rules, or below 1 their share, got {self.best:g}")
 
-    def judge(self, found: Results, scale: str) -> Finding:
-        history = found.history(self.search, scale)
+    def decide(self, history: History, scale: str) -> Finding:
         ranked = [event["rule"] for event in history.hall.ranked()]
         if len(ranked) < LEAST:
             return not_run(scale, f"{len(ranked)} healthy rules, {LEAST} are the least")
@@ -287,8 +299,7 @@ class CostTest(_SearchTest):
     workers: int
     hours: float
 
-    def judge(self, found: Results, scale: str) -> Finding:
-        history = found.history(self.search, scale)
+    def decide(self, history: History, scale: str) -> Finding:
         healthy = history.healthy_seconds
         if not healthy:
             return not_run(scale, "no healthy child has been trained")
@@ -320,10 +331,11 @@ class CostTest(_SearchTest):
 
 @CLAIM_TESTS.register("rewards_predict")
 @dataclass(frozen=True)
-class RewardsTest(_SearchTest):
+class RewardsTest(ClaimTest):
     """The rewards of a search order the rows of a ``study`` of its rules as their long runs do:
     the later a row was stopped the better, then by its validation metric there."""
 
+    search: str
     study: str
 
     @property
