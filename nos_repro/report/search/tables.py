@@ -88,7 +88,7 @@ def _course_notes(history: History, parts: Sequence[Sequence[Reward]]) -> list[s
     tally, asked = history.tally, history.asked
     under_way = tally.sampled - tally.evaluated - history.withdrawn
     notes = [
-        f"{tally.evaluated:,} of {asked.samples:,} draws, of {history.unique:,} different rules,"
+        f"{tally.evaluated:,} of {asked.budget.asked}, of {history.unique:,} different rules,"
         f" for which {history.children:,} children were trained; {under_way} under way,"
         f" {history.withdrawn} withdrawn (their workers vanished, or their children failed)."
     ]
