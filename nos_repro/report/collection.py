@@ -217,7 +217,7 @@ def summary(collection: Collection) -> list[str]:
     ]
     words += [
         (history.asked.search, history.asked.scale,
-         f"{history.tally.evaluated:,} of {history.asked.samples:,} rules have a reward")
+         f"{history.asked.budget.words(history.tally)} have a reward")
         for history in collection.searches
     ]  # fmt: skip
     words += [

@@ -44,7 +44,7 @@ def test_every_study_and_search_with_records_is_found_at_its_scale(tmp_path: Pat
     lines = summary(collection)
     assert len(lines) == 2
     assert lines[0].startswith("icml_figure5  smoke  6 of 6 rows complete, 12 trials")
-    assert lines[1].startswith("search        smoke  5 of 20 rules")
+    assert lines[1].startswith("search        smoke  5/20 draws")
     assert not collection.left_out
     assert not collection.broken
 
