@@ -36,6 +36,7 @@ from nos_repro.rules.families import FAMILIES
 from nos_repro.rules.primitives import BINARY, OPERANDS, UNARY
 from nos_repro.rules.space import SPACES, Space
 from nos_repro.search.algorithms import ALGORITHMS
+from nos_repro.search.arena.settings import Arena, Contestant, Tuning, shipped_arenas
 from nos_repro.search.cascade import Cascade
 from nos_repro.search.child import Child
 from nos_repro.search.race import Race
@@ -73,6 +74,7 @@ def pages() -> dict[str, str]:
         "study.md": study_page,
         "search.md": search_page,
         "table.md": table_page,
+        "arena.md": arena_page,
         "tasks.md": tasks_page,
         "launcher.md": launcher_page,
         "claims.md": claims_page,
@@ -277,6 +279,21 @@ def table_page() -> Iterator[str]:
     yield key_table(TablePart)
     yield "## space, child and refuse"
     yield "As in a [search's file](search.md)."
+
+
+def arena_page() -> Iterator[str]:
+    yield "# Arena file: every key"
+    yield (
+        "An arena is one YAML file, and `nos-repro arena` plays it ([search](../search.md)). This"
+        " page is generated from the schema."
+    )
+    yield f"These arenas ship: {words(shipped_arenas())}."
+    yield "## The file"
+    yield key_table(Arena)
+    for key, cls in (("rows", Contestant), ("tuning", Tuning)):
+        yield f"## {key}"
+        yield first_line(cls)
+        yield key_table(cls)
 
 
 def tasks_page() -> Iterator[str]:

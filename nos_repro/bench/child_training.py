@@ -6,7 +6,7 @@ Needs CIFAR-10. Answers three questions in one run:
   `DataLoader`, `torch.optim`, default glibc), and the accuracy after 5 epochs on 5,000 images: ten
   seeds, in turns, with the same initial weights for both. Accuracies count as equal if the two
   means lie within one standard error of their difference. The same for the fused layers against
-  the eager ones. Also what the child's own loop costs over a bare one, and what gradients of 4 bits
+  the eager ones, within two. Also what the child's own loop costs over a bare one, and what gradients of 4 bits
   cost.
 - How two workers on two cores compare with one.
 - How many healthy rules two workers score per hour with the papers' full child protocol: 7 rates
@@ -84,7 +84,7 @@ def _against_plain(head: str, conditions: Conditions) -> Iterator[Measurement]:
         yield Measurement(
             f"{head} head, {name}: accuracy of {SEEDS} seeds", Ratio.of(accuracy[name], "%")
         )
-    for name, faster in (("plain", FASTER[head]), ("eager", FUSED[head])):
+    for name, faster, errors in (("plain", FASTER[head], 1.0), ("eager", FUSED[head], 2.0)):
         yield Measurement(
             f"{head} head, ours over {name}: images per second",
             Ratio.between(seconds, name, "ours"),
@@ -94,7 +94,7 @@ def _against_plain(head: str, conditions: Conditions) -> Iterator[Measurement]:
         yield Measurement(
             f"{head} head, ours and {name}: means apart, in standard errors",
             Ratio(apart, apart, apart, SEEDS, "s.e."),
-            at_most=1.0,
+            at_most=errors,
         )
     yield Measurement(
         f"{head} head, ours over a bare loop: time",

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from nos_repro import __version__
 from nos_repro.cli import (
+    arena,
     benchmarks,
     checking,
     creating,
@@ -45,7 +46,7 @@ USER_ERROR = 2
 INTERRUPTED = 130
 GROUPS = (
     creating, checking, running, searching, tabling, reporting, judging, tracking, rules, models,
-    listing, benchmarks,
+    listing, benchmarks, arena,
 )  # fmt: skip
 
 

@@ -70,7 +70,7 @@ def after_report(
 def after_search_report(options: argparse.Namespace, history: History) -> dict[str, str]:
     """What may come after a look at a search."""
     words = command_words(options)
-    if history.tally.settled < history.asked.samples:
+    if not history.finished:
         return {f"search {words}": "goes on with the search"}
     if not history.of("confirm"):
         return {f"search {words} --confirm": "the best rules and the baselines over fresh seeds"}

@@ -18,6 +18,8 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.experiments.settings_file import TABLES, is_search, read_values
 from nos_repro.experiments.store import Store
+from nos_repro.report.arena.files import arena_of, begun_arenas, write_arena
+from nos_repro.report.arena.standing import ArenaStanding
 from nos_repro.report.claims.evidence import Finding
 from nos_repro.report.claims.judge import Judged, judge_claim, own_claims
 from nos_repro.report.claims.listed import Claim, claims
@@ -25,13 +27,12 @@ from nos_repro.report.claims.page import claims_file
 from nos_repro.report.claims.results import Results
 from nos_repro.report.nosbench.card import write_card
 from nos_repro.report.paths import by_name, config_words
-from nos_repro.report.search.efficiency import write_efficiency
 from nos_repro.report.search.files import write_search_report
 from nos_repro.report.search.history import History
 from nos_repro.report.study.files import write_report
 from nos_repro.report.study.rows import is_complete
 from nos_repro.report.study.verdict import CellVerdict, judge_study
-from nos_repro.search.efficiency.runs import FOLDER
+from nos_repro.search.arena.runs import FOLDER as ARENA
 from nos_repro.search.table.loaded import RuleTable, load
 
 BENCH = "bench"
@@ -80,6 +81,7 @@ class Collection:
     claims_from: Path | None = None
     studies: list[FoundStudy] = field(default_factory=list)
     searches: list[History] = field(default_factory=list)
+    arenas: list[ArenaStanding] = field(default_factory=list)
     tables: list[RuleTable] = field(default_factory=list)
     judged: list[Judged] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
@@ -142,6 +144,9 @@ def read_collection(results: Results, own: Path | None = None) -> Collection:
                     collection.searches.append(results.history(name, scale))
                 else:
                     collection.studies.append(_study(results, name, scale))
+    for name in begun_arenas(results.root):
+        with collection.apart(f"{ARENA}/{name}"):
+            collection.arenas.append(arena_of(name, results.root))
     for path in sorted((results.root / TABLES).glob("*/table.json")):
         with collection.apart(f"{TABLES}/{path.parent.name}"):
             collection.tables.append(load(path.parent))
@@ -172,7 +177,7 @@ def _strangers(results: Results) -> Iterator[str]:
     for folder in folders:
         if folder.name in known:
             yield from _strange_scales(results, folder)
-        elif folder.name not in (BENCH, TABLES) and not folder.name.startswith("."):
+        elif folder.name not in (BENCH, ARENA, TABLES) and not folder.name.startswith("."):
             yield (
                 f"{folder.name}: no study or search of that name ships with the suite; `report"
                 " --all CONFIG` shows one of your own too"
@@ -206,14 +211,19 @@ def _judged(claim: Claim, results: Results, collection: Collection) -> Judged:
 
 
 def summary(collection: Collection) -> list[str]:
-    """One line per study, search or table of rules."""
+    """One line per study, search, arena or table of rules."""
     words = [
         (found.study.study, found.study.scale, _study_words(found)) for found in collection.studies
     ]
     words += [
         (history.asked.search, history.asked.scale,
-         f"{history.tally.evaluated:,} of {history.asked.samples:,} rules have a reward")
+         f"{history.asked.budget.words(history.tally)} have a reward")
         for history in collection.searches
+    ]  # fmt: skip
+    words += [
+        (f"{ARENA}/{each.arena.arena}", "any",
+         f"{sum(row.complete for row in each.rows)} of {len(each.rows)} algorithms played")
+        for each in collection.arenas
     ]  # fmt: skip
     words += [
         (f"{TABLES}/{table.name}", table.packed.settings["scale"],
@@ -239,8 +249,8 @@ def _study_words(found: FoundStudy) -> str:
 
 
 def write_collection(collection: Collection) -> Iterator[Path]:
-    """Writes the tables and figures of every study and search beside its records, those of the
-    search algorithms' comparison, and the claims where all their records could be read. What cannot
+    """Writes the tables and figures of every study, search and arena beside its records, and the
+    claims where all their records could be read. What cannot
     be written is reported and skipped. Raises StoreError where the disk refuses, for it would
     refuse the rest too."""
     for found in collection.studies:
@@ -249,12 +259,13 @@ def write_collection(collection: Collection) -> Iterator[Path]:
     for history in collection.searches:
         with collection.apart(history.asked.search, history.asked.scale, but=(StoreError,)):
             yield from write_search_report(history)
+    for standing in collection.arenas:
+        with collection.apart(f"{ARENA}/{standing.arena.arena}", but=(StoreError,)):
+            yield from write_arena(standing)
     for table in collection.tables:
         with collection.apart(f"{TABLES}/{table.folder.name}", but=(StoreError,)):
             write_card(table.folder)
             yield table.folder / "README.md"
-    with collection.apart(str(FOLDER), but=(StoreError,)):
-        yield from write_efficiency(collection.root)
     if not collection.broken:
         path = collection.root / "claims.md"
         write_atomically(path, claims_file(collection.papers_claims))

@@ -50,7 +50,9 @@ def check_settings(search: Search, folder: Path) -> None:
 def check_same(before: Any, search: Search, folder: Path) -> None:
     """Raises ConfigError if these settings of the folder's search, if any are known, are not the
     ones that are asked for now."""
-    changes = [] if before is None else list(differences(before, search.identity()))
+    changes = (
+        [] if before is None else differences(*map(search.completed, (before, search.identity())))
+    )
     if changes:
         raise ConfigError(
             f"{folder} holds a search with other settings:\n  "

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nos_repro.rules.rule import Rule
+from nos_repro.search.judging import negative
 from nos_repro.search.log import Event, Log, LogError
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class Hall:
         return [
             FoundRule(
                 rule=event["rule"],
-                text=str(Rule.from_tokens(self._tokens[event["sample"]])),
+                text=self._text(event),
                 reward=event["reward"],
                 lr=event["lr"],
                 sample=event["sample"],
@@ -83,6 +84,10 @@ class Hall:
             )
             for event in self.ranked()[:number]
         ]
+
+    def _text(self, event: Event) -> str:
+        rule = Rule.from_tokens(self._tokens[event["sample"]])
+        return str(negative(rule) if event.get("sign") == -1 else rule)
 
 
 def best_rules(folder: Path, number: int, order: Sequence[str] = ()) -> list[FoundRule]:

@@ -48,9 +48,9 @@ RESULT: Kinds = {
 MAYBE: dict[str, Kinds] = {
     "session":   {"host": str, "device": str, "threads": int, "python": str, "libraries": dict,
                   "trains": str, "settings": dict},
-    "evaluated": RESULT,
+    "evaluated": {**RESULT, "sign": int},
     "staged":    {**RESULT, "threshold": NUMBER},
-    "withdrawn": {"status": str, "key": str, "rule": str},
+    "withdrawn": {"status": str, "key": str, "rule": str, "sign": int},
     "updated":   {"entropy": NUMBER, "staleness": NUMBER},
     "named":     {"where": str},
 }

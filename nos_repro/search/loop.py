@@ -6,8 +6,8 @@ replays what the log holds beyond it. It resumes evaluations that were under way
 answers that workers have left.
 
 Equal rules are trained once; rules are equal if their normal forms have the same numeric
-fingerprint. A rule that a probe refuses is not trained at all. The controller learns from every
-sample, from these too.
+fingerprint. A rule that a probe refuses is not trained at all. The algorithm learns from every
+sample, from these too; what a redraw of a known rule teaches is a setting.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from nos_repro.experiments.files import remove_scratch
 from nos_repro.experiments.heartbeat import Heartbeat
 from nos_repro.launch.base import Launcher, Report
 from nos_repro.launch.driver import MAX_LOST, drive
+from nos_repro.rules.rule import Rule
 from nos_repro.search.child import Evaluation
-from nos_repro.search.equality import key_of, key_of_text
+from nos_repro.search.equality import key_of_text
 from nos_repro.search.failure import child_error, keep_traceback
 from nos_repro.search.folder import check_same, check_settings, hold
 from nos_repro.search.gates import Gates
 from nos_repro.search.job import EvaluationJob, evaluation_of
+from nos_repro.search.judging import Meaning, meaning
 from nos_repro.search.log import Event, Log
 from nos_repro.search.probe import probe
 from nos_repro.search.refusals import REASONS
@@ -81,6 +83,7 @@ class SearchLoop:
         retry: bool = False,
     ) -> None:
         self.search = search
+        self.budget = search.budget
         self.folder = folder
         self.launcher = launcher
         self.conditions = conditions
@@ -93,7 +96,7 @@ class SearchLoop:
         self.checkpoint = SearchCheckpoint(search, folder)
         self.state = SearchState(search)
         self.tally = Tally()
-        self.tallied_before = 0
+        self.tallied_before, self.share_before = 0, 0.0
         self.started = time.monotonic()
         self.gates = Gates(search.cascade, search.seed)
         self.rewards: dict[str, tuple[float, int]] = {}
@@ -122,15 +125,15 @@ class SearchLoop:
         file as missing long after it has appeared."""
 
     def run(self) -> None:
-        """Searches until ``samples`` rules have their rewards; if it is to ``retry``, those that
-        were given up before get another chance.
+        """Searches until the budget is used up; if it is to ``retry``, samples that were given up
+        before get another chance.
 
         Raises ConfigError if the folder holds a search with other settings or another process has
         it, LogError if its log is damaged, StoreError if the disk fails, ChildError if children
         fail by a bug. After an interruption, the next call continues.
         """
         check_settings(self.search, self.folder)
-        with hold(self.folder, self.search.samples) as heartbeat:
+        with hold(self.folder, self.budget.most_children) as heartbeat:
             try:
                 self._resume()
                 self._search(heartbeat)
@@ -147,7 +150,7 @@ class SearchLoop:
     def _search(self, heartbeat: Heartbeat) -> None:
         def tick() -> None:
             self.display.update(self)
-            heartbeat.beat(self.tally.evaluated, None)
+            heartbeat.beat(round(self.budget.share(self.tally) * self.budget.most_children), None)
             self._sync()
             if self.checkpoint.due:
                 self._save()
@@ -181,6 +184,7 @@ class SearchLoop:
         if self.retry:
             self._reopen()
         self.tallied_before = self.tally.evaluated
+        self.share_before = self.budget.share(self.tally)
         self.left = {path.name for path in self.answers.glob("[0-9]*.json")}
         for sample in list(self.state.open.values()):
             self._judge(sample)
@@ -239,7 +243,8 @@ class SearchLoop:
         for _ in range(DRAWS):
             yield from self._queued()
             waiting = sum(map(len, self.waiting.values()))
-            if self.state.next_number >= self.search.samples or waiting >= WAITING:
+            children = self.tally.children + len(self.running)
+            if waiting >= WAITING or not self.budget.left(self.state.next_number, children):
                 return
             sample = self.state.draw()
             self._append([proposed(sample)])
@@ -253,17 +258,16 @@ class SearchLoop:
 
     def _judge(self, sample: Sample) -> None:
         """Settles a sample with what is known, or has it evaluated."""
-        rule = sample.rule
-        key, text = key_of(rule)
+        rule, key = self._rule(sample), self._meaning(sample).key
         if key in self.rewards:
             reward, source = self.rewards[key]
-            self._settle(sample, key, text, Evaluation("reused", reward, reason=f"of {source}"))
+            self._settle(sample, Evaluation("reused", reward, reason=f"of {source}"))
         elif key in self.running:
             self.waiting.setdefault(key, []).append(sample)
         elif key in self.failed:
-            self._give_up(sample, f"as an equal rule did: {self.failed[key]}", "failed", key)
+            self._give_up(sample, f"as an equal rule did: {self.failed[key]}")
         elif (reason := probe(rule)) is not None and self.search.refuse.refuse(reason):
-            self._settle(sample, key, text, Evaluation("refused", 0.0, reason=REASONS[reason]))
+            self._settle(sample, Evaluation("refused", 0.0, reason=REASONS[reason]))
         else:
             self.running[key] = sample
             self._start(sample, key)
@@ -275,7 +279,7 @@ class SearchLoop:
         if stopped is not None:
             self._end(sample, key, stopped)
             return
-        name, text = str(sample.number), f"rule: {sample.rule}"
+        name, text = str(sample.number), f"rule: {self._rule(sample)}"
         whole = EvaluationJob(
             name, key, text, self.search.child, self.conditions, self.answers, self.search.seed
         )
@@ -295,7 +299,7 @@ class SearchLoop:
         self.broke = 0
         sample = self.running[job.key]
         if found.status == "overran":
-            self.display.note(f"{sample.rule}: {found.status} ({found.reason})")
+            self.display.note(f"{self._rule(sample)}: {found.status} ({found.reason})")
         self.logged.append(job)
         decision = self.gates.decide(sample.number, found)
         if decision is not None:
@@ -307,7 +311,7 @@ class SearchLoop:
     def _end(self, sample: Sample, key: str, found: Evaluation) -> None:
         """Gives a rule's reward to the sample it was trained for and to those that waited."""
         del self.running[key]
-        self._settle(sample, key, str(sample.rule.normal()), found)
+        self._settle(sample, found)
         for other in self.waiting.pop(key, []):
             self._judge(other)
 
@@ -322,18 +326,20 @@ class SearchLoop:
         job.forget()
         self.broke += 1
         if found.fault == "settings" or self.broke >= MAX_FAILED:
-            what = f"the child of {sample.rule} failed"
+            what = f"the child of {self._rule(sample)} failed"
             before = ", as did those of the rules before it" if self.broke > 1 else ""
             raise child_error(self.folder, job.name, found, what + before)
-        self.display.note(f"{sample.rule}: failed ({found.reason}); nothing is learned from it")
+        rule = self._rule(sample)
+        self.display.note(f"{rule}: failed ({found.reason}); nothing is learned from it")
         del self.running[job.key]
-        self._give_up(sample, found.reason, "failed", job.key)
+        self._give_up(sample, found.reason)
         for other in self.waiting.pop(job.key, []):
             self._judge(other)
 
-    def _give_up(self, sample: Sample, reason: str, status: str, key: str) -> None:
+    def _give_up(self, sample: Sample, reason: str) -> None:
+        """Gives up a sample whose child failed."""
         event = {"event": "withdrawn", "sample": sample.number, "reason": reason}
-        self._append([{**event, "status": status, "key": key, "rule": str(sample.rule.normal())}])
+        self._append([{**event, "status": "failed", **self._meaning(sample).said}])
         self.state.withdraw(sample.number)
 
     def _withdraw(self, report: Report[EvaluationJob]) -> None:
@@ -346,24 +352,37 @@ class SearchLoop:
         self.withdrawn += 1
         if self.withdrawn >= MAX_WITHDRAWN:
             raise LaunchError(
-                f"{sample.rule}: {reason}, as did those of the rules before it\n"
+                f"{self._rule(sample)}: {reason}, as did those of the rules before it\n"
                 "  nothing is lost: repair the machine and run the same command again"
             )
-        self.display.note(f"{sample.rule}: {reason}; withdrawn, nothing is learned from it")
+        rule = self._rule(sample)
+        self.display.note(f"{rule}: {reason}; withdrawn, nothing is learned from it")
         del self.running[report.job.key]
         self._append([{"event": "withdrawn", "sample": sample.number, "reason": reason}])
         self.state.withdraw(sample.number)
         for other in self.waiting.pop(report.job.key, []):
             self._judge(other)
 
-    def _settle(self, sample: Sample, key: str, text: str, found: Evaluation) -> None:
+    def _settle(self, sample: Sample, found: Evaluation) -> None:
         """Logs a reward and learns from it."""
         said = {k: v for k, v in found.to_log().items() if v or k in ("status", "reward")}
-        event = {"event": "evaluated", "sample": sample.number, "rule": text, "key": key, **said}
+        event = {
+            "event": "evaluated",
+            "sample": sample.number,
+            **self._meaning(sample).said,
+            **said,
+        }
         self._append([event])
-        update = self.state.reward(sample.number, found.reward)
+        update = self.state.reward(event)
         if update is not None:
             self._append([update])
+
+    def _meaning(self, sample: Sample) -> Meaning:
+        return meaning(sample, self.search.canonical_sign)
+
+    def _rule(self, sample: Sample) -> Rule:
+        """The rule that is trained for a sample."""
+        return self._meaning(sample).rule
 
     def _sync(self) -> None:
         """Flushes the log to disk, then removes the answers that it holds."""

@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from nos_repro.launch.progress import LivePanel, PlainLines, duration
+from nos_repro.search.budget import Budget
 from nos_repro.search.state import Tally
 
 if TYPE_CHECKING:
@@ -30,20 +31,21 @@ def make_display() -> LiveSearchDisplay | PlainSearchDisplay:
 
 def lines(loop: SearchLoop) -> list[str]:
     """How far a search is and how fast, in three lines."""
-    tally, wanted = loop.tally, loop.search.samples
+    tally, budget = loop.tally, loop.budget
     elapsed = time.monotonic() - loop.started
     fresh = tally.evaluated - loop.tallied_before
     pace = ""
     if fresh and elapsed > FEW_SECONDS:
-        left = (wanted - tally.settled) * elapsed / fresh
+        done, before = budget.share(tally), loop.share_before
+        left = (1 - done) / max(done - before, 1e-9) * elapsed
         pace = f"; {fresh / elapsed * 3600:.0f} draws/h, about {duration(left)} left"
-    return figures(tally, wanted, len(loop.rewards), pace)
+    return figures(tally, budget, len(loop.rewards), pace)
 
 
-def figures(tally: Tally, wanted: int, unique: int, pace: str = "") -> list[str]:
+def figures(tally: Tally, budget: Budget, unique: int, pace: str = "") -> list[str]:
     """The three lines for a tally; with a cascade, a fourth."""
     return [
-        counted(tally, wanted, unique) + pace,
+        counted(tally, budget, unique) + pace,
         *_staged(tally),
         f"reward: best {tally.best:.4f}, mean {tally.mean:.4f}, recent {tally.recent:.4f};"
         f" entropy of strings {tally.entropy:.1f}, staleness {tally.staleness:.1f}",
@@ -64,11 +66,11 @@ def side_run_line(what: str, done: int, total: int, running: Sequence[str]) -> s
     return f"{what}: {done} of {total} trained{now}"
 
 
-def counted(tally: Tally, wanted: int, unique: int) -> str:
+def counted(tally: Tally, budget: Budget, unique: int) -> str:
     """How many draws there are, of how many different rules, and how many of each kind."""
     kinds = ("healthy", "stopped", "refused", "diverged", "reused", "overran", "failed")
     counts = ", ".join(f"{tally.statuses[kind]} {kind}" for kind in kinds if tally.statuses[kind])
-    return f"{tally.evaluated}/{wanted} draws, {unique} rules: {counts or 'none yet'}"
+    return f"{budget.words(tally)}, {unique} rules: {counts or 'none yet'}"
 
 
 class PlainSearchDisplay(PlainLines):
@@ -79,7 +81,7 @@ class PlainSearchDisplay(PlainLines):
         self._when = 0.0
 
     def update(self, loop: SearchLoop) -> None:
-        over = loop.tally.settled >= loop.search.samples
+        over = loop.budget.over(loop.tally)
         quiet = time.monotonic() - self._when
         if loop.tally.evaluated == self._last or (quiet < PLAIN_SECONDS and not over):
             return
@@ -96,7 +98,7 @@ class PlainSearchDisplay(PlainLines):
         self.note(side_run_line(what, done, total, running))
 
 
-def _bar(done: int, total: int) -> Padding:
+def _bar(done: float, total: float) -> Padding:
     """A bar on a line of its own."""
     return Padding(ProgressBar(total=total, completed=done, width=60), 0)
 
@@ -110,6 +112,6 @@ class LiveSearchDisplay(LivePanel):
 
     def update(self, loop: SearchLoop) -> None:
         head = Text(f"{loop.search.search} ({loop.search.scale})", style="bold")
-        bar = _bar(loop.tally.evaluated, loop.search.samples)
+        bar = _bar(loop.budget.share(loop.tally), 1)
         trained = [Text(f"  {sample.rule}", style="dim") for sample in loop.running.values()]
         self._live.update(Group(head, bar, *map(Text, lines(loop)), *trained[:8]))

@@ -68,6 +68,9 @@ def run_search(
             for name, optimizer in search.baselines.items()
         ]
         evaluate_named(baselines, search.child, folder, launcher, conditions, display, retry=retry)
+        if search.cheap is not None:
+            again = [dataclasses.replace(each, purpose="cheap") for each in baselines]
+            evaluate_named(again, search.cheap, folder, launcher, conditions, display, retry=retry)
         SearchLoop(search, folder, launcher, conditions, display, workers, follower, retry).run()
         run_race(search, folder, launcher, conditions, display, retry=retry)
     finally:
@@ -227,7 +230,7 @@ def dry_run(search: Search, results: Path, conditions: Conditions, workers: int)
     if slurm:
         workers = settings.array_parallelism
     lines = [
-        f"{search.search} at scale {search.scale}: {search.samples:,} rules from a space of"
+        f"{search.search} at scale {search.scale}: {search.budget.asked} from a space of"
         f" {space.size:.3g} strings of {space.length} tokens, with {search.algorithm['name']}",
         f"  a healthy child: {len(child.rates)} rates x {child.sweep_epochs} epochs, then"
         f" {child.epochs} epochs: about {duration(one)} on one worker here",
@@ -236,7 +239,7 @@ def dry_run(search: Search, results: Path, conditions: Conditions, workers: int)
         cheap = 0.0 if cascade.cheap is None else child_seconds(cascade.cheap, conditions)
         each = cascade.seconds(cheap, sweep, rest)
         lines.append(f"  in the cascade a rule takes {each:.3g} s on average, if all are healthy")
-    hours = search.samples * each / max(1, workers)
+    hours = search.budget.most_children * each / max(1, workers)
     lines.append(
         f"  if all rules are healthy and different: {duration(hours)} with {workers} workers"
         " like this machine; refused, repeated and diverging rules, often most of them, cost"
@@ -257,7 +260,7 @@ def _first_packs(
 ) -> list[str]:
     """What is submitted to SLURM at first; after that, a new pack whenever one ends."""
     at_once = settings.array_parallelism * jobs_per_pack(settings, lambda: seconds)
-    jobs = min(search.samples, at_once)
+    jobs = min(search.budget.most_children, at_once)
     source = steps_here() if timed_here(settings) else None
     plan = slurm_plan(settings, folder, search.search, jobs, seconds, source, proposing=True)
     return ["at the start:", *plan]

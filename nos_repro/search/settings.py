@@ -19,6 +19,7 @@ from nos_repro.optim.lookup import know_optimizer
 from nos_repro.rules.space import SPACES, Space
 from nos_repro.search.algorithms import ALGORITHMS, Algorithm
 from nos_repro.search.algorithms.base import ControllerSettings
+from nos_repro.search.budget import Budget
 from nos_repro.search.cascade import Cascade
 from nos_repro.search.child import Child
 from nos_repro.search.race import Race
@@ -26,9 +27,13 @@ from nos_repro.search.refusals import Refusals
 from nos_repro.tasks.registry import find_metric
 
 FREE = (
-    *("samples", "source", "claim", "note", "baselines", "race", "confirm", "launcher", "filter"),
+    *("samples", "children", "source", "claim", "note", "baselines", "race", "confirm", "launcher"),
+    "filter",
 )
 """Settings that may change while a search is under way; what it finds does not depend on them."""
+
+
+REDRAWS = ("always", "once", "never")
 
 
 @dataclass(frozen=True)
@@ -72,8 +77,17 @@ class Search:
     """The LSTM that writes rules, of the algorithms that have one."""
     refuse: Refusals = field(default_factory=Refusals)
     """Which rules are not trained at all."""
+    canonical_sign: bool = False
+    """Train a rule that never points downhill on the probes as its negative, if that passes
+    them."""
+    redraws: str = "always"
+    """When a rule is drawn whose reward is known already, which costs nothing: whether the
+    algorithm learns from it `always`, `once` (the first time), or `never`."""
     samples: int = 45_000
-    """How many rules are drawn."""
+    """How many strings are drawn at most."""
+    children: int = 0
+    """How many different rules are trained in full at most, in the search itself; 0: any number.
+    Rules that are refused, known, or stopped by the cascade do not count."""
     baselines: dict[str, str] = field(default_factory=dict)
     """Optimizers that are scored with the same child for comparison, by the name to print."""
     cascade: Cascade | None = None
@@ -99,6 +113,10 @@ class Search:
             raise ConfigError(f"confirm.against: name another search than {self.search} itself")
         if self.samples < 1:
             raise ConfigError(f"samples must be at least 1, got {self.samples}")
+        if self.children < 0:
+            raise ConfigError(f"children must be at least 0, got {self.children}")
+        if self.redraws not in REDRAWS:
+            raise ConfigError(unknown("value of redraws:", self.redraws, REDRAWS))
         if not 0 <= self.seed < 2**31:
             raise ConfigError(f"seed must be between 0 and 2^31, got {self.seed}")
 
@@ -106,6 +124,11 @@ class Search:
     def title(self) -> str:
         """`search (002 sec. 3-4), scale small`."""
         return title(self.search, self.source, self.scale)
+
+    @property
+    def budget(self) -> Budget:
+        """When the search is over."""
+        return Budget(self.samples, self.children)
 
     def make_space(self) -> Space:
         """The space. Raises ConfigError if it breaks a constraint."""
@@ -124,11 +147,35 @@ class Search:
             self.make_space(), kind.Settings(**values), seed=self.seed, controller=self.controller
         )
 
+    def completed(self, before: Any) -> Any:
+        """The identity of an earlier search with what its version did not have yet: that had
+        today's defaults."""
+        if not isinstance(before, dict):
+            return before
+        kind = ALGORITHMS.find(self.algorithm["name"]).Settings
+        sections = {"algorithm": kind, "child": Child, "controller": ControllerSettings,
+                    "refuse": Refusals}  # fmt: skip
+        complete = {**_defaults(Search), **before}
+        for name, section in sections.items():
+            if isinstance(complete.get(name), dict):
+                complete[name] = {**_defaults(section), **complete[name]}
+        child = complete.get("child")
+        if isinstance(child, dict) and isinstance(child.get("task"), dict):
+            known = task_section({"name": self.child.task["name"]})
+            complete["child"] = {**child, "task": {**known, **child["task"]}}
+        return {key: value for key, value in complete.items() if key not in FREE}
+
     def identity(self) -> dict[str, Any]:
         """The settings that decide what the search finds, as plain JSON values."""
         values = {k: v for k, v in dataclasses.asdict(self).items() if k not in FREE}
         plain: dict[str, Any] = json.loads(json.dumps(values))
         return plain
+
+
+def _defaults(cls: Any) -> dict[str, Any]:
+    """The plain values that the fields of a dataclass have by themselves."""
+    plain = (bool, int, float, str, type(None))
+    return {f.name: f.default for f in dataclasses.fields(cls) if isinstance(f.default, plain)}
 
 
 def space_of(section: Mapping[str, Any]) -> Space:

@@ -65,6 +65,11 @@ class Tally:
                 self.staleness = event.get("staleness", 0.0)
 
     @property
+    def children(self) -> int:
+        """Different rules that were trained in full."""
+        return sum(self.statuses[status] for status in ("healthy", "diverged", "overran"))
+
+    @property
     def settled(self) -> int:
         """Samples from which nothing more is expected."""
         return self.evaluated + self.withdrawn
@@ -80,6 +85,9 @@ class SearchState:
 
     def __init__(self, search: Search) -> None:
         self.algorithm = search.make_algorithm()
+        self.redraws = search.redraws
+        self.redrawn: set[str] = set()
+        """The keys of rules that were drawn again, where that decides what is learned."""
         self.policy = 0
         """Updates so far."""
         self.next_number = 0
@@ -97,11 +105,14 @@ class SearchState:
         self.open[sample.number] = sample
         self.next_number = sample.number + 1
 
-    def reward(self, number: int, reward: float) -> Event | None:
-        """Gives a sample its reward. If that changes the policy, returns the event of the
-        update."""
-        figures = self.algorithm.learn(self.open.pop(number), reward)
-        self.learned.append(number)
+    def reward(self, event: Event) -> Event | None:
+        """Gives a sample the reward of its event. If that changes the policy, returns the event of
+        the update."""
+        sample = self.open.pop(event["sample"])
+        if not self._teaches(event):
+            return None
+        figures = self.algorithm.learn(sample, event["reward"])
+        self.learned.append(sample.number)
         if figures is None:
             return None
         self.policy += 1
@@ -112,6 +123,14 @@ class SearchState:
             "samples": samples,
             **{key: round(value, DIGITS) for key, value in figures.items()},
         }
+
+    def _teaches(self, event: Event) -> bool:
+        """Whether anything is learned from a reward: of a redraw, that depends on the settings."""
+        if event["status"] != "reused" or self.redraws == "always":
+            return True
+        fresh = self.redraws == "once" and event["key"] not in self.redrawn
+        self.redrawn.add(event["key"])
+        return fresh
 
     def withdraw(self, number: int) -> None:
         """Gives a sample up without a reward: nothing is learned from it."""
@@ -129,13 +148,14 @@ class SearchState:
             "next_number": self.next_number,
             "open": [dataclasses.asdict(sample) for sample in self.open.values()],
             "learned": self.learned,
+            "redrawn": sorted(self.redrawn),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.algorithm.load_state_dict(state["algorithm"])
         self.policy, self.next_number = state["policy"], state["next_number"]
         self.open = {values["number"]: Sample(**values) for values in state["open"]}
-        self.learned = list(state["learned"])
+        self.learned, self.redrawn = list(state["learned"]), set(state["redrawn"])
 
 
 def replay(state: SearchState, events: Iterable[Event]) -> Event | None:
@@ -169,7 +189,7 @@ def replay(state: SearchState, events: Iterable[Event]) -> Event | None:
 
 def _learn(state: SearchState, event: Event) -> Event | None:
     try:
-        return state.reward(event["sample"], event["reward"])
+        return state.reward(event)
     except (LookupError, TypeError, ValueError, RuntimeError) as error:
         said = (str(error).splitlines() or [""])[0]
         what = f"sample {event['sample']} cannot be learned from ({type(error).__name__}: {said})"

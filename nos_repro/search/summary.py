@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 FLAGS = {
     "baseline": "",
+    "cheap": "",
     "race": "",
     "confirm": " --confirm",
     "crossed": " --confirm",
@@ -39,11 +40,11 @@ def closing_lines(
         hall.take(event)
         if event["event"] == "evaluated":
             rules.add(event["key"])
-    finished = "finished" if tally.settled >= search.samples else "not finished"
+    finished = "finished" if search.budget.over(tally) else "not finished"
     raced = " (won the race)" if hall.order else ""
     lines = [
         f"{search.search} at scale {search.scale}: {finished},"
-        f" {counted(tally, search.samples, len(rules))}",
+        f" {counted(tally, search.budget, len(rules))}",
         *(f"  best: {simplest_text(found.rule)}, reward {found.reward:.4f} at rate"
           f" {found.lr:g}{raced}"
           for found in hall.best(1)),

@@ -6,7 +6,7 @@ import math
 
 from nos_repro.report.layout import Cell, Column, ReportTable
 from nos_repro.search.table.analysis import SHORTLIST, Analysis, TaskSummary
-from nos_repro.search.table.measures import Estimate
+from nos_repro.search.table.measures import RESAMPLES, Estimate
 
 
 def nosbench_tables(found: Analysis) -> list[ReportTable]:
@@ -75,7 +75,7 @@ def _predictions(found: Analysis) -> ReportTable:
         rows,
         [f"Lost by its shortlist: the dear task's best reward, less that of the best of the"
          f" {SHORTLIST} rules that the cheap task would hand on. Both tasks speak by one seed.",
-         "Intervals: 1,000 bootstrap resamples of the rules."],
+         f"Intervals: {RESAMPLES} bootstrap resamples of the rules."],
     )  # fmt: skip
 
 

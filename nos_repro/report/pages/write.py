@@ -7,8 +7,8 @@ from pathlib import Path
 
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.files import write_atomically
-from nos_repro.experiments.settings_file import TABLES
 from nos_repro.report.collection import BENCH, Collection
+from nos_repro.report.nosbench.card import config_of
 from nos_repro.report.pages.benchmarks import read_benchmarks
 from nos_repro.report.pages.index_page import index_page, search_card, study_card
 from nos_repro.report.pages.nosbench_page import nosbench_page, page_file, table_line
@@ -91,7 +91,7 @@ def pages(collection: Collection, *, standalone: bool = False) -> Iterator[tuple
     tables = []
     for table in collection.tables:
         with collection.apart(page_file(table)):
-            words = f"configs/{TABLES}/{table.name}.yaml --scale {table.packed.settings['scale']}"
+            words = f"{config_of(table.name)} --scale {table.packed.settings['scale']}"
             table_page = nosbench_page(table, words, results=collection.root, index=INDEX)
             data = render(table_page, standalone=standalone)
             tables.append(table_line(table))

@@ -129,7 +129,7 @@ class History:
     @property
     def finished(self) -> bool:
         """Whether nothing more is expected of the search's own samples."""
-        return self.tally.settled >= self.asked.samples
+        return self.asked.budget.over(self.tally)
 
     @property
     def chance(self) -> float:

@@ -29,8 +29,8 @@ def protocol_lines(history: History) -> list[str]:
     if paper is None:
         return [f"Scale {asked.scale}: {own}"]
     changes = list(_changes(history.settings, paper.identity()))
-    if asked.samples != paper.samples:
-        changes.append(f"samples {asked.samples:,} instead of {paper.samples:,}")
+    if asked.budget != paper.budget:
+        changes.append(f"{asked.budget.asked} instead of {paper.budget.asked}")
     if bool(history.settings.get("cascade")) != bool(paper.cascade):
         changes.append("a cascade" if paper.cascade is None else "no cascade")
     if not changes:
@@ -80,7 +80,7 @@ def _search_words(asked: Search, settings: Settings) -> str:
     algorithm = settings["algorithm"]
     batch = f" with batches of {algorithm['batch']}" if "batch" in algorithm else ""
     return (
-        f"{asked.samples:,} rules of a space of {space.size:.2g} strings, by {algorithm['name']}"
+        f"{asked.budget.asked} from a space of {space.size:.2g} strings, by {algorithm['name']}"
         f"{batch}"
     )
 

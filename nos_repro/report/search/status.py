@@ -22,7 +22,7 @@ def search_status(history: History) -> str:
     lines = [
         f"{asked.title}, in {history.folder}",
         who(history),
-        *figures(history.tally, asked.samples, history.unique),
+        *figures(history.tally, asked.budget, history.unique),
         f"{history.tally.sampled - history.tally.evaluated - history.withdrawn} rules under way,"
         f" {history.withdrawn} withdrawn; {history.children} children took"
         f" {history.seconds / 3600:.2f} worker-hours",

@@ -13,7 +13,7 @@ import numpy as np
 
 Values: TypeAlias = "np.ndarray"
 
-RESAMPLES = 1000
+RESAMPLES = 500
 MOST_RULES = 1500
 """Kendall's tau looks at every pair of rules; of more rules, this many are drawn."""
 LEVELS = (0.025, 0.975)

@@ -95,10 +95,10 @@ def test_the_protocol_and_what_differs_from_scale_paper_are_shown(folder: Folder
     heading = " ".join(course(folder.history()).heading)
     assert "Scale smoke: small ConvNet, on digits, 400 training images" in heading
     assert "at the best of 3 rates from 0.01 to 1 (1 epoch each, train_images=200)" in heading
-    assert "20 rules of a space of 2.4e+02 strings, by ppo" in heading
-    assert "45,000 rules of a space of 1.3e+10 strings" in heading
+    assert "20 draws from a space of 2.4e+02 strings, by ppo" in heading
+    assert "45,000 draws from a space of 1.3e+10 strings" in heading
     assert "child.epochs 2 instead of 5" in heading
-    assert "samples 20 instead of 45,000" in heading
+    assert "20 draws instead of 45,000 draws" in heading
 
 
 def test_settings_that_changed_since_are_reported(folder: Folder) -> None:

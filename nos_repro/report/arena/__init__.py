@@ -1,0 +1,1 @@
+"""What an arena shows: its table, figure and comparisons, from its records alone."""

@@ -1,0 +1,117 @@
+"""Claims about how soon a search algorithm finds good rules, decided by the arena's runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from nos_repro.report.arena.files import arena_of
+from nos_repro.report.arena.standing import RowStanding, median_of
+from nos_repro.report.arena.table import interval
+from nos_repro.report.claims.evidence import (
+    ANY_SCALE,
+    Bounds,
+    Effect,
+    Finding,
+    every,
+    not_run,
+    paired,
+    single,
+)
+from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
+from nos_repro.report.claims.results import Results
+from nos_repro.search.arena.runs import FAILURE
+
+Counts: TypeAlias = dict[int, int]
+
+SAVES = 0.2
+"""A saving that is shown to be below this share of the strings is none."""
+
+
+@CLAIM_TESTS.register("arena")
+@dataclass(frozen=True)
+class ArenaTest(ClaimTest):
+    """``ours`` needs fewer strings than ``theirs``, two rows of an arena, until the first rule of
+    the narrowest top, and until its policy has converged.
+
+    Runs are paired by seed and compared by logarithms. A run that never gets there counts as
+    FAILURE times the most strings that it could have drawn.
+    """
+
+    arena: str
+    ours: str
+    theirs: str
+
+    def judge(self, found: Results, scale: str) -> Finding:
+        standing = arena_of(self.arena, found.root)
+        rows = [standing.row(name) for name in (self.ours, self.theirs)]
+        done = [0 if row is None else len(row.records) for row in rows]
+        ours, theirs = rows
+        if ours is None or theirs is None or not (ours.complete and theirs.complete):
+            wanted = standing.arena.seeds
+            return not_run(ANY_SCALE, f"{min(done)} of {wanted} seeds are on record")
+        top = f"the first rule of the top {standing.arena.top[-1]:.1%}"
+        parts = [
+            (top, _strings(ours), _strings(theirs)),
+            ("convergence", _converged(ours), _converged(theirs)),
+        ]
+        effects = [self._effect(*part) for part in parts]
+        reason = "; ".join(
+            f"strings to {what}: {self.ours} {_said(ours, mine)},"
+            f" {self.theirs} {_said(theirs, its)}"
+            for what, mine, its in parts
+        )
+        tuning = standing.arena.tuning
+        remarks = [
+            f"on a table of rules ({standing.arena.table}, {standing.arena.task}), not by training;"
+            f" a run without one counts as {FAILURE} budgets"
+        ]
+        if tuning is not None:
+            remarks.append(
+                f"each was tuned over {tuning.configurations} configurations x {tuning.seeds} seeds"
+                f" on the table {tuning.table}"
+            )
+        remarks += [
+            f"{row.name}: {' and '.join(row.edges)} at the edge of its grid"
+            for row in (ours, theirs)
+            if row.edges
+        ]
+        mine = (f"{self.ours}:", f"{self.theirs}:")
+        remarks += [problem for problem in standing.problems if problem.startswith(mine)]
+        return Finding(ANY_SCALE, every([*map(single, effects)]).verdict, reason, effects, remarks)
+
+    def _effect(self, what: str, ours: Counts, theirs: Counts) -> Effect:
+        """The doublings that are saved: positive where ours needs fewer strings."""
+        return paired(
+            f"log2 of the strings of {self.theirs} over those of {self.ours}, to {what}",
+            {seed: -math.log2(strings) for seed, strings in ours.items()},
+            {seed: -math.log2(strings) for seed, strings in theirs.items()},
+            Bounds("better", tolerance=-math.log2(1 - SAVES)),
+            "doublings",
+        )
+
+
+def _strings(row: RowStanding) -> Counts:
+    """For every seed, the strings until the first rule of the narrowest top."""
+    found = {record["run"]["seed"]: record["found"][-1] for record in row.records}
+    return _counted(row, {seed: one and one[1] for seed, one in found.items()})
+
+
+def _converged(row: RowStanding) -> Counts:
+    """For every seed, the strings until the policy had converged."""
+    return _counted(row, {r["run"]["seed"]: r["converged"] for r in row.records})
+
+
+def _counted(row: RowStanding, strings: Mapping[int, int | None]) -> Counts:
+    failure = FAILURE * row.records[0]["run"]["draws"]
+    return {seed: failure if count is None else count for seed, count in strings.items()}
+
+
+def _said(row: RowStanding, counts: Counts) -> str:
+    """The median, and how many runs got there."""
+    failure = FAILURE * row.records[0]["run"]["draws"]
+    there = sum(count < failure for count in counts.values())
+    known = [math.inf if count >= failure else float(count) for count in counts.values()]
+    return f"{interval(median_of(known), ',.0f')} ({there} of {len(counts)} runs)"

@@ -1,0 +1,169 @@
+"""Plays the runs of an arena that have no record yet, in a few processes.
+
+A record is appended as soon as its run ends: whatever is killed loses the runs under way alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+from nos_repro.experiments.files import json_line, unwritable
+from nos_repro.extras import installed_versions
+from nos_repro.search.arena.play import open_table, play
+from nos_repro.search.arena.runs import (
+    ArenaRun,
+    Records,
+    RunRecord,
+    chosen,
+    code_of,
+    final_runs,
+    read_records,
+    records_file,
+    together,
+    tuning_runs,
+)
+from nos_repro.search.arena.settings import Arena
+from nos_repro.search.folder import hold
+
+SIDE_BY_SIDE = 8
+"""Policy gradients of so many seeds are played together: their weights stay in the processor's
+cache."""
+LIBRARIES = ("numpy", "optuna", "torch")
+Say = Callable[[str], None]
+
+
+def complete(
+    arena: Arena,
+    results: Path,
+    say: Say,
+    *,
+    workers: int = 1,
+    rows: Sequence[str] = (),
+    again: bool = False,
+) -> Records:
+    """Tunes, then plays; returns all records.
+
+    rows: only these; again: runs that were played by other code are played once more. Raises
+    ConfigError if another process is at work, RecordError for a damaged file.
+    """
+    path = records_file(results, arena.arena)
+    contestants = {
+        name: row for name, row in arena.contestants().items() if not rows or name in rows
+    }
+    with hold(path.parent), _Pool(workers, results) as pool:
+        _cut_torn_line(path)
+        records = Records(read_records(path))
+        tuning = [
+            run
+            for row in contestants.values()
+            for tried in tuning_runs(arena, row).values()
+            for run in tried
+        ]
+        _complete(path, records, tuning, pool, say, "tuning", again)
+        final = []
+        for row in contestants.values():
+            section = chosen(arena, row, records)
+            assert section is not None, "every tuning run has its record"
+            final.append(final_runs(arena, row, section))
+        _complete(path, records, _by_seed(final), pool, say, "final", again)
+    return records
+
+
+def _by_seed(rows: Sequence[Sequence[ArenaRun]]) -> list[ArenaRun]:
+    """The first seed of every row, then the second: what is there at any moment is comparable."""
+    longest = max((len(runs) for runs in rows), default=0)
+    return [runs[seed] for seed in range(longest) for runs in rows if seed < len(runs)]
+
+
+def _complete(
+    path: Path,
+    records: Records,
+    runs: Iterable[ArenaRun],
+    pool: _Pool,
+    say: Say,
+    part: str,
+    again: bool,
+) -> None:
+    asked = list({run.key: run for run in runs}.values())
+    known = {run.key for run in asked if records.of([run])}
+    stale = {r.key for r in asked if r.key in known and records.of([r])[0]["code"] != code_of(r)}
+    if stale and not again:
+        say(f"{part}: {len(stale)} runs were played by other code and are kept;"
+            " --again plays them once more")  # fmt: skip
+    missing = [run for run in asked if run.key not in known or (again and run.key in stale)]
+    say(f"{part}: {len(asked)} runs, {len(missing)} to play")
+    for number, record in enumerate(pool.play(missing), 1):
+        _append(path, record)
+        records.add(record)
+        if number % max(1, len(missing) // 20) == 0 or number == len(missing):
+            say(f"{part}: {number} of {len(missing)}")
+
+
+class _Pool:
+    """A few processes, each with one thread; with one worker, this process itself."""
+
+    def __init__(self, workers: int, results: Path) -> None:
+        self.results = results
+        self._pool = (
+            ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
+            if workers > 1
+            else None
+        )
+
+    def __enter__(self) -> _Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def play(self, runs: Sequence[ArenaRun]) -> Iterator[RunRecord]:
+        """The records, as they come."""
+        groups = together(runs, SIDE_BY_SIDE)
+        if self._pool is None:
+            _one_thread()
+            for group in groups:
+                yield from _played(group, self.results)
+            return
+        waiting = [self._pool.submit(_played, group, self.results) for group in groups]
+        for future in as_completed(waiting):
+            yield from future.result()
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _played(runs: Sequence[ArenaRun], results: Path) -> list[RunRecord]:
+    from nos_repro.experiments.provenance import provenance
+
+    records = play(runs, open_table(runs[0].table, results))
+    origin = {**provenance("cpu"), "libraries": installed_versions(LIBRARIES)}
+    return [{**record, "code": code_of(runs[0]), "provenance": origin} for record in records]
+
+
+def _append(path: Path, record: RunRecord) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(json_line(record).encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def _cut_torn_line(path: Path) -> None:
+    """A process that was killed may have left half a line."""
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        os.truncate(path, whole)

@@ -1,0 +1,294 @@
+"""The arena: what a run costs and finds, how algorithms are tuned, and that nothing is lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nos_repro.errors import ConfigError
+from nos_repro.rules.space import Space
+from nos_repro.search.algorithms import ALGORITHMS
+from nos_repro.search.algorithms.base import ControllerSettings
+from nos_repro.search.arena import complete as completing
+from nos_repro.search.arena.complete import complete
+from nos_repro.search.arena.play import Ground, play
+from nos_repro.search.arena.runs import (
+    ArenaRun,
+    Records,
+    chosen,
+    final_runs,
+    read_records,
+    records_file,
+    tuning_runs,
+)
+from nos_repro.search.arena.settings import algorithm_section, load_arena, shipped_arenas
+from nos_repro.search.sample import Sample
+
+SPACE = Space(("g", "m", "v", "1"), ("identity", "exp"), ("+", "*", "keep_left"), 1)
+STRINGS = [
+    words
+    for words in itertools.product(*map(SPACE.choices, range(SPACE.length)))
+    if SPACE.contains(words)
+]
+
+
+class MadeUp:
+    """A table in which strings that differ by their last unary function alone write one rule, and
+    a fifth of the rules is refused."""
+
+    def __init__(self) -> None:
+        self.space = SPACE
+        self.places = {}
+        for words in STRINGS:
+            self.places.setdefault(self._rule(words), len(self.places))
+        source = random.Random(0)
+        self.rules = [
+            SimpleNamespace(refused="constant" if source.random() < 0.2 else "")
+            for _ in self.places
+        ]
+        self.values = {
+            seed: np.array([0.0 if rule.refused else source.random() for rule in self.rules])
+            for seed in (0, 1, 2)
+        }
+
+    def _rule(self, words: Any) -> tuple[str, ...]:
+        return tuple(words[place] for place in (0, 1, 2, 4))
+
+    def rule_of(self, tokens: Any) -> int:
+        return self.places[self._rule(tokens)]
+
+    def seeds(self, task: str) -> list[int]:
+        return [0, 1, 2]
+
+    def rewards(self, task: str, seed: int) -> Any:
+        return self.values[seed]
+
+
+@pytest.fixture(scope="module")
+def table() -> Any:
+    return MadeUp()
+
+
+def run_of(name: str, seed: int = 0, **changes: Any) -> ArenaRun:
+    given = {key: changes.pop(key) for key in list(changes) if key in ("lr", "batch", "tries")}
+    values: dict[str, Any] = {
+        "table": "made-up",
+        "task": "any",
+        "algorithm": algorithm_section({"name": name, **given}),
+        "space": {},
+        "controller": {"hidden": 8, "init": 0.08},
+        "redraws": True,
+        "seed": seed,
+        "children": 20,
+        "draws": 400,
+        "patience": 200,
+        "top": (0.2, 0.05),
+        "converged": 0.2,
+    }
+    return ArenaRun(**{**values, **changes})
+
+
+def test_a_run_costs_distinct_rules_that_are_not_refused(table: Any) -> None:
+    """Counted again from the strings that random search draws."""
+    run = run_of("random", 5)
+    (record,) = play([run], table)
+    kind = ALGORITHMS.find("random")
+    again = kind(SPACE, kind.Settings(), seed=5, controller=ControllerSettings())
+    drawn = [tuple(again.propose(number, {}).tokens) for number in range(record["drawn"])]
+    rules = [table.rule_of(tokens) for tokens in drawn]
+    trained = [rule for rule in dict.fromkeys(rules) if not table.rules[rule].refused]
+    assert len(trained) == record["children"] == 20
+    assert len(set(rules)) == record["rules"]
+    rewards, judges = table.values[2], (table.values[0] + table.values[1]) / 2  # 5 mod 3
+    children, reward, judged, rule = record["best"][-1]
+    assert reward == pytest.approx(max(rewards[trained]), abs=1e-6)
+    assert rule == trained[children - 1]
+    assert judged == pytest.approx(judges[rule], abs=1e-6)
+    for share, found in zip(run.top, record["found"], strict=True):
+        top = set(np.argsort(-judges)[: max(1, round(share * len(judges)))])
+        first = next((n for n, each in enumerate(trained, 1) if each in top), None)
+        assert (found and found[0]) == first
+        if first is not None:
+            assert found[1] == 1 + rules.index(trained[first - 1])
+
+
+def test_a_rule_that_only_some_seeds_have_is_judged_by_those(table: Any) -> None:
+    other = MadeUp()
+    other.values[1] = np.where(np.arange(len(other.rules)) % 2, np.nan, other.values[1])
+    other.values[2] = np.full(len(other.rules), np.nan)
+    ground = Ground(other, "any", 4)  # type: ignore[arg-type]
+    assert ground.own == 0, "the only seed that has every rule"
+    assert ground.judged[0] == other.values[1][0]
+    assert ground.judged[1] == other.values[0][1]
+
+
+@pytest.mark.parametrize("name", ["ppo", "reinforce", "trpo"])
+def test_runs_side_by_side_are_those_played_alone(name: str, table: Any) -> None:
+    runs = [run_of(name, seed) for seed in range(3)]
+    alone = [play([run], table)[0] for run in runs]
+    for one, other in zip(play(runs, table), alone, strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+
+
+@pytest.mark.parametrize("redraws", [True, False])
+def test_a_policy_gradient_draws_what_a_search_would(redraws: bool, table: Any) -> None:
+    """The same strings as one by one through the contract of an algorithm."""
+    run = run_of("ppo", 3, redraws=redraws, lr=0.01)
+    (record,) = play([run], table)
+    kind = ALGORITHMS.find("ppo")
+    settings = {key: value for key, value in run.algorithm.items() if key != "name"}
+    learner = kind(
+        SPACE, kind.Settings(**settings), seed=3, controller=ControllerSettings(hidden=8)
+    )
+    known: set[int] = set()
+    rewards = []
+    for number in range(record["drawn"]):
+        sample = Sample(number, 0, *learner.propose(number, {}))
+        rule = table.rule_of(sample.tokens)
+        rewards.append(table.values[0][rule])
+        if redraws or rule not in known:
+            learner.learn(sample, rewards[-1])
+        known.add(rule)
+    assert record["rules"] == len(known)
+    assert record["last"] == pytest.approx(np.mean(rewards[-100:]), abs=1e-5)
+
+
+def test_a_policy_that_repeats_itself_ends_its_run(table: Any) -> None:
+    (record,) = play([run_of("ppo", lr=0.3, children=60, draws=10_000, patience=50)], table)
+    assert record["capped"]
+    assert record["drawn"] < 2000
+
+
+ARENA = """
+arena: tiny
+table: made-up
+task: any
+tuning: {table: made-up, task: any, configurations: 2, seeds: 2, children: 10}
+budgets: [5, 20]
+seeds: 4
+top: [0.2, 0.05]
+rows:
+  random: {algorithm: random}
+  evolution: {algorithm: evolution, grid: {population: [5, 10], tournament: [3]}}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path, table: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(completing, "open_table", lambda name, results: table)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(ARENA)
+    return path
+
+
+def test_nothing_is_played_twice_whenever_it_was_killed(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arena = load_arena(file)
+    path = records_file(tmp_path, "tiny")
+    complete(arena, tmp_path, print)
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    assert len(lines) == 2 * 2 + 2 * 4
+    played: list[ArenaRun] = []
+    own = completing.play
+    monkeypatch.setattr(completing, "play", lambda runs, t: [played.extend(runs), own(runs, t)][1])
+    complete(arena, tmp_path, print)
+    assert not played
+    path.write_bytes(b"".join(lines[:7]) + lines[7][:40])
+    complete(arena, tmp_path, print)
+    assert len(played) == len(lines) - 7
+
+    def timeless(data: bytes) -> set[str]:
+        records = map(json.loads, data.splitlines())
+        return {json.dumps({**r, "seconds": 0}, sort_keys=True) for r in records}
+
+    assert timeless(path.read_bytes()) == timeless(whole)
+
+
+def test_runs_by_other_code_are_kept_until_they_are_asked_for_again(
+    file: Path, tmp_path: Path
+) -> None:
+    arena = load_arena(file)
+    complete(arena, tmp_path, print)
+    path = records_file(tmp_path, "tiny")
+    old = [{**json.loads(line), "code": "older"} for line in path.read_text().splitlines()]
+    path.write_text("".join(f"{json.dumps(record)}\n" for record in old))
+    said: list[str] = []
+    complete(arena, tmp_path, said.append)
+    assert any("8 runs were played by other code and are kept" in line for line in said)
+    records = complete(arena, tmp_path, print, again=True)
+    assert {record["code"] for record in records.by_key.values()} != {"older"}
+
+
+def test_the_configuration_that_finds_the_top_soonest_is_chosen(file: Path) -> None:
+    """A failure counts as ten budgets."""
+    arena = load_arena(file)
+    row = arena.contestants()["evolution"]
+    runs = tuning_runs(arena, row)
+    needed = {0: (3, 4), 1: (1, None)}  # 1 fails once: worse
+
+    def record(run: ArenaRun, children: int | None) -> dict[str, Any]:
+        plain = json.loads(json.dumps(dataclasses.asdict(run)))
+        found = [None, None if children is None else [children, children]]
+        return {"run": plain, "found": found, "best": [[1, 0.5, 0.5, 0]], "children": 10}
+
+    made = [
+        record(run, n)
+        for number, tried in runs.items()
+        for run, n in zip(tried, needed[number], strict=True)
+    ]
+    section = chosen(arena, row, Records(made))
+    assert section is not None
+    assert section["population"] == 5
+    assert chosen(arena, row, Records(made[:-1])) is None, "a run is missing"
+    assert [run.seed for run in final_runs(arena, row, section)] == [0, 1, 2, 3]
+    assert {run.seed for tried in runs.values() for run in tried}.isdisjoint({0, 1, 2, 3})
+
+
+# fmt: off
+WRONG = [
+    ("seeds: 4",             "seeds: 0",               r"seeds must be at least 1, got 0"),
+    ("configurations: 2",    "configurations: 3",      r"rows.evolution.grid has 2 .* 3"),
+    ("population: [5, 10]",  "populatoin: [5, 10]",    r"rows.evolution: .*populatoin"),
+    ("algorithm: random",    "algorithm: rondom",      r"rows.random: unknown algorithm 'rondom'"),
+    ("budgets: [5, 20]",     "budgets: [20, 5]",       r"budgets must be children, fewest first"),
+    ("top: [0.2, 0.05]",     "top: [2.0]",             r"top must be shares between 0 and 1"),
+    ("task: any\nt",         "task: any\nrefrence: x\nt", r"unknown key 'refrence'"),
+    ("arena: tiny",          "study: tiny",            r"not an arena"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("old", "new", "error"), WRONG)
+def test_a_mistake_in_an_arenas_file_is_one_error(
+    old: str, new: str, error: str, file: Path
+) -> None:
+    file.write_text(ARENA.replace(old, new, 1))
+    with pytest.raises(ConfigError, match=error):
+        load_arena(file)
+
+
+@pytest.mark.parametrize("path", shipped_arenas().values(), ids=lambda path: path.stem)
+def test_the_arenas_that_ship_load(path: Path) -> None:
+    arena = load_arena(path)
+    assert arena.arena == path.stem
+    for row in arena.contestants().values():
+        for section in row.configurations():
+            algorithm_section(section)
+
+
+def test_a_damaged_record_is_named(file: Path, tmp_path: Path) -> None:
+    complete(load_arena(file), tmp_path, print)
+    path = records_file(tmp_path, "tiny")
+    path.write_bytes(b'{"run": 1}\n' + path.read_bytes())
+    with pytest.raises(Exception, match=r"runs.jsonl, line 1: not a record of a run"):
+        list(read_records(path))
