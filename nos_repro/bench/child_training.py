@@ -6,8 +6,8 @@ Needs CIFAR-10. Answers three questions in one run:
   `DataLoader`, `torch.optim`, default glibc), and the accuracy after 5 epochs on 5,000 images: ten
   seeds, in turns, with the same initial weights for both. Accuracies count as equal if the two
   means lie within one standard error of their difference. The same for the fused layers against
-  the eager ones, within two. Also what the child's own loop costs over a bare one, and what gradients of 4 bits
-  cost.
+  the eager ones, within two. Also what the child's own loop costs over a bare one, and what
+  gradients of 4 bits cost.
 - How two workers on two cores compare with one.
 - How many healthy rules two workers score per hour with the papers' full child protocol: 7 rates
   for an epoch on 10,000 images, the best for 5 epochs on 45,000.
