@@ -71,7 +71,7 @@ def test_every_rule_is_counted_where_it_was_stopped_and_every_second_where_it_wa
     assert went + stopped + anyway == int(cheap[1]) == int(everything[1])
     assert int(sweep[1]) == went + anyway
     judged = [fate for fate in fates(found) if fate.is_trained]
-    assert int(rest[1]) == len(judged)
+    assert int(rest[1]) == len(judged) == found.children == found.tally.children
     assert float(cheap[7]) == 1.0
     assert float(sweep[7]) == 3.0
     assert float(rest[7]) == 10.0
