@@ -66,10 +66,17 @@ class Cascade:
         found: list[Stage] = ["cheap"] if self.cheap is not None else []
         return [*found, "sweep"] if self.keep_sweep < 1 else found
 
+    @property
+    def passing(self) -> tuple[float, float]:
+        """The shares of the rules that go on after the cheap child and after the sweep, those that
+        are trained in full anyway included."""
+        shares = self.keep_cheap if self.cheap is not None else 1.0, self.keep_sweep
+        first, second = (keep + self.anyway * (1 - keep) for keep in shares)
+        return first, second
+
     def seconds(self, cheap: float, sweep: float, rest: float) -> float:
         """What a rule takes on average, by the seconds of each stage."""
-        first = self.keep_cheap + self.anyway * (1 - self.keep_cheap) if self.cheap else 1.0
-        second = self.keep_sweep + self.anyway * (1 - self.keep_sweep)
+        first, second = self.passing
         return cheap + first * (sweep + second * rest)
 
     def keep(self, stage: Stage) -> float:

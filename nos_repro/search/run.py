@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,6 +69,9 @@ def run_search(
             for name, optimizer in search.baselines.items()
         ]
         evaluate_named(baselines, search.child, folder, launcher, conditions, display, retry=retry)
+        if search.cheap is not None:
+            again = [dataclasses.replace(each, purpose="cheap") for each in baselines]
+            evaluate_named(again, search.cheap, folder, launcher, conditions, display, retry=retry)
         SearchLoop(search, folder, launcher, conditions, display, workers, follower, retry).run()
         run_race(search, folder, launcher, conditions, display, retry=retry)
     finally:
@@ -222,6 +226,7 @@ def dry_run(search: Search, results: Path, conditions: Conditions, workers: int)
     space, child, cascade = search.make_space(), search.child, search.cascade
     sweep, rest = _part_seconds(child, conditions)
     one = each = sweep + rest
+    rules = search.budget.most_children
     settings = launcher_settings(search.launcher)
     slurm = settings.name == "slurm"
     if slurm:
@@ -235,8 +240,10 @@ def dry_run(search: Search, results: Path, conditions: Conditions, workers: int)
     if cascade is not None:
         cheap = 0.0 if cascade.cheap is None else child_seconds(cascade.cheap, conditions)
         each = cascade.seconds(cheap, sweep, rest)
+        if search.children:
+            rules = min(search.samples, round(search.children / math.prod(cascade.passing)))
         lines.append(f"  in the cascade a rule takes {each:.3g} s on average, if all are healthy")
-    hours = search.budget.most_children * each / max(1, workers)
+    hours = rules * each / max(1, workers)
     lines.append(
         f"  if all rules are healthy and different: {duration(hours)} with {workers} workers"
         " like this machine; refused, repeated and diverging rules, often most of them, cost"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Purpose = Literal["baseline", "race", "confirm", "crossed", "refused"]
+Purpose = Literal["baseline", "cheap", "race", "confirm", "crossed", "refused"]
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def evaluate_named(
 
 def _is_fatal(side_run: SideRun, found: Evaluation) -> bool:
     """Whether every child would fail as this one did."""
-    return side_run.purpose == "baseline" and found.fault in ("task", "settings")
+    return side_run.purpose in ("baseline", "cheap") and found.fault in ("task", "settings")
 
 
 def _error(folder: Path, side_run: SideRun, found: Evaluation, *, alone: bool = True) -> NosError:

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 FLAGS = {
     "baseline": "",
+    "cheap": "",
     "race": "",
     "confirm": " --confirm",
     "crossed": " --confirm",

@@ -24,7 +24,7 @@ from nos_repro.search.hall import best_rules
 from nos_repro.search.log import Log
 from nos_repro.search.run import confirm, run_search, train_refused
 from nos_repro.search.settings import load_search
-from nos_repro.search.side_runs import read_side_runs
+from nos_repro.search.side_runs import race_order, read_side_runs
 from tests.conftest import ROOT
 from tests.search.helpers import Instant, loop, tiny_search
 
@@ -54,9 +54,12 @@ def weights(results):
 
 @pytest.mark.slow
 def test_killed_8_times_a_search_ends_as_if_it_had_not_been_killed(tmp_path):
-    """SIGKILL hits the controller at 8 moments; one worker, real children on the digits."""
+    """SIGKILL hits the controller at 8 moments; one worker, real children on the digits, in a
+    cascade and with a race at the end."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    words = ("--workers", "1", "samples=60")
+    cascade = "cascade={cheap: {task: {name: mlp}, rates: [0.1], epochs: 1}, first: 3}"
+    race = "race={best: 3, seeds: 2, everyone: 1}"
+    words = ("--workers", "1", "samples=60", cascade, race)
     subprocess.run(command(whole, *words), cwd=ROOT, check=True, capture_output=True)
     source = random.Random(0)
     log = killed / "search" / "smoke" / "log.jsonl"
@@ -76,6 +79,7 @@ def test_killed_8_times_a_search_ends_as_if_it_had_not_been_killed(tmp_path):
         process.wait()
     subprocess.run(command(killed, *words), cwd=ROOT, check=True, capture_output=True)
     assert history(killed) == history(whole)
+    assert race_order(killed / "search" / "smoke") == race_order(whole / "search" / "smoke") != []
     ours, theirs = weights(killed), weights(whole)
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 

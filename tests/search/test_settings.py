@@ -6,8 +6,10 @@ import re
 import pytest
 
 from nos_repro.errors import NosError
+from nos_repro.report.search.confirmation import decays_of
 from nos_repro.rules.space import SPACES
 from nos_repro.search.settings import load_search
+from nos_repro.search.table.settings import load_table_settings
 from tests.conftest import ROOT
 
 CONFIGS = ROOT / "configs"
@@ -149,3 +151,25 @@ def test_a_search_is_laid_over_another(tmp_path, caplog):
     for scale in ("paper", "small", "smoke"):
         assert "lr" not in load_search(path, scale=scale).algorithm
     assert not caplog.records  # not given on the command line
+
+
+@pytest.mark.parametrize("scale", ["paper", "small"])
+def test_every_decay_that_a_rule_may_have_is_given_to_baselines(scale):
+    """So that a rule which owes its lead to a decay is compared with others that have it."""
+    search = load_search(CONFIGS / "search.yaml", scale=scale)
+    decays = {"ld", "cd"} & set(search.make_space().operands)
+    have = [decays_of(text) for text in search.baselines.values()]
+    for wanted in (set(), {"ld"}, {"cd"}, decays):
+        assert sum(given == wanted for given in have) >= 2
+
+
+def test_the_small_searches_have_a_cascade_and_a_race_and_the_papers_have_none():
+    for name in ("search", "search_icml"):
+        small = load_search(CONFIGS / f"{name}.yaml", scale="small")
+        assert small.cascade.stages == ["cheap", "sweep"]
+        assert small.cheap.task["name"] == "mlp"
+        assert small.race.best == 20
+        paper = load_search(CONFIGS / f"{name}.yaml")
+        assert (paper.cascade, paper.race) == (None, None)
+        table = load_table_settings(CONFIGS / "nosbench" / "signs.yaml")
+        assert small.cheap == table.tasks["digits"].child

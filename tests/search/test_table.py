@@ -16,23 +16,28 @@ import numpy as np
 import pytest
 
 from nos_repro.cli import main
-from nos_repro.errors import ConfigError, DataError, RuleError
+from nos_repro.errors import ConfigError, DataError, LaunchError, RuleError
 from nos_repro.experiments.build import Conditions
-from nos_repro.experiments.files import this_host
+from nos_repro.experiments.files import this_host, write_json
 from nos_repro.experiments.heartbeat import Lease
 from nos_repro.experiments.load import task_section
+from nos_repro.launch.base import Report
 from nos_repro.launch.local import InProcess
+from nos_repro.launch.work import run_job
 from nos_repro.report.nosbench.card import card
 from nos_repro.rules.numbering import all_strings, number_of, string_of
 from nos_repro.rules.rule import Rule
 from nos_repro.rules.space import Space
 from nos_repro.search import table
-from nos_repro.search.child import Child, evaluate
+from nos_repro.search.child import Child, broken, evaluate
 from nos_repro.search.equality import key_of
+from nos_repro.search.failure import ChildError
+from nos_repro.search.loop import MAX_FAILED
 from nos_repro.search.probe import probe
 from nos_repro.search.refusals import Refusals
 from nos_repro.search.table.files import read_packed, write_packed
 from nos_repro.search.table.grouping import distinct_rules
+from nos_repro.search.table.job import PackJob
 from nos_repro.search.table.make import TableMaker
 from nos_repro.search.table.settings import TablePart, TableSettings, TableTask, load_table_settings
 from nos_repro.search.table.verify import Verified, verify
@@ -158,7 +163,7 @@ def test_the_same_table_is_the_same_bytes_and_pandas_could_read_it(made, tmp_pat
     other = tmp_path / "tiny"
     make(other)
     names = sorted(path.name for path in made.iterdir() if path.is_file())
-    assert names == ["README.md", "digits.csv.gz", "rules.csv.gz", "strings.bin.gz", "table.json"]
+    assert names == ["digits.csv.gz", "rules.csv.gz", "strings.bin.gz", "table.json"]
     for name in ("rules.csv.gz", "strings.bin.gz"):
         assert (made / name).read_bytes() == (other / name).read_bytes()
     with gzip.open(made / "digits.csv.gz", "rt", newline="") as file:
@@ -318,21 +323,104 @@ def test_a_table_of_a_later_format_is_refused(made, tmp_path):
         table.load(folder)
 
 
-def command(results: Path, *words: str) -> list[str]:
-    return [
-        *(sys.executable, "-m", "nos_repro", "table", str(CONFIGS / "signs.yaml")),
-        *("--scale", "smoke", "--results", str(results), "--tasks", "digits", *words),
-    ]
+class Fated:
+    """A launcher whose n-th job (from 0) has its fate drawn by ``fate``: "recorded" trains it,
+    "failed" answers that the task broke, anything else is the outcome of a job without an
+    answer."""
+
+    def __init__(self, fate) -> None:
+        self.fate = fate
+        self.trained = 0
+        self.job = None
+
+    word = "running"
+
+    @property
+    def free(self) -> int:
+        return 1 if self.job is None else 0
+
+    def submit(self, job: PackJob) -> None:
+        self.job = job
+
+    def wait(self, seconds: float) -> list[Report]:
+        job, self.job = self.job, None
+        if job is None:
+            return []
+        fate = self.fate(self.trained)
+        self.trained += 1
+        if fate == "recorded":
+            return [run_job(job, lambda: False)]
+        if fate == "failed":
+            answers = {key: broken(ValueError("a wrong size")).to_json() for key in job.rules}
+            write_json(job.path, answers)
+            return [Report(job, "recorded")]
+        return [Report(job, fate, "as the test wished")]
+
+    def close(self) -> list[Report]:
+        return []
 
 
-def test_killed_in_the_middle_a_table_ends_as_if_it_had_not_been_killed(tmp_path):
+def run_with(launcher, folder: Path, **changes) -> table.RuleTable:
+    asked = settings(tasks={"digits": TableTask(CHILD, [TablePart([0])], together=1)})
+    TableMaker(asked, folder, launcher, Conditions(folder), Silent(), **changes).run()
+    return table.load(folder)
+
+
+def test_a_worker_that_vanishes_once_loses_nothing(made, tmp_path):
+    loaded = run_with(Fated(lambda n: "lost" if n == 2 else "recorded"), tmp_path / "tiny")
+    assert numbers(loaded) == numbers(table.load(made))
+
+
+def test_workers_that_vanish_again_and_again_stop_the_making_and_what_is_known_stays(
+    made, tmp_path
+):
+    folder = tmp_path / "tiny"
+    with pytest.raises(LaunchError, match="its worker vanished"):
+        run_with(Fated(lambda n: "recorded" if n < 2 else "lost"), folder)
+    assert len(numbers(table.load(folder))) == 2
+    assert numbers(run_with(Fated(lambda n: "recorded"), folder)) == numbers(table.load(made))
+
+
+def test_a_child_that_hangs_has_overrun_and_the_others_are_trained(made, tmp_path):
+    loaded = run_with(Fated(lambda n: "overran" if n == 1 else "recorded"), tmp_path / "tiny")
+    before, after = numbers(table.load(made)), numbers(loaded)
+    (changed,) = [place for place in before if before[place] != after[place]]
+    row = loaded.row("digits", changed[1])
+    assert (row.status, row.reward) == ("overran", 0.0)
+
+
+def test_a_bug_is_no_reward_and_is_tried_again_when_asked_for(made, tmp_path):
+    folder = tmp_path / "tiny"
+    loaded = run_with(Fated(lambda n: "failed" if n == 1 else "recorded"), folder)
+    (failed,) = [row for row in loaded.packed.rows["digits"] if row.status == "failed"]
+    assert np.isnan(loaded.rewards("digits")[failed.rule])
+    assert "a wrong size" in failed.reason
+    assert numbers(run_with(Fated(lambda n: "lost"), folder)) == numbers(loaded)
+    again = run_with(Fated(lambda n: "recorded"), folder, retry=True)
+    assert numbers(again) == numbers(table.load(made))
+
+
+def test_a_task_that_always_breaks_stops_the_making(tmp_path):
+    launcher = Fated(lambda n: "failed")
+    with pytest.raises(ChildError, match="a wrong size"):
+        run_with(launcher, tmp_path / "tiny")
+    assert launcher.trained == MAX_FAILED
+
+
+def test_killed_in_the_middle_a_table_ends_as_if_it_had_not_been_killed(made, tmp_path):
     """SIGKILL hits the maker, and the next one goes on from what it has logged."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    words = ("--workers", "0", "tasks.digits.together=2")
-    process = subprocess.Popen(
-        command(killed, *words), cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    log = killed / "nosbench" / "signs-smoke" / "work.jsonl"
+    file = tmp_path / "tiny.yaml"
+    values = {
+        "table": "tiny",
+        "space": {**dataclasses.asdict(SMALL)},
+        "tasks": {"digits": {"child": dataclasses.asdict(CHILD), "together": 2}},
+    }
+    file.write_text(json.dumps(json.loads(json.dumps(values))))  # JSON is YAML
+    words = ["table", str(file), "--results", str(tmp_path), "--workers", "0"]
+    command = [sys.executable, "-m", "nos_repro", *words, "--scale", "default"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    folder = tmp_path / "nosbench" / "tiny"
+    log = folder / "work.jsonl"
     deadline = time.monotonic() + 120
     while not log.exists() or log.stat().st_size < 2000:
         assert process.poll() is None
@@ -340,14 +428,11 @@ def test_killed_in_the_middle_a_table_ends_as_if_it_had_not_been_killed(tmp_path
         time.sleep(0.01)
     process.kill()
     process.wait()
-    with log.open("ab") as file:
-        file.write(b'{"event": "tra')  # a line torn by the kill
-    assert main(command(killed, *words)[3:]) == 0
-    assert main(command(whole, *words)[3:]) == 0
+    with log.open("ab") as torn:
+        torn.write(b'{"event": "tra')
+    assert main(words) == 0
     assert not log.exists()
-    one, two = (table.load("signs-smoke", results=results) for results in (killed, whole))
-    assert numbers(one) == numbers(two)
-    assert len(numbers(one)) == 2 * sum(not rule.refused for rule in one.rules)
+    assert numbers(table.load(folder)) == numbers(table.load(made))
 
 
 @pytest.mark.parametrize("name", ["signs", "adam", "tuning"])

@@ -1,12 +1,20 @@
 """What a table says of its tasks and seeds, against SciPy, closed forms and planted effects."""
 
+import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
+from nos_repro.rules.space import Space
+from nos_repro.search.table.analysis import analyse
+from nos_repro.search.table.files import Packed
+from nos_repro.search.table.grouping import TableRule
+from nos_repro.search.table.loaded import RuleTable
 from nos_repro.search.table.measures import best_quarter, kendall, luck, luck_deviation, regret
+from nos_repro.search.table.rows import TableRow
 
 
 @pytest.mark.parametrize("levels", [3, 20, 10_000])
@@ -59,6 +67,47 @@ def test_the_regret_is_what_the_other_seeds_say_of_the_one_seed_s_choice():
 def test_the_best_quarter_has_a_quarter_and_ties_with_its_last():
     assert best_quarter(np.arange(8.0)).tolist() == [False] * 6 + [True] * 2
     assert best_quarter(np.array([1.0, 1.0, 1.0, 0.0])).sum() == 3
+
+
+def planted(parts: list[list[int]]) -> tuple[RuleTable, np.ndarray]:
+    """A table whose rewards are known values plus noise of deviation 0.02; the rules of the i-th
+    list have the seed i. And the values."""
+    source = np.random.default_rng(5)
+    values = source.uniform(0.2, 0.8, 400)
+    space = Space(("g", "m"), ("identity",), ("*", "keep_left"), 1)
+    rules = [TableRule(str(n), str(n), str(n), 1) for n in range(len(values))]
+    rows = [
+        TableRow(n, seed, "healthy", float(values[n] + source.normal(0, 0.02)), 0.1, (), (), 1, 1.0,
+                 "")
+        for seed, chosen in enumerate(parts)
+        for n in chosen
+    ]  # fmt: skip
+    head = {"table": "planted", "scale": "full", "space": dataclasses.asdict(space), "tasks": {}}
+    packed = Packed(head, rules, np.zeros(space.size, int), {"digits": rows})
+    return RuleTable(packed, Path("unused")), values
+
+
+def test_the_luck_in_the_best_quarter_is_not_inflated_by_choosing_it():
+    everything = list(range(400))
+    loaded, values = planted([everything] * 3)
+    (found,) = analyse(loaded).luck
+    top = loaded.rewards("digits", 0) >= np.quantile(loaded.rewards("digits", 0), 0.75)
+    for share, truth in ((found.share, values), (found.quarter, values[top])):
+        assert share.low < 0.02**2 / (0.02**2 + truth.var()) < share.high
+    assert found.deviation == pytest.approx(0.02, rel=0.1)
+
+
+def test_a_seed_that_chose_which_rules_others_train_measures_nothing():
+    everything = list(range(400))
+    whole, _ = planted([everything])
+    best = [int(n) for n in np.argsort(-whole.rewards("digits", 0))[:60]]
+    loaded, _ = planted([everything, best, best])
+    (found,) = analyse(loaded).luck
+    assert found.seeds == [1, 2]
+    assert found.share.n == 60
+    assert found.regret.chosen_by == loaded.rewards("digits", 0).max()
+    (summary,) = analyse(loaded).tasks
+    assert (summary.whole, summary.first, len(summary.best)) == ([0], 0, 10)
 
 
 def test_too_few_rules_give_no_number():

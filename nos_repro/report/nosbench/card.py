@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.experiments.files import read_file, write_atomically
+from nos_repro.experiments.settings_file import TABLES, shipped
 from nos_repro.report.nosbench.tables import nosbench_tables
 from nos_repro.search.table.analysis import Analysis, analyse
 from nos_repro.search.table.files import FORMAT, HEAD, RULES, STRINGS
 from nos_repro.search.table.loaded import load
 from nos_repro.search.table.rows import columns
+from nos_repro.search.table.settings import PLAIN_SCALES
 
 COLUMNS = {
     "rule": "the rule's number: its line in `rules.csv.gz`, from 0",
@@ -55,10 +57,10 @@ def card(folder: Path) -> str:
     found = analyse(load(folder))
     packed = found.table.packed
     name, scale = packed.settings["table"], packed.settings["scale"]
-    command = f"python -m nos_repro table configs/nosbench/{name}.yaml"
-    command += "" if scale == "full" else f" --scale {scale}"
+    command = f"python -m nos_repro table {config_of(name)}"
+    command += "" if scale in PLAIN_SCALES else f" --scale {scale}"
     parts = [
-        f"# NOS-Bench: {name}" + ("" if scale == "full" else f", scale {scale}"),
+        f"# NOS-Bench: {name}" + ("" if scale in PLAIN_SCALES else f", scale {scale}"),
         packed.about,
         f"Every distinct rule of a space of {found.table.space.size:,} strings was trained once per"
         " task and seed, with the child of the search: a sweep over rates, then some epochs from"
@@ -86,6 +88,11 @@ def card(folder: Path) -> str:
         _limits(found),
     ]  # fmt: skip
     return "\n\n".join(part for part in map(_wrapped, parts) if part) + "\n"
+
+
+def config_of(name: str) -> str:
+    """How a command names a table's file; a user's own is beside it, as far as is known."""
+    return f"configs/{TABLES}/{name}.yaml" if name in shipped(TABLES) else f"{name}.yaml"
 
 
 def _wrapped(text: str) -> str:

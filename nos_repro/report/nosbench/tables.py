@@ -6,7 +6,7 @@ import math
 
 from nos_repro.report.layout import Cell, Column, ReportTable
 from nos_repro.search.table.analysis import SHORTLIST, Analysis, TaskSummary
-from nos_repro.search.table.measures import Estimate
+from nos_repro.search.table.measures import RESAMPLES, Estimate
 
 
 def nosbench_tables(found: Analysis) -> list[ReportTable]:
@@ -60,6 +60,7 @@ def _predictions(found: Analysis) -> ReportTable:
         [
             each.cheap,
             each.dear,
+            f"{each.whole.n:,}",
             shown(each.whole),
             shown(each.quarter),
             f"{each.shared} of {SHORTLIST}",
@@ -70,12 +71,14 @@ def _predictions(found: Analysis) -> ReportTable:
     return _table(
         ["How well a cheap task orders rules as a dear one does: Kendall's tau-b, with its 95 %"
          " interval"],
-        ["cheap", "dear", "all rules", "the dear task's best quarter",
+        ["cheap", "dear", "rules", "tau over all", "tau in the dear task's best quarter",
          f"best {SHORTLIST} shared", "lost by its shortlist"],
         rows,
         [f"Lost by its shortlist: the dear task's best reward, less that of the best of the"
          f" {SHORTLIST} rules that the cheap task would hand on. Both tasks speak by one seed.",
-         "Intervals: 1,000 bootstrap resamples of the rules."],
+         "A dear task that trained mostly the best rules is predicted on these, which is"
+         " harder.",
+         f"Intervals: {RESAMPLES} bootstrap resamples of the rules."],
     )  # fmt: skip
 
 
@@ -83,10 +86,11 @@ def _luck(found: Analysis) -> ReportTable:
     rows = [
         [
             each.task,
+            _seeds(each.seeds),
             f"{each.share.n:,}",
             shown(each.share, percent=True),
             shown(each.quarter, percent=True),
-            f"{each.deviation:.4f}",
+            "-" if math.isnan(each.deviation) else f"{each.deviation:.4f}",
             shown(each.agreement),
             "" if each.regret is None else f"{each.regret.regret:.4f}",
             "" if each.regret is None else f"{each.regret.chosen_by - each.regret.judged:.4f}",
@@ -95,10 +99,12 @@ def _luck(found: Analysis) -> ReportTable:
     ]
     return _table(
         ["How much of a reward is the seed's luck: of the variance, with its 95 % interval"],
-        ["task", "rules", "luck", "luck in the best quarter", "seed's sd", "tau of two seeds",
-         "regret", "flattery"],
+        ["task", "seeds", "rules", "luck", "luck in the best quarter", "seed's sd",
+         "tau of two seeds", "regret", "flattery"],
         rows,
-        ["Rules that are healthy with every seed. Regret: the best mean of the other seeds, less"
+        ["Rules that are healthy with every seed. The first seed chooses the best quarter, the"
+         " others measure it; where it also chose which rules the others train, it measures"
+         " nothing. Regret: the best mean of the other seeds, less"
          " theirs of the rule that one seed chooses; it is an upper bound, since that best is"
          " lucky too. Flattery: that rule's reward by the seed that chose it, less its mean by the"
          " others."],

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.files import write_atomically
-from nos_repro.experiments.settings_file import TABLES
 from nos_repro.report.collection import BENCH, Collection
+from nos_repro.report.nosbench.card import config_of
+from nos_repro.report.pages.arena_page import arena_file, arena_line, arena_page
 from nos_repro.report.pages.benchmarks import read_benchmarks
 from nos_repro.report.pages.index_page import index_page, search_card, study_card
 from nos_repro.report.pages.nosbench_page import nosbench_page, page_file, table_line
@@ -91,11 +92,18 @@ def pages(collection: Collection, *, standalone: bool = False) -> Iterator[tuple
     tables = []
     for table in collection.tables:
         with collection.apart(page_file(table)):
-            words = f"configs/{TABLES}/{table.name}.yaml --scale {table.packed.settings['scale']}"
+            words = f"{config_of(table.name)} --scale {table.packed.settings['scale']}"
             table_page = nosbench_page(table, words, results=collection.root, index=INDEX)
             data = render(table_page, standalone=standalone)
             tables.append(table_line(table))
             yield page_file(table), data
+    for standing in collection.arenas:
+        with collection.apart(arena_file(standing)):
+            data = render(
+                arena_page(standing, results=collection.root, index=INDEX), standalone=standalone
+            )
+            tables.append(arena_line(standing))
+            yield arena_file(standing), data
     claims = claim_lines(collection.judged, {card.page for card in (*studies, *searches)})
     benchmarks = read_benchmarks(collection.root / BENCH, collection.left_out)
     index = index_page(collection, studies, searches, claims, benchmarks, tables)

@@ -72,7 +72,8 @@ class History:
     made_beside: Counter[str] = field(default_factory=Counter)
     """How many children beside the search were made by which code."""
     children: int = 0
-    """How many children were trained for samples, in ``seconds`` of a worker's time."""
+    """How many children were trained in full for samples. With the stages of those that were not,
+    they took ``seconds`` of a worker's time."""
     seconds: float = 0.0
     healthy_seconds: list[float] = field(default_factory=list)
     """What each healthy child took, the stages of a cascade included."""
@@ -100,7 +101,7 @@ class History:
                 self.made_by.setdefault(code, []).append(event["sample"])
                 if status == "refused":
                     self.refused[event.get("reason", "")] += 1
-                self.children += status not in ("refused", "reused")
+                self.children += status not in ("refused", "reused", "stopped")
                 self.seconds += event.get("seconds", 0.0)
                 before = self.staged.get(event["sample"], [])
                 if before:

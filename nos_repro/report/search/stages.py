@@ -64,8 +64,8 @@ def cascade_tables(history: History) -> list[ReportTable]:
 
 
 def _passed(history: History, found: Sequence[Fate], stages: Sequence[str]) -> ReportTable:
-    titles = ("stage", "rules", "passed", "stopped", "trained in full anyway", "worker's time",
-              "seconds per rule")  # fmt: skip
+    titles = ("stage", "rules", "healthy there", "passed", "stopped", "trained in full anyway",
+              "worker's time", "seconds per rule")  # fmt: skip
     rows, before = [], 0.0
     for stage in stages:
         events = [e for fate in found for e in fate.decisions if e["stage"] == stage]
@@ -75,21 +75,30 @@ def _passed(history: History, found: Sequence[Fate], stages: Sequence[str]) -> R
         went = f"{kinds['passed'] + kinds['open']:,}"
         if kinds["open"]:
             went += f" ({kinds['open']:,} before it judged)"
-        counts = (f"{len(events):,}", went, f"{kinds['stopped']:,}", f"{kinds['anyway']:,}")
+        healthy = sum(event["status"] == "healthy" for event in events)
+        counts = (
+            f"{len(events):,}",
+            f"{healthy:,}",
+            went,
+            f"{kinds['stopped']:,}",
+            f"{kinds['anyway']:,}",
+        )
         rows.append([WORDS[stage], *counts, *_cost(spent, len(events))])
     full = [fate for fate in found if fate.is_trained]
     rest = history.seconds - before
     title = "rest of the child" if "sweep" in stages else "the child"
-    rows.append([title, f"{len(full):,}", NONE, NONE, NONE, *_cost(rest, len(full))])
-    rows.append(["all", f"{len(found):,}", NONE, NONE, NONE, *_cost(history.seconds, len(found))])
+    ended = [fate for fate in full if fate.end is not None and fate.end["status"] == "healthy"]
+    none = [NONE] * 3
+    rows.append([title, f"{len(full):,}", f"{len(ended):,}", *none, *_cost(rest, len(full))])
+    rows.append(["all", f"{len(found):,}", NONE, *none, *_cost(history.seconds, len(found))])
     notes = [
         "A rule goes on if its reward at the stage is among the best share of those before it. One"
         " that is stopped earns the reward that is forecast from its reward there, and is none of"
         " the best rules. One that is trained in full anyway is not stopped later either.",
     ]
-    healthy = [fate for fate in full if fate.end is not None and fate.end["status"] == "healthy"]
-    if healthy:
-        each = statistics.fmean(_seconds(fate, without="cheap") for fate in healthy)
+    notes += _baselines(history)
+    if ended:
+        each = statistics.fmean(_seconds(fate, without="cheap") for fate in ended)
         whole = each * len(found)
         notes.append(
             f"A healthy child took {each:.3g} s in full, its cheap child left out: all"
@@ -99,6 +108,30 @@ def _passed(history: History, found: Sequence[Fate], stages: Sequence[str]) -> R
     cells = [[Cell(text) for text in row] for row in rows]
     heading = ["The cascade: what each stage let pass, and its cost"]
     return ReportTable(heading, list(map(Column, titles)), cells, notes)
+
+
+def _baselines(history: History) -> list[str]:
+    """Whether the last threshold of the cheap child would have stopped the baselines."""
+    thresholds = [
+        event["threshold"]
+        for events in history.staged.values()
+        for event in events
+        if event["stage"] == "cheap" and "threshold" in event
+    ]
+    scored = sorted(history.of("cheap"), key=lambda pair: -pair[1].reward)
+    if not (scored and thresholds):
+        return []
+    last = thresholds[-1]
+    parts = []
+    for word, group in (
+        ("pass", [pair for pair in scored if pair[1].reward >= last]),
+        ("would be stopped", [pair for pair in scored if pair[1].reward < last]),
+    ):
+        said = ", ".join(f"{named.name} ({found.reward:.3f})" for named, found in group)
+        parts += [f"{said} {word}"] if group else []
+    return [
+        f"By the last threshold of the cheap child, {last:.3f}, the baselines {'; '.join(parts)}."
+    ]
 
 
 def _cost(seconds: float, rules: int) -> tuple[str, str]:

@@ -264,7 +264,8 @@ def expressions(history: History) -> ReportTable:
 
     rows = [row(lift) for lift in [*top, *([] if signs in top else [signs])]]
     notes = [
-        f"The best: the best {BEST_SHARE:.0%} of the healthy different rules by search reward."
+        f"The best: the best {BEST_SHARE:.0%} of the healthy different rules, in the order of the"
+        " hall of fame. What few rules hold had hardly a chance to be among them."
         f" Lift: share among them over share among all. Shown: the {len(top)} largest lifts of what"
         f" {least} rules or more hold, and {SIGNS} in any case (000 sec. 4.3: in 5 of its top 10).",
         "Every two factors of a product and every two terms of a sum count as a sub-expression;"

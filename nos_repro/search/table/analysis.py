@@ -21,6 +21,7 @@ from nos_repro.search.table.measures import (
 )
 
 BEST = 10
+NOTHING = Estimate(math.nan, math.nan, math.nan, 0)
 SHORTLIST = 20
 """Rules that a cheap task hands on to a dear one."""
 
@@ -55,6 +56,11 @@ class TaskSummary:
         return sum(self.statuses.values())
 
     @property
+    def first(self) -> int:
+        """The seed by which it speaks: the first that trained every rule, else the first."""
+        return (self.whole or self.seeds)[0]
+
+    @property
     def healthy(self) -> float:
         """The share of rows that are healthy."""
         return self.statuses.get("healthy", 0) / self.rows if self.rows else math.nan
@@ -63,7 +69,7 @@ class TaskSummary:
 @dataclass(frozen=True)
 class Prediction:
     """How a cheap task's rewards order rules as those of a dear one do: Kendall's tau-b over all
-    rules that both have trained, and over the best quarter by the dear task.
+    rules that both have trained, which may be a part, and over the best quarter by the dear task.
 
     ``shared``: of the best SHORTLIST rules of the dear task, how many are among those of the cheap
     one; ``lost``: what the best rule of the cheap task's shortlist is worse than the best of all.
@@ -80,10 +86,14 @@ class Prediction:
 
 @dataclass(frozen=True)
 class SeedLuck:
-    """What the seed does to a reward, over the rules that are healthy with every one of ``seeds``:
-    the share of the variance that is luck, the same within the best quarter by the mean, the
-    standard deviation of a rule's reward, Kendall's tau-b of two seeds, and the regret of choosing
-    by one seed."""
+    """What the seed does to a reward, over the rules that are healthy with every seed of a task:
+    the ``share`` of the variance that is luck, the standard ``deviation`` of a rule's reward, and
+    Kendall's tau-b of two seeds, all by ``seeds``; the share in the best ``quarter``, which the
+    first seed chooses and the others measure; and the ``regret`` of choosing by one seed.
+
+    Where some seeds trained a part of the rules, the best by the first seed among them, that seed
+    flatters these rules: then the other seeds measure, and only the first one chooses.
+    """
 
     task: str
     seeds: list[int]
@@ -117,7 +127,6 @@ def analyse(table: RuleTable) -> Analysis:
         _prediction(table, cheap, dear)
         for place, dear in enumerate(tasks)
         for cheap in tasks[:place]
-        if cheap.whole and dear.whole
     ]
     return Analysis(
         table,
@@ -166,8 +175,8 @@ def _columns(table: RuleTable, task: str, seeds: list[int]) -> np.ndarray:
 
 def _prediction(table: RuleTable, cheap: TaskSummary, dear: TaskSummary) -> Prediction:
     trained = np.array([not rule.refused for rule in table.rules])
-    x = table.rewards(cheap.task, cheap.whole[0])
-    y = table.rewards(dear.task, dear.whole[0])
+    x = table.rewards(cheap.task, cheap.first)
+    y = table.rewards(dear.task, dear.first)
     both = trained & np.isfinite(x) & np.isfinite(y)
     x, y = x[both], y[both]
     top = best_quarter(y)
@@ -178,29 +187,28 @@ def _prediction(table: RuleTable, cheap: TaskSummary, dear: TaskSummary) -> Pred
         kendall(x, y),
         kendall(x[top], y[top]),
         len(first & second),
-        float(y.max() - y[list(first)].max()),
+        float(y.max() - y[list(first)].max()) if len(y) else math.nan,
     )
 
 
 def _luck(table: RuleTable, task: TaskSummary) -> SeedLuck:
-    rewards = _columns(table, task.task, task.seeds)
+    rows = [{seed: table.row(task.task, number, seed) for seed in task.seeds}
+            for number in range(len(table.rules))]  # fmt: skip
     healthy = np.array(
-        [
-            all(
-                (row := table.row(task.task, number, seed)) is not None and row.status == "healthy"
-                for seed in task.seeds
-            )
-            for number in range(len(table.rules))
-        ]
+        [all(row is not None and row.status == "healthy" for row in each.values()) for each in rows]
     )
-    rewards = rewards[healthy]
-    top = best_quarter(rewards.mean(axis=1))
+    rewards = _columns(table, task.task, task.seeds)[healthy]
+    first = task.seeds.index(task.first)
+    others = [place for place in range(len(task.seeds)) if place != first]
+    judges = others if len(task.whole) < len(task.seeds) else [first, *others]
+    judged = rewards[:, judges]
+    top = best_quarter(rewards[:, first])
     return SeedLuck(
         task.task,
-        task.seeds,
-        luck(rewards),
-        luck(rewards[top]),
-        luck_deviation(rewards),
-        kendall(rewards[:, 0], rewards[:, 1]),
-        regret(rewards),
+        [task.seeds[place] for place in judges],
+        luck(judged),
+        luck(rewards[top][:, others]),
+        luck_deviation(judged),
+        kendall(*judged[:, :2].T) if len(judges) > 1 else NOTHING,
+        regret(rewards, [first] if judges == others else None),
     )

@@ -6,6 +6,7 @@ Intervals are percentile bootstraps over rules, at 95 %, with fixed draws.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -13,7 +14,7 @@ import numpy as np
 
 Values: TypeAlias = "np.ndarray"
 
-RESAMPLES = 1000
+RESAMPLES = 500
 MOST_RULES = 1500
 """Kendall's tau looks at every pair of rules; of more rules, this many are drawn."""
 LEVELS = (0.025, 0.975)
@@ -84,7 +85,9 @@ def luck(rewards: Values) -> Estimate:
 
 def luck_deviation(rewards: Values) -> float:
     """The standard deviation of a rule's reward over seeds, of rewards [rules, seeds]."""
-    return float(np.sqrt(rewards.var(axis=1, ddof=1).mean())) if rewards.shape[1] > 1 else math.nan
+    if rewards.shape[1] < 2 or not len(rewards):
+        return math.nan
+    return float(np.sqrt(rewards.var(axis=1, ddof=1).mean()))
 
 
 @dataclass(frozen=True)
@@ -104,12 +107,13 @@ class Regret:
         return self.best - self.judged
 
 
-def regret(rewards: Values) -> Regret | None:
-    """The regret of choosing by one seed, of rewards [rules, seeds]; None for one seed."""
+def regret(rewards: Values, choosers: Sequence[int] | None = None) -> Regret | None:
+    """The regret of choosing by one seed, of rewards [rules, seeds]; ``choosers`` are the columns
+    that choose (default: each in turn). None for one seed."""
     if rewards.shape[1] < 2 or not len(rewards):
         return None
     found = []
-    for seed in range(rewards.shape[1]):
+    for seed in range(rewards.shape[1]) if choosers is None else choosers:
         others = np.delete(rewards, seed, axis=1).mean(axis=1)
         best = int(rewards[:, seed].argmax())
         found.append((rewards[best, seed], others[best], others.max()))

@@ -11,7 +11,7 @@ from typing import Any
 
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.fit import SECTION
-from nos_repro.experiments.layers import Values
+from nos_repro.experiments.layers import DEFAULT_SCALE, Values
 from nos_repro.experiments.load import LAUNCHER, task_keys
 from nos_repro.experiments.schema import check_name
 from nos_repro.experiments.sections import NamedSection, merged_settings
@@ -22,7 +22,8 @@ from nos_repro.search.refusals import Refusals
 from nos_repro.search.settings import checked_child, space_of
 
 WHOLE_SCALE = "full"
-"""The scale whose folder is the table's name; another scale's has the scale's name added."""
+PLAIN_SCALES = (WHOLE_SCALE, DEFAULT_SCALE)
+"""Scales whose folder is the table's name; that of any other has the scale's name added."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class TableSettings:
 
     def folder(self, results: Path) -> Path:
         """Where the table is."""
-        scale = "" if self.scale == WHOLE_SCALE else f"-{self.scale}"
+        scale = "" if self.scale in PLAIN_SCALES else f"-{self.scale}"
         return results / "nosbench" / f"{self.table}{scale}"
 
     def identity(self) -> dict[str, Any]:

@@ -33,6 +33,7 @@ cascade:
   first: 5
   anyway: 0.3
 race: {best: 6, seeds: 4}
+baselines: {SGD: sgd, Adam: adam}
 samples: 150
 """
 
@@ -63,21 +64,27 @@ def test_every_rule_is_counted_where_it_was_stopped_and_every_second_where_it_wa
     assert [row[0] for row in cells(passed)] == [
         "cheap child", "sweep of the child", "rest of the child", "all",
     ]  # fmt: skip
-    went, stopped, anyway = (int(cheap[n].split(" ")[0]) for n in (2, 3, 4))
+    went, stopped, anyway = (int(cheap[n].split(" ")[0]) for n in (3, 4, 5))
+    worst = sum(event["status"] == "diverged" for events in found.staged.values()
+                for event in events)  # fmt: skip
+    assert int(cheap[1]) - int(cheap[2]) == worst > 0
     assert went + stopped + anyway == int(cheap[1]) == int(everything[1])
     assert int(sweep[1]) == went + anyway
     judged = [fate for fate in fates(found) if fate.is_trained]
-    assert int(rest[1]) == len(judged)
-    assert float(cheap[6]) == 1.0
-    assert float(sweep[6]) == 3.0
-    assert float(rest[6]) == 10.0
+    assert int(rest[1]) == len(judged) == found.children == found.tally.children
+    assert float(cheap[7]) == 1.0
+    assert float(sweep[7]) == 3.0
+    assert float(rest[7]) == 10.0
     spent = int(cheap[1]) + 3 * int(sweep[1]) + 10 * int(rest[1])
     assert found.seconds == spent
-    assert [row[5] for row in cells(passed)] == [
+    assert [row[6] for row in cells(passed)] == [
         duration(seconds)
         for seconds in (int(cheap[1]), 3 * int(sweep[1]), 10 * int(rest[1]), spent)
     ]
     assert "without the cascade" in passed.notes[-1]
+    assert len(found.of("cheap")) == 2
+    assert "the baselines" in passed.notes[1]
+    assert "Adam (" in passed.notes[1]
 
 
 def test_what_is_lost_is_estimated_by_the_rules_trained_anyway(searched):

@@ -104,9 +104,10 @@ class BeatsTest(_SearchTest):
         }.get(evidence.verdict, f"not decided: {evidence.strongest_for}")
         if evidence.verdict == "undecided" and evidence.strongest_for.blocked:
             reason += f": {evidence.strongest_for.blocked}"
+        how = "the winner of its race" if history.hall.order else "the best by its reward"
         remarks = [
             f"equal budgets: {len(history.settings['child']['rates'])} rates for each; the rule is"
-            " the best of the search by its reward, declared before these seeds"
+            f" the search's, {how}, declared before these seeds"
         ]
         return Finding(scale, evidence.verdict, reason, effects, remarks)
 
@@ -244,7 +245,8 @@ class SharesTest(_SearchTest):
         p_for = enrichment(lift.best, best, lift.all, len(ranked))
         p_against = depletion(lift.best, best, lift.all, len(ranked), ODDS)
         effect = dataclasses.replace(effect, p_for=p_for, p_against=p_against)
-        return Finding(scale, single(effect).verdict, what, [effect])
+        remarks = ["the rules of one search resemble each other: they are no independent draws"]
+        return Finding(scale, single(effect).verdict, what, [effect], remarks)
 
 
 def _expected(history: History, part: str) -> str:
