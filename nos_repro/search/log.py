@@ -13,6 +13,7 @@ import io
 import itertools
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -60,8 +61,16 @@ MAYBE: dict[str, Kinds] = {
 LARGEST = 2**63
 """Whole numbers of a log are smaller; seeds may come near."""
 
-ELEMENTS: Kinds = {"tokens": str, "log_probs": NUMBER, "samples": int}
+ELEMENTS: dict[str, set[type]] = {
+    "tokens": {str},
+    "log_probs": {int, float},
+    "samples": {int},
+    "order": {str},
+}
 """What the lists of an event hold."""
+
+SUSPECT = re.compile(rb"[0-9]{19}|[0-9][eE]\+?[0-9]{3}")
+"""What a number that is too large looks like in a line."""
 
 
 class LogError(NosError):
@@ -195,11 +204,11 @@ class Log:
             raise self._damaged(number, "is not an event of a search") from None
         for key in sorted(fields.keys() - event.keys()):
             raise self._damaged(number, f"'{key}' is missing")
-        for key in misfits(event, {**more, **fields}):
+        for key in _of_other_kinds(event, fields, more):
             raise self._damaged(number, f"'{key}' is invalid")
         for key in _contradictions(event):
             raise self._damaged(number, f"'{key}' does not fit '{event['status']}'")
-        if not _is_sound(event):
+        if SUSPECT.search(line) and not _is_sound(event):
             raise self._damaged(number, "holds a number that no search writes")
         if KEY in event:
             raise self._damaged(number, "was written again by another program")
@@ -216,14 +225,20 @@ def misfits(values: Mapping[str, Any], kinds: Kinds) -> Iterator[str]:
     """The keys whose values are not of the kind that they are to be, if they are there. No number
     is infinite, NaN, a truth value or larger than 64 bits hold; a reward is between 0 and 1, a
     log-probability at most 0."""
-    for key, kind in kinds.items():
-        value = values.get(key)
-        if key in values and not (_fits(key, value, kind) and _is_sound(value)):
+    yield from _of_other_kinds(values, kinds)
+    for key, value in values.items():
+        if key in kinds and not _is_sound(value):
             yield key
+
+
+def _of_other_kinds(values: Mapping[str, Any], *kinds: Kinds) -> Iterator[str]:
+    """The keys whose values are not of the kind that they are to be, whatever their size."""
+    for part in kinds:
+        for key in part.keys() & values.keys():
+            if not _fits(key, values[key], part[key]):
+                yield key
     metrics = values.get("metrics")
-    if isinstance(metrics, dict) and not all(
-        _is_a(value, NUMBER) and _is_sound(value) for value in metrics.values()
-    ):
+    if isinstance(metrics, dict) and not all(_is_a(value, NUMBER) for value in metrics.values()):
         yield "metrics"
 
 
@@ -243,8 +258,9 @@ def _fits(key: str, value: Any, kind: type | tuple[type, ...]) -> bool:
         return 0 <= value <= 1
     if key not in ELEMENTS or not isinstance(value, list):
         return True
-    whole = all(_is_a(each, ELEMENTS[key]) for each in value)
-    return whole and (key != "log_probs" or all(each <= 0 for each in value))
+    if not set(map(type, value)) <= ELEMENTS[key]:
+        return False
+    return key != "log_probs" or max(value, default=0) <= 0
 
 
 def _is_a(value: Any, kind: type | tuple[type, ...]) -> bool:

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import random
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -85,7 +86,7 @@ def run_of(name: str, seed: int = 0, **changes: Any) -> ArenaRun:
         "algorithm": algorithm_section({"name": name, **given}),
         "space": {},
         "controller": {"hidden": 8, "init": 0.08},
-        "redraws": True,
+        "redraws": "always",
         "seed": seed,
         "children": 20,
         "draws": 400,
@@ -138,8 +139,8 @@ def test_runs_side_by_side_are_those_played_alone(name: str, table: Any) -> None
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
 
 
-@pytest.mark.parametrize("redraws", [True, False])
-def test_a_policy_gradient_draws_what_a_search_would(redraws: bool, table: Any) -> None:
+@pytest.mark.parametrize(("redraws", "times"), [("always", 99), ("once", 2), ("never", 1)])
+def test_a_policy_gradient_draws_what_a_search_would(redraws: str, times: int, table: Any) -> None:
     """The same strings as one by one through the contract of an algorithm."""
     run = run_of("ppo", 3, redraws=redraws, lr=0.01)
     (record,) = play([run], table)
@@ -148,15 +149,15 @@ def test_a_policy_gradient_draws_what_a_search_would(redraws: bool, table: Any) 
     learner = kind(
         SPACE, kind.Settings(**settings), seed=3, controller=ControllerSettings(hidden=8)
     )
-    known: set[int] = set()
+    known: Counter[int] = Counter()
     rewards = []
     for number in range(record["drawn"]):
         sample = Sample(number, 0, *learner.propose(number, {}))
         rule = table.rule_of(sample.tokens)
         rewards.append(table.values[0][rule])
-        if redraws or rule not in known:
+        if known[rule] < times:
             learner.learn(sample, rewards[-1])
-        known.add(rule)
+        known[rule] += 1
     assert record["rules"] == len(known)
     assert record["last"] == pytest.approx(np.mean(rewards[-100:]), abs=1e-5)
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
+from nos_repro.report.arena.standing import ArenaStanding
+from nos_repro.report.arena.table import origin_lines as origin_lines_of
 from nos_repro.report.figures.base import draw, drawn, figure_of
 from nos_repro.report.layout import plain
 from nos_repro.report.provenance import origin, small_print
@@ -50,6 +52,16 @@ def search_picture(history: History) -> Picture | None:
 
     words = "The reward against the number of sampled rules (arXiv and ICML version, Figure 4)"
     return _picture(history.folder / "figure4.svg", origin_lines(history), [], figure, words)
+
+
+def arena_picture(found: ArenaStanding) -> Picture | None:
+    def figure() -> Figure | None:
+        from nos_repro.report.arena.figure import arena_figure
+
+        return arena_figure(found)
+
+    words = f"The search algorithms of the arena {found.arena.arena}"
+    return _picture(found.folder / "figure.svg", origin_lines_of(found), [], figure, words)
 
 
 def _picture(

@@ -9,6 +9,7 @@ from nos_repro.errors import ConfigError
 from nos_repro.experiments.files import write_atomically
 from nos_repro.report.collection import BENCH, Collection
 from nos_repro.report.nosbench.card import config_of
+from nos_repro.report.pages.arena_page import arena_file, arena_line, arena_page
 from nos_repro.report.pages.benchmarks import read_benchmarks
 from nos_repro.report.pages.index_page import index_page, search_card, study_card
 from nos_repro.report.pages.nosbench_page import nosbench_page, page_file, table_line
@@ -96,6 +97,13 @@ def pages(collection: Collection, *, standalone: bool = False) -> Iterator[tuple
             data = render(table_page, standalone=standalone)
             tables.append(table_line(table))
             yield page_file(table), data
+    for standing in collection.arenas:
+        with collection.apart(arena_file(standing)):
+            data = render(
+                arena_page(standing, results=collection.root, index=INDEX), standalone=standalone
+            )
+            tables.append(arena_line(standing))
+            yield arena_file(standing), data
     claims = claim_lines(collection.judged, {card.page for card in (*studies, *searches)})
     benchmarks = read_benchmarks(collection.root / BENCH, collection.left_out)
     index = index_page(collection, studies, searches, claims, benchmarks, tables)

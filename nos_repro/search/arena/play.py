@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -80,7 +81,7 @@ class Score:
         self.thresholds = [ground.threshold(share) for share in run.top]
         self.good = ground.threshold(run.converged)
         self.trained: set[int] = set()
-        self.met: set[int] = set()
+        self.met: Counter[int] = Counter()
         self.drawn = 0
         self.best: list[tuple[int, float, float, int]] = []
         self.found: list[tuple[int, int] | None] = [None] * len(run.top)
@@ -105,7 +106,7 @@ class Score:
         reward = 0.0 if ground.refused[rule] else ground.rewards[rule]
         self.drawn += 1
         self._idle += 1
-        self.met.add(rule)
+        self.met[rule] += 1
         if not ground.refused[rule] and rule not in self.trained:
             self._train(rule, reward)
         self._window.append(reward)
@@ -114,9 +115,11 @@ class Score:
             self.converged = self.drawn
         return reward
 
-    def knows(self, tokens: Sequence[str]) -> bool:
-        """Whether the string's rule was drawn before."""
-        return self.ground.rule_of(tuple(tokens)) in self.met
+    def teaches(self, tokens: Sequence[str]) -> bool:
+        """Whether a policy learns from the next draw of this string: always, but for redraws that
+        are to teach once or never."""
+        times = self.met[self.ground.rule_of(tuple(tokens))]
+        return times < {"always": math.inf, "once": 2, "never": 1}[self.run.redraws]
 
     def _train(self, rule: int, reward: float) -> None:
         self.trained.add(rule)
@@ -243,9 +246,9 @@ def _draw(
         for number, words in enumerate(learners.controller.decode(tokens)):
             if score.over or len(drawn[place]) == batch:
                 break
-            known = score.knows(words)
+            teaches = score.teaches(words)
             reward = score.take(words)
-            if score.run.redraws or not known:
+            if teaches:
                 drawn[place].append(_Drawn(tokens[number], log_probs[number], reward))
 
 

@@ -38,7 +38,7 @@ class ArenaRun:
     algorithm: Mapping[str, Any]
     space: Mapping[str, Any]
     controller: Mapping[str, Any]
-    redraws: bool
+    redraws: str
     seed: int
     children: int
     draws: int

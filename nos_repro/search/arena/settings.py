@@ -16,6 +16,7 @@ from nos_repro.experiments.yaml_text import numbers
 from nos_repro.rules.space import Space
 from nos_repro.search.algorithms import ALGORITHMS
 from nos_repro.search.algorithms.base import ControllerSettings
+from nos_repro.search.settings import REDRAWS
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,9 @@ class Contestant:
     """Constraints of the space that differ from the table's, such as `no_final_keep_left`."""
     controller: ControllerSettings = field(default_factory=ControllerSettings)
     """The LSTM of those that have one."""
-    redraws: bool = True
-    """Whether a policy learns from a string whose rule it has drawn before."""
+    redraws: str = "always"
+    """When a rule is drawn again: whether a policy gradient learns from it `always`, `once` (the
+    first time), or `never`, as in a search."""
     seeds: int | None = None
     """Fewer seeds than the arena's, for an algorithm that is slow itself."""
     children: int | None = None
@@ -45,6 +47,8 @@ class Contestant:
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ConfigError(f"{key} must be at least 1, got {value}")
+        if self.redraws not in REDRAWS:
+            raise ConfigError(unknown("value of redraws:", self.redraws, REDRAWS))
         for key, values in self.grid.items():
             if not isinstance(values, list) or not values:
                 raise ConfigError(f"grid.{key}: expected a list of values, got {values!r}")
