@@ -78,8 +78,8 @@ class TableMaker:
         self.packed_at = time.monotonic()
 
     def run(self) -> None:
-        """Trains what is missing, of the tasks ``only``, if there are any; with ``retry`` again what
-        failed by a bug, and what overran, as a busy machine may have been to blame.
+        """Trains what is missing, of the tasks ``only``, if given; with ``retry``, also what
+        failed by a bug or overran: a busy machine may have been to blame.
 
         Raises ConfigError if the folder has a table with other settings or another process is at
         work there, DataError if its files are damaged, LogError if its log is, StoreError if the
