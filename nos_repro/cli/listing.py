@@ -8,8 +8,8 @@ import textwrap
 from nos_repro.cli.common import Verbs, add_verb, format_argument, print_document, reads
 from nos_repro.cli.terminal import columns
 
-LISTED = ("studies", "searches", "tasks", "data", "optimizers", "schedules", "rules", "spaces",
-          "algorithms")  # fmt: skip
+LISTED = ("studies", "searches", "tables", "tasks", "data", "optimizers", "schedules", "rules",
+          "spaces", "algorithms")  # fmt: skip
 LONG = "rules"
 """Of this kind there are too many to print them with all others."""
 

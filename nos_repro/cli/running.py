@@ -243,7 +243,7 @@ def status(options: argparse.Namespace) -> int:
 
 
 def cancel(options: argparse.Namespace) -> int:
-    from nos_repro.experiments.settings_file import is_search
+    from nos_repro.experiments.settings_file import is_search, is_table
     from nos_repro.launch.slurm.ledger import Ledger
     from nos_repro.launch.slurm.recovery import cancel_all
 
@@ -254,6 +254,11 @@ def cancel(options: argparse.Namespace) -> int:
 
         search = load_search(path, scale=options.scale, overrides=options.overrides)
         root = folder_of(search, options.results)
+    elif is_table(path):
+        from nos_repro.search.table.settings import load_table_settings
+
+        settings = load_table_settings(path, scale=options.scale, overrides=options.overrides)
+        root = settings.folder(options.results)
     else:
         root = open_study(options)[1].root
     tasks = cancel_all(Ledger(root / "slurm"))

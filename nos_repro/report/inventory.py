@@ -12,7 +12,7 @@ from typing import Any
 
 from nos_repro.data import CORPORA, IMAGES, PARALLEL_TEXTS, PHOTOGRAPHS
 from nos_repro.errors import ConfigError
-from nos_repro.experiments.settings_file import read_values, shipped
+from nos_repro.experiments.settings_file import TABLES, read_values, shipped
 from nos_repro.optim.registry import OPTIMIZERS, SCHEDULES
 from nos_repro.registry import Registry
 from nos_repro.rules.catalog import CATALOG
@@ -83,9 +83,16 @@ def _files(kind: str) -> Iterator[Listed]:
             yield Listed(name, ": ".join(words))
 
 
+def _tables() -> Iterator[Listed]:
+    """The tables of rules that ship, as commands name them."""
+    for name, file in shipped(TABLES).items():
+        yield Listed(f"{TABLES}/{name}", " ".join(str(read_values(file).get("about", "")).split()))
+
+
 KINDS: dict[str, Callable[[], Iterator[Listed]]] = {
     "studies": lambda: _files("study"),
     "searches": lambda: _files("search"),
+    "tables": _tables,
     "tasks": lambda: _registered(TASKS, whole=True),
     "data": lambda: _registered(IMAGES, PHOTOGRAPHS, CORPORA, PARALLEL_TEXTS),
     "optimizers": _optimizers,

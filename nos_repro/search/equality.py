@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import functools
 
+from nos_repro.rules.fingerprint import fingerprint
 from nos_repro.rules.rule import Rule
 
 
 def key_of(rule: Rule) -> tuple[str, str]:
     """What equal rules share, and the text of their normal form."""
     text = str(rule.normal())
-    return key_of_text(text), text
+    return _fingerprint(text), text
 
 
 @functools.lru_cache(maxsize=2**16)
 def key_of_text(text: str) -> str:
-    """The key of the rule that this text writes."""
-    return Rule.parse(text).fingerprint()
+    """The key of the rule that this text writes; it need not be a normal form."""
+    return key_of(Rule.parse(text))[0]
+
+
+@functools.lru_cache(maxsize=2**16)
+def _fingerprint(normal: str) -> str:
+    return fingerprint(Rule.parse(normal).expr)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ from jaxtyping import Bool, Float32
 from torch import Tensor
 
 from nos_repro.rules.evaluate import evaluate
-from nos_repro.rules.primitives import OPERANDS
+from nos_repro.rules.primitives import OPERANDS, operand_row
 from nos_repro.rules.rule import Rule
 from nos_repro.search.refusals import Reason
 
@@ -31,28 +32,28 @@ LEAST_COSINE = 1e-9
 
 
 @dataclass(frozen=True)
-class _Path:
-    """What a rule reads along a path, and the exact gradient: float32 [steps, elements]."""
+class _Paths:
+    """What a rule reads along all paths, and the exact gradients: float32 [paths, steps, elements].
+    ``others`` is what it would read with other gradients."""
 
     operands: dict[str, Tensor]
-    slope: Float32[Tensor, "steps elements"]
+    others: dict[str, Tensor]
+    slopes: Float32[Tensor, "paths steps elements"]
 
 
 def probe(rule: Rule) -> Reason | None:
     """Why the rule cannot train, as far as the probes can tell; None if they find nothing wrong."""
     paths = _paths()
-    updates = [_update(rule, path) for path in paths]
-    finite = torch.cat([update[update.isfinite()] for update in updates])
-    if not len(finite):
+    updates = _update(rule, paths.operands, paths.slopes)
+    finite = updates.isfinite()
+    values = updates[finite]
+    if not len(values):
         return None
-    if all(update.isfinite().all() for update in updates) and bool((finite == finite[0]).all()):
+    if bool(finite.all()) and bool((values == values[0]).all()):
         return "constant"
-    if all(
-        _same(update, _update(rule, _other(path)))
-        for update, path in zip(updates, paths, strict=True)
-    ):
+    if _same(updates, _update(rule, paths.others, paths.slopes)):
         return "gradient-free"
-    if not any(_descends(update, path.slope) for update, path in zip(updates, paths, strict=True)):
+    if not _descends(updates, paths.slopes):
         return "no descent"
     return None
 
@@ -61,18 +62,21 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return bool(torch.equal(a.nan_to_num(nan=1e30), b.nan_to_num(nan=1e30)))
 
 
-def _descends(update: Tensor, slope: Tensor) -> bool:
-    """Whether, at some step of the path, a small move against the update would lower the loss."""
-    products = update.double() * slope.double()
-    half = products.shape[1] // 2
-    along = (products[:, :half] + products[:, half:]).sum(1)  # mirrored pairs cancel exactly
-    sizes = update.double().norm(dim=1) * slope.double().norm(dim=1)
+def _descends(updates: Tensor, slopes: Tensor) -> bool:
+    """Whether, at some step of a path, a small move against the update would lower the loss. A path
+    on which that cannot be told passes."""
+    products = updates.double() * slopes.double()
+    half = products.shape[2] // 2
+    along = (products[..., :half] + products[..., half:]).sum(2)  # mirrored pairs cancel exactly
+    sizes = updates.double().norm(dim=2) * slopes.double().norm(dim=2)
     known = along.isfinite() & sizes.isfinite()
-    return bool((along[known] > LEAST_COSINE * sizes[known]).any()) or not bool(known.any())
+    downhill = (known & (along > LEAST_COSINE * sizes)).any(1)
+    return bool((downhill | ~known.any(1)).any())
 
 
-def _update(rule: Rule, path: _Path) -> Tensor:
-    return evaluate(rule.expr, {**path.operands, **_decays(rule)}, _Drops())
+def _update(rule: Rule, operands: dict[str, Tensor], slopes: Tensor) -> Tensor:
+    found = evaluate(rule.expr, {**operands, **_decays(rule)}, _Drops())
+    return found.expand(slopes.shape)
 
 
 class _Drops:
@@ -95,16 +99,26 @@ def _kept(number: int, probability: float) -> Bool[Tensor, "steps elements"]:
 
 
 @functools.cache
-def _paths() -> list[_Path]:
+def _paths() -> _Paths:
     """One path with exact gradients, then noisy ones: slow, fast, so slow that weights stay small,
     and one whose weights are all positive, as the scales of batch norm are."""
     source = torch.Generator().manual_seed(SEED)
     kinds = ((0.1, 0.0, 0), (0.1, 0.9, 0), (0.4, 0.9, 0), (0.002, 0.9, 0), (0.1, 0.9, 1))
-    return [_path(source, *kind) for kind in kinds]
+    slopes, operands, others = zip(*(_path(source, *kind) for kind in kinds), strict=True)
+    return _Paths(_stacked(operands), _stacked(others), torch.stack(slopes))
 
 
-def _path(source: torch.Generator, rate: float, noise: float, start: float) -> _Path:
-    """Gradients span 1e-6 to 1 across elements; their noise is proportional to them."""
+def _stacked(each: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([operands[name] for operands in each]) for name in each[0]}
+
+
+def _path(
+    source: torch.Generator, rate: float, noise: float, start: float
+) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """The exact gradients, the operands, and these with other gradients.
+
+    Gradients span 1e-6 to 1 across elements; their noise is proportional to them.
+    """
     size = torch.logspace(-6, 0, PAIRS).repeat(2)
     side = torch.randn(PAIRS, generator=source)
     optimum = torch.cat([side, -side])
@@ -121,7 +135,7 @@ def _path(source: torch.Generator, rate: float, noise: float, start: float) -> _
         if row.random:
             stds = torch.tensor([[row.std_at(step)] for step in range(STEPS)])
             operands[name] = stds * _normals(source)
-    return _Path(operands, torch.stack(slopes))
+    return torch.stack(slopes), operands, _other(operands)
 
 
 def _normals(source: torch.Generator) -> Tensor:
@@ -143,14 +157,18 @@ def _averages(g: Tensor) -> dict[str, Tensor]:
 
 
 def _decays(rule: Rule) -> dict[str, Tensor]:
-    """The decays that a rule reads, at steps spread over the training; the very first step, where
-    `log(cd)` is 0, is skipped."""
+    """The decays that a rule reads."""
+    return {row.name: _decay(row.name) for row in rule.operands if row.needs_total_steps}
+
+
+@functools.cache
+def _decay(name: str) -> Float32[Tensor, "steps 1"]:
+    """At steps spread over the training; the very first step, where `log(cd)` is 0, is skipped."""
     steps = [1 + step * TOTAL_STEPS // STEPS for step in range(STEPS)]
-    rows = [row for row in rule.operands if row.needs_total_steps]
-    return {r.name: torch.tensor([[r.decay_at(s, TOTAL_STEPS)] for s in steps]) for r in rows}
+    return torch.tensor([[operand_row(name).decay_at(step, TOTAL_STEPS)] for step in steps])
 
 
-def _other(path: _Path) -> _Path:
+def _other(operands: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same weights, decays and draws under other gradients."""
-    g = path.operands["g"].flip(0) * 1.7 + 0.01
-    return _Path({**path.operands, **_averages(g)}, path.slope)
+    g = operands["g"].flip(0) * 1.7 + 0.01
+    return {**operands, **_averages(g)}

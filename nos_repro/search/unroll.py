@@ -103,15 +103,29 @@ class _Unroll(torch.autograd.Function):
         slopes = _slopes(known)
         by_gates = torch.empty_like(known.gates)
         parts = by_gates.view(*by_gates.shape[:-1], 4, -1)
-        hidden = cell = torch.zeros_like(by_hidden[:, 0])
-        for step in reversed(range(by_gates.shape[1])):
-            hidden = hidden + by_hidden[:, step]
-            cell = torch.addcmul(cell, hidden, slopes.hidden_by_cell[:, step])
-            parts[:, step, :, :3] = cell[..., None, :] * slopes.cell_by_gates[:, step]
-            parts[:, step, :, 3] = hidden * slopes.hidden_by_output[:, step]
-            if step:
-                hidden = torch.bmm(by_gates[:, step], known.weight)
-                cell = cell * slopes.cell_by_cell[:, step]
+        steps = zip(
+            *(each.unbind(1) for each in (by_hidden, *slopes, by_gates)),
+            parts[..., :3, :].unbind(1),
+            parts[..., 3, :].unbind(1),
+            strict=True,
+        )
+        hidden = cell = None
+        for (
+            at_hidden,
+            cell_by_cell,
+            cell_by_gates,
+            by_cell,
+            by_output,
+            gates,
+            three,
+            output,
+        ) in reversed(list(steps)):
+            hidden = at_hidden if hidden is None else hidden + at_hidden
+            cell = hidden * by_cell if cell is None else torch.addcmul(cell, hidden, by_cell)
+            torch.mul(cell.unsqueeze(-2), cell_by_gates, out=three)
+            torch.mul(hidden, by_output, out=output)
+            hidden = torch.bmm(gates, known.weight)
+            cell = cell * cell_by_cell
         flat = by_gates.flatten(1, 2).transpose(1, 2)
         return by_gates, torch.bmm(flat, known.hidden[:, :-1].flatten(1, 2))
 

@@ -124,7 +124,7 @@ def origin_lines(history: History) -> list[str]:
     beside = sum(found.seconds for _, found in history.named)
     lines = [
         f"Search {asked.search}, scale {asked.scale}, seed {history.settings['seed']}:"
-        f" {history.tally.evaluated:,} rules with a reward.",
+        f" {history.tally.evaluated:,} draws with a reward, of {history.unique:,} different rules.",
         f"{history.children:,} children for them, {len(history.named):,} beside the search;"
         f" {(history.seconds + beside) / 3600:.2f} worker-hours of child training in all.",
     ]

@@ -14,6 +14,7 @@ from nos_repro.report.search.protocol import protocol_lines
 from nos_repro.rules.simplest import simplest_text
 from nos_repro.search.child import Evaluation
 from nos_repro.search.entropy import rule_entropy
+from nos_repro.search.refusals import REASONS
 
 BEST_RULES = 20
 BEST_SHARE = 0.1
@@ -231,6 +232,11 @@ def refused(history: History) -> ReportTable:
         "Drawn at random among the refused, and trained by the search's own seed; what diverged"
         " has reward 0 and counts in the mean.",
     ]
+    if REASONS["no descent"] in trained and not history.settings.get("canonical_sign"):
+        notes.append(
+            "What never points downhill was trained as it is. Its negative may train well: with"
+            " `canonical_sign` a search trains that instead."
+        )
     return ReportTable([title], columns, rows, notes)
 
 

@@ -78,10 +78,12 @@ def load(name: str | Path, results: Path = Path("results")) -> RuleTable:
     Raises DataError if there is none, or its files are damaged.
     """
     folder = Path(name)
-    if not folder.is_dir():
+    if len(folder.parts) == 1 and not folder.is_dir():
         folder = results / "nosbench" / name
     packed = read_packed(folder)
     if packed is None:
-        known = sorted(path.parent.name for path in (results / "nosbench").glob("*/table.json"))
-        raise DataError(f"no table in {folder}; {unknown('table', str(name), known)}")
+        raise DataError(
+            f"no table in {folder}\n"
+            "  name another folder or --results, or make one: python -m nos_repro table CONFIG"
+        )
     return RuleTable(packed, folder)

@@ -358,7 +358,7 @@ def test_the_files_say_where_their_numbers_come_from(folder: Folder) -> None:
     for form in ("text", "markdown", "latex"):
         text = print_report(folder.history(), form).replace("\\", "")
         for words in (
-            "Search search, scale smoke, seed 0: 8 rules with a reward.",
+            "Search search, scale smoke, seed 0: 8 draws with a reward, of 7 different rules.",
             "5 children for them, 1 beside the search; 0.04 worker-hours",
             "1 session, of 2 workers.",
             "Commit 0123456789ab; numpy 2.1, torch 2.9.0; Python 3.12.1.",

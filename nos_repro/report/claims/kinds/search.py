@@ -38,7 +38,7 @@ from nos_repro.tasks.metrics import Metric
 
 QUARTERS = 4
 LEAST = 40
-"""The fewest rules with a reward from which the course of a search can be judged."""
+"""The fewest different rules from which the course of a search can be judged."""
 TENTH, TOP = 0.1, 10
 """The best of the fresh rules: a tenth of them, at least so many."""
 EXPOSED = 30
