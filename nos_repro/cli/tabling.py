@@ -43,7 +43,7 @@ def add_verbs(verbs: Verbs) -> None:
     parser.add_argument("--tasks", action="append", default=[], metavar="TASK",
                         help="only this task, or these; repeatable")  # fmt: skip
     parser.add_argument("--retry", action="store_true",
-                        help="train again what failed by a bug")  # fmt: skip
+                        help="train again what failed by a bug, or took too long")  # fmt: skip
 
 
 def table(options: argparse.Namespace) -> int:

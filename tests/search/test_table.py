@@ -387,6 +387,8 @@ def test_a_child_that_hangs_has_overrun_and_the_others_are_trained(made, tmp_pat
     (changed,) = [place for place in before if before[place] != after[place]]
     row = loaded.row("digits", changed[1])
     assert (row.status, row.reward) == ("overran", 0.0)
+    again = run_with(Fated(lambda n: "recorded"), tmp_path / "tiny", retry=True)
+    assert numbers(again) == numbers(table.load(made))
 
 
 def test_a_bug_is_no_reward_and_is_tried_again_when_asked_for(made, tmp_path):

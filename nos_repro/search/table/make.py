@@ -34,6 +34,8 @@ from nos_repro.search.table.settings import TablePart, TableSettings
 
 WORK = "work.jsonl"
 PACK_SECONDS = 300.0
+AGAIN = ("failed", "overran")
+"""What is trained again when asked for."""
 
 
 class TableDisplay(Protocol):
@@ -76,8 +78,8 @@ class TableMaker:
         self.packed_at = time.monotonic()
 
     def run(self) -> None:
-        """Trains what is missing, of the tasks ``only``, if there are any; with ``retry``, what
-        failed by a bug too.
+        """Trains what is missing, of the tasks ``only``, if given; with ``retry``, also what
+        failed by a bug or overran: a busy machine may have been to blame.
 
         Raises ConfigError if the folder has a table with other settings or another process is at
         work there, DataError if its files are damaged, LogError if its log is, StoreError if the
@@ -111,7 +113,7 @@ class TableMaker:
             self._take(packed, event)
         if self.retry:
             for name, known in self.rows.items():
-                self.rows[name] = {p: row for p, row in known.items() if row.status != "failed"}
+                self.rows[name] = {p: row for p, row in known.items() if row.status not in AGAIN}
 
     def _take(self, packed: Packed, event: Event) -> None:
         """Takes in an event of the log."""

@@ -122,6 +122,16 @@ def test_the_difference_of_the_quarters_is_welchs() -> None:
     assert (effect.low, effect.high) == pytest.approx(tuple(interval), rel=1e-6)
 
 
+def test_a_search_without_a_controller_says_nothing_of_one() -> None:
+    made = history(fresh(n / 240 for n in range(1, 241)))
+    assert judged(RisesTest("any", "mean"), made).verdict == "holds"
+    made.settings["algorithm"] = {"name": "evolution"}
+    found = judged(RisesTest("any", "mean"), made)
+    assert (found.verdict, found.reason) == (
+        "not run", "the search has no controller: it is by evolution",
+    )  # fmt: skip
+
+
 # ---- a part that recurs
 
 

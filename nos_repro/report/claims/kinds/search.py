@@ -34,6 +34,8 @@ from nos_repro.report.search.history import History
 from nos_repro.report.search.made_by import stale_lines
 from nos_repro.report.statistics import Comparison, quantile
 from nos_repro.rules.rule import Rule
+from nos_repro.search.algorithms import ALGORITHMS
+from nos_repro.search.algorithms.policy_gradient import PolicyGradient
 from nos_repro.tasks.metrics import Metric
 
 QUARTERS = 4
@@ -146,6 +148,9 @@ class RisesTest(_SearchTest):
     what: Literal["mean", "best"]
 
     def decide(self, history: History, scale: str) -> Finding:
+        name = history.settings["algorithm"]["name"]
+        if not issubclass(ALGORITHMS.find(name), PolicyGradient):
+            return not_run(scale, f"the search has no controller: it is by {name}")
         fresh = [reward.reward for reward in history.fresh]
         if len(fresh) < LEAST:
             return not_run(scale, f"{len(fresh)} different rules drawn, {LEAST} are the least")
