@@ -33,7 +33,8 @@ class Meaning(NamedTuple):
 
 
 def meaning(sample: Sample, canonical_sign: bool) -> Meaning:
-    """What a sample's string is trained as; remembered, since a policy repeats itself."""
+    """What a sample's string is trained as; remembered while the sample is under way, and longer,
+    since a policy repeats itself."""
     return _meaning(tuple(sample.tokens), canonical_sign)
 
 
@@ -46,7 +47,7 @@ def negative(rule: Rule) -> Rule:
             return Rule(Unary("neg", expr, None))
 
 
-@functools.lru_cache(maxsize=2**16)
+@functools.lru_cache(maxsize=2**12)
 def _meaning(tokens: tuple[str, ...], canonical_sign: bool) -> Meaning:
     rule = Rule.from_tokens(tokens)
     negated = canonical_sign and _climbs(rule)

@@ -11,7 +11,7 @@ from nos_repro.bench.search_workers import SPREAD, Sleepers, simulate
 
 def test_a_small_simulation_scores_every_rule_and_reports_every_measurement():
     rows = {row.what: row for row in simulate(4, 30, 0.01)}
-    assert rows["4 workers, 30 rules: busy"].at_least == 0.95
+    assert rows["4 workers, 30 rules: busy"].at_least == 0.97
     assert 0 < rows["4 workers, 30 rules: busy"].value.median <= 1
     assert rows["memory at the end over that at the start"].at_most == 1.1
     assert rows["the controller's own time per rule"].value.median > 0
