@@ -185,7 +185,11 @@ def test_an_installed_wheel_carries_its_configs_and_its_command(tmp_path: Path) 
         [*pip, "--python", str(home / "bin" / "python"), "install", "--no-deps", str(built)],
         check=True,
     )
-    assert {p.name for p in (site / "nos_repro" / "configs").iterdir()} == {p.name for p in CONFIGS}
+    carried, declared = (
+        {path.relative_to(folder) for path in folder.rglob("*.yaml")}
+        for folder in (site / "nos_repro" / "configs", ROOT / "configs")
+    )
+    assert carried == declared
     for room in ("report/pages", "cli"):
         templates = Path("nos_repro", room, "templates")
         assert {p.name for p in (site / templates).iterdir()} == {

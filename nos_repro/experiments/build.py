@@ -150,6 +150,6 @@ def make_fabric(device: str, replicas: Replicas = ALONE) -> Fabric:
 @functools.cache
 def _fabric_alone(device: str | int) -> Fabric:
     """A Fabric takes 10 ms to make, and the runs of a process share all of it but one list: a child
-    of the cheapest task makes 8 runs in a twentieth of a second."""
+    of the cheapest task makes 8 runs in less than a tenth of a second."""
     accelerator, devices = ("cuda", [device]) if isinstance(device, int) else (device, 1)
     return Fabric(accelerator=accelerator, devices=devices, plugins=[LightningEnvironment()])

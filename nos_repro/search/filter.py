@@ -129,11 +129,11 @@ def _own_task(
 
 
 def _based_on(base: str, search: Search, baselines: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The study ``base`` without its rules: its baselines stay, and those that only the search has
-    join them, such as baselines with a decay."""
+    """The study ``base`` without its rules: its baselines stay, at as many rates as a rule has, and
+    those that only the search has join them, such as baselines with a decay."""
     values = read_values(find_config(base))
     values["rows"] = {
-        name: row
+        name: {**row, **baselines.get(name, {})}
         for name, row in values["rows"].items()
         if not row["optimizer"].startswith("rule:")
     }

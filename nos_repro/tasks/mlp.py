@@ -1,7 +1,7 @@
 """A perceptron with one hidden layer on small grey images.
 
 *Departure*: no paper trains it. It is the cheap task of the table of rules (NOS-Bench): a child of
-`digits` takes a twentieth of a second, and orders rules much as the papers' ConvNet does.
+`digits` takes less than a tenth of a second, and orders rules much as the papers' ConvNet does.
 """
 
 from __future__ import annotations

@@ -224,7 +224,7 @@ def test_the_best_rules_are_the_log_s(searched):
 
 
 def test_the_best_rules_are_exported_as_a_study_that_loads(searched, capsys):
-    _, results = searched
+    search, results = searched
     words = ["search", str(SMOKE), "--scale", "smoke", "--results", str(results), "samples=25"]
     assert main([*words, "--export-best", "3"]) == 0
     path = results / "search" / "smoke" / "filter.yaml"
@@ -235,7 +235,8 @@ def test_the_best_rules_are_exported_as_a_study_that_loads(searched, capsys):
     best = best_rules(results / "search" / "smoke", 3)
     assert [row.optimizer for row in study.rows.values()][:3] == [f"rule: {e.text}" for e in best]
     baselines = {n for n, row in shipped["rows"].items() if not row["optimizer"].startswith("rule")}
-    assert set(list(study.rows)[3:]) == baselines | set(load_search(SMOKE).baselines)
+    assert set(list(study.rows)[3:]) == baselines | set(search.baselines)
+    assert {len(row.sweep["lr"]) for row in study.rows.values()} == {5}, "equal budgets"
 
 
 def test_nothing_found_yet_is_one_clear_error(tmp_path):
