@@ -133,7 +133,8 @@ class Controller(nn.Module):
         """Draws strings, token by token: each is the first whose cumulative probability exceeds a
         number drawn from [0, 1). ``chosen``: the places of the replicas that draw."""
         replicas, strings, length = uniforms.shape
-        those = slice(None) if chosen is None else list(chosen)
+        whole = chosen is None or list(chosen) == list(range(len(self.embedding)))
+        those = slice(None) if whole or chosen is None else list(chosen)
         inputs = self._inputs()[those]
         back = self.weight_back[those].transpose(1, 2)
         weights, biases = self.softmax_weight[those].transpose(2, 3), self.softmax_bias[those]
