@@ -135,10 +135,12 @@ def _library(pool: int, channels: int, dtype: torch.dtype) -> ctypes.CDLL | None
     wanted = [*TYPES[dtype], f"-DPOOL={pool}", f"-DC={channels}"]
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "fused_norm.c"), Path(folder, "fused_norm.so")
-        source.write_text(SOURCE)
+        source.write_text(SOURCE, encoding="ascii")
         command = [_compiler(), *FLAGS, *wanted, str(source), "-o", str(library), "-lm"]
         try:
-            subprocess.run(command, check=True, capture_output=True, text=True)
+            subprocess.run(
+                command, check=True, capture_output=True, errors="replace", encoding="utf-8"
+            )
             return _declared(ctypes.CDLL(str(library)))
         except (OSError, subprocess.CalledProcessError) as error:
             said = getattr(error, "stderr", "") or str(error)
