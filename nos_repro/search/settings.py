@@ -152,7 +152,8 @@ class Search:
         today's defaults."""
         if not isinstance(before, dict):
             return before
-        kind = ALGORITHMS.find(self.algorithm["name"]).Settings
+        algorithm = before.get("algorithm", self.algorithm)["name"]
+        kind = ALGORITHMS.find(algorithm).Settings
         sections = {"algorithm": kind, "child": Child, "controller": ControllerSettings,
                     "refuse": Refusals}  # fmt: skip
         complete = {**_defaults(Search), **before}
@@ -161,7 +162,7 @@ class Search:
                 complete[name] = {**_defaults(section), **complete[name]}
         child = complete.get("child")
         if isinstance(child, dict) and isinstance(child.get("task"), dict):
-            known = task_section({"name": self.child.task["name"]})
+            known = task_section({"name": child["task"]["name"]})
             complete["child"] = {**child, "task": {**known, **child["task"]}}
         return {key: value for key, value in complete.items() if key not in FREE}
 

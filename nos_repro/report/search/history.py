@@ -220,6 +220,7 @@ def _settings(search: Search, folder: Path, trust: bool) -> tuple[dict[str, Any]
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         problem = f"{path} is damaged ({type(error).__name__}: {error})"
         raise ConfigError(f"{problem}: restore it from a copy") from None
+    before = search.completed(before)
     changes = list(differences(before, now))
     notes = [f"The file has other settings than this search ran with: {'; '.join(changes)}."]
     return before, notes if changes else []
