@@ -78,6 +78,8 @@ def _chao_wang_jost(counts: Mapping[int, int]) -> float:
 def _rest(share: float, n: int) -> float:
     """The sum of (1 - share)^(j + 1) / (n + j) over all j from 0."""
     left = 1 - share
+    if left <= 0:  # one rule alone was drawn once
+        return 0.0
     if share * n < DIRECT:
         begun = math.fsum(left**r / r for r in range(1, n))
         return float(left ** (1 - n) * (-math.log(share) - begun))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -136,9 +137,15 @@ def test_a_task_that_ends_the_program_is_a_failed_trial(tmp_path, monkeypatch, c
 
 def test_a_worker_trains_on_the_device_that_it_was_given(monkeypatch):
     asked = {}
+
+    def fabric(**words):
+        asked.update(words)
+        return SimpleNamespace()
+
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
-    monkeypatch.setattr(build, "Fabric", lambda **words: asked.update(words))
+    monkeypatch.setattr(build, "Fabric", fabric)
+    monkeypatch.setattr(build, "_fabric_alone", build._fabric_alone.__wrapped__)
     make_fabric("auto")
     assert (asked["accelerator"], asked["devices"]) == ("cuda", [3])
     make_fabric("cpu")

@@ -204,7 +204,7 @@ def test_an_update_is_not_captured_in_a_graph_of_a_gpu(
     cls: Any, options: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     optimizer = cls([parameter()], **options)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     with pytest.raises(ConfigError, match="cannot be captured in a CUDA graph"):
         walk(optimizer)

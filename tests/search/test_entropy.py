@@ -45,3 +45,8 @@ def test_too_few_draws_say_nothing_and_different_ones_are_no_failure() -> None:
     assert math.isnan(rule_entropy(["g"]).nats)
     assert rule_entropy(["g"] * 9).nats == 0
     assert rule_entropy(map(str, range(50))).nats > math.log(50)
+
+
+def test_one_rule_drawn_once_among_many_of_another_is_an_estimate_too() -> None:
+    for draws in (["a"] * 5 + ["b"], ["a"] * 4 + ["b"], ["a", "a", "b"]):
+        assert math.isfinite(rule_entropy(draws).nats)
