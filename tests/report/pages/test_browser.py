@@ -215,9 +215,9 @@ def test_the_index_leads_to_every_page_and_filters_the_claims(
     chromium: Browser, pages: Path
 ) -> None:
     chromium.open(pages / "index.html")
-    links = chromium.run("[...document.querySelectorAll('.card h3 a')].map(a => a.href)")
+    links = chromium.run("[...document.querySelectorAll('a[href*=html]')].map(a => a.href)")
     names = {path.name for path in pages.glob("*.html")} - {"index.html"}
-    assert {link.rpartition("/")[2] for link in links} == names
+    assert names <= {link.partition("#")[0].rpartition("/")[2] for link in links}
     card = next(text for text in chromium.texts(".card") if text.startswith("Two found rules"))
     for words in (
         "small",
