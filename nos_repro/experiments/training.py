@@ -160,14 +160,16 @@ class Run:
             )
         self.optimizer.step()
         self.schedule.step()
-        self._unchecked.append(loss.detach())
+        self._unchecked.append(loss)
         self.batch += 1
 
     def _backward(self, batch: Any) -> Tensor:
+        """Gives the parameters the gradient of a batch's loss; returns what is shown of the
+        loss."""
         loss: Tensor = self.model.training_step(batch, self.batch)
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
-        return loss
+        return self.task.shown_loss(loss.detach(), batch)
 
     def _backward_in_environment(self, batch: Any, gradients: EnvironmentGradients) -> Tensor:
         """Every simulated worker's loss and gradient in turn; returns the mean loss."""
@@ -175,7 +177,7 @@ class Run:
         workers = gradients.environment.workers
         for worker in range(workers):
             part = slice_batch(batch, worker, workers) if workers > 1 else batch
-            losses.append(self._backward(part).detach())
+            losses.append(self._backward(part))
             gradients.take(worker, self.step)
         gradients.deliver()
         return torch.stack(losses).mean()

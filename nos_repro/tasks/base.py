@@ -154,6 +154,11 @@ class Task(pl.LightningModule, TaskFacts):
         """The loss of a batch: a mean over its examples, so that equal slices' losses average to
         it."""
 
+    def shown_loss(self, loss: Tensor, batch: Any) -> Tensor:
+        """What curves and tables show of a batch's training loss: override it if the loss has
+        another unit than that of `metrics`."""
+        return loss
+
     @abstractmethod
     def evaluation_sums(self, batch: Any) -> dict[str, Tensor]:
         """Sums over a batch, "count" included; sums of batches add up to the whole set's."""
