@@ -16,7 +16,7 @@ from unittest import mock
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.accelerators import CPUAccelerator
+from lightning_fabric.accelerators.cpu import CPUAccelerator
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 from torch.nn import Parameter

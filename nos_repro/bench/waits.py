@@ -95,11 +95,11 @@ class _Functions(TorchFunctionMode):
         return device is not None and torch.device(device).type == self.device.type
 
 
-class _Operations(TorchDispatchMode):
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the operations that reach the device, and those among them that wait."""
 
     def __init__(self, waits: Waits, device: torch.device) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.waits, self.device = waits, device
 
     def __torch_dispatch__(
