@@ -66,6 +66,7 @@ class NASNetTask(NASNetFacts, Task):
         self.register_buffer("updates", torch.tensor(0))
         self.register_buffer("classes", torch.tensor(0))
         self._agreed = False
+        self._counted: int | None = None
 
     @classmethod
     def make_data(cls, settings: NASNetSettings, *, data_dir: Path, seed: int) -> Images:
@@ -97,8 +98,11 @@ class NASNetTask(NASNetFacts, Task):
     @torch.no_grad()
     def average(self) -> None:
         """Moves the averaged weights, and statistics, towards the current ones."""
+        if self._counted is None:  # once per loaded state: reading it waits for the device
+            self._counted = int(self.updates)
         self.updates += 1
-        t = int(self.updates)
+        self._counted += 1
+        t = self._counted
         decay = min(self.settings.average_decay, (1 + t) / (10 + t))
         now, average = self.model.state_dict(), self.averaged.state_dict()
         torch._foreach_lerp_([average[name] for name in now], list(now.values()), 1 - decay)
@@ -202,7 +206,7 @@ class NASNetTask(NASNetFacts, Task):
                 f" {self.settings.classes:,}\n"
                 f"  set task.classes={len(weight)}, or train again under another --results"
             )
-        self._agreed = False
+        self._agreed, self._counted = False, None
         return super().load_state_dict(state_dict, strict, assign)
 
 
