@@ -23,8 +23,8 @@ from typing import Any
 from nos_repro.bench import BENCHMARKS
 from nos_repro.cli import make_parser
 from nos_repro.data import CORPORA, IMAGES, PARALLEL_TEXTS, PHOTOGRAPHS
-from nos_repro.experiments.environment import Environment
 from nos_repro.experiments.device import DeviceSettings
+from nos_repro.experiments.environment import Environment
 from nos_repro.experiments.schema import Halving, Row, Selection, Study
 from nos_repro.experiments.settings_file import shipped
 from nos_repro.experiments.trial import Training
