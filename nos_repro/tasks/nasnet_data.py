@@ -96,10 +96,11 @@ class InMemory:
         for k in range(start, self.images // size):
             own = slice(rank * share, (rank + 1) * share)
             chosen = order[k * size : (k + 1) * size][own]
-            crops = draw_crops(size, self._seed, epoch, k)
-            crops = Crops(*(draws[own] for draws in crops))
+            whole = draw_crops(size, self._seed, epoch, k)
+            crops: Crops | None = Crops(*(draws[own] for draws in whole))
             if self._device is not None:
                 chosen, crops = sent(chosen, crops, self._device)
+            assert crops is not None
             pixels = cut(self._training.images, chosen, crops)
             yield pixels.permute(0, 3, 1, 2), self._training.labels[chosen]
 
