@@ -203,7 +203,7 @@ def recheck(options: argparse.Namespace) -> int:
 
     worker_count(None, options.threads)  # what it says of a wrong number
     study, outcome, store = _cell(options)
-    conditions = conditions_of(options.data, 60.0)
+    conditions = conditions_of(options.data, 60.0, device=study.device)
     keep_freed_memory()
     torch.set_num_threads(options.threads)
     failed = number = 0

@@ -37,7 +37,9 @@ class SentenceBatch(NamedTuple):
     A source ends with END; a target begins with BEGIN and ends with END; PAD fills both up.
     `length` is the mean number of a target's pieces, with END, in the whole batch. `vocabulary` is
     the vocabulary's fingerprint. `references` holds one object if the sources are to be translated.
-    `weight` multiplies the loss of a share of a batch (`TranslationData.train_share`).
+    `weight` multiplies the loss of a share of a batch (`TranslationData.train_share`). `places` are
+    those of the pieces to predict, as `find_places` finds them: on the host, which would have to
+    wait if a GPU counted them.
     """
 
     source: Int64[Tensor, "batch source"]
@@ -46,6 +48,12 @@ class SentenceBatch(NamedTuple):
     vocabulary: Int64[Tensor, ""]
     references: tuple[References, ...] = ()
     weight: Float[Tensor, ""] = torch.ones(())
+    places: Int64[Tensor, " pieces"] | None = None
+
+
+def find_places(target: Int64[Tensor, "batch target"]) -> Int64[Tensor, " pieces"]:
+    """The places of all pieces except BEGIN and PAD, time by time."""
+    return (target[:, 1:].t() != PAD).flatten().nonzero().squeeze(1)
 
 
 class TranslationData(TaskData):
@@ -144,8 +152,8 @@ class TranslationData(TaskData):
     def _batch(self, pairs: Encoded, chosen: Int64[Tensor, " batch"]) -> SentenceBatch:
         source = padded(pairs.source, chosen)
         target = padded(pairs.target, chosen, begin=True)
-        length = _mean(pairs.target.lengths[chosen])
-        return SentenceBatch(source, target, length, self.pieces.fingerprint)
+        length, places = _mean(pairs.target.lengths[chosen]), find_places(target)
+        return SentenceBatch(source, target, length, self.pieces.fingerprint, places=places)
 
 
 def _mean(lengths: Int64[Tensor, " pairs"]) -> Float[Tensor, ""]:
@@ -226,20 +234,23 @@ class GNMT(GNMTFacts, Task):
         return torch.autocast(like.device.type, torch.bfloat16, enabled=enabled)
 
     def forward(
-        self, source: Int64[Tensor, "batch source"], target: Int64[Tensor, "batch target"]
+        self,
+        source: Int64[Tensor, "batch source"],
+        target: Int64[Tensor, "batch target"],
+        places: Int64[Tensor, " pieces"] | None = None,
     ) -> tuple[Float[Tensor, "pieces vocabulary"], Int64[Tensor, " pieces"]]:
-        """The logits of every target piece except BEGIN and PAD, and which piece it is."""
+        """The logits of every target piece except BEGIN and PAD, and which piece it is; ``places``
+        are theirs, if they are known."""
+        places = find_places(target) if places is None else places
         with self.autocast(source):
             memory = self.network.encode(source)
             hidden = self.network.decode(target[:, :-1], memory).hidden
-            wanted = target[:, 1:].t()
-            real = wanted != PAD
-            logits = self.network.classifier(hidden[real])
-        return logits.float(), wanted[real]
+            logits = self.network.classifier(hidden.flatten(0, 1).index_select(0, places))
+        return logits.float(), target[:, 1:].t().flatten().index_select(0, places)
 
     def training_step(self, batch: SentenceBatch, batch_idx: int = 0) -> Float[Tensor, ""]:
         self.agree(batch.vocabulary)
-        logits, wanted = self(batch.source, batch.target)
+        logits, wanted = self(batch.source, batch.target, batch.places)
         loss = F.cross_entropy(logits, wanted, label_smoothing=self.settings.label_smoothing)
         loss = loss * batch.weight
         return loss * batch.length if self.settings.loss_per == "sentence" else loss
@@ -250,7 +261,7 @@ class GNMT(GNMTFacts, Task):
 
     def evaluation_sums(self, batch: SentenceBatch) -> dict[str, Tensor]:
         self.agree(batch.vocabulary)
-        logits, wanted = self(batch.source, batch.target)
+        logits, wanted = self(batch.source, batch.target, batch.places)
         sums = {
             "loss": F.cross_entropy(logits, wanted, reduction="sum").detach(),
             "count": torch.tensor(len(wanted)),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from nos_repro.data.translation import Encoded, Sentences
 from nos_repro.errors import ConfigError, DataError
@@ -22,7 +23,7 @@ from nos_repro.experiments.training import train
 from nos_repro.experiments.trial import Training, Trial
 from nos_repro.tasks.facts.gnmt import GNMTSettings
 from nos_repro.tasks.gnmt import GNMT, SentenceBatch, _by_length
-from nos_repro.tasks.gnmt_model import Attention, Dropout, Encoder, Memory, Network
+from nos_repro.tasks.gnmt_model import Attention, Dropout, Encoder, Layer, Memory, Network
 from tests.tasks.resuming import stopped_and_whole
 
 TINY: dict[str, Any] = {
@@ -237,6 +238,65 @@ def test_label_smoothing_is_torchs_and_in_training_alone() -> None:
     torch.testing.assert_close(
         task.evaluation_sums(batch)["loss"], plain.evaluation_sums(batch)["loss"]
     )
+
+
+class SeenLstms(TorchFunctionMode):
+    """Notes the types of every LSTM call's floating point tensors, and whether autocast is on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[set[torch.dtype], bool]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.lstm, torch._VF.lstm):
+            x, state, weights = args[:3]
+            kinds = {tensor.dtype for tensor in (x, *state, *weights)}
+            self.calls.append((kinds, torch.is_autocast_enabled(x.device.type)))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("bf16", torch.bfloat16), ("32", torch.float32)])
+def test_every_lstm_gets_tensors_of_the_precision_and_no_autocast(
+    precision: str, kind: torch.dtype
+) -> None:
+    """cuDNN's would cast to float16 under autocast, whatever type that is for."""
+    task = GNMT(GNMTSettings(**TINY, precision=precision))
+    with SeenLstms() as seen:
+        task.training_step(three_pairs())
+        task.translate(sources())
+    assert len(seen.calls) > 2 * (2 * 3 + 1)
+    assert all(call == ({kind}, False) for call in seen.calls)
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["zeros", "a state"])
+def test_on_a_cpu_a_layer_in_bfloat16_is_torchs_own_under_autocast_to_the_bit(given: bool) -> None:
+    torch.manual_seed(0)
+    ours, theirs = Layer(24, 16), nn.LSTM(24, 16)
+    theirs.load_state_dict(ours.state_dict())
+    x, count = torch.randn(7, 5, 24), torch.linspace(-1, 1, 7 * 5 * 16).view(7, 5, 16)
+    state = (torch.randn(1, 5, 16), torch.randn(1, 5, 16)) if given else None
+    found = []
+    for layer in (ours, theirs):
+        with torch.autocast("cpu", torch.bfloat16):
+            out, after = layer(x, state)
+        (out.float() * count).sum().backward()
+        found.append([out, *after, *(weight.grad for weight in layer.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_gradients_in_bfloat16_are_those_of_float32_and_none_vanish() -> None:
+    grads = []
+    for precision in ("32", "bf16"):
+        torch.manual_seed(0)
+        task = GNMT(GNMTSettings(**{**TINY, "width": 64, "dropout": 0.0, "precision": precision}))
+        batch = SentenceBatch(*(part.cuda() for part in three_pairs()[:4]))
+        task.cuda().training_step(batch).backward()
+        grads.append({name: p.grad.flatten().float() for name, p in task.named_parameters()})
+    for name, precise in grads[0].items():
+        rough = grads[1][name]
+        assert torch.cosine_similarity(rough, precise, dim=0) > 0.99, name
+        assert ((rough == 0) & (precise != 0)).double().mean() < 0.01, name
 
 
 def test_bfloat16_keeps_float32_weights_and_loss() -> None:

@@ -42,7 +42,7 @@ class NASNetSettings:
     label_smoothing: float = 0.1
     """The share of the target that is spread over all classes."""
     norm_decay: float = 0.9997
-    """Decay of batch norm's running statistics."""
+    """Decay of batch norm's running statistics, once for each replica of an update."""
     average_decay: float = 0.9999
     """Decay of the average of the weights, which evaluation uses."""
     batch_size: int = 1600
