@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import pytorch_lightning as pl
+import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 from torch.nn import Parameter
@@ -99,6 +100,10 @@ class TaskData(pl.LightningDataModule):
         """Every `world`-th batch of a part from the `rank`-th on: together, the whole part."""
         batches = self.val_batches() if part == "val" else self.test_batches()
         return itertools.islice(batches, rank, None, world)
+
+    def reside(self, device: torch.device) -> None:
+        """Keeps the examples in the memory of ``device``, and makes the batches there: the same
+        ones. Data that cannot (any, unless it overrides this) stays where it is."""
 
     def prepare(self) -> None:
         """Does the heavy work once (downloads, decodes). Raises DataError and ConfigError."""

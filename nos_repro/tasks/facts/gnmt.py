@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from nos_repro.data.parallel import PARALLEL_TEXTS
-from nos_repro.tasks.facts.base import TaskFacts, require
+from nos_repro.tasks.facts.base import PRECISION, TaskFacts, require
 from nos_repro.tasks.metrics import BLEU, BLEU_TOKENISED, LOSS, PERPLEXITY, Metric
 from nos_repro.tasks.registry import FACTS
 
@@ -68,7 +68,7 @@ class GNMTSettings:
     bleu_every: int = 1
     """Epochs between translations of the test part, which give its BLEU; 0: never. The last epoch
     has one if this divides the number of epochs."""
-    precision: str = "32"
+    precision: str = field(default="32", metadata=PRECISION)
     """"32", or "bf16": bfloat16 autocast of the forward pass."""
 
     def __post_init__(self) -> None:

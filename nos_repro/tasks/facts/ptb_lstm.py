@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from nos_repro.data.corpora import CORPORA
-from nos_repro.tasks.facts.base import TaskFacts, require
+from nos_repro.tasks.facts.base import PRECISION, TaskFacts, require
 from nos_repro.tasks.metrics import LOSS, PERPLEXITY, Metric
 from nos_repro.tasks.registry import FACTS
 
@@ -43,7 +43,7 @@ class PtbLstmSettings:
     """Words per segment."""
     steps_per_epoch: int | None = None
     """The length of an epoch, a point of the curve; None: once round the corpus, 415 for PTB."""
-    precision: str = "32"
+    precision: str = field(default="32", metadata=PRECISION)
     """"32", or "bf16": the layer and the products after it in bfloat16; weights and loss stay in
     float32."""
 
