@@ -28,6 +28,9 @@ from nos_repro.experiments.trial import Training
 from nos_repro.optim import fused
 from nos_repro.optim.factory import make_optimizer, make_schedule
 from nos_repro.tasks import TASKS
+from nos_repro.tasks.facts.nasnet import NASNetSettings
+from nos_repro.tasks.nasnet import NASNetTask
+from nos_repro.tasks.nasnet_data import PhotographBatch
 
 # fmt: off
 TASK_SETTINGS: dict[str, dict[str, Any]] = {
@@ -106,9 +109,28 @@ def update_waits(optimizer: str, **options: Any) -> Waits:
     return waits
 
 
+def nasnet_operations(settings: dict[str, Any]) -> int:
+    """The operations, each about one kernel, of the loss and gradient of an update of NASNet."""
+    chosen = NASNetSettings(**settings)
+    task = NASNetTask(chosen).to("meta").train()
+    shape = chosen.batch_size, 3, chosen.size, chosen.size
+    batch = PhotographBatch(
+        torch.empty(shape, dtype=torch.uint8, device="meta"),
+        torch.empty(chosen.batch_size, dtype=torch.int64, device="meta"),
+        torch.tensor(0, device="meta"),
+    )
+    with counted("meta") as found:
+        task.training_step(batch).backward()
+    return found.operations
+
+
 @BENCHMARKS.register("device-counts")
 def device_counts() -> Iterator[Measurement]:
-    """Synchronisations and blocking copies per step of each task and optimizer."""
+    """Synchronisations and blocking copies per step of each task and optimizer, and the kernels of
+    an update of NASNet-A mobile, its 50 replicas one after the other and ten at once."""
+    alone, together = (nasnet_operations({"replicas_at_once": count}) for count in (1, 10))
+    yield Measurement("operations in an update of NASNet-A mobile", Ratio.of([alone], ""))
+    yield Measurement("the same, ten replicas at once", Ratio.of([together], ""))
     counts: dict[str, Callable[[], Waits]] = {}
     for name, settings in TASK_SETTINGS.items():
         counts[f"a step of {name}"] = functools.partial(step_waits, name, settings)
