@@ -347,7 +347,9 @@ def _record(attempt: _Attempt, status: Status, ending: Ending, trace: str = "") 
     seconds = run.seconds if run is not None else 0.0
     examples = ending.step * trial.task_settings.get("batch_size", 1)
     device = str(run.fabric.device) if run is not None else "cpu"
-    together = {"processes": replicas.world} if replicas.world > 1 else {}
+    together: dict[str, object] = {"processes": replicas.world} if replicas.world > 1 else {}
+    if run is not None:
+        together["device_settings"] = run.device_settings
     return Record(
         id=trial.id,
         status=status,

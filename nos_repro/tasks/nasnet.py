@@ -34,8 +34,10 @@ class NASNetTask(NASNetFacts, Task):
 
     *Departures*:
 
-    - The running means and variances of batch norm move once per update, towards the mean over all
-      replicas, so that they do not depend on which process computes which replica.
+    - In TensorFlow each replica moves the running means and variances of batch norm by
+      1 - norm_decay in turn: 50 moves per update. Here they move once per update, by
+      1 - norm_decay ** replicas towards the mean over all replicas. That is the mean of the 50
+      moves over all their orders, and does not depend on which process computes which replica.
     - They are averaged with the weights, as in TensorFlow; t of the average's warm-up
       min(decay, (1 + t) / (10 + t)) counts the updates done, and is 1 after the first.
     - Weight decay is added to the gradient after its clipping, not to the loss.
@@ -64,6 +66,7 @@ class NASNetTask(NASNetFacts, Task):
         self.register_buffer("updates", torch.tensor(0))
         self.register_buffer("classes", torch.tensor(0))
         self._agreed = False
+        self._counted: int | None = None
 
     @classmethod
     def make_data(cls, settings: NASNetSettings, *, data_dir: Path, seed: int) -> Images:
@@ -95,8 +98,11 @@ class NASNetTask(NASNetFacts, Task):
     @torch.no_grad()
     def average(self) -> None:
         """Moves the averaged weights, and statistics, towards the current ones."""
+        if self._counted is None:  # once per loaded state: reading it waits for the device
+            self._counted = int(self.updates)
         self.updates += 1
-        t = int(self.updates)
+        self._counted += 1
+        t = self._counted
         decay = min(self.settings.average_decay, (1 + t) / (10 + t))
         now, average = self.model.state_dict(), self.averaged.state_dict()
         torch._foreach_lerp_([average[name] for name in now], list(now.values()), 1 - decay)
@@ -139,7 +145,7 @@ class NASNetTask(NASNetFacts, Task):
     @torch.no_grad()
     def _absorb(self) -> None:
         """Moves batch norm's running statistics towards the mean over the replicas of all
-        processes."""
+        processes, as far as if each replica had moved them."""
         layers = norms(self.model)
         found = [layer.batch_mean for layer in layers] + [layer.batch_variance for layer in layers]
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
@@ -148,7 +154,8 @@ class NASNetTask(NASNetFacts, Task):
             together /= dist.get_world_size()
             found = list(torch.split(together, [len(own) for own in found]))
         running = [layer.mean for layer in layers] + [layer.variance for layer in layers]
-        torch._foreach_lerp_(running, found, 1 - self.settings.norm_decay)
+        kept = self.settings.norm_decay**self.settings.replicas
+        torch._foreach_lerp_(running, found, 1 - kept)
         for layer in layers:
             layer.passes = 0
 
@@ -199,7 +206,7 @@ class NASNetTask(NASNetFacts, Task):
                 f" {self.settings.classes:,}\n"
                 f"  set task.classes={len(weight)}, or train again under another --results"
             )
-        self._agreed = False
+        self._agreed, self._counted = False, None
         return super().load_state_dict(state_dict, strict, assign)
 
 

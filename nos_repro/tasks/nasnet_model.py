@@ -211,7 +211,8 @@ class NasnetCell(nn.Module):
     """A table's cell with that many filters. Inputs and output are activated: everything that reads
     the output of a cell would begin with a ReLU.
 
-    Without a ``previous`` shape the current input is also the previous one, unchanged.
+    Without a ``previous`` shape the current input is also the previous one, unchanged. A previous
+    input that has the cell's size and width is not projected.
     """
 
     def __init__(
@@ -226,7 +227,7 @@ class NasnetCell(nn.Module):
             widths[1] = current.channels
         elif previous.halvings != current.halvings:
             self.previous = FactorisedReduction(previous.channels, filters)
-        else:
+        elif previous.channels != filters:
             self.previous = Projection(previous.channels, filters)
         self.separable = nn.ModuleDict()
         for name, operation in self._operations():

@@ -1,6 +1,7 @@
 """NASNet as it is trained: its loss, its replicas, its averages, its data, and runs that resume."""
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -174,6 +175,27 @@ def test_replicas_in_sequence_are_the_mean_of_separate_replicas() -> None:
     for whole, parts in zip(found, zip(*alone, strict=True), strict=True):
         torch.testing.assert_close(whole, torch.stack(parts).mean(0))
     torch.testing.assert_close(together.model.stem_norm.mean, torch.stack(means).mean(0))
+
+
+def test_running_statistics_move_as_if_every_replica_had_moved_them_in_turn() -> None:
+    """The mean over all orders of TensorFlow's moves, one order after the other."""
+    given, settings = batch(), {"dropout": 0.0, "norm_decay": 0.7}
+    together = tiny(**settings, replicas=4).double()
+    before = together.model.stem_norm.mean.clone()
+    together.training_step(given)
+    alone = []
+    for part in range(4):
+        own = slice(4 * part, 4 * part + 4)
+        one = tiny(**{**settings, "norm_decay": 0.0}, batch_size=4, replicas=1).double()
+        one.training_step(PhotographBatch(given.images[own], given.labels[own], given.classes))
+        alone.append(one.model.stem_norm.mean)
+    ends = []
+    for order in itertools.permutations(alone):
+        running = before
+        for mean in order:
+            running = 0.7 * running + 0.3 * mean
+        ends.append(running)
+    torch.testing.assert_close(together.model.stem_norm.mean, torch.stack(ends).mean(0))
 
 
 @pytest.mark.slow

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from nos_repro.data.images import IMAGES
 from nos_repro.data.trees import PHOTOGRAPHS
-from nos_repro.tasks.facts.base import TaskFacts, require
+from nos_repro.tasks.facts.base import PRECISION, SPEED, TaskFacts, require
 from nos_repro.tasks.metrics import ACCURACY, LOSS, TOP5_ACCURACY, Metric
 from nos_repro.tasks.registry import FACTS
 
@@ -42,7 +42,7 @@ class NASNetSettings:
     label_smoothing: float = 0.1
     """The share of the target that is spread over all classes."""
     norm_decay: float = 0.9997
-    """Decay of batch norm's running statistics."""
+    """Decay of batch norm's running statistics, once for each replica of an update."""
     average_decay: float = 0.9999
     """Decay of the average of the weights, which evaluation uses."""
     batch_size: int = 1600
@@ -52,9 +52,9 @@ class NASNetSettings:
     pass: processes x passes = replicas."""
     steps_per_epoch: int | None = None
     """Updates between evaluations; None: a pass over the images."""
-    channels_last: bool = False
+    channels_last: bool = field(default=False, metadata=SPEED)
     """Keep images as height, width, channels in memory; faster on most machines."""
-    precision: str = "32"
+    precision: str = field(default="32", metadata=PRECISION)
     """"32", or "bf16": bfloat16 autocast of the forward pass."""
 
     def __post_init__(self) -> None:

@@ -1,0 +1,124 @@
+"""What a training step makes the host wait for on a GPU, counted without one (`bench.waits`).
+
+A step is the loop's own, with clipped gradients and every kind of optimizer. It is counted after a
+first one, which reads once what a loaded state belongs to. The loop itself looks at the losses
+every `training.CHECK_EVERY` steps, which is one wait for all of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.accelerators.cpu import CPUAccelerator
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.strategies.single_device import SingleDeviceStrategy
+from torch.nn import Parameter
+
+from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio
+from nos_repro.bench.waits import Waits, counted
+from nos_repro.experiments.training import Run
+from nos_repro.experiments.trial import Training
+from nos_repro.optim import fused
+from nos_repro.optim.factory import make_optimizer, make_schedule
+from nos_repro.tasks import TASKS
+
+# fmt: off
+TASK_SETTINGS: dict[str, dict[str, Any]] = {
+    # embedded data, small models: neither decides where a step waits
+    "convnet":     {"data": "digits"},
+    "gnmt":        {"data": "numbers", "train_pairs": 96, "vocabulary": 60, "layers": 2,
+                    "width": 16, "batch_size": 24},
+    "mlp":         {"data": "digits"},
+    "nasnet":      {"data": "digits", "classes": 10, "size": 32, "stem": "cifar", "cells": 1,
+                    "filters": 24, "batch_size": 64, "replicas": 2},
+    "ptb_lstm":    {"data": "pydoc", "hidden": 24, "embedding": 16, "batch_size": 8},
+    "rosenbrock":  {},
+    "wide_resnet": {"data": "digits", "depth": 10, "width": 1},
+}
+OPTIMIZERS = (
+    "sgd", "momentum", "adam", "rmsprop", "rmsprop-tf", "powersign", "powersign-cd", "addsign-ld",
+    "rule: drop(g, 0.3) * exp(sign(g) * sign(m))", "rule: m * (1 + noise)",
+)
+# fmt: on
+RULES = ("powersign", "addsign", "rule: ")
+STEPS = 10
+
+
+class _OnMeta(CPUAccelerator):
+    """Lets Lightning's loop run on the meta device, which is no CPU to it."""
+
+    def setup_device(self, device: torch.device) -> None:
+        pass
+
+
+def meta_run(name: str, settings: dict[str, Any], optimizer: str = "sgd") -> Run:
+    """The run of a task on the meta device, with its gradient clipped."""
+    cls = TASKS.find(name)
+    chosen = cls.Settings(**settings)
+
+    def make(params: Any) -> Any:
+        made = make_optimizer(optimizer, params, lr=0.1, total_steps=STEPS)
+        return made, make_schedule("cosine", made, total_steps=STEPS)
+
+    with tempfile.TemporaryDirectory() as folder:
+        data = cls.make_data(chosen, data_dir=Path(folder), seed=0)
+        data.prepare()
+    strategy = SingleDeviceStrategy(torch.device("meta"))
+    fabric = Fabric(accelerator=_OnMeta(), strategy=strategy, plugins=[LightningEnvironment()])
+    run = Run(cls(chosen, make).to("meta"), data, Training(gradient_norm=5.0), fabric)
+    run.task.train()
+    return run
+
+
+def step_waits(name: str, settings: dict[str, Any], optimizer: str = "sgd") -> Waits:
+    """What the second step of a task waits for."""
+    run = meta_run(name, settings, optimizer)
+    batches = run.data.train_batches(0)
+    with counted("meta"):
+        run.train_step(run.fabric.to_device(next(batches)))
+    batch = run.fabric.to_device(next(batches))
+    with counted("meta") as waits:
+        run.train_step(batch)
+    return waits
+
+
+def update_waits(optimizer: str, **options: Any) -> Waits:
+    """What an optimizer's second update of three tensors waits for. With `fused=True` its kernels
+    do nothing: what is counted is how they are called."""
+    shapes = (64, 64), (64,), (3, 3, 3)
+    params = [Parameter(torch.zeros(shape, device="meta")) for shape in shapes]
+    made = make_optimizer(optimizer, params, lr=0.1, total_steps=STEPS, **options)
+    for param in params:
+        param.grad = torch.zeros_like(param)
+    devices, nothing = (*fused.DEVICES, "meta"), lambda *given: lambda *inputs: None
+    with mock.patch.multiple(fused, DEVICES=devices, compile_kernel=nothing):
+        with counted("meta"):
+            made.step()
+        with counted("meta") as waits:
+            made.step()
+    return waits
+
+
+@BENCHMARKS.register("device-counts")
+def device_counts() -> Iterator[Measurement]:
+    """Synchronisations and blocking copies per step of each task and optimizer."""
+    counts: dict[str, Callable[[], Waits]] = {}
+    for name, settings in TASK_SETTINGS.items():
+        counts[f"a step of {name}"] = functools.partial(step_waits, name, settings)
+    for rule in OPTIMIZERS:
+        counts[f"an update by {rule}"] = functools.partial(update_waits, rule)
+        if rule.startswith(RULES):
+            fuse = functools.partial(update_waits, rule, fused=True)
+            counts[f"a fused update by {rule}"] = fuse
+    for what, count in counts.items():
+        waits = count()
+        for kind in ("synchronisations", "copies"):
+            number = sum(getattr(waits, kind).values())
+            yield Measurement(f"{kind} in {what}", Ratio.of([number], ""), at_most=0)
