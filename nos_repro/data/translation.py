@@ -237,7 +237,7 @@ def _encode(
 
 def _judge(verdicts: Sequence[Verdict], where: str, limits: Limits, *, part: str) -> None:
     """Raises DataError if pairs are unusable, and must not be left out or leave none."""
-    pairs, bad = (sum(verdict[i] for verdict in verdicts) for i in range(2))
+    pairs, bad = sum(v.pairs for v in verdicts), sum(v.bad for v in verdicts)
     if bad == pairs:
         raise DataError(f"{where}: every pair is empty or longer than task.longest")
     if bad and not (limits.leave_out and part == "train"):

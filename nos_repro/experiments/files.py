@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NoReturn, TypeVar, cast
+from typing import IO, Any, NoReturn, TypeVar
 
 from nos_repro.errors import NosError
 
@@ -60,7 +60,7 @@ def read_with(path: Path | str, read: Callable[[IO[bytes]], T]) -> T | None:
 
     def attempt() -> T:
         with open(path, "rb", 0) as raw, io.BufferedReader(_Watched(raw)) as file:
-            watched = cast("_Watched", file.raw)
+            watched = file.raw
             try:
                 return read(file)
             except Exception:
@@ -144,7 +144,7 @@ def unwritable(path: Path, error: OSError) -> StoreError:
     )
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Writes ``path`` so that a reader sees the old content or the new one, never a mixture.
 
     Where ``path`` is a symbolic link, its target is written; a device or a pipe takes the bytes as
@@ -161,7 +161,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise unwritable(path, error) from None
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _replace(path: Path, data: bytes | memoryview) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = scratch_for(path)
     try:
@@ -187,7 +187,7 @@ def _is_stream(path: Path) -> bool:
     return not stat.S_ISREG(found.st_mode) or _printed_to(path, found) is not None
 
 
-def _write_into(path: Path, data: bytes) -> None:
+def _write_into(path: Path, data: bytes | memoryview) -> None:
     number = _printed_to(path, path.stat())
     if number is None:
         path.write_bytes(data)
