@@ -63,9 +63,10 @@ class Dropout(nn.Module):
 class Layer(nn.LSTM):
     """An LSTM layer that runs in bfloat16 under bfloat16 autocast, on every device.
 
-    cuDNN's LSTM under autocast is float16 whatever autocast's type is (`AutocastRNN.cpp`), and most
-    of an LSTM's gradients are subnormal in float16. So weights, input and state are cast here,
-    outside autocast; on a CPU that is what autocast does, to the bit.
+    cuDNN's LSTM under autocast is float16 whatever autocast's type is (torch's `AutocastRNN.cpp`),
+    and most of an LSTM's gradients are subnormal in float16. So weights, input and state are cast
+    here, outside autocast; on a CPU that is what autocast does, to the bit. cuDNN has LSTMs in
+    bfloat16 from 9.13 on; with an older one torch's own kernels run, which are slower.
     """
 
     def forward(  # type: ignore[override]
