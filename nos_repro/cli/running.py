@@ -94,7 +94,8 @@ def _add_run(verbs: Verbs) -> None:
                         help="with launcher=slurm: return once the jobs are queued")  # fmt: skip
     wandb_argument(parser, "each trial as a run")
     parser.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S",
-                        help="time between checkpoints of a trial (default: 60)")  # fmt: skip
+                        help="time between checkpoints of a trial (default: 60); longer where"
+                        " saving would take over 2 %% of the time")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
