@@ -130,7 +130,9 @@ class NASNetTask(NASNetFacts, Task):
         size = images * together
         passes = [
             functools.partial(self._loss, _in_turn(part, together), _in_turn(labels, together))
-            for part, labels in zip(batch.images.split(size), batch.labels.split(size), strict=True)
+            for part, labels in zip(
+                torch.split(batch.images, size), torch.split(batch.labels, size), strict=True
+            )
         ]
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         if len(passes) == 1 or not torch.is_grad_enabled():
@@ -159,7 +161,7 @@ class NASNetTask(NASNetFacts, Task):
             together = torch.cat(found, dim=1)
             dist.all_reduce(together)
             together /= dist.get_world_size()
-            found = list(together.split([own.shape[1] for own in found], dim=1))
+            found = list(torch.split(together, [own.shape[1] for own in found], dim=1))
         running = [each for layer in layers for each in (layer.mean, layer.variance)]
         kept = self.settings.norm_decay**self.settings.replicas
         torch._foreach_lerp_(running, [row for own in found for row in own], 1 - kept)
@@ -226,7 +228,7 @@ def _in_turn(part: Tensor, replicas: int) -> Tensor:
     pass has them: the first of each replica, then the second of each."""
     if replicas == 1:
         return part
-    return part.unflatten(0, (replicas, -1)).transpose(0, 1).flatten(0, 1)
+    return part.view(replicas, -1, *part.shape[1:]).transpose(0, 1).flatten(0, 1)
 
 
 class _Accumulated(torch.autograd.Function):

@@ -152,14 +152,14 @@ class ReplicaNorm(nn.Module):
         """One call for all replicas: as every channel has its own statistics, so has every channel
         of every replica. Images that follow each other in memory become channels by a view; in
         channels-last they are copied."""
-        k, channels = self.replicas, x.shape[1]
-        apart = x.unflatten(0, (-1, k)).flatten(1, 2)
-        found = self.batch.new_zeros(2, k * channels)
+        k, (channels, height, width) = self.replicas, x.shape[1:]
+        apart = x.view(-1, k, channels, height, width).flatten(1, 2)
+        mean, variance = found = self.batch.new_zeros(2, k * channels)
         weight, bias = self.weight.repeat(k), self.bias.repeat(k)
-        out = F.batch_norm(apart, *found, weight, bias, True, 1.0, self.eps)
+        out = F.batch_norm(apart, mean, variance, weight, bias, True, 1.0, self.eps)
         with torch.no_grad():
             self.batch.lerp_(found.view(2, k, channels).mean(1), rate)
-        out = out.unflatten(1, (k, channels)).flatten(0, 1)
+        out = out.view(-1, k, channels, height, width).flatten(0, 1)
         if x.is_contiguous(memory_format=torch.channels_last):
             return out.contiguous(memory_format=torch.channels_last)
         return out
