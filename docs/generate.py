@@ -23,6 +23,7 @@ from typing import Any
 from nos_repro.bench import BENCHMARKS
 from nos_repro.cli import make_parser
 from nos_repro.data import CORPORA, IMAGES, PARALLEL_TEXTS, PHOTOGRAPHS
+from nos_repro.experiments.device import DeviceSettings
 from nos_repro.experiments.environment import Environment
 from nos_repro.experiments.schema import Halving, Row, Selection, Study
 from nos_repro.experiments.settings_file import shipped
@@ -200,6 +201,7 @@ def study_page() -> Iterator[str]:
         ("training.environment", Environment),
         ("selection", Selection),
         ("halving", Halving),
+        ("device", DeviceSettings),
     ):
         yield f"## {key}"
         yield first_line(cls)
@@ -251,6 +253,7 @@ def search_page() -> Iterator[str]:
         ("cascade", Cascade),
         ("race", Race),
         ("confirm", Confirm),
+        ("device", DeviceSettings),
     ):
         yield f"## {key}"
         yield first_line(cls)

@@ -67,6 +67,24 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` are skipped where there is no CUDA; elsewhere torch is not imported."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked and (reason := why_no_cuda()):
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def why_no_cuda() -> str:
+    """Why no test can run on CUDA; "" if it can."""
+    import torch
+
+    if torch.cuda.is_available():
+        return ""
+    built = "sees no GPU" if torch.version.cuda else "is built without CUDA"
+    return f"needs CUDA: torch {torch.__version__} {built}"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def elsewhere() -> Iterator[None]:
     """Fixtures that several tests share run in an empty folder."""

@@ -85,17 +85,20 @@ def _cell_arguments(parser: argparse.ArgumentParser) -> None:
 @reads
 def verdicts(options: argparse.Namespace) -> int:
     from nos_repro.experiments.selection import outcomes
+    from nos_repro.report.study.precision import precision_notes
     from nos_repro.report.study.verdict import judge_study
     from nos_repro.report.study.verdict_table import verdict_table
 
     study, store = open_study(options)
-    cells = judge_study(study, outcomes(study, store))
+    rows = outcomes(study, store)
+    cells = judge_study(study, rows)
     if options.format == "json":
         from nos_repro.report.documents.study import verdicts_document
 
         print_document(verdicts_document(study, cells))
     else:
-        print(getattr(verdict_table(study, cells), options.format)())
+        table = verdict_table(study, cells, precision_notes(study, rows, store))
+        print(getattr(table, options.format)())
     warn_of(store.problems)
     return 0
 
@@ -203,7 +206,7 @@ def recheck(options: argparse.Namespace) -> int:
 
     worker_count(None, options.threads)  # what it says of a wrong number
     study, outcome, store = _cell(options)
-    conditions = conditions_of(options.data, 60.0)
+    conditions = conditions_of(options.data, 60.0, device=study.device)
     keep_freed_memory()
     torch.set_num_threads(options.threads)
     failed = number = 0

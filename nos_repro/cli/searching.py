@@ -81,7 +81,7 @@ def search(options: argparse.Namespace) -> int:
         say_next({f"run {shlex.join([str(path), '--scale', scale, *_data(options)])}":
                   "trains them longer, and stops the weak ones"})  # fmt: skip
         return 0
-    conditions = conditions_of(options.data, 60.0)
+    conditions = conditions_of(options.data, 60.0, device=search.device)
     settings = launcher_settings(search.launcher)
     workers = max(1, worker_count(options.workers, options.threads))
     torch.set_num_threads(1)  # the controller's; a replay repeats its sums bit for bit

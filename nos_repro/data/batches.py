@@ -7,6 +7,7 @@ indices are reflected instead, and the array may stay on disk (memory-mapped).
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -42,13 +43,26 @@ def draw_crops(images: int, seed: int, epoch: int, batch: int) -> Crops:
     return Crops(offsets[0], offsets[1], flipped)
 
 
+def sent(
+    chosen: Int64[Tensor, " batch"], crops: Crops | None, device: torch.device
+) -> tuple[Int64[Tensor, " batch"], Crops | None]:
+    """The choice of a batch and its crops on a device: one copy, for which the host does not
+    wait."""
+    rows = [chosen] if crops is None else [chosen, crops.top, crops.left, crops.flipped.long()]
+    packed = torch.stack(rows)
+    if device.type == "cuda":
+        packed = packed.pin_memory()
+    moved = packed.to(device, non_blocking=True)
+    return moved[0], None if crops is None else Crops(moved[1], moved[2], moved[3] != 0)
+
+
 def cut(
     images: UInt8[Tensor, "images size size 3"], chosen: Int64[Tensor, " batch"], crops: Crops
 ) -> UInt8[Tensor, "batch size size 3"]:
     """The chosen images: padded by reflection, cropped, and mirrored where `crops` says so."""
-    size = images.shape[1]
-    line = torch.arange(size)
-    padded = _reflected(size)
+    size, device = images.shape[1], images.device
+    line = torch.arange(size, device=device)
+    padded = _reflected(size, device)
     rows = padded[crops.top[:, None] + line]
     columns = padded[
         crops.left[:, None] + torch.where(crops.flipped[:, None], size - 1 - line, line)
@@ -57,9 +71,9 @@ def cut(
     return images.view(-1, 3).index_select(0, pixels.view(-1)).view(-1, size, size, 3)
 
 
-def _reflected(size: int) -> Int64[Tensor, " padded"]:
+def _reflected(size: int, device: torch.device) -> Int64[Tensor, " padded"]:
     """For each place of the padded line the place that it mirrors: 4 3 2 1 0 1 ... 31 30 29 ..."""
-    places = torch.arange(-PADDING, size + PADDING).abs()
+    places = torch.arange(-PADDING, size + PADDING, device=device).abs()
     return torch.where(places < size, places, 2 * (size - 1) - places)
 
 
@@ -73,6 +87,12 @@ class Normalise:
         shift = -torch.tensor(mean, dtype=torch.float64) * scale
         self.scale = scale.float().repeat(size * size)
         self.shift = shift.float().repeat(size * size)
+
+    def to(self, device: torch.device) -> Normalise:
+        """The same on another device."""
+        other = copy.copy(self)
+        other.scale, other.shift = self.scale.to(device), self.shift.to(device)
+        return other
 
     def __call__(
         self, images: UInt8[Tensor, "batch size size 3"]

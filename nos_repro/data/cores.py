@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 PROC, CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+TASKS_HERE = ("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE", "SLURM_STEP_TASKS_PER_NODE")
+"""Variables that say how many processes a job has on this machine."""
 
 
 def available_cores() -> int:
@@ -21,9 +24,36 @@ def pinned_cores() -> int:
     return len(core_numbers()) or os.cpu_count() or 1
 
 
-def core_numbers() -> list[int]:
-    """The numbers of the cores that this process may run on; [] where the system does not tell."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+def core_numbers(process: int = 0) -> list[int]:
+    """The numbers of the cores that a process (0: this one) may run on; [] where the system does
+    not tell."""
+    return sorted(os.sched_getaffinity(process)) if hasattr(os, "sched_getaffinity") else []
+
+
+def cores_per_gpu(gpus: int, environment: Mapping[str, str] = os.environ) -> int:
+    """How many cores serve the GPU that this process trains on: an equal part of what there is for
+    the ``gpus`` that it sees, or for the processes of its job on this machine if these are more.
+
+    What there is: `SLURM_CPUS_PER_TASK` for each of SLURM's tasks; else what the parent may use,
+    within the quota, since a launcher that pins this process has pinned it to its part already. The
+    processes: `LOCAL_WORLD_SIZE` (torchrun), or SLURM's tasks per node.
+    """
+    own = available_cores()
+    tasks = max(1, *(_number(environment.get(name, "")) for name in TASKS_HERE))
+    if asked := _number(environment.get("SLURM_CPUS_PER_TASK", "")):
+        return max(1, min(own, asked // max(1, gpus // tasks)))
+    try:
+        around = len(core_numbers(os.getppid()))
+    except OSError:  # it is gone, or another user's
+        around = own
+    shared = math.ceil(min([max(around, own), *_quotas()]))
+    return max(1, min(own, shared // max(gpus, tasks)))
+
+
+def _number(text: str) -> int:
+    """The number that a variable begins with, such as `8(x2)`; 0 if there is none."""
+    found = re.match(r"\d+", text)
+    return int(found[0]) if found else 0
 
 
 def _quotas() -> Iterator[float]:

@@ -79,7 +79,7 @@ def train_batches(
 def eval_batches(
     images: ImageTree, *, size: int, batch_size: int, workers: int = 0
 ) -> Iterator[LabelledPixels]:
-    """All images in order, the central 87.5 % of each; the last batch may be short.
+    """All images in order, the central 87.5 % of each side; the last batch may be short.
 
     Raises DataError, which names the file, if one cannot be used.
     """

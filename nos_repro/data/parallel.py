@@ -21,20 +21,27 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from nos_repro.data.files import refusals_named
-from nos_repro.data.text import read_text
+from nos_repro.data.text import read_text, text_blocks
 from nos_repro.errors import DataError, unknown
 from nos_repro.registry import Registry, is_path, require_call, require_result
+
+if TYPE_CHECKING:
+    import numpy as np
 
 log = logging.getLogger(__name__)
 
 SPACE = "\u2581"
 """What sentencepiece writes for a space."""
+
+BLOCK = 50_000
+"""Pairs that are read at a time where only their number matters."""
 
 HELD_OUT_OF, MOST_HELD_OUT = 20, 1000
 SPLIT_SEED = 2017
@@ -80,11 +87,49 @@ class Pairs(NamedTuple):
     def keep(self, chosen: Sequence[int]) -> Pairs:
         return Pairs(self.source.keep(chosen), self.target.keep(chosen))
 
+    def cut(self, start: int, stop: int) -> Pairs:
+        return Pairs(*(Text(t.where, t.lines[start:stop], t.numbers[start:stop]) for t in self))
+
 
 def read_pairs(source: Path, target: Path) -> Pairs:
     """Both sides of a text. Raises DataError for a damaged file and for sides of unequal length."""
     pairs = Pairs(read_side(source), read_side(target))
-    counts = [len(side.lines) for side in pairs]
+    _require_counterparts(source, target, [len(side.lines) for side in pairs])
+    return pairs
+
+
+def pair_blocks(source: Path, target: Path, size: int) -> Iterator[Pairs]:
+    """Both sides of a text of any length, `size` pairs at a time. Raises DataError as `read_pairs`
+    does, once it gets there."""
+    sides = [_side_blocks(path, size) for path in (source, target)]
+    done = 0
+    for texts in zip_longest(*sides):
+        counts = [len(text.lines) if text is not None else 0 for text in texts]
+        if counts[0] != counts[1]:
+            rests = [sum(len(text.lines) for text in side) for side in sides]
+            counts = [done + n + rest for n, rest in zip(counts, rests, strict=True)]
+            _require_counterparts(source, target, counts)
+        yield Pairs(*texts)
+        done += counts[0]
+    _require_counterparts(source, target, [done, done])
+
+
+def _side_blocks(path: Path, size: int) -> Iterator[Text]:
+    """The lines of a file. Warns of U+2581 once it has read all."""
+    marked: list[int] = []
+    first = 1
+    for text in text_blocks(path, size):
+        lines = _lines(text)
+        if SPACE in text:
+            marked += [number for number, line in enumerate(lines, first) if SPACE in line]
+        yield Text(str(path), lines, range(first, first + len(lines)))
+        first += len(lines)
+    if marked:
+        _warn_once(str(path), marked[0], len(marked))
+
+
+def _require_counterparts(source: Path, target: Path, counts: Sequence[int]) -> None:
+    """Raises DataError for sides of unequal length, and for empty ones."""
     if counts[0] != counts[1]:
         longer = source if counts[0] > counts[1] else target
         raise DataError(
@@ -94,7 +139,6 @@ def read_pairs(source: Path, target: Path) -> Pairs:
         )
     if not counts[0]:
         raise DataError(f"{source} and {target} are empty")
-    return pairs
 
 
 def read_side(path: Path) -> Text:
@@ -104,14 +148,25 @@ def read_side(path: Path) -> Text:
 
 def split_lines(text: str, where: str) -> list[str]:
     """The lines of a text, split as the module's docstring says. Warns of U+2581."""
-    lines = text.removesuffix("\n").split("\n") if text else []
+    lines = _lines(text)
     if SPACE in text:
         marked = [number for number, line in enumerate(lines, 1) if SPACE in line]
-        log.warning(
-            "%s, line %d: U+2581 is read as a space (%d such lines in all)",
-            *(where, marked[0], len(marked)),
-        )
+        _warn(where, marked[0], len(marked))
+    return lines
+
+
+def _lines(text: str) -> list[str]:
+    lines = text.removesuffix("\n").split("\n") if text else []
     return [line.removesuffix("\r") for line in lines]
+
+
+def _warn(where: str, first: int, count: int) -> None:
+    log.warning(
+        "%s, line %d: U+2581 is read as a space (%d such lines in all)", where, first, count
+    )
+
+
+_warn_once = functools.cache(_warn)
 
 
 @dataclass(frozen=True)
@@ -119,12 +174,38 @@ class ParallelCorpus:
     """A parallel text that was found.
 
     `read(part, most)` gives at most that many pairs of a part (None: all); `digest` hashes the
-    content of the training part.
+    content of the training part. `stream(size)` gives the training part that many pairs at a time;
+    a text that may be larger than memory has one.
     """
 
     where: str
     read: Callable[[str, int | None], Pairs]
     digest: Callable[[], str]
+    stream: Callable[[int], Iterator[Pairs]] | None = None
+
+    def training(self, most: int | None, size: int) -> Callable[[], Iterator[Pairs]]:
+        """At most that many training pairs (None: all), `size` at a time, from the first one on at
+        each call. Raises DataError, and so does what it returns."""
+        if self.stream is not None:
+            return functools.partial(_first, self.stream, most, size)
+        pairs = self.read("train", most)
+        starts = range(0, len(pairs.source.lines), size)
+        return lambda: (pairs.cut(start, start + size) for start in starts)
+
+
+def _first(
+    stream: Callable[[int], Iterator[Pairs]], most: int | None, size: int
+) -> Iterator[Pairs]:
+    """The stream up to that many pairs."""
+    left = most
+    for pairs in stream(size):
+        if left is None:
+            yield pairs
+            continue
+        yield pairs.cut(0, left)
+        left -= len(pairs.source.lines)
+        if left <= 0:
+            return
 
 
 def _check(name: str, find: Callable[..., ParallelCorpus]) -> None:
@@ -201,14 +282,17 @@ def _folder(folder: Path, languages: tuple[str, str]) -> ParallelCorpus:
         pairs = read_pairs(*files[part])
         return pairs if most is None else pairs.keep(range(min(most, len(pairs.source.lines))))
 
-    return ParallelCorpus(str(folder), read, lambda: _digest(files["train"]))
+    def stream(size: int) -> Iterator[Pairs]:
+        return pair_blocks(*files["train"], size)
+
+    return ParallelCorpus(str(folder), read, lambda: _digest(files["train"]), stream)
 
 
 def _two_files(source: Path, target: Path) -> ParallelCorpus:
     @functools.cache
-    def split() -> dict[str, Pairs]:
-        pairs = read_pairs(source, target)
-        count = len(pairs.source.lines)
+    def split() -> dict[str, np.ndarray]:
+        """The pairs of each part, counted from 0: the training part in the order of the files."""
+        count = sum(len(pairs.source.lines) for pairs in pair_blocks(source, target, BLOCK))
         held_out = min(count // HELD_OUT_OF, MOST_HELD_OUT)
         if not held_out:
             raise DataError(
@@ -217,16 +301,44 @@ def _two_files(source: Path, target: Path) -> ParallelCorpus:
             )
         import numpy as np
 
-        order = np.random.default_rng(SPLIT_SEED).permutation(count).tolist()
-        cuts = {"val": order[:held_out], "test": order[held_out : 2 * held_out]}
-        cuts["train"] = sorted(order[2 * held_out :])
-        return {part: pairs.keep(chosen) for part, chosen in cuts.items()}
+        order = np.random.default_rng(SPLIT_SEED).permutation(count)
+        return {
+            "val": order[:held_out],
+            "test": order[held_out : 2 * held_out],
+            "train": np.sort(order[2 * held_out :]),
+        }
 
     def read(part: str, most: int | None) -> Pairs:
-        pairs = split()[part]
-        return pairs if most is None else pairs.keep(range(min(most, len(pairs.source.lines))))
+        chosen = split()[part][:most]
+        ordered = chosen.copy()
+        ordered.sort()
+        found = _joined(_picked(pair_blocks(source, target, BLOCK), ordered))
+        return found.keep(ordered.searchsorted(chosen).tolist())
 
-    return ParallelCorpus(f"{source} and {target}", read, lambda: _digest((source, target)))
+    def stream(size: int) -> Iterator[Pairs]:
+        return _picked(pair_blocks(source, target, size), split()["train"])
+
+    digest = functools.partial(_digest, (source, target))
+    return ParallelCorpus(f"{source} and {target}", read, digest, stream)
+
+
+def _picked(blocks: Iterator[Pairs], chosen: np.ndarray) -> Iterator[Pairs]:
+    """Of all pairs those whose places, counted from 0, are chosen, in rising order."""
+    done = passed = 0
+    for pairs in blocks:
+        count = len(pairs.source.lines)
+        here = int(chosen[done:].searchsorted(passed + count))
+        yield pairs.keep((chosen[done : done + here] - passed).tolist())
+        done, passed = done + here, passed + count
+
+
+def _joined(blocks: Iterable[Pairs]) -> Pairs:
+    """The pairs of all blocks."""
+    sides = []
+    for texts in zip(*blocks, strict=True):
+        lines = [line for text in texts for line in text.lines]
+        sides.append(Text(texts[0].where, lines, [n for text in texts for n in text.numbers]))
+    return Pairs(*sides)
 
 
 def _file(folder: Path, stems: tuple[str, ...], language: str) -> Path | None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
 import zlib
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from nos_repro.errors import DataError
@@ -54,19 +57,41 @@ def _content(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read ({error})\n  copy it again") from error
 
 
-def decode_text(content: bytes, where: str) -> str:
-    """UTF-8, with or without a byte-order mark. Raises DataError, which names the line."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+def text_blocks(path: Path, size: int) -> Iterator[str]:
+    """The text of a file, `size` lines at a time, so that a file of any length takes little memory.
+
+    Raises DataError as `read_text` does, once it gets there.
+    """
+    first = 1
+    try:
+        with _opened(path) as file:
+            while content := b"".join(islice(file, size)):
+                yield decode_text(content, str(path), first)
+                first += size
+    except FileNotFoundError:
+        raise DataError(f"no file {path}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error})\n  copy it again") from error
+
+
+def _opened(path: Path) -> io.BufferedIOBase:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+
+
+def decode_text(content: bytes, where: str, first: int = 1) -> str:
+    """UTF-8, with or without a byte-order mark; `first` is the number of its first line. Raises
+    DataError, which names the line."""
+    if first == 1 and content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError(f"{where}: UTF-16, not UTF-8\n  convert it: iconv -f utf-16 -t utf-8")
     try:
-        text = content.removeprefix(codecs.BOM_UTF8).decode()
+        text = (content.removeprefix(codecs.BOM_UTF8) if first == 1 else content).decode()
     except UnicodeDecodeError as error:
         wrong, at = f"not UTF-8 (byte 0x{error.object[error.start]:02x})", error.start
     else:
         if (at := content.find(0)) < 0:
             return text
         wrong = "a NUL (byte 0x00)"
-    line = content.count(b"\n", 0, at) + 1
+    line = content.count(b"\n", 0, at) + first
     raise DataError(f"{where}, line {line:,}: {wrong}\n  {_advice(content)}")
 
 

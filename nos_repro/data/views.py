@@ -24,7 +24,7 @@ TRIES = 10
 """Crops drawn until one lies within the image; then the largest central one of a legal aspect."""
 
 CENTRAL = 0.875
-"""The share of the shorter side that an evaluation shows: 224 of 256."""
+"""The share of each side that an evaluation shows: 224 of 256."""
 
 JITTER: Mapping[str, float] = MappingProxyType({"brightness": 32 / 255, "saturation": 0.5})
 """Each factor is drawn from 1 - x to 1 + x, and the order of the steps is drawn too.
@@ -98,9 +98,13 @@ def _draw_box(draws: Iterator[float], size: Size) -> Box:
 
 
 def central_view(size: Size) -> View:
-    """The central square of an image, as an evaluation shows it."""
-    side = max(1, round(CENTRAL * min(size)))
-    return View(_central(size, Size(side, side)))
+    """The centre of an image, as an evaluation shows it, squashed into a square.
+
+    That is what the authors' code (TensorFlow's slim) does: `central_crop` of each side, rounded as
+    there. Others crop a square of the shorter side.
+    """
+    top, left = (int((side - side * CENTRAL) / 2) for side in size)
+    return View(Box(top, left, size.height - 2 * top, size.width - 2 * left))
 
 
 def _central(size: Size, crop: Size) -> Box:

@@ -7,7 +7,7 @@ import functools
 import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from nos_repro.errors import ConfigError
+from nos_repro.experiments.device import DeviceSettings
 from nos_repro.experiments.gradients import check_environment
 from nos_repro.experiments.replicas import (
     ALONE,
@@ -45,6 +46,7 @@ class Conditions:
     data_dir: Path
     checkpoint_seconds: float = 60.0
     device: str = "auto"
+    device_settings: DeviceSettings = field(default_factory=DeviceSettings)
     nodes: int = 1
     processes: int = 1
 
@@ -65,6 +67,8 @@ def build_task(
     task, settings and seed. Raises what these raise."""
     cls = TASKS.find(trial.task)
     settings = make_settings(trial.task, trial.task_settings)
+    in_effect = conditions.device_settings.on(choose_device(conditions.device), settings)
+    settings = in_effect.of_task(settings)
     if data is None:
         data = cls.make_data(settings, data_dir=conditions.data_dir, seed=trial.seed)
         data.prepare()
@@ -105,12 +109,18 @@ def build(
     """
     settings = make_settings(trial.task, trial.task_settings)
     require_even(getattr(settings, "batch_size", replicas.world), replicas.world)
+    device = choose_device(conditions.device)
+    in_effect = conditions.device_settings.on(device, settings)
+    in_effect.prepare(device)
     task, data = replicas.leader_first(lambda: build_task(trial, conditions, data))
     check_environment(trial.training.environment, data, replicas.world)
     part_random_states(replicas.rank)
-    share_batch_norm(task, choose_device(conditions.device), replicas)
+    share_batch_norm(task, device, replicas)
     fabric = make_fabric(conditions.device, replicas)
-    return Run(task, data, trial.training, fabric, replicas, seed=trial.seed)
+    if in_effect.resident:
+        data.reside(fabric.device)
+    known = in_effect.to_json()
+    return Run(task, data, trial.training, fabric, replicas, seed=trial.seed, device_settings=known)
 
 
 def choose_device(device: str) -> str:

@@ -88,7 +88,7 @@ def measure(trial: Trial, conditions: Conditions, replicas: Replicas = ALONE) ->
     batches = run.data.train_share(0, 0, replicas.rank, replicas.world)
     for batch in itertools.islice(batches, WARM_STEPS + TIMED_STEPS):
         started = time.perf_counter()
-        run.train_step(run.fabric.to_device(batch))
+        run.train_step(run.to_device(batch))
         run.bad_step()
         timed.append(time.perf_counter() - started)
     step = statistics.median(timed[WARM_STEPS:] or timed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import io
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import IO, Any, NoReturn, TypeVar
 
 from nos_repro.errors import NosError
 
@@ -49,6 +50,50 @@ def read_file(path: Path | str) -> bytes | None:
             return file.read()
 
     return _if_there(path, read)
+
+
+def read_with(path: Path | str, read: Callable[[IO[bytes]], T]) -> T | None:
+    """What ``read`` makes of a file that it reads part by part; None if there is no such file.
+
+    Raises StoreError if it cannot be read, whatever ``read`` makes of that, else what it raises.
+    """
+
+    def attempt() -> T:
+        with open(path, "rb", 0) as raw, io.BufferedReader(_Watched(raw)) as file:
+            watched = file.raw
+            try:
+                return read(file)
+            except Exception:
+                if watched.refusal is not None:
+                    raise watched.refusal from None
+                raise
+
+    return _if_there(path, attempt)
+
+
+class _Watched(io.RawIOBase):
+    """A file that remembers why it could not be read: libraries hide that behind errors of their
+    own."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
+        self.refusal: OSError | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        try:
+            return self._file.readinto(buffer)
+        except OSError as error:
+            self.refusal = error
+            raise
 
 
 def is_there(path: Path) -> bool:
@@ -99,7 +144,7 @@ def unwritable(path: Path, error: OSError) -> StoreError:
     )
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Writes ``path`` so that a reader sees the old content or the new one, never a mixture.
 
     Where ``path`` is a symbolic link, its target is written; a device or a pipe takes the bytes as
@@ -116,7 +161,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise unwritable(path, error) from None
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _replace(path: Path, data: bytes | memoryview) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = scratch_for(path)
     try:
@@ -142,7 +187,7 @@ def _is_stream(path: Path) -> bool:
     return not stat.S_ISREG(found.st_mode) or _printed_to(path, found) is not None
 
 
-def _write_into(path: Path, data: bytes) -> None:
+def _write_into(path: Path, data: bytes | memoryview) -> None:
     number = _printed_to(path, path.stat())
     if number is None:
         path.write_bytes(data)

@@ -121,7 +121,7 @@ def _build(merged: Values, scale: str) -> Study:
         raise ConfigError("scale: is chosen with --scale, not in the file")
     if "paper_protocol" in merged:
         raise ConfigError("paper_protocol: not a key; it follows from the file's scale 'paper'")
-    mappings = ("task", "rows", "columns", "training", "selection", "sweep", "launcher")
+    mappings = ("task", "rows", "columns", "training", "selection", "sweep", "device", "launcher")
     check_shape(Study, merged, mappings)
     if merged.get("columns") == {}:
         raise ConfigError("columns: a table needs one; leave the key out for the usual columns")

@@ -183,7 +183,7 @@ class _Attempt:
     def prepare(self) -> Run:
         """The run, restored from its checkpoint if there is one. Raises whatever goes wrong."""
         self.run = build(self.trial, self.conditions, self.replicas)
-        state = self.replicas.from_leader(self._find)
+        state = self._load()
         resumed = state is not None and self._restore(self.run, state)
         if state is not None and not resumed:
             self.run = build(self.trial, self.conditions, self.replicas)
@@ -191,6 +191,19 @@ class _Attempt:
             self.code = _sign(self.folder, self.code, resumed, self.notes)
         self.write_metrics(self.run)
         return self.run
+
+    def _load(self) -> dict[str, Any] | None:
+        """The state to go on from. Each process reads the file itself: one that were sent around
+        would be in memory several times, and a node has as many processes as GPUs."""
+        state: dict[str, Any] | None = None
+
+        def find() -> str:
+            nonlocal state
+            state = self._find()
+            return self.checkpoints.seal() if state is not None and self.replicas.world > 1 else ""
+
+        seal = self.replicas.from_leader(find)
+        return self.checkpoints.load_sealed(seal) if seal and not self.replicas.leads else state
 
     def _find(self) -> dict[str, Any] | None:
         _set_aside_other_settings(self.trial, self.folder, self.notes)
@@ -334,7 +347,9 @@ def _record(attempt: _Attempt, status: Status, ending: Ending, trace: str = "") 
     seconds = run.seconds if run is not None else 0.0
     examples = ending.step * trial.task_settings.get("batch_size", 1)
     device = str(run.fabric.device) if run is not None else "cpu"
-    together = {"processes": replicas.world} if replicas.world > 1 else {}
+    together: dict[str, object] = {"processes": replicas.world} if replicas.world > 1 else {}
+    if run is not None:
+        together["device_settings"] = run.device_settings
     return Record(
         id=trial.id,
         status=status,

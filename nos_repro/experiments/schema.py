@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nos_repro.errors import ConfigError, unknown
+from nos_repro.experiments.device import DeviceSettings
 from nos_repro.experiments.fit import SECTION, shown
 from nos_repro.experiments.trial import Training
 
@@ -139,6 +140,8 @@ class Study:
     """Stops weak rows early; leave it out to train every row to its end."""
     figure: dict[str, Any] | None = field(default=None, metadata=SECTION)
     """What is drawn beside the table: the figure's kind and its settings (`report.figures`)."""
+    device: DeviceSettings = field(default_factory=DeviceSettings)
+    """How trials use the device that they run on; each record says what was in effect."""
     launcher: dict[str, Any] = field(default_factory=dict, metadata=SECTION)
     """Where trials run and what each is given (`launch.settings`); no number depends on it."""
     note: str = ""

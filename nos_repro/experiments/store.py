@@ -80,11 +80,11 @@ class Store:
         records = self._compacted().values()
         return Counter(str(r.trial.get("optimizer")) for r in records if r.id not in known)
 
-    def claims(self, trials: Iterable[Trial], *, look: bool = True) -> dict[str, Lease]:
+    def claims(self, trials: Iterable[Trial]) -> dict[str, Lease]:
         """The live claims on trials, by their ids: some process works on them now (see
         `live_leases`)."""
         folders = {self.folder(trial): trial.id for trial in trials}
-        return {folders[path]: lease for path, lease in live_leases(folders, look=look).items()}
+        return {folders[path]: lease for path, lease in live_leases(folders).items()}
 
     def open(self, trial: Trial) -> Path:
         """Makes the trial's folder, with its settings, and returns it."""

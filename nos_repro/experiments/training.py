@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from nos_repro.experiments.checkpoint import (
@@ -75,6 +76,8 @@ class Run:
     loss_total: float = 0.0
     seed: int = 0
     """Of what the environment draws."""
+    device_settings: dict[str, Any] = field(default_factory=dict)
+    """What is in effect on the device (`experiments.device`)."""
 
     def __post_init__(self) -> None:
         made: Any = self.task.configure_optimizers()
@@ -145,6 +148,12 @@ class Run:
         self.seconds += now - self._clock
         self._clock = now
 
+    def to_device(self, batch: Any) -> Any:
+        """The batch on the device. A GPU copies it from pinned memory while the host goes on."""
+        if self.fabric.device.type == "cuda":
+            batch = apply_to_collection(batch, Tensor, lambda x: x if x.is_cuda else x.pin_memory())
+        return self.fabric.to_device(batch)
+
     def train_step(self, batch: Any) -> None:
         """One update and one step of the schedule."""
         if self.gradients is None:
@@ -160,14 +169,16 @@ class Run:
             )
         self.optimizer.step()
         self.schedule.step()
-        self._unchecked.append(loss.detach())
+        self._unchecked.append(loss)
         self.batch += 1
 
     def _backward(self, batch: Any) -> Tensor:
+        """Gives the parameters the gradient of a batch's loss; returns what is shown of the
+        loss."""
         loss: Tensor = self.model.training_step(batch, self.batch)
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
-        return loss
+        return self.task.shown_loss(loss.detach(), batch)
 
     def _backward_in_environment(self, batch: Any, gradients: EnvironmentGradients) -> Tensor:
         """Every simulated worker's loss and gradient in turn; returns the mean loss."""
@@ -175,7 +186,7 @@ class Run:
         workers = gradients.environment.workers
         for worker in range(workers):
             part = slice_batch(batch, worker, workers) if workers > 1 else batch
-            losses.append(self._backward(part).detach())
+            losses.append(self._backward(part))
             gradients.take(worker, self.step)
         gradients.deliver()
         return torch.stack(losses).mean()
@@ -206,7 +217,7 @@ class Run:
         self.task.eval()
         with torch.no_grad():
             for batch in batches:
-                for key, value in self.task.evaluation_sums(self.fabric.to_device(batch)).items():
+                for key, value in self.task.evaluation_sums(self.to_device(batch)).items():
                     sums[key] = sums[key] + value if key in sums else value.double()
         self.task.train()
         totals = self.replicas.add({key: float(value) for key, value in sums.items()})
@@ -254,7 +265,7 @@ def train(
     run.start_clock()
     while run.epoch < end:
         for batch in run.data.train_share(run.epoch, run.batch, rank, world):
-            run.train_step(run.fabric.to_device(batch))
+            run.train_step(run.to_device(batch))
             on_step(run)
             # agreed on once: all leave at the same step, and a saved state has its losses summed
             leaving, due = run.replicas.agree(stop(), checkpoints.due)

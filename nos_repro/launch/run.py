@@ -13,6 +13,7 @@ from nos_repro.data import data_folder
 from nos_repro.data.cores import available_cores
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.device import DeviceSettings
 from nos_repro.experiments.estimate import measure
 from nos_repro.experiments.grid import points, sweep_trial
 from nos_repro.experiments.schema import Study
@@ -36,13 +37,17 @@ PER_CORE, MOST_PROCESSES = 16, 256
 
 
 def conditions_of(
-    data: Path | None, checkpoint_seconds: float, settings: LauncherSettings | None = None
+    data: Path | None,
+    checkpoint_seconds: float,
+    settings: LauncherSettings | None = None,
+    device: DeviceSettings | None = None,
 ) -> Conditions:
-    """Where the data is, how often a trial saves and, on SLURM, how many processes train it. Raises
-    ConfigError."""
+    """Where the data is, how often a trial saves, how it uses its ``device`` and, on SLURM, how
+    many processes train it. Raises ConfigError."""
     if not checkpoint_seconds >= 0:
         raise ConfigError(f"--checkpoint-seconds must not be negative, got {checkpoint_seconds}")
-    conditions = Conditions(data_folder(data), checkpoint_seconds)
+    use = device or DeviceSettings()
+    conditions = Conditions(data_folder(data), checkpoint_seconds, device_settings=use)
     if settings is None or settings.name != "slurm":
         return conditions
     return dataclasses.replace(

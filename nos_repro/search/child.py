@@ -359,7 +359,7 @@ def train_in_step(
         run.task.train()
     for epoch in range(runs[0].training.epochs):
         for k, batch in enumerate(data.train_batches(epoch), start=1):
-            batch = runs[0].fabric.to_device(batch)
+            batch = runs[0].to_device(batch)
             look = k % every == 0 or k == data.steps_per_epoch
             for run in alive:
                 seed(epoch * data.steps_per_epoch + k)

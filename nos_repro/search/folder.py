@@ -14,7 +14,6 @@ from typing import Any
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.files import read_file, read_json, write_json
 from nos_repro.experiments.heartbeat import (
-    LOOK_SECONDS,
     STALE_SECONDS,
     WITNESS,
     Heartbeat,
@@ -29,6 +28,8 @@ log = logging.getLogger(__name__)
 
 IN_A_JOB = "SLURM_JOB_ID"
 """A controller that is a SLURM job itself may follow one that is still at its last words."""
+LOOK_SECONDS = 5.0
+"""The time between two looks at another process's claim."""
 LOOKS = 2 * int(STALE_SECONDS / LOOK_SECONDS)
 
 

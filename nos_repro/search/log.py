@@ -124,6 +124,12 @@ class Log:
                     yield self._parse(line, number)
                 place += len(line)
 
+    def check(self) -> None:
+        """Raises LogError if a line is damaged, StoreError if the file cannot be read; a torn last
+        line is what a kill leaves."""
+        for _ in self.read(note=lambda message: None):
+            pass
+
     def digest(self, size: int | None = None) -> str:
         """A digest of all that was written (of the file's first ``size`` bytes: "" if it has fewer,
         or no line ends there)."""

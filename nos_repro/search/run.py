@@ -62,6 +62,7 @@ def run_search(
         prepare(search.cheap, conditions)
     folder = folder_of(search, results)
     check_settings(search, folder)
+    Log(folder / "log.jsonl").check()
     display = make_display()
     try:
         baselines = [

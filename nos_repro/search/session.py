@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nos_repro.experiments.code import code_digest, task_roots
+from nos_repro.experiments.trial import make_settings
 from nos_repro.search.algorithms import ALGORITHMS
 from nos_repro.search.child import Child
 from nos_repro.search.log import Event
@@ -42,7 +43,15 @@ def search_session(search: Search, workers: int) -> Event:
         **_session(workers, search_code(search)),
         "trains": child_code(search.child, search.cheap),
         "settings": search.identity(),
+        "device_settings": _device_settings(search),
     }
+
+
+def _device_settings(search: Search) -> dict[str, Any]:
+    """What is in effect where the children train (`experiments.device`), if it is this machine."""
+    task = dict(search.child.task)
+    settings = make_settings(task.pop("name"), task)
+    return search.device.on(_device(), settings).to_json()
 
 
 def side_session(child: Child, workers: int) -> Event:
@@ -51,9 +60,12 @@ def side_session(child: Child, workers: int) -> Event:
 
 
 def _session(workers: int, code: str) -> dict[str, Any]:
-    import torch
-
     from nos_repro.experiments.provenance import provenance
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return {"event": "session", "workers": workers, "code": code, **provenance(device)}
+    return {"event": "session", "workers": workers, "code": code, **provenance(_device())}
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

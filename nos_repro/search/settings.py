@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import ConfigError, NosError, unknown
+from nos_repro.experiments.device import DeviceSettings
 from nos_repro.experiments.fit import SECTION
 from nos_repro.experiments.load import LAUNCHER, task_keys, task_section
 from nos_repro.experiments.schema import check_name, title
@@ -28,7 +29,7 @@ from nos_repro.tasks.registry import find_metric
 
 FREE = (
     *("samples", "children", "source", "claim", "note", "baselines", "race", "confirm", "launcher"),
-    "filter",
+    *("device", "filter"),
 )
 """Settings that may change while a search is under way; what it finds does not depend on them."""
 
@@ -98,6 +99,8 @@ class Search:
     """What `--confirm` trains again."""
     seed: int = 0
     """The seed of the controller, its draws and the children."""
+    device: DeviceSettings = field(default_factory=DeviceSettings)
+    """How children use the device that they train on; the same keys as in a study."""
     launcher: dict[str, Any] = field(default_factory=dict, metadata=SECTION)
     """Where the children run; the same keys as in a study."""
     filter: dict[str, Any] = field(default_factory=dict)
@@ -239,6 +242,7 @@ def _load(path: Path, scale: str, overrides: Sequence[str], trying: bool) -> Sea
         raise ConfigError("scale: choose it with --scale, not in the file")
     mappings = (
         *("space", "algorithm", "child", "controller", "refuse", "baselines", "launcher", "filter"),
+        "device",
     )
     check_shape(Search, merged, mappings)
     merged["scale"] = scale

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import pytorch_lightning as pl
+import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 from torch.nn import Parameter
@@ -100,6 +101,10 @@ class TaskData(pl.LightningDataModule):
         batches = self.val_batches() if part == "val" else self.test_batches()
         return itertools.islice(batches, rank, None, world)
 
+    def reside(self, device: torch.device) -> None:
+        """Keeps the examples in the memory of ``device``, and makes the batches there: the same
+        ones. Data that cannot (any, unless it overrides this) stays where it is."""
+
     def prepare(self) -> None:
         """Does the heavy work once (downloads, decodes). Raises DataError and ConfigError."""
 
@@ -153,6 +158,11 @@ class Task(pl.LightningModule, TaskFacts):
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """The loss of a batch: a mean over its examples, so that equal slices' losses average to
         it."""
+
+    def shown_loss(self, loss: Tensor, batch: Any) -> Tensor:
+        """What curves and tables show of a batch's training loss: override it if the loss has
+        another unit than that of `metrics`."""
+        return loss
 
     @abstractmethod
     def evaluation_sums(self, batch: Any) -> dict[str, Tensor]:

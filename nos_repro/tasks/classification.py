@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from nos_repro.data.batches import Crops, Normalise, cut, draw_crops, epoch_order
+from nos_repro.data.batches import Crops, Normalise, cut, draw_crops, epoch_order, sent
 from nos_repro.data.images import IMAGES, ImageSet, Labelled, balanced_order
 from nos_repro.errors import ConfigError
 from nos_repro.tasks.base import OptimizerMaker, Task, TaskData
@@ -38,6 +38,14 @@ class ImageData(TaskData):
         self.settings = settings
         self.data_dir = data_dir
         self.seed = seed
+        self._device: torch.device | None = None
+
+    def reside(self, device: torch.device) -> None:
+        if device != self._device:
+            train, test = self._images.train, self._images.test
+            self._parts = _on(train, device), _on(test, device)
+            self._normalise = self._normalise.to(device)
+            self._device = device
 
     def prepare(self) -> None:
         self._split  # noqa: B018  (the access reads the images)
@@ -45,6 +53,11 @@ class ImageData(TaskData):
     @cached_property
     def _images(self) -> ImageSet:
         return IMAGES.find(self.settings.data).read(self.data_dir)
+
+    @cached_property
+    def _parts(self) -> tuple[Labelled, Labelled]:
+        """The training and the test part, where the batches are made."""
+        return self._images.train, self._images.test
 
     @cached_property
     def _split(self) -> tuple[Int64[Tensor, " validation"], Int64[Tensor, " train"]]:
@@ -84,13 +97,13 @@ class ImageData(TaskData):
         order = train[epoch_order(len(train), self.seed, epoch)]
         for k in range(start, self.steps_per_epoch):
             crops = draw_crops(size, self.seed, epoch, k) if self.settings.augment else None
-            yield self._batch(self._images.train, order[k * size : (k + 1) * size], crops)
+            yield self._batch(self._parts[0], order[k * size : (k + 1) * size], crops)
 
     def val_batches(self) -> Iterator[ImageBatch]:
-        return self._in_order(self._images.train, self._split[0])
+        return self._in_order(self._parts[0], self._split[0])
 
     def test_batches(self) -> Iterator[ImageBatch]:
-        return self._in_order(self._images.test, torch.arange(len(self._images.test.labels)))
+        return self._in_order(self._parts[1], torch.arange(len(self._images.test.labels)))
 
     def _in_order(self, part: Labelled, places: Int64[Tensor, " places"]) -> Iterator[ImageBatch]:
         for chosen in torch.split(places, EVALUATION_BATCH):
@@ -99,8 +112,14 @@ class ImageData(TaskData):
     def _batch(
         self, part: Labelled, chosen: Int64[Tensor, " batch"], crops: Crops | None
     ) -> ImageBatch:
+        if self._device is not None:
+            chosen, crops = sent(chosen, crops, self._device)
         images = part.images[chosen] if crops is None else cut(part.images, chosen, crops)
         return self._normalise(images), part.labels[chosen]
+
+
+def _on(part: Labelled, device: torch.device) -> Labelled:
+    return Labelled(part.images.to(device), part.labels.to(device))
 
 
 class ImageTask(ImageFacts, Task):

@@ -35,16 +35,25 @@ class SentenceBatch(NamedTuple):
     """Sentence pairs in word pieces.
 
     A source ends with END; a target begins with BEGIN and ends with END; PAD fills both up.
-    `vocabulary` is the vocabulary's fingerprint. `references` holds one object if the sources are
-    to be translated. `weight` multiplies the loss of a share of a batch
-    (`TranslationData.train_share`).
+    `length` is the mean number of a target's pieces, with END, in the whole batch. `vocabulary` is
+    the vocabulary's fingerprint. `references` holds one object if the sources are to be translated.
+    `weight` multiplies the loss of a share of a batch (`TranslationData.train_share`). `places` are
+    those of the pieces to predict, as `find_places` finds them: on the host, which would have to
+    wait if a GPU counted them.
     """
 
     source: Int64[Tensor, "batch source"]
     target: Int64[Tensor, "batch target"]
+    length: Float[Tensor, ""]
     vocabulary: Int64[Tensor, ""]
     references: tuple[References, ...] = ()
     weight: Float[Tensor, ""] = torch.ones(())
+    places: Int64[Tensor, " pieces"] | None = None
+
+
+def find_places(target: Int64[Tensor, "batch target"]) -> Int64[Tensor, " pieces"]:
+    """The places of all pieces except BEGIN and PAD, time by time."""
+    return (target[:, 1:].t() != PAD).flatten().nonzero().squeeze(1)
 
 
 class TranslationData(TaskData):
@@ -110,8 +119,8 @@ class TranslationData(TaskData):
     def train_share(self, epoch: int, start: int, rank: int, world: int) -> Iterator[SentenceBatch]:
         """Every `world`-th pair of each batch, from the `rank`-th on.
 
-        The loss is a mean over word pieces, and shares have different numbers of them: weighted by
-        these numbers, the mean of the shares' losses is the loss of the batch.
+        A share's loss is a mean over its word pieces, and shares have different numbers of them:
+        weighted by these numbers, the mean of the shares' losses is the loss of the batch.
         """
         if world == 1:
             yield from self.train_batches(epoch, start)
@@ -122,7 +131,7 @@ class TranslationData(TaskData):
             own = chosen[rank::world]
             require(len(own) > 0, "batch_size", f"larger: {world} processes share a batch", world)
             weight = world * lengths[own].sum() / lengths[chosen].sum()
-            yield self._batch(pairs, own)._replace(weight=weight)
+            yield self._batch(pairs, own)._replace(length=_mean(lengths[chosen]), weight=weight)
 
     def val_batches(self) -> Iterator[SentenceBatch]:
         pairs, _ = self._held_out["val"]
@@ -143,7 +152,12 @@ class TranslationData(TaskData):
     def _batch(self, pairs: Encoded, chosen: Int64[Tensor, " batch"]) -> SentenceBatch:
         source = padded(pairs.source, chosen)
         target = padded(pairs.target, chosen, begin=True)
-        return SentenceBatch(source, target, self.pieces.fingerprint)
+        length, places = _mean(pairs.target.lengths[chosen]), find_places(target)
+        return SentenceBatch(source, target, length, self.pieces.fingerprint, places=places)
+
+
+def _mean(lengths: Int64[Tensor, " pairs"]) -> Float[Tensor, ""]:
+    return lengths.sum() / len(lengths)
 
 
 def _by_length(pairs: Encoded) -> Iterator[Int64[Tensor, " batch"]]:
@@ -161,13 +175,14 @@ def _by_length(pairs: Encoded) -> Iterator[Int64[Tensor, " batch"]]:
 
 @TASKS.register("gnmt")
 class GNMT(GNMTFacts, Task):
-    """Trained with teacher forcing on the mean cross entropy of a batch's target pieces, with END.
+    """Trained with teacher forcing on the cross entropy of a batch's target pieces, with END.
 
-    *Departures*, where the papers are silent:
+    *Readings*, where the papers are silent:
 
-    - The loss is the mean over word pieces, so that it is a log-perplexity. Some implementations
-      divide by the number of sentences instead: their gradients are larger by a sentence's length,
-      and clipping the gradient's norm at 5 means something else.
+    - What is differentiated is the sum over the pieces divided by the number of sentences (Table 4)
+      or of pieces (`loss_per`). tensorflow/nmt and NVIDIA's code divide by sentences; their
+      gradients are larger by a sentence's length, and it is these whose norm is clipped at 5.
+      Curves and tables show the loss per piece, a log-perplexity.
     - Dropout acts on the input of every LSTM layer, embeddings included.
     - The decoder starts from a state of zeros.
     """
@@ -219,26 +234,34 @@ class GNMT(GNMTFacts, Task):
         return torch.autocast(like.device.type, torch.bfloat16, enabled=enabled)
 
     def forward(
-        self, source: Int64[Tensor, "batch source"], target: Int64[Tensor, "batch target"]
+        self,
+        source: Int64[Tensor, "batch source"],
+        target: Int64[Tensor, "batch target"],
+        places: Int64[Tensor, " pieces"] | None = None,
     ) -> tuple[Float[Tensor, "pieces vocabulary"], Int64[Tensor, " pieces"]]:
-        """The logits of every target piece except BEGIN and PAD, and which piece it is."""
+        """The logits of every target piece except BEGIN and PAD, and which piece it is; ``places``
+        are theirs, if they are known."""
+        places = find_places(target) if places is None else places
         with self.autocast(source):
             memory = self.network.encode(source)
             hidden = self.network.decode(target[:, :-1], memory).hidden
-            wanted = target[:, 1:].t()
-            real = wanted != PAD
-            logits = self.network.classifier(hidden[real])
-        return logits.float(), wanted[real]
+            logits = self.network.classifier(hidden.flatten(0, 1).index_select(0, places))
+        return logits.float(), target[:, 1:].t().flatten().index_select(0, places)
 
     def training_step(self, batch: SentenceBatch, batch_idx: int = 0) -> Float[Tensor, ""]:
         self.agree(batch.vocabulary)
-        logits, wanted = self(batch.source, batch.target)
+        logits, wanted = self(batch.source, batch.target, batch.places)
         loss = F.cross_entropy(logits, wanted, label_smoothing=self.settings.label_smoothing)
-        return loss * batch.weight
+        loss = loss * batch.weight
+        return loss * batch.length if self.settings.loss_per == "sentence" else loss
+
+    def shown_loss(self, loss: Float[Tensor, ""], batch: SentenceBatch) -> Float[Tensor, ""]:
+        """Per word piece."""
+        return loss / batch.length if self.settings.loss_per == "sentence" else loss
 
     def evaluation_sums(self, batch: SentenceBatch) -> dict[str, Tensor]:
         self.agree(batch.vocabulary)
-        logits, wanted = self(batch.source, batch.target)
+        logits, wanted = self(batch.source, batch.target, batch.places)
         sums = {
             "loss": F.cross_entropy(logits, wanted, reduction="sum").detach(),
             "count": torch.tensor(len(wanted)),

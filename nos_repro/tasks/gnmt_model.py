@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from nos_repro.data.wordpieces import PAD
 from nos_repro.tasks.facts.gnmt import dropped_of
+from nos_repro.tasks.recurrence import joined_at_each_call
 
+BF16 = torch.bfloat16
 FIRST_RESIDUAL = 2
 """Layers from the third on add their input to their output."""
 
@@ -58,6 +60,34 @@ class Dropout(nn.Module):
         return x * kept * (256 / (256 - self.dropped))
 
 
+class Layer(nn.LSTM):
+    """An LSTM layer that runs in bfloat16 under bfloat16 autocast, on every device.
+
+    cuDNN's LSTM under autocast is float16 whatever autocast's type is (torch's `AutocastRNN.cpp`),
+    and most of an LSTM's gradients are subnormal in float16. So weights, input and state are cast
+    here, outside autocast; on a CPU that is what autocast does, to the bit. cuDNN has LSTMs in
+    bfloat16 from 9.13 on; with an older one torch's own kernels run, which are slower.
+    """
+
+    def forward(  # type: ignore[override]
+        self, x: Float[Tensor, "time batch inputs"], state: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Float[Tensor, "time batch width"], tuple[Tensor, Tensor]]:
+        kind = x.device.type
+        if not (torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == BF16):
+            output, after = super().forward(x, state)
+            return output, after
+        if state is None:
+            zeros = x.new_zeros(1, x.shape[1], self.hidden_size)
+            state = zeros, zeros
+        weights = [weight.to(BF16) for weight in self.parameters()]
+        before = [value.to(BF16) for value in state]
+        with torch.autocast(kind, enabled=False), joined_at_each_call():
+            output, *last = torch.lstm(
+                x.to(BF16), before, weights, True, 1, 0.0, self.training, False, False
+            )
+        return output, (last[0], last[1])
+
+
 class Encoder(nn.Module):
     """A bidirectional layer, then unidirectional ones.
 
@@ -67,9 +97,9 @@ class Encoder(nn.Module):
 
     def __init__(self, width: int, layers: int, dropout: float) -> None:
         super().__init__()
-        self.forward_layer = nn.LSTM(width, width)
-        self.backward_layer = nn.LSTM(width, width)
-        above = (nn.LSTM(2 * width if i == 1 else width, width) for i in range(1, layers))
+        self.forward_layer = Layer(width, width)
+        self.backward_layer = Layer(width, width)
+        above = (Layer(2 * width if i == 1 else width, width) for i in range(1, layers))
         self.layers = nn.ModuleList(above)
         self.dropout = Dropout(dropout)
 
@@ -138,9 +168,9 @@ class Decoder(nn.Module):
 
     def __init__(self, width: int, layers: int, dropout: float) -> None:
         super().__init__()
-        self.bottom = nn.LSTM(width, width)
+        self.bottom = Layer(width, width)
         self.attention = Attention(width)
-        self.layers = nn.ModuleList(nn.LSTM(2 * width, width) for _ in range(1, layers))
+        self.layers = nn.ModuleList(Layer(2 * width, width) for _ in range(1, layers))
         self.dropout = Dropout(dropout)
 
     def forward(

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nos_repro.data.batches import Crops
+from nos_repro.data.batches import Crops, sent
 from nos_repro.data.images import IMAGES, Labelled
 from nos_repro.tasks.base import TaskData
 from nos_repro.tasks.classification import ImageBatch, ImageData, ImageTask
@@ -27,10 +27,19 @@ class GreyData(ImageData):
 
     settings: MLPSettings
 
+    @functools.cached_property
+    def _pixels(self) -> tuple[Tensor, ...]:
+        return grey_pixels(self.settings.data, self.data_dir, self.settings.side)
+
+    def reside(self, device: torch.device) -> None:
+        super().reside(device)
+        self._pixels = tuple(part.to(device) for part in self._pixels)
+
     def _batch(self, part: Labelled, chosen: torch.Tensor, crops: Crops | None) -> ImageBatch:
-        pixels = grey_pixels(self.settings.data, self.data_dir, self.settings.side)
-        which = 0 if part is self._images.train else 1
-        return pixels[which].index_select(0, chosen), part.labels.index_select(0, chosen)
+        if self._device is not None:
+            chosen, _ = sent(chosen, None, self._device)
+        which = 0 if part is self._parts[0] else 1
+        return self._pixels[which].index_select(0, chosen), part.labels.index_select(0, chosen)
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +13,8 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from nos_repro.data import imagenet
-from nos_repro.data.batches import Crops, cut, draw_crops, epoch_order
-from nos_repro.data.cores import available_cores
+from nos_repro.data.batches import Crops, cut, draw_crops, epoch_order, sent
+from nos_repro.data.cores import cores_per_gpu
 from nos_repro.data.images import IMAGES, Dataset, Labelled, balanced_order
 from nos_repro.errors import ConfigError
 from nos_repro.tasks.base import TaskData
@@ -81,6 +80,15 @@ class InMemory:
         self._order = order[dataset.validation_images :]
         self.classes, self.images = dataset.classes, len(self._order)
         self.fingerprint = dataset.classes
+        self._device: torch.device | None = None
+
+    def reside(self, device: torch.device) -> None:
+        """Keeps the images in the memory of a device, and cuts the batches there."""
+        if device != self._device:
+            for name in ("_training", "_test"):
+                images, labels = getattr(self, name)
+                setattr(self, name, Labelled(images.to(device), labels.to(device)))
+            self._device = device
 
     def train(self, epoch: int, start: int, rank: int, world: int) -> Iterator[Pixels]:
         size, share = self._batch_size, self._batch_size // world
@@ -88,8 +96,11 @@ class InMemory:
         for k in range(start, self.images // size):
             own = slice(rank * share, (rank + 1) * share)
             chosen = order[k * size : (k + 1) * size][own]
-            crops = draw_crops(size, self._seed, epoch, k)
-            crops = Crops(*(draws[own] for draws in crops))
+            whole = draw_crops(size, self._seed, epoch, k)
+            crops: Crops | None = Crops(*(draws[own] for draws in whole))
+            if self._device is not None:
+                chosen, crops = sent(chosen, crops, self._device)
+            assert crops is not None
             pixels = cut(self._training.images, chosen, crops)
             yield pixels.permute(0, 3, 1, 2), self._training.labels[chosen]
 
@@ -98,20 +109,18 @@ class InMemory:
             labelled, places = self._training, self._held_out
         else:
             labelled, places = self._test, torch.arange(len(self._test.labels))
-        yield from _in_order(labelled, places)
-
-
-def _in_order(part: Labelled, places: Int64[Tensor, " places"]) -> Iterator[Pixels]:
-    for chosen in torch.split(places, EVALUATION_BATCH):
-        yield part.images[chosen].permute(0, 3, 1, 2), part.labels[chosen]
+        for chosen in torch.split(places, EVALUATION_BATCH):
+            if self._device is not None:
+                chosen, _ = sent(chosen, None, self._device)
+            yield labelled.images[chosen].permute(0, 3, 1, 2), labelled.labels[chosen]
 
 
 def decoders() -> int:
-    """How many processes decode in advance: if a GPU trains, one per core of this process's share
-    but the one that feeds the GPU, and at least one; on a CPU none, since the cores train."""
+    """How many processes decode in advance: if a GPU trains, one per core of its share but the one
+    that feeds the GPU, and at least one; on a CPU none, since the cores train."""
     if not torch.cuda.is_available():
         return 0
-    return max(available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1, 1)
+    return max(cores_per_gpu(torch.cuda.device_count()) - 1, 1)
 
 
 class Images(TaskData):
@@ -163,6 +172,10 @@ class Images(TaskData):
                 f"at most {source.images:,}, the training images of '{self.set}'",
                 f"{self.batch_size:,}")  # fmt: skip
         return source
+
+    def reside(self, device: torch.device) -> None:
+        if isinstance(self._source, InMemory):
+            self._source.reside(device)
 
     @property
     def _steps_a_pass(self) -> int:

@@ -118,6 +118,22 @@ class CorpusData(TaskData):
         return Segment(words, torch.tensor(fresh), torch.tensor(self.corpus.fingerprint))
 
 
+class Masks(NamedTuple):
+    """What dropout multiplies with, [batch, features] or [time, batch, features]; None: nothing."""
+
+    input: Tensor | None = None
+    state: Tensor | None = None
+    output: Tensor | None = None
+    projected: Tensor | None = None
+
+
+NO_MASKS = Masks()
+
+
+def masked(x: Float[Tensor, "time batch features"], mask: Tensor | None) -> Tensor:
+    return x if mask is None else x * mask
+
+
 @TASKS.register("ptb_lstm")
 class PtbLstm(PtbLstmFacts, Task):
     """Embedding, dropout, LSTM, dropout, down-projection, softmax tied to the embedding.
@@ -132,6 +148,10 @@ class PtbLstm(PtbLstmFacts, Task):
       embedded input, on the hidden state where it is fed back (Gal & Ghahramani 2016; the cell, the
       output and the state that goes on to the next segment are not masked), and on the output,
       before its projection.
+    - `model: melis` is what Melis et al. tuned these rates on, by the defaults of their code: only
+      the state's mask is shared by the steps; the output is dropped again after its projection, at
+      the same rate; the input gate is capped at what the forget gate leaves; the projection starts
+      orthogonal.
     - Loss: the sum over the 35 steps, the mean over the batch, as in Melis et al. and TensorFlow's
       PTB tutorial. On this scale the gradient's norm is clipped to 5.0, and Melis' L2 penalty is
       1.24e-4 (here `weight_decay`, added after clipping). With a mean over tokens both would be
@@ -155,6 +175,8 @@ class PtbLstm(PtbLstmFacts, Task):
         self.embedding = nn.Parameter(torch.empty(words, settings.embedding).uniform_(-0.1, 0.1))
         self.layer = Weights(settings.embedding, size)
         self.projection = nn.Linear(size, settings.embedding, bias=False)
+        if settings.model == "melis":
+            nn.init.orthogonal_(self.projection.weight)
         self.bias = nn.Parameter(torch.zeros(words))
         self.register_buffer("hidden", torch.zeros(settings.batch_size, size))
         self.register_buffer("cell", torch.zeros(settings.batch_size, size))
@@ -169,14 +191,17 @@ class PtbLstm(PtbLstmFacts, Task):
 
     def training_step(self, batch: Segment, batch_idx: int = 0) -> Float[Tensor, ""]:
         settings = self.settings
-        goes_on = self._kept(1, settings.state_reset) & ~batch.fresh
-        loss, state = self._read(
-            batch,
-            LstmState(*(torch.where(goes_on, value, 0.0) for value in (self.hidden, self.cell))),
-            self._mask(settings.embedding, settings.input_dropout),
-            self._mask(settings.hidden, settings.state_dropout),
-            self._mask(settings.hidden, settings.output_dropout),
+        goes_on = self._kept((), 1, settings.state_reset) & ~batch.fresh
+        before = LstmState(*(torch.where(goes_on, x, 0.0) for x in (self.hidden, self.cell)))
+        melis = settings.model == "melis"
+        steps = (len(batch.words) - 1,) if melis else ()
+        masks = Masks(
+            self._mask(steps, settings.embedding, settings.input_dropout),
+            self._mask((), settings.hidden, settings.state_dropout),
+            self._mask(steps, settings.hidden, settings.output_dropout),
+            self._mask(steps, settings.embedding, settings.output_dropout) if melis else None,
         )
+        loss, state = self._read(batch, before, masks)
         self.hidden.copy_(state.hidden)
         self.cell.copy_(state.cell)
         mean: Tensor = loss / settings.batch_size
@@ -218,7 +243,7 @@ class PtbLstm(PtbLstmFacts, Task):
         state, written = LstmState(zero, zero), []
         for _ in range(count):
             inputs = F.embedding(torch.tensor(read, device=device)[:, None], self.embedding)
-            outputs, state = lstm(inputs, state, self.layer)
+            outputs, state = lstm(inputs, state, self.layer, capped=self._capped)
             logits = F.linear(self.projection(outputs[-1, 0]), self.embedding, self.bias).cpu()
             logits[unknown] = -torch.inf
             if temperature:
@@ -239,31 +264,39 @@ class PtbLstm(PtbLstmFacts, Task):
         self,
         segment: Segment,
         state: LstmState,
-        input_mask: Tensor | None = None,
-        state_mask: Tensor | None = None,
-        output_mask: Tensor | None = None,
+        masks: Masks = NO_MASKS,
     ) -> tuple[Float[Tensor, ""], LstmState]:
         """The sum of the segment's losses, and the state after it."""
         if not self._seen:  # once per loaded state: reading it waits for the device
             self._agree(int(segment.vocabulary))
-        inputs = F.embedding(segment.words[:-1], self.embedding)
-        inputs = inputs if input_mask is None else inputs * input_mask
-        outputs, state = lstm(inputs, state, self.layer, state_mask)
-        outputs = outputs if output_mask is None else outputs * output_mask
-        features = self.projection(outputs).flatten(0, 1)
-        targets = segment.words[1:].flatten()
-        return cross_entropy(features, self.embedding, self.bias, targets), state
+        kind = torch.bfloat16 if self.settings.precision == "bf16" else self.embedding.dtype
+        inputs = masked(F.embedding(segment.words[:-1], self.embedding), masks.input).to(kind)
+        outputs, state = lstm(inputs, state, self.layer, masks.state, self._capped)
+        outputs = masked(outputs, masks.output).to(kind)
+        features = masked(F.linear(outputs, self.projection.weight.to(kind)), masks.projected)
+        rows, targets = features.flatten(0, 1).to(kind), segment.words[1:].flatten()
+        return cross_entropy(rows, self.embedding, self.bias, targets), state
 
-    def _kept(self, features: int, dropped: float) -> Bool[Tensor, "batch features"]:
+    @property
+    def _capped(self) -> bool:
+        """Whether the input gate is capped."""
+        return bool(self.settings.model == "melis")
+
+    def _kept(
+        self, steps: tuple[int, ...], features: int, dropped: float
+    ) -> Bool[Tensor, "*time batch features"]:
         """True with probability 1 - ``dropped``."""
-        size = (self.settings.batch_size, features)
+        size = (*steps, self.settings.batch_size, features)
         return torch.rand(size, device=self.embedding.device) >= dropped
 
-    def _mask(self, features: int, dropped: float) -> Float[Tensor, "batch features"] | None:
-        """A mask of one segment, for all its time steps; None if nothing is dropped."""
+    def _mask(
+        self, steps: tuple[int, ...], features: int, dropped: float
+    ) -> Float[Tensor, "*time batch features"] | None:
+        """A segment's mask, one for all its time steps or one for each of ``steps``; None if
+        nothing is dropped."""
         if not dropped:
             return None
-        return self._kept(features, dropped).to(self.embedding.dtype) / (1 - dropped)
+        return self._kept(steps, features, dropped).to(self.embedding.dtype) / (1 - dropped)
 
     def _agree(self, vocabulary: int) -> None:
         """Notes which vocabulary the weights belong to. Raises DataError if it is another one."""

@@ -1,15 +1,17 @@
 """One LSTM layer over a segment of text, with dropout of the recurrent input.
 
 `plain` is the specification; `lstm` is what a task calls. No library's kernel has a mask that is
-shared over time but not over the batch, so `_Masked` writes the layer out: the products with the
-inputs, and all the weights' gradients, take one call each for all steps. A step is left with one
-matrix product forward, one backward, and arithmetic on what the cache holds. Without a mask the
-layer is torch's own kernel (oneDNN's, cuDNN's).
+shared over time but not over the batch, or a capped gate, so `_Written` writes the layer out: the
+products with the inputs, and all the weights' gradients, take one call each for all steps. A step
+is left with one matrix product forward, one backward, and arithmetic on what the cache holds.
+Without either the layer is torch's own kernel (oneDNN's, cuDNN's).
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -51,10 +53,13 @@ def plain(
     state: LstmState,
     weights: Weights,
     mask: Float[Tensor, "batch hidden"] | None = None,
+    capped: bool = False,
 ) -> tuple[Float[Tensor, "time batch hidden"], LstmState]:
     """The specification: step by step, the hidden state times ``mask`` wherever it is fed back.
 
-    What the layer passes on, upwards and to the next segment, is not masked.
+    What the layer passes on, upwards and to the next segment, is not masked. If ``capped``, the
+    input gate lets in at most what the forget gate leaves: the cell stays between -1 and 1 (Melis
+    et al. 2017).
     """
     hidden, cell = state
     outputs = []
@@ -62,7 +67,8 @@ def plain(
         fed = hidden if mask is None else hidden * mask
         gates = F.linear(x, weights.input, weights.bias) + F.linear(fed, weights.hidden)
         i, f, g, o = gates.chunk(4, dim=1)
-        cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+        i, f = i.sigmoid(), f.sigmoid()
+        cell = f * cell + (torch.minimum(1 - f, i) if capped else i) * g.tanh()
         hidden = o.sigmoid() * cell.tanh()
         outputs.append(hidden)
     return torch.stack(outputs), LstmState(hidden, cell)
@@ -73,18 +79,21 @@ def lstm(
     state: LstmState,
     weights: Weights,
     mask: Float[Tensor, "batch hidden"] | None = None,
+    capped: bool = False,
 ) -> tuple[Float[Tensor, "time batch hidden"], LstmState]:
-    """The same as `plain`. No gradient goes through the states: backpropagation stops there."""
-    hidden, cell = state.hidden.detach(), state.cell.detach()
-    if mask is not None:
-        outputs, hidden, cell = _Masked.apply(
-            inputs, hidden, cell, weights.input, weights.hidden, weights.bias, mask
-        )
+    """The same as `plain`, in the type of the inputs, to which all else is cast.
+
+    No gradient goes through the states: backpropagation stops there.
+    """
+    kind = inputs.dtype
+    hidden, cell = state.hidden.detach().to(kind), state.cell.detach().to(kind)
+    own = [weight.to(kind) for weight in (weights.input, weights.hidden, weights.bias)]
+    if mask is not None or capped:
+        mask = torch.ones_like(hidden) if mask is None else mask.to(kind)
+        outputs, hidden, cell = _Written.apply(inputs, hidden, cell, *own, mask, capped)
         return outputs, LstmState(hidden, cell)
-    flat = [weights.input, weights.hidden, weights.bias, torch.zeros_like(weights.bias)]
-    with warnings.catch_warnings():
-        # cuDNN wants the weights in one piece; it joins them at each call
-        warnings.filterwarnings("ignore", message="RNN module weights are not part of single")
+    flat = [*own, torch.zeros_like(own[-1])]
+    with joined_at_each_call():
         grad = torch.is_grad_enabled()
         outputs, hidden, cell = torch.lstm(
             inputs, (hidden[None], cell[None]), flat, True, 1, 0.0, grad, False, False
@@ -92,8 +101,16 @@ def lstm(
     return outputs, LstmState(hidden[0].detach(), cell[0].detach())
 
 
-class _Masked(torch.autograd.Function):
-    """The layer with a mask, and its gradient, written out."""
+@contextmanager
+def joined_at_each_call() -> Iterator[None]:
+    """Without cuDNN's warning that it joins weights which are not one piece of memory."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="RNN module weights are not part of single")
+        yield
+
+
+class _Written(torch.autograd.Function):
+    """The layer with a mask and perhaps a capped input gate, and its gradient, written out."""
 
     @staticmethod
     def forward(
@@ -105,6 +122,7 @@ class _Masked(torch.autograd.Function):
         w_hidden: Tensor,
         bias: Tensor,
         mask: Tensor,
+        capped: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         steps, batch, _ = inputs.shape
         size = hidden.shape[1]
@@ -120,11 +138,13 @@ class _Masked(torch.autograd.Function):
             gates[t, :, 2 * size : 3 * size].tanh_()
             gates[t, :, 3 * size :].sigmoid_()
             i, f, g, o = gates[t].chunk(4, dim=1)
-            torch.mul(f, cells[t], out=cells[t + 1]).addcmul_(i, g)
+            let_in = torch.minimum(1 - f, i) if capped else i
+            torch.mul(f, cells[t], out=cells[t + 1]).addcmul_(let_in, g)
             torch.tanh(cells[t + 1], out=squashed[t])
             torch.mul(o, squashed[t], out=outputs[t])
         last = outputs[-1].clone(), cells[-1].clone()
         ctx.mark_non_differentiable(*last)
+        ctx.capped = capped
         ctx.save_for_backward(inputs, w_input, w_hidden, mask, gates, cells, fed, squashed)
         return outputs, *last
 
@@ -143,10 +163,17 @@ class _Masked(torch.autograd.Function):
             torch.mul(d_hidden, o, out=product)
             d_cell += _tanh_backward(product, squashed[t])
             torch.mul(d_cell, g, out=product)
+            let_in = i
+            if ctx.capped:  # where 1 - f is less than i, what reached i reaches f
+                let_in, limited = torch.minimum(1 - f, i), i > 1 - f
+                excess = product.masked_fill(~limited, 0.0)
+                product.masked_fill_(limited, 0.0)
             _sigmoid_backward(product, i, grad_input=d_i)
             torch.mul(d_cell, cells[t], out=product)
+            if ctx.capped:
+                product -= excess
             _sigmoid_backward(product, f, grad_input=d_f)
-            torch.mul(d_cell, i, out=product)
+            torch.mul(d_cell, let_in, out=product)
             _tanh_backward(product, g, grad_input=d_g)
             d_cell *= f
             torch.mm(d_gates[t], w_hidden, out=d_fed)
@@ -154,4 +181,4 @@ class _Masked(torch.autograd.Function):
         d_inputs = (flat @ w_input).view_as(inputs) if ctx.needs_input_grad[0] else None
         d_w_input = flat.t() @ inputs.flatten(0, 1)
         d_w_hidden = flat.t() @ fed.flatten(0, 1)
-        return d_inputs, None, None, d_w_input, d_w_hidden, flat.sum(0), None
+        return d_inputs, None, None, d_w_input, d_w_hidden, flat.sum(0), None, None

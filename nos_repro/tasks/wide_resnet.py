@@ -49,7 +49,9 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv
 class WideResNet(WideResNetFacts, ImageTask):
     """WRN-depth-width: conv3x3(3->16), three stages of (depth-4)/6 blocks, BN-ReLU-pool-linear.
 
-    *Departures*: the linear layer keeps torch's initialisation, since neither paper mentions it.
+    *Readings*: neither paper mentions how the linear layer starts. Its weights have torch's
+    initialisation, as in the authors' code; so have its biases, which there are 0 (`zero_bias`, the
+    scale `paper`).
     """
 
     def make_model(self, classes: int, size: int) -> nn.Module:
@@ -61,11 +63,14 @@ class WideResNet(WideResNetFacts, ImageTask):
                 outputs = base * settings.width
                 layers.append(Block(channels, outputs, stride if block == 0 else 1))
                 channels = outputs
+        linear = nn.Linear(channels, classes)
+        if settings.zero_bias:
+            nn.init.zeros_(linear.bias)
         return nn.Sequential(
             *layers,
             nn.BatchNorm2d(channels),
             nn.ReLU(inplace=True),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
-            nn.Linear(channels, classes),
+            linear,
         )

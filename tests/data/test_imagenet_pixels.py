@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import RandomResizedCrop, v2
+from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
 from nos_repro.data import pictures
@@ -292,17 +292,36 @@ def test_steps_follow_each_other_and_each_is_clipped_as_torchvisions() -> None:
     assert (ours - theirs * 255).abs().max() <= 0.51
 
 
-@pytest.mark.parametrize("size", [(341, 256), (256, 300), (500, 375), (64, 64), (700, 500)])
-def test_the_central_crop_is_torchvisions_resize_and_center_crop(
-    tmp_path: Path, size: tuple[int, int]
+# fmt: off
+CENTRES = [
+    # TensorFlow's `central_crop(image, 0.875)`: height and width -> top, left, height, width
+    (Size(375, 500), Box(23, 31, 329, 438)),
+    (Size(256, 256), Box(16, 16, 224, 224)),
+    (Size(64, 64),   Box(4, 4, 56, 56)),
+    (Size(500, 333), Box(31, 20, 438, 293)),
+    (Size(1, 3),     Box(0, 0, 1, 3)),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("size", "box"), CENTRES)
+def test_an_evaluation_sees_seven_eighths_of_each_side_as_tensorflow_rounds_them(
+    size: Size, box: Box
 ) -> None:
-    """224 of 256. Red and green encode the place, which is the same within half a pixel."""
-    theirs = v2.Compose([v2.Resize(256), v2.CenterCrop(224)])
+    assert central_view(size) == View(box)
+
+
+@pytest.mark.parametrize("size", [(341, 256), (256, 300), (500, 375), (64, 64), (700, 500)])
+def test_the_centre_is_squashed_into_a_square(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Red and green encode the place, which is the same within a pixel of the image."""
     width, height = size
     across, down = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     ramps = Image.fromarray(np.stack([across, down, 0 * down], axis=2).round().astype(np.uint8))
     ramps.save(tmp_path / "a.png")
     target = torch.empty(3, 224, 224, dtype=torch.uint8)
     show(str(tmp_path / "a.png"), central_view, target)
-    largest = difference(target, tv.pil_to_tensor(theirs(ramps)))[1]
-    assert largest <= (0 if min(size) == 256 else 1 + 255 / min(size) / 2)
+    seen = 255 * (1 / 16 + 7 / 8 * (torch.arange(224) + 0.5) / 224)
+    inner = slice(2, -2)  # at its edges the filter has fewer pixels
+    for ramp, place, side in ((target[0], seen, width), (target[1], seen[:, None], height)):
+        apart = (ramp - place).abs()
+        assert apart[inner, inner].max() <= 1 + 255 / side

@@ -1,21 +1,28 @@
 """Parallel text: where it is found, what is refused with which message, and what is kept."""
 
 import dataclasses
+import errno
 import gzip
 import itertools
+import os
 import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from nos_repro.data import translation
+from nos_repro.data import decoded, translation, wordpieces
 from nos_repro.data.buckets import Buckets, padded
 from nos_repro.data.numbers import SIZES, number_names
 from nos_repro.data.parallel import Pairs, find_parallel_text
 from nos_repro.data.translation import Encoded, Limits, Sentences, encoded_training
 from nos_repro.data.wordpieces import BEGIN, END, PAD
 from nos_repro.errors import ConfigError, DataError
+from tests.conftest import ROOT
 
 BOTH = ("en", "de")
 LIMITS = Limits(longest=60, leave_out=False)
@@ -83,12 +90,12 @@ def test_a_text_that_changes_while_it_is_read_is_not_kept(tmp_path: Path) -> Non
     make_folder(tmp_path)
     corpus = find_parallel_text("text", BOTH, tmp_path)
 
-    def read(part: str, most: int | None) -> Pairs:
-        pairs = corpus.read(part, most)
+    def stream(size: int) -> Iterator[Pairs]:
+        assert corpus.stream is not None
+        yield from corpus.stream(size)
         write(tmp_path / "text" / "train.en", lines("en", 60, seed=1))
-        return pairs
 
-    changing = dataclasses.replace(corpus, read=read)
+    changing = dataclasses.replace(corpus, stream=stream)
     with pytest.raises(DataError, match="text changed while it was read"):
         encoded_training(changing, tmp_path, vocabulary=80, most=None, limits=LIMITS)
     assert not (tmp_path / ".decoded").exists()
@@ -194,12 +201,186 @@ def test_the_pieces_are_learned_once_and_from_the_training_side_alone(
     pieces, pairs = training(tmp_path)
     assert pieces.size == 80
     text = find_parallel_text("text", BOTH, tmp_path).read("train", None)
-    assert pieces.decode(padded(pairs.target, torch.arange(60))) == text.target.lines
+    for side, known in zip(pairs, text, strict=True):
+        assert pieces.decode(padded(side, torch.arange(60))) == known.lines
     assert "Ω" not in pieces.decode(torch.tensor([pieces.encode(["ΩΩΩ"])[0]]))[0]
     monkeypatch.setattr(translation, "learn_pieces", None)
     again, same = training(tmp_path)
     assert torch.equal(again.fingerprint, pieces.fingerprint)
     assert torch.equal(same.source.ids, pairs.source.ids)
+
+
+def stored(root: Path) -> dict[str, bytes]:
+    """The files of the one text that is kept."""
+    (folder,) = (root / ".decoded").iterdir()
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture
+def in_blocks(monkeypatch: pytest.MonkeyPatch):
+    """Has texts encoded a few pairs at a time, by two processes."""
+
+    def set_(size: int) -> None:
+        monkeypatch.setattr(translation, "BLOCK", size)
+        monkeypatch.setattr(translation, "available_cores", lambda: 2)
+
+    return set_
+
+
+BAD_PAIRS = {"train_de": [*lines("de", 30), "", *lines("de", 26, 2), "ein " * 9999, "", "ein Mann"]}
+
+
+@pytest.mark.parametrize("size", [1, 7, 20])
+def test_a_text_encoded_in_blocks_by_two_processes_is_to_the_bit_that_of_one(
+    tmp_path: Path, in_blocks, size: int
+) -> None:
+    limits = Limits(60, leave_out=True)
+    for place in ("whole", "blocks"):
+        make_folder(tmp_path / place, **BAD_PAIRS)
+    training(tmp_path / "whole", limits=limits)
+    in_blocks(size)
+    _, pairs = training(tmp_path / "blocks", limits=limits)
+    assert stored(tmp_path / "whole") == stored(tmp_path / "blocks")
+    assert len(pairs.source.lengths) == 57
+
+
+def test_an_unusable_line_is_named_in_whatever_block_it_is(tmp_path: Path, in_blocks) -> None:
+    make_folder(tmp_path, **BAD_PAIRS)
+    in_blocks(5)
+    with pytest.raises(DataError, match=r"train.de, line 31: an empty line \(3 such lines in all"):
+        training(tmp_path)
+    assert not (tmp_path / ".decoded").exists()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from nos_repro.data import translation
+from tests.data.test_translation import training
+
+translation.BLOCK, left = 5, int(sys.argv[2])
+write = translation.write_arrays
+
+def write_some(path, arrays):
+    global left
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    write(path, arrays)
+
+translation.write_arrays = write_some
+translation.available_cores = lambda: 1
+training(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("done", [0, 1, 8])
+def test_who_is_killed_while_it_prepares_a_text_leaves_its_work_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: int
+) -> None:
+    for place in ("killed", "whole"):
+        make_folder(tmp_path / place)
+    words = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(done)]
+    ended = subprocess.run(words, cwd=ROOT, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    monkeypatch.setattr(translation, "BLOCK", 5)
+    written: list[str] = []
+    write_part = translation.write_arrays
+
+    def noted(path: Path, arrays) -> None:
+        written.append(path.name)
+        write_part(path, arrays)
+
+    monkeypatch.setattr(translation, "write_arrays", noted)
+    monkeypatch.setattr(translation, "available_cores", lambda: 1)
+    training(tmp_path / "killed")
+    assert len(written) == 13 - done  # the vocabulary and twelve blocks
+    training(tmp_path / "whole")
+    assert stored(tmp_path / "killed") == stored(tmp_path / "whole")
+
+
+def test_a_damaged_part_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_folder(tmp_path)
+    monkeypatch.setattr(translation, "BLOCK", 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(decoded, "_put_together", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            training(tmp_path)
+    (folder,) = (tmp_path / ".decoded").iterdir()
+    parts = sorted(folder.glob("*.npz"))
+    parts[0].write_bytes(b"")
+    parts[1].write_bytes(parts[1].read_bytes()[:-50])
+    _, pairs = training(tmp_path)
+    assert len(pairs.source.lengths) == 60
+    assert [path.name[:4] for path in (tmp_path / ".decoded").iterdir()] == ["text"]
+
+
+def test_who_is_overtaken_uses_what_the_other_has_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other finishes in the midst, and removes the parts that both have made."""
+    make_folder(tmp_path)
+    monkeypatch.setattr(translation, "BLOCK", 5)
+    monkeypatch.setattr(translation, "available_cores", lambda: 1)
+    write_part, seen = translation.write_arrays, []
+
+    def overtaken(path: Path, arrays) -> None:
+        seen.append(path)
+        if len(seen) == 6:
+            monkeypatch.setattr(translation, "write_arrays", write_part)
+            seen.append(training(tmp_path))
+        write_part(path, arrays)
+
+    monkeypatch.setattr(translation, "write_arrays", overtaken)
+    pieces, pairs = training(tmp_path)
+    other, theirs = seen[-1]
+    assert torch.equal(pieces.model, other.model)
+    assert torch.equal(pairs.source.ids, theirs.source.ids)
+    assert [path.name[:4] for path in (tmp_path / ".decoded").iterdir()] == ["text"]
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def full(path: Path, arrays) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(translation, "write_arrays", full)
+    with pytest.raises(DataError, match=r"no place for the decoded form of 'text-(.|\n)*No space"):
+        training(tmp_path)
+    assert list((tmp_path / ".decoded").iterdir()) == []
+
+
+@pytest.mark.parametrize("block", [1, 3, 7, 100])
+def test_the_lines_to_learn_from_are_evenly_spaced_however_they_come(
+    monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(wordpieces, "MOST_LINES", 10)
+    for count, stride in ((0, 1), (10, 1), (11, 2), (20, 2), (21, 4), (97, 16)):
+        given = [str(i) for i in range(count)]
+        sample = wordpieces.Sample()
+        for start in range(0, count, block):
+            sample.take(given[start : start + block])
+        assert sample.lines == given[::stride]
+
+
+@pytest.mark.parametrize("size", [1, 4, 60, 61])
+@pytest.mark.parametrize("most", [None, 1, 7, 60])
+def test_a_stream_of_a_text_has_the_lines_and_numbers_that_reading_it_has(
+    tmp_path: Path, size: int, most: int | None
+) -> None:
+    folder = make_folder(tmp_path, train_en=b"\xef\xbb\xbf" + b"x\r\n" * 59 + b"\xef\xbb\xbfy")
+    for language in BOTH:
+        write(tmp_path / f"mine.{language}", lines(language, 60))
+    for name in (folder.name, "mine"):
+        corpus = find_parallel_text(name, BOTH, tmp_path)
+        whole, blocks = corpus.read("train", most), list(corpus.training(most, size)())
+        for i, side in enumerate(whole):
+            assert [line for pairs in blocks for line in pairs[i].lines] == side.lines
+            assert [n for pairs in blocks for n in pairs[i].numbers] == list(side.numbers)
 
 
 def test_a_changed_text_has_its_own_vocabulary(tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from nos_repro.experiments.heartbeat import (
     Heartbeat,
     Witness,
     alone,
+    beat_pause,
     live_leases,
     read_lease,
 )
@@ -236,28 +239,91 @@ def test_a_claim_that_another_process_took_over_is_left_to_it(
     assert holder(tmp_path) == "elsewhere"
 
 
-def test_a_reader_believes_a_claim_of_now_and_looks_twice_at_any_other(tmp_path: Path) -> None:
-    ours, far = Clock(), Clock()
-    far.now += 864_000
-    looks = []
+def test_a_long_trial_beats_every_half_minute_and_a_short_one_soon(tmp_path: Path) -> None:
+    age, beats = 0.0, []
+    while age < 3600:
+        age += beat_pause(age)
+        beats.append(age)
+    assert beats[0] <= 1
+    assert len(beats) <= 3600 / 30 + 6
+    assert max(b - a for a, b in itertools.pairwise(beats)) <= 30 < STALE_SECONDS / 3
 
-    def change(seconds: float) -> None:
-        looks.append(seconds)
-        leave(tmp_path / "ahead" / "claim.json", updated=far.now + seconds, step=1)
 
-    def at(name: str, clock: Clock) -> Path:
-        leave(tmp_path / name / "claim.json", updated=clock.now)
-        return tmp_path / name
+def test_a_beat_neither_creates_nor_renames_a_file_and_flushes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BEAT_SECONDS", 1e6)
+    heartbeat = Heartbeat(tmp_path, steps=9)
+    assert heartbeat.take()
+    first = read_lease(tmp_path)
+    os.utime(tmp_path, (0, 0))
+    file = (tmp_path / "claim.json").stat()
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    heartbeat.beat(7, {"val_accuracy": 50.0})
+    heartbeat._refresh()
+    after = (tmp_path / "claim.json").stat()
+    assert (after.st_ino, after.st_size, tmp_path.stat().st_mtime) == (file.st_ino, file.st_size, 0)
+    assert flushed == []
+    again = read_lease(tmp_path)
+    assert again is not None
+    assert (again.step, again.steps) == (7, 9)
+    assert again != first
+    heartbeat.release()
 
-    near, ahead, dead = at("near", ours), at("ahead", far), at("dead", far)
-    assert live_leases([near], now=ours, wait=change).keys() == {near}
-    assert looks == []
-    found = live_leases([near, ahead, dead], now=ours, wait=change)
-    assert found.keys() == {near, ahead}
-    assert found[ahead].step == 1
-    assert len(looks) == 1
-    assert live_leases([near, ahead], look=False, now=ours, wait=change).keys() == {near}
-    assert len(looks) == 1
+
+def test_a_beat_leaves_the_claim_of_another_process_as_it_is(tmp_path: Path) -> None:
+    heartbeat = Heartbeat(tmp_path)
+    assert heartbeat.take()
+    leave(tmp_path / "claim.json")
+    theirs = (tmp_path / "claim.json").read_bytes()
+    heartbeat._refresh()
+    assert (tmp_path / "claim.json").read_bytes() == theirs
+    heartbeat.release()
+
+
+def test_half_a_beat_is_read_again_and_not_taken_for_a_damaged_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(tmp_path / "claim.json")
+    reads = iter([b'{"host": "elsewh', (tmp_path / "claim.json").read_bytes()])
+    monkeypatch.setattr(module, "read_file", lambda path: next(reads))
+    assert holder(tmp_path) == "elsewhere"
+
+
+def test_who_reads_while_a_claim_beats_never_sees_half_a_beat(tmp_path: Path) -> None:
+    heartbeat = Heartbeat(tmp_path, steps=10**6)
+    assert heartbeat.take()
+    ended = threading.Event()
+
+    def beat() -> None:
+        for step in range(2000):
+            heartbeat.beat(step, {"val_loss": step / 7})
+            heartbeat._refresh()
+        ended.set()
+
+    beating = threading.Thread(target=beat)
+    beating.start()
+    while not ended.is_set():
+        lease = read_lease(tmp_path)
+        assert lease is not None
+        assert lease.ours
+    beating.join()
+    heartbeat.release()
+
+
+@pytest.mark.parametrize("their_clock", [0, -864_000, 864_000])
+def test_a_reader_believes_the_clock_of_the_host_or_that_of_the_file_system(
+    tmp_path: Path, their_clock: float
+) -> None:
+    now = time.time()
+    fresh, old = tmp_path / "fresh", tmp_path / "old"
+    for folder, beat in ((fresh, now), (old, now - STALE_SECONDS - 1)):
+        leave(folder / "claim.json", updated=beat + their_clock)
+        os.utime(folder / "claim.json", (beat, beat))
+    assert live_leases([fresh, old], now=lambda: now).keys() == {fresh}
+    os.utime(fresh / "claim.json", (0, 0))
+    assert live_leases([fresh], now=lambda: now).keys() == ({fresh} if not their_clock else set())
 
 
 def one_at_a_time(folder: Path, number: int, turn: int) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nos_repro.data import cores
-from nos_repro.data.cores import available_cores, core_numbers
+from nos_repro.data.cores import available_cores, core_numbers, cores_per_gpu
 from nos_repro.launch.local import core_shares
 from nos_repro.tasks.nasnet_data import decoders
 
@@ -142,3 +142,42 @@ def test_photographs_for_a_gpu_are_decoded_beside_its_process_and_never_in_it(
     control_groups(tmp_path, monkeypatch, "0::/", {"cpu.max": f"{quota} 100000"})
     monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
     assert decoders() == expected
+
+
+# fmt: off
+SHARES = [
+    # GPUs seen, cores of this process and of its parent, quota, variables           cores
+    (1, 64, 64, "max",     {},                                                          64),
+    (8, 64, 64, "max",     {},                                                           8),
+    (8,  8, 64, "max",     {},                                                           8),
+    (8,  1, 64, "max",     {},                                                           1),
+    (8, 64, 64, "1600000", {},                                                           2),
+    (4, 16, 16, "max",     {"LOCAL_WORLD_SIZE": "4"},                                    4),
+    (1, 64, 64, "max",     {"SLURM_NTASKS_PER_NODE": "8"},                               8),
+    (1, 64, 64, "max",     {"SLURM_STEP_TASKS_PER_NODE": "8(x2)"},                       8),
+    (1, 64, 64, "max",     {"SLURM_CPUS_PER_TASK": "6", "SLURM_NTASKS_PER_NODE": "8"},   6),
+    (8, 64, 64, "max",     {"SLURM_CPUS_PER_TASK": "6", "SLURM_NTASKS_PER_NODE": "8"},   6),
+    (8, 64, 64, "max",     {"SLURM_CPUS_PER_TASK": "48"},                                6),
+    (8,  4, 64, "max",     {"SLURM_CPUS_PER_TASK": "6", "SLURM_NTASKS_PER_NODE": "8"},   4),
+    (0, 64, 64, "max",     {},                                                          64),
+    (9,  4,  4, "max",     {"LOCAL_WORLD_SIZE": "", "SLURM_CPUS_PER_TASK": "many"},      1),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("gpus", "own", "parents", "quota", "variables", "expected"), SHARES)
+def test_a_gpu_has_its_part_of_the_cores(
+    gpus: int, own: int, parents: int, quota: str, variables: dict[str, str], expected: int,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    affinity = {0: own, os.getppid(): parents}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(affinity[process])))
+    control_groups(tmp_path, monkeypatch, "0::/", {"cpu.max": f"{quota} 100000"})
+    assert cores_per_gpu(gpus, variables) == expected
+
+
+def test_eight_unbound_tasks_of_a_node_start_56_decoders_and_not_504(
+    sixty_four: None, gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "8")
+    assert 8 * decoders() == 56

@@ -52,9 +52,18 @@ def weights(results):
     return torch.load(io.BytesIO(state.numpy().tobytes()))["algorithm"]["controller"]
 
 
+def test_a_damaged_log_is_refused_before_a_baseline_trains(tmp_path, capsys):
+    folder = tmp_path / "search" / "smoke"
+    folder.mkdir(parents=True)
+    (folder / "log.jsonl").write_text('{"event": "dreamt"}\n{"event": "session"}\n')
+    assert main(["search", str(SMOKE), "--scale", "smoke", "--results", str(tmp_path)]) == 2
+    assert "log.jsonl, line 1" in capsys.readouterr().err
+    assert not (folder / "named.jsonl").exists()
+
+
 @pytest.mark.slow
-def test_killed_8_times_a_search_ends_as_if_it_had_not_been_killed(tmp_path):
-    """SIGKILL hits the controller at 8 moments; one worker, real children on the digits, in a
+def test_killed_5_times_a_search_ends_as_if_it_had_not_been_killed(tmp_path):
+    """SIGKILL hits the controller at 5 moments; one worker, real children on the digits, in a
     cascade and with a race at the end."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     cascade = "cascade={cheap: {task: {name: mlp}, rates: [0.1], epochs: 1}, first: 3}"
@@ -63,7 +72,7 @@ def test_killed_8_times_a_search_ends_as_if_it_had_not_been_killed(tmp_path):
     subprocess.run(command(whole, *words), cwd=ROOT, check=True, capture_output=True)
     source = random.Random(0)
     log = killed / "search" / "smoke" / "log.jsonl"
-    for kill in range(8):
+    for kill in range(5):
         process = subprocess.Popen(
             command(killed, *words), cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
         )

@@ -10,13 +10,20 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from nos_repro.data.translation import Encoded, Sentences
 from nos_repro.errors import ConfigError, DataError
+from nos_repro.experiments.build import Conditions, build
+from nos_repro.experiments.checkpoint import Checkpoints
+from nos_repro.experiments.grid import points, sweep_trial
+from nos_repro.experiments.load import load_study
+from nos_repro.experiments.settings_file import find_config
+from nos_repro.experiments.training import train
 from nos_repro.experiments.trial import Training, Trial
 from nos_repro.tasks.facts.gnmt import GNMTSettings
 from nos_repro.tasks.gnmt import GNMT, SentenceBatch, _by_length
-from nos_repro.tasks.gnmt_model import Attention, Dropout, Encoder, Memory, Network
+from nos_repro.tasks.gnmt_model import Attention, Dropout, Encoder, Layer, Memory, Network
 from tests.tasks.resuming import stopped_and_whole
 
 TINY: dict[str, Any] = {
@@ -152,13 +159,78 @@ def test_a_uniform_models_loss_is_ln_v_whatever_the_padding(tmp_path: Path) -> N
     assert task.metrics(sums) == pytest.approx({"loss": math.log(60), "perplexity": 60})
 
 
+def three_pairs() -> SentenceBatch:
+    target = torch.tensor([[2, 9, 3], [2, 3, 0], [2, 8, 3]])
+    return SentenceBatch(sources(), target, torch.tensor(5 / 3), torch.tensor(1))
+
+
+@pytest.mark.parametrize("unit", ["sentence", "piece"])
+def test_the_loss_is_the_sum_over_pieces_divided_by_sentences_or_pieces(
+    tmp_path: Path, unit: str
+) -> None:
+    """As a loop over sentences and pieces adds it up; what is shown is per piece in both cases."""
+    settings = GNMTSettings(**{**TINY, "dropout": 0.0, "loss_per": unit})
+    task = GNMT(settings).double()
+    batch = next(GNMT.make_data(settings, data_dir=tmp_path, seed=0).train_batches(0))
+    total, pieces = torch.zeros(()).double(), 0
+    for source, target in zip(batch.source, batch.target, strict=True):
+        words = target[target != 0][None]
+        memory = task.network.encode(source[source != 0][None])
+        hidden = task.network.decode(words[:, :-1], memory).hidden[:, 0]
+        log_p = task.network.classifier(hidden).log_softmax(dim=1)
+        for place, piece in enumerate(words[0, 1:]):
+            total, pieces = total - log_p[place, piece], pieces + 1
+    naive = total / (len(batch.source) if unit == "sentence" else pieces)
+    loss = task.training_step(batch)
+    torch.testing.assert_close(loss.double(), naive, rtol=1e-6, atol=0)
+    weights = list(task.parameters())
+    found, expected = (torch.autograd.grad(value, weights) for value in (loss, naive))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(
+        task.shown_loss(loss, batch).double(), total / pieces, rtol=1e-6, atol=0
+    )
+
+
+@pytest.mark.parametrize(("unit", "clipped"), [("sentence", 10), ("piece", 0)])
+def test_a_norm_of_5_clips_most_early_steps_on_the_authors_scale_and_none_per_piece(
+    tmp_path: Path, unit: str, clipped: int
+) -> None:
+    study = load_study(
+        find_config("table4"),
+        scale="smoke",
+        overrides=[f"task.loss_per={unit}", "task.init=0.04", "task.data=numbers"],
+    )
+    row = study.rows["Adam"]
+    run = build(sweep_trial(study, row, points(study, row)[0]), Conditions(tmp_path))
+    limit, norms = run.training.gradient_norm, []
+    for batch in itertools.islice(run.data.train_batches(0), 12):
+        run.task.zero_grad()
+        run.task.training_step(batch).backward()
+        norms.append(nn.utils.get_total_norm([p.grad for p in run.task.parameters()]))
+        run.train_step(batch)
+    above = sum(norm > limit for norm in norms)
+    assert above >= clipped if clipped else above == 0
+
+
+def test_curves_show_the_loss_per_piece_whatever_it_is_divided_by(tmp_path: Path) -> None:
+    shown = []
+    for unit in ("sentence", "piece"):
+        values = dataclasses.asdict(
+            GNMTSettings(**{**TINY, "dropout": 0.0, "bleu_every": 0, "loss_per": unit})
+        )
+        trial = Trial("gnmt", json.loads(json.dumps(values)), "sgd", 1e-12)
+        run = build(trial, Conditions(tmp_path))
+        train(run, Checkpoints(tmp_path / unit, every_seconds=1e9))
+        shown.append(run.history[-1]["train_loss"])
+    assert shown[0] == pytest.approx(shown[1], rel=1e-6)
+    assert shown[0] == pytest.approx(math.log(60), rel=0.05)
+
+
 def test_label_smoothing_is_torchs_and_in_training_alone() -> None:
     task = GNMT(GNMTSettings(**TINY, label_smoothing=0.1, dropout=0.0))
     plain = GNMT(GNMTSettings(**TINY, dropout=0.0))
     plain.load_state_dict(task.state_dict())
-    batch = SentenceBatch(
-        sources(), torch.tensor([[2, 9, 3], [2, 3, 0], [2, 8, 3]]), torch.tensor(1)
-    )
+    batch = three_pairs()
     logits, wanted = task(batch.source, batch.target)
     log_p = logits.log_softmax(1)
     smoothed = -(0.9 * log_p.gather(1, wanted[:, None])[:, 0] + 0.1 * log_p.mean(dim=1)).mean()
@@ -168,11 +240,68 @@ def test_label_smoothing_is_torchs_and_in_training_alone() -> None:
     )
 
 
+class SeenLstms(TorchFunctionMode):
+    """Notes the types of every LSTM call's floating point tensors, and whether autocast is on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[set[torch.dtype], bool]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.lstm, torch._VF.lstm):
+            x, state, weights = args[:3]
+            kinds = {tensor.dtype for tensor in (x, *state, *weights)}
+            self.calls.append((kinds, torch.is_autocast_enabled(x.device.type)))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("bf16", torch.bfloat16), ("32", torch.float32)])
+def test_every_lstm_gets_tensors_of_the_precision_and_no_autocast(
+    precision: str, kind: torch.dtype
+) -> None:
+    """cuDNN's would cast to float16 under autocast, whatever type that is for."""
+    task = GNMT(GNMTSettings(**TINY, precision=precision))
+    with SeenLstms() as seen:
+        task.training_step(three_pairs())
+        task.translate(sources())
+    assert len(seen.calls) > 2 * (2 * 3 + 1)
+    assert all(call == ({kind}, False) for call in seen.calls)
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["zeros", "a state"])
+def test_on_a_cpu_a_layer_in_bfloat16_is_torchs_own_under_autocast_to_the_bit(given: bool) -> None:
+    torch.manual_seed(0)
+    ours, theirs = Layer(24, 16), nn.LSTM(24, 16)
+    theirs.load_state_dict(ours.state_dict())
+    x, count = torch.randn(7, 5, 24), torch.linspace(-1, 1, 7 * 5 * 16).view(7, 5, 16)
+    state = (torch.randn(1, 5, 16), torch.randn(1, 5, 16)) if given else None
+    found = []
+    for layer in (ours, theirs):
+        with torch.autocast("cpu", torch.bfloat16):
+            out, after = layer(x, state)
+        (out.float() * count).sum().backward()
+        found.append([out, *after, *(weight.grad for weight in layer.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_gradients_in_bfloat16_are_those_of_float32_and_none_vanish() -> None:
+    grads = []
+    for precision in ("32", "bf16"):
+        torch.manual_seed(0)
+        task = GNMT(GNMTSettings(**{**TINY, "width": 64, "dropout": 0.0, "precision": precision}))
+        batch = SentenceBatch(*(part.cuda() for part in three_pairs()[:4]))
+        task.cuda().training_step(batch).backward()
+        grads.append({name: p.grad.flatten().float() for name, p in task.named_parameters()})
+    for name, precise in grads[0].items():
+        rough = grads[1][name]
+        assert torch.cosine_similarity(rough, precise, dim=0) > 0.99, name
+        assert ((rough == 0) & (precise != 0)).double().mean() < 0.01, name
+
+
 def test_bfloat16_keeps_float32_weights_and_loss() -> None:
     task = GNMT(GNMTSettings(**TINY, precision="bf16"))
-    batch = SentenceBatch(
-        sources(), torch.tensor([[2, 9, 3], [2, 3, 0], [2, 8, 3]]), torch.tensor(1)
-    )
+    batch = three_pairs()
     loss = task.training_step(batch)
     loss.backward()
     assert loss.dtype == torch.float32
@@ -233,6 +362,7 @@ IMPOSSIBLE = [
     ({"dropout": 0.001},         r"task\.dropout must be 0, or from 1/256 to 255/256, got 0\.001"),
     ({"length_penalty": -0.1},   r"task\.length_penalty must be at least 0"),
     ({"languages": ("en", "")},  r"task\.languages must be two suffixes"),
+    ({"loss_per": "batch"},      r"task\.loss_per must be one of: piece sentence, got 'batch'"),
     ({"precision": "16"},        r"task\.precision must be one of: 32 bf16, got '16'"),
     ({"beam": 0},                r"task\.beam must be at least 1"),
     ({"train_pairs": 0},         r"task\.train_pairs must be at least 1"),
@@ -274,10 +404,11 @@ def test_dropout_keeps_the_mean_and_drops_the_share_it_says() -> None:
     assert torch.equal(dropout.eval()(x), x)
 
 
+@pytest.mark.parametrize("unit", ["sentence", "piece"])
 def test_the_shares_of_a_batch_have_the_batchs_loss_and_gradient_in_the_mean(
-    tmp_path: Path,
+    tmp_path: Path, unit: str
 ) -> None:
-    settings = GNMTSettings(**{**TINY, "dropout": 0.0})
+    settings = GNMTSettings(**{**TINY, "dropout": 0.0, "loss_per": unit})
     data = GNMT.make_data(settings, data_dir=tmp_path, seed=3)
     task = GNMT(settings).double()
 
@@ -291,6 +422,9 @@ def test_the_shares_of_a_batch_have_the_batchs_loss_and_gradient_in_the_mean(
     for batch, *parts in itertools.islice(zip(whole, *shares, strict=True), 3):
         assert sum(len(part.source) for part in parts) == len(batch.source)
         losses = torch.stack([task.training_step(part) for part in parts])
-        torch.testing.assert_close(losses.mean(), task.training_step(batch))
+        loss = task.training_step(batch)
+        torch.testing.assert_close(losses.mean(), loss)
+        shown = [task.shown_loss(*both) for both in zip(losses, parts, strict=True)]
+        torch.testing.assert_close(torch.stack(shown).mean(), task.shown_loss(loss, batch))
         mean = torch.stack([gradient(part) for part in parts]).mean(0)
-        torch.testing.assert_close(mean, gradient(batch), rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(mean, gradient(batch), rtol=1e-5, atol=2e-7)

@@ -136,6 +136,16 @@ def test_the_cells_read_as_the_paper_draws_them() -> None:
         assert built(x, x).shape == (2, channels, 10 >> halvings, 10 >> halvings)
 
 
+def test_a_previous_input_of_the_cells_own_size_and_width_is_not_projected() -> None:
+    """As in the authors' code; with one cell per stack that is the first reduction's."""
+    network = NASNet(1, 96, 10)
+    assert [cell.previous is None for cell in network.cells] == [
+        True, False, False, True, False, False, False
+    ]  # fmt: skip
+    assert network(torch.rand(2, 3, 64, 64))[0].shape == (2, 10)
+    assert all(cell.previous is not None for cell in NASNet(2, 96, 10).cells[1:])
+
+
 # fmt: off
 PADDINGS = [
     (111, 7, 2, (3, 3)),
@@ -203,8 +213,8 @@ def test_norm_is_torchs_batch_norm_of_each_pass_and_its_statistics_the_passes_me
         assert theirs.running_var is not None
         means.append(theirs.running_mean.clone())
         variances.append(theirs.running_var.clone())
-    torch.testing.assert_close(ours.batch_mean, torch.stack(means).mean(0))
-    torch.testing.assert_close(ours.batch_variance, torch.stack(variances).mean(0))
+    torch.testing.assert_close(ours.batch[0], torch.stack(means).mean(0))
+    torch.testing.assert_close(ours.batch[1], torch.stack(variances).mean(0))
     assert torch.equal(ours.mean, torch.zeros(4)), "evaluation's statistics wait for the update"
 
 

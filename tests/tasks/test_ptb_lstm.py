@@ -91,12 +91,14 @@ def test_a_uniform_model_loses_the_logarithm_of_the_vocabulary() -> None:
 
 
 def by_hand(
-    model: PtbLstm, segment: Segment, state: LstmState, masks: dict[int, Tensor]
+    model: PtbLstm, segment: Segment, state: LstmState, masks: list[Tensor], capped: bool
 ) -> tuple[Tensor, LstmState]:
-    """The loss of a segment from the definition; `masks` are those of input, state and output."""
+    """The loss of a segment from the definition; `masks` are those of input, state, output and
+    projection."""
     x = model.embedding[segment.words[:-1]] * masks[0]
-    outputs, state = plain(x, state, model.layer, masks[1])
-    logits = (outputs * masks[2]) @ model.projection.weight.t() @ model.embedding.t() + model.bias
+    outputs, state = plain(x, state, model.layer, masks[1], capped)
+    features = (outputs * masks[2]) @ model.projection.weight.t() * masks[3]
+    logits = features @ model.embedding.t() + model.bias
     losses = F.cross_entropy(logits.flatten(0, 1), segment.words[1:].flatten(), reduction="none")
     return losses.view(segment.words[1:].shape).sum(dim=0).mean(), state
 
@@ -114,13 +116,24 @@ DROPOUTS = {
 # fmt: on
 
 
+@pytest.mark.parametrize("name", ["gal", "melis"])
 @pytest.mark.parametrize("kind", DROPOUTS)
-def test_steps_are_the_definition_forward_and_backward(kind: str) -> None:
-    """Two models, one by hand, over four segments: the masks are drawn in the documented order."""
+def test_steps_are_the_definition_forward_and_backward(kind: str, name: str) -> None:
+    """Two models, one by hand, over four segments: the masks are drawn in the documented order.
+
+    Of `gal` each of the three masks is one for all steps; of `melis` only the state's is, and there
+    is a fourth one after the projection.
+    """
     chosen = DROPOUTS[kind]
-    model = task(**chosen).double()
+    model = task(**chosen, model=name).double()
     state = LstmState(model.hidden.clone(), model.cell.clone())
+    steps = (SMALL["time_steps"],) if name == "melis" else ()
     rates = [chosen[f"{place}_dropout"] for place in ("input", "state", "output")]
+    rates.append(rates[-1] if name == "melis" else 0.0)
+    sizes = [
+        (*steps, 4, SMALL["embedding"]), (4, SMALL["hidden"]),
+        (*steps, 4, SMALL["hidden"]), (*steps, 4, SMALL["embedding"]),
+    ]  # fmt: skip
     for step, segment in enumerate(itertools.islice(walk(data(**chosen)), 4)):
         torch.manual_seed(step)
         loss = model.training_step(segment)
@@ -129,19 +142,53 @@ def test_steps_are_the_definition_forward_and_backward(kind: str) -> None:
         goes_on = torch.rand(4, 1) >= chosen["state_reset"]
         if step == 0:
             goes_on = torch.zeros_like(goes_on)
-        sizes = (SMALL["embedding"], SMALL["hidden"], SMALL["hidden"])
-        masks = {
-            place: (torch.rand(4, size) >= rate).double() / (1 - rate)
-            if rate
-            else torch.ones(4, size).double()
-            for place, (size, rate) in enumerate(zip(sizes, rates, strict=True))
-        }
+        masks = [
+            (torch.rand(size) >= rate).double() / (1 - rate) if rate else torch.ones(size).double()
+            for size, rate in zip(sizes, rates, strict=True)
+        ]
         start = LstmState(*(value.detach() * goes_on for value in state))
-        expected, state = by_hand(model, segment, start, masks)
+        expected, state = by_hand(model, segment, start, masks, capped=name == "melis")
         theirs = torch.autograd.grad(expected, list(model.parameters()))
         torch.testing.assert_close(loss, expected)
         torch.testing.assert_close(list(ours), list(theirs))
         torch.testing.assert_close(LstmState(model.hidden, model.cell), LstmState(*state))
+
+
+def test_the_model_of_melis_is_evaluated_with_its_capped_gate_and_no_masks() -> None:
+    model, segment = task(model="melis").double(), next(data().val_batches())
+    model.eval()
+    zero = torch.zeros(1, 12).double()
+    ones = [torch.ones(1, size).double() for size in (6, 12, 12, 6)]
+    expected, _ = by_hand(model, segment, LstmState(zero, zero), ones, capped=True)
+    torch.testing.assert_close(model.evaluation_sums(segment)["loss"], expected.detach())
+
+
+def test_the_projection_of_melis_starts_with_rows_at_right_angles() -> None:
+    weight = task(model="melis").projection.weight.detach()
+    torch.testing.assert_close(weight @ weight.t(), torch.eye(6), atol=1e-6, rtol=0)
+    weight = task().projection.weight.detach()
+    assert (weight @ weight.t() - torch.eye(6)).abs().max() > 0.5
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("dropped", [0.0, 0.2])
+def test_bfloat16_keeps_weights_and_loss_in_float32_and_the_gradient_near(
+    device: str, dropped: float
+) -> None:
+    chosen = {**NO_DROPOUT, "hidden": 64, "embedding": 32, "state_dropout": dropped}
+    segment, found = next(data(**chosen).train_batches(0)), []
+    segment = Segment(*(part.to(device) for part in segment))
+    for precision in ("32", "bf16"):
+        model = task(**chosen, precision=precision).to(device)
+        torch.manual_seed(5)
+        loss = model.training_step(segment)
+        loss.backward()
+        assert loss.dtype == torch.float32
+        assert {p.grad.dtype for p in model.parameters()} == {torch.float32}
+        found.append([loss.detach(), *(p.grad.flatten() for p in model.parameters())])
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=0.01, atol=0)
+    for a, b in zip(*(each[1:] for each in found), strict=True):
+        assert torch.cosine_similarity(a, b, dim=0) > 0.999
 
 
 def test_a_mask_is_one_for_all_steps_of_a_text_and_another_for_each(
@@ -348,6 +395,8 @@ def test_weights_of_another_vocabulary_are_refused_at_the_first_batch() -> None:
         ({"state_dropout": 1.0}, r"task\.state_dropout must be at least 0 and below 1, got 1.0"),
         ({"state_reset": -0.1}, r"task\.state_reset must be at least 0 and below 1, got -0.1"),
         ({"input_dropout": math.nan}, r"task\.input_dropout must be at least 0 and below 1"),
+        ({"model": "zaremba"}, r"task\.model must be one of: gal melis, got 'zaremba'"),
+        ({"precision": "16"}, r"task\.precision must be one of: 32 bf16, got '16'"),
         ({"vocabulary": 2}, r"task\.vocabulary must be at least 3, got 2"),
         ({"steps_per_epoch": 0}, r"task\.steps_per_epoch must be at least 1, got 0"),
         ({"data": "penn"}, r"unknown corpus 'penn'"),

@@ -1,6 +1,7 @@
 """Wide ResNet against the published parameter counts and the definition written out flat."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nos_repro.errors import ConfigError
+from nos_repro.experiments.load import load_study
 from nos_repro.tasks.facts.wide_resnet import WideResNetSettings
 from nos_repro.tasks.wide_resnet import Block, WideResNet
 
@@ -77,6 +79,26 @@ def test_convolutions_start_normal_with_variance_two_over_fan_in() -> None:
             expected = math.sqrt(2 / layer.weight[0].numel())
             assert layer.weight.std().item() == pytest.approx(expected, rel=0.03)
             assert layer.bias is None
+
+
+def test_the_linear_layers_biases_start_at_0_at_the_papers_scale_and_nothing_else_changes(
+    root: Path,
+) -> None:
+    for name in ("table1", "table2", "table6", "filter"):
+        paper, small = (
+            load_study(root / "configs" / f"{name}.yaml", scale=scale).task.get("zero_bias", False)
+            for scale in ("paper", "small")
+        )
+        assert (paper, small) == (True, False)
+    states = []
+    for zero in (True, False):
+        torch.manual_seed(0)
+        states.append(WideResNet(WideResNetSettings(depth=10, width=1, zero_bias=zero)))
+    ours, theirs = (dict(task.named_parameters()) for task in states)
+    changed = [name for name in ours if not torch.equal(ours[name], theirs[name])]
+    (linear,) = (name for name, m in states[0].named_modules() if isinstance(m, nn.Linear))
+    assert changed == [f"{linear}.bias"]
+    assert not ours[f"{linear}.bias"].any()
 
 
 @pytest.mark.parametrize("depth", [4, 41, -2])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from string import Formatter
 from typing import Any
 
 from nos_repro.experiments.grid import row_settings
+from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
+from nos_repro.tasks.facts.base import PRECISION, SPEED, settings_that_change
 from nos_repro.tasks.registry import describe
 
 Settings = dict[str, Any]
@@ -22,7 +24,6 @@ WORDS: dict[str, Callable[[Any], str]] = {
     "validation_images": lambda value: f"{value:,} for validation" if value else "",
     "batch_size":        lambda value: f"batch {value}",
     "augment":           lambda value: "augmented" if value else "not augmented",
-    "channels_last":     lambda value: "",    # a memory layout, not part of the protocol
     "precision":         lambda value: "float32" if value == "32" else str(value),
     "steps_per_epoch":   lambda value: f"{value} steps an epoch",
 }
@@ -50,13 +51,47 @@ def is_the_papers(study: Study) -> bool:
 
 
 def differences(study: Study) -> list[str]:
-    """The settings that are not as in the file's scale `paper`, by their paths; a row that only
-    the paper's scale has does not count as one."""
+    """The settings that are not as in the file's scale `paper`, by their paths. Not counted are a
+    row that only the paper's scale has, settings that change the speed alone, and the precision,
+    which is said beside a number (`precision_words`)."""
     own, paper = settings_of(study), dict(study.paper_protocol)
     if not paper:
         return []
     paper["rows"] = {name: row for name, row in paper["rows"].items() if name in own["rows"]}
-    return list(_differences(own, paper, ""))
+    settings = describe(study.task["name"]).Settings
+    kinds = [settings_that_change(kind, settings) for kind in (SPEED, PRECISION)]
+    equal = {f"task.{name}" for names in kinds for name in names}
+    return [path for path in _differences(own, paper, "") if path not in equal]
+
+
+def precision_settings(study: Study) -> tuple[Settings, Settings]:
+    """The settings of the study's task that are its precision, and the scale paper's where they are
+    not the same."""
+    names = settings_that_change(PRECISION, describe(study.task["name"]).Settings)
+    own, paper = study.task, study.paper_protocol.get("task", study.task)
+    changed = [name for name in names if name in paper and own.get(name) != paper[name]]
+    return {name: own.get(name) for name in changed}, {name: paper[name] for name in changed}
+
+
+def precision_words(study: Study, records: Sequence[Record]) -> str:
+    """`in bf16, the paper's scale in float32; 2 of 5 runs with TF32`; "" where nothing differs."""
+    own, paper = precision_settings(study)
+    parts = []
+    if own:
+        parts.append(f"in {in_words(own)}, the paper's scale in {in_words(paper)}")
+    known = [record.provenance.get("device_settings", {}) for record in records]
+    tf32 = sum(bool(settings.get("tf32")) for settings in known)
+    if tf32:
+        some = "" if tf32 == len(records) else f"{tf32} of {len(records)} runs "
+        parts.append(f"{some}with products in TF32")
+    return "; ".join(parts)
+
+
+def in_words(precision: Settings) -> str:
+    """`bf16`: settings that are a precision."""
+    words = (WORDS[key](value) if key in WORDS else f"{key}={value}"
+             for key, value in precision.items())  # fmt: skip
+    return ", ".join(words)
 
 
 def _differences(own: Any, paper: Any, where: str) -> Iterator[str]:
@@ -91,7 +126,8 @@ def long(protocol: Settings, other: Settings | None = None) -> str:
     """The whole protocol. Settings without words of their own are shown where ``other`` differs."""
     task = dict(protocol["task"])
     against = (other or {}).get("task", {})
-    in_model = ["name", *(key for _, key, _, _ in Formatter().parse(_label(task)) if key)]
+    speed = settings_that_change(SPEED, describe(task["name"]).Settings)
+    in_model = ["name", *speed, *(key for _, key, _, _ in Formatter().parse(_label(task)) if key)]
     parts = []
     for key in sorted(task, key=lambda key: key not in WORDS):
         if key in in_model:

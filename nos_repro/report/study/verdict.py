@@ -12,6 +12,8 @@ wider by half of its last printed digit. Against a tolerance that is declared be
 So a true difference beyond the tolerance is called one within it in at most 2.5 % of all cases,
 and the other way round.
 A cell at any scale but `paper`, or with other settings than the file's own `paper`, has no verdict.
+Settings that change the speed alone do not count, and the precision is said beside the verdict;
+`precision` tests whether it matters.
 """
 
 from __future__ import annotations
@@ -183,12 +185,14 @@ def _judge_cell(
         return CellVerdict(verdict=unfinished[0], reason=unfinished[1], **known)
     assert number is not None
     runs = max(1, study.paper_protocol.get("selection", {}).get("repeats", 0))
-    return _judge_number(number, PrintedNumber(paper, runs, rounding), study, known)
+    words = protocol.precision_words(study, outcome.counting)
+    return _judge_number(number, PrintedNumber(paper, runs, rounding), study, known, words)
 
 
 def _judge_number(
-    number: SampleMean, printed: PrintedNumber, study: Study, known: dict[str, Any]
+    number: SampleMean, printed: PrintedNumber, study: Study, known: dict[str, Any], words: str
 ) -> CellVerdict:
+    """``words`` of the runs' precision follow the reason."""
     metric: Metric = known["metric"]
     tolerance = metric.tolerance.at(printed.value)
     difference = number.mean - printed.value
@@ -197,9 +201,10 @@ def _judge_number(
     more = more_seeds(number, printed, tolerance) if verdict == "inconclusive" else None
     if more is not None and not study.selection.repeats:
         more += 1  # the sweep's own run chose the point, so it is not one of the fresh seeds
+    reason = _reason(verdict, number, printed, difference, metric.decimals(tolerance), more)
     return CellVerdict(
         verdict=verdict,
-        reason=_reason(verdict, number, printed, difference, metric.decimals(tolerance), more),
+        reason="; ".join(filter(None, (reason, words))),
         difference=difference,
         difference_interval=_interval(difference, half),
         tolerance=tolerance,

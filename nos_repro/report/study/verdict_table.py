@@ -13,8 +13,11 @@ from nos_repro.report.study.verdict import CellVerdict, counted
 NO_NUMBERS = "There are no numbers to compare with: no row has any under `paper`."
 
 
-def verdict_table(study: Study, cells: Sequence[CellVerdict]) -> ReportTable:
-    """One line per cell: the paper's value, ours with its interval, the difference, the verdict."""
+def verdict_table(
+    study: Study, cells: Sequence[CellVerdict], notes: Sequence[str] = ()
+) -> ReportTable:
+    """One line per cell: the paper's value, ours with its interval, the difference, the verdict.
+    More ``notes`` follow the table's own."""
     heading = [f"Verdicts: {study.title}"]
     if not cells:
         return ReportTable(heading, [], [], [NO_NUMBERS])
@@ -29,7 +32,7 @@ def verdict_table(study: Study, cells: Sequence[CellVerdict]) -> ReportTable:
         "why",
     )
     rows = [[Cell(text) for text in _words(cell)] for cell in cells]
-    return ReportTable(heading, list(map(Column, titles)), rows, _notes(study, cells))
+    return ReportTable(heading, list(map(Column, titles)), rows, [*_notes(study, cells), *notes])
 
 
 def _words(cell: CellVerdict) -> tuple[str, ...]:

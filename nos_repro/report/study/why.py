@@ -79,7 +79,7 @@ def known_of(
     swept = [(scored.trial, scored.record) for row in rows for scored in row.sweep]
     repeated = [pair for row in rows for pair in row.repeats]
     waiting = (trial for trial, record in swept + repeated if record is None)
-    running = store.claims(waiting, look=False).keys()
+    running = store.claims(waiting).keys()
     judged = judge_study(study, rows) if verdicts is None else verdicts
     return Known(judged, store.others(asked), running)
 

@@ -49,7 +49,7 @@ def dry_run(
         for part in task.parts:
             seeds = f"{name}, seed{'s' * (len(part.seeds) > 1)} {', '.join(map(str, part.seeds))}"
             try:
-                chosen = chosen_rules(settings, packed, rows, name, part)
+                chosen = chosen_rules(settings, packed, rows, name, part).rules
                 done = sum((rule, seed) in rows[name] for rule in chosen for seed in part.seeds)
                 wanted = len(chosen) * len(part.seeds)
             except ConfigError:  # its rules are not known before others have been trained

@@ -131,7 +131,7 @@ class TableMaker:
     def _train(self, packed: Packed, name: str, part: TablePart, heartbeat: Heartbeat) -> None:
         """Trains the rules of one part of a task."""
         task, rows = self.settings.tasks[name], self.rows[name]
-        chosen = chosen_rules(self.settings, packed, self.rows, name, part)
+        chosen = chosen_rules(self.settings, packed, self.rows, name, part).rules
         wanted = [(rule, seed) for seed in part.seeds for rule in chosen]
         missing = [place for place in wanted if place not in rows]
         if not missing:

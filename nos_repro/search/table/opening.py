@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nos_repro.errors import ConfigError
 from nos_repro.rules.rule import Rule
@@ -82,10 +82,22 @@ def _check_keys(packed: Packed, folder: Path) -> None:
             )
 
 
+class Chosen(NamedTuple):
+    """The rules of a part of a task, by number: the ``best`` by another reward, best first, and
+    those ``drawn`` at random from the others; all of them are drawn where a part has no choice."""
+
+    best: list[int]
+    drawn: list[int]
+
+    @property
+    def rules(self) -> list[int]:
+        return sorted([*self.best, *self.drawn])
+
+
 def chosen_rules(
     settings: TableSettings, packed: Packed, rows: Mapping[str, Rows], task: str, part: TablePart
-) -> list[int]:
-    """The rules of a part of a task, by number, of those that the probes do not refuse.
+) -> Chosen:
+    """The rules that a part of a task trains, of those that the probes do not refuse.
 
     The best ones are the best by one seed's reward; the random ones are drawn from the other
     healthy rules, the same ones in every process. ConfigError if the rewards that say which are the
@@ -93,7 +105,7 @@ def chosen_rules(
     """
     known = [number for number, rule in enumerate(packed.rules) if not rule.refused]
     if part.whole:
-        return known
+        return Chosen([], known)
     judge, by = settings.judge(task, part)
     seed = judge.seeds[0]
     lacking = sum((number, seed) not in rows[by] for number in known)
@@ -108,4 +120,4 @@ def chosen_rules(
     best = ranked[: part.best or 0]
     others = sorted(set(healthy) - set(best))
     drawn = random.Random(f"{settings.table} {task}")
-    return sorted([*best, *drawn.sample(others, min(part.random or 0, len(others)))])
+    return Chosen(best, sorted(drawn.sample(others, min(part.random or 0, len(others)))))

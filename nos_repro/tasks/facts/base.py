@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from nos_repro.errors import ConfigError
 from nos_repro.tasks.metrics import Metric
+
+SPEED = {"changes": "speed"}
+"""Metadata of a setting that changes the speed alone, apart from rounding:
+`channels_last: bool = field(default=False, metadata=SPEED)`. No comparison depends on it."""
+PRECISION = {"changes": "precision"}
+"""Metadata of a setting that is the precision of the arithmetic. Numbers made with another one are
+compared, and it is said beside them."""
+
+
+def settings_that_change(what: Mapping[str, str], settings: type[Any]) -> list[str]:
+    """The names of a task's settings that are declared so, with SPEED or PRECISION."""
+    fields = dataclasses.fields(settings)
+    return [entry.name for entry in fields if entry.metadata.get("changes") == what["changes"]]
 
 
 def require(holds: bool, key: str, rule: str, given: object) -> None:

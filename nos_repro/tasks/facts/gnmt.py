@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from nos_repro.data.parallel import PARALLEL_TEXTS
-from nos_repro.tasks.facts.base import TaskFacts, require
+from nos_repro.tasks.facts.base import PRECISION, TaskFacts, require
 from nos_repro.tasks.metrics import BLEU, BLEU_TOKENISED, LOSS, PERPLEXITY, Metric
 from nos_repro.tasks.registry import FACTS
 
 PRECISIONS = ("32", "bf16")
+LOSS_UNITS = ("piece", "sentence")
 SIGNATURES = {
     "bleu": "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp",
     "bleu_tokenised": "nrefs:1|case:mixed|eff:no|tok:intl|smooth:exp",
@@ -48,6 +49,10 @@ class GNMTSettings:
     """Both languages and the output layer share one table of word pieces."""
     dropout: float = 0.2
     """On the input of every LSTM layer."""
+    loss_per: str = "piece"
+    """What the training loss, a sum over the target's word pieces, is divided by: "piece", or
+    "sentence" as in tensorflow/nmt and NVIDIA's code, to whose scale a gradient norm of 5 and the
+    published rates belong. Tables show the loss per piece in either case."""
     label_smoothing: float = 0.0
     """Above 0 the training loss is no longer a log-perplexity; that of evaluations still is."""
     init: float = 0.04
@@ -63,7 +68,7 @@ class GNMTSettings:
     bleu_every: int = 1
     """Epochs between translations of the test part, which give its BLEU; 0: never. The last epoch
     has one if this divides the number of epochs."""
-    precision: str = "32"
+    precision: str = field(default="32", metadata=PRECISION)
     """"32", or "bf16": bfloat16 autocast of the forward pass."""
 
     def __post_init__(self) -> None:
@@ -91,6 +96,12 @@ class GNMTSettings:
             "languages",
             "two suffixes of files, e.g. [en, de]",
             self.languages,
+        )
+        require(
+            self.loss_per in LOSS_UNITS,
+            "loss_per",
+            f"one of: {' '.join(LOSS_UNITS)}",
+            f"'{self.loss_per}'",
         )
         require(
             self.precision in PRECISIONS,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from nos_repro.data.images import IMAGES
-from nos_repro.tasks.facts.base import TaskFacts, require
+from nos_repro.tasks.facts.base import PRECISION, SPEED, TaskFacts, require
 from nos_repro.tasks.metrics import ACCURACY, LOSS, Metric
 
 PRECISIONS = ("32", "bf16")
@@ -26,9 +26,9 @@ class ImageSettings:
     """Mirror, and crop from the image padded by 4 reflected pixels."""
     batch_size: int = 100
     """Images per update."""
-    channels_last: bool = False
+    channels_last: bool = field(default=False, metadata=SPEED)
     """Keep images as height, width, channels in memory; faster on most machines."""
-    precision: str = "32"
+    precision: str = field(default="32", metadata=PRECISION)
     """"32", or "bf16": bfloat16 autocast of the forward pass."""
 
     def __post_init__(self) -> None:

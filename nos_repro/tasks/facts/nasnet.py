@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from nos_repro.data.images import IMAGES
 from nos_repro.data.trees import PHOTOGRAPHS
-from nos_repro.tasks.facts.base import TaskFacts, require
+from nos_repro.tasks.facts.base import PRECISION, SPEED, TaskFacts, require
 from nos_repro.tasks.metrics import ACCURACY, LOSS, TOP5_ACCURACY, Metric
 from nos_repro.tasks.registry import FACTS
 
@@ -42,24 +42,26 @@ class NASNetSettings:
     label_smoothing: float = 0.1
     """The share of the target that is spread over all classes."""
     norm_decay: float = 0.9997
-    """Decay of batch norm's running statistics."""
+    """Decay of batch norm's running statistics, once for each replica of an update."""
     average_decay: float = 0.9999
     """Decay of the average of the weights, which evaluation uses."""
     batch_size: int = 1600
     """Images per update, over all processes."""
     replicas: int = 50
-    """Equal parts of a batch, each with its own batch norm. Any process may compute a part, in one
-    pass: processes x passes = replicas."""
+    """Equal parts of a batch, each with its own batch norm. Any process may compute a part."""
+    replicas_at_once: int = field(default=1, metadata=SPEED)
+    """Replicas, at most, that one pass computes: with more, fewer and larger kernels are launched,
+    and more memory is taken. processes x passes x replicas_at_once = replicas."""
     steps_per_epoch: int | None = None
     """Updates between evaluations; None: a pass over the images."""
-    channels_last: bool = False
+    channels_last: bool = field(default=False, metadata=SPEED)
     """Keep images as height, width, channels in memory; faster on most machines."""
-    precision: str = "32"
+    precision: str = field(default="32", metadata=PRECISION)
     """"32", or "bf16": bfloat16 autocast of the forward pass."""
 
     def __post_init__(self) -> None:
         for key, least in (("classes", 2), ("size", 8), ("cells", 1), ("batch_size", 1),
-                           ("replicas", 1)):  # fmt: skip
+                           ("replicas", 1), ("replicas_at_once", 1)):  # fmt: skip
             require(getattr(self, key) >= least, key, f"at least {least}", getattr(self, key))
         require(self.stem in STEMS, "stem", f"one of: {' '.join(STEMS)}", f"'{self.stem}'")
         unit = WIDTH * (4 if self.stem == "imagenet" else 1)

@@ -22,6 +22,8 @@ class WideResNetSettings(ImageSettings):
     """Mirror, and crop from the image padded by 4 reflected pixels."""
     batch_size: int = 128
     """Images per update."""
+    zero_bias: bool = False
+    """Whether the biases of the linear layer start at 0, as the authors' do; else as torch's."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -26,7 +26,7 @@ from nos_repro.report.claims.evidence import (
 from nos_repro.report.claims.judge import Judged, judge_claim, judge_claims
 from nos_repro.report.claims.kinds.rows import RowsTest
 from nos_repro.report.claims.kinds.search import BeatsTest, RisesTest, SharesTest, enrichment
-from nos_repro.report.claims.kinds.study import EarlyTest, MemoryTest, RatesTest
+from nos_repro.report.claims.kinds.study import MemoryTest, RatesTest
 from nos_repro.report.claims.listed import Claim, Place, claims, find_claim, read_claim
 from nos_repro.report.claims.page import claim_tables, claims_file, claims_table, claims_text
 from nos_repro.report.claims.ranks import predicts
@@ -332,22 +332,6 @@ def test_memory_is_counted_on_the_optimizers(tmp_path: Path) -> None:
     made = Made(small(), tmp_path, lambda t: None)
     assert MemoryTest("made", ["ours"], ["third"]).judge(made, "any").verdict == "holds"
     assert MemoryTest("made", ["ours"], ["theirs"]).judge(made, "any").verdict == "does not hold"
-
-
-def test_early_epochs_are_compared_with_the_end(tmp_path: Path) -> None:
-    rows = {str(n): Row(f"rule: g * {n + 2}", sweep={"lr": [0.1]}) for n in range(7)}
-    study = digits_study(rows, selection=Selection(), scale="small")
-    study = dataclasses.replace(study, training=dataclasses.replace(study.training, epochs=3))
-
-    def value(trial: Trial) -> dict[str, Any]:
-        rank = float(trial.optimizer.rpartition(" ")[2])
-        return accuracy(10.0, 20 + rank, 60 + rank)
-
-    test = EarlyTest("made", 2, "final_test")
-    found = finding(test, study, tmp_path, value)
-    assert (found.verdict, found.effects[0].value) == ("holds", pytest.approx(1.0))
-    late = dataclasses.replace(test, epoch=3)
-    assert finding(late, study, tmp_path, value).verdict == "not run"
 
 
 # ---- searches

@@ -13,7 +13,9 @@ from nos_repro.experiments.load import load_study
 from nos_repro.experiments.schema import Row, Selection, Study
 from nos_repro.experiments.selection import SampleMean, outcomes
 from nos_repro.experiments.store import Store
-from nos_repro.report.study.protocol import settings_of
+from nos_repro.experiments.trial import Trial
+from nos_repro.report.study.precision import precision_notes, precision_tests
+from nos_repro.report.study.protocol import is_the_papers, settings_of
 from nos_repro.report.study.verdict import (
     VERDICTS,
     CellVerdict,
@@ -24,8 +26,10 @@ from nos_repro.report.study.verdict import (
     more_seeds,
 )
 from nos_repro.report.study.verdict_table import verdict_table
+from nos_repro.tasks.facts.base import PRECISION, SPEED, settings_that_change
+from nos_repro.tasks.registry import describe
 from tests.experiments.helpers import digits_study
-from tests.report.records import Ending, accuracy, filled_store
+from tests.report.records import PROVENANCE, Ending, accuracy, filled_store
 
 DRAWS = 40_000
 TOLERANCE = 0.5
@@ -170,6 +174,86 @@ def test_a_changed_setting_takes_the_verdict_away_but_more_seeds_do_not(root: Pa
     assert verdicts("selection.repeats=9") == {"not run"}
     assert verdicts("schedule=constant") == {"not comparable (scale)", "not run"}
     assert verdicts("training.epochs=10") == {"not comparable (scale)"}
+
+
+@pytest.mark.parametrize("override", [
+    "task.channels_last=true", "task.precision=bf16", "device.tf32=true", "device.resident=false",
+])  # fmt: skip
+def test_what_changes_speed_or_precision_takes_no_verdict_away(override: str, root: Path) -> None:
+    study = load_study(root / "configs/table2.yaml", overrides=[override])
+    cells = judge_study(study, outcomes(study, Store(root / "nowhere", "table2", "paper")))
+    assert {cell.verdict for cell in cells} == {"not run"}
+    assert is_the_papers(study)
+
+
+@pytest.mark.parametrize("study", ["table2", "table3", "table4", "table5", "icml_figure5"])
+def test_each_model_declares_what_changes_its_speed_alone(study: str, root: Path) -> None:
+    loaded = load_study(root / f"configs/{study}.yaml")
+    speed = settings_that_change(SPEED, describe(loaded.task["name"]).Settings)
+    assert [name for name in ("channels_last", "fused") if name in loaded.task] == speed
+    assert settings_that_change(PRECISION, describe(loaded.task["name"]).Settings) == ["precision"]
+
+
+def in_precision(study: Study, precision: str) -> Study:
+    return dataclasses.replace(study, task={**study.task, "precision": precision})
+
+
+def test_the_precision_is_said_beside_the_verdict(tmp_path: Path) -> None:
+    study = paper_study(repeats=4)
+    cell = judged(in_precision(study, "bf16"), tmp_path, at(60.0, 60.1, 59.9, 60.05))
+    assert cell.verdict == "reproduced"
+    assert cell.reason.endswith("within ±0.50; in bf16, the paper's scale in float32")
+
+
+def test_runs_with_tf32_are_counted_beside_the_verdict(tmp_path: Path) -> None:
+    def ending(trial: Trial) -> dict[str, Any] | None:
+        settings = {"tf32": trial.seed in (1, 3)}
+        known = {"provenance": {**PROVENANCE, "device_settings": settings}}
+        return {**(at(60.0, 60.1, 59.9, 60.05)(trial) or {}), **known}
+
+    cell = judged(paper_study(repeats=4), tmp_path, ending)
+    assert cell.reason.endswith("; 2 of 4 runs with products in TF32")
+
+
+# fmt: off
+DIFFERENCES = [
+    # bf16 less float32, by seed      verdict
+    ([0.02, -0.01, 0.03, 0.0],        "equivalent"),
+    ([0.31, 0.30, 0.29, 0.30],        "equivalent"),
+    ([1.02, 0.99, 1.03, 1.0],         "different"),
+    ([0.9, -0.8, 0.5, 0.2],           "undecided"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("differences", "verdict"), DIFFERENCES)
+def test_two_precisions_are_tested_for_equivalence_seed_by_seed(
+    differences: list[float], verdict: str, tmp_path: Path
+) -> None:
+    values = [60.0, 61.0, 59.0, 60.4]  # the spread over seeds is in both, and drops out
+    study = paper_study(repeats=4)
+    other = in_precision(study, "bf16")
+    filled_store(study, tmp_path, at(*values))
+    changed = [a + b for a, b in zip(values, differences, strict=True)]
+    store = filled_store(other, tmp_path, at(*changed))
+    (test,) = precision_tests(other, outcomes(other, store), store)
+    interval = stats.t.interval(0.95, 3, np.mean(differences), stats.sem(differences))
+    found = test.comparison
+    assert (found.mean - found.half, found.mean + found.half) == pytest.approx(interval)
+    assert test.verdict == verdict
+    (note,) = precision_notes(other, outcomes(other, store), store)
+    assert note.startswith("bf16 less float32, PowerSign, Best Test: ")
+    assert note.endswith(f"over 4 seeds: {verdict} (±0.50).")
+    assert precision_notes(study, outcomes(study, store), store) == []
+
+
+def test_without_runs_in_both_precisions_nothing_is_tested(tmp_path: Path) -> None:
+    study = in_precision(paper_study(repeats=2), "bf16")
+    store = filled_store(study, tmp_path, at(60.0, 61.0))
+    notes = precision_notes(study, outcomes(study, store), store)
+    assert notes == [
+        "bf16 less float32: not tested, no point has runs with the same seeds in both."
+    ]
 
 
 def test_names_with_markup_are_text_in_every_form_of_the_table(tmp_path: Path) -> None:

@@ -8,10 +8,9 @@ import statistics
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from nos_repro.errors import ConfigError
-from nos_repro.experiments.selection import Outcome
 from nos_repro.report.claims.evidence import (
     ALPHA,
     Bounds,
@@ -25,7 +24,6 @@ from nos_repro.report.claims.evidence import (
     tail,
 )
 from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
-from nos_repro.report.claims.ranks import predicts
 from nos_repro.report.claims.results import Results
 from nos_repro.report.distributions import normal_below
 from nos_repro.report.search.confirmation import Candidate, alike, candidates, declared, versus
@@ -334,55 +332,3 @@ class CostTest(_SearchTest):
             f"the child of scale {scale}; of cost alone: not whether a search that long has settled"
         ]
         return Finding(scale, single(effect).verdict, reason, [effect], remarks)
-
-
-@CLAIM_TESTS.register("rewards_predict")
-@dataclass(frozen=True)
-class RewardsTest(ClaimTest):
-    """The rewards of a search order the rows of a ``study`` of its rules as their long runs do:
-    the later a row was stopped the better, then by its validation metric there."""
-
-    search: str
-    study: str
-
-    @property
-    def source(self) -> str:
-        return self.study
-
-    def judge(self, found: Results, scale: str) -> Finding:
-        study, rows = found.study(self.study, scale)
-        if scale not in found.scales(self.search):
-            return not_run(scale, f"there is no search {self.search} at this scale")
-        rewards = _rewards(found.history(self.search, scale))
-        early, late = [], []
-        for outcome in rows.values():
-            text = outcome.row.optimizer
-            key = str(Rule.parse(text[6:]).normal()) if text.startswith("rule: ") else text
-            place = _place(outcome, study.selection.by)
-            if key in rewards and place is not None:
-                early.append(rewards[key])
-                late.append(place)
-        if len(early) < len(rows):
-            return not_run(scale, f"{len(early)} of {len(rows)} rows have a reward and an end")
-        order = sorted(late)
-        effect = predicts(
-            f"reward and long run, over {len(early)} rows", early, [order.index(x) for x in late]
-        )
-        remarks = [
-            "the rules are the search's best: among rules of all kinds a reward may say more"
-        ]
-        return Finding(scale, single(effect).verdict, str(effect), [effect], remarks)
-
-
-def _rewards(history: History) -> dict[str, float]:
-    found: dict[str, Any] = {event["rule"]: event["reward"] for event in history.hall.ranked()}
-    found |= {named.optimizer: evaluation.reward for named, evaluation in history.of("baseline")}
-    return found
-
-
-def _place(outcome: Outcome, by: str) -> tuple[float, float] | None:
-    """How far the row came, and its metric there (larger is better); None while it is under way."""
-    if outcome.missing or outcome.chosen is None or outcome.chosen.record is None:
-        return None
-    record = outcome.chosen.record
-    return record.epoch, record.sign * record.column_at(by, math.inf)

@@ -1,4 +1,4 @@
-"""Claims about a study's learning rates, its optimizers' memory, and what its first epochs say."""
+"""Claims about a study's learning rates and its optimizers' memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nos_repro.errors import ConfigError
-from nos_repro.experiments.columns import metric_of
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.claims.evidence import (
     ANY_SCALE,
@@ -20,9 +19,7 @@ from nos_repro.report.claims.evidence import (
     single,
 )
 from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
-from nos_repro.report.claims.ranks import predicts
 from nos_repro.report.claims.results import Results
-from nos_repro.report.claims.scores import by_seed, curve, unfinished
 from nos_repro.report.distributions import heads_at_most
 from nos_repro.report.study.rows import values_per_parameter
 
@@ -139,41 +136,3 @@ class MemoryTest(ClaimTest):
         words = ", ".join(f"{name} keeps {count:g}" for name, count in kept.items())
         evidence = every([single(effect) for effect in effects])
         return Finding(ANY_SCALE, evidence.verdict, f"{words} per parameter", effects)
-
-
-@CLAIM_TESTS.register("early_predicts")
-@dataclass(frozen=True)
-class EarlyTest(ClaimTest):
-    """The rows' validation metric at an ``epoch`` orders them as a ``column`` does in the end."""
-
-    study: str
-    epoch: int
-    column: str
-
-    @property
-    def source(self) -> str:
-        return self.study
-
-    def judge(self, found: Results, scale: str) -> Finding:
-        study, rows = found.study(self.study, scale)
-        if study.training.epochs <= self.epoch:
-            return not_run(scale, f"no run goes on after epoch {self.epoch}")
-        waiting = [name for name, outcome in rows.items() if unfinished(outcome)]
-        if waiting:
-            return not_run(scale, f"{len(rows) - len(waiting)} of {len(rows)} rows are complete")
-        sign = metric_of(study.task["name"], self.column).sign
-        early, late = [], []
-        for outcome in rows.values():
-            ends = by_seed(study, outcome, lambda record: sign * record.column(self.column))
-            values = [
-                [value for epoch, value in curve(record) if epoch <= self.epoch]
-                for record in outcome.counting
-            ]
-            finished = [value for value in ends.values() if value is not None]
-            if len(finished) == len(ends) and all(values):
-                early.append(math.fsum(v[-1] for v in values) / len(values))
-                late.append(math.fsum(finished) / len(finished))
-        what = f"epoch {self.epoch} and epoch {study.training.epochs}, over {len(early)} rows"
-        effect = predicts(what, early, late)
-        evidence = single(effect)
-        return Finding(scale, evidence.verdict, str(effect), [effect])

@@ -1,0 +1,88 @@
+"""Claims that a short or small training foretells a long or large one, decided by a table of rules
+that trained both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nos_repro.errors import ConfigError, DataError
+from nos_repro.experiments.settings_file import TABLES, shipped
+from nos_repro.report.claims.evidence import Finding, not_run, single
+from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
+from nos_repro.report.claims.ranks import predicts
+from nos_repro.report.claims.results import Results
+from nos_repro.search.table.loaded import RuleTable, load
+from nos_repro.search.table.opening import chosen_rules
+from nos_repro.search.table.settings import TableSettings, TableTask, load_table_settings
+
+
+@CLAIM_TESTS.register("table_predicts")
+@dataclass(frozen=True)
+class TablePredictsTest(ClaimTest):
+    """In a ``table``, the rewards of the task ``early`` order rules as those of the task ``late``
+    do; both train at this ``scale``.
+
+    It is judged by the rules that ``late`` drew at random among the healthy ones. Those that it
+    trains because they are the best by ``early`` are left out, since there are more of them than
+    their share; how they are ordered among themselves is said beside the verdict.
+    """
+
+    table: str
+    early: str
+    late: str
+    scale: str
+
+    def __post_init__(self) -> None:
+        settings = self._settings()
+        for task in (self.early, self.late):
+            if task not in settings.tasks:
+                raise ConfigError(f"the table {self.table} has no task {task}")
+        if len(settings.tasks[self.late].parts) > 1:
+            raise ConfigError(f"the task {self.late} of {self.table} has several parts")
+
+    def _settings(self) -> TableSettings:
+        known = shipped(TABLES)
+        if self.table not in known:
+            raise ConfigError(f"no table {self.table} ships; there are {', '.join(known)}")
+        return load_table_settings(known[self.table])
+
+    def judge(self, found: Results, scale: str) -> Finding:
+        settings = self._settings()
+        late: TableTask = settings.tasks[self.late]
+        try:
+            table = load(settings.folder(found.root))
+            rows = {
+                task: {(row.rule, row.seed): row for row in table.packed.rows.get(task, [])}
+                for task in settings.tasks
+            }
+            chosen = chosen_rules(settings, table.packed, rows, self.late, late.parts[0])
+        except (ConfigError, DataError) as error:
+            return not_run(self.scale, str(error).splitlines()[0])
+        seeds = settings.tasks[self.early].seeds[0], late.seeds[0]
+        lacking = [rule for rule in chosen.rules if (rule, seeds[1]) not in rows[self.late]]
+        if lacking:
+            done = len(chosen.rules) - len(lacking)
+            wanted = f"{len(chosen.rules):,} rules of the table {self.table}"
+            return not_run(self.scale, f"{done:,} of {wanted} have trained {self.late}")
+        effect = predicts(
+            f"rewards of {self.early} and {self.late}, over {len(chosen.drawn)} healthy rules drawn"
+            " at random",
+            *self._rewards(table, chosen.drawn, seeds),
+        )
+        remarks = [f"in the table {self.table}; one seed each"]
+        if chosen.best:
+            among = predicts(
+                f"among the {len(chosen.best)} best by {self.early}",
+                *self._rewards(table, chosen.best, seeds),
+            )
+            remarks.append(str(among))
+        return Finding(self.scale, single(effect).verdict, str(effect), [effect], remarks)
+
+    def _rewards(
+        self, table: RuleTable, rules: list[int], seeds: tuple[int, int]
+    ) -> tuple[list[float], list[float]]:
+        early, late = (
+            table.rewards(task, seed)
+            for task, seed in zip((self.early, self.late), seeds, strict=True)
+        )
+        return [float(early[rule]) for rule in rules], [float(late[rule]) for rule in rules]
