@@ -28,6 +28,7 @@ from nos_repro.experiments.trial import Training
 from nos_repro.optim import fused
 from nos_repro.optim.factory import make_optimizer, make_schedule
 from nos_repro.tasks import TASKS
+from nos_repro.tasks.nasnet_data import PhotographBatch
 
 # fmt: off
 TEXT = {"data": "pydoc", "hidden": 24, "embedding": 16, "batch_size": 8}
@@ -56,6 +57,7 @@ OPTIMIZERS = (
 # fmt: on
 RULES = ("powersign", "addsign", "rule: ")
 STEPS = 10
+REPLICA = 32
 
 
 class _OnMeta(CPUAccelerator):
@@ -114,9 +116,25 @@ def update_waits(optimizer: str, **options: Any) -> Waits:
     return waits
 
 
+def nasnet_operations(replicas: int) -> int:
+    """The operations of NASNet-A mobile's loss and gradients over replicas of 32 images."""
+    cls = TASKS.find("nasnet")
+    settings = cls.Settings(batch_size=REPLICA * replicas, replicas=replicas)
+    with torch.device("meta"):
+        task = cls(settings).train()
+        shape = settings.batch_size, 3, settings.size, settings.size
+        images = torch.zeros(shape, dtype=torch.uint8)
+        labels = torch.zeros(settings.batch_size, dtype=torch.int64)
+        batch = PhotographBatch(images, labels, torch.tensor(1))
+    with counted("meta") as waits:
+        task.training_step(batch).backward()
+    return waits.operations
+
+
 @BENCHMARKS.register("device-counts")
 def device_counts() -> Iterator[Measurement]:
-    """Synchronisations and blocking copies per step of each task and optimizer."""
+    """Synchronisations and blocking copies per step of each task and optimizer; operations, each
+    about one kernel, per update of NASNet."""
     counts: dict[str, Callable[[], Waits]] = {}
     for what, (name, settings) in MODELS.items():
         counts[f"a step of {what}"] = functools.partial(step_waits, name, settings)
@@ -130,3 +148,8 @@ def device_counts() -> Iterator[Measurement]:
         for kind in ("synchronisations", "copies"):
             number = sum(getattr(waits, kind).values())
             yield Measurement(f"{kind} in {what}", Ratio.of([number], ""), at_most=0)
+    one, two = nasnet_operations(1), nasnet_operations(2)
+    for replicas in (1, 50):
+        number = one + (replicas - 1) * (two - one)
+        what = f"operations of NASNet-A mobile's gradients, {replicas} x {REPLICA} images"
+        yield Measurement(what, Ratio.of([number], ""))
