@@ -28,6 +28,8 @@ from nos_repro.experiments.trial import Training
 from nos_repro.optim import fused
 from nos_repro.optim.factory import make_optimizer, make_schedule
 from nos_repro.tasks import TASKS
+from nos_repro.tasks.facts.nasnet import NASNetSettings
+from nos_repro.tasks.nasnet import NASNetTask
 from nos_repro.tasks.nasnet_data import PhotographBatch
 
 # fmt: off
@@ -57,7 +59,6 @@ OPTIMIZERS = (
 # fmt: on
 RULES = ("powersign", "addsign", "rule: ")
 STEPS = 10
-REPLICA = 32
 
 
 class _OnMeta(CPUAccelerator):
@@ -116,25 +117,28 @@ def update_waits(optimizer: str, **options: Any) -> Waits:
     return waits
 
 
-def nasnet_operations(replicas: int) -> int:
-    """The operations of NASNet-A mobile's loss and gradients over replicas of 32 images."""
-    cls = TASKS.find("nasnet")
-    settings = cls.Settings(batch_size=REPLICA * replicas, replicas=replicas)
-    with torch.device("meta"):
-        task = cls(settings).train()
-        shape = settings.batch_size, 3, settings.size, settings.size
-        images = torch.zeros(shape, dtype=torch.uint8)
-        labels = torch.zeros(settings.batch_size, dtype=torch.int64)
-        batch = PhotographBatch(images, labels, torch.tensor(1))
-    with counted("meta") as waits:
-        task.training_step(batch).backward()
-    return waits.operations
+def nasnet_operations(settings: dict[str, Any]) -> int:
+    """The operations, each about one kernel, of the loss and gradient of an update of NASNet."""
+    chosen = NASNetSettings(**settings)
+    task = NASNetTask(chosen).to("meta").train()
+    shape = chosen.batch_size, 3, chosen.size, chosen.size
+    batch = PhotographBatch(
+        torch.empty(shape, dtype=torch.uint8, device="meta"),
+        torch.empty(chosen.batch_size, dtype=torch.int64, device="meta"),
+        torch.tensor(0, device="meta"),
+    )
+    with counted("meta") as found:
+        torch.autograd.backward(task.training_step(batch))
+    return found.operations
 
 
 @BENCHMARKS.register("device-counts")
 def device_counts() -> Iterator[Measurement]:
-    """Synchronisations and blocking copies per step of each task and optimizer; operations, each
-    about one kernel, per update of NASNet."""
+    """Synchronisations and blocking copies per step of each task and optimizer, and the kernels of
+    an update of NASNet-A mobile, its 50 replicas one after the other and ten at once."""
+    alone, together = (nasnet_operations({"replicas_at_once": count}) for count in (1, 10))
+    yield Measurement("operations in an update of NASNet-A mobile", Ratio.of([alone], ""))
+    yield Measurement("the same, ten replicas at once", Ratio.of([together], ""))
     counts: dict[str, Callable[[], Waits]] = {}
     for what, (name, settings) in MODELS.items():
         counts[f"a step of {what}"] = functools.partial(step_waits, name, settings)
@@ -148,8 +152,3 @@ def device_counts() -> Iterator[Measurement]:
         for kind in ("synchronisations", "copies"):
             number = sum(getattr(waits, kind).values())
             yield Measurement(f"{kind} in {what}", Ratio.of([number], ""), at_most=0)
-    one, two = nasnet_operations(1), nasnet_operations(2)
-    for replicas in (1, 50):
-        number = one + (replicas - 1) * (two - one)
-        what = f"operations of NASNet-A mobile's gradients, {replicas} x {REPLICA} images"
-        yield Measurement(what, Ratio.of([number], ""))
