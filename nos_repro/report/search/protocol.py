@@ -30,7 +30,8 @@ def protocol_lines(history: History) -> list[str]:
     )
     if paper is None:
         return [f"Scale {asked.scale}: {own}"]
-    changes = list(_changes(*map(_without_speed, (history.settings, paper.identity()))))
+    ours, papers = map(_without_speed, (history.settings, paper.identity()))
+    changes = list(_changes(ours, papers))
     if asked.budget != paper.budget:
         changes.append(f"{asked.budget.asked} instead of {paper.budget.asked}")
     if bool(history.settings.get("cascade")) != bool(paper.cascade):

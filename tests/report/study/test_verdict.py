@@ -16,6 +16,7 @@ from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
 from nos_repro.report.study.precision import precision_notes, precision_tests
 from nos_repro.report.study.protocol import is_the_papers, settings_of
+from nos_repro.report.study.table import study_table
 from nos_repro.report.study.verdict import (
     VERDICTS,
     CellVerdict,
@@ -212,8 +213,11 @@ def test_runs_with_tf32_are_counted_beside_the_verdict(tmp_path: Path) -> None:
         known = {"provenance": {**PROVENANCE, "device_settings": settings}}
         return {**(at(60.0, 60.1, 59.9, 60.05)(trial) or {}), **known}
 
-    cell = judged(paper_study(repeats=4), tmp_path, ending)
+    study = paper_study(repeats=4)
+    cell = judged(study, tmp_path, ending)
     assert cell.reason.endswith("; 2 of 4 runs with products in TF32")
+    store = Store(tmp_path, study.study, study.scale)
+    assert "2 of 4 runs with products in TF32" in study_table(study, outcomes(study, store)).text()
 
 
 # fmt: off
