@@ -28,19 +28,29 @@ from nos_repro.experiments.trial import Training
 from nos_repro.optim import fused
 from nos_repro.optim.factory import make_optimizer, make_schedule
 from nos_repro.tasks import TASKS
+from nos_repro.tasks.facts.nasnet import NASNetSettings
+from nos_repro.tasks.nasnet import NASNetTask
+from nos_repro.tasks.nasnet_data import PhotographBatch
 
 # fmt: off
-TASK_SETTINGS: dict[str, dict[str, Any]] = {
+TEXT = {"data": "pydoc", "hidden": 24, "embedding": 16, "batch_size": 8}
+PAIRS = {"data": "numbers", "train_pairs": 96, "vocabulary": 60, "layers": 2, "width": 16,
+         "batch_size": 24}
+PHOTOGRAPHS = {"data": "digits", "classes": 10, "size": 32, "stem": "cifar", "cells": 1,
+               "filters": 24, "batch_size": 64, "replicas": 2}
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     # embedded data, small models: neither decides where a step waits
-    "convnet":     {"data": "digits"},
-    "gnmt":        {"data": "numbers", "train_pairs": 96, "vocabulary": 60, "layers": 2,
-                    "width": 16, "batch_size": 24},
-    "mlp":         {"data": "digits"},
-    "nasnet":      {"data": "digits", "classes": 10, "size": 32, "stem": "cifar", "cells": 1,
-                    "filters": 24, "batch_size": 64, "replicas": 2},
-    "ptb_lstm":    {"data": "pydoc", "hidden": 24, "embedding": 16, "batch_size": 8},
-    "rosenbrock":  {},
-    "wide_resnet": {"data": "digits", "depth": 10, "width": 1},
+    "convnet":                   ("convnet",     {"data": "digits"}),
+    "gnmt":                      ("gnmt",        PAIRS),
+    "gnmt, loss per sentence":   ("gnmt",        {**PAIRS, "loss_per": "sentence"}),
+    "gnmt, bf16":                ("gnmt",        {**PAIRS, "precision": "bf16"}),
+    "mlp":                       ("mlp",         {"data": "digits"}),
+    "nasnet":                    ("nasnet",      PHOTOGRAPHS),
+    "ptb_lstm":                  ("ptb_lstm",    TEXT),
+    "ptb_lstm, Melis' model":    ("ptb_lstm",    {**TEXT, "model": "melis"}),
+    "ptb_lstm, bf16":            ("ptb_lstm",    {**TEXT, "precision": "bf16"}),
+    "rosenbrock":                ("rosenbrock",  {}),
+    "wide_resnet":               ("wide_resnet", {"data": "digits", "depth": 10, "width": 1}),
 }
 OPTIMIZERS = (
     "sgd", "momentum", "adam", "rmsprop", "rmsprop-tf", "powersign", "powersign-cd", "addsign-ld",
@@ -80,10 +90,11 @@ def meta_run(name: str, settings: dict[str, Any], optimizer: str = "sgd") -> Run
 def step_waits(name: str, settings: dict[str, Any], optimizer: str = "sgd") -> Waits:
     """What the second step of a task waits for."""
     run = meta_run(name, settings, optimizer)
+    run.data.reside(run.fabric.device)
     batches = run.data.train_batches(0)
     with counted("meta"):
-        run.train_step(run.fabric.to_device(next(batches)))
-    batch = run.fabric.to_device(next(batches))
+        run.train_step(run.to_device(next(batches)))
+    batch = run.to_device(next(batches))
     with counted("meta") as waits:
         run.train_step(batch)
     return waits
@@ -106,12 +117,31 @@ def update_waits(optimizer: str, **options: Any) -> Waits:
     return waits
 
 
+def nasnet_operations(settings: dict[str, Any]) -> int:
+    """The operations, each about one kernel, of the loss and gradient of an update of NASNet."""
+    chosen = NASNetSettings(**settings)
+    task = NASNetTask(chosen).to("meta").train()
+    shape = chosen.batch_size, 3, chosen.size, chosen.size
+    batch = PhotographBatch(
+        torch.empty(shape, dtype=torch.uint8, device="meta"),
+        torch.empty(chosen.batch_size, dtype=torch.int64, device="meta"),
+        torch.tensor(0, device="meta"),
+    )
+    with counted("meta") as found:
+        torch.autograd.backward(task.training_step(batch))
+    return found.operations
+
+
 @BENCHMARKS.register("device-counts")
 def device_counts() -> Iterator[Measurement]:
-    """Synchronisations and blocking copies per step of each task and optimizer."""
+    """Synchronisations and blocking copies per step of each task and optimizer, and the kernels of
+    an update of NASNet-A mobile, its 50 replicas one after the other and ten at once."""
+    alone, together = (nasnet_operations({"replicas_at_once": count}) for count in (1, 10))
+    yield Measurement("operations in an update of NASNet-A mobile", Ratio.of([alone], ""))
+    yield Measurement("the same, ten replicas at once", Ratio.of([together], ""))
     counts: dict[str, Callable[[], Waits]] = {}
-    for name, settings in TASK_SETTINGS.items():
-        counts[f"a step of {name}"] = functools.partial(step_waits, name, settings)
+    for what, (name, settings) in MODELS.items():
+        counts[f"a step of {what}"] = functools.partial(step_waits, name, settings)
     for rule in OPTIMIZERS:
         counts[f"an update by {rule}"] = functools.partial(update_waits, rule)
         if rule.startswith(RULES):

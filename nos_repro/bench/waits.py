@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -63,13 +63,22 @@ def counted(device: torch.device | str) -> Iterator[Waits]:
 
 @contextmanager
 def _autocast_on(device: torch.device) -> Iterator[None]:
-    """Autocast refuses the meta device, where there is nothing to cast."""
+    """Autocast refuses the meta device: there it is the CPU's, which changes nothing on `meta`, but
+    answers who asks whether it is on."""
     if device.type != "meta":
         yield
         return
-    none = torch.autocast("cpu", enabled=False)
-    with mock.patch.object(torch, "autocast", return_value=none):
+    with ExitStack() as stack:
+        for name in ("autocast", "is_autocast_enabled", "get_autocast_dtype"):
+            stack.enter_context(mock.patch.object(torch, name, _of_cpu(getattr(torch, name))))
         yield
+
+
+def _of_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(kind: str, *given: Any, **named: Any) -> Any:
+        return function("cpu" if kind == "meta" else kind, *given, **named)
+
+    return call
 
 
 class _Functions(TorchFunctionMode):

@@ -5,8 +5,10 @@ code needs to care about layouts (channels last, transposed). A parameter with h
 elements is copied out and back.
 """
 
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,29 +59,6 @@ class FlatBatch:
     numbers: list[int] = field(default_factory=list)
     places: list[Places] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
-    copied_out: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-
-    def add(
-        self, p: Tensor, laid: "Layout", averages: Mapping[str, Tensor], g: Tensor, number: int
-    ) -> None:
-        """Adds a parameter with its averages and gradient."""
-        if laid.dense:
-            self.weights.append(laid.flat(p.detach()))
-        else:
-            self.weights.append(laid.flat(p.clone(memory_format=torch.contiguous_format)))
-            self.copied_out.append((p, self.weights[-1]))
-        if g.requires_grad:
-            g = g.detach()
-        g = g.resolve_neg()
-        if laid.plain and g.is_contiguous():
-            self.gradients.append(g.view(laid.shape))
-        else:
-            self.gradients.append(g.permute(laid.order).reshape(laid.shape))
-        for name, average in averages.items():
-            self.averages.setdefault(name, []).append(laid.flat(average))
-        self.numbers.append(number)
-        self.places.append(laid.places)
-        self.starts.append(0)
 
     def chosen(self, chosen: list[int]) -> "FlatBatch":
         """The tensors with these indices."""
@@ -91,6 +70,21 @@ class FlatBatch:
             places=[self.places[i] for i in chosen],
             starts=[self.starts[i] for i in chosen],
         )
+
+    def take(self, batch: "FlatBatch", i: int, start: int, end: int) -> None:
+        """Adds the elements from `start` to `end` of the i-th tensor of another batch."""
+
+        def part(x: Tensor) -> Tensor:
+            whole = end - start == x.numel()
+            return x if whole else x.view(-1)[start:end].view(flat_shape(end - start))
+
+        self.weights.append(part(batch.weights[i]))
+        self.gradients.append(part(batch.gradients[i].contiguous()))
+        for name, tensors in batch.averages.items():
+            self.averages.setdefault(name, []).append(part(tensors[i]))
+        self.numbers.append(batch.numbers[i])
+        self.places.append(batch.places[i])
+        self.starts.append(start)
 
     def drawn(self, i: int, draw: Callable[[Tensor], Tensor]) -> Tensor:
         """What is drawn for the places of the i-th tensor's elements, in its shape.
@@ -106,10 +100,102 @@ class FlatBatch:
         ]
         return torch.cat(parts).view(like.shape)
 
+
+class FlatParameter:
+    """Where a parameter's weights and averages lie, and their flat views.
+
+    w: what is updated, the parameter or its float32 copy. It and the averages are held weakly. A
+    parameter with holes between its elements is copied out, and `copy_back` writes it back.
+    """
+
+    def __init__(self, w: Tensor, laid: "Layout", averages: Mapping[str, Tensor]) -> None:
+        part = local_part(w)
+        self.laid, self._of = laid, weakref.ref(w)
+        self._averages = [(name, weakref.ref(x)) for name, x in averages.items()]
+        self._copy = None if laid.dense else part.clone(memory_format=torch.contiguous_format)
+        flats = [self.weights, *self.averages.values()]
+        self.type, self.numel = type(flats[0]), part.numel()
+        self.device, self.dtype = part.device, part.dtype
+        self.uniform = all(x.dtype is self.dtype for x in flats)
+        self.address, *self.addresses = (x.data_ptr() if type(x) is Tensor else 0 for x in flats)
+        self._stride, self._shape = part.stride(), part.shape
+        self.stays = laid.dense and type(w) in (Tensor, torch.nn.Parameter)
+
+    @property
+    def weights(self) -> Tensor:
+        """The weights, flat."""
+        part = self._copy
+        if part is None:
+            w = self._of()
+            assert w is not None
+            part = local_part(w).detach()
+        return self.laid.flat(part)
+
+    @property
+    def averages(self) -> dict[str, Tensor]:
+        """The averages by name, flat."""
+        averages = [(name, x()) for name, x in self._averages]
+        return {name: self.laid.flat(local_part(x)) for name, x in averages if x is not None}
+
+    def holds(self, w: Tensor, state: Mapping[str, Any]) -> bool:
+        """Whether this tensor and the averages of this state are still where they were."""
+        return (
+            w is self._of()
+            and w.dtype is self.dtype
+            and w.data_ptr() == self.address
+            and w.stride() == self._stride
+            and w.shape == self._shape
+            and all(state.get(name) is x() for name, x in self._averages)
+        )
+
+    def copy_back(self) -> None:
+        """Writes back what was copied out."""
+        w = self._of()
+        if self._copy is not None and w is not None:
+            local_part(w).copy_(self._copy)
+
+    def follows(self, g: Tensor) -> bool:
+        """Whether a gradient lies in memory as the weights do."""
+        return (
+            self._copy is None
+            and g.stride() == self._stride
+            and g.dtype is self.dtype
+            and not g.is_neg()
+        )
+
+
+class Batch:
+    """The parameters that one call can update, with their gradients and places in the optimizer."""
+
+    def __init__(self) -> None:
+        self.parameters: list[FlatParameter] = []
+        self.gradients: list[Tensor] = []
+        self.numbers: list[int] = []
+
+    def add(self, flat: FlatParameter, gradient: Tensor, number: int) -> None:
+        """Adds a parameter; the gradient is this process's part, not flattened."""
+        self.parameters.append(flat)
+        self.gradients.append(gradient)
+        self.numbers.append(number)
+
+    def flattened(self, chosen: Sequence[int] | None = None) -> FlatBatch:
+        """The chosen parameters (default: all) as flat tensors."""
+        flat = FlatBatch()
+        for i in range(len(self.parameters)) if chosen is None else chosen:
+            x = self.parameters[i]
+            flat.weights.append(x.weights)
+            flat.gradients.append(x.laid.flat_gradient(self.gradients[i]))
+            for name, average in x.averages.items():
+                flat.averages.setdefault(name, []).append(average)
+            flat.numbers.append(self.numbers[i])
+            flat.places.append(x.laid.places)
+            flat.starts.append(0)
+        return flat
+
     def copy_back(self) -> None:
         """Writes back the parameters that were copied out."""
-        for part, flat in self.copied_out:
-            part.copy_(flat.view(part.shape))
+        for x in self.parameters:
+            x.copy_back()
 
 
 class Layout:
@@ -131,6 +217,15 @@ class Layout:
     def flat(self, x: Tensor) -> Tensor:
         """A tensor of this layout as a flat view."""
         return x.view(self.shape) if self.in_order else x.permute(self.order).view(self.shape)
+
+    def flat_gradient(self, g: Tensor) -> Tensor:
+        """A gradient of such a parameter, which may lie in memory in another way."""
+        if g.requires_grad:
+            g = g.detach()
+        g = g.resolve_neg()
+        if self.plain and g.is_contiguous():
+            return g.view(self.shape)
+        return g.permute(self.order).reshape(self.shape)
 
 
 def flat_shape(n: int) -> tuple[int, ...]:

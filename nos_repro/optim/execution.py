@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from nos_repro.optim.batch import FlatBatch, Step
+from nos_repro.optim.batch import Batch, Step
 from nos_repro.optim.foreach import update_foreach
-from nos_repro.optim.fused import use_fused
+from nos_repro.optim.fused import update_fused, uses_fused
 from nos_repro.optim.reference import update_reference
 
-Execution = Callable[[FlatBatch, Step], None]
 
-
-def choose_execution(group: dict[str, Any], batch: FlatBatch, step: Step) -> Execution:
-    """What the group's options `foreach` and `fused` ask for, or else what suits the batch.
+def update(group: dict[str, Any], batch: Batch, step: Step) -> None:
+    """One update by what the group's options `foreach` and `fused` ask for, or else by what suits
+    the batch.
 
     Raises ConfigError where `fused` is asked for and impossible.
     """
     fused = None if group["foreach"] is None else False
     wish = group["fused"] if group["fused"] is not None else fused
-    execution = use_fused(wish, batch, step)
-    if execution is not None:
-        return execution
-    return update_reference if group["foreach"] is False else update_foreach
+    if uses_fused(wish, batch, step):
+        update_fused(batch, step)
+    elif group["foreach"] is False:
+        update_reference(batch.flattened(), step)
+    else:
+        update_foreach(batch.flattened(), step)

@@ -41,7 +41,7 @@ class FamilyOptimizer(RuleOptimizer):
             raise ConfigError(f"decay must be a name such as 'ld', got {options['decay']!r}")
         self.rule_of(options)
 
-    def _saved_rule(self, group: dict[str, Any]) -> str | None:
+    def saved_rule_of(self, group: dict[str, Any]) -> str | None:
         if "rule" in group:
             return str(group["rule"])
         if not group.keys() >= {constant.name for constant in self.family.constants}:

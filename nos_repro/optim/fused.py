@@ -7,19 +7,19 @@ two rows, go through the foreach execution, which gives the same numbers.
 
 import threading
 import warnings
-from collections.abc import Callable
 from functools import cache
 
 import torch
 from torch import Tensor
 
 from nos_repro.errors import ConfigError
-from nos_repro.optim.batch import FlatBatch, Step, arithmetic_dtype, flat_shape
+from nos_repro.optim.batch import Batch, FlatBatch, Step, arithmetic_dtype
 from nos_repro.optim.compiled_draws import ONE_LOOP
 from nos_repro.optim.compiler import compile_kernel, compiler_errors
 from nos_repro.optim.draws import make_key
 from nos_repro.optim.foreach import update_foreach
 from nos_repro.optim.kernel import Kernel, KernelKind, build, kind_of, scalar_names, slots
+from nos_repro.optim.native import NativeKernel, native_kernel
 from nos_repro.optim.places import LANES
 from nos_repro.optim.program import run_once
 
@@ -27,43 +27,53 @@ SMALL, JOINED_FROM = 4096, 8  # elements, tensors
 PAYS_FROM = 1_000_000  # elements: below this, seconds of compiling save too little per step
 DEVICES = ("cpu", "cuda", "xpu")
 
-_COMPILED: dict[KernelKind, Kernel] = {}
+_COMPILED: dict[KernelKind, NativeKernel | Kernel] = {}
 _FAILED: dict[str, str] = {}
 _COMPILING = threading.RLock()
 
 
-def use_fused(
-    wish: bool | None, batch: FlatBatch, step: Step
-) -> Callable[[FlatBatch, Step], None] | None:
-    """The fused execution if it is requested, or possible and worth it; else None.
+def uses_fused(wish: bool | None, batch: Batch, step: Step) -> bool:
+    """Whether the fused execution updates a batch: if requested, or possible and worth it.
 
     Raises ConfigError if it is requested but impossible.
     """
     if wish is False:
-        return None
-    like = batch.weights[0]
-    types = {type(w) for w in batch.weights} - {Tensor}
+        return False
+    first = batch.parameters[0]
+    types = {x.type for x in batch.parameters} - {Tensor}
     if wish is None and (
         types
-        or like.device.type not in DEVICES
-        or sum(w.numel() for w in batch.weights) < PAYS_FROM
+        or first.device.type not in DEVICES
+        or sum(x.numel for x in batch.parameters) < PAYS_FROM
     ):
-        return None
+        return False
     if types:  # of a fake tensor a kernel would read memory that is not there
         names = ", ".join(sorted(each.__name__ for each in types))
         raise ConfigError(f"fused=True is not possible here: a parameter is a {names}")
-    kind = kind_of(step, like)
-    if _ready(kind):
-        return update_fused
-    if wish:
+    kind = kind_of(step, first.dtype, first.device)
+    ready = _ready(kind)
+    if wish and not ready:
         raise ConfigError(f"fused=True is not possible here: {_FAILED[kind.device.type]}")
-    return None
+    return ready
 
 
-def update_fused(batch: FlatBatch, step: Step) -> None:
+def update_fused(batch: Batch, step: Step) -> None:
     """One update of every tensor of the batch, in place; equal to `update_reference`."""
-    kind = kind_of(step, batch.weights[0])
+    first = batch.parameters[0]
+    kind = kind_of(step, first.dtype, first.device)
     kernel, scalars = _COMPILED[kind], _scalars(kind, step)
+    if isinstance(kernel, NativeKernel):
+        rest = kernel.update(batch, step, scalars)
+    else:
+        rest = _update_traced(kernel, kind, batch.flattened(), step, scalars)
+    if rest.weights:
+        update_foreach(rest, step)
+
+
+def _update_traced(
+    kernel: Kernel, kind: KernelKind, batch: FlatBatch, step: Step, scalars: Tensor
+) -> FlatBatch:
+    """Updates the whole rows, some tensors per call; returns what is left."""
     rows, rest = _split(batch, drawn=kind.program.sites > 0)
     small: FlatBatch | None = None
     if kind.program.sites == 0:
@@ -81,8 +91,7 @@ def update_fused(batch: FlatBatch, step: Step) -> None:
         kernel(chunk[0], chunk[1], chunk[2:], scalars, *draws)
     if small is not None:
         _part(small, rows)
-    if rest.weights:
-        update_foreach(rest, step)
+    return rest
 
 
 def _split(batch: FlatBatch, *, drawn: bool) -> tuple[FlatBatch, FlatBatch]:
@@ -102,10 +111,10 @@ def _split(batch: FlatBatch, *, drawn: bool) -> tuple[FlatBatch, FlatBatch]:
         if i in whole:
             continue
         if not fit[i]:
-            _take(rest, batch, i, 0, n)
+            rest.take(batch, i, 0, n)
         else:
-            _take(rows, batch, i, 0, n - n % LANES)
-            _take(rest, batch, i, n - n % LANES, n)
+            rows.take(batch, i, 0, n - n % LANES)
+            rest.take(batch, i, n - n % LANES, n)
     return rows, rest
 
 
@@ -133,20 +142,6 @@ def _part(small: FlatBatch, rows: FlatBatch) -> None:
     torch._foreach_copy_(small.weights, torch.split(rows.weights[-1], lengths))
     for name, tensors in small.averages.items():
         torch._foreach_copy_(tensors, torch.split(rows.averages[name][-1], lengths))
-
-
-def _take(into: FlatBatch, batch: FlatBatch, i: int, start: int, end: int) -> None:
-    def part(x: Tensor) -> Tensor:
-        whole = end - start == x.numel()
-        return x if whole else x[start:end].view(flat_shape(end - start))
-
-    into.weights.append(part(batch.weights[i]))
-    into.gradients.append(part(batch.gradients[i]))
-    for name, tensors in batch.averages.items():
-        into.averages.setdefault(name, []).append(part(tensors[i]))
-    into.numbers.append(batch.numbers[i])
-    into.places.append(batch.places[i])
-    into.starts.append(start)
 
 
 @cache
@@ -221,7 +216,8 @@ def _try_to_compile(kind: KernelKind) -> None:
             if where not in DEVICES:
                 raise RuntimeError(f"no compiler for device '{where}'")
             options = ONE_LOOP if kind.program.sites else {}
-            _COMPILED[kind] = compile_kernel(build(kind), _example(kind), options)
+            native = native_kernel(kind)
+            _COMPILED[kind] = native or compile_kernel(build(kind), _example(kind), options)
         except compiler_errors() as error:
             _FAILED[where] = " ".join(str(error).split())[:300]
             warnings.warn(

@@ -11,7 +11,6 @@ from hashlib import blake2b
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from nos_repro.optim.batch import Step, arithmetic_dtype
 from nos_repro.optim.compiled_draws import compiled_draws
@@ -37,13 +36,13 @@ class KernelKind:
     maximize: bool
 
 
-def kind_of(step: Step, like: Tensor) -> KernelKind:
-    """The kind of kernel that does this step on such tensors."""
+def kind_of(step: Step, dtype: torch.dtype, device: torch.device) -> KernelKind:
+    """The kind of kernel that does this step on tensors of this type."""
     decays = step.weight_decay != 0
     return KernelKind(
         program=_fast(step.program),
-        dtype=like.dtype,
-        device=like.device,
+        dtype=dtype,
+        device=device,
         l2=decays and not step.decoupled,
         decoupled=decays and step.decoupled,
         maximize=step.maximize,

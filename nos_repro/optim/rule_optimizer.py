@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
@@ -17,8 +17,8 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT, StateDict
 
 from nos_repro.errors import ConfigError, SparseGradientError
-from nos_repro.optim.batch import FlatBatch, Layout, new_average
-from nos_repro.optim.execution import choose_execution
+from nos_repro.optim.batch import Batch, FlatParameter, Layout, new_average
+from nos_repro.optim.execution import update
 from nos_repro.optim.groups import (
     MASTER,
     check_group,
@@ -29,6 +29,7 @@ from nos_repro.optim.groups import (
     start_state,
     step_of,
 )
+from nos_repro.optim.loading import check_saved, saved_states
 from nos_repro.optim.options import check_common, fractions, nonnegative, whole
 from nos_repro.optim.program import Program
 from nos_repro.optim.sharding import local_gradient, local_part, number_of, spread_of
@@ -193,7 +194,7 @@ class RuleOptimizer(Optimizer):
             options["seed"] = next(_SEEDS) if options is self.defaults else self.defaults["seed"]
         options["seed"] = whole("seed", options["seed"])
 
-    def _saved_rule(self, group: dict[str, Any]) -> str | None:
+    def saved_rule_of(self, group: dict[str, Any]) -> str | None:
         """The text of the rule that a saved group belongs to, None if it has none."""
         return group.get("rule")
 
@@ -248,10 +249,8 @@ class RuleOptimizer(Optimizer):
         options = self._as_rule(group)
         program = program_of(options["rule"])
         check_total_steps(options["rule"], program, options)
-        batches = self._batches(group, program, first)
-        for (_, _, updates), batch in batches.items():
-            step = step_of(options, program, updates)
-            choose_execution(group, batch, step)(batch, step)
+        for (_, _, updates), batch in self._batches(group, program, first).items():
+            update(group, batch, step_of(options, program, updates))
             batch.copy_back()
         if group["master_weights"]:
             for p in group["params"]:
@@ -261,9 +260,10 @@ class RuleOptimizer(Optimizer):
 
     def _batches(
         self, group: dict[str, Any], program: Program, first: int
-    ) -> dict[tuple[torch.device, torch.dtype, int], FlatBatch]:
+    ) -> dict[tuple[torch.device, torch.dtype, int], Batch]:
         """The group's parameters in batches that one call can update."""
-        batches: dict[tuple[torch.device, torch.dtype, int], FlatBatch] = {}
+        batches: dict[tuple[torch.device, torch.dtype, int], Batch] = {}
+        known = self._known(program, group)
         for number, p in enumerate(group["params"], start=first):
             g = p.grad
             if g is None:
@@ -274,32 +274,48 @@ class RuleOptimizer(Optimizer):
                     "  use torch.optim.SparseAdam for it, or sparse=False in its embedding"
                 )
             state = self.state[p]
-            if "step" not in state or (keeps_master(p, group) and MASTER not in state):
-                start_state(state, p, program, group)
-            w = state[MASTER] if keeps_master(p, group) else p
-            part = local_part(w)
-            stride = part.stride()
-            laid = self._layout(w, part)
-            averages = {}
-            for name in program.averages:
-                if name not in state:
-                    raise ConfigError(
-                        f"the rule of a group was changed to {self.rule_of(group)}, which reads the"
-                        f" average '{name}'; parameter {number} has none\n"
-                        "  make a new optimizer, or begin at zero with optimizer.state.clear()"
-                    )
-                averages[name] = local_part(state[name])
-                if laid.dense and averages[name].stride() != stride:
-                    state[name] = new_average(w).copy_(state[name])
-                    averages[name] = local_part(state[name])
+            w = state.get(MASTER, p) if group["master_weights"] else p
+            flat = known.get(number)
+            if flat is None or "step" not in state or not flat.holds(w, state):
+                flat = self._flatten(p, number, program, group)
+                if flat.stays:
+                    known[number] = flat
+                w = state.get(MASTER, p) if group["master_weights"] else p
             state["step"] = int(state["step"]) + 1  # others may save it as a tensor
-            key = w.device, w.dtype, state["step"] if program.corrections else 0
-            if key not in batches:
-                batches[key] = FlatBatch()
-            g = local_gradient(g, w)
-            g = g if w is p else g.to(w.dtype)
-            batches[key].add(part, laid, averages, g, number_of(p, number))
+            key = flat.device, flat.dtype, state["step"] if program.corrections else 0
+            batch = batches.get(key)
+            if batch is None:
+                batch = batches[key] = Batch()
+            if type(g) is not Tensor or w is not p:
+                g = local_gradient(g, w).to(flat.dtype)
+            batch.add(flat, g, number_of(p, number))
         return batches
+
+    def _known(self, program: Program, group: dict[str, Any]) -> dict[int, FlatParameter]:
+        """What earlier steps know of the parameters, by their numbers."""
+        known: dict[Any, dict[int, FlatParameter]] = self.__dict__.setdefault("_flat", {})
+        return known.setdefault((program, group["master_weights"]), {})
+
+    def _flatten(
+        self, p: Tensor, number: int, program: Program, group: dict[str, Any]
+    ) -> FlatParameter:
+        """Where the parameter and its averages lie; makes what its state lacks."""
+        state = self.state[p]
+        if "step" not in state or (keeps_master(p, group) and MASTER not in state):
+            start_state(state, p, program, group)
+        w = state[MASTER] if keeps_master(p, group) else p
+        part = local_part(w)
+        laid = self._layout(w, part)
+        for name in program.averages:
+            if name not in state:
+                raise ConfigError(
+                    f"the rule of a group was changed to {self.rule_of(group)}, which reads the"
+                    f" average '{name}'; parameter {number} has none\n"
+                    "  make a new optimizer, or begin at zero with optimizer.state.clear()"
+                )
+            if laid.dense and local_part(state[name]).stride() != part.stride():
+                state[name] = new_average(w).copy_(state[name])
+        return FlatParameter(w, laid, {name: state[name] for name in program.averages})
 
     def _layout(self, p: Tensor, part: Tensor) -> Layout:
         """The layout of a parameter, which is kept for all that have the same."""
@@ -333,13 +349,13 @@ class RuleOptimizer(Optimizer):
         hooked: list[StateDict] = []
 
         def check(_: Optimizer, saved: StateDict) -> None:
-            self._check_saved(saved)
+            check_saved(self, saved)
             hooked.append(saved)
 
         def restore(_: Optimizer) -> None:
             for group, own in zip(self.param_groups, execution, strict=True):
                 group.update(own)
-            for p, saved, program in self._saved_states(hooked[0]):
+            for p, saved, program in saved_states(self, hooked[0]):
                 for name in (*program.averages, MASTER):
                     if name in saved:  # torch has cast it to the parameter's dtype
                         self.state[p][name] = new_average(p).copy_(saved[name])
@@ -352,44 +368,3 @@ class RuleOptimizer(Optimizer):
         finally:
             before.remove()
             after.remove()
-
-    def _check_saved(self, state_dict: StateDict) -> None:
-        for own, saved in zip(self.param_groups, state_dict["param_groups"], strict=False):
-            rule, other = self.rule_of(own), self._saved_rule(saved)
-            if rule != other:
-                options = ", ".join(sorted(saved.keys() - {"params"}))
-                raise ConfigError(
-                    "this state belongs to another update rule\n"
-                    f"  saved:  {other or f'no rule, but the options {options}'}\n"
-                    f"  here:   {rule}"
-                )
-            here, there = own["total_steps"], saved.get("total_steps", own["total_steps"])
-            if here != there and program_of(rule).decays:
-                raise ConfigError(
-                    f"this state was saved with total_steps={there}, here it is {here}, and the"
-                    " rule's decay depends on it\n"
-                    f"  make the optimizer with total_steps={there}, or set total_steps={here} in"
-                    " the state's param_groups"
-                )
-        for p, saved, program in self._saved_states(state_dict):
-            for name in program.averages if saved else ():
-                if name not in saved or saved[name].shape != p.shape:
-                    given = tuple(saved[name].shape) if name in saved else "nothing"
-                    raise ConfigError(
-                        f"this state does not fit: average '{name}' of parameter"
-                        f" {self._number(p)} must have shape {tuple(p.shape)}, got {given}"
-                    )
-
-    def _saved_states(
-        self, state_dict: StateDict
-    ) -> Iterator[tuple[Tensor, dict[str, Any], Program]]:
-        """Every parameter, what is saved of it, and the program that updates it."""
-        for own, saved in zip(self.param_groups, state_dict["param_groups"], strict=False):
-            program = program_of(self.rule_of(own))
-            for p, key in zip(own["params"], saved["params"], strict=False):
-                yield p, state_dict["state"].get(key, {}), program
-
-    def _number(self, p: Tensor) -> int:
-        return next(
-            i for i, q in enumerate(q for g in self.param_groups for q in g["params"]) if q is p
-        )

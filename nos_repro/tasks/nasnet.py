@@ -63,6 +63,7 @@ class NASNetTask(NASNetFacts, Task):
             dropout=settings.dropout,
         ).to(memory_format=self.memory_format)
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
+        self._norms = norms(self.model)
         self.register_buffer("updates", torch.tensor(0))
         self.register_buffer("classes", torch.tensor(0))
         self._agreed = False
@@ -120,11 +121,19 @@ class NASNetTask(NASNetFacts, Task):
         return logits.to(kind), None if second is None else second.to(kind)
 
     def training_step(self, batch: PhotographBatch, batch_idx: int = 0) -> Float[Tensor, ""]:
-        """The mean loss of the replicas in the batch, computed one after the other."""
+        """The mean loss of the replicas in the batch, `replicas_at_once` of them in a pass."""
         self.agree(batch.classes)
         images = self.settings.batch_size // self.settings.replicas
-        parts = (torch.split(part, images) for part in (batch.images, batch.labels))
-        passes = [functools.partial(self._loss, *part) for part in zip(*parts, strict=True)]
+        together = _largest_divisor(len(batch.labels) // images, self.settings.replicas_at_once)
+        for layer in self._norms:
+            layer.replicas = together
+        size = images * together
+        passes = [
+            functools.partial(self._loss, _in_turn(part, together), _in_turn(labels, together))
+            for part, labels in zip(
+                torch.split(batch.images, size), torch.split(batch.labels, size), strict=True
+            )
+        ]
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         if len(passes) == 1 or not torch.is_grad_enabled():
             loss = torch.stack([one() for one in passes]).mean()
@@ -146,16 +155,16 @@ class NASNetTask(NASNetFacts, Task):
     def _absorb(self) -> None:
         """Moves batch norm's running statistics towards the mean over the replicas of all
         processes, as far as if each replica had moved them."""
-        layers = norms(self.model)
-        found = [layer.batch_mean for layer in layers] + [layer.batch_variance for layer in layers]
+        layers = self._norms
+        found = [layer.batch for layer in layers]
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            together = torch.cat(found)
+            together = torch.cat(found, dim=1)
             dist.all_reduce(together)
             together /= dist.get_world_size()
-            found = list(torch.split(together, [len(own) for own in found]))
-        running = [layer.mean for layer in layers] + [layer.variance for layer in layers]
+            found = list(torch.split(together, [own.shape[1] for own in found], dim=1))
+        running = [each for layer in layers for each in (layer.mean, layer.variance)]
         kept = self.settings.norm_decay**self.settings.replicas
-        torch._foreach_lerp_(running, found, 1 - kept)
+        torch._foreach_lerp_(running, [row for own in found for row in own], 1 - kept)
         for layer in layers:
             layer.passes = 0
 
@@ -208,6 +217,18 @@ class NASNetTask(NASNetFacts, Task):
             )
         self._agreed, self._counted = False, None
         return super().load_state_dict(state_dict, strict, assign)
+
+
+def _largest_divisor(number: int, most: int) -> int:
+    return next(d for d in range(min(number, most), 0, -1) if number % d == 0)
+
+
+def _in_turn(part: Tensor, replicas: int) -> Tensor:
+    """The images, or labels, of some replicas, which follow each other, in the order in which a
+    pass has them: the first of each replica, then the second of each."""
+    if replicas == 1:
+        return part
+    return part.view(replicas, -1, *part.shape[1:]).transpose(0, 1).flatten(0, 1)
 
 
 class _Accumulated(torch.autograd.Function):

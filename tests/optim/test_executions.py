@@ -17,7 +17,7 @@ from torch.nn import Parameter
 
 from nos_repro import PowerSign, RuleOptimizer
 from nos_repro.errors import ConfigError
-from nos_repro.optim import compiler, fused
+from nos_repro.optim import compiler, fused, native
 from nos_repro.optim.draws import keep, make_key, normal
 from nos_repro.optim.program import lower
 from nos_repro.optim.ternary import select_signs
@@ -213,6 +213,7 @@ def broken_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "_COMPILED", {})
     monkeypatch.setattr(fused, "_FAILED", {})
     monkeypatch.setattr(compiler.torch, "compile", fails)
+    monkeypatch.setattr(native, "_compiler", fails)
 
 
 @pytest.mark.usefixtures("broken_compiler")
@@ -291,6 +292,7 @@ def fast_and_plain(tree: Expr, g: torch.Tensor, w: torch.Tensor) -> tuple[torch.
     updated = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fused, "_COMPILED", {})
+        patch.setattr(fused, "native_kernel", lambda kind: None)
         patch.setattr(fused, "compile_kernel", lambda kernel, example, options: kernel)
         for execution in ({"fused": True}, {"foreach": False}):
             p = Parameter(w.clone())

@@ -30,6 +30,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> None:
         return compiled
 
     monkeypatch.setattr(fused, "compile_kernel", capture)
+    monkeypatch.setattr(fused, "native_kernel", lambda kind: None)
     monkeypatch.setattr(fused, "_COMPILED", {})
     torch._dynamo.reset()
 
@@ -61,6 +62,7 @@ def test_threads_that_train_with_one_rule_compile_it_once(monkeypatch: pytest.Mo
         return kernel
 
     monkeypatch.setattr(fused, "compile_kernel", compile_slowly)
+    monkeypatch.setattr(fused, "native_kernel", lambda kind: None)
     monkeypatch.setattr(fused, "_COMPILED", {})
     with ThreadPoolExecutor(4) as pool:
         runs = [pool.submit(update, "g + drop(g, 0.3)", [1.0, 2.0], fused=True) for _ in range(4)]
@@ -112,6 +114,7 @@ def test_a_rule_that_draws_is_compiled_to_one_loop_per_tensor(
     rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut into several, it would pass the generator's 64-bit words through memory."""
+    monkeypatch.setattr(fused, "native_kernel", lambda kind: None)
     monkeypatch.setattr(fused, "_COMPILED", {})
     p = Parameter(torch.zeros(64, 16))
     p.grad = torch.ones_like(p)

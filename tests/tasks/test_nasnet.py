@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from nos_repro.bench.device_counts import nasnet_operations
 from nos_repro.errors import ConfigError, DataError
 from nos_repro.experiments.build import Conditions, build_task
 from nos_repro.experiments.load import load_study
@@ -156,10 +157,15 @@ def gradients(task: NASNetTask, given: PhotographBatch) -> tuple[Tensor, list[Te
     return loss.detach(), [p.grad for p in task.model.parameters() if p.grad is not None]
 
 
-def test_replicas_in_sequence_are_the_mean_of_separate_replicas() -> None:
+@pytest.mark.parametrize("at_once", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_replicas_in_sequence_or_at_once_are_the_mean_of_separate_replicas(
+    at_once: int, channels_last: bool
+) -> None:
     """Loss, gradient and statistics of a batch of 4 replicas, against 4 steps of one."""
     given, settings = batch(), {"dropout": 0.0, "norm_decay": 0.0, "auxiliary": 0.4}
-    together = tiny(**settings, replicas=4).double()
+    more = {"replicas_at_once": at_once, "channels_last": channels_last}
+    together = tiny(**settings, replicas=4, **more).double()
     loss, found = gradients(together, given)
     losses, alone, means = [], [], []
     for part in range(4):
@@ -175,6 +181,12 @@ def test_replicas_in_sequence_are_the_mean_of_separate_replicas() -> None:
     for whole, parts in zip(found, zip(*alone, strict=True), strict=True):
         torch.testing.assert_close(whole, torch.stack(parts).mean(0))
     torch.testing.assert_close(together.model.stem_norm.mean, torch.stack(means).mean(0))
+
+
+def test_replicas_at_once_launch_a_fraction_of_the_kernels() -> None:
+    settings = {**TINY, "batch_size": 16, "replicas": 8}
+    alone = nasnet_operations({**settings, "replicas_at_once": 1})
+    assert nasnet_operations({**settings, "replicas_at_once": 8}) < alone / 4
 
 
 def test_running_statistics_move_as_if_every_replica_had_moved_them_in_turn() -> None:

@@ -213,8 +213,8 @@ def test_norm_is_torchs_batch_norm_of_each_pass_and_its_statistics_the_passes_me
         assert theirs.running_var is not None
         means.append(theirs.running_mean.clone())
         variances.append(theirs.running_var.clone())
-    torch.testing.assert_close(ours.batch_mean, torch.stack(means).mean(0))
-    torch.testing.assert_close(ours.batch_variance, torch.stack(variances).mean(0))
+    torch.testing.assert_close(ours.batch[0], torch.stack(means).mean(0))
+    torch.testing.assert_close(ours.batch[1], torch.stack(variances).mean(0))
     assert torch.equal(ours.mean, torch.zeros(4)), "evaluation's statistics wait for the update"
 
 

@@ -48,8 +48,10 @@ class NASNetSettings:
     batch_size: int = 1600
     """Images per update, over all processes."""
     replicas: int = 50
-    """Equal parts of a batch, each with its own batch norm. Any process may compute a part, in one
-    pass: processes x passes = replicas."""
+    """Equal parts of a batch, each with its own batch norm. Any process may compute a part."""
+    replicas_at_once: int = field(default=1, metadata=SPEED)
+    """Replicas, at most, that one pass computes: with more, fewer and larger kernels are launched,
+    and more memory is taken. processes x passes x replicas_at_once = replicas."""
     steps_per_epoch: int | None = None
     """Updates between evaluations; None: a pass over the images."""
     channels_last: bool = field(default=False, metadata=SPEED)
@@ -59,7 +61,7 @@ class NASNetSettings:
 
     def __post_init__(self) -> None:
         for key, least in (("classes", 2), ("size", 8), ("cells", 1), ("batch_size", 1),
-                           ("replicas", 1)):  # fmt: skip
+                           ("replicas", 1), ("replicas_at_once", 1)):  # fmt: skip
             require(getattr(self, key) >= least, key, f"at least {least}", getattr(self, key))
         require(self.stem in STEMS, "stem", f"one of: {' '.join(STEMS)}", f"'{self.stem}'")
         unit = WIDTH * (4 if self.stem == "imagenet" else 1)
