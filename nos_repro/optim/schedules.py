@@ -66,6 +66,9 @@ class Schedule(LRScheduler):
         groups = self.optimizer.param_groups
         untouched = [g["lr"] == last for g, last in zip(groups, self._last_lr, strict=True)]
         super().load_state_dict(state_dict)
+        if not any(isinstance(g["lr"], Tensor) for g in groups):  # the saved rates may be tensors
+            self._last_lr = [float(rate) for rate in self._last_lr]
+            self.base_lrs = [float(rate) for rate in self.base_lrs]
         for group, rate, own in zip(groups, self._last_lr, untouched, strict=True):
             if own and isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
@@ -78,6 +81,7 @@ def _next(rate: Any, base: Any, before: float, factor: float) -> Any:
     if before == 0:
         return base * factor
     if isinstance(rate, Tensor):
+        base = base if isinstance(base, Tensor) else torch.full_like(rate, base)
         return torch.where(rate == base * before, base * factor, rate * (factor / before))
     return base * factor if rate == base * before else rate * (factor / before)
 
