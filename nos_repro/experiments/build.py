@@ -24,6 +24,7 @@ from nos_repro.experiments.replicas import (
     Group,
     Replicas,
     joined,
+    node_devices,
     part_random_states,
     share_batch_norm,
 )
@@ -148,7 +149,7 @@ def make_fabric(device: str, replicas: Replicas = ALONE) -> Fabric:
         fabric._callbacks = []  # else every run's task would be kept, and asked after each update
         return fabric
     strategy = DDPStrategy(
-        parallel_devices=replicas.devices(device),
+        parallel_devices=node_devices(device, replicas.processes),
         cluster_environment=replicas.environment,
         find_unused_parameters=True,
     )
