@@ -117,6 +117,7 @@ def build(
     check_environment(trial.training.environment, data, replicas.world)
     part_random_states(replicas.rank)
     share_batch_norm(task, device, replicas)
+    in_effect.compile_model(task)
     fabric = make_fabric(conditions.device, replicas)
     if in_effect.resident:
         data.reside(fabric.device)
