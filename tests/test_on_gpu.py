@@ -196,3 +196,45 @@ def test_a_whole_trial_records_what_was_in_effect(tmp_path: Path) -> None:
     assert record.provenance["device"] == torch.cuda.get_device_name()
     effect = record.provenance["device_settings"]
     assert (effect["tf32"], effect["cudnn_benchmark"], effect["resident"]) == (False, True, True)
+
+
+@pytest.mark.parametrize("rule", [*RULES, "adam", "rmsprop", "adam-tf"])
+@pytest.mark.parametrize("fused", [None, True])
+def test_a_whole_training_step_is_one_cuda_graph(rule: str, fused: bool | None) -> None:
+    """Replayed, forward and backward passes, update and decays go on as they do without it."""
+    own = rule.startswith(("powersign", "addsign", "rule: "))
+    if fused and not own:
+        pytest.skip("has one execution of ours")
+    options: dict[str, Any] = {"fused": fused} if fused else {}
+    options |= {"total_steps": 9, "seed": 1} if own else {}
+
+    def trained(*, graph: bool) -> list[Tensor]:
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(
+            torch.nn.Linear(64, 48), torch.nn.Tanh(), torch.nn.Linear(48, 8)
+        )
+        model.to(GPU)
+        x = torch.randn(32, 64, device=GPU)
+        optimizer = make_optimizer(rule, model.parameters(), lr=0.01, capturable=True, **options)
+
+        def step() -> None:
+            optimizer.zero_grad(set_to_none=False)
+            model(x).square().mean().backward()
+            optimizer.step()
+
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                step()
+        torch.cuda.current_stream().wait_stream(stream)
+        whole = torch.cuda.CUDAGraph()
+        if graph:
+            with torch.cuda.graph(whole):
+                step()
+        for _ in range(4):
+            whole.replay() if graph else step()
+        return [p.detach().cpu() for p in model.parameters()]
+
+    for replayed, stepped in zip(trained(graph=True), trained(graph=False), strict=True):
+        torch.testing.assert_close(replayed, stepped)

@@ -14,13 +14,15 @@ def update(group: dict[str, Any], batch: Batch, step: Step) -> None:
     """One update by what the group's options `foreach` and `fused` ask for, or else by what suits
     the batch.
 
+    Where the step is a tensor (`capturable`), the plain loop stands in for foreach.
+
     Raises ConfigError where `fused` is asked for and impossible.
     """
     fused = None if group["foreach"] is None else False
     wish = group["fused"] if group["fused"] is not None else fused
     if uses_fused(wish, batch, step):
         update_fused(batch, step)
-    elif group["foreach"] is False:
+    elif group["foreach"] is False or step.on_device:
         update_reference(batch.flattened(), step)
     else:
         update_foreach(batch.flattened(), step)

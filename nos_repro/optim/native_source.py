@@ -69,7 +69,7 @@ static inline void fetch(const T* from, int64_t count) {
 }
 %(draws)s
 static void update_part(const int64_t* row, int64_t first, int64_t last, const T* scalars,
-                        const uint32_t* keys) {
+                        const int64_t* keys) {
     T* const weights = reinterpret_cast<T*>(row[1]);
     const T* const gradients = reinterpret_cast<const T*>(row[2]);
 %(pointers)s
@@ -88,7 +88,7 @@ static void update_part(const int64_t* row, int64_t first, int64_t last, const T
 
 // The table has a row per tensor; an element count is a multiple of the lanes.
 extern "C" void update(const int64_t* table, int64_t tensors, const T* scalars,
-                       const uint32_t* keys, int64_t threads) {
+                       const int64_t* keys, int64_t threads) {
     int64_t total = 0;
     for (int64_t t = 0; t < tensors; t++) total += table[t * COLUMNS];
     const int64_t share = ((total + threads - 1) / threads + BLOCK - 1) / BLOCK * BLOCK;
@@ -108,10 +108,11 @@ extern "C" void update(const int64_t* table, int64_t tensors, const T* scalars,
 
 _DRAWS = """
 // Philox 2x32; see draws.py.
-static inline void draw(const uint32_t* key, const uint32_t* low, const uint32_t* high,
+static inline void draw(const int64_t* key, const uint32_t* low, const uint32_t* high,
                         int64_t count, uint32_t* words, uint32_t* others) {
+    const uint32_t first = static_cast<uint32_t>(key[0]), second = static_cast<uint32_t>(key[1]);
     for (int64_t i = 0; i < count; i++) {
-        uint32_t x = low[i], y = high[i] + key[1], k = key[0];
+        uint32_t x = low[i], y = high[i] + second, k = first;
 #pragma GCC unroll 16
         for (int round = 0; round < %(rounds)s; round++, k += %(weyl)su) {
             const uint64_t product = static_cast<uint64_t>(x) * %(multiplier)su;
