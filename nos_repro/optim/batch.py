@@ -154,13 +154,15 @@ class FlatParameter:
 
     def holds(self, w: Tensor, state: Mapping[str, Any]) -> bool:
         """Whether this tensor and the averages of this state are still where they were."""
+        for name, x in self._averages:
+            if state.get(name) is not x():
+                return False
         return (
             w is self._of()
             and w.dtype is self.dtype
             and w.data_ptr() == self.address
             and w.stride() == self._stride
             and w.shape == self._shape
-            and all(state.get(name) is x() for name, x in self._averages)
         )
 
     def copy_back(self) -> None:
@@ -179,7 +181,7 @@ class FlatParameter:
         )
 
 
-class Batch:
+class ParameterBatch:
     """The parameters that one call can update, with their gradients and places in the optimizer."""
 
     def __init__(self) -> None:

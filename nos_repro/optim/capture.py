@@ -69,8 +69,8 @@ def load_numbers(group: dict[str, Any], states: list[dict[str, Any]], own: dict[
         group["lr"] = float(loaded)
 
 
-class Counts:
-    """Counts the updates of a group's parameters, in tensors which those share that have seen
+class UpdateCounts:
+    """UpdateCounts the updates of a group's parameters, in tensors which those share that have seen
     equally many."""
 
     def __init__(self) -> None:

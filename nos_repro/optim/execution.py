@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from nos_repro.optim.batch import Batch, Step
+from nos_repro.optim.batch import ParameterBatch, Step
 from nos_repro.optim.foreach import update_foreach
 from nos_repro.optim.fused import update_fused, uses_fused
 from nos_repro.optim.reference import update_reference
 
 
-def update(group: dict[str, Any], batch: Batch, step: Step) -> None:
+def update(group: dict[str, Any], batch: ParameterBatch, step: Step) -> None:
     """One update by what the group's options `foreach` and `fused` ask for, or else by what suits
     the batch.
 

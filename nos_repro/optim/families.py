@@ -125,9 +125,9 @@ class PowerSign(FamilyOptimizer):
             the state; the copy is updated, and the parameter is its rounded value.
             Without it, updates that are too small for the parameter's precision
             (below 1/512 of a bfloat16 weight) are lost.
-        capturable: keep the step's number and the rate as tensors on the device, so that
-            a CUDA graph may hold the update. The rate of a group is then a tensor, which
-            schedules fill.
+        capturable: keep the number of the step and the rate as tensors on the
+            device, so that a CUDA graph can hold the update. A schedule fills the
+            rate, and a replay sees it.
 
     Raises:
         RuleError: `decay` is unknown, or `total_steps` is missing.
@@ -242,9 +242,9 @@ class AddSign(FamilyOptimizer):
             the state; the copy is updated, and the parameter is its rounded value.
             Without it, updates that are too small for the parameter's precision
             (below 1/512 of a bfloat16 weight) are lost.
-        capturable: keep the step's number and the rate as tensors on the device, so that
-            a CUDA graph may hold the update. The rate of a group is then a tensor, which
-            schedules fill.
+        capturable: keep the number of the step and the rate as tensors on the
+            device, so that a CUDA graph can hold the update. A schedule fills the
+            rate, and a replay sees it.
 
     Raises:
         RuleError: `decay` is unknown, or `total_steps` is missing.

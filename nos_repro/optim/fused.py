@@ -11,7 +11,7 @@ import warnings
 from torch import Tensor
 
 from nos_repro.errors import ConfigError
-from nos_repro.optim.batch import Batch, Step
+from nos_repro.optim.batch import ParameterBatch, Step
 from nos_repro.optim.compiled_draws import ONE_LOOP
 from nos_repro.optim.compiler import compile_kernel, compiler_errors
 from nos_repro.optim.foreach import update_foreach
@@ -29,7 +29,7 @@ _FAILED: dict[str, str] = {}
 _COMPILING = threading.RLock()
 
 
-def uses_fused(wish: bool | None, batch: Batch, step: Step) -> bool:
+def uses_fused(wish: bool | None, batch: ParameterBatch, step: Step) -> bool:
     """Whether the fused execution updates a batch: if requested, or possible and worth it.
 
     Raises ConfigError if it is requested but impossible.
@@ -54,7 +54,7 @@ def uses_fused(wish: bool | None, batch: Batch, step: Step) -> bool:
     return ready
 
 
-def update_fused(batch: Batch, step: Step) -> None:
+def update_fused(batch: ParameterBatch, step: Step) -> None:
     """One update of every tensor of the batch, in place; equal to `update_reference`."""
     first = batch.parameters[0]
     kind = kind_of(step, first.dtype, first.device)

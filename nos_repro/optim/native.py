@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from nos_repro.optim.batch import Batch, FlatBatch
+from nos_repro.optim.batch import FlatBatch, ParameterBatch
 from nos_repro.optim.kernel import KernelKind
 from nos_repro.optim.native_source import COLUMNS, native_source
 from nos_repro.optim.places import LANES
@@ -63,7 +63,7 @@ class NativeKernel:
         self._call.argtypes = [pointer, number, pointer, pointer, number]
         self._call.restype = None
 
-    def update(self, batch: Batch, numbers: Numbers) -> FlatBatch:
+    def update(self, batch: ParameterBatch, numbers: Numbers) -> FlatBatch:
         """Updates the whole rows of every tensor; returns what is left: remainders, tensors of
         less than two rows, those whose draws do not follow the rows, and those whose averages were
         made for another precision."""

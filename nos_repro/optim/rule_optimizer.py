@@ -17,9 +17,9 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT, StateDict
 
 from nos_repro.errors import ConfigError, SparseGradientError
-from nos_repro.optim.batch import Batch, FlatParameter, Layout, new_average
+from nos_repro.optim.batch import FlatParameter, Layout, ParameterBatch, new_average
 from nos_repro.optim.capture import (
-    Counts,
+    UpdateCounts,
     check_capture,
     is_capturing,
     load_numbers,
@@ -94,9 +94,9 @@ class RuleOptimizer(Optimizer):
             the state; the copy is updated, and the parameter is its rounded value.
             Without it, updates that are too small for the parameter's precision
             (below 1/512 of a bfloat16 weight) are lost.
-        capturable: keep the step's number and the rate as tensors on the device, so that
-            a CUDA graph may hold the update. The rate of a group is then a tensor, which
-            schedules fill.
+        capturable: keep the number of the step and the rate as tensors on the
+            device, so that a CUDA graph can hold the update. A schedule fills the
+            rate, and a replay sees it.
 
     Raises:
         RuleError: the text is not a rule, or `total_steps` is missing.
@@ -272,12 +272,12 @@ class RuleOptimizer(Optimizer):
 
     def _batches(
         self, group: dict[str, Any], program: Program, first: int
-    ) -> list[tuple[Batch, int | Tensor]]:
+    ) -> list[tuple[ParameterBatch, int | Tensor]]:
         """The group's parameters in batches that one call can update, and how many updates each
         has seen, this one included."""
-        batches: dict[tuple[torch.device, torch.dtype, int], Batch] = {}
+        batches: dict[tuple[torch.device, torch.dtype, int], ParameterBatch] = {}
         known = self._known(program, group)
-        counts = Counts() if group["capturable"] else None
+        counts = UpdateCounts() if group["capturable"] else None
         for number, p in enumerate(group["params"], start=first):
             g = p.grad
             if g is None:
@@ -302,7 +302,7 @@ class RuleOptimizer(Optimizer):
             key = flat.device, flat.dtype, seen if program.corrections else 0
             batch = batches.get(key)
             if batch is None:
-                batch = batches[key] = Batch()
+                batch = batches[key] = ParameterBatch()
             if type(g) is not Tensor or w is not p:
                 g = local_gradient(g, w).to(flat.dtype)
             batch.add(flat, g, number_of(p, number))

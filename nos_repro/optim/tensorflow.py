@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from nos_repro.errors import SparseGradientError
-from nos_repro.optim.capture import Counts, check_capture, is_capturing, put_on_device
+from nos_repro.optim.capture import UpdateCounts, check_capture, is_capturing, put_on_device
 from nos_repro.optim.groups import is_empty_step
 from nos_repro.optim.options import (
     check_dense_and_real,
@@ -92,13 +92,13 @@ class TensorFlowOptimizer(Optimizer):
             self._update(part, gradients, group)
 
     def _count(self, params: list[Tensor], group: dict[str, Any]) -> None:
-        """Counts an update of these parameters."""
+        """UpdateCounts an update of these parameters."""
         if not group["capturable"]:
             for p in params:
                 self.state[p]["step"] = int(self.state[p]["step"]) + 1
             return
         put_on_device(group)
-        counts = Counts()
+        counts = UpdateCounts()
         for p in params:
             counts.add(self.state[p], p.device)
         counts.advance(
