@@ -12,6 +12,9 @@ from typing import Any
 
 from nos_repro.errors import ConfigError
 
+CHECKS = "device"
+"""The folder of what `check-device` has found, in a results folder; it is not a study."""
+
 
 @dataclass(frozen=True)
 class DeviceSettings:
