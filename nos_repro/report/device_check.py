@@ -41,7 +41,8 @@ def section_table(section: Mapping[str, Any]) -> ReportTable:
 
 def conclusion(found: Mapping[str, Any]) -> str:
     """The device, and what does not hold on it, in a line."""
-    return f"{found['device']}{', tiny models' if has_tiny(found) else ''}: {'; '.join(_failures(found)) or 'all that must hold does'}"
+    models = ", tiny models" if has_tiny(found) else ""
+    return f"{found['device']}{models}: {'; '.join(_failures(found)) or 'all that must hold does'}"
 
 
 def has_tiny(found: Mapping[str, Any]) -> bool:

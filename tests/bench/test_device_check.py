@@ -45,8 +45,11 @@ def test_the_weights_that_are_compared_are_those_of_torch_s_own_optimizer() -> N
 
 
 def test_a_difference_is_relative_and_infinite_for_what_is_no_number() -> None:
-    assert difference([torch.tensor([1.0, 3.0])], [torch.tensor([1.0, 4.0])]) == 0.2
-    assert difference([torch.tensor([float("nan")])], [torch.tensor([1.0])]) == float("inf")
+    def tensors(*values: float) -> list[torch.Tensor]:
+        return [torch.tensor([value], dtype=torch.float64) for value in values]
+
+    assert difference(tensors(1.0, 3.0), tensors(1.0, 4.0)) == 0.2
+    assert difference(tensors(1.0, float("nan")), tensors(2.0, 1.0)) == float("inf")
 
 
 def test_an_execution_that_computes_something_else_is_found(

@@ -83,5 +83,6 @@ def weights_after(
 
 def difference(a: list[Tensor], b: list[Tensor]) -> float:
     """The largest |x - y| / (1 + |y|) of their elements; infinite for what is not a number."""
-    largest = max(float(((x - y).abs() / (1 + y.abs())).max()) for x, y in zip(a, b, strict=True))
+    apart = [((x - y).abs() / (1 + y.abs())).max() for x, y in zip(a, b, strict=True)]
+    largest = float(torch.stack(apart).max())  # NaN, if one is
     return math.inf if math.isnan(largest) else largest
