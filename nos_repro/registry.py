@@ -379,6 +379,9 @@ class Table(Mapping[str, R]):
     def __getitem__(self, name: str) -> R:
         return self._rows[name]
 
+    def __contains__(self, name: object) -> bool:  # Mapping's raises and catches a KeyError
+        return name in self._rows
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)
 

@@ -156,6 +156,8 @@ def device_counts() -> Iterator[Measurement]:
         if rule.startswith(RULES):
             fuse = functools.partial(update_waits, rule, fused=True)
             counts[f"a fused update by {rule}"] = fuse
+            graph = functools.partial(update_waits, rule, fused=True, capturable=True)
+            counts[f"a fused update by {rule}, capturable"] = graph
     for what, count in counts.items():
         waits = count()
         for kind in ("synchronisations", "copies"):

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio, interleave
-from nos_repro.tasks.nasnet_model import NASNet, norms
+from nos_repro.tasks.nasnet_model import NASNet
 
 IMAGES, SIDE, CLASSES, ROUNDS = 32, 224, 1000, 5
 AS_IT_COMES, CHANNELS_LAST = 1.8, 1.1
@@ -68,5 +68,3 @@ class _Steps:
         self.optimizer.zero_grad()
         torch.autograd.backward(F.cross_entropy(self.logits(self.images), self.labels))
         self.optimizer.step()
-        for layer in norms(self.network):
-            layer.passes = 0

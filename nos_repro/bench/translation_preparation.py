@@ -39,24 +39,26 @@ from pathlib import Path
 from nos_repro.data import translation
 from nos_repro.data.parallel import find_parallel_text
 
-folder, vocabulary, learning = Path(sys.argv[1]), int(sys.argv[2]), 0.0
-learn = translation.learn_pieces
+def spent():
+    use = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return [each.ru_utime + each.ru_stime for each in use]
 
-def timed(*given):
-    global learning
-    start = time.process_time()
-    model = learn(*given)
-    learning = time.process_time() - start
-    return model
+learned = translation._learned
 
-translation.learn_pieces = timed
+def noted(*given):
+    global middle
+    pieces = learned(*given)
+    middle = spent()
+    return pieces
+
+translation._learned = noted
+folder, vocabulary = Path(sys.argv[1]), int(sys.argv[2])
 limits = translation.Limits(100, True)
 corpus = find_parallel_text("wmt14", ("en", "de"), folder)
-start, before = time.perf_counter(), time.process_time()
+start, before = time.perf_counter(), spent()
 translation.encoded_training(corpus, folder, vocabulary=vocabulary, most=None, limits=limits)
-seconds, alone = time.perf_counter() - start, time.process_time() - before - learning
-others = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(json.dumps([seconds, learning, alone, others.ru_utime + others.ru_stime]))
+seconds, after = time.perf_counter() - start, spent()
+print(json.dumps([seconds, *zip(before, middle, after)]))
 """
 
 
@@ -78,7 +80,9 @@ def prepare(count: int, vocabulary: int) -> Iterator[Measurement]:
             peak = Peak(process.pid)
             told, _ = process.communicate()
             peak.end()
-        seconds, learning, alone, workers = json.loads(told)
+        seconds, (began, learned, ended), others = json.loads(told)
+        learning, workers = others[1] - others[0], others[2] - others[1]
+        reading, alone = learned - began, ended - learned
     yield Measurement(
         f"{count:,} pairs: peak memory of all processes", Ratio.of([peak.gigabytes], "GB"),
         at_most=2.0,
@@ -86,13 +90,14 @@ def prepare(count: int, vocabulary: int) -> Iterator[Measurement]:
     here = f"{available_cores()} core{'s' if available_cores() > 1 else ''}"
     yield Measurement(f"{count:,} pairs: on {here}", Ratio.of([seconds], "s"))
     for what, spent in (
+        ("choosing lines to learn from", reading),
         ("learning the word pieces", learning),
         ("encoding, by several processes", workers),
-        ("reading and storing", alone),
+        ("reading and storing meanwhile", alone),
     ):
         yield Measurement(f"{count:,} pairs: core time of {what}", Ratio.of([spent], "s"))
     learning *= min(WMT14, MOST_LINES) / min(count, MOST_LINES)
-    minutes = (learning + (alone + workers / CORES) * WMT14 / count) / 60
+    minutes = (learning + (reading + alone + workers / CORES) * WMT14 / count) / 60
     yield Measurement(
         f"projected: {WMT14:,} pairs on {CORES} cores", Ratio.of([minutes], "min"), at_most=5.0
     )

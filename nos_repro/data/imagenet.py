@@ -11,6 +11,7 @@ image): a run that resumes inside an epoch, or on other processes, sees exactly 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -73,7 +74,7 @@ def train_batches(
         for k in range(start, len(order) // batch_size)
     )
     draw = functools.partial(_training_view, seed=seed, epoch=epoch, jitter=dict(jitter))
-    return _batches(images, chosen, draw, size, workers)
+    return _batches(images, chosen, draw, size, workers, share)
 
 
 def eval_batches(
@@ -84,7 +85,7 @@ def eval_batches(
     Raises DataError, which names the file, if one cannot be used.
     """
     chosen = torch.split(torch.arange(len(images)), batch_size)
-    return _batches(images, chosen, _central_view, size, workers)
+    return _batches(images, chosen, _central_view, size, workers, batch_size)
 
 
 def _training_view(
@@ -103,6 +104,7 @@ def _batches(
     view: Callable[[int, Size], View],
     size: int,
     workers: int,
+    batch_size: int,
 ) -> Iterator[LabelledPixels]:
     """Each batch of places as pixels and labels; the workers get file names and return pixels."""
     labels: list[Tensor] = []
@@ -114,13 +116,21 @@ def _batches(
                 some = places.tolist()
                 yield _Piece(some, [images.path(place) for place in some])
 
-    made = in_order(functools.partial(_make, view=view, size=size), pieces(), workers)
+    make = functools.partial(_make, view=view, size=size)
+    made = in_order(make, pieces(), workers, pieces_ahead(batch_size, workers))
     for first in made:
         own = labels.pop(0)
         parts = [first]
         while sum(len(part) for part in parts) < len(own):
             parts.append(next(made))
         yield (first if len(parts) == 1 else torch.cat(parts)), own
+
+
+def pieces_ahead(batch_size: int, workers: int) -> int:
+    """Pieces handed to each worker in advance: its part of a batch and one more, so that no worker
+    idles while the GPU is given its work."""
+    pieces = math.ceil(batch_size / PIECE)
+    return 1 + math.ceil(pieces / max(workers, 1))
 
 
 def _make(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Bool, Int32, Int64, UInt8
 from torch import Tensor
 
 from nos_repro.data.cores import available_cores
@@ -36,10 +36,10 @@ log = logging.getLogger(__name__)
 FORMAT = "2"
 """Part of every key; to be changed when encoding, or the lines to learn from, change."""
 
-BLOCK = 20_000
+BLOCK = 10_000
 """Pairs that are encoded and stored at a time."""
 
-FEW_BLOCKS = 4
+FEW_BLOCKS = 8
 """So many are encoded faster in this process than others start."""
 
 
@@ -122,10 +122,17 @@ def _learned(path: Path, blocks: Blocks, vocabulary: int, where: str) -> WordPie
         for pairs in blocks():
             for sample, text in zip(samples, pairs, strict=True):
                 sample.take(text.lines)
-        lines = chain.from_iterable(sample.lines for sample in samples)
-        kept = {"model": learn_pieces(lines, vocabulary, where).numpy()}
+        lines = [line for sample in samples for line in sample.lines]
+        few = len(lines) <= FEW_BLOCKS * BLOCK
+        learn = partial(_learn, lines, vocabulary)  # elsewhere, hundreds of MB are given back
+        (model,) = in_order(learn, [where], workers=0 if few else 1)
+        kept = {"model": model.numpy()}
         write_arrays(path, kept)
     return WordPieces(torch.from_numpy(kept["model"]))
+
+
+def _learn(lines: list[str], vocabulary: int, where: str) -> UInt8[Tensor, " bytes"]:
+    return learn_pieces(lines, vocabulary, where)
 
 
 class _Part(NamedTuple):

@@ -157,11 +157,11 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], ImageTree]:
     foreign: list[str] = []
     for entry in entries:
         before = len(names)
-        for file in _files(folder, entry):
-            if os.path.splitext(file)[1].lower() in SUFFIXES:
-                names.append(os.fsencode(file))
-            else:
-                foreign.append(file)
+        for place, files in _files(folder, entry):
+            images = [f"{place}{os.sep}{file}" for file in files if _is_image(file)]
+            names += os.fsencode("\0".join(images)).split(b"\0") if images else ()
+            if len(images) < len(files):
+                foreign += [os.path.join(place, file) for file in files if not _is_image(file)]
         counts.append(len(names) - before)
     if foreign:
         raise DataError(f"not images, in {folder}: {_some(foreign)}\n  move them elsewhere")
@@ -175,8 +175,14 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], ImageTree]:
     return tuple(entries), ImageTree(folder, np.array(names), labels)
 
 
-def _files(folder: Path, name: str) -> Iterator[str]:
-    """All files of a class that count, also those in its subfolders.
+def _is_image(file: str) -> bool:
+    """Whether the name, which does not begin with a dot, has an image's suffix."""
+    return file[file.rfind(".") :].lower() in SUFFIXES
+
+
+def _files(folder: Path, name: str) -> Iterator[tuple[str, list[str]]]:
+    """All files of a class that count, those in its subfolders too: a place below `folder`, and the
+    names there.
 
     Raises OSError for a folder that cannot be read, and DataError for one that holds itself.
     """
@@ -189,8 +195,7 @@ def _files(folder: Path, name: str) -> Iterator[str]:
             raise DataError(f"{where} is a link to a folder that holds it\n  remove the link")
         below[:] = sorted(filter(belongs, below))
         above |= {os.path.join(where, entry): (*parents, own) for entry in below}
-        place = os.path.relpath(where, folder)
-        yield from (os.path.join(place, file) for file in sorted(filter(belongs, files)))
+        yield os.path.relpath(where, folder), sorted(filter(belongs, files))
 
 
 def _refuse(error: OSError) -> None:

@@ -37,10 +37,13 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 
-def in_order(work: Callable[[J], R], jobs: Iterable[J], workers: int) -> Iterator[R]:
+def in_order(
+    work: Callable[[J], R], jobs: Iterable[J], workers: int, ahead: int = 2
+) -> Iterator[R]:
     """`work(job)` for every job, in order, in that many processes; 0: in this one, on demand.
 
-    Two jobs per worker start in advance. What `work` raises is raised here; a NosError unchanged.
+    ``ahead`` jobs per worker are handed out in advance. What `work` raises is raised here; a
+    NosError unchanged.
     """
     if workers == 0:
         yield from map(work, jobs)
@@ -51,6 +54,7 @@ def in_order(work: Callable[[J], R], jobs: Iterable[J], workers: int) -> Iterato
         sampler=jobs,
         batch_size=None,
         num_workers=workers,
+        prefetch_factor=ahead,
         collate_fn=_as_it_is,
         worker_init_fn=_start_worker,
         multiprocessing_context="fork" if linux else None,

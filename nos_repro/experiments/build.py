@@ -24,6 +24,7 @@ from nos_repro.experiments.replicas import (
     Group,
     Replicas,
     joined,
+    node_devices,
     part_random_states,
     share_batch_norm,
 )
@@ -36,8 +37,8 @@ from nos_repro.tasks.base import Task, TaskData, require_even
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a trial runs under. Nothing of it may change the trial's numbers, except that another
-    number of processes changes the rounding and what dropout draws.
+    """What a trial runs under. Nothing of it may change the trial's numbers, except that the device
+    and its settings change the rounding, and another number of processes also what dropout draws.
 
     ``processes`` run on each of ``nodes``. All of them call `run_trial`; nothing else looks at
     these two.
@@ -116,6 +117,7 @@ def build(
     check_environment(trial.training.environment, data, replicas.world)
     part_random_states(replicas.rank)
     share_batch_norm(task, device, replicas)
+    in_effect.compile_model(task)
     fabric = make_fabric(conditions.device, replicas)
     if in_effect.resident:
         data.reside(fabric.device)
@@ -147,7 +149,7 @@ def make_fabric(device: str, replicas: Replicas = ALONE) -> Fabric:
         fabric._callbacks = []  # else every run's task would be kept, and asked after each update
         return fabric
     strategy = DDPStrategy(
-        parallel_devices=replicas.devices(device),
+        parallel_devices=node_devices(device, replicas.processes),
         cluster_environment=replicas.environment,
         find_unused_parameters=True,
     )

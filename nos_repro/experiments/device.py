@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nos_repro.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CHECKS = "device"
 """The folder of what `check-device` has found, in a results folder; it is not a study."""
@@ -33,6 +36,10 @@ class DeviceSettings:
     """Keep a set of small images in the device's memory, and augment it there. Default: yes, except
     on a CPU."""
 
+    compile: bool = False
+    """Compile the model's layers with `torch.compile`: it takes up to minutes, once on a machine,
+    before the first step, and then fuses what lies between the large products."""
+
     def on(self, device: str, settings: Any) -> InEffect:
         """What is in effect on a device for a task with these ``settings``."""
         cuda = device == "cuda"
@@ -47,6 +54,7 @@ class DeviceSettings:
             channels_last=last,
             cudnn_benchmark=cuda and self.cudnn_benchmark is not False,
             resident=device != "cpu" if self.resident is None else self.resident,
+            compile=self.compile,
         )
 
 
@@ -59,6 +67,7 @@ class InEffect:
     channels_last: bool | None
     cudnn_benchmark: bool
     resident: bool
+    compile: bool = False
 
     def of_task(self, settings: Any) -> Any:
         """The task's settings as they hold here. Raises ConfigError if they do not fit."""
@@ -78,6 +87,12 @@ class InEffect:
             torch.backends.cuda.matmul.allow_tf32 = self.tf32
             torch.backends.cudnn.allow_tf32 = self.tf32
             torch.backends.cudnn.benchmark = self.cudnn_benchmark
+
+    def compile_model(self, task: nn.Module) -> None:
+        """Has the task's modules compiled when they are first called, if that is asked for."""
+        if self.compile:
+            for module in task.children():
+                module.compile()
 
     def to_json(self) -> dict[str, Any]:
         """As a record keeps it."""

@@ -25,18 +25,20 @@ TIMED_BATCHES = 3
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds that one model takes here: an update, and a whole evaluation."""
+    """Seconds that one model takes here: an update, a whole evaluation, and, if the model is
+    compiled, what comes before its first update."""
 
     step: float
     evaluation: float
     steps_per_epoch: int
+    compilation: float = 0.0
 
     def of(self, training: Training, start: int, end: int) -> float:
         """Seconds of training from epoch ``start`` to ``end`` on one worker."""
         every = training.evaluate_every
         evaluations = -(-end // every) - -(-start // every)
         steps = (end - start) * self.steps_per_epoch
-        return steps * self.step + evaluations * self.evaluation
+        return self.compilation + steps * self.step + evaluations * self.evaluation
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,9 @@ def measure(trial: Trial, conditions: Conditions, replicas: Replicas = ALONE) ->
         timed.append(time.perf_counter() - started)
     step = statistics.median(timed[WARM_STEPS:] or timed)
     evaluation = _evaluation_seconds(run, "val") + _evaluation_seconds(run, "test")
-    return Cost(step, evaluation, run.data.steps_per_epoch)
+    compiled = run.device_settings.get("compile", False)
+    compilation = timed[0] - step if compiled else 0.0
+    return Cost(step, evaluation, run.data.steps_per_epoch, compilation)
 
 
 def _evaluation_seconds(run: Run, part: Literal["val", "test"]) -> float:

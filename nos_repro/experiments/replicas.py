@@ -37,10 +37,11 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nos_repro.errors import ConfigError, LaunchError, NosError
+from nos_repro.experiments.lifeline import Lifeline
 
 JOIN_SECONDS = 600.0
-"""How long the processes wait for each other before a trial. While it trains, torch's own limits
-apply: 30 minutes for what is agreed on through the CPU, 10 for the gradients of GPUs."""
+"""How long the processes wait for each other before a trial. While it trains, they notice if one
+ends (`Lifeline`); one that lives in silence is given up by torch after 10 minutes (NCCL) or 30."""
 
 VERDICT_SECONDS = 10.0
 """How long a process that failed waits to hear that the others failed too, from the same bug."""
@@ -113,6 +114,7 @@ class Group(Replicas):
     def __post_init__(self) -> None:
         self.world = self.nodes * self.processes
         self._words = itertools.count()
+        self.lifeline = Lifeline(self.rank, self.world)
 
     def agree(self, *wishes: bool) -> tuple[bool, ...]:
         flags = torch.tensor(wishes, dtype=torch.uint8)
@@ -154,18 +156,6 @@ class Group(Replicas):
         finally:  # if it fails, the others must fail as well
             self.from_leader(lambda: None)
 
-    def devices(self, device: str) -> list[torch.device]:
-        """The devices of this node's processes, by local rank. A launcher may show each process
-        only its own GPU (`--gpus-per-task=1`). Raises LaunchError."""
-        if device != "cuda":
-            return [torch.device(device)] * self.processes
-        count = torch.cuda.device_count()
-        if 1 < count < self.processes or count == 0:
-            raise LaunchError(
-                f"{self.processes} processes per node need as many GPUs, this node shows {count}"
-            )
-        return [torch.device("cuda", i if count > 1 else 0) for i in range(self.processes)]
-
     def say(self, word: str) -> None:
         self.trial.set(f"word/{next(self._words)}", word)
 
@@ -187,20 +177,20 @@ class Group(Replicas):
 
         Raises LaunchError if a process vanished without a word: the machine's fault, not a bug.
         """
-        self.broken = True
-        if not lost_touch(error):
+        self._break()
+        if not self._lost_touch(error):
             try:
                 others = [f"failed/{rank}" for rank in range(1, self.world)]
                 self.trial.wait(others, timedelta(seconds=VERDICT_SECONDS))
             except dist.DistError:
                 self._part(error)
             return super().explain(error)
-        for rank in range(1, self.world):
-            if self.trial.check([f"failed/{rank}"]):
-                self.trial.set(f"blamed/{rank}", "")
-                reason, trace = json.loads(self.trial.get(f"failed/{rank}"))
-                where = f"process {rank} of {self.world}"
-                return f"{where} failed: {reason}", f"In {where}:\n{trace}"
+        failed = [rank for rank in range(1, self.world) if self.trial.check([f"failed/{rank}"])]
+        if told := [(*json.loads(self.trial.get(f"failed/{rank}")), rank) for rank in failed]:
+            _, reason, trace, rank = min(told)
+            self.trial.set(f"blamed/{rank}", "")
+            where = f"process {rank} of {self.world}"
+            return f"{where} failed: {reason}", f"In {where}:\n{trace}"
         raise LaunchError(
             f"one of the trial's {self.world} processes fell silent (killed, out of memory, stuck)"
         ) from error
@@ -210,11 +200,12 @@ class Group(Replicas):
 
         Raises ``error`` if only this process failed: it must end, so that the others notice.
         """
-        self.broken = True
-        if lost_touch(error):
+        self._break()
+        if self._lost_touch(error):
             return self.hear()
         with contextlib.suppress(dist.DistError, LaunchError):
-            self.trial.set(f"failed/{self.rank}", json.dumps(super().explain(error)))
+            turn = self.trial.add("failures", 1)  # the first to fail is the one to blame
+            self.trial.set(f"failed/{self.rank}", json.dumps([turn, *super().explain(error)]))
             word = self.hear(VERDICT_SECONDS)
             if not self.trial.check([f"blamed/{self.rank}"]):
                 return word
@@ -222,11 +213,18 @@ class Group(Replicas):
 
     def leave(self, error: BaseException) -> None:
         """Tells the others that this process is ending because of ``error``."""
-        self.broken = True
+        self._break()
         self._part(error)
         if self.leads:
             with contextlib.suppress(dist.DistError):
                 self.say(f"lost: {type(error).__name__}: {error}")
+
+    def _break(self) -> None:
+        self.broken = True
+        self.lifeline.wake()
+
+    def _lost_touch(self, error: BaseException) -> bool:
+        return self.lifeline.severed or lost_touch(error)
 
     def _part(self, error: BaseException) -> None:
         """Dissolves the group: it trains no further trial."""
@@ -265,8 +263,12 @@ def joined(
         group.leave(error)
         raise
     finally:
-        if group.broken and dist.group.WORLD is not None:
-            dist.group.WORLD.abort()  # GPUs may still wait for something that will not come
+        if group.broken:
+            group.lifeline.cut()
+            if dist.group.WORLD is not None:
+                dist.group.WORLD.abort()  # GPUs may still wait for something that will not come
+        else:
+            group.lifeline.say_goodbye()
         dist.destroy_process_group()
 
 
@@ -294,13 +296,13 @@ def _join(nodes: int, processes: int, device: str) -> Group:
     try:
         store = _meet(environment.main_address, environment.main_port, rank, world)
         trial = PrefixStore(f"trial-{next(_trials)}", store)
-        group = Group(nodes, processes, environment, store, trial, rank)
         backend = "gloo"
         if device == "cuda":
-            torch.cuda.set_device(group.devices(device)[environment.local_rank()])
+            torch.cuda.set_device(node_devices(device, processes)[environment.local_rank()])
             backend = "cpu:gloo,cuda:nccl"
         _await_all(store, trial, rank, world)
         dist.init_process_group(backend, store=trial, rank=rank, world_size=world)
+        group = Group(nodes, processes, environment, store, trial, rank)
     except RuntimeError as error:
         where = f"{environment.main_address}:{environment.main_port}"
         raise LaunchError(f"the {world} processes cannot meet at {where}: {error}") from error
@@ -358,6 +360,18 @@ def find_environment(nodes: int, processes: int) -> ClusterEnvironment:
         f"  start them with srun --nodes={nodes} --ntasks-per-node={processes}, or with torchrun"
         f" --nnodes={nodes} --nproc-per-node={processes}"
     )
+
+
+def node_devices(device: str, processes: int) -> list[torch.device]:
+    """The devices of this node's processes, by local rank. A launcher may show each process only
+    its own GPU (`--gpus-per-task=1`). Raises LaunchError."""
+    if device != "cuda":
+        return [torch.device(device)] * processes
+    count = torch.cuda.device_count()
+    if 1 < count < processes or count == 0:
+        needed = f"{processes} processes per node need as many GPUs"
+        raise LaunchError(f"{needed}, this node shows {count}")
+    return [torch.device("cuda", i if count > 1 else 0) for i in range(processes)]
 
 
 def share_batch_norm(module: torch.nn.Module, device: str, replicas: Replicas) -> None:

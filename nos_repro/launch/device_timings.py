@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import ConfigError
-from nos_repro.experiments.device import CHECKS, DeviceSettings
+from nos_repro.experiments.device import CHECKS, DeviceSettings, InEffect
 from nos_repro.experiments.estimate import Cost, Planned, model_key
 from nos_repro.experiments.files import read_file, read_json
 from nos_repro.experiments.trial import Trial, make_settings
@@ -25,22 +25,29 @@ class Timing:
     how: str
     task: str
     settings: dict[str, Any]
-    tf32: bool
-    cudnn_benchmark: bool
+    device_settings: dict[str, Any]
+    """As a record keeps them (`InEffect`)."""
     step_seconds: float
     evaluation_seconds: float
     """Of all evaluations after an epoch; 0 where they were not timed."""
     steps_per_epoch: int
+    compilation_seconds: float = 0.0
+    """Before the first step, if the model is compiled."""
 
     @property
     def key(self) -> str:
         """As `speed_key` of the trials that it holds for. Raises what odd settings raise."""
         settings = make_settings(self.task, self.settings)
-        return _key(self.task, settings, self.tf32, self.cudnn_benchmark)
+        return _key(self.task, settings, InEffect(**self.device_settings))
 
     @property
     def cost(self) -> Cost:
-        return Cost(self.step_seconds, self.evaluation_seconds, self.steps_per_epoch)
+        return Cost(
+            self.step_seconds,
+            self.evaluation_seconds,
+            self.steps_per_epoch,
+            self.compilation_seconds,
+        )
 
 
 @dataclass(frozen=True)
@@ -56,12 +63,13 @@ def speed_key(trial: Trial, device: DeviceSettings, kind: str = "cuda") -> str:
     """What decides a trial's speed on a ``kind`` of device, apart from its optimizer."""
     settings = make_settings(trial.task, trial.task_settings)
     held = device.on(kind, settings)
-    return _key(trial.task, held.of_task(settings), held.tf32, held.cudnn_benchmark)
+    return _key(trial.task, held.of_task(settings), held)
 
 
-def _key(task: str, settings: Any, tf32: bool, cudnn_benchmark: bool) -> str:
-    held = dataclasses.asdict(settings)
-    return json.dumps([task, held, tf32, cudnn_benchmark], sort_keys=True)
+def _key(task: str, settings: Any, held: InEffect) -> str:
+    """Where the data lies is left out: it is not in the time of a step."""
+    device = {key: value for key, value in held.to_json().items() if key != "resident"}
+    return json.dumps([task, dataclasses.asdict(settings), device], sort_keys=True)
 
 
 def stored_checks(results: Path) -> list[StoredCheck]:

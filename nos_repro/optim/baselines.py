@@ -10,6 +10,7 @@ torch's fused kernel is the default where it takes all the parameters. Only who 
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer, RMSprop
 from torch.optim.optimizer import ParamsT
@@ -76,12 +77,13 @@ def adam(
     maximize: bool = False,
     foreach: bool | None = None,
     fused: bool | None = None,
+    capturable: bool = False,
 ) -> Optimizer:
     """Adam; TensorFlow adds epsilon before the bias correction of v, torch after it."""
     params, kernel = _listed(params, foreach, fused)
     made = Adam(
         params,
-        lr=lr,
+        lr=_rate(lr, params, capturable),
         betas=(betas[0], betas[1]),
         eps=eps,
         weight_decay=weight_decay,
@@ -90,6 +92,7 @@ def adam(
         maximize=maximize,
         foreach=foreach,
         fused=kernel,
+        capturable=capturable,
     )
     return _plainly_scaled(made, fused)
 
@@ -104,9 +107,19 @@ def adam_tf(
     eps: float = 1e-8,
     maximize: bool = False,
     foreach: bool | None = None,
+    capturable: bool = False,
 ) -> Optimizer:
     """TensorFlow's Adam (`tf.train.AdamOptimizer`, its defaults)."""
-    return TensorFlowAdam(params, lr, betas, eps, weight_decay, maximize=maximize, foreach=foreach)
+    return TensorFlowAdam(
+        params,
+        lr,
+        betas,
+        eps,
+        weight_decay,
+        maximize=maximize,
+        foreach=foreach,
+        capturable=capturable,
+    )
 
 
 @OPTIMIZERS.register("rmsprop", keeps=1)
@@ -121,11 +134,13 @@ def rmsprop(
     centered: bool = False,
     maximize: bool = False,
     foreach: bool | None = True,
+    capturable: bool = False,
 ) -> Optimizer:
     """torch's RMSProp: the average of squares starts at 0, epsilon is added to the root."""
+    params, _ = _listed(params, foreach, None)
     return RMSprop(
         params,
-        lr=lr,
+        lr=_rate(lr, params, capturable),
         alpha=alpha,
         eps=eps,
         momentum=momentum,
@@ -133,6 +148,7 @@ def rmsprop(
         weight_decay=weight_decay,
         maximize=maximize,
         foreach=foreach,
+        capturable=capturable,
     )
 
 
@@ -148,10 +164,20 @@ def rmsprop_tf(
     centered: bool = False,
     maximize: bool = False,
     foreach: bool | None = None,
+    capturable: bool = False,
 ) -> Optimizer:
     """TensorFlow's RMSProp (`tf.train.RMSPropOptimizer`, its defaults)."""
     return TensorFlowRMSprop(
-        params, lr, decay, momentum, eps, weight_decay, centered, maximize=maximize, foreach=foreach
+        params,
+        lr,
+        decay,
+        momentum,
+        eps,
+        weight_decay,
+        centered,
+        maximize=maximize,
+        foreach=foreach,
+        capturable=capturable,
     )
 
 
@@ -171,6 +197,14 @@ def _listed(
     tensors = [p for item in items for p in _tensors(item)]
     ready = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in tensors)
     return items, True if ready else None
+
+
+def _rate(lr: float, params: list[Any], capturable: bool) -> float | Tensor:
+    """The rate; for CUDA graphs a tensor where the parameters are, which schedules fill."""
+    if not capturable:
+        return lr
+    devices = [p.device for item in params for p in _tensors(item)]
+    return torch.tensor(lr, device=devices[0] if devices else None)
 
 
 def _plainly_scaled(optimizer: Optimizer, fused: bool | None) -> Optimizer:

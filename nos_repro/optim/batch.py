@@ -22,7 +22,10 @@ BLOCK = 1 << 16  # elements per thread, whose temporary tensors the processor's 
 
 @dataclass(frozen=True)
 class Step:
-    """The settings of one update, the same for every tensor of a batch."""
+    """The settings of one update, the same for every tensor of a batch.
+
+    t: how many steps came before. Where it is a tensor, so are the inputs that depend on it.
+    """
 
     program: Program
     lr: float | Tensor
@@ -31,11 +34,16 @@ class Step:
     decoupled: bool
     maximize: bool
     seed: int
-    t: int
-    inputs: Mapping[str, float]
+    t: int | Tensor
+    inputs: Mapping[str, float | Tensor]
 
     @property
-    def scalars(self) -> Mapping[str, float]:
+    def on_device(self) -> bool:
+        """Whether the step's number is a tensor."""
+        return isinstance(self.t, Tensor)
+
+    @property
+    def scalars(self) -> Mapping[str, float | Tensor]:
         """The scalars that the program's body reads."""
         return run_once(self.program, self.inputs)
 
@@ -70,6 +78,13 @@ class FlatBatch:
             places=[self.places[i] for i in chosen],
             starts=[self.starts[i] for i in chosen],
         )
+
+    def append(self, batch: "FlatBatch") -> None:
+        """Adds the tensors of another batch, without what their draws need."""
+        self.weights += batch.weights
+        self.gradients += batch.gradients
+        for name, tensors in batch.averages.items():
+            self.averages[name] = self.averages.get(name, []) + tensors
 
     def take(self, batch: "FlatBatch", i: int, start: int, end: int) -> None:
         """Adds the elements from `start` to `end` of the i-th tensor of another batch."""
@@ -139,13 +154,15 @@ class FlatParameter:
 
     def holds(self, w: Tensor, state: Mapping[str, Any]) -> bool:
         """Whether this tensor and the averages of this state are still where they were."""
+        for name, x in self._averages:
+            if state.get(name) is not x():
+                return False
         return (
             w is self._of()
             and w.dtype is self.dtype
             and w.data_ptr() == self.address
             and w.stride() == self._stride
             and w.shape == self._shape
-            and all(state.get(name) is x() for name, x in self._averages)
         )
 
     def copy_back(self) -> None:
@@ -164,13 +181,18 @@ class FlatParameter:
         )
 
 
-class Batch:
+class ParameterBatch:
     """The parameters that one call can update, with their gradients and places in the optimizer."""
 
     def __init__(self) -> None:
         self.parameters: list[FlatParameter] = []
         self.gradients: list[Tensor] = []
         self.numbers: list[int] = []
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.parameters[0].device
 
     def add(self, flat: FlatParameter, gradient: Tensor, number: int) -> None:
         """Adds a parameter; the gradient is this process's part, not flattened."""

@@ -57,7 +57,8 @@ def _operator(
         load, load_low, load_high = (x.make_loader() for x in (places, low, high))
 
         def value(index: Any) -> Any:
-            values = load(index), load_low([]), load_high([])
+            row = [index[0], 0] if low.get_size() else []  # a key per row, or one
+            values = load(index), load_low(row), load_high(row)
             return draw(*(_Element(x, torch.int64) for x in values), option).value
 
         return Pointwise.create(

@@ -125,6 +125,9 @@ class PowerSign(FamilyOptimizer):
             the state; the copy is updated, and the parameter is its rounded value.
             Without it, updates that are too small for the parameter's precision
             (below 1/512 of a bfloat16 weight) are lost.
+        capturable: keep the number of the step and the rate as tensors on the
+            device, so that a CUDA graph can hold the update. A schedule fills the
+            rate, and a replay sees it.
 
     Raises:
         RuleError: `decay` is unknown, or `total_steps` is missing.
@@ -175,6 +178,7 @@ class PowerSign(FamilyOptimizer):
         fused: bool | None = None,
         maximize: bool = False,
         master_weights: bool = False,
+        capturable: bool = False,
     ) -> None:
         self._begin(
             params,
@@ -190,6 +194,7 @@ class PowerSign(FamilyOptimizer):
                 "fused": fused,
                 "maximize": maximize,
                 "master_weights": master_weights,
+                "capturable": capturable,
             },
         )
 
@@ -237,6 +242,9 @@ class AddSign(FamilyOptimizer):
             the state; the copy is updated, and the parameter is its rounded value.
             Without it, updates that are too small for the parameter's precision
             (below 1/512 of a bfloat16 weight) are lost.
+        capturable: keep the number of the step and the rate as tensors on the
+            device, so that a CUDA graph can hold the update. A schedule fills the
+            rate, and a replay sees it.
 
     Raises:
         RuleError: `decay` is unknown, or `total_steps` is missing.
@@ -287,6 +295,7 @@ class AddSign(FamilyOptimizer):
         fused: bool | None = None,
         maximize: bool = False,
         master_weights: bool = False,
+        capturable: bool = False,
     ) -> None:
         self._begin(
             params,
@@ -302,6 +311,7 @@ class AddSign(FamilyOptimizer):
                 "fused": fused,
                 "maximize": maximize,
                 "master_weights": master_weights,
+                "capturable": capturable,
             },
         )
 

@@ -45,7 +45,8 @@ def update_averages(averages: dict[str, list[Tensor]], g: Tensors, step: Step) -
 
 def run_body(batch: FlatBatch, step: Step, w: Tensors, g: Tensors) -> Tensors:
     """The rule's update; values that no later line reads are freed at once."""
-    values: dict[str, Value] = {**step.scalars, **batch.averages, "w": w, "g": g}
+    scalars = {name: float(x) for name, x in step.scalars.items()}
+    values: dict[str, Value] = {**scalars, **batch.averages, "w": w, "g": g}
 
     def value(a: Argument) -> Value:
         return values[a] if isinstance(a, str) else a

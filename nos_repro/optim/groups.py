@@ -41,14 +41,18 @@ def check_total_steps(rule: str, program: Program, options: dict[str, Any]) -> N
         )
 
 
-def step_of(options: dict[str, Any], program: Program, updates: int) -> Step:
-    """The settings of one update."""
-    lr = options["lr"]
+def step_of(
+    options: dict[str, Any], program: Program, updates: int | Tensor, device: torch.device
+) -> Step:
+    """The settings of one update of parameters on a device."""
+    lr, t = options["lr"], options["t"]
+    if isinstance(t, Tensor):
+        lr, t = lr.to(device), t.to(device)
     inputs = scalar_inputs(
         program,
         betas=options["betas"],
         eps=options["eps"],
-        t=options["t"],
+        t=t,
         total_steps=options["total_steps"],
         updates=updates,
     )
@@ -60,7 +64,7 @@ def step_of(options: dict[str, Any], program: Program, updates: int) -> Step:
         decoupled=options["decoupled_weight_decay"],
         maximize=options["maximize"],
         seed=options["seed"],
-        t=options["t"],
+        t=t,
         inputs=inputs,
     )
 

@@ -34,6 +34,8 @@ class KernelKind:
     l2: bool
     decoupled: bool
     maximize: bool
+    keyed_rows: bool = False
+    """Whether each row draws with a key of its own, for one tensor that is joined of many."""
 
 
 def kind_of(step: Step, dtype: torch.dtype, device: torch.device) -> KernelKind:
@@ -54,7 +56,9 @@ _fast = cache(select_signs)
 
 def slots(kind: KernelKind) -> int:
     """Tensors per call: fewer need more calls, more take longer to compile."""
-    if kind.program.sites:
+    if kind.keyed_rows:
+        return 1
+    if kind.program.sites and kind.device.type == "cpu":
         return 2
     return 8 if len(kind.program.body) <= 6 else 4
 
@@ -76,7 +80,8 @@ def source(kind: KernelKind) -> str:
     program, names = kind.program, scalar_names(kind)
     body = ["w = weights[i].to(dtype)", "g = gradients[i].to(dtype)"]
     if program.sites:
-        body += [f"places = bases[i] + torch.arange({LANES}, device=w.device) * strides[i]"]
+        stride = "strides.view(-1, 1)" if kind.keyed_rows else "strides[i]"
+        body += [f"places = bases[i] + torch.arange({LANES}, device=w.device) * {stride}"]
     if kind.maximize:
         body += ["g = -g"]
     if kind.l2:
@@ -87,7 +92,7 @@ def source(kind: KernelKind) -> str:
             f"{name} = averages[{place}][i] * beta_{name} + ({power}) * rest_{name}",
             f"averages[{place}][i].copy_({name})",
         ]
-    body += [_line(line) for line in program.body]
+    body += [_line(line, kind.keyed_rows) for line in program.body]
     if kind.decoupled:
         body += ["w = w * shrink"]
     body += [f"weights[i].copy_(w - {program.update} * lr)"]
@@ -123,12 +128,13 @@ def build(kind: KernelKind) -> Kernel:
     return kernel
 
 
-def _line(line: Instruction) -> str:
+def _line(line: Instruction, keyed_rows: bool) -> str:
     def word(a: Argument) -> str:
         return a if isinstance(a, str) else repr(a)
 
     arguments = [word(a) for a in line.arguments]
-    key = f"keys[i, {line.site}, 0], keys[i, {line.site}, 1]"
+    first, words = (":", ("0:1", "1:2")) if keyed_rows else ("i", ("0", "1"))
+    key = ", ".join(f"keys[{first}, {line.site}, {word}]" for word in words)
     match line.function:
         case "fill":
             (x,) = arguments

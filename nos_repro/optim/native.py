@@ -20,11 +20,11 @@ from pathlib import Path
 
 import torch
 
-from nos_repro.optim.batch import Batch, FlatBatch, Step
-from nos_repro.optim.draws import make_key
+from nos_repro.optim.batch import FlatBatch, ParameterBatch
 from nos_repro.optim.kernel import KernelKind
 from nos_repro.optim.native_source import COLUMNS, native_source
 from nos_repro.optim.places import LANES
+from nos_repro.optim.scalars import Numbers
 
 GRAIN = 32768  # elements: a thread of its own pays from here, as in torch
 CHECKSUM = 16  # bytes at the end of a library, after what the loader reads
@@ -44,7 +44,7 @@ def native_kernel(kind: KernelKind) -> NativeKernel | None:
     capability = torch.backends.cpu.get_cpu_capability()
     if kind.device.type != "cpu" or sys.platform != "linux" or capability not in CAPABILITIES:
         return None
-    source = native_source(kind)
+    source = None if kind.keyed_rows else native_source(kind)
     if source is None:
         return None
     try:
@@ -63,11 +63,11 @@ class NativeKernel:
         self._call.argtypes = [pointer, number, pointer, pointer, number]
         self._call.restype = None
 
-    def update(self, batch: Batch, step: Step, scalars: torch.Tensor) -> FlatBatch:
+    def update(self, batch: ParameterBatch, numbers: Numbers) -> FlatBatch:
         """Updates the whole rows of every tensor; returns what is left: remainders, tensors of
         less than two rows, those whose draws do not follow the rows, and those whose averages were
         made for another precision."""
-        table, keys = array("q"), array("I")
+        table, drawing = array("q"), []
         left, elements, kept = [], 0, []
         flats = zip(batch.parameters, batch.gradients, batch.numbers, strict=True)
         for i, (x, g, number) in enumerate(flats):
@@ -85,24 +85,23 @@ class NativeKernel:
             table.extend((whole, x.address, g.data_ptr()))
             table.extend(x.addresses)
             table.extend((0, 1) if places is None else (places.bases.data_ptr(), places.stride))
-            for site in range(self._sites):
-                keys.extend(make_key(step.seed, step.t, number, site))
+            drawing.append(number)
             elements += whole
-        self._run(table, elements, scalars, keys)
+        self._run(table, elements, *numbers.on_device(drawing if self._sites else []))
         rest = FlatBatch()
         for i, start, end in left:
             rest.take(batch.flattened([i]), 0, start, end)
         return rest
 
     def _run(
-        self, table: array[int], elements: int, scalars: torch.Tensor, keys: array[int]
+        self, table: array[int], elements: int, scalars: torch.Tensor, keys: torch.Tensor
     ) -> None:
         """The rows of the table are those of native_source, `elements` their sum; keys [tensor,
-        site, 2] are whole numbers of 32 bits."""
+        site, 2] are numbers of 32 bits."""
         threads = min(torch.get_num_threads(), elements // GRAIN + 1)
         start, length = table.buffer_info()
         rows = length // (COLUMNS + len(self._averages))
-        self._call(start, rows, scalars.data_ptr(), keys.buffer_info()[0], threads)
+        self._call(start, rows, scalars.data_ptr(), keys.data_ptr(), threads)
 
 
 def kernels_folder() -> Path:

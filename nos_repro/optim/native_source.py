@@ -2,7 +2,8 @@
 
 It is written with torch's own vectors (`at::vec`) and without contraction or reordering, operation
 by operation as inductor writes the same program: the numbers are the same to the bit. The passes
-over memory are cut into blocks that are fetched ahead, tensor by tensor.
+over memory are cut into blocks that are fetched ahead, tensor by tensor; 80 elements were best for
+small and large tensors together.
 """
 
 import math
@@ -38,7 +39,7 @@ EXPRESSIONS = {
     "carry":   "where({1} > zero, {0}, where({1} < zero, {0}.neg(), zero))",
     "select":  "where({0} > zero, {1}, where({0} < zero, {2}, {3}))",
     "normal":  "V::loadu(drawn{site} + i - k)",
-    "drop":    "where(V::loadu(drawn{site} + i - k) > zero, {0}, zero)",
+    "drop":    "where(V::loadu(drawn{site} + i - k), {0}, zero)",
 }
 # fmt: on
 
@@ -47,13 +48,14 @@ _FRAME = """\
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 using T = %(type)s;
 using V = at::vec::Vectorized<T>;
 using at::vec::maximum;
 using at::vec::minimum;
 
-constexpr int64_t BLOCK = 128, COLUMNS = %(columns)s, SITES = %(sites)s;
+constexpr int64_t BLOCK = 80, COLUMNS = %(columns)s, SITES = %(sites)s;
 
 static inline V where(const V& condition, const V& yes, const V& no) {
     return V::blendv(no, yes, condition);
@@ -69,7 +71,7 @@ static inline void fetch(const T* from, int64_t count) {
 }
 %(draws)s
 static void update_part(const int64_t* row, int64_t first, int64_t last, const T* scalars,
-                        const uint32_t* keys) {
+                        const int64_t* keys) {
     T* const weights = reinterpret_cast<T*>(row[1]);
     const T* const gradients = reinterpret_cast<const T*>(row[2]);
 %(pointers)s
@@ -88,7 +90,7 @@ static void update_part(const int64_t* row, int64_t first, int64_t last, const T
 
 // The table has a row per tensor; an element count is a multiple of the lanes.
 extern "C" void update(const int64_t* table, int64_t tensors, const T* scalars,
-                       const uint32_t* keys, int64_t threads) {
+                       const int64_t* keys, int64_t threads) {
     int64_t total = 0;
     for (int64_t t = 0; t < tensors; t++) total += table[t * COLUMNS];
     const int64_t share = ((total + threads - 1) / threads + BLOCK - 1) / BLOCK * BLOCK;
@@ -107,52 +109,87 @@ extern "C" void update(const int64_t* table, int64_t tensors, const T* scalars,
 """
 
 _DRAWS = """
-// Philox 2x32; see draws.py.
-static inline void draw(const uint32_t* key, const uint32_t* low, const uint32_t* high,
-                        int64_t count, uint32_t* words, uint32_t* others) {
-    for (int64_t i = 0; i < count; i++) {
-        uint32_t x = low[i], y = high[i] + key[1], k = key[0];
+// A vector of 64-bit lanes, of which the lower halves count.
+#if defined(CPU_CAPABILITY_AVX512)
+using W = __m512i;
+static inline W all(uint32_t x) { return _mm512_set1_epi64(x); }
+static inline W load(const int64_t* from) { return _mm512_loadu_si512(from); }
+static inline W place(int64_t base, W lane) {
+    return _mm512_add_epi64(_mm512_set1_epi64(base), lane);
+}
+static inline W upper(W x) { return _mm512_srli_epi64(x, 32); }
+static inline W sum(W x, W y) { return _mm512_add_epi64(x, y); }
+static inline W product(W x, W y) { return _mm512_mul_epu32(x, y); }
+static inline W odd(W x, W y, W z) { return _mm512_ternarylogic_epi64(x, y, z, 0x96); }
+static inline void store(uint32_t* to, W x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi64_epi32(x));
+}
+#else
+using W = __m256i;
+static inline W all(uint32_t x) { return _mm256_set1_epi64x(x); }
+static inline W load(const int64_t* from) {
+    return _mm256_loadu_si256(reinterpret_cast<const W*>(from));
+}
+static inline W place(int64_t base, W lane) {
+    return _mm256_add_epi64(_mm256_set1_epi64x(base), lane);
+}
+static inline W upper(W x) { return _mm256_srli_epi64(x, 32); }
+static inline W sum(W x, W y) { return _mm256_add_epi64(x, y); }
+static inline W product(W x, W y) { return _mm256_mul_epu32(x, y); }
+static inline W odd(W x, W y, W z) { return _mm256_xor_si256(_mm256_xor_si256(x, y), z); }
+static inline void store(uint32_t* to, W x) {
+    const W halves = _mm256_permutevar8x32_epi32(x, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(halves));
+}
+#endif
+
+// Philox 2x32 for the places of `count` elements from `first`; see draws.py.
+static inline void draw(const int64_t* row, int64_t first, int64_t count, const int64_t* key,
+                        uint32_t* words, uint32_t* others) {
+    constexpr int64_t LANES = %(lanes)s, WIDTH = sizeof(W) / 8;
+    const int64_t* const bases = reinterpret_cast<const int64_t*>(row[COLUMNS - 2]);
+    const W second = all(static_cast<uint32_t>(key[1])), multiplier = all(%(multiplier)su);
+    int64_t lanes[LANES];
+    for (int64_t lane = 0; lane < LANES; lane++) lanes[lane] = lane * row[COLUMNS - 1];
+    for (int64_t i = 0; i < count; i += LANES) {
+        const int64_t base = bases[(first + i) / LANES];
+#pragma GCC unroll 4
+        for (int64_t j = 0; j < LANES; j += WIDTH) {
+            W x = place(base, load(lanes + j)), y = sum(upper(x), second);
+            uint32_t k = static_cast<uint32_t>(key[0]);
 #pragma GCC unroll 16
-        for (int round = 0; round < %(rounds)s; round++, k += %(weyl)su) {
-            const uint64_t product = static_cast<uint64_t>(x) * %(multiplier)su;
-            x = static_cast<uint32_t>(product >> 32) ^ y ^ k;
-            y = static_cast<uint32_t>(product);
+            for (int round = 0; round < %(rounds)s; round++, k += %(weyl)su) {
+                const W whole = product(x, multiplier);
+                x = odd(upper(whole), y, all(k));
+                y = whole;
+            }
+            store(words + i + j, x);
+            store(others + i + j, y);
         }
-        words[i] = x;
-        others[i] = y;
     }
 }
 
-static inline void keep(const uint32_t* words, uint64_t from, int64_t count, T* kept) {
-    for (int64_t i = 0; i < count; i++) kept[i] = words[i] >= from ? T(1) : T(0);
-}
-
-static inline V unit(const uint32_t* words) {
-    T x[V::size()];
-    for (int i = 0; i < V::size(); i++) x[i] = static_cast<T>(static_cast<int32_t>(words[i] >> 8));
-    return (V::loadu(x) + V(T(0.5))) * V(T(0x1p-24));
+// All bits set where a word is at least `from`.
+using Mask = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+static inline void keep(const uint32_t* words, uint64_t from, int64_t count, Mask* kept) {
+    const uint32_t below = static_cast<uint32_t>(from - 1);
+    for (int64_t i = 0; i < count; i++)
+        kept[i] = from >> 32 ? 0 : from == 0 || words[i] > below ? -1 : 0;
 }
 
 static inline void normal(const uint32_t* words, const uint32_t* others, int64_t count, T* drawn) {
+    T x[BLOCK], y[BLOCK];
+    for (int64_t i = 0; i < count; i++) {
+        x[i] = static_cast<T>(static_cast<int32_t>(words[i] >> 8));
+        y[i] = static_cast<T>(static_cast<int32_t>(others[i] >> 8));
+    }
+    const V half(T(0.5)), unit(T(0x1p-24));
     for (int64_t i = 0; i < count; i += V::size()) {
-        const V uniform = unit(words + i), turn = unit(others + i) - V(T(0.5));
+        const V uniform = (V::loadu(x + i) + half) * unit;
+        const V turn = (V::loadu(y + i) + half) * unit - half;
         const V square = turn * turn;
         const V cosine = %(cosine)s;
         ((V(-2) * uniform.log()).sqrt() * cosine).store(drawn + i);
-    }
-}
-
-static inline void places(const int64_t* row, int64_t first, int64_t count, uint32_t* low,
-                          uint32_t* high) {
-    const int64_t* const bases = reinterpret_cast<const int64_t*>(row[COLUMNS - 2]);
-    const int64_t stride = row[COLUMNS - 1];
-    for (int64_t i = 0; i < count; i += %(lanes)s) {
-        const int64_t base = bases[(first + i) / %(lanes)s];
-        for (int64_t lane = 0; lane < %(lanes)s; lane++) {
-            const int64_t place = base + lane * stride;
-            low[i + lane] = static_cast<uint32_t>(place);
-            high[i + lane] = static_cast<uint32_t>(place >> 32);
-        }
     }
 }
 """
@@ -177,8 +214,7 @@ def native_source(kind: KernelKind) -> str | None:
     body += ["w = w * shrink;"] * kind.decoupled
     body += [f"(w - {program.update} * lr).store(weights + i);"]
     if program.sites:
-        before.append("uint32_t low[BLOCK], high[BLOCK], words[BLOCK], others[BLOCK];")
-        before.append("places(row, k, end - k, low, high);")
+        before.append("uint32_t words[BLOCK], others[BLOCK];")
     for line in program.body:
         if line.site is not None:
             before += _drawn(line)
@@ -211,14 +247,15 @@ def _draws() -> str:
 def _drawn(line: Instruction) -> list[str]:
     """What fills the block of a draw."""
     site = line.site
-    first = [
-        f"T drawn{site}[BLOCK];",
-        f"draw(keys + {2 * (site or 0)}, low, high, end - k, words, others);",
-    ]
+    first = [f"draw(row, k, end - k, keys + {2 * (site or 0)}, words, others);"]
     if line.function == "normal":
-        return [*first, f"normal(words, others, end - k, drawn{site});"]
+        return [f"T drawn{site}[BLOCK];", *first, f"normal(words, others, end - k, drawn{site});"]
     assert line.parameter is not None
-    return [*first, f"keep(words, {round(line.parameter * 2**32)}u, end - k, drawn{site});"]
+    return [
+        f"Mask drawn{site}[BLOCK];",
+        *first,
+        f"keep(words, {round(line.parameter * 2**32)}ull, end - k, drawn{site});",
+    ]
 
 
 def _line(line: Instruction) -> str | None:

@@ -14,8 +14,6 @@ from torch import Tensor
 from nos_repro.errors import ConfigError
 
 REFUSED = {
-    "capturable": "capture the forward and backward passes in a CUDA graph, and call step() outside"
-    " it",
     "differentiable": "use torch.optim.SGD or torch.optim.Adam to differentiate through an update",
 }
 
@@ -28,6 +26,7 @@ def check_common(options: dict[str, Any]) -> None:
     if options["total_steps"] is not None:
         options["total_steps"] = whole("total_steps", options["total_steps"], least=1)
     check_flags(options, "decoupled_weight_decay", "foreach", "fused", "maximize", "master_weights")
+    check_flags(options, "capturable")
     if options["foreach"] and options["fused"]:
         raise ConfigError("foreach and fused exclude each other: give one of them")
 

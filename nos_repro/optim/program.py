@@ -11,9 +11,10 @@ drops the same elements, and `noise - noise` is 0. Different subtrees draw indep
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
+from torch import Tensor
 
 from nos_repro.rules.primitives import BINARY, OPERANDS, UNARY, find_operand, operand_row
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
@@ -212,56 +213,87 @@ def scalar_inputs(
     *,
     betas: Sequence[float],
     eps: float,
-    t: int,
+    t: int | Tensor,
     total_steps: int | None,
-    updates: int,
-) -> dict[str, float]:
+    updates: int | Tensor,
+) -> dict[str, float | Tensor]:
     """The values of `program.scalar_inputs` at step t (the first update is step 0).
 
-    updates: how many updates the averages have seen, this one included.
+    updates: how many updates the averages have seen, this one included. Both are whole numbers, or
+    tensors of one, and what depends on them is then a tensor on their device, of double precision.
     """
-    values: dict[str, float] = {}
+    values: dict[str, float | Tensor] = {}
     for name in program.scalar_inputs:
         if name == "eps":
             values[name] = eps
         elif name.endswith(STD):
-            values[name] = operand_row(name.removesuffix(STD)).std_at(t)
+            std: Any = operand_row(name.removesuffix(STD)).std
+            values[name] = std(t if isinstance(t, int) else t.to(torch.float64))
         elif name.startswith("correction_"):
             beta = betas[AVERAGES.index(name.removeprefix("correction_"))]
-            values[name] = 1 - beta**updates
+            values[name] = 1 - beta ** (
+                updates if isinstance(updates, int) else updates.to(torch.float64)
+            )
         else:
             assert total_steps is not None, name
-            values[name] = operand_row(name).decay_at(t, total_steps)
+            if isinstance(t, int):
+                values[name] = operand_row(name).decay_at(t, total_steps)
+            else:
+                place = t.clamp(max=total_steps).view(1)
+                values[name] = _decays(name, total_steps, t.device).index_select(0, place).view(())
     return values
 
 
+@lru_cache(maxsize=16)
+def _decays(name: str, total_steps: int, device: torch.device) -> Tensor:
+    """A decay at every step of a training, for who may not call Python."""
+    row = operand_row(name)
+    values = [row.decay_at(t, total_steps) for t in range(total_steps + 1)]
+    return torch.tensor(values, dtype=torch.float64, device=device)
+
+
 def run_once(
-    program: Program, inputs: Mapping[str, float], dtype: torch.dtype = torch.float64
-) -> dict[str, float]:
-    """The scalars that a body in `dtype` reads, as floats; computed in double precision."""
+    program: Program,
+    inputs: Mapping[str, float | Tensor],
+    dtype: torch.dtype = torch.float64,
+) -> dict[str, float | Tensor]:
+    """The scalars that a body in `dtype` reads; computed in double precision, as floats, or as
+    tensors where an input is one."""
+    if any(isinstance(x, Tensor) for x in inputs.values()):
+        values = _values(program, inputs, dtype)
+        return {name: values[name] for name in program.scalars}
     return _run_once(program, tuple(inputs.items()), dtype)
 
 
 @lru_cache(maxsize=64)
 def _run_once(
     program: Program, inputs: tuple[tuple[str, float], ...], dtype: torch.dtype
-) -> dict[str, float]:
-    values = {name: torch.tensor(x, dtype=torch.float64) for name, x in inputs}
-
-    def value(a: Argument) -> torch.Tensor:
-        return values[a] if isinstance(a, str) else torch.tensor(a, dtype=torch.float64)
-
-    for line in program.once:
-        arguments = [value(a) for a in line.arguments]
-        if line.function in BINARY:
-            result = BINARY[line.function].function(*arguments)
-        elif line.function == "saturated":
-            (x,), rounded = arguments, arguments[0].to(dtype).double()
-            result = rounded if rounded.isinf() or rounded == 0 else x
-        else:
-            function = UNARY[line.function].function
-            assert function is not None
-            extra = () if line.parameter is None else (line.parameter,)
-            result = function(*arguments, *extra)
-        values[line.result] = result
+) -> dict[str, float | Tensor]:
+    values = _values(program, dict(inputs), dtype)
     return {name: float(values[name]) for name in program.scalars}
+
+
+def _values(
+    program: Program, inputs: Mapping[str, float | Tensor], dtype: torch.dtype
+) -> dict[str, float | Tensor]:
+    """The inputs and the results of the lines of `once`."""
+    values: dict[str, float | Tensor] = {**inputs}
+    for line in program.once:
+        arguments = [values[a] if isinstance(a, str) else a for a in line.arguments]
+        if any(isinstance(x, Tensor) for x in arguments):
+            values[line.result] = _once(line, arguments, dtype)
+        else:
+            made = [torch.tensor(x, dtype=torch.float64) for x in arguments]
+            values[line.result] = float(_once(line, made, dtype))
+    return values
+
+
+def _once(line: Instruction, arguments: Sequence[Any], dtype: torch.dtype) -> Tensor:
+    if line.function in BINARY:
+        return BINARY[line.function].function(*arguments)
+    if line.function == "saturated":
+        (x,), rounded = arguments, arguments[0].to(dtype).double()
+        return torch.where(rounded.isinf() | (rounded == 0), rounded, x)
+    function = UNARY[line.function].function
+    assert function is not None
+    return function(*arguments, *(() if line.parameter is None else (line.parameter,)))

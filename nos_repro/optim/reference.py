@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from nos_repro.optim.batch import FlatBatch, Step, arithmetic_dtype
-from nos_repro.optim.draws import keep, make_key, normal
+from nos_repro.optim.device_keys import keys_at
+from nos_repro.optim.draws import Key, keep, make_key, normal
 from nos_repro.optim.program import Argument, Instruction
 from nos_repro.rules.primitives import BINARY, OPERANDS, UNARY
 
@@ -60,7 +61,10 @@ def run_body(step: Step, inputs: dict[str, Tensor], batch: FlatBatch, i: int) ->
 def apply(line: Instruction, arguments: list[Value], like: Tensor) -> Tensor:
     """Applies a function of the language's tables."""
     if line.function == "fill":
-        return torch.full_like(like, float(arguments[0]))
+        (x,) = arguments
+        if isinstance(x, Tensor):
+            return x.to(like.dtype).expand_as(like)
+        return torch.full_like(like, x)
     if line.function in BINARY:
         return BINARY[line.function].function(*arguments)
     function = UNARY[line.function].function
@@ -71,7 +75,7 @@ def apply(line: Instruction, arguments: list[Value], like: Tensor) -> Tensor:
 def draw(line: Instruction, arguments: list[Value], batch: FlatBatch, i: int, step: Step) -> Tensor:
     """Draws noise or a drop for the i-th tensor."""
     assert line.site is not None
-    key = make_key(step.seed, step.t, batch.numbers[i], line.site)
+    key = _key(step, batch.numbers[i], line.site)
     if line.function == "normal":
         dtype = arithmetic_dtype(batch.weights[i].dtype)
         return batch.drawn(i, lambda places: normal(places, key, dtype))
@@ -79,3 +83,10 @@ def draw(line: Instruction, arguments: list[Value], batch: FlatBatch, i: int, st
     assert probability is not None
     (x,) = arguments
     return torch.where(batch.drawn(i, lambda places: keep(places, key, probability)), x, 0.0)
+
+
+def _key(step: Step, tensor: int, site: int) -> Key | tuple[Tensor, Tensor]:
+    if isinstance(step.t, int):
+        return make_key(step.seed, step.t, tensor, site)
+    low, high = keys_at(step.seed, step.t, (tensor,), site + 1)[0, site].unbind()
+    return low, high

@@ -17,7 +17,14 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT, StateDict
 
 from nos_repro.errors import ConfigError, SparseGradientError
-from nos_repro.optim.batch import Batch, FlatParameter, Layout, new_average
+from nos_repro.optim.batch import FlatParameter, Layout, ParameterBatch, new_average
+from nos_repro.optim.capture import (
+    UpdateCounts,
+    check_capture,
+    is_capturing,
+    load_numbers,
+    put_on_device,
+)
 from nos_repro.optim.execution import update
 from nos_repro.optim.groups import (
     MASTER,
@@ -39,6 +46,7 @@ from nos_repro.rules.printing import print_expr
 if TYPE_CHECKING:
     from nos_repro.rules.rule import Rule
 
+EXECUTION = ("foreach", "fused", "capturable")  # how an update is made, not what it is
 _SEEDS = itertools.count(1 << 32)  # for optimizers that are given none; nobody chooses these
 
 
@@ -86,6 +94,9 @@ class RuleOptimizer(Optimizer):
             the state; the copy is updated, and the parameter is its rounded value.
             Without it, updates that are too small for the parameter's precision
             (below 1/512 of a bfloat16 weight) are lost.
+        capturable: keep the number of the step and the rate as tensors on the
+            device, so that a CUDA graph can hold the update. A schedule fills the
+            rate, and a replay sees it.
 
     Raises:
         RuleError: the text is not a rule, or `total_steps` is missing.
@@ -138,6 +149,7 @@ class RuleOptimizer(Optimizer):
         fused: bool | None = None,
         maximize: bool = False,
         master_weights: bool = False,
+        capturable: bool = False,
     ) -> None:
         self._begin(
             params,
@@ -154,6 +166,7 @@ class RuleOptimizer(Optimizer):
                 "fused": fused,
                 "maximize": maximize,
                 "master_weights": master_weights,
+                "capturable": capturable,
             },
         )
 
@@ -174,7 +187,9 @@ class RuleOptimizer(Optimizer):
         except Exception:
             self.param_groups.pop()
             raise
-        group.setdefault("t", max((g.get("t", 0) for g in self.param_groups), default=0))
+        group.setdefault("t", max((int(g.get("t", 0)) for g in self.param_groups), default=0))
+        if group["capturable"]:
+            put_on_device(group)
 
     def rule_of(self, group: dict[str, Any]) -> str:
         """The text of the rule that updates a parameter group, as its options make it."""
@@ -218,13 +233,8 @@ class RuleOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        begun = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-        if begun and torch.cuda.is_current_stream_capturing():
-            raise ConfigError(
-                "an update cannot be captured in a CUDA graph: its decays, bias corrections and"
-                " draws would stay those of this step\n"
-                "  capture the forward and backward passes, and call step() outside the graph"
-            )
+        if is_capturing():
+            check_capture(self)
         if self._only_makes_state():
             for group in self.param_groups:
                 for p in group["params"]:
@@ -246,11 +256,13 @@ class RuleOptimizer(Optimizer):
         return not self.state and is_empty_step(self.param_groups)
 
     def _step_group(self, group: dict[str, Any], first: int) -> None:
+        if group["capturable"]:
+            put_on_device(group)
         options = self._as_rule(group)
         program = program_of(options["rule"])
         check_total_steps(options["rule"], program, options)
-        for (_, _, updates), batch in self._batches(group, program, first).items():
-            update(group, batch, step_of(options, program, updates))
+        for batch, updates in self._batches(group, program, first):
+            update(group, batch, step_of(options, program, updates, batch.device))
             batch.copy_back()
         if group["master_weights"]:
             for p in group["params"]:
@@ -260,10 +272,12 @@ class RuleOptimizer(Optimizer):
 
     def _batches(
         self, group: dict[str, Any], program: Program, first: int
-    ) -> dict[tuple[torch.device, torch.dtype, int], Batch]:
-        """The group's parameters in batches that one call can update."""
-        batches: dict[tuple[torch.device, torch.dtype, int], Batch] = {}
+    ) -> list[tuple[ParameterBatch, int | Tensor]]:
+        """The group's parameters in batches that one call can update, and how many updates each
+        has seen, this one included."""
+        batches: dict[tuple[torch.device, torch.dtype, int], ParameterBatch] = {}
         known = self._known(program, group)
+        counts = UpdateCounts() if group["capturable"] else None
         for number, p in enumerate(group["params"], start=first):
             g = p.grad
             if g is None:
@@ -281,15 +295,22 @@ class RuleOptimizer(Optimizer):
                 if flat.stays:
                     known[number] = flat
                 w = state.get(MASTER, p) if group["master_weights"] else p
-            state["step"] = int(state["step"]) + 1  # others may save it as a tensor
-            key = flat.device, flat.dtype, state["step"] if program.corrections else 0
+            if counts is None:
+                seen = state["step"] = int(state["step"]) + 1  # others may save it as a tensor
+            else:
+                seen = counts.add(state, flat.device)
+            key = flat.device, flat.dtype, seen if program.corrections else 0
             batch = batches.get(key)
             if batch is None:
-                batch = batches[key] = Batch()
+                batch = batches[key] = ParameterBatch()
             if type(g) is not Tensor or w is not p:
                 g = local_gradient(g, w).to(flat.dtype)
             batch.add(flat, g, number_of(p, number))
-        return batches
+        if counts is None:
+            return [(batch, updates) for (_, _, updates), batch in batches.items()]
+        idle = [self.state[p] for p in group["params"] if p.grad is None and p in self.state]
+        updates = counts.advance(idle)
+        return [(batch, updates.get(seen, 0)) for (_, _, seen), batch in batches.items()]
 
     def _known(self, program: Program, group: dict[str, Any]) -> dict[int, FlatParameter]:
         """What earlier steps know of the parameters, by their numbers."""
@@ -340,12 +361,13 @@ class RuleOptimizer(Optimizer):
         return int(self.state[p]["step"]) if p in self.state else 0
 
     def load_state_dict(self, state_dict: StateDict) -> None:
-        """Loads a saved state, bit for bit, but keeps this optimizer's `foreach` and `fused`.
+        """Loads a saved state, bit for bit, but keeps this optimizer's `foreach`, `fused` and
+        `capturable`.
 
         Raises ConfigError if the state belongs to another rule or another training length, or does
         not fit the parameters.
         """
-        execution = [{k: group[k] for k in ("foreach", "fused")} for group in self.param_groups]
+        before = [dict(group) for group in self.param_groups]
         hooked: list[StateDict] = []
 
         def check(_: Optimizer, saved: StateDict) -> None:
@@ -353,18 +375,21 @@ class RuleOptimizer(Optimizer):
             hooked.append(saved)
 
         def restore(_: Optimizer) -> None:
-            for group, own in zip(self.param_groups, execution, strict=True):
-                group.update(own)
+            for group, own in zip(self.param_groups, before, strict=True):
+                load_numbers(
+                    group, [self.state[p] for p in group["params"] if p in self.state], own
+                )
+                group.update({name: own[name] for name in EXECUTION})
             for p, saved, program in saved_states(self, hooked[0]):
                 for name in (*program.averages, MASTER):
                     if name in saved:  # torch has cast it to the parameter's dtype
                         self.state[p][name] = new_average(p).copy_(saved[name])
 
         # after the caller's hooks, which may change what is loaded, and before those that see it
-        before = self.register_load_state_dict_pre_hook(check)
-        after = self.register_load_state_dict_post_hook(restore, prepend=True)
+        first = self.register_load_state_dict_pre_hook(check)
+        last = self.register_load_state_dict_post_hook(restore, prepend=True)
         try:
             super().load_state_dict(state_dict)
         finally:
-            before.remove()
-            after.remove()
+            first.remove()
+            last.remove()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -46,9 +47,7 @@ class Schedule(LRScheduler):
         factor = self.factor(self.last_epoch)
         before = self.factor(self.last_epoch - 1) if self.last_epoch > 0 else 0.0
         return [
-            base * factor
-            if before == 0 or group["lr"] == base * before
-            else group["lr"] * (factor / before)
+            _next(group["lr"], base, before, factor)
             for group, base in zip(groups, self.base_lrs, strict=True)
         ]
 
@@ -67,11 +66,24 @@ class Schedule(LRScheduler):
         groups = self.optimizer.param_groups
         untouched = [g["lr"] == last for g, last in zip(groups, self._last_lr, strict=True)]
         super().load_state_dict(state_dict)
+        if not any(isinstance(g["lr"], Tensor) for g in groups):  # the saved rates may be tensors
+            self._last_lr = [float(rate) for rate in self._last_lr]
+            self.base_lrs = [float(rate) for rate in self.base_lrs]
         for group, rate, own in zip(groups, self._last_lr, untouched, strict=True):
             if own and isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
             elif own:
                 group["lr"] = rate
+
+
+def _next(rate: Any, base: Any, before: float, factor: float) -> Any:
+    """The rate after the factor `before`; nothing waits for one that is a tensor."""
+    if before == 0:
+        return base * factor
+    if isinstance(rate, Tensor):
+        base = base if isinstance(base, Tensor) else torch.full_like(rate, base)
+        return torch.where(rate == base * before, base * factor, rate * (factor / before))
+    return base * factor if rate == base * before else rate * (factor / before)
 
 
 @SCHEDULES.register("constant")

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from nos_repro.errors import SparseGradientError
+from nos_repro.optim.capture import UpdateCounts, check_capture, is_capturing, put_on_device
 from nos_repro.optim.groups import is_empty_step
 from nos_repro.optim.options import (
     check_dense_and_real,
@@ -35,12 +36,14 @@ class TensorFlowOptimizer(Optimizer):
         except Exception:
             self.param_groups.pop()
             raise
+        if self.param_groups[-1]["capturable"]:
+            put_on_device(self.param_groups[-1])
 
     def _check(self, options: dict[str, Any]) -> None:
         options["lr"] = checked_rate(options["lr"])
         for name in ("eps", "weight_decay"):
             options[name] = nonnegative(name, options[name])
-        check_flags(options, "maximize", "foreach")
+        check_flags(options, "maximize", "foreach", "capturable")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Fills the options that older versions did not have."""
@@ -49,6 +52,7 @@ class TensorFlowOptimizer(Optimizer):
         for options in [self.defaults, *self.param_groups]:
             options.setdefault("maximize", False)
             options.setdefault("foreach", None)
+            options.setdefault("capturable", False)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -61,6 +65,8 @@ class TensorFlowOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if is_capturing():
+            check_capture(self)
         # torch.distributed.checkpoint takes an empty step before the first one, to make the state
         empty = not self.state and is_empty_step(self.param_groups)
         for group in self.param_groups:
@@ -76,8 +82,7 @@ class TensorFlowOptimizer(Optimizer):
         return loss
 
     def _step_group(self, params: list[Tensor], group: dict[str, Any]) -> None:
-        for p in params:
-            self.state[p]["step"] += 1
+        self._count(params, group)
         for part in [[p] for p in params] if group["foreach"] is False else [params]:
             gradients: Tensors = [p.grad for p in part if p.grad is not None]
             if group["maximize"]:
@@ -85,6 +90,20 @@ class TensorFlowOptimizer(Optimizer):
             if group["weight_decay"] != 0:
                 gradients = torch._foreach_add(gradients, part, alpha=group["weight_decay"])
             self._update(part, gradients, group)
+
+    def _count(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        """UpdateCounts an update of these parameters."""
+        if not group["capturable"]:
+            for p in params:
+                self.state[p]["step"] = int(self.state[p]["step"]) + 1
+            return
+        put_on_device(group)
+        counts = UpdateCounts()
+        for p in params:
+            counts.add(self.state[p], p.device)
+        counts.advance(
+            [self.state[p] for p in group["params"] if p.grad is None and p in self.state]
+        )
 
     def _start(self, p: Tensor, group: dict[str, Any]) -> None:
         """Makes what the state of a parameter lacks."""
@@ -116,6 +135,7 @@ class TensorFlowRMSprop(TensorFlowOptimizer):
         *,
         maximize: bool = False,
         foreach: bool | None = None,
+        capturable: bool = False,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -126,6 +146,7 @@ class TensorFlowRMSprop(TensorFlowOptimizer):
             "centered": centered,
             "maximize": maximize,
             "foreach": foreach,
+            "capturable": capturable,
         }
         self._check(defaults)
         super().__init__(params, defaults)
@@ -186,6 +207,7 @@ class TensorFlowAdam(TensorFlowOptimizer):
         *,
         maximize: bool = False,
         foreach: bool | None = None,
+        capturable: bool = False,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -194,6 +216,7 @@ class TensorFlowAdam(TensorFlowOptimizer):
             "weight_decay": weight_decay,
             "maximize": maximize,
             "foreach": foreach,
+            "capturable": capturable,
         }
         self._check(defaults)
         super().__init__(params, defaults)
@@ -219,11 +242,18 @@ class TensorFlowAdam(TensorFlowOptimizer):
         divisor = torch._foreach_sqrt(v)
         torch._foreach_add_(divisor, group["eps"])
         change = torch._foreach_div(m, divisor)
-        steps = [self.state[p]["step"] for p in params]
-        corrections = [(1 - beta2**t) ** 0.5 / (1 - beta1**t) for t in steps]
+        steps = {id(t): t for t in (self.state[p]["step"] for p in params)}
+        known = {key: _correction(t, beta1, beta2) for key, t in steps.items()}
+        corrections: Any = [known[id(self.state[p]["step"])] for p in params]
         torch._foreach_mul_(change, corrections)
         torch._foreach_mul_(change, _rate(group))
         torch._foreach_sub_(params, change)
+
+
+def _correction(t: Any, beta1: float, beta2: float) -> Any:
+    if isinstance(t, Tensor):
+        t = t.to(torch.float64)
+    return (1 - beta2**t) ** 0.5 / (1 - beta1**t)
 
 
 def _rate(group: dict[str, Any]) -> Any:

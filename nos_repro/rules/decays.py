@@ -33,5 +33,9 @@ def restart(n: int) -> Callable[[int, int], float]:
 
 
 def annealed_noise_std(step: int) -> float:
-    """The standard deviation of `annealed_noise` at a step: its variance is 1 / (1 + t)^0.55."""
-    return float((1 + step) ** (-ANNEALED_NOISE_POWER / 2))
+    """The standard deviation of `annealed_noise` at a step: its variance is 1 / (1 + t)^0.55.
+
+    The step may be a tensor; then so is the result.
+    """
+    std: float = (1 + step) ** (-ANNEALED_NOISE_POWER / 2)
+    return std

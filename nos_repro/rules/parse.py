@@ -8,6 +8,7 @@ import ast
 import math
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NoReturn
 
 from nos_repro.errors import RuleError, unknown
@@ -57,9 +58,6 @@ class _Reader:
             self.fail(f"{odd[0]!a} is not allowed in a rule", odd.start())
         if glued := GLUED.search(self.text):
             self.fail("a number runs into a word; write a * between them", glued.end() - 1)
-        # `^` becomes `**`: remember where each character of the longer text came from.
-        self.columns = [at for at, sign in enumerate(self.text) for _ in sign.replace("^", "**")]
-        self.columns.append(len(self.text))
         source = self.text.replace("^", "**")
         self.indent = len(source) - len(source.lstrip())
         try:
@@ -72,6 +70,12 @@ class _Reader:
         except (RecursionError, MemoryError):
             raise RuleError(f"the rule is nested deeper than {DEEPEST} levels") from None
         return self.expr(root, 0)
+
+    @cached_property
+    def columns(self) -> list[int]:
+        """Where each character came from: `^` becomes `**`, and the text longer."""
+        columns = [at for at, sign in enumerate(self.text) for _ in sign.replace("^", "**")]
+        return [*columns, len(self.text)]
 
     def column(self, offset: int) -> int:
         return self.columns[max(0, min(offset + self.indent, len(self.columns) - 1))]

@@ -10,7 +10,14 @@ import hashlib
 import re
 
 KEY = "chain"
-LINK = re.compile(rb',"chain":"([0-9a-f]{16})"\}\n\Z')
+LINK = re.compile(rb',"chain":"([0-9a-f]{16})"\}\n')
+LENGTH = len(b',"chain":"0123456789abcdef"}\n')
+
+
+def unlinked(line: bytes) -> bytes:
+    """The line without its link, if it has one."""
+    start = max(0, len(line) - LENGTH)
+    return line[:start] + b"}\n" if LINK.fullmatch(line, start) else line
 
 
 class Chain:
@@ -27,7 +34,7 @@ class Chain:
 
     def take(self, line: bytes) -> bool:
         """Takes a whole line in; says whether it can follow those before it."""
-        found = LINK.search(line)
+        found = LINK.fullmatch(line, max(0, len(line) - LENGTH))
         if found is not None:
             self._last = self._next(line[: found.start()])
             return self._last.encode() == found[1]

@@ -7,6 +7,7 @@ since equal rules are known by what they do.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections import Counter
@@ -61,7 +62,7 @@ def _without(counts: Mapping[int, int], count: int) -> Counter[int]:
 def _chao_wang_jost(counts: Mapping[int, int]) -> float:
     """From how many rules were drawn once, twice, ... (their equations 7 and 8)."""
     n = sum(count * number for count, number in counts.items())
-    harmonic = [0.0, *itertools.accumulate(1 / k for k in range(1, n))]
+    harmonic = _harmonic(n)
     seen = math.fsum(
         number * count / n * (harmonic[n - 1] - harmonic[count - 1])
         for count, number in counts.items()
@@ -73,6 +74,12 @@ def _chao_wang_jost(counts: Mapping[int, int]) -> float:
     pairs = (2 * twice, once) if twice else (2, once - 1)
     share = pairs[0] / ((n - 1) * pairs[1] + pairs[0])
     return seen + once / n * _rest(share, n)
+
+
+@functools.lru_cache(maxsize=2)  # all that are left out leave as many draws
+def _harmonic(n: int) -> list[float]:
+    """The sums of 1 / k over all k up to 0, 1, ..., n - 1."""
+    return [0.0, *itertools.accumulate(1 / k for k in range(1, n))]
 
 
 def _rest(share: float, n: int) -> float:

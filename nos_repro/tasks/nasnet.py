@@ -64,6 +64,9 @@ class NASNetTask(NASNetFacts, Task):
         ).to(memory_format=self.memory_format)
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
         self._norms = norms(self.model)
+        self._statistics: list[Tensor] = []
+        """For every pass of an update, the means and variances of all norms:
+        [2, channels of all]."""
         self.register_buffer("updates", torch.tensor(0))
         self.register_buffer("classes", torch.tensor(0))
         self._agreed = False
@@ -127,6 +130,7 @@ class NASNetTask(NASNetFacts, Task):
         together = _largest_divisor(len(batch.labels) // images, self.settings.replicas_at_once)
         for layer in self._norms:
             layer.replicas = together
+        self._statistics.clear()
         size = images * together
         passes = [
             functools.partial(self._loss, _in_turn(part, together), _in_turn(labels, together))
@@ -145,6 +149,7 @@ class NASNetTask(NASNetFacts, Task):
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
         smoothing = self.settings.label_smoothing
         logits, second = self._logits(self.model, images)
+        self._statistics.append(torch.cat([layer.batch for layer in self._norms], dim=1))
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
         if second is not None:
             again = F.cross_entropy(second, labels, label_smoothing=smoothing)
@@ -155,18 +160,15 @@ class NASNetTask(NASNetFacts, Task):
     def _absorb(self) -> None:
         """Moves batch norm's running statistics towards the mean over the replicas of all
         processes, as far as if each replica had moved them."""
-        layers = self._norms
-        found = [layer.batch for layer in layers]
+        found = torch.stack(self._statistics).mean(0)
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            together = torch.cat(found, dim=1)
-            dist.all_reduce(together)
-            together /= dist.get_world_size()
-            found = list(torch.split(together, [own.shape[1] for own in found], dim=1))
+            dist.all_reduce(found)
+            found /= dist.get_world_size()
+        layers = self._norms
+        parts = torch.split(found, [len(layer.mean) for layer in layers], dim=1)
         running = [each for layer in layers for each in (layer.mean, layer.variance)]
         kept = self.settings.norm_decay**self.settings.replicas
-        torch._foreach_lerp_(running, [row for own in found for row in own], 1 - kept)
-        for layer in layers:
-            layer.passes = 0
+        torch._foreach_lerp_(running, [row for part in parts for row in part], 1 - kept)
 
     def evaluation_sums(self, batch: PhotographBatch) -> dict[str, Tensor]:
         self.agree(batch.classes)

@@ -114,8 +114,8 @@ class ReplicaNorm(nn.Module):
 
     Synchronous replicas share gradients, not statistics: each normalises with its own images,
     wherever it is computed. So this is not an `nn.BatchNorm2d`, which would be made to see the
-    images of all processes. In training, the means and variances of the replicas since the last
-    update are averaged; what evaluation uses moves towards that average once per update.
+    images of all processes. In training, ``batch`` takes the mean over the replicas of a pass; what
+    evaluation uses moves once per update, which is the task's work.
 
     ``replicas`` says how many the images of a pass belong to, in turn: image i to replica
     i % replicas.
@@ -124,13 +124,12 @@ class ReplicaNorm(nn.Module):
     mean: Tensor
     variance: Tensor
     batch: Tensor
-    """The mean and the variance since the last update: [2, channels]."""
+    """The mean and the variance of the last pass: [2, channels]."""
 
     def __init__(self, channels: int, eps: float = 1e-3) -> None:
         super().__init__()
         self.eps = eps
         self.replicas = 1
-        self.passes = 0
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("mean", torch.zeros(channels))
@@ -138,17 +137,12 @@ class ReplicaNorm(nn.Module):
         self.register_buffer("batch", torch.ones(2, channels), persistent=False)
 
     def forward(self, x: Map) -> Out:
-        mean, variance, rate = self.mean, self.variance, 0.0
-        if self.training:
-            self.passes += 1
-            (mean, variance), rate = self.batch, 1 / self.passes
-            if self.replicas > 1:
-                return self._by_replica(x, rate)
-        return F.batch_norm(
-            x, mean, variance, self.weight, self.bias, self.training, rate, self.eps
-        )
+        if self.training and self.replicas > 1:
+            return self._by_replica(x)
+        mean, variance = self.batch if self.training else (self.mean, self.variance)
+        return F.batch_norm(x, mean, variance, self.weight, self.bias, self.training, 1.0, self.eps)
 
-    def _by_replica(self, x: Map, rate: float) -> Out:
+    def _by_replica(self, x: Map) -> Out:
         """One call for all replicas: as every channel has its own statistics, so has every channel
         of every replica. Images that follow each other in memory become channels by a view; in
         channels-last they are copied."""
@@ -158,7 +152,7 @@ class ReplicaNorm(nn.Module):
         weight, bias = self.weight.repeat(k), self.bias.repeat(k)
         out = F.batch_norm(apart, mean, variance, weight, bias, True, 1.0, self.eps)
         with torch.no_grad():
-            self.batch.lerp_(found.view(2, k, channels).mean(1), rate)
+            torch.mean(found.view(2, k, channels), 1, out=self.batch)
         out = out.view(-1, k, channels, height, width).flatten(0, 1)
         if x.is_contiguous(memory_format=torch.channels_last):
             return out.contiguous(memory_format=torch.channels_last)

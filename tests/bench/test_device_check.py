@@ -111,8 +111,8 @@ def timing_of(model: CheckedModel, how: str, seconds: float) -> Timing:
     settings = make_settings(trial.task, trial.task_settings)
     held = study.device.on("cuda", settings)
     return Timing(
-        model.name, how, trial.task, dataclasses.asdict(held.of_task(settings)), held.tf32,
-        held.cudnn_benchmark, seconds, 5.0, steps_of(model, settings),
+        model.name, how, trial.task, dataclasses.asdict(held.of_task(settings)), held.to_json(),
+        seconds, 5.0, steps_of(model, settings),
     )  # fmt: skip
 
 

@@ -9,8 +9,8 @@ def test_a_small_text_is_prepared_and_measured() -> None:
     rows = {row.what: row for row in prepare(3000, 500)}
     assert 0.05 < rows["3,000 pairs: peak memory of all processes"].value.median < 2
     assert rows["3,000 pairs: peak memory of all processes"].met
-    assert rows["3,000 pairs: core time of learning the word pieces"].value.median > 0
-    assert rows["3,000 pairs: core time of reading and storing"].value.median > 0
+    assert rows["3,000 pairs: core time of choosing lines to learn from"].value.median > 0
+    assert rows["3,000 pairs: core time of reading and storing meanwhile"].value.median > 0
     assert rows["projected: 4,500,000 pairs on 8 cores"].at_most == 5
 
 

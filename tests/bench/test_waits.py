@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nos_repro.bench.device_counts import MODELS, OPTIMIZERS, step_waits, update_waits
+from nos_repro.bench.device_counts import MODELS, OPTIMIZERS, RULES, step_waits, update_waits
 from nos_repro.bench.waits import counted
 from nos_repro.tasks import TASKS
 
@@ -68,3 +68,9 @@ def test_a_training_step_waits_for_nothing(model: str) -> None:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_an_update_waits_for_nothing(optimizer: str) -> None:
     assert str(update_waits(optimizer)) == "no waits"
+
+
+@pytest.mark.parametrize("capturable", [False, True])
+@pytest.mark.parametrize("optimizer", [x for x in OPTIMIZERS if x.startswith(RULES)])
+def test_a_fused_update_waits_for_nothing(optimizer: str, capturable: bool) -> None:
+    assert str(update_waits(optimizer, fused=True, capturable=capturable)) == "no waits"

@@ -1,5 +1,6 @@
 """Class folders in the forms that people have, with torchvision's ImageFolder as the oracle."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -43,6 +44,37 @@ def test_a_trees_files_and_labels_are_torchvisions(root: Path) -> None:
         ours = [(images.path(i), int(images.labels[i])) for i in range(len(images))]
         assert ours == theirs.samples
     assert list(trees.classes) == ImageFolder(str(root / "train")).classes
+
+
+def test_a_large_trees_files_are_those_of_a_plain_walk(tmp_path: Path) -> None:
+    suffixes = (".JPEG", ".jpg", ".Png", ".x.webp")
+    for place in (
+        "train/a",
+        "train/a/deep/er",
+        "train/b c",
+        "train/\u00e9",
+        "val/a",
+        "val/b c",
+        "val/\u00e9",
+    ):
+        folder = tmp_path / "set" / place
+        folder.mkdir(parents=True)
+        for number in range(100):
+            (folder / f"n{number * 37 % 100}{suffixes[number % 4]}").touch()
+    train = find_images("set", tmp_path).train
+    root = tmp_path / "set" / "train"
+    walked = [
+        os.path.relpath(os.path.join(where, file), root)
+        for where, _, files in os.walk(root) for file in files
+    ]  # fmt: skip
+    assert sorted(map(os.fsencode, walked)) == sorted(train.names.tolist())
+    classes = sorted(os.listdir(root))
+    assert [classes[label] for label in train.labels] == [
+        os.fsdecode(name).split(os.sep)[0] for name in train.names.tolist()
+    ]
+    assert [train.path(image) for image in (0, 299)] == [
+        str(root / os.fsdecode(train.names[image])) for image in (0, 299)
+    ]
 
 
 def test_a_set_may_be_anywhere_and_its_other_part_may_be_called_test(root: Path) -> None:

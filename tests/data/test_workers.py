@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nos_repro.data.imagenet import PIECE, pieces_ahead
 from tests.conftest import ROOT
 
 SCRIPT = """
@@ -58,6 +59,39 @@ def test_a_temporary_folder_whose_path_is_too_long_for_a_socket_loses_no_result(
     done = run(TMPDIR=str(folder))
     assert done.stdout == "all there\n", done.stderr
     assert "AF_UNIX path too long" in done.stderr
+
+
+AHEAD = """
+from nos_repro.data.workers import in_order
+
+handed_out = []
+
+def jobs():
+    for job in range(100):
+        handed_out.append(job)
+        yield job
+
+next(in_order(abs, jobs(), 2, ahead=7))
+print(len(handed_out))
+"""
+
+
+def test_as_many_jobs_as_asked_for_are_handed_out_in_advance() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", AHEAD], capture_output=True, text=True, timeout=60, env=environment
+    )
+    assert int(done.stdout) == 2 * 7 + 1, done.stderr  # and one for the result that was taken
+
+
+@pytest.mark.parametrize(("batch", "workers", "expected"), [
+    (1600, 7, 9), (1600, 63, 2), (32, 1, 2), (100, 3, 3), (1, 8, 2), (64, 0, 3),
+])  # fmt: skip
+def test_decoders_have_a_batch_of_photographs_and_more_in_advance(
+    batch: int, workers: int, expected: int
+) -> None:
+    assert pieces_ahead(batch, workers) == expected
+    assert PIECE * expected * max(workers, 1) >= batch + PIECE * max(workers, 1)
 
 
 def test_where_memory_can_be_shared_nothing_is_said() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nos_repro.experiments import replicas
+from nos_repro.experiments import lifeline, replicas
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.code import task_roots
 from nos_repro.experiments.provenance import provenance
@@ -122,7 +123,13 @@ def trouble(batch: int) -> None:
     if rank and rank == os.environ.get("RANK") and batch == 1:
         if how == "vanishes":
             os._exit(9)
+        if how.startswith("is killed"):
+            os.kill(os.getpid(), signal.SIGKILL)
         raise ValueError("broke on purpose")
+    if how.endswith("unseen") and batch == 1:
+        # as a GPU waits for another one: these two do not notice by themselves that the third ends
+        other = {"0": 2, "2": 0}[os.environ["RANK"]]
+        torch.distributed.recv(torch.ones(1), src=other)
 
 
 def trial(**changes: Any) -> Trial:
@@ -142,6 +149,7 @@ def take_part(folder: Path, plan: list[dict[str, Any]]) -> None:
     """Runs the plan's trials in this process, in order; an error that leaves one ends it."""
     rank = os.environ["RANK"]
     replicas.VERDICT_SECONDS = 1.0
+    lifeline.WAKE_SECONDS = 1.0
     conditions = Conditions(folder, device="cpu", processes=int(os.environ["WORLD_SIZE"]))
     for number, entry in enumerate(plan):
         name, stop = entry["name"], stop_after(entry.get("stop", {}).get(rank))

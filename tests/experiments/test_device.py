@@ -11,9 +11,10 @@ import torch
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.device import DeviceSettings, InEffect
+from nos_repro.experiments.estimate import Cost
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.runner import run_trial
-from nos_repro.experiments.trial import Trial
+from nos_repro.experiments.trial import Training, Trial
 from nos_repro.tasks.facts.convnet import ConvNetSettings
 from nos_repro.tasks.facts.ptb_lstm import PtbLstmSettings
 
@@ -101,6 +102,32 @@ def test_a_record_says_what_was_in_effect_and_its_identity_does_not(tmp_path: Pa
         assert record["provenance"]["device_settings"] == settings
         curves.append(record["metrics"])
     assert curves[0][0]["val_loss"] == pytest.approx(curves[1][0]["val_loss"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_trains_as_the_plain_one_does(tmp_path: Path) -> None:
+    from torch._dynamo.utils import counters
+
+    trial = dataclasses.replace(
+        TRIAL, task="mlp", task_settings={"data": "digits", "train_images": 320, "batch_size": 32}
+    )
+    ends = []
+    for compiled in (False, True):
+        asked = DeviceSettings(compile=compiled)
+        conditions = Conditions(tmp_path, device="cpu", device_settings=asked)
+        before = counters["stats"]["unique_graphs"]
+        run_trial(trial, tmp_path / str(compiled), conditions)
+        assert (counters["stats"]["unique_graphs"] > before) == compiled
+        record = json.loads((tmp_path / str(compiled) / "record.json").read_text())
+        assert record["provenance"]["device_settings"]["compile"] == compiled
+        ends.append(record["metrics"][-1]["val_loss"])
+    assert ends[0] == pytest.approx(ends[1], rel=1e-3)
+
+
+def test_the_time_of_compiling_counts_once() -> None:
+    training = Training(epochs=3, evaluate_every=1)
+    cost = Cost(step=0.5, evaluation=2.0, steps_per_epoch=4, compilation=60.0)
+    assert cost.of(training, 0, 3) == 60 + 3 * 4 * 0.5 + 3 * 2
 
 
 def test_a_study_s_section_is_read_checked_and_overridden(tmp_path: Path) -> None:

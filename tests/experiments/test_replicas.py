@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -63,6 +64,7 @@ THREE = [
     {"name": "parts", "trial": WIDE},
 ]
 BREAKS = [entry("growing"), entry("whole")]
+UNSEEN = [{"name": "growing", "trial": WIDE}]
 # fmt: off
 CASES = {
     "pair":          {"world": 2, "trouble": "",           "plan": PLAN},
@@ -70,6 +72,8 @@ CASES = {
     "one breaks":    {"world": 2, "trouble": "1 breaks",   "plan": BREAKS},
     "leader breaks": {"world": 2, "trouble": "0 breaks",   "plan": BREAKS[:1]},
     "one vanishes":  {"world": 2, "trouble": "1 vanishes", "plan": BREAKS[:1]},
+    "killed unseen": {"world": 3, "trouble": "1 is killed unseen", "plan": UNSEEN},
+    "third breaks":  {"world": 3, "trouble": "2 breaks",   "plan": UNSEEN},
 }
 # fmt: on
 
@@ -248,6 +252,23 @@ def test_a_process_that_vanishes_means_a_lost_trial_and_not_a_failed_one(case):
     assert leader.startswith("LaunchError: one of the trial's 2 processes fell silent")
     assert not (folder / "growing" / "record.json").exists()
     assert not (folder / "growing" / "claim.json").exists()
+
+
+def test_a_process_that_is_killed_ends_the_others_though_they_wait_for_one_another(case):
+    """As processes wait for their GPUs, which notice nothing; gloo's wait cannot be aborted."""
+    folder, statuses = case("killed unseen")
+    assert statuses == [1, -signal.SIGKILL, 1]
+    assert not (folder / "growing" / "record.json").exists()
+    assert "process 1 of this trial has ended" in (folder / "growing" / "log.txt").read_text()
+    assert "waits in vain" in (folder / "growing" / "log.txt").read_text()
+
+
+def test_the_record_has_the_error_of_the_process_that_failed(case):
+    folder, statuses = case("third breaks")
+    assert statuses == [0, 0, 1]
+    failed = record(folder / "growing")
+    assert failed["reason"] == "process 2 of 3 failed: ValueError: broke on purpose"
+    assert failed["traceback"].startswith("In process 2 of 3:\nTraceback")
 
 
 @pytest.fixture

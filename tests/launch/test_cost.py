@@ -146,9 +146,8 @@ def store_check(results: Path, study: Study, **changes: Any) -> None:
     held = study.device.on("cuda", settings)
     timing = {
         "model": "tiny", "how": "as configured", "task": trial.task,
-        "settings": dataclasses.asdict(held.of_task(settings)), "tf32": held.tf32,
-        "cudnn_benchmark": held.cudnn_benchmark, "step_seconds": 2.0, "evaluation_seconds": 1.0,
-        "steps_per_epoch": 4,
+        "settings": dataclasses.asdict(held.of_task(settings)), "device_settings": held.to_json(),
+        "step_seconds": 2.0, "evaluation_seconds": 1.0, "steps_per_epoch": 4,
     }  # fmt: skip
     found = {
         "kind": "device", "device": "NVIDIA H200", "accelerator": True, "timings": [timing],
@@ -206,6 +205,7 @@ def test_a_check_is_for_the_settings_that_it_was_timed_with() -> None:
     plain = speed_key(trial, DeviceSettings())
     assert speed_key(trial.at(lr=0.5, seed=7), DeviceSettings(resident=False)) == plain
     assert speed_key(trial, DeviceSettings(tf32=True)) != plain
+    assert speed_key(trial, DeviceSettings(compile=True)) != plain
     other = trial.at(task_settings={**trial.task_settings, "precision": "bf16"})
     assert speed_key(other, DeviceSettings()) != plain
 

@@ -1,6 +1,7 @@
 """The source of a fused kernel, run as it is or captured by `torch.compile`, without a compiler."""
 
 import contextlib
+import math
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -123,3 +124,44 @@ def test_a_rule_that_draws_is_compiled_to_one_loop_per_tensor(
         _, (code,) = run_and_get_code(optimizer.step)
     assert code.count("for(int64_t x0=") == 2  # the kernel updates two tensors
     assert "int64_t* out_ptr" not in code
+
+
+def updated_many(rule: str, **execution: bool) -> list[Tensor]:
+    """23 parameters, of which 20 are small, after two updates."""
+    shapes = [(300, 16), (64, 80), (4, 16, 5, 16), *[(k + 2, 16) for k in range(19)], (33,)]
+    params = [Parameter(torch.linspace(-1, 1, math.prod(shape)).view(shape)) for shape in shapes]
+    params[2].data = params[2].data.to(memory_format=torch.channels_last)
+    params[5].data = params[5].data.t().contiguous().t()
+    optimizer = RuleOptimizer(params, rule, 0.1, seed=2, **execution)
+    for _ in range(2):
+        for p in params:
+            p.grad = p.detach().sin()
+        optimizer.step()
+    return [p.detach() for p in params]
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_small_tensors_that_draw_are_updated_in_one_call(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with its own keys: as many calls as for a rule that does not draw, and one more."""
+    calls: list[int] = []
+    compile_kernel = fused.compile_kernel
+
+    def count(kernel: Kernel, example: tuple[Any, ...], options: Any) -> Kernel:
+        made = compile_kernel(kernel, example, options) if compiled else kernel
+
+        def call(*inputs: Any) -> None:
+            calls.append(len(inputs[0]))
+            made(*inputs)
+
+        return call
+
+    monkeypatch.setattr(fused, "compile_kernel", count)
+    monkeypatch.setattr(fused, "native_kernel", lambda kind: None)
+    monkeypatch.setattr(fused, "_COMPILED", {})
+    rule = "m + drop(g, 0.3) * noise"
+    own, plain = updated_many(rule, fused=True), updated_many(rule, foreach=False)
+    assert calls == [2, 2, 1] * 2
+    for x, y in zip(own, plain, strict=True):
+        torch.testing.assert_close(x, y)

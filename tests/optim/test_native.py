@@ -92,7 +92,7 @@ def source_of(optimizer: RuleOptimizer, p: Parameter) -> str | None:
     from nos_repro.optim.groups import program_of, step_of
 
     group = optimizer.param_groups[0]
-    step = step_of(group, program_of(group["rule"]), 1)
+    step = step_of(group, program_of(group["rule"]), 1, p.device)
     return native_source(kind_of(step, p.dtype, p.device))
 
 

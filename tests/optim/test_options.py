@@ -189,7 +189,7 @@ def test_a_familys_impossible_option_is_named(cls: Any, options: Any, message: s
 
 
 @pytest.mark.parametrize(("cls", "options"), OPTIMIZERS)
-@pytest.mark.parametrize("name", ["capturable", "differentiable"])
+@pytest.mark.parametrize("name", ["differentiable"])
 def test_what_a_rule_cannot_do_is_refused_by_name(cls: Any, options: Any, name: str) -> None:
     with pytest.raises(TypeError, match=name):
         cls([parameter()], **options, **{name: True})

@@ -167,3 +167,31 @@ def test_a_reward_of_a_rule_that_the_log_does_not_have_is_one_error(tmp_path):
     Log(tmp_path / "log.jsonl").append([result()])
     with pytest.raises(LogError, match="sample 0 has a reward"):
         best_rules(tmp_path, 1)
+
+
+@pytest.mark.parametrize(
+    ("number", "sound"),
+    [
+        ("9223372036854775807", True), ("9223372036854775808", False),
+        ("-9223372036854775808", False),
+        ("18446744073709551616", False), ("1e999", False), ("1E+400", False), ("1e+022", True),
+        ("123456789012345678", True), ("0.1234567890123456789", True),
+    ],
+)  # fmt: skip
+def test_a_number_that_no_search_writes_is_refused_however_it_is_written(tmp_path, number, sound):
+    log = Log(tmp_path / "log.jsonl")
+    line = f'{{"event":"updated","more":{number},"policy":1,"samples":[0]}}\n'
+    log.path.write_text(line)
+    if sound:
+        assert [event["policy"] for event in log.read()] == [1]
+        return
+    with pytest.raises(LogError, match=r"line 1: (holds a number|is not an event)"):
+        list(log.read())
+
+
+def test_a_reason_with_a_file_name_that_is_not_utf_8_is_read_back(tmp_path):
+    log = Log(tmp_path / "log.jsonl")
+    log.open()
+    event = {"event": "withdrawn", "sample": 0, "reason": "no file \udcff"}
+    log.append([event])
+    assert list(log.read()) == [event]

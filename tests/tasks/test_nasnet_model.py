@@ -202,19 +202,27 @@ def test_the_gradients_by_columns_are_those_of_the_convolution(
         torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-4)
 
 
-def test_norm_is_torchs_batch_norm_of_each_pass_and_its_statistics_the_passes_mean() -> None:
+@pytest.mark.parametrize("replicas", [1, 3])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_norm_is_torchs_batch_norm_of_each_replica_and_its_statistics_their_mean(
+    replicas: int, layout: torch.memory_format
+) -> None:
     torch.manual_seed(0)
     ours, theirs = ReplicaNorm(4), nn.BatchNorm2d(4, eps=1e-3, momentum=1.0)
-    means, variances = [], []
+    ours.replicas = replicas
     for _ in range(3):
-        x = torch.randn(2, 4, 3, 3)
-        torch.testing.assert_close(ours(x), theirs(x))
-        assert theirs.running_mean is not None
-        assert theirs.running_var is not None
-        means.append(theirs.running_mean.clone())
-        variances.append(theirs.running_var.clone())
-    torch.testing.assert_close(ours.batch[0], torch.stack(means).mean(0))
-    torch.testing.assert_close(ours.batch[1], torch.stack(variances).mean(0))
+        x = torch.randn(2 * replicas, 4, 3, 3).to(memory_format=layout)
+        out, means, variances = ours(x), [], []
+        assert out.is_contiguous(memory_format=layout)
+        for replica in range(replicas):
+            own = slice(replica, None, replicas)
+            torch.testing.assert_close(out[own], theirs(x[own]))
+            assert theirs.running_mean is not None
+            assert theirs.running_var is not None
+            means.append(theirs.running_mean.clone())
+            variances.append(theirs.running_var.clone())
+        torch.testing.assert_close(ours.batch[0], torch.stack(means).mean(0))
+        torch.testing.assert_close(ours.batch[1], torch.stack(variances).mean(0))
     assert torch.equal(ours.mean, torch.zeros(4)), "evaluation's statistics wait for the update"
 
 

@@ -87,11 +87,12 @@ class CheckedModel:
 
 
 AS_IT_IS, BF16 = "as configured", ("task.precision=bf16",)
-TF32 = ("device.tf32=true",)
+TF32, COMPILED = ("device.tf32=true",), ("device.compile=true",)
 # fmt: off
 IMAGE_HOWS = {
     AS_IT_IS: (), "channels-last": ("device.channels_last=true",), "TF32": TF32, "bf16": BF16,
 }
+COMPILED_TOO = {**IMAGE_HOWS, "bf16, compiled": (*BF16, *COMPILED)}
 TEXT_HOWS = {AS_IT_IS: (), "TF32": TF32, "bf16": BF16}
 TEN = ("task.replicas_at_once=10",)
 MODELS = (
@@ -100,7 +101,7 @@ MODELS = (
                  IMAGE_HOWS),
     CheckedModel("WRN-40-4", "table2", "PowerSign (cosine)", image_batch, 45_000, 15_000,
                  classification.EVALUATION_BATCH,
-                 ("task.depth=10", "task.width=1", "task.batch_size=8"), IMAGE_HOWS),
+                 ("task.depth=10", "task.width=1", "task.batch_size=8"), COMPILED_TOO),
     CheckedModel("PTB LSTM", "table5", "PowerSign", text_batch, 0, 0, 0,
                  ("task.hidden=32", "task.embedding=16", "task.batch_size=4"), TEXT_HOWS),
     CheckedModel("GNMT", "table4", "PowerSign", sentence_batch, 4_524_000, 0, 0,

@@ -12,6 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from nos_repro.bench.device_check.frame import Checking, CheckRow, Value, in_one_line
 from nos_repro.bench.device_check.models import (
+    COMPILED,
     MODELS,
     TF32,
     CheckedModel,
@@ -25,7 +26,7 @@ from nos_repro.experiments.trial import Trial, make_settings
 from nos_repro.launch.device_timings import Timing
 from nos_repro.tasks.base import TaskData
 
-WARM, MOST, PROFILED = 2, 30, 3
+WARM, MOST, PROFILED = 1, 30, 3
 """Steps."""
 SECONDS = 3.0
 """Of the timed steps of a model, about."""
@@ -47,10 +48,19 @@ def steps(check: Checking) -> Iterator[CheckRow]:
 
 
 def _chosen(check: Checking) -> Iterator[tuple[CheckedModel, str]]:
-    """Every setting of every model; a quick check has the first and the last. TF32 is a GPU's."""
+    """Every model by its first setting, then by its second, and so on; a quick check has the first
+    and the last. Tiny models have neither TF32 nor a compiler's minutes."""
+    chosen = []
     for model in MODELS:
-        hows = [how for how, words in model.hows.items() if check.cuda or words[-1:] != TF32]
-        yield from ((model, how) for how in (hows[:: len(hows) - 1] if check.quick else hows))
+        hows = [
+            how
+            for how, words in model.hows.items()
+            if not (check.tiny and words[-1:] in (TF32, COMPILED))
+        ]
+        hows = hows[:: len(hows) - 1] if check.quick else hows
+        chosen += [(place, model, how) for place, how in enumerate(hows)]
+    for _, model, how in sorted(chosen, key=lambda each: each[0]):
+        yield model, how
 
 
 def timed(check: Checking, model: CheckedModel, how: str) -> tuple[Timing, dict[str, Value]]:
@@ -60,6 +70,7 @@ def timed(check: Checking, model: CheckedModel, how: str) -> tuple[Timing, dict[
     settings = make_settings(trial.task, trial.task_settings)
     data = synthetic(model, settings)
     run = run_of(study, data, check.device)
+    first = _seconds_of(check, run, 1)
     step = step_seconds(check, run)
     memory = check.peak_gb()
     waits = waits_of(run) if check.cuda else meta_waits(trial, settings, data)
@@ -70,14 +81,15 @@ def timed(check: Checking, model: CheckedModel, how: str) -> tuple[Timing, dict[
         how=how,
         task=trial.task,
         settings=dataclasses.asdict(held.of_task(settings)),
-        tf32=held.tf32,
-        cudnn_benchmark=held.cudnn_benchmark,
+        device_settings=held.to_json(),
         step_seconds=step,
         evaluation_seconds=evaluation,
         steps_per_epoch=data.steps_per_epoch,
+        compilation_seconds=first - step if held.compile else 0.0,
     )
     values: dict[str, Value] = {
         "ms per step": 1e3 * step,
+        "first step, s": first,
         "peak memory, GB": memory,
         "waits per step": waits,
     }

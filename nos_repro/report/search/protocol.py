@@ -12,6 +12,8 @@ from nos_repro.report.search.history import History
 from nos_repro.report.search.made_by import code_lines
 from nos_repro.report.study import protocol
 from nos_repro.search.settings import Search
+from nos_repro.tasks.facts.base import SPEED, settings_that_change
+from nos_repro.tasks.registry import describe
 
 Settings = dict[str, Any]
 
@@ -28,7 +30,8 @@ def protocol_lines(history: History) -> list[str]:
     )
     if paper is None:
         return [f"Scale {asked.scale}: {own}"]
-    changes = list(_changes(history.settings, paper.identity()))
+    ours, papers = map(_without_speed, (history.settings, paper.identity()))
+    changes = list(_changes(ours, papers))
     if asked.budget != paper.budget:
         changes.append(f"{asked.budget.asked} instead of {paper.budget.asked}")
     if bool(history.settings.get("cascade")) != bool(paper.cascade):
@@ -99,6 +102,14 @@ def _cascade_words(cascade: Settings | None) -> str:
         f", in a cascade: {', then '.join(stages)} go on; {cascade['anyway']:.0%} of the others are"
         " trained in full anyway"
     )
+
+
+def _without_speed(settings: Settings) -> Settings:
+    """The settings without those of the child's task that change its speed alone."""
+    child = settings["child"]
+    speed = settings_that_change(SPEED, describe(child["task"]["name"]).Settings)
+    task = {key: value for key, value in child["task"].items() if key not in speed}
+    return {**settings, "child": {**child, "task": task}}
 
 
 def _changes(ours: Any, papers: Any, where: str = "") -> Iterator[str]:

@@ -64,7 +64,9 @@ def course(history: History) -> ReportTable:
 
 def _mean(part: Sequence[Reward]) -> tuple[float, float]:
     values = [reward.reward for reward in part]
-    return statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+    mean, count = statistics.fmean(values), len(values)
+    squares = math.fsum((value - mean) ** 2 for value in values)
+    return mean, math.sqrt(squares / (count - 1) / count)
 
 
 def _mean_words(part: Sequence[Reward]) -> str:

@@ -79,12 +79,16 @@ def precision_words(study: Study, records: Sequence[Record]) -> str:
     parts = []
     if own:
         parts.append(f"in {in_words(own)}, the paper's scale in {in_words(paper)}")
-    known = [record.provenance.get("device_settings", {}) for record in records]
-    tf32 = sum(bool(settings.get("tf32")) for settings in known)
-    if tf32:
-        some = "" if tf32 == len(records) else f"{tf32} of {len(records)} runs "
-        parts.append(f"{some}with products in TF32")
+    if words := tf32_words(records):
+        parts.append(words)
     return "; ".join(parts)
+
+
+def tf32_words(records: Sequence[Record]) -> str:
+    """`2 of 5 runs with products in TF32`; "" if no run has them (`device.tf32`)."""
+    known = [record.provenance.get("device_settings", {}) for record in records]
+    count = sum(bool(settings.get("tf32")) for settings in known)
+    return f"{count} of {len(records)} runs with products in TF32" if count else ""
 
 
 def in_words(precision: Settings) -> str:

@@ -152,6 +152,8 @@ def _notes(study: Study, outcomes: Sequence[Outcome], printed: list[str]) -> lis
         )
     if not printed and study.source:
         notes.append("The paper prints no numbers for this.")
+    if words := protocol.tf32_words([r for outcome in outcomes for r in outcome.counting]):
+        notes.append(f"{words}, which has 10 bits of mantissa where float32 has 23.")
     if remark := describe(study.task["name"]).remark():
         notes.append(remark)
     if any(outcome.stale for outcome in outcomes):

@@ -16,6 +16,7 @@ from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
 from nos_repro.report.study.precision import precision_notes, precision_tests
 from nos_repro.report.study.protocol import is_the_papers, settings_of
+from nos_repro.report.study.table import study_table
 from nos_repro.report.study.verdict import (
     VERDICTS,
     CellVerdict,
@@ -190,7 +191,8 @@ def test_what_changes_speed_or_precision_takes_no_verdict_away(override: str, ro
 def test_each_model_declares_what_changes_its_speed_alone(study: str, root: Path) -> None:
     loaded = load_study(root / f"configs/{study}.yaml")
     speed = settings_that_change(SPEED, describe(loaded.task["name"]).Settings)
-    assert [name for name in ("channels_last", "fused") if name in loaded.task] == speed
+    known = {"channels_last", "fused", "replicas_at_once"}
+    assert set(speed) == known & loaded.task.keys()
     assert settings_that_change(PRECISION, describe(loaded.task["name"]).Settings) == ["precision"]
 
 
@@ -211,8 +213,11 @@ def test_runs_with_tf32_are_counted_beside_the_verdict(tmp_path: Path) -> None:
         known = {"provenance": {**PROVENANCE, "device_settings": settings}}
         return {**(at(60.0, 60.1, 59.9, 60.05)(trial) or {}), **known}
 
-    cell = judged(paper_study(repeats=4), tmp_path, ending)
+    study = paper_study(repeats=4)
+    cell = judged(study, tmp_path, ending)
     assert cell.reason.endswith("; 2 of 4 runs with products in TF32")
+    store = Store(tmp_path, study.study, study.scale)
+    assert "2 of 4 runs with products in TF32" in study_table(study, outcomes(study, store)).text()
 
 
 # fmt: off
