@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
-from nos_repro.bench.device_check import SECTIONS, check_device, executions, sections
+from nos_repro.bench.device_check import SECTIONS, check_device, executions, sections, steps
 from nos_repro.bench.device_check.executions import difference, weights_after
 from nos_repro.bench.device_check.frame import Checking, CheckRow
 from nos_repro.bench.device_check.hours import table_hours
@@ -148,6 +148,22 @@ def test_a_section_that_breaks_keeps_its_rows_and_stops_no_other(
     assert first["broke"] == "RuntimeError: CUDA error: misaligned address"
     assert [row["what"] for row in first["rows"]] == ["first"]
     assert (second["broke"], second["holds"], found["holds"]) == ("", True, False)
+
+
+def test_a_model_that_breaks_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def timed(check: Checking, model: CheckedModel, how: str) -> Any:
+        if model.name == "GNMT":
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED")
+        if model.name == "PTB LSTM":
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return timing_of(model, how, 0.1), {"ms per step": 100.0, "waits per step": 0}
+
+    monkeypatch.setattr(steps, "timed", timed)
+    check = Checking("cpu", quick=True, deadline=float("inf"))
+    held = {row.what.partition(",")[0]: row.holds for row in SECTIONS["steps"].find(check)}
+    assert held == {"small ConvNet": True, "WRN-40-4": True, "GNMT": False, "NASNet-A mobile": True}
+    assert check.notes[0] == "PTB LSTM, as configured: OutOfMemoryError: CUDA out of memory"
+    assert len(check.timings) == 6
 
 
 def test_what_there_is_no_time_for_is_left_out_and_said() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from nos_repro.bench.device_check.frame import Checking, CheckRow, Value, in_one_line
+from nos_repro.bench.device_check.frame import Checking, CheckRow, Value, failed, in_one_line
 from nos_repro.errors import ConfigError
 from nos_repro.optim.factory import make_optimizer
 
@@ -35,25 +35,30 @@ def executions(check: Checking) -> Iterator[CheckRow]:
     """Each rule's weights after a few updates, by each execution."""
     each = QUICK if check.quick else itertools.product(RULES, TOLERANCE)
     for rule, dtype in check.within(each):
-        loop, _ = weights_after(rule, dtype, check.device, foreach=False, fused=False)
-        foreach, _ = weights_after(rule, dtype, check.device, foreach=True, fused=False)
-        differences: dict[str, float] = {"foreach - loop": difference(foreach, loop)}
-        seconds: Value = None
+        what = f"{rule.removeprefix('rule: ')}, {str(dtype).removeprefix('torch.')}"
         try:
-            fused, seconds = weights_after(rule, dtype, check.device, fused=True)
-            differences["fused - loop"] = difference(fused, loop)
-        except ConfigError as error:
-            check.notes.append(f"{rule}: {in_one_line(error)}")
-        if check.device != "cpu":
-            there, _ = weights_after(rule, dtype, "cpu", foreach=False, fused=False)
-            differences["loop - the CPU's"] = difference(loop, there)
-        holds = all(each <= TOLERANCE[dtype] for each in differences.values())
-        kind = str(dtype).removeprefix("torch.")
-        yield CheckRow(
-            f"{rule.removeprefix('rule: ')}, {kind}",
-            {**differences, "at most": TOLERANCE[dtype], "first fused update, s": seconds},
-            holds,
-        )
+            yield compared(check, what, rule, dtype)
+        except Exception as error:  # noqa: BLE001 the other rules are compared
+            yield failed(what, error)
+
+
+def compared(check: Checking, what: str, rule: str, dtype: torch.dtype) -> CheckRow:
+    """How far the executions of a rule are apart, and what they may be."""
+    loop, _ = weights_after(rule, dtype, check.device, foreach=False, fused=False)
+    foreach, _ = weights_after(rule, dtype, check.device, foreach=True, fused=False)
+    apart = {"foreach - loop": difference(foreach, loop)}
+    seconds: Value = None
+    try:
+        fused, seconds = weights_after(rule, dtype, check.device, fused=True)
+        apart["fused - loop"] = difference(fused, loop)
+    except ConfigError as error:  # without a compiler
+        check.notes.append(f"{what}: {in_one_line(error)}")
+    if check.cuda:
+        there, _ = weights_after(rule, dtype, "cpu", foreach=False, fused=False)
+        apart["loop - the CPU's"] = difference(loop, there)
+    most = TOLERANCE[dtype]
+    values = {**apart, "at most": most, "first fused update, s": seconds}
+    return CheckRow(what, values, all(each <= most for each in apart.values()))
 
 
 def weights_after(
@@ -67,7 +72,7 @@ def weights_after(
         return torch.randn(shape, generator=draw).to(dtype).to(device)
 
     params = [Parameter(drawn(shape)) for shape in SHAPES]
-    options = {"lr": 0.01, "weight_decay": 1e-4, "total_steps": UPDATES, "seed": 0}
+    options: dict[str, Any] = {"lr": 0.01, "weight_decay": 1e-4, "total_steps": UPDATES, "seed": 0}
     optimizer = make_optimizer(rule, params, **options, **execution)
     seconds = []
     for _ in range(UPDATES):

@@ -28,7 +28,7 @@ class CheckRow:
 
 
 @dataclass
-class Checked:
+class SectionFound:
     """What a section has found. ``notes`` say what was left out; ``broke`` is its error, or ""."""
 
     name: str
@@ -100,6 +100,11 @@ def in_one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {first[:200]}"
 
 
-def plain(found: Checked) -> dict[str, object]:
+def failed(what: str, error: Exception) -> CheckRow:
+    """The row of something that broke, where others go on."""
+    return CheckRow(what, {"error": in_one_line(error)}, False)
+
+
+def plain(found: SectionFound) -> dict[str, object]:
     """As it is stored."""
     return {**dataclasses.asdict(found), "holds": found.holds}

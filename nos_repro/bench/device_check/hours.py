@@ -30,6 +30,9 @@ def hours(check: Checking) -> Iterator[CheckRow]:
     if check.quick:
         check.notes.append("models of a quick check are tiny: no hours are given")
         return
+    if not check.timings:
+        check.notes.append("no step was timed: add --only steps")
+        return
     check.notes.append(
         "evaluations are included for the image models; those of Tables 4 (BLEU) and 5 are left out"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nos_repro.bench.device_check.frame import Checking, CheckRow
+from nos_repro.bench.device_check.frame import Checking, CheckRow, failed
 from nos_repro.bench.device_check.models import trial_of
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.load import load_study
@@ -36,17 +36,25 @@ def resuming(check: Checking) -> Iterator[CheckRow]:
     """The weights at the end, by how far they are apart."""
     with tempfile.TemporaryDirectory() as folder:
         for config, row in check.within(RUNS[: QUICK_RUNS if check.quick else None]):
-            study = load_study(find_config(config), scale="smoke", rows=[row], trying=False)
-            conditions = Conditions(Path(folder), device=check.device)
-            whole, again = (weights_of(study, conditions) for _ in range(2))
-            resumed = weights_of(study, conditions, stop=STOP)
-            twice, apart = (float((other - whole).abs().max()) for other in (again, resumed))
-            values = {
-                "twice: largest difference": twice,
-                "resumed: largest difference": apart,
-                "largest weight": float(whole.abs().max()),
-            }
-            yield CheckRow(f"{config}, {row}", values, apart <= FACTOR * twice)
+            try:
+                yield compared(check, config, row, Path(folder))
+            except Exception as error:  # noqa: BLE001 the other runs are compared
+                yield failed(f"{config}, {row}", error)
+
+
+def compared(check: Checking, config: str, row: str, folder: Path) -> CheckRow:
+    """A row of a study at the scale `smoke`."""
+    study = load_study(find_config(config), scale="smoke", rows=[row], trying=False)
+    conditions = Conditions(folder, device=check.device)
+    whole, again = (weights_of(study, conditions) for _ in range(2))
+    resumed = weights_of(study, conditions, stop=STOP)
+    twice, apart = (float((other - whole).abs().max()) for other in (again, resumed))
+    values = {
+        "twice: largest difference": twice,
+        "resumed: largest difference": apart,
+        "largest weight": float(whole.abs().max()),
+    }
+    return CheckRow(f"{config}, {row}", values, apart <= FACTOR * twice)
 
 
 def weights_of(study: Study, conditions: Conditions, stop: int | None = None) -> Tensor:

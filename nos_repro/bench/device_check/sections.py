@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from nos_repro.bench.device_check.executions import executions
-from nos_repro.bench.device_check.frame import Checked, Checking, CheckRow, in_one_line, plain
+from nos_repro.bench.device_check.frame import Checking, CheckRow, SectionFound, in_one_line, plain
 from nos_repro.bench.device_check.hours import hours
 from nos_repro.bench.device_check.resuming import resuming
 from nos_repro.bench.device_check.steps import steps
@@ -59,10 +59,10 @@ def check_device(
     began = time.monotonic()
     check = Checking(device, quick, deadline=began)
     sections = []
-    for name, section in SECTIONS.items():
-        budget = 60 * minutes * section.share
-        if only and name not in only:
-            continue
+    chosen = {name: SECTIONS[name] for name in SECTIONS if not only or name in only}
+    whole = sum(section.share for section in chosen.values())
+    for name, section in chosen.items():
+        budget = 60 * minutes * section.share / whole
         check.deadline += budget  # what an earlier one has left is the next one's
         found = plain(run_section(name, section, check, budget))
         tell(found)
@@ -80,9 +80,9 @@ def check_device(
     }
 
 
-def run_section(name: str, section: Section, check: Checking, budget: float) -> Checked:
+def run_section(name: str, section: Section, check: Checking, budget: float) -> SectionFound:
     """What a section finds; if it breaks, with what it has found by then."""
-    found = Checked(name, section.about, budget)
+    found = SectionFound(name, section.about, budget)
     check.notes = found.notes
     began = time.monotonic()
     try:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from nos_repro.bench.device_check.frame import Checking, CheckRow, Value, in_one_line
+from nos_repro.bench.device_check.frame import Checking, CheckRow, Value, failed, in_one_line
 from nos_repro.bench.device_check.models import (
     COMPILED,
     MODELS,
@@ -38,13 +38,16 @@ waits for the device another way.)"""
 def steps(check: Checking) -> Iterator[CheckRow]:
     """Every model by every setting. One that does not fit the device's memory is left out."""
     for model, how in check.within(_chosen(check)):
+        what = f"{model.name}, {how}"
         try:
             timing, values = timed(check, model, how)
-        except torch.OutOfMemoryError as error:
-            check.notes.append(f"{model.name}, {how}: {in_one_line(error)}")
-            continue
-        check.timings.append(timing)
-        yield CheckRow(f"{model.name}, {how}", values, values["waits per step"] == 0)
+        except torch.cuda.OutOfMemoryError as error:
+            check.notes.append(f"{what}: {in_one_line(error)}")
+        except Exception as error:  # noqa: BLE001 the other models are timed
+            yield failed(what, error)
+        else:
+            check.timings.append(timing)
+            yield CheckRow(what, values, values["waits per step"] == 0)
 
 
 def _chosen(check: Checking) -> Iterator[tuple[CheckedModel, str]]:
@@ -139,7 +142,7 @@ def waits_of(run: Run) -> float:
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         for _ in range(PROFILED):
             run.train_step(run.to_device(batch))
-    counts = {event.key: event.count for event in profiler.key_averages()}
+    counts: dict[str, int] = {event.key: event.count for event in profiler.key_averages()}
     return counts.get(SYNCHRONISED, 0) / PROFILED
 
 
