@@ -27,7 +27,7 @@ from nos_repro.data.decoded import (
     write_arrays,
 )
 from nos_repro.data.parallel import Pairs, ParallelCorpus
-from nos_repro.data.wordpieces import END, Sample, WordPieces, learn_pieces
+from nos_repro.data.wordpieces import END, LineSample, WordPieces, learn_pieces
 from nos_repro.data.workers import in_order
 from nos_repro.errors import DataError
 
@@ -118,7 +118,7 @@ def _learned(path: Path, blocks: Blocks, vocabulary: int, where: str) -> WordPie
     """The vocabulary that is kept at this path, or learnt from the blocks and put there."""
     kept = read_arrays(path)
     if kept is None:
-        samples = Sample(), Sample()
+        samples = LineSample(), LineSample()
         for pairs in blocks():
             for sample, text in zip(samples, pairs, strict=True):
                 sample.take(text.lines)

@@ -72,7 +72,7 @@ def _refusal(message: str, size: int, where: str) -> str:
     return f"task.vocabulary must be {limit} ({where}), got {size:,}"
 
 
-class Sample:
+class LineSample:
     """The lines that it is given, or evenly spaced ones if there are more than MOST_LINES."""
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ import torch
 
 from nos_repro.optim.batch import FlatBatch, ParameterBatch
 from nos_repro.optim.kernel import KernelKind
-from nos_repro.optim.native_source import COLUMNS, native_source
+from nos_repro.optim.native_source import COLUMNS, constants, native_source
 from nos_repro.optim.places import LANES
 from nos_repro.optim.scalars import Numbers
 
@@ -51,16 +51,18 @@ def native_kernel(kind: KernelKind) -> NativeKernel | None:
         library = _library(source, capability)
     except (OSError, subprocess.SubprocessError):
         return None
-    return NativeKernel(library, kind.program.averages, kind.program.sites)
+    return NativeKernel(library, kind)
 
 
 class NativeKernel:
     """`update` of a library: one call for all tensors of a batch."""
 
-    def __init__(self, library: ctypes.CDLL, averages: tuple[str, ...], sites: int) -> None:
+    def __init__(self, library: ctypes.CDLL, kind: KernelKind) -> None:
         number, pointer = ctypes.c_int64, ctypes.c_void_p
-        self._call, self._averages, self._sites = library.update, averages, sites
-        self._call.argtypes = [pointer, number, pointer, pointer, number]
+        self._averages, self._sites = kind.program.averages, kind.program.sites
+        self._constants = torch.tensor(constants(kind), dtype=kind.dtype)
+        self._call = library.update
+        self._call.argtypes = [pointer, number, pointer, pointer, pointer, number]
         self._call.restype = None
 
     def update(self, batch: ParameterBatch, numbers: Numbers) -> FlatBatch:
@@ -101,7 +103,8 @@ class NativeKernel:
         threads = min(torch.get_num_threads(), elements // GRAIN + 1)
         start, length = table.buffer_info()
         rows = length // (COLUMNS + len(self._averages))
-        self._call(start, rows, scalars.data_ptr(), keys.data_ptr(), threads)
+        inputs = (x.data_ptr() for x in (scalars, self._constants, keys))
+        self._call(start, rows, *inputs, threads)
 
 
 def kernels_folder() -> Path:

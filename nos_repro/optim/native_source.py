@@ -7,6 +7,8 @@ small and large tensors together.
 """
 
 import math
+from collections.abc import Iterator
+from itertools import count
 
 import torch
 
@@ -16,7 +18,7 @@ from nos_repro.optim.draws import _ROUNDS as ROUNDS
 from nos_repro.optim.draws import _WEYL as WEYL
 from nos_repro.optim.kernel import KernelKind, scalar_names
 from nos_repro.optim.places import LANES
-from nos_repro.optim.program import Argument, Instruction
+from nos_repro.optim.program import Instruction
 from nos_repro.rules.primitives import OPERANDS
 
 TYPES = {torch.float32: "float", torch.float64: "double"}
@@ -28,7 +30,7 @@ EXPRESSIONS = {
     "exp":     "{0}.exp()",
     "log":     "{0}.abs().log()",
     "sqrt":    "{0}.abs().sqrt()",
-    "clip":    "minimum(maximum({0}, V(-{p})), V({p}))",
+    "clip":    "minimum(maximum({0}, {1}), {2})",
     "sign":    "sign({0})",
     "sigmoid": "V(1) / (V(1) + {0}.neg().exp())",
     "+":       "{0} + {1}",
@@ -71,7 +73,7 @@ static inline void fetch(const T* from, int64_t count) {
 }
 %(draws)s
 static void update_part(const int64_t* row, int64_t first, int64_t last, const T* scalars,
-                        const int64_t* keys) {
+                        const T* constants, const int64_t* keys) {
     T* const weights = reinterpret_cast<T*>(row[1]);
     const T* const gradients = reinterpret_cast<const T*>(row[2]);
 %(pointers)s
@@ -89,7 +91,7 @@ static void update_part(const int64_t* row, int64_t first, int64_t last, const T
 }
 
 // The table has a row per tensor; an element count is a multiple of the lanes.
-extern "C" void update(const int64_t* table, int64_t tensors, const T* scalars,
+extern "C" void update(const int64_t* table, int64_t tensors, const T* scalars, const T* constants,
                        const int64_t* keys, int64_t threads) {
     int64_t total = 0;
     for (int64_t t = 0; t < tensors; t++) total += table[t * COLUMNS];
@@ -101,7 +103,8 @@ extern "C" void update(const int64_t* table, int64_t tensors, const T* scalars,
             const int64_t* row = table + t * COLUMNS;
             const int64_t first = std::max<int64_t>(thread * share - start, 0);
             const int64_t last = std::min((thread + 1) * share - start, row[0]);
-            if (first < last) update_part(row, first, last, scalars, keys + t * SITES * 2);
+            if (first < last)
+                update_part(row, first, last, scalars, constants, keys + t * SITES * 2);
             start += row[0];
         }
     }
@@ -197,8 +200,8 @@ static inline void normal(const uint32_t* words, const uint32_t* others, int64_t
 
 def native_source(kind: KernelKind) -> str | None:
     """The C++ source; None if a type or a function of the program has none here."""
-    program = kind.program
-    lines = [_line(line) for line in program.body]
+    program, names = kind.program, map("constant{}".format, count())
+    lines = [_line(line, names) for line in program.body]
     if kind.dtype not in TYPES or None in lines:
         return None
     body = ["g = g.neg();"] * kind.maximize + ["g = g + w * l2;"] * kind.l2
@@ -218,17 +221,28 @@ def native_source(kind: KernelKind) -> str | None:
     for line in program.body:
         if line.site is not None:
             before += _drawn(line)
-    names = scalar_names(kind)
+    inputs = [f"{name}(scalars[{i}])" for i, name in enumerate(scalar_names(kind))]
+    inputs += [f"constant{i}(constants[{i}])" for i in range(len(constants(kind)))]
     return _FRAME % {
         "type": TYPES[kind.dtype],
         "columns": COLUMNS + len(program.averages),
         "sites": program.sites,
         "draws": _draws() if program.sites else "",
         "pointers": _indented(pointers, 4),
-        "scalars": "".join(f", {name}(scalars[{i}])" for i, name in enumerate(names)),
+        "scalars": "".join(f", {x}" for x in inputs),
         "before": _indented(before, 8),
         "body": _indented(body, 12),
     }
+
+
+def constants(kind: KernelKind) -> list[float]:
+    """The numbers in the program, which a kernel reads: rules that differ in them share one."""
+    found = []
+    for line in kind.program.body:
+        found += [a for a in line.arguments if not isinstance(a, str)]
+        if line.function == "clip" and line.parameter is not None:
+            found += [-line.parameter, line.parameter]
+    return found
 
 
 def _draws() -> str:
@@ -258,31 +272,29 @@ def _drawn(line: Instruction) -> list[str]:
     ]
 
 
-def _line(line: Instruction) -> str | None:
-    x = [_word(a) for a in line.arguments]
+def _line(line: Instruction, names: Iterator[str]) -> str | None:
+    """The line in C++; its constants take the next names, in the order of `constants`."""
+    x = [a if isinstance(a, str) else next(names) for a in line.arguments]
+    if line.function == "clip":
+        x += [next(names), next(names)]
     if line.function == "**":
-        value = _power(*line.arguments)
+        value = _power(line, *x)
     else:
         form = EXPRESSIONS.get(line.function)
-        p = None if line.parameter is None else _number(line.parameter)
-        value = None if form is None else form.format(*x, p=p, site=line.site)
+        value = None if form is None else form.format(*x, site=line.site)
     return None if value is None else f"const V {line.result} = {value};"
 
 
-def _power(base: Argument, exponent: Argument) -> str | None:
+def _power(line: Instruction, base: str, exponent: str) -> str | None:
     """The power with a tensor or a scalar of the step as its exponent, or the inverse root.
 
     Others are left to inductor, which writes some as products and 2 to a power as exp2.
     """
-    if exponent == -0.5:
-        return f"{_word(base)}.rsqrt()"
-    if isinstance(exponent, float) or base in (1.0, 2.0):
+    if line.arguments[1] == -0.5:
+        return f"{base}.rsqrt()"
+    if isinstance(line.arguments[1], float) or line.arguments[0] in (1.0, 2.0):
         return None
-    return f"{_word(base)}.pow({exponent})"
-
-
-def _word(a: Argument) -> str:
-    return a if isinstance(a, str) else f"V({_number(a)})"
+    return f"{base}.pow({exponent})"
 
 
 def _number(x: float) -> str:

@@ -1,11 +1,13 @@
 """A tree as text. What is printed parses back to the same tree."""
 
+import functools
 import math
 
 from nos_repro.rules.primitives import ATOM, BINARY, NEGATION
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
 
 
+@functools.lru_cache(maxsize=2**12)
 def print_number(value: float) -> str:
     """The shortest text that reads back as the same float: 2, 0.5, 1e-4."""
     if value == round(value, 0) and abs(value) < 1e6:

@@ -82,6 +82,7 @@ def _harmonic(n: int) -> list[float]:
     return [0.0, *itertools.accumulate(1 / k for k in range(1, n))]
 
 
+@functools.lru_cache(maxsize=64)  # mostly the same ones are drawn once and twice
 def _rest(share: float, n: int) -> float:
     """The sum of (1 - share)^(j + 1) / (n + j) over all j from 0."""
     left = 1 - share

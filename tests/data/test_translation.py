@@ -361,7 +361,7 @@ def test_the_lines_to_learn_from_are_evenly_spaced_however_they_come(
     monkeypatch.setattr(wordpieces, "MOST_LINES", 10)
     for count, stride in ((0, 1), (10, 1), (11, 2), (20, 2), (21, 4), (97, 16)):
         given = [str(i) for i in range(count)]
-        sample = wordpieces.Sample()
+        sample = wordpieces.LineSample()
         for start in range(0, count, block):
             sample.take(given[start : start + block])
         assert sample.lines == given[::stride]

@@ -88,6 +88,16 @@ def test_every_rule_of_the_catalogue_has_a_kernel_in_cpp() -> None:
         assert source_of(optimizer, p) is not None, entry.name
 
 
+@pytest.mark.parametrize("form", ["{0}**(sign(g) * sign(m)) * g", "({0} + sign(g) * sign(m)) * g",
+                                  "clip(m, {0}) + {0} * exp(g)"])  # fmt: skip
+def test_rules_that_differ_in_a_constant_share_a_kernel(form: str) -> None:
+    p = Parameter(torch.ones(4))
+    rules = [form.format(constant) for constant in ("2.5", "3", "10", "0.125")]
+    sources = {source_of(RuleOptimizer([p], rule, 0.1), p) for rule in rules}
+    assert len(sources) == 1
+    assert None not in sources
+
+
 def source_of(optimizer: RuleOptimizer, p: Parameter) -> str | None:
     from nos_repro.optim.groups import program_of, step_of
 
