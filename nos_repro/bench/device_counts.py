@@ -21,6 +21,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 from torch.nn import Parameter
 
+from nos_repro.bench.optimizer_step import wide_resnet_shapes
 from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio
 from nos_repro.bench.waits import Waits, counted
 from nos_repro.experiments.training import Run
@@ -28,6 +29,7 @@ from nos_repro.experiments.trial import Training
 from nos_repro.optim import fused
 from nos_repro.optim.factory import make_optimizer, make_schedule
 from nos_repro.tasks import TASKS
+from nos_repro.tasks.base import TaskData
 from nos_repro.tasks.facts.nasnet import NASNetSettings
 from nos_repro.tasks.nasnet import NASNetTask
 from nos_repro.tasks.nasnet_data import PhotographBatch
@@ -68,8 +70,11 @@ class _OnMeta(CPUAccelerator):
         pass
 
 
-def meta_run(name: str, settings: dict[str, Any], optimizer: str = "sgd") -> Run:
-    """The run of a task on the meta device, with its gradient clipped."""
+def meta_run(
+    name: str, settings: dict[str, Any], optimizer: str = "sgd", data: TaskData | None = None
+) -> Run:
+    """The run of a task on the meta device, with its gradient clipped; on its own data by
+    default."""
     cls = TASKS.find(name)
     chosen = cls.Settings(**settings)
 
@@ -77,9 +82,10 @@ def meta_run(name: str, settings: dict[str, Any], optimizer: str = "sgd") -> Run
         made = make_optimizer(optimizer, params, lr=0.1, total_steps=STEPS)
         return made, make_schedule("cosine", made, total_steps=STEPS)
 
-    with tempfile.TemporaryDirectory() as folder:
-        data = cls.make_data(chosen, data_dir=Path(folder), seed=0)
-        data.prepare()
+    if data is None:
+        with tempfile.TemporaryDirectory() as folder:
+            data = cls.make_data(chosen, data_dir=Path(folder), seed=0)
+            data.prepare()
     strategy = SingleDeviceStrategy(torch.device("meta"))
     fabric = Fabric(accelerator=_OnMeta(), strategy=strategy, plugins=[LightningEnvironment()])
     run = Run(cls(chosen, make).to("meta"), data, Training(gradient_norm=5.0), fabric)
@@ -89,7 +95,11 @@ def meta_run(name: str, settings: dict[str, Any], optimizer: str = "sgd") -> Run
 
 def step_waits(name: str, settings: dict[str, Any], optimizer: str = "sgd") -> Waits:
     """What the second step of a task waits for."""
-    run = meta_run(name, settings, optimizer)
+    return second_step_waits(meta_run(name, settings, optimizer))
+
+
+def second_step_waits(run: Run) -> Waits:
+    """What the second step of a run on the meta device waits for."""
     run.data.reside(run.fabric.device)
     batches = run.data.train_batches(0)
     with counted("meta"):
@@ -103,18 +113,34 @@ def step_waits(name: str, settings: dict[str, Any], optimizer: str = "sgd") -> W
 def update_waits(optimizer: str, **options: Any) -> Waits:
     """What an optimizer's second update of three tensors waits for. With `fused=True` its kernels
     do nothing: what is counted is how they are called."""
-    shapes = (64, 64), (64,), (3, 3, 3)
+    waits, _ = _second_update([(64, 64), (64,), (3, 3, 3)], optimizer, options)
+    return waits
+
+
+def kernel_calls(optimizer: str) -> int:
+    """How often a fused update of WRN-40-4's 116 tensors calls a compiled kernel."""
+    _, calls = _second_update(wide_resnet_shapes(), optimizer, {"fused": True})
+    return calls
+
+
+def _second_update(
+    shapes: list[tuple[int, ...]], optimizer: str, options: dict[str, Any]
+) -> tuple[Waits, int]:
+    """What the second update of parameters of these shapes waits for, and its kernels' calls."""
     params = [Parameter(torch.zeros(shape, device="meta")) for shape in shapes]
     made = make_optimizer(optimizer, params, lr=0.1, total_steps=STEPS, **options)
     for param in params:
         param.grad = torch.zeros_like(param)
-    devices, nothing = (*fused.DEVICES, "meta"), lambda *given: lambda *inputs: None
-    with mock.patch.multiple(fused, DEVICES=devices, compile_kernel=nothing):
+    calls: list[object] = []
+    devices, note = (*fused.DEVICES, "meta"), lambda *given: lambda *inputs: calls.append(inputs)
+    kernels = mock.patch.multiple(fused, DEVICES=devices, compile_kernel=note, _COMPILED={})
+    with kernels:
         with counted("meta"):
             made.step()
+        calls.clear()
         with counted("meta") as waits:
             made.step()
-    return waits
+    return waits, len(calls)
 
 
 def nasnet_operations(settings: dict[str, Any]) -> int:
@@ -145,6 +171,8 @@ def device_counts() -> Iterator[Measurement]:
     for rule in OPTIMIZERS:
         counts[f"an update by {rule}"] = functools.partial(update_waits, rule)
         if rule.startswith(RULES):
+            calls = Ratio.of([kernel_calls(rule)], "")
+            yield Measurement(f"kernel calls in a fused update of 116 tensors by {rule}", calls)
             fuse = functools.partial(update_waits, rule, fused=True)
             counts[f"a fused update by {rule}"] = fuse
             graph = functools.partial(update_waits, rule, fused=True, capturable=True)

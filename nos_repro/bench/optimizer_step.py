@@ -1,7 +1,10 @@
 """The optimizer's step against `torch.optim.Adam(fused=True)`, and against streaming its data."""
 
 import math
-import time
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
@@ -9,12 +12,22 @@ import torch
 from torch.nn import Parameter
 
 from nos_repro.bench.runner import BENCHMARKS, Measurement, Ratio, interleave
+from nos_repro.optim.groups import program_of
 from nos_repro.optim.rule_optimizer import RuleOptimizer
 from nos_repro.rules.catalog import CATALOG
 
 Shape: TypeAlias = tuple[int, ...]
 
 POWERSIGN = "exp(sign(g) * sign(m)) * g"
+FIRST_STEP = """
+import time
+from nos_repro.bench.optimizer_step import POWERSIGN, rule_step
+
+step = rule_step(POWERSIGN, [(4096, 16)])
+start = time.perf_counter()
+step()
+print(time.perf_counter() - start)
+"""
 BIG: list[Shape] = [(2048, 2048)] * 8  # 33,554,432 parameters
 
 
@@ -34,11 +47,7 @@ def wide_resnet_shapes(depth: int = 40, width: int = 4) -> list[Shape]:
 @BENCHMARKS.register("optimizer-step")
 def optimizer_step() -> Iterator[Measurement]:
     """Ratios measured in one process: 33 M parameters, WRN-40-4, and the rules of Table 6."""
-    start = time.perf_counter()
-    rule_step(POWERSIGN, [(4096, 16)])()
-    yield Measurement(
-        "first PowerSign step in this process, s", Ratio.of([time.perf_counter() - start], "s"), 10
-    )
+    yield from _first_steps()
     for threads in sorted({torch.get_num_threads(), 1}, reverse=True):
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
@@ -47,10 +56,23 @@ def optimizer_step() -> Iterator[Measurement]:
     yield from _against_streaming()
 
 
+def _first_steps() -> Iterator[Measurement]:
+    """The seconds of a first fused step, in a process that compiles and in one that loads."""
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "XDG_CACHE_HOME": cache, "TORCHINDUCTOR_CACHE_DIR": cache}
+        for what, budget in (("nothing is compiled yet", 5.0), ("another process has been", 0.5)):
+            done = subprocess.run(
+                [sys.executable, "-c", FIRST_STEP],
+                env=environment, check=True, capture_output=True, text=True,
+            )  # fmt: skip
+            seconds = Ratio.of([float(done.stdout)], "s")
+            yield Measurement(f"first PowerSign step where {what}, s", seconds, budget)
+
+
 def _against_adam(threads: int) -> Iterator[Measurement]:
     for what, shapes, rounds, budget in (
-        ("33 M parameters", BIG, 15, 0.8),
-        ("WRN-40-4", wide_resnet_shapes(), 60, 1.0),
+        ("33 M parameters", BIG, 15, 0.75),
+        ("WRN-40-4", wide_resnet_shapes(), 60, 0.9),
     ):
         steps = {
             "adam": adam_step(shapes),
@@ -74,8 +96,9 @@ def _against_streaming() -> Iterator[Measurement]:
             "stream": stream(tensors, sum(map(math.prod, BIG[:4]))),
         }
         times = interleave(steps, rounds=11, warmup=2)
+        budget = 2.0 if program_of(str(rule)).sites else 1.3
         yield Measurement(
-            f"{name}, {rule} / its bytes", Ratio.between(times, "rule", "stream"), 1.5
+            f"{name}, {rule} / its bytes", Ratio.between(times, "rule", "stream"), budget
         )
 
 

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from nos_repro.bench.device_counts import MODELS, OPTIMIZERS, RULES, step_waits, update_waits
+from nos_repro.bench.device_counts import (
+    MODELS,
+    OPTIMIZERS,
+    RULES,
+    kernel_calls,
+    step_waits,
+    update_waits,
+)
 from nos_repro.bench.waits import counted
 from nos_repro.tasks import TASKS
 
@@ -74,3 +81,9 @@ def test_an_update_waits_for_nothing(optimizer: str) -> None:
 @pytest.mark.parametrize("optimizer", [x for x in OPTIMIZERS if x.startswith(RULES)])
 def test_a_fused_update_waits_for_nothing(optimizer: str, capturable: bool) -> None:
     assert str(update_waits(optimizer, fused=True, capturable=capturable)) == "no waits"
+
+
+def test_a_rule_that_draws_calls_about_as_many_kernels_as_one_that_does_not() -> None:
+    """For WRN-40-4's 116 tensors; it was two tensors per call."""
+    assert kernel_calls("powersign") == 5
+    assert kernel_calls("rule: drop(g, 0.3) * exp(sign(g) * sign(m))") == 6
