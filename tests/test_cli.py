@@ -41,7 +41,7 @@ def test_every_verb_explains_itself_within_the_terminal_and_ends_with_examples(
 ):
     monkeypatch.setenv("COLUMNS", str(columns))
     every = helped(capsys)
-    verbs = re.findall(r"^    ([a-z]+)  ", every, re.MULTILINE)
+    verbs = re.findall(r"^    ([a-z-]+)(?:  |$)", every, re.MULTILINE)
     assert set(verbs) == set(make_parser()._subparsers._group_actions[0].choices)
     for words in ([], *([verb] for verb in verbs)):
         said = helped(capsys, *words)

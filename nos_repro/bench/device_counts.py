@@ -29,6 +29,7 @@ from nos_repro.experiments.trial import Training
 from nos_repro.optim import fused
 from nos_repro.optim.factory import make_optimizer, make_schedule
 from nos_repro.tasks import TASKS
+from nos_repro.tasks.base import TaskData
 from nos_repro.tasks.facts.nasnet import NASNetSettings
 from nos_repro.tasks.nasnet import NASNetTask
 from nos_repro.tasks.nasnet_data import PhotographBatch
@@ -69,8 +70,11 @@ class _OnMeta(CPUAccelerator):
         pass
 
 
-def meta_run(name: str, settings: dict[str, Any], optimizer: str = "sgd") -> Run:
-    """The run of a task on the meta device, with its gradient clipped."""
+def meta_run(
+    name: str, settings: dict[str, Any], optimizer: str = "sgd", data: TaskData | None = None
+) -> Run:
+    """The run of a task on the meta device, with its gradient clipped; on its own data by
+    default."""
     cls = TASKS.find(name)
     chosen = cls.Settings(**settings)
 
@@ -78,9 +82,10 @@ def meta_run(name: str, settings: dict[str, Any], optimizer: str = "sgd") -> Run
         made = make_optimizer(optimizer, params, lr=0.1, total_steps=STEPS)
         return made, make_schedule("cosine", made, total_steps=STEPS)
 
-    with tempfile.TemporaryDirectory() as folder:
-        data = cls.make_data(chosen, data_dir=Path(folder), seed=0)
-        data.prepare()
+    if data is None:
+        with tempfile.TemporaryDirectory() as folder:
+            data = cls.make_data(chosen, data_dir=Path(folder), seed=0)
+            data.prepare()
     strategy = SingleDeviceStrategy(torch.device("meta"))
     fabric = Fabric(accelerator=_OnMeta(), strategy=strategy, plugins=[LightningEnvironment()])
     run = Run(cls(chosen, make).to("meta"), data, Training(gradient_norm=5.0), fabric)
@@ -90,7 +95,11 @@ def meta_run(name: str, settings: dict[str, Any], optimizer: str = "sgd") -> Run
 
 def step_waits(name: str, settings: dict[str, Any], optimizer: str = "sgd") -> Waits:
     """What the second step of a task waits for."""
-    run = meta_run(name, settings, optimizer)
+    return second_step_waits(meta_run(name, settings, optimizer))
+
+
+def second_step_waits(run: Run) -> Waits:
+    """What the second step of a run on the meta device waits for."""
     run.data.reside(run.fabric.device)
     batches = run.data.train_batches(0)
     with counted("meta"):

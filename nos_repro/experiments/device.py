@@ -15,6 +15,9 @@ from nos_repro.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
+CHECKS = "device"
+"""The folder of what `check-device` has found, in a results folder; it is not a study."""
+
 
 @dataclass(frozen=True)
 class DeviceSettings:

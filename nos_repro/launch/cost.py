@@ -15,9 +15,11 @@ from nos_repro.experiments.estimate import Cost, Planned, measure, model_key
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Leg
 from nos_repro.experiments.store import Store
+from nos_repro.launch.device_timings import checked_costs, stored_checks
 from nos_repro.launch.settings import LauncherSettings
 from nos_repro.launch.work import keep_freed_memory
 
+GPU_HOURS = "GPU-hours"
 COUNTED_CORES = re.compile(r"\(\d+ cores\)$")
 """The end of a CPU's name in a record's provenance; a GPU's has none."""
 
@@ -56,7 +58,7 @@ class Prices:
 
 NO_GPU_HOURS = (
     "GPU-hours are not known: nothing of this was timed on a GPU (--probe times it in a short job"
-    " on the cluster)"
+    " on the cluster, `check-device` on a machine that has one)"
 )
 
 
@@ -80,11 +82,11 @@ def unit_of(settings: LauncherSettings | None, threads: int) -> Unit:
     """GPU-hours if trials run on GPUs, else CPU-hours, counted per core."""
     if settings is not None and settings.name == "slurm":
         if settings.gpus:
-            return Unit("GPU-hours", settings.gpus * settings.nodes)
+            return Unit(GPU_HOURS, settings.gpus * settings.nodes)
         cores = settings.cpus * settings.processes_per_node * settings.nodes
         return Unit("CPU-hours", cores)
     if torch.cuda.is_available():
-        return Unit("GPU-hours", 1)
+        return Unit(GPU_HOURS, 1)
     return Unit("CPU-hours", threads)
 
 
@@ -120,24 +122,50 @@ def prices_of(
     settings: LauncherSettings | None,
     threads: int,
 ) -> Prices:
-    """From a few timed steps here; for GPUs that are not here, from the study's records that were
-    made on GPUs. If there are none, what a CPU takes, which says so."""
-    if not timed_here(settings):
-        unit = unit_of(settings, threads)
-        recorded = _recorded(planned, store, unit)
-        if recorded is not None:
-            return recorded
-        costs = measure_models(planned, conditions, threads)
-        return Prices(costs, Unit("CPU core-hours", threads), "", fit=False)
+    """What a plan costs. For GPUs: from the study's own records that were made on GPUs, from a
+    check of such a device (`check-device`), or from a few timed steps if there is a GPU here. If
+    there is nothing of that, what a CPU takes, which says so."""
+    unit = unit_of(settings, threads)
+    if unit.name == GPU_HOURS:
+        on_cluster = settings is not None and settings.name == "slurm"
+        name = None if on_cluster else torch.cuda.get_device_name()
+        found = _recorded(planned, store, unit, name) or _checked(
+            planned, store, conditions, unit, name
+        )
+        if found is not None:
+            return found
     costs = measure_models(planned, conditions, threads)
-    device = "GPU" if torch.cuda.is_available() else "CPU"
-    return Prices(
-        costs, unit_of(settings, threads), f"a few timed steps on this machine's {device}"
-    )
+    if not timed_here(settings):
+        return Prices(costs, Unit("CPU core-hours", threads), "", fit=False)
+    return Prices(costs, unit, steps_here())
 
 
-def _recorded(planned: Sequence[Planned], store: Store, unit: Unit) -> Prices | None:
-    """What the records of finished trials say of GPUs; None if a model has none."""
+def _checked(
+    planned: Sequence[Planned], store: Store, conditions: Conditions, unit: Unit, name: str | None
+) -> Prices | None:
+    """What a check of such a GPU says, of one that is called ``name``; None if none has timed every
+    model. GPUs that train a trial together are taken to share its work without loss."""
+    checks = stored_checks(store.root.parent.parent)
+    found = checked_costs(planned, checks, conditions.device_settings, name)
+    if found is None:
+        return None
+    costs, check = found
+    shares = {
+        key: dataclasses.replace(
+            cost, step=cost.step / unit.devices, evaluation=cost.evaluation / unit.devices
+        )
+        for key, cost in costs.items()
+    }
+    together = f", shared by {unit.devices} without loss" if unit.devices > 1 else ""
+    source = f"check-device on {check.device}, {check.date[:10]}{together}"
+    return Prices(shares, unit, source)
+
+
+def _recorded(
+    planned: Sequence[Planned], store: Store, unit: Unit, name: str | None
+) -> Prices | None:
+    """What the records of finished trials say of GPUs, of those called ``name``; None if a model
+    has none."""
     seconds: dict[str, list[float]] = {model_key(entry.trial): [] for entry in planned}
     devices = set()
     for entry in planned:
@@ -145,11 +173,11 @@ def _recorded(planned: Sequence[Planned], store: Store, unit: Unit) -> Prices | 
         if record is None or record.status != "finished" or record.partial:
             continue
         device = str(record.provenance.get("device", ""))
-        if device and not COUNTED_CORES.search(device):
+        if device and not COUNTED_CORES.search(device) and name in (None, device):
             devices.add(device)
             epochs = entry.trial.training.epochs
             seconds[model_key(entry.trial)].append(record.seconds / epochs)
-    if not all(seconds.values()):
+    if not seconds or not all(seconds.values()):
         return None
     costs = {key: Cost(sum(each) / len(each), 0.0, 1) for key, each in seconds.items()}
     return Prices(costs, unit, f"finished trials of this study on {', '.join(sorted(devices))}")
@@ -255,6 +283,6 @@ def accuracy_lines(rows: Sequence[RowCost], unit: Unit) -> list[str]:
     if not taken or not predicted:
         return []
     return [
-        f"  finished trials took {unit.hours(taken):.2f} {unit.name}; predicted from timed steps"
-        f" here: {unit.hours(predicted):.2f} (actual / predicted: {taken / predicted:.2f})"
+        f"  finished trials took {unit.hours(taken):.2f} {unit.name}; predicted:"
+        f" {unit.hours(predicted):.2f} (actual / predicted: {taken / predicted:.2f})"
     ]

@@ -73,8 +73,8 @@ def dry_run(
     count = max(1, worker_count(workers, threads))
     lines.append(
         f"{len(legs)} to run, {duration(seconds)} of work: about {duration(seconds / count)} with"
-        f" {count} workers of {threads} cores here (from a few timed steps per model, with the"
-        " optimizer of the first row)"
+        f" {count} workers of {threads} cores here (from {prices.source}, with the optimizer of"
+        " the first row)"
     )
     return "\n".join(lines)
 

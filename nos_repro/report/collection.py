@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import ConfigError, NosError
+from nos_repro.experiments.device import CHECKS
 from nos_repro.experiments.files import StoreError, write_atomically
 from nos_repro.experiments.layers import scales_of
 from nos_repro.experiments.record import Record
@@ -177,7 +178,7 @@ def _strangers(results: Results) -> Iterator[str]:
     for folder in folders:
         if folder.name in known:
             yield from _strange_scales(results, folder)
-        elif folder.name not in (BENCH, ARENA, TABLES) and not folder.name.startswith("."):
+        elif folder.name not in (BENCH, CHECKS, ARENA, TABLES) and not folder.name.startswith("."):
             yield (
                 f"{folder.name}: no study or search of that name ships with the suite; `report"
                 " --all CONFIG` shows one of your own too"

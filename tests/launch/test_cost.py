@@ -1,7 +1,9 @@
 """The cost of a study per row: a known price, the best use of a budget, predicted and actual."""
 
+import dataclasses
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -9,9 +11,12 @@ from omegaconf import OmegaConf
 from nos_repro.cli import main
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.device import DeviceSettings
 from nos_repro.experiments.estimate import Cost, model_key, plan
+from nos_repro.experiments.files import write_json
 from nos_repro.experiments.schema import Halving, Row, Selection, Study
 from nos_repro.experiments.store import Store
+from nos_repro.experiments.trial import make_settings
 from nos_repro.launch.cost import (
     RowCost,
     Unit,
@@ -24,6 +29,8 @@ from nos_repro.launch.cost import (
     unit_of,
     within_budget,
 )
+from nos_repro.launch.device_timings import speed_key
+from nos_repro.launch.dry_run import dry_run
 from nos_repro.launch.settings import LauncherSettings
 from tests.experiments.helpers import digits_study, write_record
 from tests.launch.study import TINY
@@ -130,6 +137,77 @@ def test_finished_trials_on_a_gpu_say_what_gpus_take(tmp_path: Path, no_gpu_here
     write_record(store.folder(first), first, seconds=30.0, provenance=cpu)
     store = Store(tmp_path, "tiny", "smoke")
     assert not prices_of(planned, store, Conditions(tmp_path), GPUS, threads=1).fit
+
+
+def store_check(results: Path, study: Study, **changes: Any) -> None:
+    """A hand-made check of a GPU, that has timed the model of the study's trials."""
+    trial = plan(study, Store(results, "tiny", "smoke"))[0].trial
+    settings = make_settings(trial.task, trial.task_settings)
+    held = study.device.on("cuda", settings)
+    timing = {
+        "model": "tiny", "how": "as configured", "task": trial.task,
+        "settings": dataclasses.asdict(held.of_task(settings)), "device_settings": held.to_json(),
+        "step_seconds": 2.0, "evaluation_seconds": 1.0, "steps_per_epoch": 4,
+    }  # fmt: skip
+    found = {
+        "kind": "device", "device": "NVIDIA H200", "accelerator": True, "timings": [timing],
+        "date": "2026-11-29T01:00:00+00:00",
+    }  # fmt: skip
+    write_json(results / "device" / "one.json", {**found, **changes})
+
+
+def test_a_check_of_a_gpu_gives_the_hours_of_gpus_that_are_not_here(
+    tmp_path: Path, no_gpu_here: None
+) -> None:
+    """An epoch is four steps of 2 s and evaluations of 1 s: 9 s on one GPU, as in PRICE."""
+    study, store = digits_study(), Store(tmp_path, "tiny", "smoke")
+    store_check(tmp_path, study)
+    planned = plan(study, store)
+    prices = prices_of(planned, store, Conditions(tmp_path), GPUS, threads=1)
+    assert prices.fit
+    assert prices.unit == Unit("GPU-hours", 2)
+    measured = "check-device on NVIDIA H200, 2026-11-29, shared by 2 without loss"
+    assert prices.lines() == [f"  measured: {measured}"]
+    ours = [prices.unit.hours(row.left) for row in row_costs(planned, prices.costs, store)]
+    assert ours == [row.left / 3600 for row in priced(study, store)]
+    text = dry_run(study, store, Conditions(tmp_path), None, 1, GPUS)
+    assert f"measured: {measured}" in text
+    assert "GPU-hours to run" in text
+
+
+def test_finished_trials_say_more_than_a_check(tmp_path: Path, no_gpu_here: None) -> None:
+    study = digits_study(selection=Selection())
+    store_check(tmp_path, study)
+    store = Store(tmp_path, "tiny", "smoke")
+    first = plan(study, store)[0].trial
+    device = {"device": "NVIDIA H200"}
+    write_record(store.folder(first), first, seconds=30.0, provenance=device)
+    store = Store(tmp_path, "tiny", "smoke")
+    prices = prices_of(plan(study, store), store, Conditions(tmp_path), GPUS, threads=1)
+    assert prices.source.startswith("finished trials of this study")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"accelerator": False, "device": "AMD EPYC (2 cores)"}, {"timings": []}, {"timings": [{}]}],
+)
+def test_a_check_of_a_cpu_or_of_other_models_gives_none(
+    changes: dict[str, Any], tmp_path: Path, no_gpu_here: None
+) -> None:
+    study, store = digits_study(), Store(tmp_path, "tiny", "smoke")
+    store_check(tmp_path, study, **changes)
+    planned = plan(study, store)
+    assert not prices_of(planned, store, Conditions(tmp_path), GPUS, threads=1).fit
+
+
+def test_a_check_is_for_the_settings_that_it_was_timed_with() -> None:
+    trial = plan(digits_study(), Store(Path("none"), "tiny", "smoke"))[0].trial
+    plain = speed_key(trial, DeviceSettings())
+    assert speed_key(trial.at(lr=0.5, seed=7), DeviceSettings(resident=False)) == plain
+    assert speed_key(trial, DeviceSettings(tf32=True)) != plain
+    assert speed_key(trial, DeviceSettings(compile=True)) != plain
+    other = trial.at(task_settings={**trial.task_settings, "precision": "bf16"})
+    assert speed_key(other, DeviceSettings()) != plain
 
 
 def test_a_budget_must_be_positive_hours_and_a_race_allows_none() -> None:

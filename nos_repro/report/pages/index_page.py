@@ -61,6 +61,7 @@ class IndexPage(Page):
     studies: list[Card]
     searches: list[Card]
     tables: list[TableLine]
+    devices: list[TableLine]
     benchmarks: list[Benchmark]
     claims: list[ClaimLine]
     """Those of the papers only beside a study or search of theirs."""
@@ -93,6 +94,7 @@ def index_page(
     claims: Sequence[ClaimLine],
     benchmarks: list[Benchmark],
     tables: list[TableLine],
+    devices: list[TableLine],
 ) -> IndexPage:
     """``studies`` and ``searches`` are those that have a page."""
     paged = {card.page for card in studies}
@@ -111,6 +113,7 @@ def index_page(
         studies=studies,
         searches=searches,
         tables=tables,
+        devices=devices,
         benchmarks=benchmarks,
         claims=claims,
         claim_count=len(own),

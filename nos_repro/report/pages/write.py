@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nos_repro.errors import ConfigError
+from nos_repro.experiments.device import CHECKS
 from nos_repro.experiments.files import write_atomically
 from nos_repro.report.collection import BENCH, Collection
+from nos_repro.report.device_check import read_check
 from nos_repro.report.nosbench.card import config_of
 from nos_repro.report.pages.arena_page import arena_file, arena_line, arena_page
 from nos_repro.report.pages.benchmarks import read_benchmarks
+from nos_repro.report.pages.device_page import device_file, device_line, device_page
 from nos_repro.report.pages.index_page import index_page, search_card, study_card
 from nos_repro.report.pages.nosbench_page import nosbench_page, page_file, table_line
 from nos_repro.report.pages.page import ClaimLine, Page, claim_lines
@@ -104,9 +107,17 @@ def pages(collection: Collection, *, standalone: bool = False) -> Iterator[tuple
             )
             tables.append(arena_line(standing))
             yield arena_file(standing), data
+    devices = []
+    for path in sorted((collection.root / CHECKS).glob("*.json")):
+        with collection.apart(f"{CHECKS}/{path.name}"):
+            found_check = read_check(path)
+            checked = device_page(found_check, results=collection.root, index=INDEX)
+            data = render(checked, standalone=standalone)
+            devices.append(device_line(found_check))
+            yield device_file(found_check), data
     claims = claim_lines(collection.judged, {card.page for card in (*studies, *searches)})
     benchmarks = read_benchmarks(collection.root / BENCH, collection.left_out)
-    index = index_page(collection, studies, searches, claims, benchmarks, tables)
+    index = index_page(collection, studies, searches, claims, benchmarks, tables, devices)
     yield INDEX, render(index, standalone=standalone)
 
 
