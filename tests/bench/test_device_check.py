@@ -18,6 +18,7 @@ from nos_repro.bench.device_check.models import (
     AS_IT_IS,
     MODELS,
     CheckedModel,
+    run_of,
     steps_of,
     synthetic,
     trial_of,
@@ -50,6 +51,15 @@ def test_a_difference_is_relative_and_infinite_for_what_is_no_number() -> None:
 
     assert difference(tensors(1.0, 3.0), tensors(1.0, 4.0)) == 0.2
     assert difference(tensors(1.0, float("nan")), tensors(2.0, 1.0)) == float("inf")
+
+
+@pytest.mark.parametrize("rule", executions.RULES)
+def test_a_rule_that_is_compared_has_finite_weights_and_they_agree(rule: str) -> None:
+    """An infinite weight would be far from any other, and say nothing of the executions."""
+    for dtype in executions.TOLERANCE:
+        loop, _ = weights_after(rule, dtype, "cpu", foreach=False, fused=False)
+        foreach, _ = weights_after(rule, dtype, "cpu", foreach=True, fused=False)
+        assert difference(foreach, loop) == 0
 
 
 def test_an_execution_that_computes_something_else_is_found(
@@ -91,6 +101,17 @@ def test_the_steps_of_an_epoch_are_the_papers() -> None:
         steps[model.name] = steps_of(model, make_settings(trial.task, trial.task_settings))
     assert steps == {"small ConvNet": 450, "WRN-40-4": 351, "PTB LSTM": 1500, "GNMT": 35_343,
                      "NASNet-A mobile": 1000}  # fmt: skip
+
+
+def test_waits_are_unknown_where_torch_does_not_tell_of_a_known_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a CPU no call tells of one: a count of 0 would be a lie."""
+    monkeypatch.setattr("torch.cuda.set_sync_debug_mode", lambda mode: None)
+    study = MODELS[1].study(AS_IT_IS, tiny=True)
+    trial = trial_of(study)
+    data = synthetic(MODELS[1], make_settings(trial.task, trial.task_settings))
+    assert steps.waits_of(run_of(study, data, "cpu")) is None
 
 
 def test_a_run_that_resumes_somewhere_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,8 +68,8 @@ def weights_after(
     same weights and gradients whatever the device."""
     draw = torch.Generator().manual_seed(0)
 
-    def drawn(shape: tuple[int, ...]) -> Tensor:
-        return torch.randn(shape, generator=draw).to(dtype).to(device)
+    def drawn(shape: tuple[int, ...], scale: float = 1.0) -> Tensor:
+        return (scale * torch.randn(shape, generator=draw)).to(dtype).to(device)
 
     params = [Parameter(drawn(shape)) for shape in SHAPES]
     options: dict[str, Any] = {"lr": 0.01, "weight_decay": 1e-4, "total_steps": UPDATES, "seed": 0}
@@ -77,7 +77,7 @@ def weights_after(
     seconds = []
     for _ in range(UPDATES):
         for param in params:
-            param.grad = drawn(param.shape)
+            param.grad = drawn(param.shape, 0.1)
         started = time.perf_counter()
         optimizer.step()
         if device == "cuda":

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 from nos_repro.bench.device_check.frame import Checking, CheckRow, Value, failed, in_one_line
 from nos_repro.bench.device_check.models import (
@@ -26,13 +26,13 @@ from nos_repro.experiments.trial import Trial, make_settings
 from nos_repro.launch.device_timings import Timing
 from nos_repro.tasks.base import TaskData
 
-WARM, MOST, PROFILED = 1, 30, 3
+WARM, MOST = 1, 30
 """Steps."""
 SECONDS = 3.0
 """Of the timed steps of a model, about."""
-SYNCHRONISED = "cudaStreamSynchronize"
-"""What a value that the host reads, and a copy that it waits for, end in. (The profiler itself
-waits for the device another way.)"""
+SYNCHRONISES = "synchronizing CUDA operation"
+"""What torch says in `set_sync_debug_mode` of a value that the host reads, or a copy that it waits
+for."""
 
 
 def steps(check: Checking) -> Iterator[CheckRow]:
@@ -47,7 +47,8 @@ def steps(check: Checking) -> Iterator[CheckRow]:
             yield failed(what, error)
         else:
             check.timings.append(timing)
-            yield CheckRow(what, values, values["waits per step"] == 0)
+            waits = values["waits per step"]
+            yield CheckRow(what, values, None if waits is None else waits == 0)
 
 
 def _chosen(check: Checking) -> Iterator[tuple[CheckedModel, str]]:
@@ -135,15 +136,20 @@ def _evaluation_seconds(check: Checking, model: CheckedModel, run: Run) -> float
     return seconds * model.evaluated / size
 
 
-def waits_of(run: Run) -> float:
-    """How often a step makes the host wait for the GPU, by torch's profiler."""
+def waits_of(run: Run) -> int | None:
+    """How often torch makes the host wait for the GPU in a step; None if it does not tell of a wait
+    that is known, the first."""
     (batch,) = run.data.train_batches(0, run.data.steps_per_epoch - 1)
-    run.bad_step()
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
-        for _ in range(PROFILED):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            torch.zeros((), device=run.fabric.device).item()
             run.train_step(run.to_device(batch))
-    counts: dict[str, int] = {event.key: event.count for event in profiler.key_averages()}
-    return counts.get(SYNCHRONISED, 0) / PROFILED
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    count = sum(SYNCHRONISES in str(each.message) for each in told)
+    return count - 1 if count else None
 
 
 def meta_waits(trial: Trial, settings: Any, data: TaskData) -> int:
