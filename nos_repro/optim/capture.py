@@ -70,7 +70,7 @@ def load_numbers(group: dict[str, Any], states: list[dict[str, Any]], own: dict[
 
 
 class UpdateCounts:
-    """UpdateCounts the updates of a group's parameters, in tensors which those share that have seen
+    """Counts the updates of a group's parameters, in tensors which those share that have seen
     equally many."""
 
     def __init__(self) -> None:
