@@ -63,7 +63,7 @@ def _first_steps() -> Iterator[Measurement]:
         for what, budget in (("nothing is compiled yet", 5.0), ("another process has been", 0.5)):
             done = subprocess.run(
                 [sys.executable, "-c", FIRST_STEP],
-                env=environment, check=True, capture_output=True, text=True,
+                env=environment, check=True, capture_output=True, encoding="utf-8",
             )  # fmt: skip
             seconds = Ratio.of([float(done.stdout)], "s")
             yield Measurement(f"first PowerSign step where {what}, s", seconds, budget)

@@ -75,7 +75,7 @@ def prepare(count: int, vocabulary: int) -> Iterator[Measurement]:
         words = [sys.executable, "-c", PREPARE, folder, str(vocabulary)]
         with subprocess.Popen(
             words, cwd=PACKAGE, env={**os.environ, "PYTHONPATH": str(PACKAGE)},
-            stdout=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, encoding="utf-8",
         ) as process:  # fmt: skip
             peak = Peak(process.pid)
             told, _ = process.communicate()
