@@ -11,6 +11,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from html.parser import HTMLParser
@@ -27,6 +29,7 @@ from nos_repro.launch.settings import launcher_settings
 from nos_repro.search.settings import load_search
 
 ROOT = Path(__file__).resolve().parent.parent
+PRELOADED = ROOT / "tests" / "preloaded.py"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 LANGUAGES = {"sh", "python", "yaml", "text"}
 TRAINS = {"run", "search", "verify", "recheck", "bench"}
@@ -46,7 +49,7 @@ set -euo pipefail
 nos-repro() {
   local words=("$@") i
   for i in "${!words[@]}"; do [ "${words[i]}" != small ] || words[i]=smoke; done
-  "$PYTHON" -m nos_repro "${words[@]}"
+  "$PYTHON" -S "$PRELOADED" "$SERVER" nos-repro "${words[@]}"
 }
 """
 
@@ -140,6 +143,19 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Where `nos-repro` is called without its seconds of importing torch (`preloaded`)."""
+    with tempfile.TemporaryDirectory() as folder:
+        address = f"{folder}/server"
+        words = [sys.executable, str(PRELOADED), address]
+        with subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            yield address
+            process.kill()
+
+
 @pytest.mark.parametrize(
     "page",
     [
@@ -148,7 +164,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if runs_something(page)
     ],
 )
-def test_the_blocks_of_a_page_run(page: Path, results: Path, tmp_path: Path) -> None:
+def test_the_blocks_of_a_page_run(page: Path, results: Path, server: str, tmp_path: Path) -> None:
     (tmp_path / "results").symlink_to(results)
     (tmp_path / "DIR").mkdir()
     script, pasted = PROGRAMS, ""
@@ -168,7 +184,11 @@ def test_the_blocks_of_a_page_run(page: Path, results: Path, tmp_path: Path) -> 
     if pasted:
         script += f'"$PYTHON" {name}\n'
     done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=environment(), capture_output=True, text=True
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env={**environment(), "PRELOADED": str(PRELOADED), "SERVER": server},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
 
