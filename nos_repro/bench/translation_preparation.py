@@ -36,7 +36,7 @@ WORDS = 400_000
 PREPARE = """
 import json, resource, sys, time
 from pathlib import Path
-from nos_repro.data import translation
+from nos_repro.data import translation, wordpieces
 from nos_repro.data.parallel import find_parallel_text
 
 def spent():
@@ -52,7 +52,7 @@ def noted(*given):
     return pieces
 
 translation._learned = noted
-folder, vocabulary = Path(sys.argv[1]), int(sys.argv[2])
+folder, vocabulary, wordpieces.MOST_LINES = Path(sys.argv[1]), *map(int, sys.argv[2:])
 limits = translation.Limits(100, True)
 corpus = find_parallel_text("wmt14", ("en", "de"), folder)
 start, before = time.perf_counter(), spent()
@@ -68,11 +68,12 @@ def translation_preparation() -> Iterator[Measurement]:
     yield from prepare(int(os.environ.get("NOS_REPRO_BENCH_PAIRS", WMT14)), VOCABULARY)
 
 
-def prepare(count: int, vocabulary: int) -> Iterator[Measurement]:
-    """The measurements for that many pairs."""
+def prepare(count: int, vocabulary: int, lines: int = MOST_LINES) -> Iterator[Measurement]:
+    """The measurements for that many pairs, if pieces are learnt from at most so many ``lines`` of
+    each language."""
     with tempfile.TemporaryDirectory() as folder:
         write_pairs(Path(folder) / "wmt14", count)
-        words = [sys.executable, "-c", PREPARE, folder, str(vocabulary)]
+        words = [sys.executable, "-c", PREPARE, folder, str(vocabulary), str(lines)]
         with subprocess.Popen(
             words, cwd=PACKAGE, env={**os.environ, "PYTHONPATH": str(PACKAGE)},
             stdout=subprocess.PIPE, encoding="utf-8",
@@ -96,7 +97,7 @@ def prepare(count: int, vocabulary: int) -> Iterator[Measurement]:
         ("reading and storing meanwhile", alone),
     ):
         yield Measurement(f"{count:,} pairs: core time of {what}", Ratio.of([spent], "s"))
-    learning *= min(WMT14, MOST_LINES) / min(count, MOST_LINES)
+    learning *= min(WMT14, lines) / min(count, lines)
     minutes = (learning + (reading + alone + workers / CORES) * WMT14 / count) / 60
     yield Measurement(
         f"projected: {WMT14:,} pairs on {CORES} cores", Ratio.of([minutes], "min"), at_most=5.0
