@@ -49,7 +49,7 @@ RESULT: Kinds = {
 """What a child's result holds, if it holds it."""
 MAYBE: dict[str, Kinds] = {
     "session":   {"host": str, "device": str, "threads": int, "python": str, "libraries": dict,
-                  "trains": str, "settings": dict},
+                  "trains": str, "settings": dict, "device_settings": dict},
     "evaluated": {**RESULT, "sign": int},
     "staged":    {**RESULT, "threshold": NUMBER},
     "withdrawn": {"status": str, "key": str, "rule": str, "sign": int},
