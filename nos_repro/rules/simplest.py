@@ -125,8 +125,8 @@ def _typical(expr: Expr, slope: int) -> float:
             value = TYPICAL.get(name, 0.1 if row.random else 0.5)
             return slope * value if name in SLOPES else value
         case Unary(function, x, parameter):
-            row = UNARY[function]
-            return 0.0 if row.random else row.on_float(_typical(x, slope), parameter)
+            applied = UNARY[function]
+            return 0.0 if applied.random else applied.on_float(_typical(x, slope), parameter)
         case Binary(function, x, y):
             divisor = _typical(y, slope) + DELTA * BINARY[function].adds_delta
             return BINARY[function].on_floats([_typical(x, slope)], [divisor])[0]
