@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,12 +46,9 @@ def conditions_of(
     if not checkpoint_seconds >= 0:
         raise ConfigError(f"--checkpoint-seconds must not be negative, got {checkpoint_seconds}")
     use = device or DeviceSettings()
-    conditions = Conditions(data_folder(data), checkpoint_seconds, device_settings=use)
-    if settings is None or settings.name != "slurm":
-        return conditions
-    return dataclasses.replace(
-        conditions, nodes=settings.nodes, processes=settings.processes_per_node
-    )
+    slurm = settings is not None and settings.name == "slurm"
+    together = (settings.nodes, settings.processes_per_node) if settings and slurm else (1, 1)
+    return Conditions(data_folder(data), checkpoint_seconds, "auto", use, *together)
 
 
 def worker_count(workers: int | None, threads: int) -> int:
