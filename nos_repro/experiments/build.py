@@ -128,7 +128,8 @@ def build(
     sharded = in_effect.shard and replicas.world > 1  # one alone only times a few steps
     fabric = make_fabric(conditions.device, ALONE if sharded else replicas)
     if sharded:
-        shard(task, check_shardable(task, trial.training), fabric.device)
+        check_shardable(type(task), trial.training)
+        shard(task, fabric.device)
     if in_effect.resident:
         data.reside(fabric.device)
     known = in_effect.to_json()

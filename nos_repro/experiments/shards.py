@@ -22,24 +22,24 @@ from nos_repro.optim.sharding import is_dtensor
 from nos_repro.optim.tensorflow import TensorFlowOptimizer
 from nos_repro.tasks.base import Task
 
+NO_NUMBERS = "rounding alone depends on it (experiments.digest)"
+
 ELEMENTWISE = (optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop)
 """torch's optimizers that are known to update every element by itself; so do ours."""
 
 
-def check_shardable(task: Task, training: Training) -> list[nn.Module]:
-    """The modules whose weights are gathered one by one (`Task.shards`). Raises ConfigError if the
-    task names none, or if the gradients are to be changed as a whole."""
-    modules = list(task.shards())
-    if not modules:
+def check_shardable(task: type[Task], training: Training) -> None:
+    """Raises ConfigError if the task does not say how it is sharded (`Task.shards`), or if the
+    gradients are to be changed as a whole."""
+    if task.shards is Task.shards:
         raise ConfigError(
-            f"device.shard: {type(task).__name__} cannot be sharded, gnmt can\n"
+            f"device.shard: {task.__name__} cannot be sharded, GNMT can\n"
             "  leave it out; a task of your own can name its modules in the method `shards`"
         )
     if training.environment is not None:
         raise ConfigError(
             "device.shard: training.environment needs whole gradients; leave one of them out"
         )
-    return modules
 
 
 def check_elementwise(optimizer: Optimizer) -> None:
@@ -54,19 +54,23 @@ def check_elementwise(optimizer: Optimizer) -> None:
         )
 
 
-def shard(task: Task, modules: list[nn.Module], device: torch.device) -> None:
-    """Leaves to this process its part of each parameter, on ``device``; all processes have drawn
-    the same ones. Parameters outside of ``modules`` are gathered for a whole training step."""
+def shard(task: Task, device: torch.device) -> None:
+    """Leaves to this process its part of each parameter, on ``device``. All processes call this,
+    with the same parameters.
+
+    cuDNN would move an LSTM's weights into one piece of memory when they first change, where
+    those that FSDP gathers later would not arrive: so they stay where they are.
+    """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
-    for module in (*modules, task):
+    for module in (*task.shards(), task):
         fully_shard(module, mesh=mesh)
     register_fsdp_forward_method(task, "training_step")
     for module in task.modules():
-        if isinstance(module, nn.RNNBase):  # cuDNN would move its weights away from where FSDP
-            module.flatten_parameters = _stay  # type: ignore[method-assign]  # gathers them
+        if isinstance(module, nn.RNNBase):
+            module.flatten_parameters = _stay  # type: ignore[method-assign]
     warnings.filterwarnings("ignore", message="RNN module weights are not part of single")
 
 
@@ -76,9 +80,10 @@ def _stay() -> None:
 
 def whole_copy(task: Task) -> Task:
     """The task with whole weights, to evaluate it: the processes have different batches, some of
-    which take more passes, so none may wait for the others' parts."""
+    which take more passes, so none may wait for the others' parts. All processes call it at once.
+    """
     with torch.device("meta"):
-        copy: Task = type(task)(task.settings)  # FSDP makes one of the class before sharding
+        copy: Task = type(task)(task.settings)  # FSDP's class makes one that is not sharded
     weights = {name: value.full_tensor() if is_dtensor(value) else value
                for name, value in task.state_dict().items()}  # fmt: skip
     copy.load_state_dict(weights, assign=True)

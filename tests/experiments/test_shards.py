@@ -7,25 +7,34 @@ import sys
 
 import pytest
 import torch
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.device import DeviceSettings
 from nos_repro.experiments.environment import Environment
 from nos_repro.experiments.runner import run_trial
-from nos_repro.experiments.shards import check_shardable
+from nos_repro.experiments.shards import check_elementwise, check_shardable, shard
 from nos_repro.experiments.trial import Training
-from nos_repro.launch.run import conditions_of
+from nos_repro.launch.run import conditions_of, prepare_data
 from nos_repro.launch.settings import LauncherSettings
+from nos_repro.optim.factory import make_optimizer
+from nos_repro.optim.sharding import is_dtensor, local_part
+from nos_repro.tasks.facts.gnmt import GNMTSettings
+from nos_repro.tasks.gnmt import GNMT, SentenceBatch
 from tests.conftest import ROOT
-from tests.experiments.replicated import Regression, Settings, trial
+from tests.experiments.helpers import digits_study
+from tests.experiments.replicated import Regression, trial
 from tests.experiments.test_replicas import answers, assert_same_training, record, weights
 
 TINY = {
     "data": "numbers", "train_pairs": 64, "vocabulary": 60, "layers": 3, "width": 9,
     "batch_size": 16, "beam": 1, "longest": 150, "bleu_every": 0,
 }  # fmt: skip
-GNMT = {
+TRANSLATION = {
     "task": "gnmt", "task_settings": TINY, "lr": 0.05, "training": {"epochs": 1},
 }  # fmt: skip
 OPTIMIZERS = {
@@ -55,8 +64,8 @@ def plain(name, made, **more):
 
 PAIR = [
     *(sharded(name, made) for name, made in REFUSED.items()),
-    *(plain(f"{name} plain", {**GNMT, **own}) for name, own in OPTIMIZERS.items()),
-    *(sharded(f"{name} sharded", {**GNMT, **own}) for name, own in OPTIMIZERS.items()),
+    *(plain(f"{name} plain", {**TRANSLATION, **own}) for name, own in OPTIMIZERS.items()),
+    *(sharded(f"{name} sharded", {**TRANSLATION, **own}) for name, own in OPTIMIZERS.items()),
     sharded("half", WIDE, weigh=True),
     plain("full", WIDE, weigh=True),
     sharded("whole", NOISY),
@@ -148,7 +157,7 @@ def test_one_process_resumes_the_checkpoint_of_two_that_shard(pair):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("a task", "device.shard: MLP cannot be sharded, gnmt can"),
+        ("a task", "device.shard: MLP cannot be sharded, GNMT can"),
         ("an optimizer", "device.shard: Adadelta is not known to update each element by itself"),
     ],
 )
@@ -161,7 +170,7 @@ def test_what_cannot_be_sharded_is_one_clear_error_before_the_first_step(pair, n
 def test_gradients_that_are_changed_as_a_whole_are_refused():
     coarse = Training(environment=Environment(bits=4))
     with pytest.raises(ConfigError, match=r"device.shard: training.environment needs whole"):
-        check_shardable(Regression(Settings()), coarse)
+        check_shardable(Regression, coarse)
 
 
 def test_a_sharded_process_that_vanishes_ends_the_other(cases):
@@ -187,3 +196,70 @@ def test_one_process_has_nothing_to_share():
     assert on_two.processes == 2
     with pytest.raises(ConfigError, match=r"device.shard and device.compile do not go together"):
         DeviceSettings(shard=True, compile=True)
+
+
+@pytest.fixture
+def one_of_two():
+    """The first of two processes, of which the other does not exist."""
+    torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture
+def batch():
+    source, target = torch.randint(4, 60, (3, 5)), torch.randint(4, 60, (3, 6))
+    return SentenceBatch(source, target, torch.tensor(5.0), torch.tensor(1))
+
+
+def test_gnmts_shards_hold_all_its_weights_and_none_is_whole_after_a_step(one_of_two, batch):
+    task = GNMT(GNMTSettings(**TINY))
+    count = sum(p.numel() for p in task.parameters())
+    assert {p for module in task.shards() for p in module.parameters()} == set(task.parameters())
+    shard(task, torch.device("cpu"))
+    task.training_step(batch).backward()
+    parts = [p for p in task.parameters() if is_dtensor(p)]
+    assert sum(p.numel() for p in parts) == count
+    assert sum(local_part(p).numel() for p in parts) < 0.6 * count
+
+
+def test_no_lstms_weights_are_moved_away_from_where_they_are_gathered(
+    one_of_two, batch, monkeypatch
+):
+    """As cuDNN would do when they first change; what is gathered later would not reach them."""
+    task = GNMT(GNMTSettings(**TINY))
+    moved = []
+    monkeypatch.setattr(nn.LSTM, "flatten_parameters", lambda layer: moved.append(layer))
+    task.training_step(batch)
+    assert moved == []  # they have not changed
+    shard(task, torch.device("cpu"))
+    task.training_step(batch)
+    assert moved == []
+
+
+def test_a_study_that_cannot_be_sharded_is_refused_before_any_trial(tmp_path):
+    asked = Conditions(tmp_path, device_settings=DeviceSettings(shard=True), processes=2)
+    with pytest.raises(ConfigError, match=r"device.shard: ConvNet cannot be sharded"):
+        prepare_data(digits_study(), asked)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sgd", "momentum", "adam", "adam-tf", "rmsprop", "rmsprop-tf", "torch.optim.AdamW", "addsign"],
+)
+def test_an_optimizer_updates_a_part_as_it_updates_the_whole(one_of_two, name):
+    mesh = init_device_mesh("cpu", (2,))
+
+    def part_of(x):
+        return distribute_tensor(x.clone(), mesh, [Shard(0)], src_data_rank=None)
+
+    value = torch.randn(5, 3)
+    whole, part = nn.Parameter(value.clone()), nn.Parameter(part_of(value))
+    made = [make_optimizer(name, [p], lr=0.1) for p in (whole, part)]
+    check_elementwise(made[1])
+    for _ in range(3):
+        gradient = torch.randn(5, 3)
+        whole.grad, part.grad = gradient, part_of(gradient)
+        for optimizer in made:
+            optimizer.step()
+    torch.testing.assert_close(part.to_local(), whole[:3])
