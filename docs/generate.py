@@ -280,7 +280,7 @@ def table_page() -> Iterator[str]:
     yield "## tasks.NAME.parts"
     yield first_line(TablePart)
     yield key_table(TablePart)
-    yield "## space, child and refuse"
+    yield "## space, child, refuse and device"
     yield "As in a [search's file](search.md)."
 
 

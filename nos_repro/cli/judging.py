@@ -85,7 +85,7 @@ def _cell_arguments(parser: argparse.ArgumentParser) -> None:
 @reads
 def verdicts(options: argparse.Namespace) -> int:
     from nos_repro.experiments.selection import outcomes
-    from nos_repro.report.study.precision import precision_notes
+    from nos_repro.report.study.precision import precision_notes, precision_tests
     from nos_repro.report.study.verdict import judge_study
     from nos_repro.report.study.verdict_table import verdict_table
 
@@ -95,7 +95,8 @@ def verdicts(options: argparse.Namespace) -> int:
     if options.format == "json":
         from nos_repro.report.documents.study import verdicts_document
 
-        print_document(verdicts_document(study, cells))
+        tests = precision_tests(study, rows, store)
+        print_document(verdicts_document(study, cells, tests))
     else:
         table = verdict_table(study, cells, precision_notes(study, rows, store))
         print(getattr(table, options.format)())

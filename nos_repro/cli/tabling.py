@@ -58,7 +58,7 @@ def table(options: argparse.Namespace) -> int:
 
     check_results(options.results)
     settings = table_settings(options)
-    conditions = conditions_of(options.data, 60.0)
+    conditions = conditions_of(options.data, 60.0, device=settings.device)
     folder = settings.folder(options.results)
     only: list[str] = options.tasks
     if options.verify is not None and options.verify < 1:

@@ -2,8 +2,7 @@
 
 It is written with torch's own vectors (`at::vec`) and without contraction or reordering, operation
 by operation as inductor writes the same program: the numbers are the same to the bit. The passes
-over memory are cut into blocks that are fetched ahead, tensor by tensor; 80 elements were best for
-small and large tensors together.
+over memory are cut into blocks that are fetched ahead, tensor by tensor.
 """
 
 import math
@@ -21,6 +20,9 @@ from nos_repro.optim.places import LANES
 from nos_repro.optim.program import Instruction
 from nos_repro.rules.primitives import OPERANDS
 
+BLOCKS = 80, 128
+"""Elements that are fetched ahead, where nothing is drawn and where something is: the best sizes
+for small and large tensors together."""
 TYPES = {torch.float32: "float", torch.float64: "double"}
 COLUMNS = 5  # of the table, besides one per average: elements, weights, gradients, bases, stride
 
@@ -57,7 +59,7 @@ using V = at::vec::Vectorized<T>;
 using at::vec::maximum;
 using at::vec::minimum;
 
-constexpr int64_t BLOCK = 80, COLUMNS = %(columns)s, SITES = %(sites)s;
+constexpr int64_t BLOCK = %(block)s, COLUMNS = %(columns)s, SITES = %(sites)s;
 
 static inline V where(const V& condition, const V& yes, const V& no) {
     return V::blendv(no, yes, condition);
@@ -146,28 +148,41 @@ static inline void store(uint32_t* to, W x) {
 }
 #endif
 
-// Philox 2x32 for the places of `count` elements from `first`; see draws.py.
+// Philox 2x32 for the places of `count` elements from `first`; see draws.py. The rounds of a place
+// wait for each other, so those of several rows go on side by side. All whole blocks of rows are
+// written. The second word only where it is asked for.
+template <bool both>
 static inline void draw(const int64_t* row, int64_t first, int64_t count, const int64_t* key,
                         uint32_t* words, uint32_t* others) {
-    constexpr int64_t LANES = %(lanes)s, WIDTH = sizeof(W) / 8;
+    constexpr int64_t LANES = %(lanes)s, WIDTH = sizeof(W) / 8, ROWS = WIDTH == 8 ? 4 : 1;
+    constexpr int64_t VECTORS = ROWS * LANES / WIDTH;
+    static_assert(BLOCK %% (ROWS * LANES) == 0);
     const int64_t* const bases = reinterpret_cast<const int64_t*>(row[COLUMNS - 2]);
     const W second = all(static_cast<uint32_t>(key[1])), multiplier = all(%(multiplier)su);
     int64_t lanes[LANES];
     for (int64_t lane = 0; lane < LANES; lane++) lanes[lane] = lane * row[COLUMNS - 1];
-    for (int64_t i = 0; i < count; i += LANES) {
-        const int64_t base = bases[(first + i) / LANES];
-#pragma GCC unroll 4
-        for (int64_t j = 0; j < LANES; j += WIDTH) {
-            W x = place(base, load(lanes + j)), y = sum(upper(x), second);
-            uint32_t k = static_cast<uint32_t>(key[0]);
+    for (int64_t i = 0; i < count; i += ROWS * LANES) {
+        W x[VECTORS], y[VECTORS];
 #pragma GCC unroll 16
-            for (int round = 0; round < %(rounds)s; round++, k += %(weyl)su) {
-                const W whole = product(x, multiplier);
-                x = odd(upper(whole), y, all(k));
-                y = whole;
+        for (int64_t j = 0; j < VECTORS; j++) {
+            const int64_t at = std::min(i + j * WIDTH / LANES * LANES, count - LANES);
+            x[j] = place(bases[(first + at) / LANES], load(lanes + j * WIDTH %% LANES));
+            y[j] = sum(upper(x[j]), second);
+        }
+        uint32_t k = static_cast<uint32_t>(key[0]);
+#pragma GCC unroll 16
+        for (int round = 0; round < %(rounds)s; round++, k += %(weyl)su) {
+#pragma GCC unroll 16
+            for (int64_t j = 0; j < VECTORS; j++) {
+                const W whole = product(x[j], multiplier);
+                x[j] = odd(upper(whole), y[j], all(k));
+                y[j] = whole;
             }
-            store(words + i + j, x);
-            store(others + i + j, y);
+        }
+#pragma GCC unroll 16
+        for (int64_t j = 0; j < VECTORS; j++) {
+            store(words + i + j * WIDTH, x[j]);
+            if constexpr (both) store(others + i + j * WIDTH, y[j]);
         }
     }
 }
@@ -227,6 +242,7 @@ def native_source(kind: KernelKind) -> str | None:
         "type": TYPES[kind.dtype],
         "columns": COLUMNS + len(program.averages),
         "sites": program.sites,
+        "block": BLOCKS[program.sites > 0],
         "draws": _draws() if program.sites else "",
         "pointers": _indented(pointers, 4),
         "scalars": "".join(f", {x}" for x in inputs),
@@ -261,7 +277,8 @@ def _draws() -> str:
 def _drawn(line: Instruction) -> list[str]:
     """What fills the block of a draw."""
     site = line.site
-    first = [f"draw(row, k, end - k, keys + {2 * (site or 0)}, words, others);"]
+    both = "true" if line.function == "normal" else "false"
+    first = [f"draw<{both}>(row, k, end - k, keys + {2 * (site or 0)}, words, others);"]
     if line.function == "normal":
         return [f"T drawn{site}[BLOCK];", *first, f"normal(words, others, end - k, drawn{site});"]
     assert line.parameter is not None

@@ -3,18 +3,27 @@
 The normal form leaves every division as it is written, for its delta counts where the divisor is
 small. A decay is not small before the last steps: there g / sqrt(1 / ld), which is how a search
 writes it, is g * sqrt(ld). So for display such divisions are turned round, and the form with the
-fewest nodes is shown.
+fewest nodes is shown. A sign below the line goes in front, rmsprop / -m is -(rmsprop / m), unless
+the divisor is small: v / -v, where delta counts, has the sign of v.
 """
 
 from functools import lru_cache
 
+from nos_repro.rules.draw_sites import is_drop
 from nos_repro.rules.normal import SMALLEST_PLAIN_DIVISOR, normal_form
 from nos_repro.rules.parse import parse
-from nos_repro.rules.primitives import operand_row
+from nos_repro.rules.primitives import BINARY, DELTA, UNARY, operand_row
 from nos_repro.rules.printing import print_expr
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary, walk
 
 NO_NUMBERS = "prints (experiments.digest)"
+
+TYPICAL = {"g": 1.1e-3, "m": 0.9e-3, "v": 1e-6, "gamma": 1e-9, "w": 0.05}
+"""Sizes in a training; noise is 0.1, a decay 0.5."""
+SLOPES = ("g", "m", "gamma")
+"""What changes its sign with the slope."""
+LEAST = 1e-4
+"""Beside a typical divisor of this size, delta is nothing."""
 
 
 @lru_cache(maxsize=1 << 14)
@@ -24,20 +33,41 @@ def simplest_text(text: str) -> str:
 
 
 def simplest(expr: Expr) -> Expr:
-    """The simplest of a normal form and what it is with divisions by decays turned round."""
-    turned = _turned(expr)
-    return expr if turned == expr else min(expr, normal_form(turned), key=_size)
+    """The simplest of a normal form and what it is with divisions by decays turned round, and with
+    signs in front."""
+    while (turned := _turned(expr)) != expr:
+        other = normal_form(turned)
+        if _size(other) >= _size(expr) or _draws(other) < _draws(expr):
+            break
+        expr = other  # where another division may be one to turn round now
+    return expr
 
 
-def _size(expr: Expr) -> tuple[int, int, str]:
-    text = print_expr(expr)
-    return sum(1 for _ in walk(expr)), len(text), text
+def _size(expr: Expr) -> tuple[int, int, int, str]:
+    """How many signs are below a line, how many nodes there are, and the text."""
+    text, nodes = print_expr(expr), list(walk(expr))
+    return sum(_divides_by_negative(node) for node in nodes), len(nodes), len(text), text
+
+
+def _draws(expr: Expr) -> int:
+    """How many drops draw independently: different ones must not become equal."""
+    return len({node for node in walk(expr) if is_drop(node)})
+
+
+def _divides_by_negative(node: Expr) -> bool:
+    match node:
+        case Binary("/", _, Unary("neg")):
+            return True
+        case _:
+            return False
 
 
 def _turned(expr: Expr) -> Expr:
     match expr:
         case Unary(function, x, parameter):
             return Unary(function, _turned(x), parameter)
+        case Binary("/", x, Unary("neg", y)) if _is_large(y):
+            return Unary("neg", Binary("/", _turned(x), _turned(y)))
         case Binary("/", x, y) if inverse := _inverse(y):
             return Binary("*", _turned(x), inverse)
         case Binary("*", x, y) if inverse := _inverse(y):
@@ -76,3 +106,27 @@ def _is_steady(expr: Expr) -> bool:
             return power > 0 and _is_steady(x)
         case _:
             return False
+
+
+def _is_large(divisor: Expr) -> bool:
+    """Whether delta is nothing beside it, on either slope."""
+    return all(abs(_typical(divisor, slope)) >= LEAST for slope in (1, -1))
+
+
+def _typical(expr: Expr, slope: int) -> float:
+    """Its value at a typical moment; 0 for a drop, which may be."""
+    match expr:
+        case Number(value):
+            return value
+        case Operand(name):
+            row = operand_row(name)
+            if row.definition is not None:
+                return _typical(row.definition, slope)
+            value = TYPICAL.get(name, 0.1 if row.random else 0.5)
+            return slope * value if name in SLOPES else value
+        case Unary(function, x, parameter):
+            applied = UNARY[function]
+            return 0.0 if applied.random else applied.on_float(_typical(x, slope), parameter)
+        case Binary(function, x, y):
+            divisor = _typical(y, slope) + DELTA * BINARY[function].adds_delta
+            return BINARY[function].on_floats([_typical(x, slope)], [divisor])[0]

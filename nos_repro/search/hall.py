@@ -63,8 +63,9 @@ class Hall:
     def ranked(self) -> list[Event]:
         """The evaluation of every rule, best first: those of the race in its order, then the others
         by their rewards; ties go to the rule found first."""
+        if not self.order:
+            return self.by_reward()
         places = {rule: place for place, rule in enumerate(self.order)}
-
         return sorted(self.by_reward(), key=lambda event: places.get(event["rule"], math.inf))
 
     def by_reward(self) -> list[Event]:

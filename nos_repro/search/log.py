@@ -49,7 +49,7 @@ RESULT: Kinds = {
 """What a child's result holds, if it holds it."""
 MAYBE: dict[str, Kinds] = {
     "session":   {"host": str, "device": str, "threads": int, "python": str, "libraries": dict,
-                  "trains": str, "settings": dict},
+                  "trains": str, "settings": dict, "device_settings": dict},
     "evaluated": {**RESULT, "sign": int},
     "staged":    {**RESULT, "threshold": NUMBER},
     "withdrawn": {"status": str, "key": str, "rule": str, "sign": int},
@@ -70,10 +70,13 @@ ELEMENTS: dict[str, set[type]] = {
     "order": {str},
 }
 """What the lists of an event hold."""
+NARROWER = frozenset({"reward", *ELEMENTS})
+"""Not every value of the right kind is one that these keys can have."""
 
 PLAIN = bytes.maketrans(b"123456789E", b"000000000e")
-SUSPECT = (b"0" * 19, b"0e000", b"0e+000")
-"""What a number that is too large looks like in a line, PLAIN: all digits are 0 there."""
+LONG, HIGH = b"0" * 19, b"0e000"
+"""What a number that is too large looks like in a line, PLAIN: all digits are 0 there, and there is
+no `+`."""
 
 
 class LogError(NosError):
@@ -206,10 +209,11 @@ class Log:
             )
 
     def _parse(self, line: bytes, number: int) -> Event:
-        plain = line.translate(PLAIN)
-        suspect = any(look in plain for look in SUSPECT)
+        line = unlinked(line)
+        plain = line.translate(PLAIN, b"+")
+        suspect = LONG in plain or HIGH in plain
         try:
-            event: Event = _value(unlinked(line), suspect)
+            event: Event = _value(line, suspect)
             fields, kinds = FIELDS[event["event"]], KINDS[event["event"]]
         except (ValueError, KeyError, TypeError):
             raise self._damaged(number, "is not an event of a search") from None
@@ -246,18 +250,19 @@ def misfits(values: Mapping[str, Any], kinds: Kinds) -> Iterator[str]:
 def _value(line: bytes, exactly: bool) -> Any:
     """The JSON value of a line. Only Python's own reader takes whole numbers of any size, and
     escapes of half a character, which stand for file names that are not UTF-8."""
-    if not exactly:
-        with contextlib.suppress(ValueError):
-            return orjson.loads(line)
-    return read_json(line)
+    try:
+        return read_json(line) if exactly else orjson.loads(line)
+    except ValueError:
+        return read_json(line)
 
 
 def _of_other_kinds(values: Mapping[str, Any], kinds: Kinds) -> Iterator[str]:
     """The keys whose values are not of the kind that they are to be, whatever their size."""
     for key, value in values.items():
         kind = kinds.get(key)
-        if kind is not None and not _fits(key, value, kind):
-            yield key
+        if kind is None or (_is_a(value, kind) and (key not in NARROWER or _fits(key, value))):
+            continue
+        yield key
     metrics = values.get("metrics")
     if isinstance(metrics, dict) and not all(_is_a(value, NUMBER) for value in metrics.values()):
         yield "metrics"
@@ -272,13 +277,10 @@ def _contradictions(event: Event) -> Iterator[str]:
         yield "lr"
 
 
-def _fits(key: str, value: Any, kind: type | tuple[type, ...]) -> bool:
-    if not _is_a(value, kind):
-        return False
-    if key == "reward" and isinstance(value, NUMBER):
-        return 0 <= value <= 1
-    if key not in ELEMENTS or not isinstance(value, list):
-        return True
+def _fits(key: str, value: Any) -> bool:
+    """Whether a value of the right kind is one that its key, of those NARROWER, can have."""
+    if key == "reward":
+        return bool(0 <= value <= 1)
     if not set(map(type, value)) <= ELEMENTS[key]:
         return False
     return key != "log_probs" or max(value, default=0) <= 0

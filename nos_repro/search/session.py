@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nos_repro.experiments.code import code_digest, task_roots
+from nos_repro.experiments.device import DeviceSettings
 from nos_repro.experiments.trial import make_settings
 from nos_repro.search.algorithms import ALGORITHMS
 from nos_repro.search.child import Child
@@ -40,29 +41,26 @@ def _roots(*children: Child | None) -> tuple[str, ...]:
 def search_session(search: Search, workers: int) -> Event:
     """The event of a search: ``trains`` is the digest of its children's code alone."""
     return {
-        **_session(workers, search_code(search)),
+        **_session(workers, search_code(search), search.child, search.device),
         "trains": child_code(search.child, search.cheap),
         "settings": search.identity(),
-        "device_settings": _device_settings(search),
     }
 
 
-def _device_settings(search: Search) -> dict[str, Any]:
-    """What is in effect where the children train (`experiments.device`), if it is this machine."""
-    task = dict(search.child.task)
-    settings = make_settings(task.pop("name"), task)
-    return search.device.on(_device(), settings).to_json()
+def side_session(child: Child, workers: int, device: DeviceSettings) -> Event:
+    """The event of children beside a search, or of a table's."""
+    return _session(workers, child_code(child), child, device)
 
 
-def side_session(child: Child, workers: int) -> Event:
-    """The event of children beside a search."""
-    return _session(workers, child_code(child))
-
-
-def _session(workers: int, code: str) -> dict[str, Any]:
+def _session(workers: int, code: str, child: Child, device: DeviceSettings) -> dict[str, Any]:
+    """``device_settings``: what is in effect where the children train (`experiments.device`), if
+    it is this machine."""
     from nos_repro.experiments.provenance import provenance
 
-    return {"event": "session", "workers": workers, "code": code, **provenance(_device())}
+    task = dict(child.task)
+    held = device.on(_device(), make_settings(task.pop("name"), task))
+    found = {"event": "session", "workers": workers, "code": code, **provenance(_device())}
+    return {**found, "device_settings": held.to_json()}
 
 
 def _device() -> str:

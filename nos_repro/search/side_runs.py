@@ -178,7 +178,7 @@ def _evaluate(
     ended = 0
     running: dict[str, str] = {}
     if todo:
-        children.append([side_session(child, launcher.free)])
+        children.append([side_session(child, launcher.free, conditions.device_settings)])
 
     def take(job: EvaluationJob, answer: Evaluation) -> None:
         nonlocal ended

@@ -1,5 +1,6 @@
 """`--format json`: every verb prints a document of the one schema, which jsonschema checks."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ from jsonschema import Draft202012Validator
 from nos_repro.cli import main
 from nos_repro.report.documents.base import document, plain_data, schema
 from nos_repro.report.documents.search import search_document
+from nos_repro.report.documents.status import search_status_document
 from tests.report.searches import Folder
 
 CHECKS = Draft202012Validator(schema())
@@ -150,6 +152,19 @@ def test_a_rule_is_printed_in_the_form_that_pages_show(
         folder.named("confirm", name, optimizer, 1, reward=0.5, val_accuracy=50, test_accuracy=50)
     confirmed = search_document(folder.history(), [])["confirmed"]
     assert [child["name"] for child in confirmed] == ["g * sqrt(ld)", "SGD"]
+
+
+def test_a_search_says_what_ends_it(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    history = folder.history()
+    draws = folder.search.samples
+    for documented in (search_document(history, []), search_status_document(history)):
+        CHECKS.validate(documented)
+        assert documented["budget"] == {"samples": draws, "children": None}
+    history.asked = dataclasses.replace(history.asked, children=7)
+    for documented in (search_document(history, []), search_status_document(history)):
+        CHECKS.validate(documented)
+        assert documented["budget"] == {"samples": draws, "children": 7}
 
 
 def test_numbers_that_json_lacks_are_null() -> None:

@@ -18,6 +18,7 @@ import pytest
 from nos_repro.cli import main
 from nos_repro.errors import ConfigError, DataError, LaunchError, RuleError
 from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.device import DeviceSettings
 from nos_repro.experiments.files import this_host, write_json
 from nos_repro.experiments.heartbeat import Lease
 from nos_repro.experiments.load import task_section
@@ -138,6 +139,36 @@ def test_a_row_is_what_the_child_finds(made):
         assert row.reward == found.reward == loaded.rewards("digits")[number]
         assert (row.lr, list(row.curve)) == (found.lr, found.curve)
         assert row.sweep == tuple(metric for _, metric in found.sweep)
+
+
+def test_the_section_device_is_recorded_and_changes_no_number_on_a_cpu(made, tmp_path):
+    file = tmp_path / "tiny.yaml"
+    child = "task: {name: mlp, train_images: 40, validation_images: 100}, rates: [0.01, 0.1]"
+    file.write_text(
+        "table: tiny\nspace: {operands: [g, m, sign(g)], unary: [identity, exp],"
+        " binary: ['+', '*', keep_left], iterations: 1}\n"
+        f"tasks: {{digits: {{child: {{{child}, epochs: 2}}, together: 3}}}}\n"
+        "device: {tf32: true, resident: true}\n"
+    )
+    asked = load_table_settings(file, scale="default")
+    assert asked.device == DeviceSettings(tf32=True, resident=True)
+    other = load_table_settings(file, scale="default", overrides=["device.tf32=false"])
+    assert asked.identity() == other.identity()
+    assert main(["table", str(file), "--results", str(tmp_path), "--workers", "1"]) == 0
+    ours, plain = table.load("tiny", tmp_path).packed, table.load(made).packed
+    assert [row.numbers for row in ours.rows["digits"]] == [
+        row.numbers for row in plain.rows["digits"]
+    ]
+    held = [entry["device_settings"] for entry in (*ours.made, *plain.made)]
+    assert [each["resident"] for each in held] == [True, False]
+    assert not any(each["tf32"] for each in held), "a CPU has no TensorFloat-32"
+
+
+def test_a_section_device_with_an_unknown_key_is_refused(tmp_path):
+    file = tmp_path / "tiny.yaml"
+    file.write_text((CONFIGS / "signs.yaml").read_text() + "device: {tf23: true}\n")
+    with pytest.raises(ConfigError, match=r"unknown key .*tf23"):
+        load_table_settings(file)
 
 
 def test_every_string_leads_to_its_rule_s_reward(made):

@@ -13,6 +13,7 @@ from nos_repro.report.search.made_by import stale_lines
 from nos_repro.report.search.protocol import origin_lines
 from nos_repro.report.search.tables import BEST_RULES, STATUSES
 from nos_repro.rules.simplest import simplest_text
+from nos_repro.search.budget import Budget
 from nos_repro.search.child import Evaluation
 from nos_repro.search.side_runs import SideRun
 
@@ -32,6 +33,7 @@ def search_document(
         scale=asked.scale,
         claim=asked.claim,
         samples=asked.samples,
+        budget=budget_data(asked.budget),
         sampled=tally.sampled,
         evaluated=tally.evaluated,
         unique=history.unique,
@@ -49,6 +51,11 @@ def search_document(
         notes=history.notes,
         problems=problems,
     )
+
+
+def budget_data(budget: Budget) -> Document:
+    """What ends the search, whichever comes first."""
+    return {"samples": budget.samples, "children": budget.children or None}
 
 
 def _beside(history: History, run: SideRun, found: Evaluation) -> Document:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nos_repro.report.documents.base import Document, document
+from nos_repro.report.documents.search import budget_data
 from nos_repro.report.search.history import History
 from nos_repro.report.search.status import who
 from nos_repro.report.study.status import StudyStatus
@@ -60,6 +61,7 @@ def search_status_document(history: History) -> Document:
         source=asked.source,
         scale=asked.scale,
         samples=asked.samples,
+        budget=budget_data(asked.budget),
         sampled=tally.sampled,
         evaluated=tally.evaluated,
         unique=history.unique,

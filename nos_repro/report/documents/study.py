@@ -11,6 +11,7 @@ from nos_repro.experiments.selection import Outcome
 from nos_repro.report.documents.base import Document, document, number_data, table_data
 from nos_repro.report.layout import GLUE, ReportTable
 from nos_repro.report.study import protocol
+from nos_repro.report.study.precision import PrecisionTest
 from nos_repro.report.study.rows import is_complete, values_per_parameter
 from nos_repro.report.study.table import show, study_table
 from nos_repro.report.study.verdict import CellVerdict
@@ -69,8 +70,11 @@ def _row(study: Study, row: Outcome, verdicts: dict[tuple[str, str], Document]) 
     }
 
 
-def verdicts_document(study: Study, cells: Sequence[CellVerdict]) -> Document:
-    """The verdict on every cell that the paper prints."""
+def verdicts_document(
+    study: Study, cells: Sequence[CellVerdict], tests: Sequence[PrecisionTest]
+) -> Document:
+    """The verdict on every cell that the paper prints, with the ``tests`` whether our precision
+    matters, of a study that is not in the paper's."""
     return document(
         "verdicts",
         study=study.study,
@@ -78,7 +82,22 @@ def verdicts_document(study: Study, cells: Sequence[CellVerdict]) -> Document:
         scale=study.scale,
         counts=dict(Counter(cell.verdict for cell in cells)),
         verdicts=[verdict_data(cell) for cell in cells],
+        precision_tests=[_precision_test(test) for test in tests],
     )
+
+
+def _precision_test(test: PrecisionTest) -> Document:
+    found = test.comparison
+    return {
+        "row": test.row,
+        "column": test.column,
+        "title": test.title,
+        "verdict": test.verdict,
+        "difference": found.mean,
+        "difference_interval": [found.mean - found.half, found.mean + found.half],
+        "tolerance": test.tolerance,
+        "seeds": found.n,
+    }
 
 
 def verdict_data(cell: CellVerdict) -> Document:
@@ -100,6 +119,7 @@ def verdict_data(cell: CellVerdict) -> Document:
         "tolerance": cell.tolerance,
         "more_seeds": cell.more_seeds,
         "stale": cell.stale,
+        "precision": cell.precision,
     }
 
 

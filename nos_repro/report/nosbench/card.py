@@ -171,9 +171,15 @@ def _made(made: list[dict[str, Any]]) -> list[str]:
         f"- {entry.get('task', '')}: code `{entry.get('code', '')}`, commit"
         f" `{entry.get('commit') or '-'}`, {entry.get('device', '')}, Python"
         f" {entry.get('python', '')}, torch {entry.get('libraries', {}).get('torch', '?')}"
+        f"{_switched_on(entry.get('device_settings', {}))}"
         for entry in made
     ]
     return ["\n".join(dict.fromkeys(lines))] if lines else []
+
+
+def _switched_on(held: dict[str, Any]) -> str:
+    """`, tf32, compile`: of the section `device`, what rounds otherwise and was in effect."""
+    return "".join(f", {key}" for key in ("tf32", "channels_last", "compile") if held.get(key))
 
 
 def _data(tasks: dict[str, Any]) -> str:

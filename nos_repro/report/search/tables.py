@@ -55,9 +55,12 @@ def course(history: History) -> ReportTable:
         ["mean reward of the fresh rules", *map(_mean_words, fresh)],
         ["best reward", *(f"{max(r.reward for r in p):.4f}" if p else NONE for p in parts)],
     ]  # fmt: skip
-    for status in STATUSES:
-        if any(reward.status == status for reward in rewards):
-            rows.append([status, *(_share_words(status, part) for part in parts)])
+    counts = [Counter(reward.status for reward in part) for part in parts]
+    rows += [
+        [status, *(_of(count[status], count.total()) for count in counts)]
+        for status in STATUSES
+        if counts[0][status]
+    ]
     cells = [[Cell(text) for text in row] for row in rows]
     return ReportTable(heading, columns, cells, [*_course_notes(history, parts), *history.notes])
 
@@ -78,13 +81,6 @@ def _mean_words(part: Sequence[Reward]) -> str:
 
 def _entropy_words(part: Sequence[Reward]) -> str:
     return str(rule_entropy(reward.key for reward in part)) if len(part) > 1 else NONE
-
-
-def _share_words(status: str, part: Sequence[Reward]) -> str:
-    if not part:
-        return NONE
-    count = sum(reward.status == status for reward in part)
-    return f"{count:,} ({count / len(part):.1%})"
 
 
 def _course_notes(history: History, parts: Sequence[Sequence[Reward]]) -> list[str]:
@@ -284,4 +280,4 @@ def expressions(history: History) -> ReportTable:
 
 
 def _of(count: int, total: int) -> str:
-    return f"{count:,} ({count / total:.1%})"
+    return f"{count:,} ({count / total:.1%})" if total else NONE

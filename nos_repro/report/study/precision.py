@@ -33,6 +33,7 @@ class PrecisionTest:
     """A cell in our precision less the same in the paper's, over the seeds that both have."""
 
     row: str
+    column: str
     title: str
     metric: Metric
     tolerance: float
@@ -97,7 +98,8 @@ def _of_row(
         metric = metric_of(study.task["name"], column)
         comparison = compare(_scores(ours, column), _scores(theirs, column))
         tolerance = metric.tolerance.at(outcome.row.paper[column])
-        yield PrecisionTest(outcome.name, study.columns[column], metric, tolerance, comparison)
+        title = study.columns[column]
+        yield PrecisionTest(outcome.name, column, title, metric, tolerance, comparison)
 
 
 def _in(trial: Trial, precision: protocol.Settings) -> Trial:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from string import Formatter
 from typing import Any
 
@@ -28,6 +28,17 @@ WORDS: dict[str, Callable[[Any], str]] = {
     "steps_per_epoch":   lambda value: f"{value} steps an epoch",
 }
 # fmt: on
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What the runs of a number computed in: ``ours``, and ``paper``'s in the scale of that name,
+    `float32`; "" for a task that knows one only. ``tf32``: our runs with products in TF32
+    (`device.tf32`)."""
+
+    ours: str
+    paper: str
+    tf32: int
 
 
 def settings_of(study: Study) -> Settings:
@@ -73,6 +84,16 @@ def precision_settings(study: Study) -> tuple[Settings, Settings]:
     return {name: own.get(name) for name in changed}, {name: paper[name] for name in changed}
 
 
+def precision(study: Study, records: Sequence[Record]) -> Precision:
+    """The precision of both sides of a verdict on a number of these records."""
+    names = settings_that_change(PRECISION, describe(study.task["name"]).Settings)
+    ours, paper = (
+        in_words({name: task[name] for name in names if name in task})
+        for task in (study.task, study.paper_protocol.get("task", study.task))
+    )
+    return Precision(ours, paper, _with_tf32(records))
+
+
 def precision_words(study: Study, records: Sequence[Record]) -> str:
     """`in bf16, the paper's scale in float32; 2 of 5 runs with TF32`; "" where nothing differs."""
     own, paper = precision_settings(study)
@@ -86,9 +107,13 @@ def precision_words(study: Study, records: Sequence[Record]) -> str:
 
 def tf32_words(records: Sequence[Record]) -> str:
     """`2 of 5 runs with products in TF32`; "" if no run has them (`device.tf32`)."""
-    known = [record.provenance.get("device_settings", {}) for record in records]
-    count = sum(bool(settings.get("tf32")) for settings in known)
+    count = _with_tf32(records)
     return f"{count} of {len(records)} runs with products in TF32" if count else ""
+
+
+def _with_tf32(records: Sequence[Record]) -> int:
+    known = [record.provenance.get("device_settings", {}) for record in records]
+    return sum(bool(settings.get("tf32")) for settings in known)
 
 
 def in_words(precision: Settings) -> str:

@@ -72,7 +72,7 @@ class CellVerdict:
     of our mean, ``difference`` and ``difference_interval`` of ours less the paper's; None where
     there is none. ``metric`` is None for the optimizer's state. ``more_seeds`` would decide what
     is inconclusive if the mean and the spread stayed as they are; None where that many would not,
-    or where it is decided.
+    or where it is decided. ``precision`` is that of both sides; None without a number of ours.
     """
 
     row: str
@@ -90,6 +90,7 @@ class CellVerdict:
     tolerance: float | None = None
     more_seeds: int | None = None
     stale: bool = False
+    precision: protocol.Precision | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,9 @@ def _judge_cell(
         if number is not None
         else None,
         "stale": column != STATE and number is not None and outcome.stale,
+        "precision": protocol.precision(study, outcome.counting)
+        if column != STATE and number is not None
+        else None,
     }
     if why_not:
         return CellVerdict(verdict="not comparable (scale)", reason=why_not, **known)

@@ -136,7 +136,8 @@ class TableMaker:
         missing = [place for place in wanted if place not in rows]
         if not missing:
             return
-        begun = {**side_session(task.child, self.launcher.free), "task": name}
+        held = self.conditions.device_settings
+        begun = {**side_session(task.child, self.launcher.free, held), "task": name}
         code: str = begun["code"]
         numbers = {rule.key: number for number, rule in enumerate(packed.rules)}
         queue = deque(self._jobs(packed, name, task.child, missing, task.together))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.errors import ConfigError, NosError, unknown
+from nos_repro.experiments.device import DeviceSettings
 from nos_repro.experiments.fit import SECTION
 from nos_repro.experiments.layers import DEFAULT_SCALE, Values
 from nos_repro.experiments.load import LAUNCHER, task_keys
@@ -96,6 +97,8 @@ class TableSettings:
     """What the table is for, in a sentence or two; printed in its data card."""
     refuse: Refusals = field(default_factory=Refusals)
     """Which rules are not trained at all."""
+    device: DeviceSettings = field(default_factory=DeviceSettings)
+    """How children use the device that they train on; the same keys as in a study."""
     launcher: dict[str, Any] = field(default_factory=dict, metadata=SECTION)
     """Where the children run; the same keys as in a study."""
     scale: str = WHOLE_SCALE
@@ -168,7 +171,7 @@ def _load(path: Path, scale: str, overrides: Sequence[str]) -> TableSettings:
     merged = merged_settings(files, scale, overrides, [*_task_sections(files), LAUNCHER])
     if "scale" in merged:
         raise ConfigError("scale: choose it with --scale, not in the file")
-    check_shape(TableSettings, merged, ("space", "tasks", "refuse", "launcher"))
+    check_shape(TableSettings, merged, ("space", "tasks", "refuse", "device", "launcher"))
     merged["scale"] = scale
     settings: TableSettings = structured(TableSettings, merged, "")
     tasks = {name: _checked(name, task) for name, task in settings.tasks.items()}

@@ -5,6 +5,7 @@ import itertools
 import math
 import random
 import statistics
+from pathlib import PurePosixPath
 
 import pytest
 from scipy import stats
@@ -19,10 +20,13 @@ from nos_repro.report.search.expressions import (
 )
 from nos_repro.rules.rule import Rule
 from nos_repro.rules.space import SPACES, Space
+from nos_repro.search.log import Log
+from tests.committed import ROOT, every_committed
+from tests.report.search.by_tree import by_tree
 
 
-def held(text: str) -> set[str]:
-    return subexpressions(Rule.parse(text).normal().expr)
+def held(text: str) -> frozenset[str]:
+    return subexpressions(str(Rule.parse(text).normal()))
 
 
 @pytest.mark.parametrize(
@@ -76,10 +80,38 @@ def test_random_rules_hold_readable_texts_and_only_their_own_operands() -> None:
     source = random.Random(0)
     for _ in range(100):
         rule = Rule.from_tokens(SPACES["arxiv-2"].sample(source)).normal()
-        for text in subexpressions(rule.expr):
+        for text in subexpressions(str(rule)):
             assert {row.name for row in Rule.parse(text).operands} <= {
                 row.name for row in rule.operands
             }
+
+
+def test_texts_hold_what_their_trees_hold() -> None:
+    source = random.Random(1)
+    for _ in range(1500):
+        rule = Rule.from_tokens(SPACES["arxiv-3"].sample(source)).normal()
+        assert subexpressions(str(rule)) == by_tree(rule.expr), rule
+
+
+@every_committed("search/*/log.jsonl")
+def test_texts_of_a_committed_search_hold_what_their_trees_hold(path: PurePosixPath) -> None:
+    log = Log(ROOT / "results" / path)
+    for text in {event["rule"] for event in log.read() if event["event"] == "evaluated"}:
+        assert subexpressions(text) == by_tree(Rule.parse(text).expr), text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "m - (g - v)", "-(g + m) + v", "m - -g", "2 * (g + m) - 4 * v", "g - 2 / m", "-2 * g * m",
+        "g / (m * v)", "m * (g / v)", "1 / -g", "-g * m", "(g + m) * v", "(g * m)**v", "g**m**v",
+        "(-2)**g", "-2**g", "2**-g", "(g + m)**(g - m)", "drop(--(g * m), 0.5)", "clip(g, 1e-4)",
+        "99900.0999001 * g + 1e-5 * m", "1 - (g + m) * v", "g + m + v - 1", "-(-(g * m) / v)",
+    ],
+)  # fmt: skip
+def test_a_text_in_any_brackets_holds_what_its_tree_holds(text: str) -> None:
+    assert text == str(Rule.parse(text))
+    assert subexpressions(text) == by_tree(Rule.parse(text).expr)
 
 
 def test_a_lift_is_the_share_among_the_best_over_the_share_among_all() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 from scipy import stats
 
 from nos_repro.experiments.load import load_study
@@ -14,6 +15,9 @@ from nos_repro.experiments.schema import Row, Selection, Study
 from nos_repro.experiments.selection import SampleMean, outcomes
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.trial import Trial
+from nos_repro.report.documents.base import schema
+from nos_repro.report.documents.study import verdict_data, verdicts_document
+from nos_repro.report.study import protocol
 from nos_repro.report.study.precision import precision_notes, precision_tests
 from nos_repro.report.study.protocol import is_the_papers, settings_of
 from nos_repro.report.study.table import study_table
@@ -216,6 +220,7 @@ def test_runs_with_tf32_are_counted_beside_the_verdict(tmp_path: Path) -> None:
     study = paper_study(repeats=4)
     cell = judged(study, tmp_path, ending)
     assert cell.reason.endswith("; 2 of 4 runs with products in TF32")
+    assert verdict_data(cell)["precision"] == protocol.Precision("float32", "float32", tf32=2)
     store = Store(tmp_path, study.study, study.scale)
     assert "2 of 4 runs with products in TF32" in study_table(study, outcomes(study, store)).text()
 
@@ -250,6 +255,14 @@ def test_two_precisions_are_tested_for_equivalence_seed_by_seed(
     assert note.startswith("bf16 less float32, PowerSign, Best Test: ")
     assert note.endswith(f"over 4 seeds: {verdict} (±0.50).")
     assert precision_notes(study, outcomes(study, store), store) == []
+    document = verdicts_document(other, judge_study(other, outcomes(other, store)), [test])
+    Draft202012Validator(schema()).validate(document)
+    (said,) = document["precision_tests"]
+    assert (said["row"], said["column"], said["verdict"]) == ("PowerSign", "best_test", verdict)
+    assert said["difference_interval"] == pytest.approx(interval)
+    assert (said["tolerance"], said["seeds"]) == (0.5, 4)
+    (cell,) = document["verdicts"]
+    assert cell["precision"] == {"ours": "bf16", "paper": "float32", "tf32": 0}
 
 
 def test_without_runs_in_both_precisions_nothing_is_tested(tmp_path: Path) -> None:
