@@ -162,8 +162,8 @@ def take_part(folder: Path, plan: list[dict[str, Any]]) -> None:
         name, stop = entry["name"], stop_after(entry.get("stop", {}).get(rank))
         answer = folder / f"{name}.{number}.{rank}.json"
         made, until = trial(**entry["trial"]), entry.get("until")
-        device = DeviceSettings(shard=entry.get("shard", False))
-        conditions = Conditions(folder, device="cpu", device_settings=device, processes=world)
+        on, device = entry.get("on", "cpu"), DeviceSettings(shard=entry.get("shard", False))
+        conditions = Conditions(folder, device=on, device_settings=device, processes=world)
         if entry.get("weigh"):
             answer.write_text(json.dumps(bytes_held(made, conditions)))
             continue
