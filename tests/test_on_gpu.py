@@ -2,6 +2,9 @@
 
 import io
 import itertools
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.training import Run
 from nos_repro.experiments.trial import Training, Trial
 from nos_repro.optim.factory import make_optimizer
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.gpu
 
@@ -169,6 +173,32 @@ def test_a_resumed_run_is_the_run_that_never_stopped(
     resumed.restore(torch.load(file, map_location="cpu", weights_only=True))
     steps(resumed, 2)
     torch.testing.assert_close(values(resumed), values(whole), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_two_gpus_end_with_the_same_loss_sharded_as_with_two_copies(
+    precision: str, tmp_path: Path
+) -> None:
+    task, settings = MODELS["gnmt"]
+    own = {**settings, "precision": precision, "dropout": 0.0, "bleu_every": 0}
+    made = {"task": task, "task_settings": own, "optimizer": "powersign", "lr": 0.01}
+    plan = [
+        {"name": "whole", "trial": made, "on": GPU},
+        {"name": "parts", "trial": made, "on": GPU, "shard": True},
+    ]
+    cases = {"pair": {"world": 2, "trouble": "", "plan": plan}}
+    (tmp_path / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
+    (tmp_path / "pair").mkdir()
+    command = [sys.executable, "-m", "tests.experiments.replicated", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, timeout=300, check=True)
+    curves = []
+    for name in ("whole", "parts"):
+        path = tmp_path / "pair" / name / "record.json"
+        record = Record.read(path.read_bytes(), str(path))
+        assert record.status == "finished", record.traceback
+        curves.append([line["val_loss"] for line in record.metrics])
+    assert curves[0] == pytest.approx(curves[1], rel=1e-3)
 
 
 def test_pictures_cut_on_a_gpu_are_equal_to_the_bit() -> None:

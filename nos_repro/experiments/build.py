@@ -28,6 +28,7 @@ from nos_repro.experiments.replicas import (
     part_random_states,
     share_batch_norm,
 )
+from nos_repro.experiments.shards import check_elementwise, check_shardable, shard
 from nos_repro.experiments.training import Run, Stopped
 from nos_repro.experiments.trial import Trial, make_settings
 from nos_repro.optim.factory import make_optimizer, make_schedule
@@ -55,6 +56,12 @@ class Conditions:
         for key in ("nodes", "processes"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"{key} must be at least 1, got {getattr(self, key)}")
+        if self.device_settings.shard and self.nodes * self.processes == 1:
+            raise ConfigError(
+                "device.shard=true needs several processes that train a trial together, here it is"
+                " one\n  leave it out, or use a cluster with launcher.gpus=2 or more (or"
+                " launcher.nodes, launcher.processes)"
+            )
 
     def join(self) -> AbstractContextManager[Replicas]:
         """The processes that train a trial together (`replicas.joined`)."""
@@ -118,11 +125,27 @@ def build(
     part_random_states(replicas.rank)
     share_batch_norm(task, device, replicas)
     in_effect.compile_model(task)
-    fabric = make_fabric(conditions.device, replicas)
+    sharded = in_effect.shard and replicas.world > 1  # one alone only times a few steps
+    fabric = make_fabric(conditions.device, ALONE if sharded else replicas)
+    if sharded:
+        check_shardable(type(task), trial.training)
+        shard(task, fabric.device)
     if in_effect.resident:
         data.reside(fabric.device)
     known = in_effect.to_json()
-    return Run(task, data, trial.training, fabric, replicas, seed=trial.seed, device_settings=known)
+    run = Run(
+        task,
+        data,
+        trial.training,
+        fabric,
+        replicas,
+        seed=trial.seed,
+        device_settings=known,
+        sharded=sharded,
+    )
+    if sharded:
+        check_elementwise(run.bare_optimizer)
+    return run
 
 
 def choose_device(device: str) -> str:

@@ -39,6 +39,14 @@ class DeviceSettings:
     compile: bool = False
     """Compile the model's layers with `torch.compile`: it takes up to minutes, once on a machine,
     before the first step, and then fuses what lies between the large products."""
+    shard: bool = False
+    """Share the weights, the gradients and what the optimizer keeps among the processes that train
+    a trial together (FSDP2), instead of a copy in each: less memory, more communication. GNMT
+    only."""
+
+    def __post_init__(self) -> None:
+        if self.shard and self.compile:
+            raise ConfigError("device.shard and device.compile do not go together: leave one out")
 
     def on(self, device: str, settings: Any) -> InEffect:
         """What is in effect on a device for a task with these ``settings``."""
@@ -55,6 +63,7 @@ class DeviceSettings:
             cudnn_benchmark=cuda and self.cudnn_benchmark is not False,
             resident=device != "cpu" if self.resident is None else self.resident,
             compile=self.compile,
+            shard=self.shard,
         )
 
 
@@ -68,6 +77,7 @@ class InEffect:
     cudnn_benchmark: bool
     resident: bool
     compile: bool = False
+    shard: bool = False
 
     def of_task(self, settings: Any) -> Any:
         """The task's settings as they hold here. Raises ConfigError if they do not fit."""

@@ -25,6 +25,7 @@ from nos_repro.experiments.checkpoint import (
 )
 from nos_repro.experiments.gradients import EnvironmentGradients
 from nos_repro.experiments.replicas import ALONE, Replicas, part_random_states
+from nos_repro.experiments.shards import spread_optimizer, spread_weights, whole, whole_copy
 from nos_repro.experiments.trial import Training
 from nos_repro.tasks.base import Task, TaskData, slice_batch
 
@@ -78,6 +79,8 @@ class Run:
     """Of what the environment draws."""
     device_settings: dict[str, Any] = field(default_factory=dict)
     """What is in effect on the device (`experiments.device`)."""
+    sharded: bool = False
+    """Whether this process holds only parts of the weights (`experiments.shards`)."""
 
     def __post_init__(self) -> None:
         made: Any = self.task.configure_optimizers()
@@ -103,9 +106,12 @@ class Run:
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds; all processes call this at once."""
         random, *others = self.replicas.gather(random_state())
+        model, optimizer = self.task.state_dict(), self.bare_optimizer.state_dict()
+        if self.sharded:
+            model, optimizer = whole((model, optimizer), keep=self.replicas.leads)
         return {
-            "model": self.task.state_dict(),
-            "optimizer": self.bare_optimizer.state_dict(),
+            "model": model,
+            "optimizer": optimizer,
             "schedule": self.schedule.state_dict(),
             "random": random,
             **({"random_of_others": others} if others else {}),
@@ -120,8 +126,12 @@ class Run:
     def restore(self, state: dict[str, Any]) -> None:
         """Continues from a checkpoint. If another number of processes wrote it, all but the leader
         get new random states: the run is valid, but not identical to the uninterrupted one."""
-        self.task.load_state_dict(state["model"])
-        self.bare_optimizer.load_state_dict(state["optimizer"])
+        model, optimizer = state["model"], state["optimizer"]
+        if self.sharded:
+            model = spread_weights(model, self.task)
+            optimizer = spread_optimizer(optimizer, self.bare_optimizer)
+        self.task.load_state_dict(model)
+        self.bare_optimizer.load_state_dict(optimizer)
         self.schedule.load_state_dict(state["schedule"])
         randoms = [state["random"], *state.get("random_of_others", [])]
         if len(randoms) == self.replicas.world:
@@ -214,12 +224,13 @@ class Run:
         """The task's metrics over ``batches`` (of all processes, each has its own), named
         `<part>_<metric>`; {} for no batches."""
         sums: dict[str, Tensor] = {}
-        self.task.eval()
+        task = whole_copy(self.task) if self.sharded else self.task
+        task.eval()
         with torch.no_grad():
             for batch in batches:
-                for key, value in self.task.evaluation_sums(self.to_device(batch)).items():
+                for key, value in task.evaluation_sums(self.to_device(batch)).items():
                     sums[key] = sums[key] + value if key in sums else value.double()
-        self.task.train()
+        task.train()
         totals = self.replicas.add({key: float(value) for key, value in sums.items()})
         if not totals:
             return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from nos_repro.experiments.device import DeviceSettings
 from nos_repro.experiments.estimate import measure
 from nos_repro.experiments.grid import points, sweep_trial
 from nos_repro.experiments.schema import Study
+from nos_repro.experiments.shards import check_shardable
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.tracker import Tracker
 from nos_repro.experiments.trial import make_settings
@@ -47,12 +47,9 @@ def conditions_of(
     if not checkpoint_seconds >= 0:
         raise ConfigError(f"--checkpoint-seconds must not be negative, got {checkpoint_seconds}")
     use = device or DeviceSettings()
-    conditions = Conditions(data_folder(data), checkpoint_seconds, device_settings=use)
-    if settings is None or settings.name != "slurm":
-        return conditions
-    return dataclasses.replace(
-        conditions, nodes=settings.nodes, processes=settings.processes_per_node
-    )
+    slurm = settings is not None and settings.name == "slurm"
+    together = (settings.nodes, settings.processes_per_node) if settings and slurm else (1, 1)
+    return Conditions(data_folder(data), checkpoint_seconds, "auto", use, *together)
 
 
 def worker_count(workers: int | None, threads: int) -> int:
@@ -179,11 +176,15 @@ def detach(
 
 
 def prepare_data(study: Study, conditions: Conditions) -> None:
-    """Reads the study's data once, so that missing data is one error before any trial starts."""
+    """Reads the study's data once, so that missing data is one error before any trial starts, as
+    is a model that cannot be sharded."""
     values = dict(study.task)
     name = values.pop("name")
     settings = make_settings(name, values)
-    data = TASKS.find(name).make_data(settings, data_dir=conditions.data_dir, seed=0)
+    task = TASKS.find(name)
+    if conditions.device_settings.shard:
+        check_shardable(task, study.training)
+    data = task.make_data(settings, data_dir=conditions.data_dir, seed=0)
     if not isinstance(data, TaskData):
         raise ConfigError(f"task {name}: make_data must return a TaskData, got {data!r}")
     data.prepare()

@@ -65,8 +65,8 @@ class LauncherSettings:
     gpus: int = 0
     """GPUs per node."""
     processes: int | None = None
-    """Processes per node (default: one per GPU). Several processes train one trial together, with
-    DDP."""
+    """Processes per node (default: one per GPU). Several processes train one trial together: each
+    with a copy of the model (DDP), or with a part of it (`device.shard`)."""
     cpus: int = 1
     """CPU cores per process."""
     memory_gb: float | None = None

@@ -16,6 +16,7 @@ from torch.optim import SGD, Adam, Optimizer, RMSprop
 from torch.optim.optimizer import ParamsT
 
 from nos_repro.optim.registry import OPTIMIZERS
+from nos_repro.optim.sharding import is_dtensor
 from nos_repro.optim.tensorflow import TensorFlowAdam, TensorFlowRMSprop
 
 
@@ -30,7 +31,7 @@ def sgd(
     fused: bool | None = None,
 ) -> Optimizer:
     """w <- w - lr * g."""
-    params, kernel = _listed(params, foreach, fused)
+    params, kernel = _listed(params, foreach, fused, shards=False)
     made = SGD(
         params, lr=lr, weight_decay=weight_decay, maximize=maximize, foreach=foreach, fused=kernel
     )
@@ -50,7 +51,7 @@ def momentum(
     fused: bool | None = None,
 ) -> Optimizer:
     """SGD with momentum: the rate multiplies the buffer, in torch as in TensorFlow."""
-    params, kernel = _listed(params, foreach, fused)
+    params, kernel = _listed(params, foreach, fused, shards=False)
     made = SGD(
         params,
         lr=lr,
@@ -182,11 +183,12 @@ def rmsprop_tf(
 
 
 def _listed(
-    params: ParamsT, foreach: bool | None, fused: bool | None
+    params: ParamsT, foreach: bool | None, fused: bool | None, *, shards: bool = True
 ) -> tuple[list[Any], bool | None]:
     """The parameters or groups, and torch's `fused`: whether its kernel updates them.
 
-    Where no execution is asked for, it does if it takes them all.
+    Where no execution is asked for, it does if it takes them all. ``shards``: torch has this kernel
+    for parameters that are spread over processes too.
     """
     items: list[Any] = [
         {**item, "params": _tensors(item["params"])} if isinstance(item, dict) else item
@@ -195,7 +197,10 @@ def _listed(
     if foreach is not None or fused is not None:
         return items, fused
     tensors = [p for item in items for p in _tensors(item)]
-    ready = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in tensors)
+    ready = all(
+        p.is_floating_point() and p.device.type in ("cpu", "cuda") and (shards or not is_dtensor(p))
+        for p in tensors
+    )
     return items, True if ready else None
 
 

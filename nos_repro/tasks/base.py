@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 import pytorch_lightning as pl
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -172,6 +172,12 @@ class Task(pl.LightningModule, TaskFacts):
     @abstractmethod
     def metrics(sums: dict[str, float]) -> dict[str, float]:
         """The values of `measures`, by their names, for a whole set from its sums."""
+
+    def shards(self) -> Iterable[nn.Module]:
+        """The modules whose weights sharded training (`device.shard`) gathers one by one, innermost
+        first: a module's are whole only while it is called, those of no module during a whole
+        training step. Without any the task cannot be sharded."""
+        return ()
 
     def configure_optimizers(self) -> Any:
         if self.make_optimizer is None:

@@ -22,7 +22,7 @@ from nos_repro.tasks.facts.base import require
 from nos_repro.tasks.facts.gnmt import GNMTFacts, GNMTSettings
 from nos_repro.tasks.gnmt_beam import BeamOptions, beam_search
 from nos_repro.tasks.gnmt_bleu import References, bleu
-from nos_repro.tasks.gnmt_model import Network
+from nos_repro.tasks.gnmt_model import Layer, Network
 from nos_repro.tasks.metrics import perplexity
 from nos_repro.tasks.registry import TASKS
 
@@ -209,6 +209,13 @@ class GNMT(GNMTFacts, Task):
     @classmethod
     def make_data(cls, settings: GNMTSettings, *, data_dir: Path, seed: int) -> TranslationData:
         return TranslationData(settings, data_dir=data_dir, seed=seed)
+
+    def shards(self) -> Iterator[nn.Module]:
+        attention = self.network.decoder.attention
+        yield attention.key  # called from outside, with the whole source
+        yield attention
+        yield from (m for m in self.network.modules() if isinstance(m, nn.Embedding | Layer))
+        yield self.network.classifier
 
     def agree(self, vocabulary: Int64[Tensor, ""]) -> None:
         """Notes which vocabulary the weights belong to; a checkpoint keeps it.

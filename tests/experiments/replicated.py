@@ -21,14 +21,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from nos_repro.experiments import lifeline, replicas
-from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.code import task_roots
+from nos_repro.experiments.device import DeviceSettings
 from nos_repro.experiments.provenance import provenance
 from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.training import Stopped
 from nos_repro.experiments.trial import Training, Trial
+from nos_repro.optim.sharding import local_part
 from nos_repro.tasks.base import OptimizerMaker, Task, TaskData
 from nos_repro.tasks.metrics import LOSS
 
@@ -93,6 +96,9 @@ class Regression(Task):
             nn.Linear(settings.width, 1),
         ).double()
 
+    def shards(self) -> Iterator[nn.Module]:
+        yield from (module for module in self.model if isinstance(module, nn.Linear))
+
     @classmethod
     def chance(cls, settings: Settings) -> float:
         return 1.0
@@ -148,13 +154,19 @@ def stop_after(step: int | None) -> Any:
 def take_part(folder: Path, plan: list[dict[str, Any]]) -> None:
     """Runs the plan's trials in this process, in order; an error that leaves one ends it."""
     rank = os.environ["RANK"]
-    replicas.VERDICT_SECONDS = 1.0
+    if os.environ["TROUBLE"]:  # of one process alone: the others wait in vain
+        replicas.VERDICT_SECONDS = 1.0
     lifeline.WAKE_SECONDS = 1.0
-    conditions = Conditions(folder, device="cpu", processes=int(os.environ["WORLD_SIZE"]))
+    world = int(os.environ["WORLD_SIZE"])
     for number, entry in enumerate(plan):
         name, stop = entry["name"], stop_after(entry.get("stop", {}).get(rank))
         answer = folder / f"{name}.{number}.{rank}.json"
         made, until = trial(**entry["trial"]), entry.get("until")
+        on, device = entry.get("on", "cpu"), DeviceSettings(shard=entry.get("shard", False))
+        conditions = Conditions(folder, device=on, device_settings=device, processes=world)
+        if entry.get("weigh"):
+            answer.write_text(json.dumps(bytes_held(made, conditions)))
+            continue
         try:
             outcome, _ = run_trial(made, folder / name, conditions, stop=stop, until=until)
         except Stopped:
@@ -164,6 +176,28 @@ def take_part(folder: Path, plan: list[dict[str, Any]]) -> None:
             raise
         answer.write_text(json.dumps(outcome))
     assert not torch.distributed.is_initialized()
+
+
+def bytes_held(made: Trial, conditions: Conditions) -> dict[str, int]:
+    """What this process holds of a trial between two steps, in bytes."""
+    with conditions.join() as group:
+        run = build(made, conditions, group)
+        for batch in run.data.train_share(0, 0, group.rank, group.world):
+            run.train_step(batch)
+        params = list(run.task.parameters())
+        held = {
+            "weights": params,
+            "gradients": [param.grad for param in params],
+            "optimizer": tree_leaves(run.bare_optimizer.state_dict()["state"]),
+        }
+        return {name: _bytes(values) for name, values in held.items()}
+
+
+def _bytes(values: list[Any]) -> int:
+    """Of the storages of the tensors among the values, but not of single numbers."""
+    tensors = [local_part(x) for x in values if isinstance(x, Tensor) and x.ndim > 0]
+    storages = [tensor.untyped_storage() for tensor in tensors]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 def fork(rank: int, folder: Path, plan: list[dict[str, Any]], **environment: str) -> int:

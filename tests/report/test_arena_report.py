@@ -8,7 +8,7 @@ import math
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from scipy import stats
@@ -22,7 +22,7 @@ from nos_repro.report.arena.standing import (
     ratio_of_medians,
     share_of,
 )
-from nos_repro.report.claims.kinds.arena import ArenaTest
+from nos_repro.report.claims.kinds.arena import ArenaRisesTest, ArenaTest
 from nos_repro.report.claims.results import Results
 from nos_repro.search.arena.runs import (
     ArenaRun,
@@ -51,6 +51,8 @@ def record_of(run: ArenaRun, needed: int | None) -> dict[str, Any]:
         "best": [[1, 0.5, 0.4, 7], *([] if needed is None else [[needed, 0.9, 0.8, 8]])],
         "found": [found, found],
         "converged": needed,
+        "ends": {"children": [0.4, 0.4], "strings": [0.4, 0.4]},
+        "place": 0.5,
         "last": 0.5,
         "seconds": 1.0,
         "code": code_of(run),
@@ -150,6 +152,44 @@ def test_a_claim_is_decided_by_what_the_runs_needed(
     assert says in found.reason + "".join(map(str, found.effects))
     if found.effects:
         assert any("tuned over 12 configurations x 10 seeds" in line for line in found.remarks)
+
+
+# fmt: off
+RISES = [
+    # what    children   strings   place   verdict
+    ("mean",   0.10,      0.10,    0.5,    "holds"),
+    ("mean",   0.00,      0.10,    0.5,    "undecided"),  # it repeats the good ones
+    ("mean",   0.00,      0.00,    0.5,    "undecided"),
+    ("mean",  -0.10,     -0.10,    0.5,    "does not hold"),
+    ("best",   0.10,      0.10,    0.5,    "undecided"),
+    ("best",  -0.10,     -0.10,    0.6,    "holds"),
+    ("best",   0.10,      0.10,    0.4,    "does not hold"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("what", "children", "strings", "place", "verdict"), RISES)
+def test_whether_rewards_rise_is_decided_by_all_seeds(
+    what: Literal["mean", "best"], children: float, strings: float, place: float, verdict: str,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    fill(tmp_path, times(), rows=("ppo",))
+    path = records_file(tmp_path, "arena")
+    source = random.Random(0)
+    lines = []
+    for line in path.read_text().splitlines():
+        record = json.loads(line)
+        luck = source.gauss(0, 0.05)
+        rises = {"children": children, "strings": strings}
+        record["ends"] = {name: [0.4, 0.4 + rise + luck] for name, rise in rises.items()}
+        record["place"] = place + luck
+        lines.append(f"{json.dumps(record)}\n")
+    path.write_text("".join(lines))
+    found = ArenaRisesTest("arena", "ppo", what).judge(Results(tmp_path), "any")
+    assert found.verdict == verdict, found
+    assert {effect.n for effect in found.effects} == {100}
+    missing = ArenaRisesTest("arena", "trpo", what).judge(Results(tmp_path), "any")
+    assert (missing.verdict, missing.reason) == ("not run", "0 of 100 seeds are on record")
 
 
 def test_table_document_figure_and_page_say_the_same(

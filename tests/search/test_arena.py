@@ -113,6 +113,14 @@ def test_a_run_costs_distinct_rules_that_are_not_refused(table: Any) -> None:
     assert reward == pytest.approx(max(rewards[trained]), abs=1e-6)
     assert rule == trained[children - 1]
     assert judged == pytest.approx(judges[rule], abs=1e-6)
+    of_children = [rewards[rule] for rule in trained]
+    of_strings = [0 if table.rules[rule].refused else rewards[rule] for rule in rules]
+    for what, values in (("children", of_children), ("strings", of_strings)):
+        quarter = len(values) // 4
+        wanted = [np.mean(values[:quarter]), np.mean(values[-quarter:])]
+        assert record["ends"][what] == pytest.approx(wanted, abs=1e-6)
+    best_two = np.argsort(-np.array(of_children))[:2]
+    assert record["place"] == pytest.approx((best_two.mean() + 0.5) / 20, abs=1e-6)
     for share, found in zip(run.top, record["found"], strict=True):
         top = set(np.argsort(-judges)[: max(1, round(share * len(judges)))])
         first = next((n for n, each in enumerate(trained, 1) if each in top), None)

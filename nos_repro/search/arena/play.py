@@ -16,6 +16,7 @@ from nos_repro.search.algorithms import ALGORITHMS, Algorithm
 from nos_repro.search.algorithms.base import ControllerSettings
 from nos_repro.search.algorithms.drawing import DrawingAlgorithm
 from nos_repro.search.algorithms.policy_gradient import PolicyGradient
+from nos_repro.search.arena.rising import ends, place_of_best
 from nos_repro.search.arena.runs import ArenaRun, RunRecord
 from nos_repro.search.sample import DIGITS, Sample
 
@@ -80,15 +81,22 @@ class Score:
         self.ground = ground
         self.thresholds = [ground.threshold(share) for share in run.top]
         self.good = ground.threshold(run.converged)
-        self.trained: set[int] = set()
+        self.trained: dict[int, float] = {}
+        """The rewards of the children, in their order."""
         self.met: Counter[int] = Counter()
-        self.drawn = 0
+        self.rewards: list[float] = []
+        """Of all strings."""
         self.best: list[tuple[int, float, float, int]] = []
         self.found: list[tuple[int, int] | None] = [None] * len(run.top)
         self.converged: int | None = None
         self._idle = 0
         """Strings since the last new child."""
         self._window: deque[float] = deque(maxlen=WINDOW)
+
+    @property
+    def drawn(self) -> int:
+        """Strings so far."""
+        return len(self.rewards)
 
     @property
     def over(self) -> bool:
@@ -104,7 +112,7 @@ class Score:
         ground = self.ground
         rule = ground.rule_of(tuple(tokens))
         reward = 0.0 if ground.refused[rule] else ground.rewards[rule]
-        self.drawn += 1
+        self.rewards.append(reward)
         self._idle += 1
         self.met[rule] += 1
         if not ground.refused[rule] and rule not in self.trained:
@@ -122,7 +130,7 @@ class Score:
         return times < {"always": math.inf, "once": 2, "never": 1}[self.run.redraws]
 
     def _train(self, rule: int, reward: float) -> None:
-        self.trained.add(rule)
+        self.trained[rule] = reward
         self._idle = 0
         children, judged = len(self.trained), self.ground.judged[rule]
         if not self.best or reward > self.best[-1][1]:
@@ -137,8 +145,10 @@ class Score:
         best: for every improvement, the children trained by then, the rule's reward, the judges'
         reward of it, and its place in the table. found: the children and the strings until the
         first rule of each top share; null where there was none. converged: the strings until the
-        policy converged.
+        policy converged. ends: the mean rewards of the first and the last quarter, of the children
+        and of all strings. place: how far along the best tenth of the children were trained.
         """
+        trained = [*self.trained.values()]
         return {
             "run": dataclasses.asdict(self.run),
             "table_seed": self.ground.own,
@@ -149,6 +159,8 @@ class Score:
             "best": [[c, round(r, 6), round(j, 6), rule] for c, r, j, rule in self.best],
             "found": self.found,
             "converged": self.converged,
+            "ends": {"children": ends(trained), "strings": ends(self.rewards)},
+            "place": place_of_best(trained),
             "last": round(sum(self._window) / max(1, len(self._window)), 6),
             "seconds": round(seconds, 3),
         }

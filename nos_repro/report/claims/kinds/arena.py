@@ -1,11 +1,12 @@
-"""Claims about how soon a search algorithm finds good rules, decided by the arena's runs."""
+"""Claims about how soon a search algorithm finds good rules, and whether its rewards rise, decided
+by the arena's runs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from nos_repro.report.arena.files import arena_of
 from nos_repro.report.arena.standing import RowStanding, median_of
@@ -14,6 +15,7 @@ from nos_repro.report.claims.evidence import (
     ANY_SCALE,
     Bounds,
     Effect,
+    Evidence,
     Finding,
     every,
     not_run,
@@ -91,6 +93,56 @@ class ArenaTest(ClaimTest):
             Bounds("better", tolerance=-math.log2(1 - SAVES)),
             "doublings",
         )
+
+
+@CLAIM_TESTS.register("arena_rises")
+@dataclass(frozen=True)
+class ArenaRisesTest(ClaimTest):
+    """The rewards of the children (a rule's first string trains it) rise along the searches of a
+    row of an arena, whose runs are compared by seed.
+
+    "mean": the mean reward of the last quarter of the children is above that of the first. It is
+    refuted only if neither theirs nor that of all strings rose: a policy that repeats a few good
+    rules raises the latter. "best": the best tenth of the children come later than in a random
+    order. The best so far never falls in any search, so that says nothing.
+    """
+
+    arena: str
+    row: str
+    what: Literal["mean", "best"]
+
+    def judge(self, found: Results, scale: str) -> Finding:
+        standing = arena_of(self.arena, found.root)
+        row = standing.row(self.row)
+        if row is None or not row.complete:
+            done = 0 if row is None else len(row.records)
+            return not_run(ANY_SCALE, f"{done} of {standing.arena.seeds} seeds are on record")
+        if self.what == "best":
+            effects = [_later(row)]
+        else:
+            effects = [_rise(row, "children"), _rise(row, "strings")]
+        against = max(effects, key=lambda effect: effect.p_against)
+        evidence = Evidence(effects[0].p_for, against.p_against, effects[0], against)
+        remarks = [
+            f"{row.name} on a table of rules ({standing.arena.table}, {standing.arena.task}), not"
+            " by training; refused rules are strings with a reward of 0, and no children",
+            *(problem for problem in standing.problems if problem.startswith(f"{row.name}:")),
+        ]
+        reason = "; ".join(map(str, effects))
+        return Finding(ANY_SCALE, evidence.verdict, reason, effects, remarks)
+
+
+def _rise(row: RowStanding, what: str) -> Effect:
+    first, last = ({r["run"]["seed"]: r["ends"][what][end] for r in row.records} for end in (0, 1))
+    title = f"{what}: mean reward of the last quarter less the first's"
+    return paired(title, last, first, Bounds("better", tolerance=0.0), "reward")
+
+
+def _later(row: RowStanding) -> Effect:
+    places = {record["run"]["seed"]: record["place"] - 0.5 for record in row.records}
+    title = "how much later than by chance the best tenth of the children came (of the way)"
+    by_chance = dict.fromkeys(places, 0.0)
+    return paired(title, places, by_chance, Bounds("better", tolerance=0.0), "of the way")
 
 
 def _strings(row: RowStanding) -> Counts:
