@@ -109,12 +109,12 @@ def claims(options: argparse.Namespace) -> int:
     from nos_repro.experiments.files import write_atomically
     from nos_repro.experiments.settings_file import named
     from nos_repro.report.claims.judge import judge_claims, own_claims
-    from nos_repro.report.claims.listed import find_claim
+    from nos_repro.report.claims.listed import beyond, find_claim
     from nos_repro.report.claims.page import (
         TITLE,
         claim_tables,
         claims_file,
-        claims_table,
+        claims_tables,
         claims_text,
     )
     from nos_repro.report.claims.results import Results
@@ -142,7 +142,7 @@ def claims(options: argparse.Namespace) -> int:
         only = [find_claim(wanted[0], ours)]
         listed = judge_claims(found, scale=options.scale, only=only)
         if options.format == "json":
-            print_document(claims_document(listed))
+            print_document(claims_document(listed, []))
         else:
             tables = claim_tables(listed[0])
             print("\n\n".join(getattr(table, options.format)() for table in tables))
@@ -150,16 +150,18 @@ def claims(options: argparse.Namespace) -> int:
         if options.format == "text":
             print(title, flush=True)  # judging reads every study
         listed = judge_claims(found, scale=options.scale, only=ours)
-        table = claims_table(listed, title)
+        further = beyond() if ours is None else ()
+        more = judge_claims(found, scale=options.scale, only=further)
         if options.format == "json":
-            print_document(claims_document(listed))
+            print_document(claims_document(listed, more))
         elif options.format == "text":
-            print(claims_text(listed))
+            print(claims_text(listed, more))
         else:
-            print(getattr(table, options.format)())
+            tables = claims_tables(listed, more, title)
+            print("\n\n".join(getattr(table, options.format)() for table in tables))
         if options.write:
             path = options.results / "claims.md"
-            write_atomically(path, claims_file(listed))
+            write_atomically(path, claims_file(listed, more))
             print(f"wrote {path}", file=sys.stderr)
     warn_of(found.problems)
     return 0

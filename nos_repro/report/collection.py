@@ -23,7 +23,7 @@ from nos_repro.report.arena.files import arena_of, begun_arenas, write_arena
 from nos_repro.report.arena.standing import ArenaStanding
 from nos_repro.report.claims.evidence import Finding
 from nos_repro.report.claims.judge import Judged, judge_claim, own_claims
-from nos_repro.report.claims.listed import Claim, claims
+from nos_repro.report.claims.listed import Claim, beyond, claims
 from nos_repro.report.claims.page import claims_file
 from nos_repro.report.claims.results import Results
 from nos_repro.report.nosbench.card import write_card
@@ -85,6 +85,8 @@ class Collection:
     arenas: list[ArenaStanding] = field(default_factory=list)
     tables: list[RuleTable] = field(default_factory=list)
     judged: list[Judged] = field(default_factory=list)
+    beyond: list[Judged] = field(default_factory=list)
+    """What the papers hope for and do not try."""
     left_out: list[str] = field(default_factory=list)
     broken: bool = False
 
@@ -153,14 +155,15 @@ def read_collection(results: Results, own: Path | None = None) -> Collection:
             collection.tables.append(load(path.parent))
     collection.left_out += _strangers(results)
     collection.judged = [_judged(claim, results, collection) for claim in listed]
+    collection.beyond = [_judged(claim, results, collection) for claim in beyond()]
     return collection
 
 
 def _own_claims(own: Path | None, results: Results) -> Sequence[Claim]:
     listed = () if own is None else own_claims(own, results)
-    papers = {claim.id for claim in claims()}
+    shipped = {claim.id for claim in (*claims(), *beyond())}
     for claim in listed:
-        if claim.id in papers:
+        if claim.id in shipped:
             raise ConfigError(f"{own}: claim {claim.id}: the papers' list has one of that name")
     return listed
 
@@ -269,5 +272,5 @@ def write_collection(collection: Collection) -> Iterator[Path]:
             yield table.folder / "README.md"
     if not collection.broken:
         path = collection.root / "claims.md"
-        write_atomically(path, claims_file(collection.papers_claims))
+        write_atomically(path, claims_file(collection.papers_claims, collection.beyond))
         yield path

@@ -11,6 +11,10 @@ import pytest
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.environment import Environment
+from nos_repro.report.claims.evidence import Finding
+from nos_repro.report.claims.judge import judge_claim
+from nos_repro.report.claims.listed import find_claim
+from nos_repro.report.claims.results import Results
 from nos_repro.report.search.crossed import crossed_tables
 from nos_repro.report.search.history import History, read_history
 from nos_repro.search.crossed import crossed_runs, described
@@ -101,16 +105,20 @@ def test_a_search_that_is_not_there_or_is_this_one_is_refused(results: Path) -> 
         dataclasses.replace(search, confirm=itself)
 
 
-def test_the_report_says_who_found_a_rule_and_whose_best_wins_where(results: Path) -> None:
+SCORES = {
+    "sign(g)": (60.0, 50.0),
+    "g": (55.0, 55.0),
+    "g * m": (40.0, 70.0),
+    "SGD": (50.0, 51.0),
+}
+"""Test accuracies with 4 bits, and without."""
+
+
+def confirmed(results: Path, scores: dict[str, tuple[float, float]]) -> None:
+    """Writes what `--confirm` would find."""
     folder = results / "search_4bit" / "smoke"
     four = Folder.__new__(Folder)
     four.path = folder
-    scores = {
-        "sign(g)": (60.0, 50.0),
-        "g": (55.0, 55.0),
-        "g * m": (40.0, 70.0),
-        "SGD": (50.0, 51.0),
-    }
     for name, (here, there) in scores.items():
         optimizer = "sgd" if name == "SGD" else f"rule: {name}"
         for seed in (1, 2, 3):
@@ -120,6 +128,10 @@ def test_the_report_says_who_found_a_rule_and_whose_best_wins_where(results: Pat
             events = (folder / "named.jsonl").read_text().splitlines()
             last = {**json.loads(events[-1]), "where": "search"}
             (folder / "named.jsonl").write_text("\n".join([*events[:-1], json.dumps(last), ""]))
+
+
+def test_the_report_says_who_found_a_rule_and_whose_best_wins_where(results: Path) -> None:
+    confirmed(results, SCORES)
     history = read_history(FOUR_BITS, results, scale="smoke")
     (table,) = crossed_tables(history)
     assert [column.title for column in table.columns] == [
@@ -135,6 +147,53 @@ def test_the_report_says_who_found_a_rule_and_whose_best_wins_where(results: Pat
     )
     assert "With plain gradients, the best rule of search_4bit, sign(g), is worse than" in notes
     assert "The 2 best rules of each search have 1 in common." in notes
+
+
+def judged(results: Path) -> Finding:
+    (finding,) = judge_claim(find_claim("four-bit-rules"), Results(results), "smoke")
+    return finding
+
+
+def test_the_claim_of_four_bits_is_not_run_before_both_environments_are_trained(
+    results: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert judged(results).reason.startswith("not trained in both environments yet")
+    assert judged(tmp_path_factory.mktemp("nothing")).verdict == "not run"
+
+
+# fmt: off
+CLAIMED = [
+    # sign(g), found with 4 bits   g * m, found without   verdict
+    ((60.0, 50.0),                 (40.0, 70.0),          "holds"),
+    ((40.0, 70.0),                 (60.0, 50.0),          "does not hold"),
+    ((60.0, 50.0),                 (60.1, 50.0),          "does not hold"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("ours", "theirs", "verdict"), CLAIMED)
+def test_rules_found_with_four_bits_must_beat_the_others_there(
+    results: Path, ours: tuple[float, float], theirs: tuple[float, float], verdict: str
+) -> None:
+    confirmed(results, {**SCORES, "sign(g)": ours, "g * m": theirs})
+    finding = judged(results)
+    assert finding.verdict == verdict
+    differs, beats = finding.effects
+    assert (differs.what, differs.size) == ("sign(g) is not the best rule of search", "yes")
+    assert beats.value == pytest.approx(ours[0] - theirs[0])
+    said = " ".join(finding.remarks)
+    assert "The 2 best rules of each search have 1 in common." in said
+    assert f"with plain gradients: sign(g) less g * m {ours[1] - theirs[1]:+.2f}" in said
+
+
+def test_a_search_that_finds_the_same_best_rule_finds_no_other(results: Path) -> None:
+    plain = Folder.__new__(Folder)
+    plain.path, plain.numbers = results / "search" / "smoke", 2
+    plain.sample("sign(g) 1 identity identity *", "healthy", 0.95)
+    confirmed(results, SCORES)
+    finding = judged(results)
+    assert finding.verdict == "does not hold"
+    assert finding.reason == "sign(g) is not the best rule of search: no"
 
 
 def test_environments_are_described_in_a_few_words() -> None:

@@ -1,4 +1,5 @@
-"""Lists of claims, read and checked: the papers' (`claims.yaml`), and files of a user's own."""
+"""Lists of claims, read and checked: the papers' (`claims.yaml`), what goes beyond them
+(`beyond.yaml`), and files of a user's own."""
 
 from __future__ import annotations
 
@@ -53,7 +54,17 @@ class Claim:
 @functools.cache
 def claims() -> tuple[Claim, ...]:
     """What the papers claim, in their order."""
-    return read_claims(Path(str(resources.files("nos_repro.report.claims"))) / "claims.yaml")
+    return _shipped("claims.yaml")
+
+
+@functools.cache
+def beyond() -> tuple[Claim, ...]:
+    """What the papers hope for and do not try: none of their claims."""
+    return _shipped("beyond.yaml")
+
+
+def _shipped(name: str) -> tuple[Claim, ...]:
+    return read_claims(Path(str(resources.files("nos_repro.report.claims"))) / name)
 
 
 def read_claims(path: Path) -> tuple[Claim, ...]:
@@ -105,8 +116,10 @@ def read_claim(entry: Any) -> Claim:
 
 
 def find_claim(id_: str, listed: Sequence[Claim] | None = None) -> Claim:
-    """One of those listed (default: the papers'). Raises ConfigError, with the nearest spelling."""
-    by_id = {claim.id: claim for claim in (claims() if listed is None else listed)}
+    """One of those listed (default: all that ship). Raises ConfigError, with the nearest
+    spelling."""
+    known = (*claims(), *beyond()) if listed is None else listed
+    by_id = {claim.id: claim for claim in known}
     if id_ not in by_id:
         raise ConfigError(unknown("claim", id_, by_id))
     return by_id[id_]

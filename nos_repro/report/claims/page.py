@@ -9,13 +9,22 @@ from collections.abc import Iterator, Sequence
 
 from nos_repro.report.claims.evidence import VERDICTS, Effect
 from nos_repro.report.claims.judge import Judged
+from nos_repro.report.claims.listed import beyond
 from nos_repro.report.layout import Cell, Column, ReportTable, plain, text_width
 
 TITLE = "What the papers claim, and what the records say of it"
+BEYOND = "Beyond the papers: what they hope for and do not try"
 
 
-def claims_table(judged: Sequence[Judged], title: str = TITLE) -> ReportTable:
-    """One line per claim and scale."""
+def claims_tables(
+    judged: Sequence[Judged], more: Sequence[Judged], title: str = TITLE
+) -> list[ReportTable]:
+    """One line per claim and scale; ``more`` go beyond the papers and are counted apart."""
+    tables = [_claims_table(judged, title, NOTES)]
+    return [*tables, _claims_table(more, BEYOND, [])] if more else tables
+
+
+def _claims_table(judged: Sequence[Judged], title: str, notes: list[str]) -> ReportTable:
     columns = [Column(title) for title in ("claim", "", "where", "scale", "verdict", "by")]
     rows = []
     for each in judged:
@@ -24,12 +33,20 @@ def claims_table(judged: Sequence[Judged], title: str = TITLE) -> ReportTable:
             first = (claim.id, claim.says, claim.place) if not number else ("", "", "")
             words = (*first, finding.scale, finding.verdict, finding.reason)
             rows.append([Cell(text) for text in words])
-    return ReportTable([title, counted(judged)], columns, rows, NOTES)
+    return ReportTable([title, counted(judged)], columns, rows, notes)
 
 
-def claims_text(judged: Sequence[Judged]) -> str:
+def claims_text(judged: Sequence[Judged], more: Sequence[Judged]) -> str:
     """The list for a terminal, below its title: verdict, scale and name on a line, then the rest
-    below it."""
+    below it; then ``more``, which go beyond the papers."""
+    lines = _lines(judged)
+    if more:
+        lines += ["", BEYOND, *_lines(more)]
+    notes = (line for note in NOTES for line in textwrap.wrap(note, text_width()))
+    return "\n".join([*lines, "", *notes])
+
+
+def _lines(judged: Sequence[Judged]) -> list[str]:
     lines = [counted(judged)]
     wide = max((len(f.scale) for each in judged for f in each.findings), default=0)
     for each in judged:
@@ -39,9 +56,7 @@ def claims_text(judged: Sequence[Judged]) -> str:
             for text in (*first, finding.reason):
                 lines += textwrap.wrap(plain(text), text_width(), initial_indent=" " * 4,
                                        subsequent_indent=" " * 6)  # fmt: skip
-    return "\n".join(
-        [*lines, "", *(line for note in NOTES for line in textwrap.wrap(note, text_width()))]
-    )
+    return lines
 
 
 NOTES = [
@@ -58,13 +73,14 @@ def counted(judged: Sequence[Judged]) -> str:
     """`49 claims: at scale small 3 hold, ...`."""
     kinds = Counter(finding.verdict for each in judged for finding in each.findings)
     parts = [f"{kinds[kind]} {kind}" for kind in VERDICTS if kinds[kind]]
-    return f"{len(judged)} claims: {', '.join(parts)}."
+    return f"{len(judged)} claim{'s' * (len(judged) != 1)}: {', '.join(parts)}."
 
 
 def claim_tables(each: Judged) -> list[ReportTable]:
     """One claim: where it is made, and its comparisons at every scale, one per line."""
     claim = each.claim
-    heading = [f"{claim.id}: {claim.says}", f"Claimed in {claim.place}."]
+    said = "Beyond the papers, hoped for" if claim in beyond() else "Claimed"
+    heading = [f"{claim.id}: {claim.says}", f"{said} in {claim.place}."]
     tables = [ReportTable(heading, [], [])]
     for finding in each.findings:
         above = [f"Scale {finding.scale}: {finding.verdict}", finding.reason]
@@ -104,6 +120,7 @@ def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def claims_file(judged: Sequence[Judged]) -> bytes:
+def claims_file(judged: Sequence[Judged], more: Sequence[Judged]) -> bytes:
     """`claims.md`, as it is committed beside the records."""
-    return (claims_table(judged).markdown() + "\n").encode()
+    tables = claims_tables(judged, more)
+    return ("\n\n".join(table.markdown() for table in tables) + "\n").encode()

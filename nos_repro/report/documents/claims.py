@@ -9,10 +9,16 @@ from nos_repro.report.claims.judge import Judged
 from nos_repro.report.documents.base import Document, document
 
 
-def claims_document(judged: Sequence[Judged]) -> Document:
-    """Every claim with its findings, one for each scale that has records."""
+def claims_document(judged: Sequence[Judged], more: Sequence[Judged]) -> Document:
+    """Every claim with its findings, one for each scale that has records; ``more`` go beyond the
+    papers and are not counted."""
     counts = Counter(finding.verdict for each in judged for finding in each.findings)
-    return document("claims", counts=dict(counts), claims=[claim_data(each) for each in judged])
+    return document(
+        "claims",
+        counts=dict(counts),
+        claims=[claim_data(each) for each in judged],
+        beyond=[claim_data(each) for each in more],
+    )
 
 
 def claim_data(judged: Judged) -> Document:

@@ -15,7 +15,7 @@ def collection_document(collection: Collection) -> Document:
         "collection",
         studies=[found_document(found) for found in collection.studies],
         searches=[search_document(history, history.problems) for history in collection.searches],
-        claims=claims_document(collection.judged),
+        claims=claims_document(collection.judged, collection.beyond),
         left_out=collection.left_out,
         problems=collection.problems,
     )

@@ -109,7 +109,7 @@ def index_page(
     own -= set() if papers else {each.claim.id for each in collection.papers_claims}
     claims = [line for line in claims if line.id in own]
     return IndexPage(
-        document=claims_document(collection.judged),
+        document=claims_document(collection.judged, collection.beyond),
         studies=studies,
         searches=searches,
         tables=tables,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from nos_repro.report.layout import Cell, Column, ReportTable
 from nos_repro.report.search.confirmation import (
@@ -24,43 +25,68 @@ LOOKED_AT = 20
 """Best rules of each search that are compared by name."""
 
 
+@dataclass(frozen=True)
+class Crossed:
+    """Both searches' rules and the baselines by name, with their metrics ``here``, in this search's
+    environment, and ``there``, in the other's."""
+
+    here: dict[str, Candidate]
+    there: dict[str, Candidate]
+    best: Candidate | None
+    """The best rule of this search."""
+    theirs: str | None
+    """The best rule of the other search, among those that are here."""
+    ranked: list[str]
+    """The best rules of the other search."""
+
+
+def crossed(history: History) -> Crossed | None:
+    """What `--confirm` found in both environments; None before it trained there."""
+    runs = history.of("crossed")
+    if not runs:
+        return None
+    found = candidates(
+        history, [*history.of("confirm"), *(pair for pair in runs if not pair[0].where)]
+    )
+    here = {each.name: each for each in found}
+    there = candidates(history, [pair for pair in runs if pair[0].where])
+    folder = other_folder(history.asked, history.folder)
+    best = best_rules(folder, LOOKED_AT, race_order(folder))
+    ranked = [simplest_text(rule.rule) for rule in best]
+    return Crossed(
+        here,
+        {each.name: each for each in there},
+        declared(candidates(history)),
+        next((name for name in ranked if name in here), None),
+        ranked,
+    )
+
+
 def crossed_tables(history: History) -> list[ReportTable]:
     """Test metrics of both searches' rules and the baselines in both environments, and which
     search's best rule wins in which; nothing before `confirm.against` was trained."""
-    crossed = history.of("crossed")
-    if not crossed:
+    found = crossed(history)
+    if found is None:
         return []
     own, other = history.asked.search, history.asked.confirm.against
-    confirmed = history.of("confirm")
-    here = candidates(history, [*confirmed, *(pair for pair in crossed if not pair[0].where)])
-    there = {
-        each.name: each for each in candidates(history, [pair for pair in crossed if pair[0].where])
-    }
-    best = declared(candidates(history))
     ours = {each.name for each in candidates(history) if not each.baseline}
-    folder = other_folder(history.asked, history.folder)
-    ranked = [
-        simplest_text(found.rule) for found in best_rules(folder, LOOKED_AT, race_order(folder))
-    ]
-    places = _places(history)
+    places = places_of(history)
     columns = [Column(title) for title in ("", "found by", *(f"test, {each}" for each in places))]
     rows = [
-        [Cell(text) for text in (each.name, _finder(each, own, other, ours, ranked),
-                                 each.cell("test"), _cell(there.get(each.name)))]
-        for each in here
+        [Cell(text) for text in (each.name, _finder(each, own, other, ours, found.ranked),
+                                 each.cell("test"), _cell(found.there.get(each.name)))]
+        for each in found.here.values()
     ]  # fmt: skip
-    by_name = {each.name: each for each in here}
-    theirs = next((name for name in ranked if name in by_name), None)
     notes = [
         "Mean ± sample standard deviation (n) over seeds that took part in neither search, in the"
         f" order of {places[0]}. Every child sweeps its rates in its own environment.",
-        *_verdicts(history, best, theirs, [by_name, there], places),
-        _overlap(history, ranked),
+        *_verdicts(history, found, places),
+        overlap(history, found.ranked),
     ]
     return [ReportTable([f"Rules of {own} and {other} in both environments"], columns, rows, notes)]
 
 
-def _places(history: History) -> list[str]:
+def places_of(history: History) -> list[str]:
     """The two environments: this search's, and the other's."""
     beside = read_settings(other_folder(history.asked, history.folder)) or {"child": {}}
     return [
@@ -80,21 +106,16 @@ def _cell(candidate: Candidate | None) -> str:
     return "-" if candidate is None else candidate.cell("test")
 
 
-def _verdicts(
-    history: History,
-    best: Candidate | None,
-    theirs: str | None,
-    tables: Sequence[dict[str, Candidate]],
-    places: Sequence[str],
-) -> list[str]:
+def _verdicts(history: History, found: Crossed, places: Sequence[str]) -> list[str]:
     """For each environment, the best rule of this search against the best of the other."""
+    best, theirs = found.best, found.theirs
     if best is None or theirs is None:
         return []
     own, other = history.asked.search, history.asked.confirm.against
     if theirs == best.name:
         return [f"The best rule of both searches is the same: {theirs}."]
     said = []
-    for table, place in zip(tables, places, strict=True):
+    for table, place in zip((found.here, found.there), places, strict=True):
         if best.name in table and theirs in table:
             result = versus(history, table[best.name], table[theirs], "test")
             said.append(
@@ -104,7 +125,8 @@ def _verdicts(
     return said
 
 
-def _overlap(history: History, ranked: Sequence[str]) -> str:
+def overlap(history: History, ranked: Sequence[str]) -> str:
+    """How many of the best rules both searches found; ``ranked`` are the other's."""
     own = [simplest_text(event["rule"]) for event in history.hall.ranked()]
     number = min(len(own), len(ranked), LOOKED_AT)
     shared = len(set(own[:number]) & set(ranked[:number]))

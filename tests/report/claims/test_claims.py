@@ -27,8 +27,8 @@ from nos_repro.report.claims.judge import Judged, judge_claim, judge_claims
 from nos_repro.report.claims.kinds.rows import RowsTest
 from nos_repro.report.claims.kinds.search import BeatsTest, RisesTest, SharesTest, enrichment
 from nos_repro.report.claims.kinds.study import MemoryTest, RatesTest
-from nos_repro.report.claims.listed import Claim, Place, claims, find_claim, read_claim
-from nos_repro.report.claims.page import claim_tables, claims_file, claims_table, claims_text
+from nos_repro.report.claims.listed import Claim, Place, beyond, claims, find_claim, read_claim
+from nos_repro.report.claims.page import claim_tables, claims_file, claims_tables, claims_text
 from nos_repro.report.claims.ranks import predicts
 from nos_repro.report.claims.results import Results, Rows
 from tests.experiments.helpers import digits_study
@@ -44,8 +44,10 @@ BETTER = Bounds("better", tolerance=0.5)
 
 
 def test_every_claim_has_a_name_a_place_and_a_test_or_a_reason() -> None:
-    assert len({claim.id for claim in claims()}) == len(claims()) > 40
-    for claim in claims():
+    listed = (*claims(), *beyond())
+    assert len({claim.id for claim in listed}) == len(listed)
+    assert len(claims()) == 49
+    for claim in listed:
         assert claim.says.endswith(".")
         assert claim.where
         assert (claim.test is None) == bool(claim.untested)
@@ -54,7 +56,7 @@ def test_every_claim_has_a_name_a_place_and_a_test_or_a_reason() -> None:
             assert (place.page is not None) == (place.paper == "000"), claim.id
 
 
-@pytest.mark.parametrize("claim", claims(), ids=lambda claim: claim.id)
+@pytest.mark.parametrize("claim", [*claims(), *beyond()], ids=lambda claim: claim.id)
 def test_a_claim_names_only_studies_and_rows_that_exist(claim: Claim) -> None:
     if claim.test is None:
         return
@@ -414,9 +416,9 @@ def test_what_is_printed_is_harmless_whatever_it_says() -> None:
     effect = Effect(evil, 1.0, 0.5, 1.5, 3, "points", 0.01, 1.0, 0.3, evil)
     claim = Claim("evil", evil, (Place("002", "1", at=evil),), None, "x")
     judged = [Judged(claim, [Finding("small", "holds", evil, [effect], [evil])])]
-    for table in (claims_table(judged), *claim_tables(judged[0])):
+    for table in (*claims_tables(judged, judged), *claim_tables(judged[0])):
         assert "<script>" not in table.markdown()
         assert "\\input" not in table.latex()
         assert "\x1b" not in table.text()
-    assert "\x1b" not in claims_text(judged)
-    assert b"<script>" not in claims_file(judged)
+    assert "\x1b" not in claims_text(judged, judged)
+    assert b"<script>" not in claims_file(judged, judged)

@@ -48,7 +48,7 @@ ODDS = 2.0
 
 
 @dataclass(frozen=True)
-class _SearchTest(ClaimTest):
+class SearchTest(ClaimTest):
     """What one search decides."""
 
     search: str
@@ -70,7 +70,7 @@ class _SearchTest(ClaimTest):
 
 @CLAIM_TESTS.register("search_beats")
 @dataclass(frozen=True)
-class BeatsTest(_SearchTest):
+class BeatsTest(SearchTest):
     """The best rule found beats each of the ``baselines`` over fresh seeds, on the test images; a
     rule that decays its own rate also each baseline that is given the same decay, and without such
     a baseline it is not said to be better."""
@@ -88,7 +88,7 @@ class BeatsTest(_SearchTest):
         rivals = {name: known[name] for name in self.baselines}
         rivals |= {each.name: each for each in peers}
         effects = [
-            _compared(best, rival, versus(history, best, rival, "test"), history.metric)
+            compared(best, rival, versus(history, best, rival, "test"), history.metric)
             for rival in rivals.values()
         ]
         if best.decays and not peers:
@@ -118,7 +118,8 @@ def closest(effects: Sequence[Effect]) -> Effect:
     return min((e for e in effects if e.n == most), key=lambda effect: effect.value)
 
 
-def _compared(one: Candidate, other: Candidate, result: Comparison, metric: Metric) -> Effect:
+def compared(one: Candidate, other: Candidate, result: Comparison, metric: Metric) -> Effect:
+    """That one is better than the other, by the test metric."""
     number, what = other.number("test"), f"{one.name} against {other.name}"
     bounds = Bounds("better", metric.tolerance.at(number.mean if number is not None else 0.0))
     p_for = p_against = 1.0
@@ -134,7 +135,7 @@ def _compared(one: Candidate, other: Candidate, result: Comparison, metric: Metr
 
 @CLAIM_TESTS.register("search_rises")
 @dataclass(frozen=True)
-class RisesTest(_SearchTest):
+class RisesTest(SearchTest):
     """The rewards of fresh rules (the first draw of each different rule) rise along the search.
 
     "mean": their mean in the last quarter is above that in the first. It is refuted only if neither
@@ -211,7 +212,7 @@ def later(fresh: Sequence[float]) -> Effect:
 
 @CLAIM_TESTS.register("search_shares")
 @dataclass(frozen=True)
-class SharesTest(_SearchTest):
+class SharesTest(SearchTest):
     """A ``part`` is in more of the best rules than chance puts there. ``best``: how many, or below
     1 which share of the healthy rules.
 
@@ -292,7 +293,7 @@ def _log_ways(n: int, k: int) -> float:
 
 @CLAIM_TESTS.register("search_cost")
 @dataclass(frozen=True)
-class CostTest(_SearchTest):
+class CostTest(SearchTest):
     """``workers`` train ``samples`` draws in less than ``hours``.
 
     It holds if that is so even where every draw is a new, healthy rule, each as dear as this
