@@ -88,6 +88,7 @@ def _against_adam(threads: int) -> Iterator[Measurement]:
 
 
 def _against_streaming() -> Iterator[Measurement]:
+    yield from _parts()
     rules = {str(e.rule): e for name, e in CATALOG.items() if name.startswith("table6-")}
     for name, rule in ((entry.name, entry.rule) for entry in rules.values()):
         tensors = 2 + len(rule.averages)
@@ -100,6 +101,18 @@ def _against_streaming() -> Iterator[Measurement]:
         yield Measurement(
             f"{name}, {rule} / its bytes", Ratio.between(times, "rule", "stream"), budget
         )
+
+
+def _parts() -> Iterator[Measurement]:
+    """What one function adds to the update `m`, as a share of the time of the bytes."""
+    rules = {"an exponential": "exp(m)", "a drop": "drop(m, 0.3)", "noise": "m * (1 + noise)"}
+    steps = {what: rule_step(rule, BIG[:4]) for what, rule in rules.items()}
+    steps |= {"m": rule_step("m", BIG[:4]), "stream": stream(3, sum(map(math.prod, BIG[:4])))}
+    times = interleave(steps, rounds=11, warmup=2)
+    for what in rules:
+        rounds = zip(times[what], times["m"], times["stream"], strict=True)
+        added = Ratio.of([(whole - plain) / bytes_ for whole, plain, bytes_ in rounds])
+        yield Measurement(f"what {what} adds to m / its bytes", added)
 
 
 def adam_step(shapes: list[Shape]) -> Callable[[], object]:
