@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from functools import partial
 from typing import TYPE_CHECKING
@@ -209,7 +210,8 @@ def recheck(options: argparse.Namespace) -> int:
 
     worker_count(None, options.threads)  # what it says of a wrong number
     study, outcome, store = _cell(options)
-    conditions = conditions_of(options.data, 60.0, device=study.device)
+    alone = dataclasses.replace(study.device, shard=False)  # checkpoints are whole
+    conditions = conditions_of(options.data, 60.0, device=alone)
     keep_freed_memory()
     torch.set_num_threads(options.threads)
     failed = number = 0

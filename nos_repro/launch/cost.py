@@ -15,7 +15,7 @@ from nos_repro.experiments.estimate import Cost, Planned, measure, model_key
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Leg
 from nos_repro.experiments.store import Store
-from nos_repro.launch.device_timings import checked_costs, stored_checks
+from nos_repro.launch.device_timings import checked_costs, held_as, stored_checks
 from nos_repro.launch.settings import LauncherSettings
 from nos_repro.launch.work import keep_freed_memory
 
@@ -129,7 +129,7 @@ def prices_of(
     if unit.name == GPU_HOURS:
         on_cluster = settings is not None and settings.name == "slurm"
         name = None if on_cluster else torch.cuda.get_device_name()
-        found = _recorded(planned, store, unit, name) or _checked(
+        found = _recorded(planned, store, conditions, unit, name) or _checked(
             planned, store, conditions, unit, name
         )
         if found is not None:
@@ -137,19 +137,14 @@ def prices_of(
     costs = measure_models(planned, conditions, threads)
     if not timed_here(settings):
         return Prices(costs, Unit("CPU core-hours", threads), "", fit=False)
+    if unit.name == GPU_HOURS:
+        return _of_one_gpu(costs, unit, steps_here())
     return Prices(costs, unit, steps_here())
 
 
-def _checked(
-    planned: Sequence[Planned], store: Store, conditions: Conditions, unit: Unit, name: str | None
-) -> Prices | None:
-    """What a check of such a GPU says, of one that is called ``name``; None if none has timed every
-    model. GPUs that train a trial together are taken to share its work without loss."""
-    checks = stored_checks(store.root.parent.parent)
-    found = checked_costs(planned, checks, conditions.device_settings, name)
-    if found is None:
-        return None
-    costs, check = found
+def _of_one_gpu(costs: Mapping[str, Cost], unit: Unit, source: str) -> Prices:
+    """What was timed on one GPU. GPUs that train a trial together are taken to share its work
+    without loss."""
     shares = {
         key: dataclasses.replace(
             cost, step=cost.step / unit.devices, evaluation=cost.evaluation / unit.devices
@@ -157,15 +152,28 @@ def _checked(
         for key, cost in costs.items()
     }
     together = f", shared by {unit.devices} without loss" if unit.devices > 1 else ""
-    source = f"check-device on {check.device}, {check.date[:10]}{together}"
-    return Prices(shares, unit, source)
+    return Prices(shares, unit, f"{source}{together}")
+
+
+def _checked(
+    planned: Sequence[Planned], store: Store, conditions: Conditions, unit: Unit, name: str | None
+) -> Prices | None:
+    """What a check of such a GPU says, of one that is called ``name``; None if none has timed every
+    model."""
+    checks = stored_checks(store.root.parent.parent)
+    found = checked_costs(planned, checks, conditions.device_settings, name)
+    if found is None:
+        return None
+    costs, check = found
+    return _of_one_gpu(costs, unit, f"check-device on {check.device}, {check.date[:10]}")
 
 
 def _recorded(
-    planned: Sequence[Planned], store: Store, unit: Unit, name: str | None
+    planned: Sequence[Planned], store: Store, conditions: Conditions, unit: Unit, name: str | None
 ) -> Prices | None:
-    """What the records of finished trials say of GPUs, of those called ``name``; None if a model
-    has none."""
+    """What the records of finished trials say of GPUs, of those called ``name``, with the same
+    settings of the device; None if a model has none. A trial is taken to need as many GPU-seconds
+    by any number of GPUs; each of its processes had one."""
     seconds: dict[str, list[float]] = {model_key(entry.trial): [] for entry in planned}
     devices = set()
     for entry in planned:
@@ -173,10 +181,14 @@ def _recorded(
         if record is None or record.status != "finished" or record.partial:
             continue
         device = str(record.provenance.get("device", ""))
-        if device and not COUNTED_CORES.search(device) and name in (None, device):
+        alike = held_as(
+            entry.trial, conditions.device_settings, record.provenance.get("device_settings")
+        )
+        if alike and device and not COUNTED_CORES.search(device) and name in (None, device):
             devices.add(device)
+            by = record.provenance.get("processes", 1) / unit.devices
             epochs = entry.trial.training.epochs
-            seconds[model_key(entry.trial)].append(record.seconds / epochs)
+            seconds[model_key(entry.trial)].append(by * record.seconds / epochs)
     if not seconds or not all(seconds.values()):
         return None
     costs = {key: Cost(sum(each) / len(each), 0.0, 1) for key, each in seconds.items()}

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,18 @@ class Timing:
         return _key(self.task, settings, InEffect(**self.device_settings))
 
     @property
+    def is_sound(self) -> bool:
+        """Whether its times are numbers that a training can take: a file may say anything."""
+        times = self.step_seconds, self.evaluation_seconds, self.compilation_seconds
+        plain = all(type(each) in (int, float) for each in (*times, self.steps_per_epoch))
+        return (
+            plain
+            and all(math.isfinite(each) and each >= 0 for each in times)
+            and self.step_seconds > 0
+            and self.steps_per_epoch >= 1
+        )
+
+    @property
     def cost(self) -> Cost:
         return Cost(
             self.step_seconds,
@@ -66,23 +79,40 @@ def speed_key(trial: Trial, device: DeviceSettings, kind: str = "cuda") -> str:
     return _key(trial.task, held.of_task(settings), held)
 
 
+def held_as(trial: Trial, device: DeviceSettings, recorded: Mapping[str, Any] | None) -> bool:
+    """Whether a record's `device_settings` are those of the trial on CUDA, as far as they decide
+    its speed; an older record has none."""
+    held = device.on("cuda", make_settings(trial.task, trial.task_settings))
+    return recorded is None or _deciding({**_UNSET, **recorded}) == _deciding(held.to_json())
+
+
+_UNSET = {"compile": False, "shard": False}
+"""What a record from before these settings had in effect."""
+
+
 def _key(task: str, settings: Any, held: InEffect) -> str:
+    return json.dumps(
+        [task, dataclasses.asdict(settings), _deciding(held.to_json())], sort_keys=True
+    )
+
+
+def _deciding(device: Mapping[str, Any]) -> dict[str, Any]:
     """Where the data lies is left out: it is not in the time of a step."""
-    device = {key: value for key, value in held.to_json().items() if key != "resident"}
-    return json.dumps([task, dataclasses.asdict(settings), device], sort_keys=True)
+    return {key: value for key, value in device.items() if key != "resident"}
 
 
 def stored_checks(results: Path) -> list[StoredCheck]:
-    """The sound checks of GPUs in a results folder, the newest first; a CPU's are left out."""
+    """The sound checks of GPUs in a results folder, the newest first; a CPU's are left out, and so
+    are times that are none."""
     folder = results / CHECKS
     found = []
     for path in sorted(folder.glob("*.json")):
         data = read_file(path)
         try:
             values = read_json(data or b"")
-            if values["accelerator"]:
+            if values["accelerator"] is True:
                 timings = [Timing(**each) for each in values["timings"]]
-                costs = {timing.key: timing.cost for timing in timings}
+                costs = {timing.key: timing.cost for timing in timings if timing.is_sound}
                 found.append(StoredCheck(str(values["device"]), str(values["date"]), costs))
         except (ValueError, KeyError, TypeError, AttributeError, ConfigError):
             continue  # `report --all` names what it cannot read

@@ -43,10 +43,15 @@ def conditions_of(
     device: DeviceSettings | None = None,
 ) -> Conditions:
     """Where the data is, how often a trial saves, how it uses its ``device`` and, on SLURM, how
-    many processes train it. Raises ConfigError."""
+    many processes train it. Without ``settings`` it is always one. Raises ConfigError."""
     if not checkpoint_seconds >= 0:
         raise ConfigError(f"--checkpoint-seconds must not be negative, got {checkpoint_seconds}")
     use = device or DeviceSettings()
+    if settings is None and use.shard:
+        raise ConfigError(
+            "device.shard: each child of a search or a table is trained by one process, on a"
+            " cluster too\n  leave it out"
+        )
     slurm = settings is not None and settings.name == "slurm"
     together = (settings.nodes, settings.processes_per_node) if settings and slurm else (1, 1)
     return Conditions(data_folder(data), checkpoint_seconds, "auto", use, *together)

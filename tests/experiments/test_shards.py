@@ -195,6 +195,8 @@ def test_one_process_has_nothing_to_share():
         conditions_of(None, 60.0, LauncherSettings(gpus=2), asked)  # here, not on a cluster
     on_two = conditions_of(None, 60.0, LauncherSettings(name="slurm", gpus=2), asked)
     assert on_two.processes == 2
+    with pytest.raises(ConfigError, match=r"each child of a search or a table.*by one process"):
+        conditions_of(None, 60.0, device=asked)
     with pytest.raises(ConfigError, match=r"device.shard and device.compile do not go together"):
         DeviceSettings(shard=True, compile=True)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def test_what_a_cpu_takes_is_never_called_gpu_hours(tmp_path: Path, no_gpu_here:
 
 
 def test_finished_trials_on_a_gpu_say_what_gpus_take(tmp_path: Path, no_gpu_here: None) -> None:
-    """One of two trials has taken 30 s on a GPU: 30 s are left, on two GPUs."""
+    """One of two trials has taken 30 s on a GPU: the other takes 15 s of two GPUs."""
     study = digits_study(selection=Selection())
     store = Store(tmp_path, "tiny", "smoke")
     first = plan(study, store)[0].trial
@@ -131,12 +132,58 @@ def test_finished_trials_on_a_gpu_say_what_gpus_take(tmp_path: Path, no_gpu_here
     assert prices.fit
     assert prices.unit == Unit("GPU-hours", 2)
     assert prices.lines() == ["  measured: finished trials of this study on NVIDIA H100 80GB HBM3"]
-    per_trial = {row.row: row.left for row in row_costs(planned, prices.costs, store)}
-    assert per_trial["PowerSign"] % 30.0 == pytest.approx(0.0)
+    per_trial = {row.row: row.left / row.trials for row in row_costs(planned, prices.costs, store)}
+    assert per_trial["PowerSign"] == pytest.approx(15.0)
     cpu = {"device": "AMD EPYC (2 cores)"}
     write_record(store.folder(first), first, seconds=30.0, provenance=cpu)
     store = Store(tmp_path, "tiny", "smoke")
     assert not prices_of(planned, store, Conditions(tmp_path), GPUS, threads=1).fit
+
+
+@pytest.mark.parametrize(
+    ("changes", "left"),
+    [
+        ({}, 15.0),
+        ({"processes": 2}, 30.0),  # each had a GPU
+        ({"processes": 8}, 120.0),
+        ({"device_settings": {"tf32": False}}, 15.0),
+        ({"device_settings": {"tf32": True}}, None),
+        ({"device_settings": {"resident": False}}, 15.0),
+        ({"device_settings": {"compile": True}}, None),
+    ],
+)
+def test_a_finished_trial_counts_by_its_gpus_and_its_device_s_settings(
+    changes: dict[str, Any], left: float | None, tmp_path: Path, no_gpu_here: None
+) -> None:
+    """It has taken 30 s, and the next trial has two GPUs."""
+    study = digits_study(selection=Selection())
+    store = Store(tmp_path, "tiny", "smoke")
+    first = plan(study, store)[0].trial
+    held = study.device.on("cuda", make_settings(first.task, first.task_settings)).to_json()
+    known = {"device_settings": {**held, **changes.pop("device_settings", {})}}
+    provenance = {"device": "NVIDIA H200", **known, **changes}
+    write_record(store.folder(first), first, seconds=30.0, provenance=provenance)
+    store = Store(tmp_path, "tiny", "smoke")
+    planned = plan(study, store)
+    prices = prices_of(planned, store, Conditions(tmp_path), GPUS, threads=1)
+    assert prices.fit == (left is not None)
+    if left is not None:
+        rows = {row.row: row.left / row.trials for row in row_costs(planned, prices.costs, store)}
+        assert rows["PowerSign"] == pytest.approx(left)
+
+
+def test_several_gpus_share_what_was_timed_on_the_one_that_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, store = digits_study(), Store(tmp_path, "tiny", "smoke")
+    planned = plan(study, store)
+    one_gpu = {model_key(entry.trial): PRICE for entry in planned}
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("nos_repro.launch.cost.measure_models", lambda *_: one_gpu)
+    prices = prices_of(planned, store, Conditions(tmp_path), GPUS, threads=1)
+    assert prices.source == "a few timed steps on this machine's GPU, shared by 2 without loss"
+    ours = [prices.unit.hours(row.left) for row in row_costs(planned, prices.costs, store)]
+    assert ours == [row.left / 3600 for row in priced(study, store)]
 
 
 def store_check(results: Path, study: Study, **changes: Any) -> None:
@@ -185,6 +232,21 @@ def test_finished_trials_say_more_than_a_check(tmp_path: Path, no_gpu_here: None
     store = Store(tmp_path, "tiny", "smoke")
     prices = prices_of(plan(study, store), store, Conditions(tmp_path), GPUS, threads=1)
     assert prices.source.startswith("finished trials of this study")
+
+
+@pytest.mark.parametrize("key", ["step_seconds", "evaluation_seconds", "steps_per_epoch"])
+@pytest.mark.parametrize("value", ["0.1", None, -1, True, [1.0]])
+def test_a_check_s_times_that_are_none_give_no_hours(
+    key: str, value: Any, tmp_path: Path, no_gpu_here: None
+) -> None:
+    study, store = digits_study(), Store(tmp_path, "tiny", "smoke")
+    store_check(tmp_path, study)
+    path = tmp_path / "device" / "one.json"
+    found = json.loads(path.read_text())
+    found["timings"][0][key] = value
+    write_json(path, found)
+    prices = prices_of(plan(study, store), store, Conditions(tmp_path), GPUS, threads=1)
+    assert not prices.fit
 
 
 @pytest.mark.parametrize(

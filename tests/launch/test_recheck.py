@@ -96,7 +96,8 @@ def test_a_row_without_a_number_has_nothing_to_check(tmp_path):
         next(recheck(outcome(study, "SGD", store), store, Conditions(tmp_path)))
 
 
-def test_the_command_says_so_too(committed, capsys):
-    words = ["--scale", "small", "--results", str(committed)]
+@pytest.mark.parametrize("settings", [[], ["device.shard=true"]])  # a checkpoint is whole
+def test_the_command_says_so_too(committed, capsys, settings):
+    words = [*settings, "--scale", "small", "--results", str(committed)]
     assert main(["recheck", "table2:PowerSign (cosine)", *words]) == 2
     assert "--retrain" in capsys.readouterr().err

@@ -89,7 +89,7 @@ def timed(check: Checking, model: CheckedModel, how: str) -> tuple[Timing, dict[
         step_seconds=step,
         evaluation_seconds=evaluation,
         steps_per_epoch=data.steps_per_epoch,
-        compilation_seconds=first - step if held.compile else 0.0,
+        compilation_seconds=max(0.0, first - step) if held.compile else 0.0,
     )
     values: dict[str, Value] = {
         "ms per step": 1e3 * step,
