@@ -15,6 +15,10 @@ from nos_repro.experiments.device import CHECKS, DeviceSettings, InEffect
 from nos_repro.experiments.estimate import Cost, Planned, model_key
 from nos_repro.experiments.files import read_file, read_json
 from nos_repro.experiments.trial import Trial, make_settings
+from nos_repro.registry import names_in
+
+LONGEST = 1e6
+"""Seconds of a step, an evaluation or a compilation; more was never measured."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,14 @@ class Timing:
     steps_per_epoch: int
     compilation_seconds: float = 0.0
     """Before the first step, if the model is compiled."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError and TypeError for what no clock has measured."""
+        seconds = self.step_seconds, self.evaluation_seconds, self.compilation_seconds
+        if not all(0 <= value < LONGEST for value in seconds) or self.step_seconds == 0:
+            raise ValueError(f"a time is not a positive number of seconds: {seconds}")
+        if not isinstance(self.steps_per_epoch, int) or self.steps_per_epoch < 1:
+            raise ValueError(f"steps_per_epoch must be at least 1, got {self.steps_per_epoch}")
 
     @property
     def key(self) -> str:
@@ -73,7 +85,8 @@ def _key(task: str, settings: Any, held: InEffect) -> str:
 
 
 def stored_checks(results: Path) -> list[StoredCheck]:
-    """The sound checks of GPUs in a results folder, the newest first; a CPU's are left out."""
+    """The sound checks of GPUs in a results folder, the newest first; a CPU's are left out, and so
+    is one that names a module which the user's own files do not."""
     folder = results / CHECKS
     found = []
     for path in sorted(folder.glob("*.json")):
@@ -82,7 +95,8 @@ def stored_checks(results: Path) -> list[StoredCheck]:
             values = read_json(data or b"")
             if values["accelerator"]:
                 timings = [Timing(**each) for each in values["timings"]]
-                costs = {timing.key: timing.cost for timing in timings}
+                with names_in(path, trust=False):
+                    costs = {timing.key: timing.cost for timing in timings}
                 found.append(StoredCheck(str(values["device"]), str(values["date"]), costs))
         except (ValueError, KeyError, TypeError, AttributeError, ConfigError):
             continue  # `report --all` names what it cannot read
