@@ -255,8 +255,10 @@ def joined(
         yield ALONE
         return
     group = _join(nodes, processes, device)
+    ended = False
     try:
         yield group
+        ended = True
     except quiet:
         raise
     except BaseException as error:
@@ -267,9 +269,20 @@ def joined(
             group.lifeline.cut()
             if dist.group.WORLD is not None:
                 dist.group.WORLD.abort()  # GPUs may still wait for something that will not come
+            _leave_in_turn(group, patient=ended)
         else:
             group.lifeline.say_goodbye()
         dist.destroy_process_group()
+
+
+def _leave_in_turn(group: Group, *, patient: bool) -> None:
+    """The leader's process holds the store, so it stays until the others have heard its last word,
+    if it is ``patient``; not longer than VERDICT_SECONDS, for some of them may be gone."""
+    with contextlib.suppress(dist.DistError):
+        group.trial.set(f"left/{group.rank}", "")
+        if group.leads and patient:
+            others = [f"left/{rank}" for rank in range(1, group.world)]
+            group.trial.wait(others, timedelta(seconds=VERDICT_SECONDS))
 
 
 def from_leader(nodes: int, processes: int, choose: Callable[[], str]) -> str:

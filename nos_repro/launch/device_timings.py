@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,10 @@ from nos_repro.experiments.device import CHECKS, DeviceSettings, InEffect
 from nos_repro.experiments.estimate import Cost, Planned, model_key
 from nos_repro.experiments.files import read_file, read_json
 from nos_repro.experiments.trial import Trial, make_settings
+from nos_repro.registry import names_in
+
+LONGEST = 1e6
+"""Seconds of a step, an evaluation or a compilation; more was never measured."""
 
 
 @dataclass(frozen=True)
@@ -35,23 +38,19 @@ class Timing:
     compilation_seconds: float = 0.0
     """Before the first step, if the model is compiled."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError and TypeError for what no clock has measured."""
+        seconds = self.step_seconds, self.evaluation_seconds, self.compilation_seconds
+        if not all(0 <= value < LONGEST for value in seconds) or self.step_seconds == 0:
+            raise ValueError(f"a time is not a positive number of seconds: {seconds}")
+        if not isinstance(self.steps_per_epoch, int) or self.steps_per_epoch < 1:
+            raise ValueError(f"steps_per_epoch must be at least 1, got {self.steps_per_epoch}")
+
     @property
     def key(self) -> str:
         """As `speed_key` of the trials that it holds for. Raises what odd settings raise."""
         settings = make_settings(self.task, self.settings)
         return _key(self.task, settings, InEffect(**self.device_settings))
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether its times are numbers that a training can take: a file may say anything."""
-        times = self.step_seconds, self.evaluation_seconds, self.compilation_seconds
-        plain = all(type(each) in (int, float) for each in (*times, self.steps_per_epoch))
-        return (
-            plain
-            and all(math.isfinite(each) and each >= 0 for each in times)
-            and self.step_seconds > 0
-            and self.steps_per_epoch >= 1
-        )
 
     @property
     def cost(self) -> Cost:
@@ -103,7 +102,7 @@ def _deciding(device: Mapping[str, Any]) -> dict[str, Any]:
 
 def stored_checks(results: Path) -> list[StoredCheck]:
     """The sound checks of GPUs in a results folder, the newest first; a CPU's are left out, and so
-    are times that are none."""
+    is one that names a module which the user's own files do not."""
     folder = results / CHECKS
     found = []
     for path in sorted(folder.glob("*.json")):
@@ -112,7 +111,8 @@ def stored_checks(results: Path) -> list[StoredCheck]:
             values = read_json(data or b"")
             if values["accelerator"] is True:
                 timings = [Timing(**each) for each in values["timings"]]
-                costs = {timing.key: timing.cost for timing in timings if timing.is_sound}
+                with names_in(path, trust=False):
+                    costs = {timing.key: timing.cost for timing in timings}
                 found.append(StoredCheck(str(values["device"]), str(values["date"]), costs))
         except (ValueError, KeyError, TypeError, AttributeError, ConfigError):
             continue  # `report --all` names what it cannot read

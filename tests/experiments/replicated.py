@@ -122,11 +122,11 @@ class Regression(Task):
 
 
 def trouble(batch: int) -> None:
-    """What `TROUBLE=RANK HOW` says befalls a process in the second batch of an epoch; `SLOW` are
-    the seconds that a step takes longer."""
+    """What `TROUBLE=RANK HOW` says befalls a process, or "each", in the second batch of an epoch;
+    `SLOW` are the seconds that a step takes longer."""
     time.sleep(float(os.environ.get("SLOW", "0")))
     rank, _, how = os.environ.get("TROUBLE", "").partition(" ")
-    if rank and rank == os.environ.get("RANK") and batch == 1:
+    if rank and rank in (os.environ.get("RANK"), "each") and batch == 1:
         if how == "vanishes":
             os._exit(9)
         if how.startswith("is killed"):
@@ -154,7 +154,10 @@ def stop_after(step: int | None) -> Any:
 def take_part(folder: Path, plan: list[dict[str, Any]]) -> None:
     """Runs the plan's trials in this process, in order; an error that leaves one ends it."""
     rank = os.environ["RANK"]
-    if os.environ["TROUBLE"]:  # of one process alone: the others wait in vain
+    if os.environ["TROUBLE"].endswith("hear late"):
+        if rank != "0":
+            _hear_late()
+    elif os.environ["TROUBLE"]:  # of one process alone: the others wait in vain
         replicas.VERDICT_SECONDS = 1.0
     lifeline.WAKE_SECONDS = 1.0
     world = int(os.environ["WORLD_SIZE"])
@@ -176,6 +179,17 @@ def take_part(folder: Path, plan: list[dict[str, Any]]) -> None:
             raise
         answer.write_text(json.dumps(outcome))
     assert not torch.distributed.is_initialized()
+
+
+def _hear_late() -> None:
+    """Has this process ask for the leader's next word when that is long spoken."""
+    hear = replicas.Group.hear
+
+    def late(group: replicas.Group, seconds: float | None = None) -> str:
+        time.sleep(0.5)
+        return hear(group, seconds)
+
+    replicas.Group.hear = late  # type: ignore[method-assign]
 
 
 def bytes_held(made: Trial, conditions: Conditions) -> dict[str, int]:

@@ -74,6 +74,7 @@ CASES = {
     "one vanishes":  {"world": 2, "trouble": "1 vanishes", "plan": BREAKS[:1]},
     "killed unseen": {"world": 3, "trouble": "1 is killed unseen", "plan": UNSEEN},
     "third breaks":  {"world": 3, "trouble": "2 breaks",   "plan": UNSEEN},
+    "each breaks":   {"world": 3, "trouble": "each breaks, others hear late", "plan": UNSEEN},
 }
 # fmt: on
 
@@ -269,6 +270,14 @@ def test_the_record_has_the_error_of_the_process_that_failed(case):
     failed = record(folder / "growing")
     assert failed["reason"] == "process 2 of 3 failed: ValueError: broke on purpose"
     assert failed["traceback"].startswith("In process 2 of 3:\nTraceback")
+
+
+def test_a_last_trial_that_fails_alike_in_all_processes_is_a_record_and_no_process_breaks(case):
+    """The leader's process holds what the others hear: it may not end before they have heard."""
+    folder, statuses = case("each breaks")
+    assert statuses == [0, 0, 0]
+    assert answers(folder, "growing") == [("recorded", "recorded")]
+    assert record(folder / "growing")["reason"] == "ValueError: broke on purpose"
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -234,21 +235,6 @@ def test_finished_trials_say_more_than_a_check(tmp_path: Path, no_gpu_here: None
     assert prices.source.startswith("finished trials of this study")
 
 
-@pytest.mark.parametrize("key", ["step_seconds", "evaluation_seconds", "steps_per_epoch"])
-@pytest.mark.parametrize("value", ["0.1", None, -1, True, [1.0]])
-def test_a_check_s_times_that_are_none_give_no_hours(
-    key: str, value: Any, tmp_path: Path, no_gpu_here: None
-) -> None:
-    study, store = digits_study(), Store(tmp_path, "tiny", "smoke")
-    store_check(tmp_path, study)
-    path = tmp_path / "device" / "one.json"
-    found = json.loads(path.read_text())
-    found["timings"][0][key] = value
-    write_json(path, found)
-    prices = prices_of(plan(study, store), store, Conditions(tmp_path), GPUS, threads=1)
-    assert not prices.fit
-
-
 @pytest.mark.parametrize(
     "changes",
     [{"accelerator": False, "device": "AMD EPYC (2 cores)"}, {"timings": []}, {"timings": [{}]}],
@@ -260,6 +246,43 @@ def test_a_check_of_a_cpu_or_of_other_models_gives_none(
     store_check(tmp_path, study, **changes)
     planned = plan(study, store)
     assert not prices_of(planned, store, Conditions(tmp_path), GPUS, threads=1).fit
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("step_seconds", "2.0"), ("step_seconds", -1.0), ("step_seconds", 0),
+        ("step_seconds", None), ("evaluation_seconds", [1]), ("evaluation_seconds", 1e300),
+        ("steps_per_epoch", 0), ("steps_per_epoch", "4"), ("compilation_seconds", -5), ("task", 5),
+    ],
+)  # fmt: skip
+def test_a_check_with_times_that_no_clock_has_measured_does_not_count(
+    key: str, value: Any, tmp_path: Path, no_gpu_here: None
+) -> None:
+    study, store = digits_study(), Store(tmp_path, "tiny", "smoke")
+    store_check(tmp_path, study)
+    path = tmp_path / "device" / "one.json"
+    found = json.loads(path.read_text())
+    found["timings"][0][key] = value
+    path.write_text(json.dumps(found))
+    planned = plan(study, store)
+    assert not prices_of(planned, store, Conditions(tmp_path), GPUS, threads=1).fit
+
+
+def test_a_check_of_a_foreign_results_folder_runs_no_module(
+    tmp_path: Path, monkeypatch, no_gpu_here: None
+) -> None:
+    (tmp_path / "strange_task.py").write_text("raise SystemExit('this module was run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    study, store = digits_study(), Store(tmp_path, "tiny", "smoke")
+    store_check(tmp_path, study)
+    path = tmp_path / "device" / "one.json"
+    found = json.loads(path.read_text())
+    found["timings"].append({**found["timings"][0], "task": "strange_task.Task"})
+    path.write_text(json.dumps(found))
+    planned = plan(study, store)
+    assert not prices_of(planned, store, Conditions(tmp_path), GPUS, threads=1).fit
+    assert "strange_task" not in sys.modules
 
 
 def test_a_check_is_for_the_settings_that_it_was_timed_with() -> None:
