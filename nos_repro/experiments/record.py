@@ -28,7 +28,9 @@ KINDS: dict[str, Any] = {
 REQUIRED = {"id", "status", "trial", "metric", "direction", "metrics"}
 TRIAL_KINDS: dict[str, Any] = {"task": str, "task_settings": dict, "training": dict, "seed": int}
 """The same for its trial's settings."""
-MADE_BY: dict[str, Any] = {"libraries": dict, "threads": int}
+MADE_BY: dict[str, Any] = {
+    "libraries": dict, "threads": int, "processes": int, "device_settings": dict,
+}
 """The same for its provenance, if it has them."""
 NUMBERS = {int, float}
 """The types of the numbers in a curve; a truth value is not one."""

@@ -186,7 +186,7 @@ def _recorded(
         )
         if alike and device and not COUNTED_CORES.search(device) and name in (None, device):
             devices.add(device)
-            by = record.provenance.get("processes", 1) / unit.devices
+            by = max(1, record.provenance.get("processes", 1)) / unit.devices
             epochs = entry.trial.training.epochs
             seconds[model_key(entry.trial)].append(by * record.seconds / epochs)
     if not seconds or not all(seconds.values()):

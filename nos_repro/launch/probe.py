@@ -47,8 +47,14 @@ class ProbeJob:
 
     @property
     def identity(self) -> str:
-        """A second probe of the same models by the same code is the same job."""
-        asked = [(model_key(trial), trial_code(trial.to_json())) for trial in self.trials]
+        """A second probe of the same models by the same code, with the same settings of the device
+        and as many processes, is the same job."""
+        conditions = self.conditions
+        asked = [
+            *((model_key(trial), trial_code(trial.to_json())) for trial in self.trials),
+            dataclasses.asdict(conditions.device_settings),
+            (conditions.nodes, conditions.processes),
+        ]
         return f"probe-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]}"
 
     def run(self, stop: Callable[[], bool]) -> tuple[JobOutcome, str]:

@@ -226,6 +226,7 @@ def test_a_whole_check_is_stored_and_its_status_says_what_does_not_hold(
     [
         (["--only", "step"], "did you mean 'steps'"),
         (["--minutes", "0"], "--minutes must be a positive number"),
+        (["--minutes", "1e9"], "--minutes must be a positive number below 10,000, got 1e+09"),
     ],
 )
 def test_a_wrong_word_is_one_error(

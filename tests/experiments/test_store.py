@@ -74,6 +74,8 @@ def test_a_corrupt_record_is_named_and_counts_as_not_run(store, content):
         ("metric", 5),
         ("seconds", "long"),
         ("provenance", []),
+        ("provenance", {"device_settings": None}),
+        ("provenance", {"processes": "4"}),
     ],
 )
 def test_a_record_with_a_field_of_the_wrong_kind_is_named_and_counts_as_not_run(store, key, value):

@@ -33,6 +33,7 @@ from nos_repro.launch.cost import (
 )
 from nos_repro.launch.device_timings import speed_key
 from nos_repro.launch.dry_run import dry_run
+from nos_repro.launch.probe import ProbeJob
 from nos_repro.launch.settings import LauncherSettings
 from tests.experiments.helpers import digits_study, write_record
 from tests.launch.study import TINY
@@ -293,6 +294,19 @@ def test_a_check_is_for_the_settings_that_it_was_timed_with() -> None:
     assert speed_key(trial, DeviceSettings(compile=True)) != plain
     other = trial.at(task_settings={**trial.task_settings, "precision": "bf16"})
     assert speed_key(other, DeviceSettings()) != plain
+
+
+def test_a_probe_with_other_settings_of_the_device_or_other_processes_is_another_job() -> None:
+    trials = (plan(digits_study(), Store(Path("none"), "tiny", "smoke"))[0].trial,)
+
+    def probe(processes: int = 1, **device: bool) -> str:
+        conditions = Conditions(
+            Path(), device_settings=DeviceSettings(**device), processes=processes
+        )
+        return ProbeJob(trials, Path(), conditions).identity
+
+    assert probe() == probe()
+    assert len({probe(), probe(processes=2), probe(tf32=True), probe(compile=True)}) == 4
 
 
 def test_a_budget_must_be_positive_hours_and_a_race_allows_none() -> None:

@@ -29,6 +29,7 @@ class Section(NamedTuple):
     about: str
 
 
+MOST_MINUTES = 10_000
 # fmt: off
 SECTIONS = {
     # in the order of their importance
@@ -54,8 +55,10 @@ def check_device(
     device = choose_device(device)
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device cuda: PyTorch sees no GPU here; --device cpu checks this CPU")
-    if not 0 < minutes < 1e4:
-        raise ConfigError(f"--minutes must be a positive number, got {minutes:g}")
+    if not 0 < minutes < MOST_MINUTES:
+        raise ConfigError(
+            f"--minutes must be a positive number below {MOST_MINUTES:,}, got {minutes:g}"
+        )
     began = time.monotonic()
     check = Checking(device, quick, deadline=began)
     sections = []
