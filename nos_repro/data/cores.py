@@ -52,7 +52,7 @@ def cores_per_gpu(gpus: int, environment: Mapping[str, str] = os.environ) -> int
 
 def _number(text: str) -> int:
     """The number that a variable begins with, such as `8(x2)`; 0 if there is none."""
-    found = re.match(r"\d+", text)
+    found = re.match(r"\d{1,9}", text)
     return int(found[0]) if found else 0
 
 
@@ -67,7 +67,10 @@ def _quotas() -> Iterator[float]:
     except OSError:
         return
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        _, _, rest = line.partition(":")
+        controllers, colon, path = rest.partition(":")
+        if not colon:
+            continue
         if controllers == "" or "cpu" in controllers.split(","):
             group = CGROUPS / controllers / path.strip("/")
             for folder in (group, *group.parents):
@@ -85,5 +88,5 @@ def _quota_of(folder: Path) -> Iterator[float]:
             period = (folder / "cpu.cfs_period_us").read_text("ascii")
         if quota != "max" and int(quota) > 0:  # -1: none
             yield int(quota) / int(period)
-    except (OSError, ValueError):
+    except (OSError, ValueError, ArithmeticError):
         return

@@ -67,6 +67,8 @@ def _refusal(message: str, size: int, where: str) -> str:
         limit = f"at most {int(most[1]):,}, all that the text allows"
     elif least := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
         limit = f"at least {int(least[1]):,}, the characters of the text"
+    elif "sentences_.empty()" in message:
+        return f"{where} has no text: every line of it is empty"
     else:
         return f"task.vocabulary: no {size:,} word pieces from {where} ({message.strip()})"
     return f"task.vocabulary must be {limit} ({where}), got {size:,}"

@@ -19,15 +19,8 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.device import DeviceSettings
 from nos_repro.experiments.gradients import check_environment
-from nos_repro.experiments.replicas import (
-    ALONE,
-    Group,
-    Replicas,
-    joined,
-    node_devices,
-    part_random_states,
-    share_batch_norm,
-)
+from nos_repro.experiments.ranks import part_random_states, share_batch_norm
+from nos_repro.experiments.replicas import ALONE, Group, Replicas, joined, node_devices
 from nos_repro.experiments.shards import check_elementwise, check_shardable, shard
 from nos_repro.experiments.training import Run, Stopped
 from nos_repro.experiments.trial import Trial, make_settings

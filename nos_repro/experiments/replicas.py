@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import itertools
 import json
 import os
@@ -34,9 +33,8 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from nos_repro.errors import ConfigError, LaunchError, NosError
+from nos_repro.errors import LaunchError, NosError
 from nos_repro.experiments.lifeline import Lifeline
 
 JOIN_SECONDS = 600.0
@@ -385,29 +383,3 @@ def node_devices(device: str, processes: int) -> list[torch.device]:
         needed = f"{processes} processes per node need as many GPUs"
         raise LaunchError(f"{needed}, this node shows {count}")
     return [torch.device("cuda", i if count > 1 else 0) for i in range(processes)]
-
-
-def share_batch_norm(module: torch.nn.Module, device: str, replicas: Replicas) -> None:
-    """Makes batch norm see the whole batch, not the slice of each process.
-
-    Its mean and variance are part of the model: those of a slice differ, so the trial would depend
-    on the number of processes. torch shares them only between GPUs, so this is a ConfigError on a
-    CPU.
-    """
-    if replicas.world == 1 or not any(isinstance(m, _BatchNorm) for m in module.modules()):
-        return
-    if device != "cuda":
-        raise ConfigError(
-            f"a model with batch norm trains on {replicas.world} processes only with GPUs\n"
-            "  batch norm over a whole batch (SyncBatchNorm) needs CUDA: use one process here"
-        )
-    convert: Callable[[torch.nn.Module], Any] = torch.nn.SyncBatchNorm.convert_sync_batchnorm
-    convert(module)
-
-
-def part_random_states(rank: int) -> None:
-    """Makes process ``rank`` draw other numbers than the leader: without this, all slices of a
-    batch would have the same dropout."""
-    if rank > 0:
-        words = torch.get_rng_state().numpy().tobytes() + b"%d" % rank
-        torch.manual_seed(int.from_bytes(hashlib.blake2b(words, digest_size=7).digest()))

@@ -24,7 +24,8 @@ from nos_repro.experiments.checkpoint import (
     restore_random_state,
 )
 from nos_repro.experiments.gradients import EnvironmentGradients
-from nos_repro.experiments.replicas import ALONE, Replicas, part_random_states
+from nos_repro.experiments.ranks import part_random_states
+from nos_repro.experiments.replicas import ALONE, Replicas
 from nos_repro.experiments.shards import spread_optimizer, spread_weights, whole, whole_copy
 from nos_repro.experiments.trial import Training
 from nos_repro.tasks.base import Task, TaskData, slice_batch

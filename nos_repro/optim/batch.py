@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nos_repro.optim.device_keys import keys_at
 from nos_repro.optim.places import LANES, Places, places_of
 from nos_repro.optim.program import AVERAGES, Program, run_once
 from nos_repro.optim.sharding import like_parameter, local_part
@@ -25,6 +26,7 @@ class Step:
     """The settings of one update, the same for every tensor of a batch.
 
     t: how many steps came before. Where it is a tensor, so are the inputs that depend on it.
+    hashed: the keys of draws that were made already, where t is a tensor.
     """
 
     program: Program
@@ -36,6 +38,15 @@ class Step:
     seed: int
     t: int | Tensor
     inputs: Mapping[str, float | Tensor]
+    hashed: dict[tuple[int, ...], Tensor] = field(default_factory=dict, compare=False, repr=False)
+
+    def keys_of(self, numbers: Sequence[int]) -> Tensor:
+        """The keys [tensor, site, 2] of these tensors' draws, where t is a tensor: hashed once."""
+        assert isinstance(self.t, Tensor)
+        tensors = tuple(numbers)
+        if tensors not in self.hashed:
+            self.hashed[tensors] = keys_at(self.seed, self.t, tensors, self.program.sites)
+        return self.hashed[tensors]
 
     @property
     def on_device(self) -> bool:
@@ -154,8 +165,9 @@ class FlatParameter:
 
     def holds(self, w: Tensor, state: Mapping[str, Any]) -> bool:
         """Whether this tensor and the averages of this state are still where they were."""
-        for name, x in self._averages:
-            if state.get(name) is not x():
+        for (name, known), address in zip(self._averages, self.addresses, strict=True):
+            x = known()
+            if x is None or x.data_ptr() != address or state.get(name) is not x:
                 return False
         return (
             w is self._of()
@@ -178,6 +190,7 @@ class FlatParameter:
             and g.stride() == self._stride
             and g.dtype is self.dtype
             and not g.is_neg()
+            and not g._is_zerotensor()
         )
 
 

@@ -49,7 +49,7 @@ def native_kernel(kind: KernelKind) -> NativeKernel | None:
         return None
     try:
         library = _library(source, capability)
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ValueError, subprocess.SubprocessError):  # ValueError: CXX has an open quote
         return None
     return NativeKernel(library, kind)
 
@@ -83,6 +83,7 @@ class NativeKernel:
                 continue
             if not x.follows(g):
                 g = x.laid.flat_gradient(g).to(x.dtype).contiguous()
+                g = g.clone() if g._is_zerotensor() else g  # which holds no memory
                 kept.append(g)
             table.extend((whole, x.address, g.data_ptr()))
             table.extend(x.addresses)

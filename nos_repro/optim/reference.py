@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from nos_repro.optim.batch import FlatBatch, Step, arithmetic_dtype
-from nos_repro.optim.device_keys import keys_at
 from nos_repro.optim.draws import Key, keep, make_key, normal
 from nos_repro.optim.program import Argument, Instruction
 from nos_repro.rules.primitives import BINARY, OPERANDS, UNARY
@@ -75,7 +74,7 @@ def apply(line: Instruction, arguments: list[Value], like: Tensor) -> Tensor:
 def draw(line: Instruction, arguments: list[Value], batch: FlatBatch, i: int, step: Step) -> Tensor:
     """Draws noise or a drop for the i-th tensor."""
     assert line.site is not None
-    key = _key(step, batch.numbers[i], line.site)
+    key = _key(step, batch, i, line.site)
     if line.function == "normal":
         dtype = arithmetic_dtype(batch.weights[i].dtype)
         return batch.drawn(i, lambda places: normal(places, key, dtype))
@@ -85,8 +84,8 @@ def draw(line: Instruction, arguments: list[Value], batch: FlatBatch, i: int, st
     return torch.where(batch.drawn(i, lambda places: keep(places, key, probability)), x, 0.0)
 
 
-def _key(step: Step, tensor: int, site: int) -> Key | tuple[Tensor, Tensor]:
+def _key(step: Step, batch: FlatBatch, i: int, site: int) -> Key | tuple[Tensor, Tensor]:
     if isinstance(step.t, int):
-        return make_key(step.seed, step.t, tensor, site)
-    low, high = keys_at(step.seed, step.t, (tensor,), site + 1)[0, site].unbind()
+        return make_key(step.seed, step.t, batch.numbers[i], site)
+    low, high = step.keys_of(batch.numbers)[i, site].unbind()
     return low, high

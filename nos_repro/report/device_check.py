@@ -12,12 +12,18 @@ from nos_repro.report.layout import Cell, Column, ReportTable
 from nos_repro.report.pages.tables import slug
 from nos_repro.report.provenance import machines
 
+MOST_LETTERS = 100
 VERDICT = {True: "holds", False: "does not hold", None: ""}
 
 
 def check_path(results: Path, device: str) -> Path:
     """The file of a device's check: `results/device/nvidia-h200.json`."""
-    return results / CHECKS / f"{slug(device)}.json"
+    return results / CHECKS / f"{device_slug(device)}.json"
+
+
+def device_slug(device: str) -> str:
+    """A device's name in an address or a file's name, which the system may allow 255 letters."""
+    return slug(device)[:MOST_LETTERS]
 
 
 def section_table(section: Mapping[str, Any]) -> ReportTable:

@@ -20,7 +20,7 @@ from nos_repro.data.buckets import Buckets, padded
 from nos_repro.data.numbers import SIZES, number_names
 from nos_repro.data.parallel import Pairs, find_parallel_text
 from nos_repro.data.translation import Encoded, Limits, Sentences, encoded_training
-from nos_repro.data.wordpieces import BEGIN, END, PAD
+from nos_repro.data.wordpieces import BEGIN, END, PAD, learn_pieces
 from nos_repro.errors import ConfigError, DataError
 from tests.conftest import ROOT
 
@@ -381,6 +381,11 @@ def test_a_stream_of_a_text_has_the_lines_and_numbers_that_reading_it_has(
         for i, side in enumerate(whole):
             assert [line for pairs in blocks for line in pairs[i].lines] == side.lines
             assert [n for pairs in blocks for n in pairs[i].numbers] == list(side.numbers)
+
+
+def test_a_text_of_empty_lines_is_said_to_be_empty() -> None:
+    with pytest.raises(ConfigError, match=r"^train\.en has no text: every line of it is empty$"):
+        learn_pieces(["", ""], 60, "train.en")
 
 
 def test_a_changed_text_has_its_own_vocabulary(tmp_path: Path) -> None:

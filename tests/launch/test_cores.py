@@ -52,6 +52,8 @@ QUOTAS = [
     ("0::/a/b",          {"a/cpu.max": "200000 100000", "a/b/cpu.max": "max 100000"}, 2),
     ("0::/seen/outside", {"cpu.max": "200000 50000"},                                4),
     ("0::/",             {"cpu.max": "nonsense"},                                   64),
+    ("0::/",             {"cpu.max": "100000 0"},                                   64),
+    ("nonsense",         {"cpu.max": "100000 100000"},                              64),
     ("5:cpu,cpuacct:/",  version_1("cpu,cpuacct", 150_000),                          2),
     ("5:cpu:/docker/x",  version_1("cpu", 300_000),                                  3),
     ("5:cpu:/a",         version_1("cpu", -1) | version_1("cpu/a", 800_000, 200_000), 4),
@@ -92,6 +94,11 @@ def test_a_process_in_a_real_control_group_sees_its_quota(half_a_core: Path) -> 
         [sys.executable, "-c", code, str(half_a_core)], capture_output=True, text=True, check=True
     )
     assert done.stdout == "1\n"
+
+
+def test_a_variable_of_thousands_of_digits_is_only_a_large_number(sixty_four: None) -> None:
+    for name in ("LOCAL_WORLD_SIZE", "SLURM_CPUS_PER_TASK"):
+        assert 1 <= cores_per_gpu(1, {name: "9" * 5000}) <= 64
 
 
 def test_without_quotas_it_is_the_affinity() -> None:

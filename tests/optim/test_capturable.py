@@ -14,6 +14,7 @@ from torch.nn import Parameter
 from nos_repro import RuleOptimizer, make_optimizer, make_schedule
 from nos_repro.bench.waits import counted
 from nos_repro.errors import ConfigError
+from nos_repro.optim import batch
 from nos_repro.optim.device_keys import keys_at
 from nos_repro.optim.draws import make_key
 from nos_repro.rules.catalog import CATALOG
@@ -163,6 +164,21 @@ def test_keys_made_on_a_device_are_those_of_hashlib(
 ) -> None:
     expected = [[list(make_key(seed, t, n, site)) for site in range(sites)] for n in tensors]
     assert keys_at(seed, torch.tensor(t), tuple(tensors), sites).tolist() == expected
+
+
+def test_the_keys_of_all_tensors_are_hashed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, ...]] = []
+    monkeypatch.setattr(
+        batch,
+        "keys_at",
+        lambda *a: calls.append(a[2]) or keys_at(*a),  # type: ignore[func-returns-value]
+    )
+    params = [Parameter(torch.ones(5)) for _ in range(7)]
+    for p in params:
+        p.grad = torch.ones_like(p)
+    rule = "drop(g, 0.3) + noise"
+    RuleOptimizer(params, rule, 0.1, capturable=True, fused=False, foreach=False).step()
+    assert calls == [tuple(range(7))]
 
 
 def test_a_seed_that_leaves_no_room_for_the_step_is_refused() -> None:

@@ -12,6 +12,8 @@ from torch.nn import Parameter
 
 from nos_repro import RuleOptimizer
 from nos_repro.optim import fused, native
+from nos_repro.optim.batch import Step
+from nos_repro.optim.groups import program_of, step_of
 from nos_repro.optim.kernel import kind_of
 from nos_repro.optim.native_source import native_source
 from nos_repro.rules.catalog import CATALOG
@@ -99,11 +101,12 @@ def test_rules_that_differ_in_a_constant_share_a_kernel(form: str) -> None:
 
 
 def source_of(optimizer: RuleOptimizer, p: Parameter) -> str | None:
-    from nos_repro.optim.groups import program_of, step_of
-
-    group = optimizer.param_groups[0]
-    step = step_of(group, program_of(group["rule"]), 1, p.device)
+    step = first_step(optimizer.param_groups[0], p)
     return native_source(kind_of(step, p.dtype, p.device))
+
+
+def first_step(group: dict[str, Any], p: Parameter) -> Step:
+    return step_of(group, program_of(group["rule"]), 1, p.device)
 
 
 def test_a_damaged_library_is_compiled_again(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +157,13 @@ def test_all_tensors_are_updated_in_one_call_also_by_a_rule_that_draws(
         p.grad = torch.ones_like(p)
     RuleOptimizer(params, "g + drop(m, 0.3)", 0.1, fused=True).step()
     assert len(calls) == 1
+
+
+def test_a_compiler_whose_name_does_not_end_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", 'g++ "')
+    p = Parameter(torch.ones(4))
+    group = RuleOptimizer([p], "g", 0.1).param_groups[0]
+    assert native.native_kernel(kind_of(first_step(group, p), p.dtype, p.device)) is None
 
 
 def test_without_a_home_a_kernel_is_made_for_the_process(

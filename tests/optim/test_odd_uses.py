@@ -110,6 +110,41 @@ def test_a_child_process_updates_shared_parameters(make: Maker) -> None:
     assert torch.equal(p, expected)
 
 
+def test_a_gradient_that_holds_no_memory_counts_as_zeros() -> None:
+    """Forward-mode differentiation makes such tensors."""
+    for fused in (False, True):
+        p = parameter(4096)
+        before = p.detach().clone()
+        optimizer = RuleOptimizer([p], "m + w", lr=0.5, fused=fused)
+        p.grad = torch._efficientzerotensor(p.shape)
+        optimizer.step()
+        assert torch.equal(p, before / 2)
+
+
+@pytest.mark.parametrize("moved", ["shared", "replaced", "offloaded"])
+def test_averages_may_move_in_memory_between_steps(moved: str) -> None:
+    """As Hogwild's shared averages do, and those that wait in another memory."""
+
+    def trained(fused: bool, moves: bool) -> Tensor:
+        p = parameter(4096)
+        optimizer = RuleOptimizer([p], "m", lr=0.1, fused=fused)
+        for _ in range(4):
+            p.grad = torch.ones_like(p)
+            optimizer.step()
+            m = optimizer.state[p]["m"]
+            if moves and moved == "shared":
+                m.share_memory_()  # type: ignore[no-untyped-call]
+            elif moves and moved == "replaced":
+                m.data = m.data.clone()
+            elif moves:
+                away = m.data.clone()
+                m.data = torch.empty(0)
+                m.data = away.clone()
+        return p.detach()
+
+    assert torch.allclose(trained(fused=True, moves=True), trained(fused=False, moves=False))
+
+
 def test_a_parameter_may_lie_in_a_file_or_in_a_larger_tensor(make: Maker, tmp_path: Path) -> None:
     expected = steps(make([parameter(30)]))
     file = np.memmap(tmp_path / "weights", dtype=np.float32, mode="w+", shape=(30,))

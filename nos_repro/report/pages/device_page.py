@@ -7,17 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.experiments.device import CHECKS
-from nos_repro.report.device_check import conclusion, has_tiny, origin_of, section_table
+from nos_repro.report.device_check import (
+    conclusion,
+    device_slug,
+    has_tiny,
+    origin_of,
+    section_table,
+)
 from nos_repro.report.layout import ReportTable
 from nos_repro.report.pages.nosbench_page import TableLine
 from nos_repro.report.pages.search_page import SearchPage
-from nos_repro.report.pages.tables import page_table, slug
+from nos_repro.report.pages.tables import page_table
 from nos_repro.report.paths import results_words
 
 
 def device_file(found: Mapping[str, Any]) -> str:
     """The file name of its page: `device-nvidia-h200.html`."""
-    return f"{CHECKS}-{slug(found['device'])}.html"
+    return f"{CHECKS}-{device_slug(found['device'])}.html"
 
 
 def device_line(found: Mapping[str, Any]) -> TableLine:
