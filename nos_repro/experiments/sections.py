@@ -1,7 +1,8 @@
 """Settings that belong to a name: those of one task do not apply to another.
 
 If a layer above names another task, search algorithm or launcher, keys that the layers below set
-for the old one are dropped if the new one does not have them.
+for the old one are dropped if the new one does not have them. A file that names one keeps it at the
+scales of its base.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class NamedSection:
         scales = [at(file, f"scales.{scale}") for file in files]
         tops = [self._name(file) for file in files]
         above = [self._name(changes) for changes in scales]
-        said = _last(tops + above)
+        said = _last([name for both in zip(tops, above, strict=True) for name in both])
         name = self._name(asked) or said
         fitted, dropped = [], []
         for number, file in enumerate(files):
@@ -42,7 +43,7 @@ class NamedSection:
             file, gone = self._without(file, own, name)
             if isinstance(scales[number], dict):
                 own = _last([own, *above[: number + 1]])
-                changes, more = self._without(scales[number], own, name)
+                changes, more = self._without(scales[number], own, name, unnamed=True)
                 file = {**file, "scales": {**file["scales"], scale: changes}}
                 gone += more
             fitted.append(file)
@@ -59,9 +60,12 @@ class NamedSection:
         return name if isinstance(name, str) else None
 
     def _without(
-        self, values: Values, own: str | None, name: str | None
+        self, values: Values, own: str | None, name: str | None, *, unnamed: bool = False
     ) -> tuple[Values, list[str]]:
-        """``values``, meant for the name ``own``, without the keys that ``name`` does not have."""
+        """``values``, meant for the name ``own``, without the keys that ``name`` does not have.
+
+        unnamed: without the name, too.
+        """
         if own is None or name is None or own == name:
             return values, []
         keys = self.keys(name)
@@ -71,6 +75,8 @@ class NamedSection:
             if isinstance(section, dict) and keys is not None:
                 strange = [key for key in section if key != "name" and key not in keys]
                 kept = {key: value for key, value in section.items() if key not in strange}
+                if unnamed:
+                    kept.pop("name", None)
                 values = put(values, path.split("."), kept)
                 gone += [f"{path}.{key}" for key in strange]
         return values, gone

@@ -112,11 +112,19 @@ def test_the_new_algorithm_s_keys_are_checked_in_any_order():
     assert trpo.algorithm["max_kl"] == 0.02
 
 
-def test_a_scale_s_keys_are_those_of_its_own_algorithm(caplog):
-    words = ["algorithm.name=trpo"]
-    small = load_search(CONFIGS / "search.yaml", scale="small", overrides=words)
-    assert small.algorithm["baseline_decay"] == 0.8
+def test_a_scale_s_keys_are_those_of_its_own_algorithm(tmp_path, caplog):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "{base: search, search: mine, scales: {medium: {algorithm: {clip: 0.1, queue: 3}},"
+        " large: {algorithm: {name: evolution, tournament: 2}}}}"
+    )
+    medium = load_search(path, scale="medium", overrides=["algorithm.name=trpo"])
+    assert medium.algorithm["queue"] == 3
     assert len(caplog.records) == 1
+    assert load_search(path, scale="large").algorithm["tournament"] == 2
+    assert load_search(path, scale="large", overrides=["algorithm=random"]).algorithm == {
+        "name": "random"
+    }
 
 
 def test_a_misspelt_key_is_an_error_if_its_algorithm_runs(tmp_path):
@@ -146,10 +154,11 @@ def test_a_search_is_laid_over_another(tmp_path, caplog):
     assert (medium.search, medium.samples, medium.algorithm["name"]) == ("mine", 300, "reinforce")
     assert (medium.algorithm["lr"], "clip" in medium.algorithm) == (1e-5, False)
     assert "SGD" not in medium.baselines
-    assert load_search(path, scale="small").algorithm["lr"] == 2e-4
+    small = load_search(path, scale="small").algorithm
+    assert (small["name"], small["lr"]) == ("reinforce", 1e-5), "the file's, not its base's scale's"
     path.write_text("{base: search, search: mine, algorithm: random}")
     for scale in ("paper", "small", "smoke"):
-        assert "lr" not in load_search(path, scale=scale).algorithm
+        assert load_search(path, scale=scale).algorithm == {"name": "random"}
     assert not caplog.records  # not given on the command line
 
 
