@@ -117,7 +117,8 @@ def hold(
 ) -> Iterator[Heartbeat]:
     """Claims the folder while the block runs. Raises ConfigError if a live process has it.
 
-    A process of another host may have been killed: its claim is watched until it changes, or has
+    A process of another host may have been killed, and the number of one of this host, if it has
+    been silent for STALE_SECONDS, given to another: its claim is watched until it changes, or has
     been the same for STALE_SECONDS.
     """
     heartbeat = Heartbeat(folder, steps, witness=witness)
@@ -131,8 +132,9 @@ def hold(
             raise ConfigError(f"{folder}: {who} is working there; `report` shows how far it is")
         if look == 0:
             minutes = STALE_SECONDS / 60
-            log.warning("%s: a process of another host has claimed it; watching for up to %.0f"
-                        " minutes whether it still works there", folder, minutes)  # fmt: skip
+            log.warning("%s: a process of another host, or one that is silent, has claimed it;"
+                        " watching for up to %.0f minutes whether it still works there",
+                        folder, minutes)  # fmt: skip
         wait(LOOK_SECONDS)
     try:
         yield heartbeat
@@ -143,4 +145,5 @@ def hold(
 def _is_at_work(claim: Lease | None, first: Lease | None) -> bool:
     if IN_A_JOB in os.environ or claim is None:
         return False
-    return claim.here or claim != first
+    beats = claim.here and time.time() - claim.updated < STALE_SECONDS
+    return beats or claim != first

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import os
 import time
 
 import pytest
 
 from nos_repro.errors import ConfigError, LaunchError
 from nos_repro.experiments.build import Conditions
+from nos_repro.experiments.files import this_host
 from nos_repro.experiments.heartbeat import STALE_SECONDS, Witness
 from nos_repro.experiments.load import task_section
 from nos_repro.launch.base import Report
@@ -78,6 +80,20 @@ def test_a_controller_in_a_slurm_job_waits_for_the_claim_of_its_predecessor(tmp_
     with hold(tmp_path, witness=Witness(host.now), wait=host.wait):
         assert host.seconds > STALE_SECONDS
         assert json.loads((tmp_path / "claim.json").read_text())["host"] != "another-host"
+
+
+def test_a_killed_controller_whose_number_another_process_has_is_followed(tmp_path, monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    host = AnotherHost(tmp_path, beats=0)
+    claim = {"host": this_host(), "pid": os.getppid(), "updated": time.time() - 1}
+    host.path.write_text(json.dumps(claim))
+    with pytest.raises(ConfigError), hold(tmp_path, witness=Witness(host.now), wait=host.wait):
+        pass
+    assert host.seconds == 0, "it has just been heard"
+    claim["updated"] -= STALE_SECONDS
+    host.path.write_text(json.dumps(claim))
+    with hold(tmp_path, witness=Witness(host.now), wait=host.wait):
+        assert host.seconds > STALE_SECONDS
 
 
 class AnotherHost:
