@@ -26,6 +26,7 @@ from nos_repro.cli import (
     reporting,
     rules,
     running,
+    scoring,
     searching,
     tabling,
     tracking,
@@ -46,7 +47,7 @@ USER_ERROR = 2
 INTERRUPTED = 130
 GROUPS = (
     creating, checking, running, searching, tabling, reporting, judging, tracking, rules, models,
-    listing, benchmarks, arena,
+    listing, benchmarks, arena, scoring,
 )  # fmt: skip
 
 
