@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from typing import TYPE_CHECKING
@@ -40,8 +39,7 @@ def add_verbs(verbs: Verbs) -> None:
     parser.add_argument("--config", default="optimizers", metavar="FILE",
                         help="what is trained: a scoring file (default: optimizers, which"
                         " ships)")  # fmt: skip
-    parser.add_argument("--scale", default="full",
-                        help="one of the scales in the file (default: full)")  # fmt: skip
+    parser.add_argument("--scale", help="one of the scales in the file (default: the first)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                         help="a setting that overrides the file's, e.g. seeds=5;"
                         " repeatable")  # fmt: skip
@@ -76,30 +74,31 @@ def memory(text: str) -> int:
 
 def score(options: argparse.Namespace) -> int:
     stop_like_ctrl_c()
-    from nos_repro.data.paths import data_folder
-    from nos_repro.score.cascade import Scorer
-    from nos_repro.score.contract import KEY
-    from nos_repro.score.settings import find_scoring, limits_of, load_scoring
+    from nos_repro.score.contract import open_scorer
 
     stages = list(range(options.first, options.stages + 1))
-    path = find_scoring(options.config)
-    settings = load_scoring(path, scale=options.scale, overrides=options.set)
-    settings = settings.with_tasks([name for name in options.tasks.split(",") if name])
-    if options.stages and not any(settings.of_stage(stage) for stage in stages):
-        raise ConfigError(
-            f"--stages {options.stages} --first {options.first}: none of the tasks"
-            f" {' '.join(settings.tasks)} is of these stages"
-        )
-    limits = limits_of(options.time_limit, options.memory, settings)
 
     def tell(line: str) -> None:
         if not options.quiet:
             print(line, file=sys.stderr, flush=True)
 
-    folder = data_folder(options.data)
-    with Scorer(
-        settings, limits, data_dir=folder, key=os.environ.get(KEY, ""), tell=tell
-    ) as scorer:
+    opened = open_scorer(
+        options.config,
+        scale=options.scale,
+        overrides=options.set,
+        tasks=[name for name in options.tasks.split(",") if name],
+        time_limit=options.time_limit,
+        memory=options.memory,
+        data=options.data,
+        tell=tell,
+    )
+    with opened as scorer:
+        settings = scorer.settings
+        if options.stages and not any(settings.of_stage(stage) for stage in stages):
+            raise ConfigError(
+                f"--stages {options.stages} --first {options.first}: none of the tasks"
+                f" {' '.join(settings.tasks)} is of these stages"
+            )
         if options.dry_run:
             from nos_repro.score.estimate import estimate
 

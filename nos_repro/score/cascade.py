@@ -59,8 +59,8 @@ class Scorer:
     that starts candidates.
 
     ``key``: a secret from which seeds and orders are drawn; "" for the public ones. ``data_dir``:
-    where data sets are. ``threads``: of this process, which computes the gradients. Raises
-    ConfigError and DataError where a task cannot be trained at all.
+    where data sets are. ``threads``: of this process, which computes the gradients. ``nursery``: one
+    that is started already, and stays. Raises ConfigError and DataError where a task cannot be trained at all.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Scorer:
         data_dir: Path,
         key: str = "",
         threads: int = 1,
+        nursery: Nursery | None = None,
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         torch.set_num_threads(threads)
@@ -82,7 +83,8 @@ class Scorer:
         self.trainers = {
             name: Trainer(name, task, data_dir) for name, task in settings.tasks.items()
         }
-        self._nursery: Nursery | None = None
+        self._nursery = nursery
+        self._owns_nursery = nursery is None
 
     def __enter__(self) -> Scorer:
         return self
@@ -96,7 +98,7 @@ class Scorer:
         self.close()
 
     def close(self) -> None:
-        if self._nursery is not None:
+        if self._nursery is not None and self._owns_nursery:
             self._nursery.close()
         self._nursery = None
 
@@ -216,7 +218,7 @@ class Scorer:
             },
             "sandbox": {"landlock": found.landlock},
             "feedback": {"traceback": found.traceback, "printed": found.printed},
-            "version": __version__,
+            "package": __version__,
             "provenance": provenance("cpu"),
         }
 

@@ -10,11 +10,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nos_repro.errors import LaunchError
+
+if TYPE_CHECKING:
+    from nos_repro.score.cascade import Scorer
 
 KEY = "NOS_REPRO_SCORE_KEY"
 """The variable of the environment that holds the secret key."""
@@ -24,7 +27,7 @@ def score(
     candidate: str | os.PathLike[str],
     *,
     config: str = "optimizers",
-    scale: str = "full",
+    scale: str | None = None,
     stages: int = 3,
     first: int = 1,
     tasks: Sequence[str] = (),
@@ -38,7 +41,7 @@ def score(
     Args:
         candidate: `FILE.py`, `FILE.py:NAME`, a rule's text or an optimizer's name.
         config: a scoring file, by path or name.
-        scale: one of the file's scales.
+        scale: one of the file's scales (default: its first).
         stages: the last stage, from 0 (the probes alone) to 3.
         first: the stage that comes after the probes.
         tasks: only these tasks.
@@ -53,7 +56,7 @@ def score(
     Raises:
         LaunchError: the scoring itself failed; the message says why.
     """
-    words = [str(candidate), "--config", config, "--scale", scale, "--format", "json", "--quiet"]
+    words = [str(candidate), "--config", config, "--format", "json", "--quiet"]
     words += [
         "--stages",
         str(stages),
@@ -64,6 +67,7 @@ def score(
         "--memory",
         memory,
     ]
+    words += ["--scale", scale] if scale is not None else []
     words += ["--tasks", ",".join(tasks)] if tasks else []
     words += ["--data", str(data)] if data is not None else []
     environment = {**os.environ, **({} if key is None else {KEY: key})}
@@ -86,6 +90,35 @@ def score(
 def _path() -> list[str]:
     """Where this process finds modules, for the one that scores."""
     return [str(Path(entry or ".").absolute()) for entry in sys.path]
+
+
+def open_scorer(
+    config: str = "optimizers",
+    *,
+    scale: str | None = None,
+    overrides: Sequence[str] = (),
+    tasks: Sequence[str] = (),
+    time_limit: float = 1800.0,
+    memory: int = 4 << 30,
+    data: str | os.PathLike[str] | None = None,
+    key: str | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Scorer:
+    """A `Scorer` of a scoring file, for a program that scores many candidates: this process keeps
+    data and baselines, and computes the gradients. The arguments are those of `score`; ``memory``
+    is in bytes, ``overrides`` are `key=value` words, ``tell`` is told what is being trained.
+
+    Raises ConfigError.
+    """
+    from nos_repro.data.paths import data_folder
+    from nos_repro.score.cascade import Scorer
+    from nos_repro.score.settings import find_scoring, limits_of, load_scoring
+
+    settings = load_scoring(find_scoring(config), scale=scale, overrides=overrides)
+    settings = settings.with_tasks(tasks)
+    limits = limits_of(time_limit, memory, settings)
+    secret = os.environ.get(KEY, "") if key is None else key
+    return Scorer(settings, limits, data_dir=data_folder(data), key=secret, tell=tell)
 
 
 def evaluate(program_path: str | os.PathLike[str], **options: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch.nn import Parameter
 from nos_repro.score.candidate import Candidate
 from nos_repro.score.exchange import Exchange
 from nos_repro.score.fault import Fault
-from nos_repro.score.process import Nursery
+from nos_repro.score.process import Nursery, RemoteOptimizer
 
 SHAPES = {"matrix": (6, 4), "vector": (5,), "convolution": (3, 2, 3, 3), "untouched": (2,)}
 STEPS = 40
@@ -24,6 +24,10 @@ RATES = (1e-3, 1e-2, 0.1, 1.0)
 DESCENT = 0.95
 """The loss must fall below this share of its first value at one of the rates."""
 SEED = 2017
+FORGETS = (
+    "after loading its state_dict it goes on differently: keep what it remembers in self.state or"
+    " in param_groups"
+)
 # fmt: off
 PROBES = {
     "contract":   "it is made for a model's parameters, and updates them",
@@ -50,69 +54,74 @@ class Path:
 
 
 def probe(candidate: Candidate, nursery: Nursery) -> list[str]:
-    """The probes passed. Raises Fault for the first that is not, and OutOfTime."""
-    paths = {lr: descend(candidate, nursery, lr) for lr in RATES}
-    finite = {lr: path for lr, path in paths.items() if path.finite}
-    _require("finite", bool(finite), "its weights are not finite at any of the rates")
-    best = min(finite, key=lambda lr: finite[lr].losses[-1])
-    path = finite[best]
-    share = path.losses[-1] / path.losses[0]
-    _require(
-        "descends",
-        share < DESCENT,
-        f"it does not lower a quadratic at any of the rates ({share:.3g} x)",
-    )
-    untouched = list(SHAPES).index("untouched")
-    start = _parameters()[untouched]
-    for each in finite.values():
-        _require("untouched", torch.equal(each.weights[untouched], start),
-                 "it changes a parameter that has no gradient")  # fmt: skip
-    other = descend(candidate, nursery, best, sign=-1.0)
-    _require(
-        "gradient", not _equal(path.weights, other.weights), "its updates ignore the gradients"
-    )
-    again = descend(candidate, nursery, best)
-    _require("repeats", _equal(path.weights, again.weights),
-             "two runs with the same seed differ")  # fmt: skip
-    reloaded = descend(candidate, nursery, best, reload=True)
-    _require("state_dict", _near(path.weights, reloaded.weights),
-             "after loading its state_dict it goes on differently: keep what it remembers in"
-             " self.state or in param_groups")  # fmt: skip
+    """The probes passed. Raises Fault for the first that is not, and OutOfTime.
+
+    Two processes of the candidate descend, each several times, since a process costs more than
+    these few updates.
+    """
+    with _started(candidate, nursery) as remote:
+        paths = {lr: descend(remote, lr) for lr in RATES}
+        finite = {lr: path for lr, path in paths.items() if path.finite}
+        _require("finite", bool(finite), "its weights are not finite at any of the rates")
+        best = min(finite, key=lambda lr: finite[lr].losses[-1])
+        path = finite[best]
+        share = path.losses[-1] / path.losses[0]
+        said = f"it does not lower a quadratic at any of the rates ({share:.3g} x)"
+        _require("descends", share < DESCENT, said)
+        untouched = list(SHAPES).index("untouched")
+        start = _parameters()[untouched]
+        for each in finite.values():
+            same = torch.equal(each.weights[untouched], start)
+            _require("untouched", same, "it changes a parameter that has no gradient")
+        other = descend(remote, best, sign=-1.0)
+        ignores = _equal(path.weights, other.weights)
+        _require("gradient", not ignores, "its updates ignore the gradients")
+        remote.call("check")
+    with _started(candidate, nursery) as remote:
+        again = descend(remote, best)
+        repeats = _equal(path.weights, again.weights)
+        _require("repeats", repeats, "two runs with the same seed differ")
+        reloaded = descend(remote, best, reload=True)
+        _require("state_dict", _near(path.weights, reloaded.weights), FORGETS)
+        remote.call("check")
     return list(PROBES)
 
 
-def descend(
-    candidate: Candidate, nursery: Nursery, lr: float, *, sign: float = 1.0, reload: bool = False
-) -> Path:
-    """STEPS updates on the quadratic; with ``reload`` its state is saved and loaded half-way."""
+def _started(candidate: Candidate, nursery: Nursery) -> RemoteOptimizer:
+    shapes = [(name, torch.Size(shape)) for name, shape in SHAPES.items()]
+    return nursery.start(candidate, shapes, SEED)
+
+
+def descend(remote: RemoteOptimizer, lr: float, *, sign: float = 1.0, reload: bool = False) -> Path:
+    """STEPS updates on the quadratic, by a new optimizer; with ``reload`` its state is saved and
+    loaded half-way."""
     params = _parameters()
     optimum, curvature = _quadratic()
-    shapes = [(name, p.shape) for name, p in zip(SHAPES, params, strict=True)]
+    exchange = Exchange(params, remote, SEED)
+    exchange.show_weights()
+    remote.make(lr=lr, total_steps=STEPS)
     losses = []
-    with nursery.start(candidate, shapes, SEED) as remote:
-        exchange = Exchange(params, remote, SEED)
-        exchange.show_weights()
-        remote.make(lr=lr, total_steps=STEPS)
-        for step in range(STEPS):
-            if reload and step == STEPS // 2:
-                try:
-                    remote.call("reload")
-                except Fault as error:
-                    if error.kind not in ("error", "contract"):
-                        raise
-                    said = f"probe state_dict: {error.reason}"
-                    raise Fault("probe", said, error.traceback) from None
-            losses.append(_gradients(params, optimum, curvature, sign))
-            if not math.isfinite(losses[-1]):
-                break
-            exchange.update()
+    for step in range(STEPS):
+        if reload and step == STEPS // 2:
+            _reload(remote)
         losses.append(_gradients(params, optimum, curvature, sign))
-        remote.call("check")
-        if remote.modes:
-            remote.call("mode", mode="eval")
-            exchange.take_weights()
-            losses[-1] = _gradients(params, optimum, curvature, sign)
+        if not math.isfinite(losses[-1]):
+            break
+        exchange.update()
+    if remote.modes:
+        remote.call("mode", mode="eval")
+        exchange.take_weights()
+    losses.append(_gradients(params, optimum, curvature, sign))
     return Path(losses, [p.detach().clone() for p in params])
+
+
+def _reload(remote: RemoteOptimizer) -> None:
+    try:
+        remote.call("reload")
+    except Fault as error:
+        if error.kind not in ("error", "contract"):
+            raise
+        raise Fault("probe", f"probe state_dict: {error.reason}", error.traceback) from None
 
 
 def _require(name: str, holds: bool, otherwise: str) -> None:

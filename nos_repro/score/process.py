@@ -80,15 +80,15 @@ class Nursery:
         self.deadline = float("inf")
         self.landlock = 0
         self.mark = secrets.token_hex(8)
-        self._folder = Path(tempfile.mkdtemp(prefix="nos-repro-score-"))
-        self._runs = self._folder / "runs"
+        self.folder = Path(tempfile.mkdtemp(prefix="nos-repro-score-"))
+        self._runs = self.folder / "runs"
         self._runs.mkdir()
         self._control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
         path = [str(Path(entry or ".").absolute()) for entry in sys.path]
         environment |= {MARK: self.mark, "PYTHONPATH": os.pathsep.join(path)}
         environment |= {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-        with (self._folder / "printed").open("wb") as printed:
+        with (self.folder / "printed").open("wb") as printed:
             self._process = subprocess.Popen(
                 [
                     sys.executable,
@@ -101,7 +101,7 @@ class Nursery:
                 stdout=printed,
                 stderr=printed,
                 pass_fds=[other.fileno()],
-                cwd=self._folder,
+                cwd=self.folder,
                 env=environment,
                 start_new_session=True,
             )
@@ -125,14 +125,14 @@ class Nursery:
         self._process.kill()
         self._process.wait()
         self.end_leftovers()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def begin(self, limits: Limits) -> None:
         """From here on a new candidate's costs and time are counted."""
         self.limits = limits
         self.costs = Costs()
         self.deadline = time.monotonic() + self.limits.seconds
-        os.truncate(self._folder / "printed", 0)
+        os.truncate(self.folder / "printed", 0)
 
     def ask(self, message: dict[str, Any], files: Sequence[int] = ()) -> dict[str, Any]:
         """Raises LaunchError where the nursery has ended."""
@@ -150,9 +150,7 @@ class Nursery:
     def printed(self) -> str:
         """The end of what candidates have printed. Nothing reads it but people."""
         with contextlib.suppress(OSError):
-            return (
-                (self._folder / "printed").read_bytes()[-LONGEST_OUTPUT:].decode(errors="replace")
-            )
+            return (self.folder / "printed").read_bytes()[-LONGEST_OUTPUT:].decode(errors="replace")
         return ""
 
     def start(

@@ -11,6 +11,7 @@ from typing import Any
 
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.fit import SECTION
+from nos_repro.experiments.layers import lay_files, scale_in_effect
 from nos_repro.experiments.load import task_section
 from nos_repro.experiments.schema import check_name
 from nos_repro.experiments.sections import merged_settings
@@ -20,7 +21,6 @@ from nos_repro.score.process import Limits
 FOLDER = "score"
 """The folder of the configs that declare how candidates are scored."""
 DEFAULT = "optimizers"
-SCALES = ("full", "smoke")
 STAGES = (1, 2, 3)
 HELD_OUT = 3
 
@@ -90,7 +90,7 @@ class ScoreSettings:
     """The most time for one call: for being imported, or for one update."""
     seed: int = 0
     """Seeds count from this one."""
-    scale: str = SCALES[0]
+    scale: str = "full"
     """Chosen with `--scale`, not in the file."""
 
     def __post_init__(self) -> None:
@@ -151,11 +151,13 @@ def find_scoring(given: str) -> Path:
 
 
 def load_scoring(
-    path: Path, *, scale: str = SCALES[0], overrides: Sequence[str] = ()
+    path: Path, *, scale: str | None = None, overrides: Sequence[str] = ()
 ) -> ScoreSettings:
-    """Reads and checks a scoring file. Raises ConfigError, which names file, key and choice."""
+    """Reads and checks a scoring file, at its first scale if none is asked for. Raises ConfigError,
+    which names file, key and choice."""
     try:
         files = read_layers(path)
+        scale = scale or scale_in_effect(lay_files(files))
         if "score" not in files[-1]:
             raise ConfigError("it has no key `score`, the name of a way to score candidates")
         merged = merged_settings(files, scale, overrides)
@@ -167,7 +169,8 @@ def load_scoring(
             for section in ({}, task.stand_in):
                 _check_section(f"tasks.{name}.task", {**task.task, **section})
     except NosError as error:
-        raise type(error)(f"{path} (scale {scale}): {error}") from None
+        where = f"{path} (scale {scale})" if scale else str(path)
+        raise type(error)(f"{where}: {error}") from None
     return settings
 
 

@@ -1,4 +1,4 @@
-"""The process that starts candidates, shared by the tests of a file: it takes seconds to start."""
+"""The process that starts candidates, shared by all tests: it takes seconds to start."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import pytest
 from nos_repro.score.process import Nursery
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
     with Nursery() as started:
         yield started

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from nos_repro.score import probes
 from nos_repro.score.candidate import read_candidate
 from nos_repro.score.fault import CHEATS, Fault, OutOfTime
-from nos_repro.score.probes import descend
 from nos_repro.score.process import MARK, Nursery
 from tests.conftest import ROOT
 from tests.score.helpers import LIMITS, fault_of, plain, write
@@ -134,7 +134,7 @@ def test_a_program_that_python_starts_behind_its_audit_hook_is_found(
     code = "spawnv_passfds(b'/bin/sleep', [b'sleep', b'60'], [])"
     fault = fault_of(nursery, write(tmp_path, plain(above=above, before=code)))
     assert isinstance(fault, Fault)
-    assert fault.kind in ("files", "processes"), fault.reason
+    assert fault.kind == "processes", fault.reason
 
 
 def test_what_a_candidate_leaves_running_is_ended(nursery: Nursery) -> None:
@@ -160,21 +160,26 @@ def test_a_candidate_remembers_nothing_from_one_training_to_the_next(
     nursery: Nursery, tmp_path: Path
 ) -> None:
     """Neither in a module, nor in a file, nor in the environment."""
-    source = (
-        plain(
-            above="import os, math, pathlib\nseen = math.__dict__.setdefault('seen', [])",
-            before="""
-            place = pathlib.Path.cwd().parent
-            known = bool(seen) or 'SEEN' in os.environ or len(list(place.iterdir())) > 1
-            if known:
+    source = plain(
+        above="import math, os, pathlib",
+        made="""
+            notes = [path for path in pathlib.Path('..').rglob('*') if path.name == 'note']
+            if hasattr(math, 'seen') or 'SEEN' in os.environ or notes:
                 raise ValueError('knows the last training')
         """,
-        )
-        + "\n        seen.append(1) if len(self.state) else None\n"
+        after="""
+            math.seen = True
+            os.environ['SEEN'] = 'yes'
+            pathlib.Path('note').write_text('seen')
+        """,
     )
-    source += "        os.environ['SEEN2'] = '1'\n        pathlib.Path('note').write_text('seen')\n"
-    fault = fault_of(nursery, write(tmp_path, source))
-    assert fault is None, str(fault)
+    candidate = read_candidate(write(tmp_path, source))
+    nursery.begin(LIMITS)
+    for _ in range(2):
+        with nursery.start(candidate, [("w", torch.Size([2]))], 0) as remote:
+            remote.make(lr=0.1, total_steps=2)
+            remote.step()
+    assert "knows the last training" in str(fault_of(nursery, str(tmp_path / "mine.py")))
 
 
 def test_a_candidate_whose_time_is_up_is_stopped_though_it_returns(
@@ -189,10 +194,10 @@ def test_weights_are_shown_in_an_order_that_changes_nothing_for_an_update_by_ele
     nursery: Nursery,
 ) -> None:
     """torch's own Adam, in this process and without any shuffling, is the oracle."""
-    from nos_repro.score import probes
-
     nursery.begin(LIMITS)
-    path = descend(read_candidate("torch.optim.Adam"), nursery, 0.01)
+    shapes = [(name, torch.Size(shape)) for name, shape in probes.SHAPES.items()]
+    with nursery.start(read_candidate("torch.optim.Adam"), shapes, 0) as remote:
+        path = probes.descend(remote, 0.01)
     params = probes._parameters()
     optimizer = torch.optim.Adam(params, lr=0.01)
     for _ in range(probes.STEPS):

@@ -7,6 +7,7 @@ and knows nothing of the trainings before it.
 from __future__ import annotations
 
 import ctypes
+import gc
 import io
 import json
 import mmap
@@ -37,6 +38,7 @@ def main() -> None:
     torch.set_num_threads(1)
     _warm()
     ruleset, originals = landlock.Ruleset(Path(sys.argv[2])), Originals()
+    gc.freeze()  # a collection in a forked process would copy all that it looks at
     control.send(b"{}")
     while True:
         text, numbers, _, _ = socket.recv_fds(control, 1 << 16, 2)

@@ -6,6 +6,7 @@ labels and loss are in the evaluator's process, which asks for one update at a t
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import socket
@@ -63,8 +64,12 @@ class CandidateRun:
         return said
 
     def make(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Loads the candidate, and makes its optimizer for these parameters."""
+        """Makes the candidate's optimizer for these parameters, another one at each call; the
+        candidate is loaded at the first."""
+        torch.manual_seed(self.spec["seed"])
+        self.originals.settle()
         start = 0
+        self.params, self.places = [], []
         for name, shape in message["params"]:
             size = int(torch.Size(shape).numel())
             place = slice(start, start + size)
@@ -72,12 +77,10 @@ class CandidateRun:
             self.places.append(place)
             self.params.append((name, Parameter(self.weights[place].view(shape).clone())))
         self.arguments = {key: message[key] for key in ("lr", "total_steps", "seed")}
-        if self.spec["kind"] == "file":
-            path = Path(self.spec["scratch"]) / "candidate.py"
-            self.maker = loading.load_file(path, self.spec["name"])
-        else:
-            self.maker = loading.load_name(self.spec["text"])
-        self.check({})
+        self.optimizer = None
+        if self.maker is None:
+            self.maker = self._load()
+            self.check({})
         self.optimizer = loading.make(self.maker, self.params, **self.arguments)
         modes = [callable(getattr(self.optimizer, word, None)) for word in ("train", "eval")]
         if all(modes):
@@ -117,12 +120,21 @@ class CandidateRun:
         return {}
 
     def check(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Raises Sinned for a function of torch's or Python's that is another one now."""
+        """Raises Sinned for a function of torch's or Python's that is another one now, and for
+        a process that was started behind the audit hook's back."""
         if name := self.originals.patched():
             raise Sinned("patches", f"patches {name}")
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+            raise Sinned("processes", "starts a process")
         if self.optimizer is not None:
             loading.check_parameters(self.optimizer, self.params)
         return {}
+
+    def _load(self) -> loading.Maker:
+        if self.spec["kind"] == "name":
+            return loading.load_name(self.spec["text"])
+        return loading.load_file(Path(self.spec["scratch"]) / "candidate.py", self.spec["name"])
 
     def _set_mode(self, word: str) -> None:
         getattr(self.optimizer, word)()
@@ -140,8 +152,6 @@ def serve(end: socket.socket, memory: Tensor, spec: dict[str, Any], originals: O
     """Answers until the evaluator is gone; then the process ends."""
     channel, leave = Channel(end), os._exit
     guard.install(Path(spec["scratch"]), lambda kind, said: _tell(channel, kind, said))
-    torch.manual_seed(spec["seed"])
-    originals.settle()
     run = CandidateRun(spec, memory, originals)
     while True:
         message = channel.receive()
