@@ -18,7 +18,7 @@ from nos_repro.cli.common import (
 from nos_repro.errors import ConfigError
 
 if TYPE_CHECKING:
-    from nos_repro.score.cascade import Scored, Scorer
+    from nos_repro.score.cascade import ScoredCandidate, Scorer
 
 INVALID = 3
 """The exit status for a candidate that is not valid; a mistake of the caller's is 2 as ever."""
@@ -114,7 +114,7 @@ def score(options: argparse.Namespace) -> int:
     return 0 if found.valid else INVALID
 
 
-def _lines(scorer: Scorer, found: Scored) -> list[str]:
+def _lines(scorer: Scorer, found: ScoredCandidate) -> list[str]:
     """What a person reads."""
     if not found.valid:
         kind = "cheats" if found.cheat else "not valid"

@@ -20,7 +20,7 @@ LARGEST = 1 << 17
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Submission:
     """``text`` is a file's source, or a rule or name. ``pick``: the class or function of a file,
     where it defines several. ``modules``: where the package of a name from outside is."""
 
@@ -36,7 +36,7 @@ class Candidate:
         return hashlib.sha256(f"{self.kind} {self.pick} {self.text}".encode()).hexdigest()[:12]
 
 
-def read_candidate(given: str) -> Candidate:
+def read_candidate(given: str) -> Submission:
     """`FILE.py`, `FILE.py:NAME`, a rule's text or an optimizer's name. Raises Fault."""
     path, _, pick = given.rpartition(":") if ".py:" in given else (given, "", "")
     if path.endswith(".py"):
@@ -44,7 +44,7 @@ def read_candidate(given: str) -> Candidate:
     return _of_name(given)
 
 
-def _of_file(path: Path, pick: str) -> Candidate:
+def _of_file(path: Path, pick: str) -> Submission:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -59,10 +59,10 @@ def _of_file(path: Path, pick: str) -> Candidate:
         raise Fault("syntax", f"{path.name}, line {error.lineno}: {error.msg}") from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise Fault("syntax", f"{path.name}: {error}") from None
-    return Candidate("file", path.stem, text, pick)
+    return Submission("file", path.stem, text, pick)
 
 
-def _of_name(given: str) -> Candidate:
+def _of_name(given: str) -> Submission:
     from nos_repro.optim.lookup import find_optimizer
     from nos_repro.optim.registry import OPTIMIZERS
     from nos_repro.registry import is_path
@@ -79,4 +79,4 @@ def _of_name(given: str) -> Candidate:
             find_optimizer(given)
         except NosError as error:
             raise Fault("input", str(error)) from None
-    return Candidate("name", given, given, modules=modules)
+    return Submission("name", given, given, modules=modules)

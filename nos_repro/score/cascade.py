@@ -15,18 +15,18 @@ import torch
 
 from nos_repro import __version__
 from nos_repro.experiments.provenance import provenance
-from nos_repro.score.candidate import Candidate, read_candidate
+from nos_repro.score.candidate import Submission, read_candidate
 from nos_repro.score.fault import Fault, OutOfTime
 from nos_repro.score.measuring import TaskScore, measure, score_task
 from nos_repro.score.probes import PROBES, probe
-from nos_repro.score.process import Costs, Limits, Nursery
+from nos_repro.score.process import Costs, Nursery, ProcessLimits
 from nos_repro.score.settings import HELD_OUT, STAGES, ScoreSettings
 from nos_repro.score.training import Trainer
 from nos_repro.score.tuned import Baselines
 
 
 @dataclass
-class Scored:
+class ScoredCandidate:
     """What is known of a candidate. ``stage`` is the last one that it has finished, -1 for none;
     ``stopped`` says why it did not go on; ``fault`` and ``reason`` why it is not valid."""
 
@@ -59,14 +59,15 @@ class Scorer:
     that starts candidates.
 
     ``key``: a secret from which seeds and orders are drawn; "" for the public ones. ``data_dir``:
-    where data sets are. ``threads``: of this process, which computes the gradients. ``nursery``: one
-    that is started already, and stays. Raises ConfigError and DataError where a task cannot be trained at all.
+    where data sets are. ``threads``: of this process, which computes the gradients. ``nursery``:
+    one that is started already, and stays. Raises ConfigError and DataError where a task cannot be
+    trained at all.
     """
 
     def __init__(
         self,
         settings: ScoreSettings,
-        limits: Limits | None = None,
+        limits: ProcessLimits | None = None,
         *,
         data_dir: Path,
         key: str = "",
@@ -76,7 +77,7 @@ class Scorer:
     ) -> None:
         torch.set_num_threads(threads)
         self.settings = settings
-        self.limits = limits or Limits(call_seconds=settings.call_seconds)
+        self.limits = limits or ProcessLimits(call_seconds=settings.call_seconds)
         self.key = key
         self.tell = tell
         self.baselines = Baselines(settings, key, tell)
@@ -102,14 +103,14 @@ class Scorer:
             self._nursery.close()
         self._nursery = None
 
-    def score(self, given: str | Path, stages: Iterable[int] = STAGES) -> Scored:
+    def score(self, given: str | Path, stages: Iterable[int] = STAGES) -> ScoredCandidate:
         """Takes `FILE.py`, a rule's text or a name through these stages, the probes first."""
         wanted = sorted(set(stages))
         assert set(wanted) <= set(STAGES), wanted
         try:
             candidate = read_candidate(str(given))
         except Fault as error:
-            return _refused(Scored(str(given), "", "", wanted), error)
+            return _refused(ScoredCandidate(str(given), "", "", wanted), error)
         if self._nursery is None:
             self._nursery = Nursery()
         for stage in wanted:  # before the candidate's time begins
@@ -117,8 +118,8 @@ class Scorer:
                 self.baselines.of(self.trainers[name], self._nursery)
         return self._take(candidate, wanted, self._nursery)
 
-    def _take(self, candidate: Candidate, stages: list[int], nursery: Nursery) -> Scored:
-        found = Scored(candidate.name, candidate.kind, candidate.digest, stages)
+    def _take(self, candidate: Submission, stages: list[int], nursery: Nursery) -> ScoredCandidate:
+        found = ScoredCandidate(candidate.name, candidate.kind, candidate.digest, stages)
         nursery.begin(self.limits)
         started = time.monotonic()
         try:
@@ -139,7 +140,9 @@ class Scorer:
         found.seconds = time.monotonic() - started
         return found
 
-    def _stage(self, found: Scored, candidate: Candidate, stage: int, nursery: Nursery) -> None:
+    def _stage(
+        self, found: ScoredCandidate, candidate: Submission, stage: int, nursery: Nursery
+    ) -> None:
         for name in self.settings.of_stage(stage):
             trainer = self.trainers[name]
             known = self.baselines.of(trainer, nursery)
@@ -147,7 +150,7 @@ class Scorer:
             measured = measure(candidate, trainer, nursery, self.settings, self.key)
             found.tasks[name] = score_task(trainer, measured, known["adamw"], known["sgd"])
 
-    def _stops(self, found: Scored, stage: int, *, last: bool) -> bool:
+    def _stops(self, found: ScoredCandidate, stage: int, *, last: bool) -> bool:
         speedup = found.speedup([stage])
         if last or stage == HELD_OUT or speedup is None:
             return False
@@ -158,7 +161,7 @@ class Scorer:
             )
         return speedup < bar
 
-    def metrics(self, found: Scored) -> dict[str, float]:
+    def metrics(self, found: ScoredCandidate) -> dict[str, float]:
         """Numbers alone, for programs that propose candidates. `combined_score` is the geometric
         mean of the speed-ups over the tasks of the stages that were asked for, the held-out ones
         not among them."""
@@ -185,7 +188,7 @@ class Scorer:
         values["seconds"] = found.seconds
         return values
 
-    def document(self, found: Scored) -> dict[str, Any]:
+    def document(self, found: ScoredCandidate) -> dict[str, Any]:
         """Everything, as plain values."""
         return {
             "score": self.settings.score,
@@ -223,7 +226,7 @@ class Scorer:
         }
 
 
-def _refused(found: Scored, error: Fault) -> Scored:
+def _refused(found: ScoredCandidate, error: Fault) -> ScoredCandidate:
     found.valid = False
     found.fault, found.reason, found.cheat = error.kind, error.reason, error.cheat
     found.traceback = error.traceback

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nos_repro.score.candidate import Candidate
+from nos_repro.score.candidate import Submission
 from nos_repro.score.process import Nursery
 from nos_repro.score.settings import ScoreSettings
 from nos_repro.score.training import Point, Trained, Trainer
@@ -73,7 +73,7 @@ class Measured:
 
 
 def measure(
-    candidate: Candidate, trainer: Trainer, nursery: Nursery, settings: ScoreSettings, key: str
+    candidate: Submission, trainer: Trainer, nursery: Nursery, settings: ScoreSettings, key: str
 ) -> Measured:
     """Tunes and trains. Raises Fault and OutOfTime."""
     found: dict[float, float] = {}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from nos_repro.score.candidate import Candidate
+from nos_repro.score.candidate import Submission
 from nos_repro.score.exchange import Exchange
 from nos_repro.score.fault import Fault
 from nos_repro.score.process import Nursery, RemoteOptimizer
@@ -53,7 +53,7 @@ class Path:
         return all(map(math.isfinite, self.losses))
 
 
-def probe(candidate: Candidate, nursery: Nursery) -> list[str]:
+def probe(candidate: Submission, nursery: Nursery) -> list[str]:
     """The probes passed. Raises Fault for the first that is not, and OutOfTime.
 
     Two processes of the candidate descend, each several times, since a process costs more than
@@ -87,7 +87,7 @@ def probe(candidate: Candidate, nursery: Nursery) -> list[str]:
     return list(PROBES)
 
 
-def _started(candidate: Candidate, nursery: Nursery) -> RemoteOptimizer:
+def _started(candidate: Submission, nursery: Nursery) -> RemoteOptimizer:
     shapes = [(name, torch.Size(shape)) for name, shape in SHAPES.items()]
     return nursery.start(candidate, shapes, SEED)
 

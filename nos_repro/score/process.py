@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from nos_repro.errors import LaunchError
-from nos_repro.score.candidate import Candidate
+from nos_repro.score.candidate import Submission
 from nos_repro.score.channel import Channel, Closed, Garbled
 from nos_repro.score.fault import KINDS, Fault, OutOfTime
 
@@ -60,7 +60,7 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Limits:
+class ProcessLimits:
     """What a candidate may take."""
 
     seconds: float = 1800.0
@@ -75,12 +75,12 @@ class Nursery:
     """Starts candidates. Use it as a context; it ends what it has started."""
 
     def __init__(self) -> None:
-        self.limits = Limits()
+        self.limits = ProcessLimits()
         self.costs = Costs()
         self.deadline = float("inf")
         self.landlock = 0
         self.mark = secrets.token_hex(8)
-        self.folder = Path(tempfile.mkdtemp(prefix="nos-repro-score-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="nos-repro-score-")).resolve()
         self._runs = self.folder / "runs"
         self._runs.mkdir()
         self._control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -88,7 +88,7 @@ class Nursery:
         path = [str(Path(entry or ".").absolute()) for entry in sys.path]
         environment |= {MARK: self.mark, "PYTHONPATH": os.pathsep.join(path)}
         environment |= {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-        with (self.folder / "printed").open("wb") as printed:
+        with (self.folder / "printed").open("ab") as printed:
             self._process = subprocess.Popen(
                 [
                     sys.executable,
@@ -127,7 +127,7 @@ class Nursery:
         self.end_leftovers()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def begin(self, limits: Limits) -> None:
+    def begin(self, limits: ProcessLimits) -> None:
         """From here on a new candidate's costs and time are counted."""
         self.limits = limits
         self.costs = Costs()
@@ -154,7 +154,7 @@ class Nursery:
         return ""
 
     def start(
-        self, candidate: Candidate, shapes: Sequence[tuple[str, torch.Size]], seed: int
+        self, candidate: Submission, shapes: Sequence[tuple[str, torch.Size]], seed: int
     ) -> RemoteOptimizer:
         """A fresh process of the candidate for parameters of these names and shapes."""
         return RemoteOptimizer(self, candidate, shapes, seed)
@@ -204,7 +204,7 @@ class RemoteOptimizer:
     """
 
     nursery: Nursery
-    candidate: Candidate
+    candidate: Submission
     shapes: Sequence[tuple[str, torch.Size]]
     seed: int
     modes: bool = field(default=False, init=False)

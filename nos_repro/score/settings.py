@@ -16,7 +16,7 @@ from nos_repro.experiments.load import task_section
 from nos_repro.experiments.schema import check_name
 from nos_repro.experiments.sections import merged_settings
 from nos_repro.experiments.settings_file import check_shape, read_layers, shipped, structured
-from nos_repro.score.process import Limits
+from nos_repro.score.process import ProcessLimits
 
 FOLDER = "score"
 """The folder of the configs that declare how candidates are scored."""
@@ -132,11 +132,11 @@ class ScoreSettings:
         return dataclasses.replace(self, tasks=chosen or self.tasks)
 
 
-def limits_of(seconds: float, memory: int, settings: ScoreSettings) -> Limits:
+def limits_of(seconds: float, memory: int, settings: ScoreSettings) -> ProcessLimits:
     """Raises ConfigError for impossible values."""
     if not (math.isfinite(seconds) and seconds > 0):
         raise ConfigError(f"--time-limit must be positive seconds, got {seconds}")
-    return Limits(seconds, settings.call_seconds, memory)
+    return ProcessLimits(seconds, settings.call_seconds, memory)
 
 
 def find_scoring(given: str) -> Path:

@@ -17,7 +17,7 @@ from torch.nn import Parameter
 
 from nos_repro.experiments.load import task_section
 from nos_repro.experiments.trial import make_settings
-from nos_repro.score.candidate import Candidate
+from nos_repro.score.candidate import Submission
 from nos_repro.score.exchange import Exchange, secret_number
 from nos_repro.score.process import Nursery
 from nos_repro.score.settings import ScoreTask
@@ -74,7 +74,7 @@ class Trainer:
         return self.declared.epochs * self.data(0).steps_per_epoch
 
     def train(
-        self, candidate: Candidate, nursery: Nursery, lr: float, seed: int, key: str, *, test: bool
+        self, candidate: Submission, nursery: Nursery, lr: float, seed: int, key: str, *, test: bool
     ) -> Trained:
         """One training. Weights, batches and the order in which the candidate sees the weights
         follow from ``seed`` and ``key``. Raises Fault and OutOfTime."""

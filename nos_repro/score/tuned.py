@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,20 +15,26 @@ from nos_repro.errors import ConfigError
 from nos_repro.experiments.code import code_digest, task_roots
 from nos_repro.experiments.files import read_file, read_json, write_json
 from nos_repro.extras import installed_versions
-from nos_repro.score.candidate import Candidate, read_candidate
+from nos_repro.score.candidate import Submission, read_candidate
 from nos_repro.score.fault import Fault
 from nos_repro.score.measuring import Measured, measure
-from nos_repro.score.process import Limits, Nursery
+from nos_repro.score.process import Nursery, ProcessLimits
 from nos_repro.score.settings import ScoreSettings
 from nos_repro.score.training import Trainer
 
-BASELINES = ("adamw", "sgd")
-LIMITS = Limits(seconds=24 * 3600.0, call_seconds=120.0)
+BASELINES = {
+    "adamw": "nos_repro.score.baselines.adamw",
+    "sgd": "nos_repro.score.baselines.sgd",
+}
+"""The modules of the baselines' files."""
+LIMITS = ProcessLimits(seconds=24 * 3600.0, call_seconds=120.0)
 
 
-def baseline(name: str) -> Candidate:
+def baseline(name: str) -> Submission:
     """One of BASELINES."""
-    return read_candidate(str(Path(__file__).parent / "baselines" / f"{name}.py"))
+    spec = importlib.util.find_spec(BASELINES[name])
+    assert spec is not None
+    return read_candidate(str(spec.origin))
 
 
 class Baselines:
@@ -70,7 +77,7 @@ class Baselines:
             raise ConfigError(
                 f"the baseline {name} fails on {trainer.name}: {error.reason}"
             ) from None
-        if name == BASELINES[0] and found.diverged:
+        if name == "adamw" and found.diverged:
             raise ConfigError(f"the baseline {name} diverges on {trainer.name} at every rate")
         return found
 

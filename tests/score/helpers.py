@@ -6,9 +6,9 @@ from pathlib import Path
 from nos_repro.score.candidate import read_candidate
 from nos_repro.score.fault import Fault, OutOfTime
 from nos_repro.score.probes import probe
-from nos_repro.score.process import Limits, Nursery
+from nos_repro.score.process import Nursery, ProcessLimits
 
-LIMITS = Limits(seconds=60.0, call_seconds=5.0, memory=512 << 20)
+LIMITS = ProcessLimits(seconds=60.0, call_seconds=5.0, memory=512 << 20)
 
 PLAIN = """
 import torch
@@ -50,7 +50,9 @@ def write(folder: Path, source: str) -> str:
     return str(file)
 
 
-def fault_of(nursery: Nursery, given: str, limits: Limits = LIMITS) -> Fault | OutOfTime | None:
+def fault_of(
+    nursery: Nursery, given: str, limits: ProcessLimits = LIMITS
+) -> Fault | OutOfTime | None:
     """Why the probes refuse a candidate; None if it passes them all."""
     nursery.begin(limits)
     try:

@@ -34,7 +34,6 @@ def main() -> None:
     """Forks for each message on the socket whose number is the first argument; ends when that
     closes. The second is the folder below which candidates may write."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    _die_with_parent()
     torch.set_num_threads(1)
     _warm()
     ruleset, originals = landlock.Ruleset(Path(sys.argv[2])), Originals()
