@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,14 +113,16 @@ def test_one_of_several_classes_is_picked_by_its_name(nursery: Nursery, tmp_path
 def test_a_function_makes_the_optimizer_and_gets_what_it_asks_for(
     nursery: Nursery, tmp_path: Path
 ) -> None:
-    source = """
+    source = textwrap.dedent("""
+        import torch
+
         def make_optimizer(named_parameters, lr, total_steps, seed):
-        names = [name for name, p in named_parameters]
-        assert names == ["matrix", "vector", "convolution", "untouched"], names
-        assert total_steps > 1 and isinstance(seed, int)
-        return torch.optim.SGD([p for _, p in named_parameters], lr=lr)
-    """
-    assert fault_of(nursery, write(tmp_path, source.replace("\n    ", "\n"))) is None
+            names = [name for name, p in named_parameters]
+            assert names == ["matrix", "vector", "convolution", "untouched"], names
+            assert total_steps > 1 and isinstance(seed, int)
+            return torch.optim.SGD([p for _, p in named_parameters], lr=lr)
+    """)
+    assert fault_of(nursery, write(tmp_path, source)) is None
 
 
 def test_an_optimizer_that_evaluates_an_average_is_measured_at_it(
