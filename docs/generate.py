@@ -25,6 +25,7 @@ from nos_repro.cli import make_parser
 from nos_repro.data import CORPORA, IMAGES, PARALLEL_TEXTS, PHOTOGRAPHS
 from nos_repro.experiments.device import DeviceSettings
 from nos_repro.experiments.environment import Environment
+from nos_repro.experiments.growing import Growth
 from nos_repro.experiments.schema import Halving, Row, Selection, Study
 from nos_repro.experiments.settings_file import shipped
 from nos_repro.experiments.trial import Training
@@ -199,6 +200,7 @@ def study_page() -> Iterator[str]:
     for key, cls in (
         ("training", Training),
         ("training.environment", Environment),
+        ("sweep.lr, where rates grow", Growth),
         ("selection", Selection),
         ("halving", Halving),
         ("device", DeviceSettings),
