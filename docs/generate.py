@@ -35,6 +35,7 @@ from nos_repro.report.claims.kinds.base import CLAIM_TESTS
 from nos_repro.report.figures.base import FIGURES
 from nos_repro.rules.catalog import CATALOG
 from nos_repro.rules.families import FAMILIES
+from nos_repro.rules.known import KNOWN
 from nos_repro.rules.primitives import BINARY, OPERANDS, UNARY
 from nos_repro.rules.space import SPACES, Space
 from nos_repro.search.algorithms import ALGORITHMS
@@ -434,6 +435,15 @@ def language_page() -> Iterator[str]:
     yield table(
         ("name", "rule", "printed in"),
         ((code(name), code(entry.text), entry.place) for name, entry in CATALOG.items()),
+    )
+    yield "## Known optimizers that are rules"
+    yield (
+        'What `nos-repro rule "TEXT"` compares a rule with, up to a positive factor; `k` and `j`'
+        " may be any positive numbers. `m` and `v` have bias correction, as everywhere here."
+    )
+    yield table(
+        ("optimizer", "its update", "source", "condition"),
+        ((each.name, code(each.text), each.source, each.but) for each in KNOWN.values()),
     )
 
 
