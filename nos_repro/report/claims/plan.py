@@ -52,7 +52,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SeedPlan:
     """What fits into the hours; ``needed``: for each undecided claim, how many seeds more would
     decide it with a chance of NEAR (None: more than are considered); ``others``: the undecided
     claims that no seed decides, and why."""
@@ -67,11 +67,11 @@ class Plan:
         return math.fsum(option.hours for option in self.chosen)
 
 
-def plan_of(judged: Sequence[Judged], found: Results, hours: float) -> Plan:
+def plan_of(judged: Sequence[Judged], found: Results, hours: float) -> SeedPlan:
     """The seeds that decide the most claims in ``hours`` core-hours of machines like those that
     made the records: of each study the step with the most claims an hour, again and again."""
     open_claims: dict[tuple[str, str], dict[str, ClaimTest]] = {}
-    plan = Plan(hours)
+    plan = SeedPlan(hours)
     for each in judged:
         for finding in each.findings:
             if finding.verdict == "not run":
@@ -186,7 +186,7 @@ def _spend(options: dict[tuple[str, str], list[Option]], hours: float) -> Iterat
     yield from (option for option in now.values() if option is not None)
 
 
-def plan_table(plan: Plan) -> ReportTable:
+def plan_table(plan: SeedPlan) -> ReportTable:
     """The plan: what to run, what each undecided claim needs, and what no seed decides."""
     heading = [
         f"What {plan.hours:g} core-hours decide, by the spread seen so far",

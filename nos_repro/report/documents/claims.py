@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from nos_repro.report.claims.judge import Judged
-from nos_repro.report.claims.plan import Plan
+from nos_repro.report.claims.plan import SeedPlan
 from nos_repro.report.documents.base import Document, document
 
 
@@ -34,7 +34,7 @@ def claim_data(judged: Judged) -> Document:
     }
 
 
-def plan_document(plan: Plan) -> Document:
+def plan_document(plan: SeedPlan) -> Document:
     """Which runs would decide the most claims."""
     return document(
         "plan",
