@@ -34,7 +34,7 @@ NEAR = 0.8
 
 
 @dataclass(frozen=True)
-class Option:
+class MoreSeeds:
     """So many ``more`` seeds for every row of a study, their core-hours, and the chance of each
     undecided claim to be decided by then."""
 
@@ -58,7 +58,7 @@ class SeedPlan:
     claims that no seed decides, and why."""
 
     hours: float
-    chosen: list[Option] = field(default_factory=list)
+    chosen: list[MoreSeeds] = field(default_factory=list)
     needed: dict[str, int | None] = field(default_factory=dict)
     others: dict[str, str] = field(default_factory=dict)
 
@@ -142,11 +142,11 @@ def _unhelped(test: ClaimTest, found: Results, scale: str) -> str:
     return ""
 
 
-def _options(found: Results, at: tuple[str, str], tests: dict[str, ClaimTest]) -> list[Option]:
+def _options(found: Results, at: tuple[str, str], tests: dict[str, ClaimTest]) -> list[MoreSeeds]:
     study, rows = found.study(*at)
     seconds = _seconds_of_a_seed(study, rows)
     return [
-        Option(
+        MoreSeeds(
             *at,
             seeds=study.selection.repeats,
             more=more,
@@ -166,9 +166,9 @@ def _seconds_of_a_seed(study: Study, rows: Rows) -> float:
     )
 
 
-def _spend(options: dict[tuple[str, str], list[Option]], hours: float) -> Iterator[Option]:
+def _spend(options: dict[tuple[str, str], list[MoreSeeds]], hours: float) -> Iterator[MoreSeeds]:
     """Greedily: the step that adds the most claims an hour, as long as one fits."""
-    now: dict[tuple[str, str], Option | None] = dict.fromkeys(options)
+    now: dict[tuple[str, str], MoreSeeds | None] = dict.fromkeys(options)
     while True:
         spent = math.fsum(option.hours for option in now.values() if option is not None)
         steps = []
@@ -210,7 +210,7 @@ def plan_table(plan: SeedPlan) -> ReportTable:
     return ReportTable(heading, columns, rows, notes)
 
 
-def _command(option: Option) -> str:
+def _command(option: MoreSeeds) -> str:
     repeats = option.seeds + option.more
     return f"run {option.study} --scale {option.scale} selection.repeats={repeats}"
 
