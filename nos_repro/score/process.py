@@ -234,7 +234,11 @@ class RemoteOptimizer:
         self._channel = Channel(ours)
         self._ended = False
         self.nursery.costs.runs += 1
-        self.nursery.landlock = self._reply("start")["landlock"]
+        try:
+            self.nursery.landlock = self._reply("start")["landlock"]
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(
@@ -317,31 +321,35 @@ class RemoteOptimizer:
                 self._end()
                 raise Fault("memory", "takes more memory than it may")
 
-    def _gone(self, word: str) -> Fault:
+    def _gone(self, word: str) -> Exception:
+        """What is wrong if the other end of the channel is closed."""
         status = self._end()
+        if word == "start":
+            return LaunchError(f"a candidate's process does not start (exit status {status})")
+        if status is None:
+            return Fault("protocol", "closes the evaluator's channel")
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         if status == -signal.SIGXCPU:
             return Fault("time", "takes more processor time than it may")
         during = {"make": "while it is made", "step": "during an update"}.get(word, f"at {word}")
         return Fault("exit", f"its process ends by itself {during} ({how})")
 
-    def _end(self) -> int:
-        """Ends the process and what shares its group; its exit status."""
+    def _end(self) -> int | None:
+        """Ends the process and what shares its group; its exit status if it had ended by
+        itself."""
         if self._ended:
-            return 0
+            return None
         self._ended = True
         self._channel.end.close()
-        time.sleep(0)
-        status = self._wait_a_moment()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._number, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._number, signal.SIGKILL)
+        by_itself = self._wait_a_moment()
+        for end in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                end(self._number, signal.SIGKILL)
         found = self.nursery.ask({"reap": self._number})
         costs = self.nursery.costs
         costs.cpu_seconds += found["cpu"]
         costs.memory = max(costs.memory, found["memory"])
-        return int(found["status"]) if status else -signal.SIGKILL
+        return int(found["status"]) if by_itself else None
 
     def _wait_a_moment(self) -> bool:
         """Whether the process has ended by itself, as its end of the channel has closed."""

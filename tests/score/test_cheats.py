@@ -86,6 +86,8 @@ CHEATS_OF_PYTHON = {
               before="resource.setrlimit(resource.RLIMIT_CORE, (0, 0))")),
     "writes to memory with ctypes":      ("native",     "ctypes",
         plain(above="import ctypes", before="ctypes.CDLL(None).printf(b'')")),
+    "hangs up":                          ("protocol",   "closes the evaluator's channel",
+        plain(above="import os, time", before="os.closerange(3, 64)\ntime.sleep(60)")),
     "answers for itself":                ("protocol",   "channel",
         plain(above="import os",
               before="for number in range(3, 64):\n    try:\n"
