@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions, build
 from nos_repro.experiments.trial import Training, Trial
+from nos_repro.report.documents.base import document, schema, written
 from nos_repro.score.candidate import LARGEST, read_candidate
 from nos_repro.score.cascade import Scorer
 from nos_repro.score.fault import Fault
@@ -251,6 +253,19 @@ def test_held_out_tasks_are_told_apart_from_the_score(scorer: Scorer) -> None:
     )
     assert values["held_out_speedup"] == values["held_out_speedup_last"]
     assert "combined_score" not in scorer.metrics(dataclasses.replace(found, stages=[3]))
+
+
+def test_what_is_found_is_a_document_of_the_schema(scorer: Scorer, tmp_path: Path) -> None:
+    own = {"$ref": "#/$defs/score", "$defs": schema()["$defs"]}
+    for given in ("powersign", write(tmp_path, plain(before="1 / 0")), "no rule"):
+        found = document("score", **scorer.document(scorer.score(given, [1, 3])))
+        errors = Draft202012Validator(own).iter_errors(json.loads(written(found)))
+        assert [error.message for error in errors] == []
+        assert found["valid"] == (given == "powersign")
+
+
+def test_a_rule_of_the_second_edition_is_scored_too(nursery: Nursery) -> None:
+    assert fault_of(nursery, "language 2: u <- 0.9 * u + g; g + 0.9 * u") is None
 
 
 def test_a_cheat_scores_nothing_even_if_it_is_caught_late(scorer: Scorer, tmp_path: Path) -> None:

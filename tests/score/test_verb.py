@@ -52,6 +52,7 @@ def printed(capsys: pytest.CaptureFixture[str], *words: str, status: int = 0) ->
     return found
 
 
+@pytest.mark.slow
 def test_a_candidate_is_printed_as_a_document(
     tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
