@@ -21,6 +21,7 @@ from nos_repro.cli.common import (
     print_document,
     stop_like_ctrl_c,
     study_arguments,
+    training_arguments,
     trust_argument,
     wandb_argument,
     warn_of,
@@ -79,7 +80,7 @@ def _add_run(verbs: Verbs) -> None:
                       )  # fmt: skip
     study_arguments(parser)
     machine_arguments(parser)
-    parser.add_argument("--retry", action="store_true", help="try the trials that failed again")
+    training_arguments(parser)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true",
                         help="list the trials, estimate the hours; with launcher=slurm print the"
@@ -93,9 +94,6 @@ def _add_run(verbs: Verbs) -> None:
     how.add_argument("--detach", action="store_true",
                         help="with launcher=slurm: return once the jobs are queued")  # fmt: skip
     wandb_argument(parser, "each trial as a run")
-    parser.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S",
-                        help="time between checkpoints of a trial (default: 60); longer where"
-                        " saving would take over 2 %% of the time")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
