@@ -18,7 +18,7 @@ from nos_repro.experiments.schema import Row, Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.launch.duel.judgement import Names, Pair
 from nos_repro.launch.duel.sequence import MOST_PAIRS, fewest_pairs
-from nos_repro.optim.lookup import find_optimizer
+from nos_repro.optim.lookup import find_optimizer, in_language
 from nos_repro.tasks.metrics import Metric
 
 TUNED = ("lr", "weight_decay")
@@ -164,7 +164,7 @@ def _template(study: Study, like: str | None, labels: Sequence[str | None]) -> R
 def _as_row(study: Study, name: str, template: Row) -> str:
     """The word of a command line that adds an optimizer as a row. Raises ConfigError."""
     try:
-        find_optimizer(name)
+        find_optimizer(in_language(name, study.language))
     except NosError as error:
         said = str(error).partition("\n  one of")[0]
         raise ConfigError(
