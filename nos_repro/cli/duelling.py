@@ -131,10 +131,10 @@ def duel(options: argparse.Namespace) -> int:
 
 
 def _asked(options: argparse.Namespace) -> Duel:
-    from nos_repro.launch.duel.contest import Limits, load_duel
+    from nos_repro.launch.duel.contest import DuelLimits, load_duel
 
     check_results(options.results)
-    limits = Limits(options.seeds, options.budget)
+    limits = DuelLimits(options.seeds, options.budget)
     return load_duel(
         find_settings(options),
         options.one,

@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from nos_repro.cli import main
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.record import Record
-from nos_repro.launch.duel.contest import Limits, load_duel
+from nos_repro.launch.duel.contest import DuelLimits, load_duel
 from nos_repro.report.documents.base import schema
 from tests.conftest import ROOT
 
@@ -209,7 +209,7 @@ def test_a_duel_that_cannot_be_is_one_error(
     config: Path, sides: tuple[str, str], limits: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ConfigError, match=re.escape(said)):
-        load_duel(config, *sides, Limits(**limits), scale="smoke")
+        load_duel(config, *sides, DuelLimits(**limits), scale="smoke")
 
 
 @pytest.mark.parametrize(("options", "said"), [
@@ -221,33 +221,33 @@ def test_a_duel_that_cannot_be_is_one_error(
 ])  # fmt: skip
 def test_impossible_options_are_one_error(config: Path, options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(said)):
-        load_duel(config, "PowerSign", "still", Limits(9), **{"scale": "smoke", **options})
+        load_duel(config, "PowerSign", "still", DuelLimits(9), **{"scale": "smoke", **options})
 
 
 def test_a_study_that_measures_nothing_has_nothing_to_compare(config: Path) -> None:
     config.write_text(yaml.safe_dump({**SMALL, "columns": {"optimizer_state": "State"}}))
     with pytest.raises(ConfigError, match="nothing to compare"):
-        load_duel(config, "PowerSign", "still", Limits(9), scale="smoke")
+        load_duel(config, "PowerSign", "still", DuelLimits(9), scale="smoke")
 
 
 def test_an_optimizer_takes_a_rows_place_with_its_grid_and_schedule(config: Path) -> None:
-    found = load_duel(config, "torch.optim.AdamW", "wide", Limits(9), scale="smoke")
+    found = load_duel(config, "torch.optim.AdamW", "wide", DuelLimits(9), scale="smoke")
     row = found.study.rows["torch.optim.AdamW"]
     assert row.optimizer == "torch.optim.AdamW"
     assert row.sweep == {"lr": [0.01, 0.02, 0.05]}
-    both = load_duel(config, "adam", "g + drop(m, 0.3)", Limits(9), scale="smoke",
+    both = load_duel(config, "adam", "g + drop(m, 0.3)", DuelLimits(9), scale="smoke",
                      like="PowerSign (cosine)")  # fmt: skip
     assert [row.schedule for row in both.study.rows.values()] == ["cosine", "cosine"]
     assert both.column == "best_test"
 
 
 def test_a_name_means_the_row_with_the_studys_own_schedule(config: Path) -> None:
-    found = load_duel(config, "powersign", "still", Limits(9), scale="smoke")
+    found = load_duel(config, "powersign", "still", DuelLimits(9), scale="smoke")
     assert found.one == "PowerSign (plain)"
     rows = {**SMALL["rows"], "PowerSign (more)": {"optimizer": "powersign"}}
     config.write_text(yaml.safe_dump({**SMALL, "rows": rows}))
     with pytest.raises(ConfigError, match="may be one of several rows"):
-        load_duel(config, "powersign", "still", Limits(9), scale="smoke")
+        load_duel(config, "powersign", "still", DuelLimits(9), scale="smoke")
 
 
 def command(config: Path, results: Path) -> list[str]:

@@ -12,7 +12,7 @@ from nos_repro.launch.duel.sequence import (
     ALPHA,
     EFFECT,
     LOST_ALPHA,
-    Estimate,
+    MeanDifference,
     coin_evidence,
     evidence,
     fewest_pairs,
@@ -64,15 +64,15 @@ def test_the_coins_e_value_is_that_of_a_uniform_chance() -> None:
 
 def test_so_many_more_pairs_would_decide() -> None:
     for mean, spread, margin in ((0.3, 1.0, None), (-0.5, 1.0, None), (0.05, 1.0, 0.5)):
-        now = Estimate(8, mean, spread)
+        now = MeanDifference(8, mean, spread)
         more = now.more(margin)
         assert more is not None
-        before, then = (Estimate(8 + more - k, mean, spread) for k in (1, 0))
+        before, then = (MeanDifference(8 + more - k, mean, spread) for k in (1, 0))
         for estimate, decides in ((before, False), (then, True)):
             within = margin is not None and estimate.within(margin)
             assert (estimate.excludes_zero or within) is decides
-    assert Estimate(8, 0.001, 1.0).more(None) is None
-    assert Estimate(1, 1.0, math.nan).more(None) is None
+    assert MeanDifference(8, 0.001, 1.0).more(None) is None
+    assert MeanDifference(1, 1.0, math.nan).more(None) is None
 
 
 def pairs_of(differences: list[float], start: float = 50.0) -> list[Pair]:

@@ -26,7 +26,7 @@ TUNED = ("lr", "weight_decay")
 
 
 @dataclass(frozen=True)
-class Limits:
+class DuelLimits:
     """When a duel ends undecided: after so many ``pairs``, or once its trials have taken ``hours``
     of cores or GPUs; None: no limit of that kind."""
 
@@ -58,7 +58,7 @@ class Duel:
     one: str
     other: str
     column: str
-    limits: Limits
+    limits: DuelLimits
     margin: float | None = None
 
     @property
@@ -102,7 +102,7 @@ def load_duel(
     path: Path,
     one: str,
     other: str,
-    limits: Limits,
+    limits: DuelLimits,
     *,
     scale: str,
     overrides: Sequence[str] = (),
@@ -183,7 +183,7 @@ def _as_row(study: Study, name: str, template: Row) -> str:
 
 
 def _checked(
-    study: Study, one: str, other: str, limits: Limits, column: str | None, margin: float | None
+    study: Study, one: str, other: str, limits: DuelLimits, column: str | None, margin: float | None
 ) -> Duel:
     """The duel, if the rows differ, are tuned over as many points and have a metric to compare."""
     rows = {name: dataclasses.replace(study.rows[name], seed=0) for name in (one, other)}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from nos_repro.launch.duel.sequence import LOST_ALPHA, MOST_PAIRS, Estimate, coin_evidence
+from nos_repro.launch.duel.sequence import LOST_ALPHA, MOST_PAIRS, MeanDifference, coin_evidence
 
 Verdict = Literal["better", "worse", "equivalent", "open", "undecided"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -46,7 +46,7 @@ class Judgement:
     verdict: Verdict
     reason: str
     pairs: int
-    estimate: Estimate
+    estimate: MeanDifference
     lost: int
     other_lost: int
     final: bool
@@ -80,7 +80,7 @@ class _Look:
         self.pairs, self.names, self.margin = pairs, names, margin
         both = [d for pair in pairs if (d := pair.difference) is not None]
         scores = [s for pair in pairs for s in (pair.one, pair.other) if s is not None]
-        self.estimate = Estimate.of(both, max(map(abs, scores), default=0.0))
+        self.estimate = MeanDifference.of(both, max(map(abs, scores), default=0.0))
         self.lost = sum(pair.one is None and pair.other is not None for pair in pairs)
         self.other_lost = sum(pair.other is None and pair.one is not None for pair in pairs)
 

@@ -59,7 +59,7 @@ def fewest_pairs() -> int:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MeanDifference:
     """The mean of ``n`` differences and their sample standard deviation; NaN where too few."""
 
     n: int
@@ -67,7 +67,7 @@ class Estimate:
     spread: float
 
     @classmethod
-    def of(cls, differences: Sequence[float], size: float) -> Estimate:
+    def of(cls, differences: Sequence[float], size: float) -> MeanDifference:
         """``size``: of the scores that were subtracted; a spread that is nothing beside it is 0."""
         n = len(differences)
         mean = math.fsum(differences) / n if n else math.nan
@@ -101,7 +101,7 @@ class Estimate:
         not, or where the spread is not known."""
 
         def decided(n: int) -> bool:  # an interval narrows with every pair
-            then = Estimate(n, self.mean, self.spread)
+            then = MeanDifference(n, self.mean, self.spread)
             return then.excludes_zero or (margin is not None and then.within(margin))
 
         numbers = range(self.n + 1, MOST_PAIRS + 1)
