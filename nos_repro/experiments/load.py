@@ -11,7 +11,7 @@ from typing import Any
 
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.columns import check_columns, default_columns
-from nos_repro.experiments.grid import Point, points, row_settings, seeds, sweep_trial
+from nos_repro.experiments.grid import Point, options_at, points, row_settings, seeds, sweep_trial
 from nos_repro.experiments.layers import Values
 from nos_repro.experiments.schema import Row, Study
 from nos_repro.experiments.sections import NamedSection, merged_settings
@@ -22,7 +22,7 @@ from nos_repro.experiments.settings_file import (
     read_layers,
     structured,
 )
-from nos_repro.optim.lookup import know_optimizer, know_schedule
+from nos_repro.optim.lookup import find_optimizer, know_optimizer, know_schedule
 from nos_repro.tasks.registry import describe
 
 # fmt: off
@@ -188,6 +188,7 @@ def _chosen(study: Study, patterns: Iterable[str]) -> list[str]:
 def _check_optimizers(study: Study, trying: bool) -> None:
     check_optimizer, check_schedule = know_optimizer, know_schedule
     if trying:
+        from nos_repro.experiments.parameters import check_parameters
         from nos_repro.optim.factory import check_optimizer, check_schedule
     for name, row in study.rows.items():
         try:
@@ -196,19 +197,29 @@ def _check_optimizers(study: Study, trying: bool) -> None:
             _check_seeds(study, row)
             _check_settings(study, row, grid)
             for values in _options(grid):
-                check_optimizer(row.optimizer, **_named({**row.options, **values}))
+                options = _named(options_at(row, values))
+                check_optimizer(row.optimizer, **options)
+                if trying:
+                    check_parameters(study.task, row.optimizer, options)
+            _check_weight_decay(row, grid)
         except NosError as error:
             raise type(error)(f"rows.{name}: {error}") from None
         except OverflowError:
             raise ConfigError(f"rows.{name}: a number is too large") from None
 
 
+def _check_weight_decay(row: Row, grid: Iterable[Point]) -> None:
+    if row.optimizer == "split" or not any(dict(p.values).get("weight_decay") for p in grid):
+        return
+    if "weight_decay" not in find_optimizer(row.optimizer).accepted:
+        raise ConfigError(f"sweep.weight_decay: optimizer '{row.optimizer}' takes no weight_decay")
+
+
 def _options(grid: Iterable[Point]) -> list[dict[str, Any]]:
     """What the points pass to the optimizer besides rate and decay, each combination once."""
     found = {}
     for point in grid:
-        values = [(key, v) for key, v in point.values if key not in ("lr", "weight_decay")]
-        found[repr(values)] = dict(values)
+        found[repr(point.swept)] = point.swept
     return list(found.values())
 
 
