@@ -25,6 +25,7 @@ from nos_repro.cli import make_parser
 from nos_repro.data import CORPORA, IMAGES, PARALLEL_TEXTS, PHOTOGRAPHS
 from nos_repro.experiments.device import DeviceSettings
 from nos_repro.experiments.environment import Environment
+from nos_repro.experiments.growing import Growth
 from nos_repro.experiments.schema import Halving, Row, Selection, Study
 from nos_repro.experiments.settings_file import shipped
 from nos_repro.experiments.trial import Training
@@ -35,6 +36,7 @@ from nos_repro.report.claims.kinds.base import CLAIM_TESTS
 from nos_repro.report.figures.base import FIGURES
 from nos_repro.rules.catalog import CATALOG
 from nos_repro.rules.families import FAMILIES
+from nos_repro.rules.known import KNOWN
 from nos_repro.rules.primitives import BINARY, OPERANDS, UNARY
 from nos_repro.rules.space import SPACES, Space
 from nos_repro.search.algorithms import ALGORITHMS
@@ -200,6 +202,7 @@ def study_page() -> Iterator[str]:
     for key, cls in (
         ("training", Training),
         ("training.environment", Environment),
+        ("sweep.lr, where rates grow", Growth),
         ("selection", Selection),
         ("halving", Halving),
         ("device", DeviceSettings),
@@ -433,6 +436,15 @@ def language_page() -> Iterator[str]:
     yield table(
         ("name", "rule", "printed in"),
         ((code(name), code(entry.text), entry.place) for name, entry in CATALOG.items()),
+    )
+    yield "## Known optimizers that are rules"
+    yield (
+        'What `nos-repro rule "TEXT"` compares a rule with, up to a positive factor; `k` and `j`'
+        " may be any positive numbers. `m` and `v` have bias correction, as everywhere here."
+    )
+    yield table(
+        ("optimizer", "its update", "source", "condition"),
+        ((each.name, code(each.text), each.source, each.but) for each in KNOWN.values()),
     )
 
 

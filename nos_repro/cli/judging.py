@@ -28,9 +28,13 @@ from nos_repro.cli.terminal import check_results, place
 from nos_repro.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nos_repro.experiments.schema import Study
     from nos_repro.experiments.selection import Outcome
     from nos_repro.experiments.store import Store
+    from nos_repro.report.claims.listed import Claim
+    from nos_repro.report.claims.results import Results
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -59,7 +63,7 @@ def add_verbs(verbs: Verbs) -> None:
 def _add_claims(verbs: Verbs) -> None:
     parser = add_verb(verbs, "claims", claims,
                       "show what the papers claim in words and what the records say",
-                      "claims", "claims convnet-beats-sgd --scale small",
+                      "claims", "claims convnet-beats-sgd --scale small", "claims --plan 10",
                       "claims my_study.yaml --file my_claims.yaml")  # fmt: skip
     parser.add_argument("overrides", nargs="*", default=[], metavar="CLAIM|CONFIG",
                         help="one claim, shown in full; with --file, the files (ending in .yaml) of"
@@ -69,6 +73,9 @@ def _add_claims(verbs: Verbs) -> None:
                         " nos_repro/report/claims/claims.yaml")  # fmt: skip
     parser.add_argument("--scale", help="only at this scale (default: at every one but smoke)")
     format_argument(parser, "markdown", "latex")
+    parser.add_argument("--plan", type=float, metavar="HOURS",
+                        help="say which runs would decide the most claims in so many core-hours, by"
+                        " the spread seen so far")  # fmt: skip
     parser.add_argument("--write", action="store_true",
                         help="also write claims.md into the results folder")  # fmt: skip
     results_argument(parser)
@@ -105,6 +112,19 @@ def verdicts(options: argparse.Namespace) -> int:
     return 0
 
 
+def _plan(options: argparse.Namespace, found: Results, ours: Sequence[Claim] | None) -> None:
+    from nos_repro.report.claims.judge import judge_claims
+    from nos_repro.report.claims.plan import plan_of, plan_table
+    from nos_repro.report.documents.claims import plan_document
+
+    judged = judge_claims(found, scale=options.scale, only=ours)
+    plan = plan_of(judged, found, options.plan)
+    if options.format == "json":
+        print_document(plan_document(plan))
+    else:
+        print(getattr(plan_table(plan), options.format)())
+
+
 @reads
 def claims(options: argparse.Namespace) -> int:
     from nos_repro.experiments.files import write_atomically
@@ -128,6 +148,8 @@ def claims(options: argparse.Namespace) -> int:
         raise ConfigError(f"one CLAIM at a time, not {len(wanted)}; a CONFIG ends in .yaml")
     if configs and options.file is None:
         raise ConfigError("CONFIG is for the claims of --file; the papers' are about what ships")
+    if options.plan is not None and not (options.plan > 0 and not wanted and not options.write):
+        raise ConfigError("--plan takes a positive number of hours, and neither CLAIM nor --write")
     if options.write and (wanted or options.scale or options.file):
         raise ConfigError(
             "--write is for the papers' whole list; leave out CLAIM, --scale and --file"
@@ -139,7 +161,9 @@ def claims(options: argparse.Namespace) -> int:
         title = f"What {options.file.name} claims, and what the records say of it"
     if options.scale is not None:
         found.check_scale(options.scale)
-    if wanted:
+    if options.plan is not None:
+        _plan(options, found, ours)
+    elif wanted:
         only = [find_claim(wanted[0], ours)]
         listed = judge_claims(found, scale=options.scale, only=only)
         if options.format == "json":

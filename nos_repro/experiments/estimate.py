@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nos_repro.experiments.build import Conditions, build
-from nos_repro.experiments.grid import points, repeat_trials, sweep_trials
+from nos_repro.experiments.grid import repeat_trials, sweep_trials
 from nos_repro.experiments.replicas import ALONE, Replicas
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Leg, ended, outcomes
@@ -55,7 +55,8 @@ class Planned:
 
 def plan(study: Study, store: Store) -> list[Planned]:
     """Every trial of the study, in the order of its rows. If the study halves them, only the
-    training up to the next rung is planned; `halving.stages` says what comes after."""
+    training up to the next rung is planned; `halving.stages` says what comes after. Of rates that
+    grow, those are planned that the records so far ask for."""
     if study.halving is not None:
         rows = outcomes(study, store)
         return [Planned(row.name, "sweep", s.trial, s.leg) for row in rows for s in row.sweep]
@@ -65,8 +66,9 @@ def plan(study: Study, store: Store) -> list[Planned]:
         return Planned(name, stage, trial, None if ended(store, trial) else whole)
 
     planned = []
-    for name, row in study.rows.items():
-        grid = points(study, row)
+    for outcome in outcomes(study, store):
+        name, row = outcome.name, outcome.row
+        grid = [scored.point for scored in outcome.sweep]
         sweep = sweep_trials(study, row, grid)
         planned += [planned_of(name, "sweep", trial) for trial in sweep]
         repeats = [repeat_trials(study, row, point) for point in grid]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nos_repro.experiments.growing import Span, growth_of
 from nos_repro.experiments.layers import put
 from nos_repro.experiments.schema import Row, Study
 from nos_repro.experiments.trial import Training, Trial
@@ -35,11 +36,21 @@ class Point:
         )
 
 
-def points(study: Study, row: Row) -> list[Point]:
-    """Every combination of the row's sweep, in the order of the file."""
-    sweep: Mapping[str, list[Any]] = {**study.sweep, **row.sweep}
+def points(study: Study, row: Row, span: Span | None = None) -> list[Point]:
+    """Every combination of the row's sweep, in the order of the file. Of rates that grow, those of
+    the span, or by default those that are tried first."""
+    sweep: dict[str, Any] = {**study.sweep, **row.sweep}
+    growth = growth_of(sweep)
+    if growth is not None:
+        sweep["lr"] = growth.rates(span or growth.start)
     combinations = itertools.product(*([(key, v) for v in sweep[key]] for key in sweep))
     return [Point(tuple(values)) for values in combinations]
+
+
+def possible_points(study: Study, row: Row) -> list[Point]:
+    """The same, of rates that grow all that could ever be tried."""
+    growth = growth_of({**study.sweep, **row.sweep})
+    return points(study, row, growth.possible if growth is not None else None)
 
 
 def row_settings(row: Row, study: Study) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from nos_repro.errors import ConfigError, unknown
 from nos_repro.experiments.device import DeviceSettings
 from nos_repro.experiments.fit import SECTION, shown
+from nos_repro.experiments.growing import Growth, growth_of
 from nos_repro.experiments.trial import Training
 
 LONGEST_NAME = 100
@@ -81,9 +83,9 @@ class Row:
     (`torch.optim.AdamW`), or several: `{split: {matrices: torch.optim.Muon, rest: adam}}`."""
     schedule: str | None = None
     """The learning-rate schedule, if it differs from the study's."""
-    sweep: dict[str, list[Any]] = field(default_factory=dict)
+    sweep: dict[str, Any] = field(default_factory=dict)
     """`lr`, `weight_decay` or options of the optimizer, each with the list of values to try; laid
-    over the study's `sweep`."""
+    over the study's `sweep`. Rates can grow instead (`growing.Growth`): `lr: {around: 0.1}`."""
     options: dict[str, Any] = field(default_factory=dict)
     """Fixed options of the optimizer. Short form: `optimizer: {name: adam, eps: 1e-3}`. Every
     optimizer has `groups`: `{no_decay: [norms, biases], rates: {heads: 0.1}}`."""
@@ -132,9 +134,9 @@ class Study:
     """How long a trial trains."""
     schedule: str = "constant"
     """The learning-rate schedule of every row that names none."""
-    sweep: dict[str, list[Any]] = field(default_factory=dict)
+    sweep: dict[str, Any] = field(default_factory=dict)
     """What every row is tuned over: `lr`, `weight_decay` or options of the optimizer, each with a
-    list of values."""
+    list of values, or rates that grow."""
     selection: Selection = field(default_factory=Selection)
     """How a row gets its number from its trials."""
     halving: Halving | None = None
@@ -169,6 +171,12 @@ class Study:
         """`table2 (002 Table 2), scale small`."""
         return title(self.study, self.source, self.scale)
 
+    @functools.cached_property
+    def growths(self) -> dict[str, Growth]:
+        """The rows whose rates grow, and how."""
+        found = {name: growth_of({**self.sweep, **row.sweep}) for name, row in self.rows.items()}
+        return {name: growth for name, growth in found.items() if growth is not None}
+
     def _check_halving(self, halving: Halving) -> None:
         epochs, every = self.training.epochs, self.training.evaluate_every
         if halving.rungs[-1] >= epochs:
@@ -186,22 +194,35 @@ class Study:
                 "halving compares the sweep's own trials, so selection.repeats must be 0,"
                 f" got {self.selection.repeats}"
             )
+        if self.growths:
+            raise ConfigError(
+                f"halving ranks all points of a row together, so rows.{next(iter(self.growths))}"
+                " needs a list of rates, not rates that grow"
+            )
         if self.selection.by != halving.by:
             raise ConfigError(
                 "halving.by chooses the point of a row too, so selection.by must be the same,"
                 f" got {halving.by} and {self.selection.by}"
             )
 
-    def _check_sweep(self, row: str, sweep: dict[str, list[Any]]) -> None:
+    def _check_sweep(self, row: str, sweep: dict[str, Any]) -> None:
         if "lr" not in sweep:
             raise ConfigError(f"rows.{row}: no learning rate; give sweep.lr a list of at least one")
-        for key, values in sweep.items():
+        growth_of(sweep, f"rows.{row}.sweep")
+        lists = {key: values for key, values in sweep.items() if not isinstance(values, dict)}
+        for key in sweep.keys() - lists.keys() - {"lr"}:
+            raise ConfigError(f"rows.{row}.sweep.{key}: only lr can grow; give a list of values")
+        for key, values in lists.items():
+            if not isinstance(values, list):
+                raise ConfigError(
+                    f"rows.{row}.sweep.{key}: expected a list, e.g. [0.1, 1.0], got {shown(values)}"
+                )
             if not values:
                 raise ConfigError(f"rows.{row}.sweep.{key} is empty; give at least one value")
             if len(set(map(repr, values))) != len(values):
                 raise ConfigError(f"rows.{row}.sweep.{key} lists a value twice: {values}")
         for key, positive in (("lr", True), ("weight_decay", False)):
-            for value in sweep.get(key, ()):
+            for value in lists.get(key, ()):
                 _check_rate(f"rows.{row}.sweep.{key}", value, positive=positive)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from nos_repro.experiments.code import trial_code
 from nos_repro.experiments.grid import Point, points, repeat_trials, sweep_trials
+from nos_repro.experiments.growing import Span, Swept, grow
 from nos_repro.experiments.halving import Standing, score, standings, why_out
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Halving, Row, Study
@@ -74,6 +75,8 @@ class Outcome:
     """Swept keys whose chosen value, if not 0, is the least or greatest of 3 or more tried."""
     standing: Standing | None = None
     """Where the row stands in the race; None if the study has no `halving`."""
+    growing: bool = False
+    """Whether more rates may still be tried, of this row or of those that it is compared with."""
 
     @functools.cached_property
     def trials(self) -> list[Trial]:
@@ -158,27 +161,68 @@ def is_stale(record: Record) -> bool:
 
 def outcome(study: Study, name: str, store: Store) -> Outcome:
     """Reads one row's records. The repeats appear once the sweep has ended and has a winner."""
-    if study.halving is not None:
-        return next(row for row in _race(study, study.halving, store) if row.name == name)
+    if depend_on_each_other(study):
+        return next(row for row in outcomes(study, store) if row.name == name)
+    return _outcome(study, name, _sweep(study, name, store), store)
+
+
+def _sweep(study: Study, name: str, store: Store, span: Span | None = None) -> list[Scored]:
     row = study.rows[name]
-    grid = points(study, row)
+    grid = points(study, row, span)
     trials = sweep_trials(study, row, grid)
-    sweep = [_score(study, *pair, store) for pair in zip(grid, trials, strict=True)]
-    running = any(scored.record is None for scored in sweep)
+    return [_score(study, *pair, store) for pair in zip(grid, trials, strict=True)]
+
+
+def _outcome(
+    study: Study, name: str, sweep: list[Scored], store: Store, *, growing: bool = False
+) -> Outcome:
+    row = study.rows[name]
+    running = growing or any(scored.record is None for scored in sweep)
     usable = [scored for scored in sweep if scored.score > -math.inf]
     chosen = max(usable, key=lambda scored: scored.score) if usable and not running else None
     repeats: list[tuple[Trial, Record | None]] = []
     if chosen is not None:
         fresh = repeat_trials(study, row, chosen.point)
         repeats = [(trial, ended(store, trial)) for trial in fresh]
-    return Outcome(name, row, sweep, chosen, repeats, _edges(sweep, chosen))
+    edges = _edges(sweep, chosen)
+    return Outcome(name, row, sweep, chosen, repeats, edges, growing=growing)
 
 
 def outcomes(study: Study, store: Store) -> list[Outcome]:
     with store.at_one_moment():
         if study.halving is not None:
             return _race(study, study.halving, store)
+        if study.growths:
+            return _grown(study, store)
         return [outcome(study, name, store) for name in study.rows]
+
+
+def depend_on_each_other(study: Study) -> bool:
+    """Whether what a row trains depends on the other rows' records."""
+    return study.halving is not None or bool(study.growths)
+
+
+def _grown(study: Study, store: Store) -> list[Outcome]:
+    """The rows of a study whose rates grow: how many a row tries depends on all of them."""
+
+    def swept(name: str, span: Span) -> Swept:
+        sweep = _sweep(study, name, store, span)
+        usable = [scored for scored in sweep if scored.score > -math.inf]
+        best = max(usable, key=lambda scored: scored.score).point.lr if usable else None
+        rates = study.growths[name].rates(span)
+        return Swept(
+            waiting=any(scored.record is None for scored in sweep),
+            failed=any(math.isnan(scored.score) for scored in sweep),
+            best=None if best is None else span.low + rates.index(best),
+        )
+
+    spans, final = grow(study.growths, swept)
+    rows = []
+    for name in study.rows:
+        sweep = _sweep(study, name, store, spans.get(name))
+        growing = name in spans and not final
+        rows.append(_outcome(study, name, sweep, store, growing=growing))
+    return rows
 
 
 def stops(rows: Iterable[Outcome]) -> Iterator[tuple[Outcome, Trial, Record]]:

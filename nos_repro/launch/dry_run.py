@@ -66,6 +66,8 @@ def dry_run(
         later = list(_later(study, study.halving, store, cost))
         lines += [line for line, _ in later] + [_saved(study, study.halving)]
         seconds += sum(more for _, more in later)
+    if study.growths:
+        lines.append(_may_grow(study, store))
     if settings is not None and settings.name == "slurm":
         mean = seconds / max(1, len(legs))
         source = prices.source if prices.fit else None
@@ -151,6 +153,16 @@ def _later(study: Study, halving: Halving, store: Store, cost: Cost) -> Iterator
             f" epoch {stage.end}, one point each  [{duration(seconds)}]"
         )
         yield line, seconds
+
+
+def _may_grow(study: Study, store: Store) -> str:
+    """How many rates more may be tried."""
+    tried = {row.name: len({s.point.lr for s in row.sweep}) for row in outcomes(study, store)}
+    more = [growth.most - tried[name] for name, growth in study.growths.items()]
+    return (
+        f"  the rates of {len(more)} rows grow until the best one lies inside: up to {max(more)}"
+        " more in each row, which is not counted here"
+    )
 
 
 def _saved(study: Study, halving: Halving) -> str:

@@ -46,7 +46,7 @@ class Counts:
             legs |= {leg.trial.id: leg for leg in row.legs}
             if row.standing is not None:
                 at_rung |= {s.trial.id: row.standing.until for s in row.sweep if s.waiting}
-            if row.chosen is None and row.missing:
+            if row.chosen is None and (row.missing or row.growing):
                 self.total += state.study.selection.repeats
                 self.left += state.study.selection.repeats * state.study.training.epochs
         self.ended = Counter(record.status for record in trials.values() if record is not None)

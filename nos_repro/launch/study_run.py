@@ -10,7 +10,14 @@ from typing import Protocol
 from nos_repro.errors import LaunchError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.schema import Study
-from nos_repro.experiments.selection import Leg, Outcome, outcome, outcomes, stops
+from nos_repro.experiments.selection import (
+    Leg,
+    Outcome,
+    depend_on_each_other,
+    outcome,
+    outcomes,
+    stops,
+)
 from nos_repro.experiments.store import Store
 from nos_repro.experiments.tracker import Tracker
 from nos_repro.experiments.trial import Trial
@@ -102,7 +109,7 @@ class StudyRun:
                     self.store.retry(trial)
 
     def _refresh(self, names: Iterable[str]) -> None:
-        if self.study.halving is not None:  # a row's rank depends on all rows
+        if depend_on_each_other(self.study):
             self.rows = {row.name: row for row in outcomes(self.study, self.store)}
             self._write_stops()
             return

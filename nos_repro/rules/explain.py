@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from nos_repro.rules.catalog import CATALOG, Printed, printed_at
 from nos_repro.rules.families import family_of
+from nos_repro.rules.known import KNOWN
+from nos_repro.rules.naming import equalities
 from nos_repro.rules.primitives import OPERANDS
 from nos_repro.rules.printing import print_number
 from nos_repro.rules.rule import Rule
@@ -17,7 +19,7 @@ ADAM_AVERAGES = 2
 
 
 def explain(rule: Rule, results: Callable[[Rule], Iterable[str]] = lambda rule: ()) -> str:
-    """A summary to read: text, tree, tokens, normal form, state, place in the papers.
+    """A summary to read: text, tree, tokens, normal form, state, other names, place in the papers.
 
     results: gives the papers' numbers for a rule, one line per row of a table.
     """
@@ -43,6 +45,7 @@ def explain(rule: Rule, results: Callable[[Rule], Iterable[str]] = lambda rule: 
         ),
         ("random", "yes" if rule.random else "no"),
         ("family", _family(rule)),
+        ("equals", _equals(rule)),
         ("in the papers", "\n".join([*heading, *places])),
     ]
     if numbers:
@@ -101,6 +104,11 @@ def _family(rule: Rule) -> str:
     name = family.name if decay is None else f"{family.name}-{decay}"
     values = [f"f = {decay or 1}", *(f"{c.name} = {c.text(c.default)}" for c in family.constants)]
     return f"{name}: {family.formula} with {', '.join(values)}"
+
+
+def _equals(rule: Rule) -> str:
+    """The known optimizers that it equals up to a constant factor, one per line."""
+    return "\n".join(map(str, equalities(rule))) or f"none of {len(KNOWN)} known optimizers"
 
 
 def printed_entries(rule: Rule) -> tuple[list[str], list[Printed]]:

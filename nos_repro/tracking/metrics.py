@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nos_repro.experiments.columns import STATE
-from nos_repro.experiments.grid import points, repeat_trials, sweep_trials
+from nos_repro.experiments.grid import possible_points, repeat_trials, sweep_trials
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.trial import Trial
@@ -74,7 +74,7 @@ def role_of(study: Study, trial: Trial) -> StudyRole:
     counts as swept; a trial of another study has no rows and no phase."""
     phases: dict[str, str] = {}
     for name, row in study.rows.items():
-        grid = points(study, row)
+        grid = possible_points(study, row)
         if trial in sweep_trials(study, row, grid):
             phases[name] = first_phase(study)
         elif any(trial in repeat_trials(study, row, point) for point in grid):

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import random
+import re
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +32,7 @@ from nos_repro.search.arena.runs import (
     tuning_runs,
 )
 from nos_repro.search.arena.settings import algorithm_section, load_arena, shipped_arenas
+from nos_repro.search.arena.verify import verify_runs
 from nos_repro.search.sample import Sample
 
 SPACE = Space(("g", "m", "v", "1"), ("identity", "exp"), ("+", "*", "keep_left"), 1)
@@ -238,6 +240,58 @@ def test_runs_by_other_code_are_kept_until_they_are_asked_for_again(
     assert {record["code"] for record in records.by_key.values()} != {"older"}
 
 
+def _made_by_older_code(path: Path, change: Any = None) -> None:
+    """Rewrites the records as if other code had played them; ``change`` spoils one."""
+    old = [{**json.loads(line), "code": "older"} for line in path.read_text().splitlines()]
+    if change is not None:
+        change(old)
+    path.write_text("".join(f"{json.dumps(record)}\n" for record in old))
+
+
+def test_records_of_older_code_are_signed_if_todays_repeats_a_sample(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arena = load_arena(file)
+    complete(arena, tmp_path, print)
+    path = records_file(tmp_path, "tiny")
+    made = [json.loads(line) for line in path.read_text().splitlines()]
+    _made_by_older_code(path)
+    played: list[ArenaRun] = []
+    own = completing.play
+    monkeypatch.setattr(completing, "play", lambda runs, t: [played.extend(runs), own(runs, t)][1])
+    said: list[str] = []
+    assert verify_runs(arena, tmp_path, 1, said.append)
+    assert len(played) == 4, "one of each tuned configuration, and one of each row"
+    assert len({dataclasses.replace(run, seed=0).key for run in played}) == 4
+    signed = [json.loads(line) for line in path.read_text().splitlines()]
+    assert signed == [{**record, "verified": ["older"]} for record in made]
+    played.clear()
+    assert verify_runs(arena, tmp_path, 1, said.append)
+    assert not played, "nothing is stale any more"
+
+
+def test_a_run_that_comes_out_otherwise_leaves_all_of_its_kind_unsigned(
+    file: Path, tmp_path: Path
+) -> None:
+    arena = load_arena(file)
+    complete(arena, tmp_path, print)
+    path = records_file(tmp_path, "tiny")
+
+    def spoil(records: list[dict[str, Any]]) -> None:
+        for record in records:
+            if record["run"]["algorithm"]["name"] == "random":
+                record["drawn"] += 1
+
+    _made_by_older_code(path, spoil)
+    said: list[str] = []
+    assert not verify_runs(arena, tmp_path, 2, said.append)
+    assert any(re.search(r"random.*seed \d: drawn: .* now", line) for line in said), said
+    for line in path.read_text().splitlines():
+        record = json.loads(line)
+        wrong = record["run"]["algorithm"]["name"] == "random"
+        assert (record["code"] == "older") == wrong
+
+
 def test_the_configuration_that_finds_the_top_soonest_is_chosen(file: Path) -> None:
     """A failure counts as ten budgets."""
     arena = load_arena(file)
@@ -260,12 +314,15 @@ def test_the_configuration_that_finds_the_top_soonest_is_chosen(file: Path) -> N
     assert section["population"] == 5
     assert chosen(arena, row, Records(made[:-1])) is None, "a run is missing"
     assert [run.seed for run in final_runs(arena, row, section)] == [0, 1, 2, 3]
+    fresh = dataclasses.replace(arena, first_seed=7)
+    assert [run.seed for run in final_runs(fresh, row, section)] == [7, 8, 9, 10]
     assert {run.seed for tried in runs.values() for run in tried}.isdisjoint({0, 1, 2, 3})
 
 
 # fmt: off
 WRONG = [
     ("seeds: 4",             "seeds: 0",               r"seeds must be at least 1, got 0"),
+    ("seeds: 4",             "seeds: 4\nfirst_seed: -1", r"first_seed must not be negative"),
     ("configurations: 2",    "configurations: 3",      r"rows.evolution.grid has 2 .* 3"),
     ("population: [5, 10]",  "populatoin: [5, 10]",    r"rows.evolution: .*populatoin"),
     ("algorithm: random",    "algorithm: rondom",      r"rows.random: unknown algorithm 'rondom'"),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from nos_repro.report.claims.judge import Judged
+from nos_repro.report.claims.plan import SeedPlan
 from nos_repro.report.documents.base import Document, document
 
 
@@ -31,3 +32,14 @@ def claim_data(judged: Judged) -> Document:
         "untested": claim.untested,
         "findings": judged.findings,
     }
+
+
+def plan_document(plan: SeedPlan) -> Document:
+    """Which runs would decide the most claims."""
+    return document(
+        "plan",
+        hours=plan.hours,
+        runs=plan.chosen,
+        seeds_needed=plan.needed,
+        not_by_seeds=plan.others,
+    )

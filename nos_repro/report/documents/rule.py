@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from nos_repro.report.documents.base import Document, document
 from nos_repro.rules.explain import BYTES_PER_AVERAGE, draw, printed_entries
 from nos_repro.rules.families import family_of
+from nos_repro.rules.naming import Equality, equalities
 from nos_repro.rules.rule import Rule
 from nos_repro.rules.simplest import simplest_text
 
@@ -31,7 +32,21 @@ def rule_document(rule: Rule, results: Callable[[Rule], Iterable[str]]) -> Docum
         needs_total_steps=rule.needs_total_steps,
         random=rule.random,
         family=None if family is None else {"name": family[0].name, "decay": family[1]},
+        equals=[equality_data(each) for each in equalities(rule)],
         printed=[{"name": entry.name, "place": entry.place} for entry in entries],
         numbers=[line for each in dict.fromkeys(e.rule.normal() for e in entries)
                  for line in results(each)],
     )  # fmt: skip
+
+
+def equality_data(found: Equality) -> Document:
+    """A known optimizer that the rule equals, up to a factor."""
+    return {
+        "words": str(found),
+        "name": found.known.name,
+        "source": found.known.source,
+        "factor": found.factor,
+        "options": found.options,
+        "decays": list(found.decays),
+        "but": found.known.but,
+    }

@@ -26,7 +26,7 @@ def state(outcome: Outcome) -> str:
     """Why a row has no number, in a few words."""
     if outcome.standing is not None:
         return how_far(outcome)
-    if outcome.missing:
+    if outcome.missing or outcome.growing:
         return "not run yet"
     return "diverged" if outcome.diverged else "no run finished"
 

@@ -61,7 +61,7 @@ def read_status(study: Study, store: Store) -> StudyStatus:
     ended: Counter[str] = Counter(
         record.status for _, record in known.values() if record is not None
     )
-    undecided = sum(row.chosen is None and row.missing > 0 for row in rows)
+    undecided = sum(row.chosen is None and (row.missing > 0 or row.growing) for row in rows)
     total = len(known) + undecided * study.selection.repeats
     return StudyStatus(
         study,
@@ -194,6 +194,7 @@ def _remarks(row: Outcome) -> list[str]:
     kinds = Counter(record.status for record in row.records)
     words = [far] if (far := how_far(row)) else []
     words += [f"{kinds[kind]} {kind}" for kind in ("diverged", "failed") if kinds[kind]]
+    words += ["its rates may still grow"] if row.growing else []
     words += ["stale"] if row.stale else []
     words += ["at the edge of its grid"] if row.edges else []
     return words

@@ -120,7 +120,7 @@ def _sweep_state(outcome: Outcome) -> str:
     kinds = [scored.record.status for scored in outcome.sweep if scored.record is not None]
     if not kinds:
         return "not run yet"
-    if len(kinds) < asked:
+    if len(kinds) < asked or outcome.growing:
         return f"{len(kinds)}/{asked} sweep"
     counted = [f"{kinds.count(kind)} of {asked} {kind}" for kind in ("diverged", "failed")
                if kinds.count(kind)]  # fmt: skip

@@ -115,6 +115,8 @@ def _choice(outcome: Outcome, by: str) -> str:
         waiting = sum(scored.record is None for scored in outcome.sweep)
         if waiting:
             return f"nothing is chosen yet: {waiting} of {len(outcome.sweep)} sweep trials are open"
+        if outcome.growing:
+            return "nothing is chosen yet: more rates may be tried, here or in other rows"
         kinds = sorted({s.record.status for s in outcome.sweep if s.record is not None})
         return f"nothing can be chosen: every point of the sweep is {' or '.join(kinds)}"
     scores = sorted((s for s in outcome.sweep if s.score > -math.inf), key=lambda s: -s.score)
@@ -179,7 +181,7 @@ def _problems(study: Study, outcome: Outcome, store: Store, known: Known) -> Ite
     """What is missing, failed, stale or at an edge, and what is there but does not count."""
     if outcome.missing:
         yield f"missing: {outcome.missing} trials have not ended; `run` trains them"
-    elif outcome.chosen is None and study.selection.repeats:
+    elif outcome.chosen is None and study.selection.repeats and not outcome.growing:
         yield "missing: without a chosen point there are no repeats"
     if outcome.failed:
         yield f"failed: {outcome.failed} trials; `run --retry` tries them again"

@@ -26,7 +26,7 @@ from nos_repro.search.arena.runs import (
     together,
     tuning_runs,
 )
-from nos_repro.search.arena.settings import Arena
+from nos_repro.search.arena.settings import Arena, Contestant
 from nos_repro.search.folder import hold
 
 SIDE_BY_SIDE = 8
@@ -51,10 +51,8 @@ def complete(
     ConfigError if another process is at work, RecordError for a damaged file.
     """
     path = records_file(results, arena.arena)
-    contestants = {
-        name: row for name, row in arena.contestants().items() if not rows or name in rows
-    }
-    with hold(path.parent), _Pool(workers, results) as pool:
+    contestants = asked_rows(arena, rows)
+    with hold(path.parent), Pool(workers, results) as pool:
         _cut_torn_line(path)
         records = Records(read_records(path))
         tuning = [
@@ -73,6 +71,11 @@ def complete(
     return records
 
 
+def asked_rows(arena: Arena, rows: Sequence[str]) -> dict[str, Contestant]:
+    """The rows of these names; all of them if none is named."""
+    return {name: row for name, row in arena.contestants().items() if not rows or name in rows}
+
+
 def _by_seed(rows: Sequence[Sequence[ArenaRun]]) -> list[ArenaRun]:
     """The first seed of every row, then the second: what is there at any moment is comparable."""
     longest = max((len(runs) for runs in rows), default=0)
@@ -83,7 +86,7 @@ def _complete(
     path: Path,
     records: Records,
     runs: Iterable[ArenaRun],
-    pool: _Pool,
+    pool: Pool,
     say: Say,
     part: str,
     again: bool,
@@ -93,7 +96,7 @@ def _complete(
     stale = {r.key for r in asked if r.key in known and records.of([r])[0]["code"] != code_of(r)}
     if stale and not again:
         say(f"{part}: {len(stale)} runs were played by other code and are kept;"
-            " --again plays them once more")  # fmt: skip
+            " --verify 1 plays one of each kind again and signs them, --again all")  # fmt: skip
     missing = [run for run in asked if run.key not in known or (again and run.key in stale)]
     say(f"{part}: {len(asked)} runs, {len(missing)} to play")
     for number, record in enumerate(pool.play(missing), 1):
@@ -103,7 +106,7 @@ def _complete(
             say(f"{part}: {number} of {len(missing)}")
 
 
-class _Pool:
+class Pool:
     """A few processes, each with one thread; with one worker, this process itself."""
 
     def __init__(self, workers: int, results: Path) -> None:
@@ -114,7 +117,7 @@ class _Pool:
             else None
         )
 
-    def __enter__(self) -> _Pool:
+    def __enter__(self) -> Pool:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -106,9 +106,10 @@ def tuning_runs(arena: Arena, row: Contestant) -> dict[int, list[ArenaRun]]:
 def final_runs(arena: Arena, row: Contestant, section: Mapping[str, Any]) -> list[ArenaRun]:
     """The runs that count, one for each seed."""
     children = min(arena.budgets[-1], row.children or arena.budgets[-1])
+    seeds = min(arena.seeds, row.seeds or arena.seeds)
     return [
         _run(arena, row, arena.table, arena.task, section, seed, children)
-        for seed in range(min(arena.seeds, row.seeds or arena.seeds))
+        for seed in range(arena.first_seed, arena.first_seed + seeds)
     ]
 
 

@@ -103,6 +103,9 @@ class Arena:
     """Children at which the best rule so far is shown; the largest ends a run."""
     seeds: int = 100
     """Runs of each algorithm."""
+    first_seed: int = 0
+    """The seed of the first run, the others follow: an arena that is to decide what another one has
+    left open plays fresh seeds."""
     draws: int = 10
     """A run that has not spent its children ends at this many strings for each of them."""
     patience: int = 1000
@@ -123,6 +126,8 @@ class Arena:
         for key in ("seeds", "draws", "patience"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"{key} must be at least 1, got {getattr(self, key)}")
+        if self.first_seed < 0:
+            raise ConfigError(f"first_seed must not be negative, got {self.first_seed}")
         if not self.budgets or min(self.budgets) < 1 or sorted(self.budgets) != self.budgets:
             raise ConfigError(f"budgets must be children, fewest first, got {self.budgets}")
         for key, shares in (("top", self.top), ("converged", [self.converged])):

@@ -14,12 +14,17 @@ A list of claims names it as `test: {kind: finishes, study: table2}`, or as
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 from nos_repro.errors import ConfigError
 from nos_repro.registry import Registry, require_methods
-from nos_repro.report.claims.evidence import Finding
+from nos_repro.report.claims.evidence import ClaimVerdict, Finding
 from nos_repro.report.claims.results import Results
+from nos_repro.report.statistics import Scores
+
+Extend: TypeAlias = Callable[[Scores, Scores], tuple[Scores, Scores]]
+"""Adds seeds to the scores of two rows that are compared."""
 
 
 class ClaimTest(ABC):
@@ -37,6 +42,11 @@ class ClaimTest(ABC):
     @abstractmethod
     def judge(self, found: Results, scale: str) -> Finding:
         """The verdict at ``scale``, with the comparisons that it rests on."""
+
+    def foresee(self, found: Results, scale: str, extend: Extend) -> ClaimVerdict | None:
+        """The verdict if each comparison had the seeds that ``extend`` adds to it; None where more
+        seeds cannot be added."""
+        return None
 
 
 def _is_test(thing: object) -> bool:

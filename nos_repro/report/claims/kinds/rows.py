@@ -21,6 +21,7 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.claims.evidence import (
     Bounds,
+    ClaimVerdict,
     Effect,
     Evidence,
     Expected,
@@ -31,7 +32,7 @@ from nos_repro.report.claims.evidence import (
     single,
     some,
 )
-from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
+from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest, Extend
 from nos_repro.report.claims.results import Results, Rows
 from nos_repro.report.claims.scores import by_seed, speeds, unfinished
 from nos_repro.report.statistics import Scores
@@ -47,6 +48,10 @@ MEASURES: dict[str, Callable[[float], float]] = {
 UNITS = {"log": "nats", "log10": "decades", "speed": "of the training sooner"}
 # fmt: on
 Pair = tuple[str, str]
+
+
+def _as_they_are(ours: Scores, theirs: Scores) -> tuple[Scores, Scores]:
+    return ours, theirs
 
 
 @CLAIM_TESTS.register("rows")
@@ -100,8 +105,7 @@ class RowsTest(ClaimTest):
         if waiting:
             done = len(asked) - len(waiting)
             return not_run(scale, f"{done} of {len(asked)} rows are complete ({waiting[0]} is not)")
-        effects = {pair: self._effect(study, rows, pair) for pair in self._pairs()}
-        evidence = self._combined(study, rows, effects)
+        effects, evidence = self._evidence(study, rows)
         shown = list(effects.values())
         if self.which == "mean":
             shown = [evidence.strongest_for, *shown]
@@ -111,13 +115,24 @@ class RowsTest(ClaimTest):
             remarks.append(own)
         return Finding(scale, evidence.verdict, reason, shown, remarks)
 
-    def _combined(self, study: Study, rows: Rows, effects: dict[Pair, Effect]) -> Evidence:
+    def foresee(self, found: Results, scale: str, extend: Extend) -> ClaimVerdict | None:
+        study, rows = found.study(self.study, scale)
+        if self.exact or any(unfinished(rows[name]) for _, name in self.named()):
+            return None
+        return self._evidence(study, rows, extend)[1].verdict
+
+    def _evidence(
+        self, study: Study, rows: Rows, extend: Extend = _as_they_are
+    ) -> tuple[dict[Pair, Effect], Evidence]:
+        """Each comparison, and what they say together."""
+        effects = {pair: self._effect(study, rows, pair, extend) for pair in self._pairs()}
         if self.which == "mean":
-            return single(self._mean(study, rows, list(effects.values())))
+            return effects, single(self._mean(study, rows, list(effects.values()), extend))
         singles = {pair: single(effect) for pair, effect in effects.items()}
         if self.which == "every":
-            return every(list(singles.values()))
-        return some([every([singles[one, other] for other in self.theirs]) for one in self.ours])
+            return effects, every(list(singles.values()))
+        of_ours = [every([singles[one, other] for other in self.theirs]) for one in self.ours]
+        return effects, some(of_ours)
 
     def _bounds(self, study: Study, rows: Rows, theirs: str) -> Bounds:
         number = rows[theirs].number(self.column) if self.column else None
@@ -132,12 +147,12 @@ class RowsTest(ClaimTest):
             return SPEED_TOLERANCE
         return metric_of(study.task["name"], self.column).tolerance.at(value)
 
-    def _effect(self, study: Study, rows: Rows, pair: Pair) -> Effect:
+    def _effect(self, study: Study, rows: Rows, pair: Pair, extend: Extend) -> Effect:
         one, other = (rows[name] for name in pair)
         bounds = self._bounds(study, rows, pair[1])
         unit = self._unit(study)
         what = f"{pair[0]} against {pair[1]}"
-        ours, theirs = self._scores(study, one, other)
+        ours, theirs = extend(*self._scores(study, one, other))
         effect = paired(
             what,
             ours,
@@ -167,11 +182,11 @@ class RowsTest(ClaimTest):
     def _unit(self, study: Study) -> str:
         return UNITS.get(self.measure) or metric_of(study.task["name"], self.column).unit
 
-    def _mean(self, study: Study, rows: Rows, effects: Sequence[Effect]) -> Effect:
+    def _mean(self, study: Study, rows: Rows, effects: Sequence[Effect], extend: Extend) -> Effect:
         """The mean over the pairs, seed by seed."""
         sums: dict[int, list[float | None]] = {}
         for one, other in self._pairs():
-            ours, theirs = self._scores(study, rows[one], rows[other])
+            ours, theirs = extend(*self._scores(study, rows[one], rows[other]))
             for seed in ours.keys() & theirs.keys():
                 a, b = ours[seed], theirs[seed]
                 sums.setdefault(seed, []).append(None if a is None or b is None else a - b)
