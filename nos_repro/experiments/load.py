@@ -22,7 +22,7 @@ from nos_repro.experiments.settings_file import (
     read_layers,
     structured,
 )
-from nos_repro.optim.lookup import find_optimizer, know_optimizer, know_schedule
+from nos_repro.optim.lookup import alone, find_optimizer, know_optimizer, know_schedule
 from nos_repro.tasks.registry import describe
 
 # fmt: off
@@ -209,10 +209,13 @@ def _check_optimizers(study: Study, trying: bool) -> None:
 
 
 def _check_weight_decay(row: Row, grid: Iterable[Point]) -> None:
-    if row.optimizer == "split" or not any(dict(p.values).get("weight_decay") for p in grid):
+    if not any(dict(point.values).get("weight_decay") for point in grid):
         return
-    if "weight_decay" not in find_optimizer(row.optimizer).accepted:
-        raise ConfigError(f"sweep.weight_decay: optimizer '{row.optimizer}' takes no weight_decay")
+    for where, name, options in alone(row.optimizer, row.options):
+        if "weight_decay" not in options and "weight_decay" not in find_optimizer(name).accepted:
+            raise ConfigError(
+                f"sweep.weight_decay: {where}optimizer '{name}' takes no weight_decay"
+            )
 
 
 def _options(grid: Iterable[Point]) -> list[dict[str, Any]]:

@@ -89,7 +89,7 @@ def make_optimizer(
         name, found = "split", find_optimizer("split")
         options = {"split": {"rest": own}, "groups": groups}
     make, accepted, fixed = found.make, found.accepted, found.fixed
-    check_options(name, options, accepted - {"lr", *fixed})
+    check_options(name, options, found.options)
     mark = {} if found.ships else options.pop(MARK, {})
     if not found.ships:
         options = fitted_options(name, make, options)

@@ -85,7 +85,13 @@ class FoundOptimizer:
             return written_keywords(RULE_OPTIMIZER) - {"rule"} | constants | {"decay"}
         if self.ships:
             return written_keywords(self.origin) - {"rule"}
-        return frozenset(keywords(self.make)) | {MARK}
+        return frozenset(keywords(self.make))
+
+    @property
+    def options(self) -> frozenset[str]:
+        """What a row may give it, besides `groups`."""
+        own = self.accepted if self.ships else self.accepted | {MARK}
+        return own - {"lr", *self.fixed}
 
     def rule_with(self, options: Mapping[str, Any]) -> Rule | None:
         """The rule that it follows with these options; None if it follows none."""
@@ -149,8 +155,7 @@ def know_optimizer(name: str, **options: Any) -> None:
     without importing what ships; values are only tried where something is made."""
     for where, part, own in alone(name, options):
         try:
-            found = find_optimizer(part)
-            check_options(part, own, found.accepted - {"lr", *found.fixed})
+            check_options(part, own, find_optimizer(part).options)
         except NosError as error:
             raise type(error)(f"{where}{error}") from None
 

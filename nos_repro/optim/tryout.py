@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from nos_repro.errors import ConfigError, in_a_line
+from nos_repro.errors import ConfigError, EndsProgram, in_a_line, no_exit
 from nos_repro.optim.modes import has_modes
 
 NO_NUMBERS = "tries an optimizer on a toy problem (experiments.digest)"
@@ -71,9 +71,12 @@ _KNOWN: dict[tuple[str, str], Tried] = {}
 
 def _tried(name: str, options: str, make: Make) -> Tried:
     if (name, options) not in _KNOWN:
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            _KNOWN[name, options] = _try_out(name, make)
+        try:
+            with no_exit(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                _KNOWN[name, options] = _try_out(name, make)
+        except EndsProgram as error:
+            raise _refused(name, str(error)) from None
     return _KNOWN[name, options]
 
 

@@ -163,6 +163,7 @@ WRONG = [
     ("{split: {matrices: torch.optim.Muon, rest: adam}}",   r"split\.matrices: the model has no matrices; it has 2 kernels"),
     ("{split: {layer*: adam, rest: adam}}",                 r"no parameter's name matches 'layer\*'"),
     ("{split: {kernels: adam, model.0.*: adam, rest: sgd}}", r"model\.0\.weight is claimed twice"),
+    ("{split: {biases: torch.optim.Rprop, rest: adam}}",    r"sweep.weight_decay: split\.biases: optimizer 'torch.optim.Rprop' takes no"),
     ("{name: adam, groups: {no_decay: [lm_head]}}",         r"groups\.no_decay: no parameter's name matches"),
     ("{name: adam, split: {rest: adam}}",                   "unknown option of adam: 'split'"),
 ]

@@ -54,6 +54,11 @@ class Broken(SGD):
         raise AssertionError("the moon is full")
 
 
+class Leaves(SGD):
+    def step(self, closure: Any = None) -> Any:
+        raise SystemExit(0)
+
+
 class NoRate(torch.optim.Optimizer):
     def __init__(self, params: Any, lr: float) -> None:
         super().__init__(params, {})
@@ -125,6 +130,7 @@ class Typed(SGD):
         ("SecondOrder", "it needs second derivatives"),
         ("Idle", "24 updates of it change nothing"),
         ("Broken", "its step fails: AssertionError: the moon is full"),
+        ("Leaves", r"it ends the program: sys\.exit\(0\)"),
         ("NoRate", "its groups have no lr"),
     ],
 )
