@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from nos_repro.errors import ConfigError, NosError
+from nos_repro.experiments.matrices import of_matrices
 from nos_repro.experiments.trial import make_settings
 from nos_repro.optim.factory import try_optimizer
 from nos_repro.optim.grouping import (
@@ -22,6 +23,7 @@ from nos_repro.optim.grouping import (
 )
 from nos_repro.optim.kinds import kind_of, mark_kinds
 from nos_repro.optim.lookup import alone, find_optimizer
+from nos_repro.rules.states import nodes
 from nos_repro.tasks import TASKS
 from nos_repro.tasks.base import Task
 
@@ -48,15 +50,20 @@ def check_parameters(task: Mapping[str, Any], optimizer: str, options: Mapping[s
 
 
 def _check_shapes(part: Part, members: list[NamedShape], where: str) -> None:
-    if find_optimizer(part.name).ships:
-        return
-    tried = try_optimizer(part.name, part.options)
+    found = find_optimizer(part.name)
+    takes, dimensions = "", range(10)
+    if not found.ships:
+        tried = try_optimizer(part.name, part.options)
+        takes, dimensions = tried.takes, tried.dimensions
+    elif where and (rule := found.rule_with(part.options)) is not None:
+        for _ in of_matrices(nodes(rule.expr, rule.states)):
+            takes, dimensions = "matrices", range(2, 3)
     for member in members:
-        if (2 if part.flatten else len(member.shape)) in tried.dimensions:
+        if (2 if part.flatten else len(member.shape)) in dimensions:
             continue
         size = "x".join(map(str, member.shape)) or "a number"
         raise ConfigError(
-            f"{where}optimizer '{part.name}' takes only {tried.takes}, and {member.name} is"
+            f"{where}optimizer '{part.name}' takes only {takes}, and {member.name} is"
             f" {size}\n  give it those, e.g. optimizer: {{split: {{matrices: {part.name}, rest:"
             " torch.optim.AdamW}}; with flatten: true it takes kernels"
         )

@@ -134,14 +134,16 @@ class TranslationData(TaskData):
             yield self._batch(pairs, own)._replace(length=_mean(lengths[chosen]), weight=weight)
 
     def val_batches(self) -> Iterator[SentenceBatch]:
-        pairs, _ = self._held_out["val"]
-        for chosen in _by_length(pairs):
-            yield self._batch(pairs, chosen)
+        return self._evaluated("val", translated=self.settings.validation_bleu)
 
     def test_batches(self) -> Iterator[SentenceBatch]:
-        pairs, texts = self._held_out["test"]
+        return self._evaluated("test", translated=True)
+
+    def _evaluated(self, part: str, *, translated: bool) -> Iterator[SentenceBatch]:
+        """The batches of a held-out part, with references if this epoch translates it."""
+        pairs, texts = self._held_out[part]
         every = self.settings.bleu_every
-        translated = every > 0 and (self._epochs is None or self._epochs % every == 0)
+        translated &= every > 0 and (self._epochs is None or self._epochs % every == 0)
         for chosen in _by_length(pairs):
             batch = self._batch(pairs, chosen)
             if translated:

@@ -14,6 +14,9 @@ from nos_repro.tasks.base import OptimizerMaker, Task, TaskData
 from nos_repro.tasks.facts.rosenbrock import RosenbrockFacts, RosenbrockSettings
 from nos_repro.tasks.registry import TASKS
 
+FOUND = 1e-32
+"""Smaller values are rounding: each counts as this much in the mean over several walks."""
+
 
 class RosenbrockData(TaskData):
     """There is no data: every batch is empty."""
@@ -43,6 +46,9 @@ class Rosenbrock(RosenbrockFacts, Task):
 
     *Departures*: the papers give no start; (-2, 2) is customary, and f there is 409. Far from the
     valley f grows past every bound: infinity and NaN are values here, not errors.
+
+    Of several walks (`starts`) the loss is the geometric mean of f, since f differs by decades;
+    one that diverges makes the trial diverge.
     """
 
     def __init__(
@@ -50,22 +56,27 @@ class Rosenbrock(RosenbrockFacts, Task):
     ) -> None:
         super().__init__(settings, make_optimizer)
         x, y = (torch.tensor(value, dtype=torch.float64) for value in settings.start)
+        if settings.starts:
+            there = 2 * torch.rand(2, settings.starts, dtype=torch.float64) - 1
+            x, y = x + settings.spread * there[0], y + settings.spread * there[1]
         self.x, self.y = nn.Parameter(x), nn.Parameter(y)
 
     @classmethod
     def make_data(cls, settings: RosenbrockSettings, *, data_dir: Path, seed: int) -> TaskData:
         return RosenbrockData(settings.steps_per_epoch)
 
-    def forward(self) -> Float[Tensor, ""]:
+    def forward(self) -> Float[Tensor, "*starts"]:
         return (1 - self.x) ** 2 + 100 * (self.y - self.x**2) ** 2
 
     def training_step(self, batch: Any = (), batch_idx: int = 0) -> Float[Tensor, ""]:
         loss: Tensor = self()
-        return loss
+        return loss.sum() if self.settings.starts else loss  # the walks do not meet
 
     def evaluation_sums(self, batch: Any = ()) -> dict[str, Tensor]:
-        point = {"x": self.x.detach(), "y": self.y.detach()}
-        return {"loss": self().detach(), **point, "count": torch.tensor(1)}
+        values, x, y = self().detach(), self.x.detach(), self.y.detach()
+        if self.settings.starts:
+            values, x, y = values.clamp(min=FOUND).log().mean().exp(), x.mean(), y.mean()
+        return {"loss": values, "x": x, "y": y, "count": torch.tensor(1)}
 
     @staticmethod
     def metrics(sums: dict[str, float]) -> dict[str, float]:

@@ -320,6 +320,18 @@ def test_bleu_is_measured_as_often_as_requested(tmp_path: Path) -> None:
     assert not any(batch.references for batch in data.val_batches())
 
 
+def test_the_validation_part_is_translated_if_asked_for(tmp_path: Path) -> None:
+    settings = GNMTSettings(**TINY, bleu_every=2, validation_bleu=True)
+    data = GNMT.make_data(settings, data_dir=tmp_path, seed=0)
+    translated = []
+    for epoch in range(2):
+        next(data.train_batches(epoch))
+        translated.append([bool(batch.references) for batch in data.val_batches()])
+    assert [all(batches) for batches in translated] == [False, True]
+    references = [text for b in data.val_batches() for r in b.references for text in r.texts]
+    assert sorted(references) == sorted(data._corpus.read("val", None).target.lines)
+
+
 def test_an_evaluation_has_every_pair_once_in_batches_of_bounded_size() -> None:
     draw = torch.Generator().manual_seed(0)
     sides = []

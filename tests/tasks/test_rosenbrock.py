@@ -71,3 +71,41 @@ def test_a_start_from_yaml_is_a_pair() -> None:
 def test_an_impossible_setting_is_named(given: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         RosenbrockSettings(**given)
+
+
+def test_walks_from_several_starts_are_those_of_each_start_alone() -> None:
+    """Each by itself in plain Python, without tensors; every rule works element by element."""
+    torch.manual_seed(3)
+    together = Rosenbrock(RosenbrockSettings(start=(0.0, 1.0), starts=25, spread=1.5))
+    starts = list(zip(together.x.tolist(), together.y.tolist(), strict=True))
+    assert len({*starts}) == 25
+    assert all(abs(x) <= 1.5 and abs(y - 1) <= 1.5 for x, y in starts)
+    optimizer = torch.optim.SGD(together.parameters(), 1e-4)
+    for _ in range(20):
+        optimizer.zero_grad()
+        together.training_step(()).backward()
+        optimizer.step()
+    values = []
+    for x, y in starts:
+        for _ in range(20):
+            slope = -400 * x * (y - x * x) - 2 * (1 - x), 200 * (y - x * x)
+            x, y = x - 1e-4 * slope[0], y - 1e-4 * slope[1]
+        values.append((1 - x) ** 2 + 100 * (y - x * x) ** 2)
+    found = together.metrics(
+        {key: float(value) for key, value in together.evaluation_sums(()).items()}
+    )
+    assert found["loss"] == pytest.approx(math.exp(sum(map(math.log, values)) / 25), rel=1e-9)
+
+
+def test_starts_are_the_seeds() -> None:
+    def drawn(seed: int) -> list[float]:
+        torch.manual_seed(seed)
+        return Rosenbrock(RosenbrockSettings(starts=3)).x.tolist()
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+@pytest.mark.parametrize("wrong", [{"starts": -1}, {"spread": 0.0}, {"spread": math.inf}])
+def test_impossible_starts_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        RosenbrockSettings(**wrong)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable
 
 from nos_repro.experiments.record import Record
@@ -10,12 +11,15 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.statistics import Scores
 
+PEAK = 5
+"""002 sec. 6.4 averages 5 points near the peak."""
+
 
 def unfinished(outcome: Outcome) -> bool:
     """Whether anything that the row's number needs has not ended, or has failed."""
     broken = any(record.status == "failed" for record in outcome.counting)
     begun = any(scored.record is not None for scored in outcome.sweep)
-    return bool(outcome.missing) or broken or not begun
+    return bool(outcome.missing) or outcome.growing or broken or not begun
 
 
 def by_seed(study: Study, outcome: Outcome, score: Callable[[Record], float]) -> Scores:
@@ -55,3 +59,16 @@ def curve(record: Record) -> list[tuple[float, float]]:
     """The validation metric by epoch; larger is better."""
     key = f"val_{record.metric}"
     return [(p["epoch"], record.sign * p[key]) for p in record.metrics if key in p]
+
+
+def near_peak(record: Record, column: str) -> float:
+    """The mean of the PEAK measurements around the best one of the column's metric on its part of
+    the data; NaN if it was never measured. Larger is better,
+    as the metric is for all that has a peak (BLEU)."""
+    key = column.split("_", 1)[1]
+    values = [point[key] for point in record.metrics if key in point]
+    if not values:
+        return math.nan
+    at = values.index(max(values))
+    first = max(0, min(at - PEAK // 2, len(values) - PEAK))
+    return statistics.fmean(values[first : first + PEAK])

@@ -68,6 +68,8 @@ class GNMTSettings:
     bleu_every: int = 1
     """Epochs between translations of the test part, which give its BLEU; 0: never. The last epoch
     has one if this divides the number of epochs."""
+    validation_bleu: bool = False
+    """Whether the validation part is translated in these epochs too."""
     precision: str = field(default="32", metadata=PRECISION)
     """"32", or "bf16": bfloat16 autocast of the forward pass."""
 

@@ -17,12 +17,18 @@ class RosenbrockSettings:
 
     start: tuple[float, float] = (-2.0, 2.0)
     """Where the walk starts."""
+    starts: int = 0
+    """So many walks at once, from starts that the trial's seed draws; 0: one walk, from `start`."""
+    spread: float = 2.0
+    """Drawn starts lie within this distance of `start` in each coordinate, all equally likely."""
     steps_per_epoch: int = 20
     """Steps per epoch, a point of the curve."""
 
     def __post_init__(self) -> None:
         finite = len(self.start) == 2 and all(math.isfinite(x) for x in self.start)
         require(finite, "start", "two finite numbers", self.start)
+        require(self.starts >= 0, "starts", "at least 0", self.starts)
+        require(0 < self.spread < math.inf, "spread", "positive and finite", self.spread)
         require(self.steps_per_epoch >= 1, "steps_per_epoch", "at least 1", self.steps_per_epoch)
 
 

@@ -1,8 +1,10 @@
 """What is claimed, and how it is tested: made-up records of known truth, scipy for the p's."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from nos_repro.report.claims.evidence import (
     some,
 )
 from nos_repro.report.claims.judge import Judged, judge_claim, judge_claims
+from nos_repro.report.claims.kinds.agree import AgreeTest
 from nos_repro.report.claims.kinds.rows import RowsTest
 from nos_repro.report.claims.kinds.search import BeatsTest, RisesTest, SharesTest, enrichment
 from nos_repro.report.claims.kinds.study import MemoryTest, RatesTest
@@ -31,6 +34,7 @@ from nos_repro.report.claims.listed import Claim, Place, beyond, claims, find_cl
 from nos_repro.report.claims.page import claim_tables, claims_file, claims_tables, claims_text
 from nos_repro.report.claims.ranks import predicts
 from nos_repro.report.claims.results import Results, Rows
+from nos_repro.report.claims.scores import near_peak
 from tests.experiments.helpers import digits_study
 from tests.report.records import accuracy, filled_store
 from tests.report.searches import Folder
@@ -386,7 +390,7 @@ def test_an_empty_results_folder_says_not_run_and_the_exact_claims_still_hold(
     assert by_id["rosenbrock-better"] == "not run"
     assert by_id["ppo-fewer-samples"] == "not run"
     assert by_id["one-average"] == by_id["one-iteration"] == by_id["decayed-is-sgd"] == "holds"
-    assert by_id["robust-hyperparameters"] == "cannot be tested here"
+    assert by_id["search-space-sizes"] == "cannot be tested here"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -422,3 +426,69 @@ def test_what_is_printed_is_harmless_whatever_it_says() -> None:
         assert "\x1b" not in table.text()
     assert "\x1b" not in claims_text(judged, judged)
     assert b"<script>" not in claims_file(judged, judged)
+
+
+# ---- rows of several studies, and peaks
+
+
+class Several(Results):
+    """Studies with made-up records, by name."""
+
+    def __init__(self, made: dict[str, Made]) -> None:
+        super().__init__(Path())
+        self.several = made
+
+    def study(self, name: str, scale: str) -> tuple[Study, Rows]:
+        return self.several[name].made
+
+
+RULES = {"a": "sgd", "b": "momentum", "c": "adam", "d": "powersign", "e": "addsign"}
+
+
+def ordered(tmp_path: Path, name: str, order: str) -> Made:
+    """The rules from the worst to the best; ``-`` before one that diverges."""
+    rows = {rule: Row(optimizer) for rule, optimizer in RULES.items()}
+    study = digits_study(rows, study=name, selection=Selection(repeats=1), sweep={"lr": [0.1]})
+    worth = {RULES[rule]: 50.0 + 2 * place for place, rule in enumerate(order)}
+    return Made(study, tmp_path / name, lambda trial: accuracy(worth[trial.optimizer]))
+
+
+@pytest.mark.parametrize(
+    ("orders", "verdict"),
+    [(("abcde", "abcde"), "holds"), (("abcde", "abdce"), "undecided"),
+     (("edcba", "abcde"), "does not hold")],
+)  # fmt: skip
+def test_rules_that_two_studies_order_alike_agree(
+    orders: tuple[str, str], verdict: str, tmp_path: Path
+) -> None:
+    made = {
+        "long": ordered(tmp_path, "long", "abcde"),
+        **{f"other{n}": ordered(tmp_path, f"other{n}", order) for n, order in enumerate(orders)},
+    }
+    test = AgreeTest("long", "best_test", ["other0", "other1"], list(RULES))
+    found = test.judge(Several(made), "small")
+    assert found.verdict == verdict
+    for effect, order in zip(found.effects, orders, strict=True):
+        places = [order.index(rule) for rule in RULES]
+        expected = stats.spearmanr(range(5), places).statistic
+        assert effect.value == pytest.approx(expected)
+    assert {study for study, _ in test.named()} == {"long", "other0", "other1"}
+    with pytest.raises(ConfigError, match="fewer than 4"):
+        AgreeTest("long", "best_test", ["other0"], ["a", "b"])
+
+
+def test_the_mean_near_the_peak_is_over_five_measurements(tmp_path: Path) -> None:
+    rises = [10.0, 20.0, 30.0, 31.0, 33.0, 32.0, 30.0, 28.0]
+
+    def record(values: list[float | None]) -> Any:
+        points = [
+            {"epoch": n, "val_loss": 1.0, **({} if value is None else {"val_bleu": value})}
+            for n, value in enumerate(values, 1)
+        ]
+        return SimpleNamespace(metrics=points)
+
+    column = "final_val_bleu"
+    assert near_peak(record(rises), column) == pytest.approx(np.mean(rises[2:7]))
+    assert near_peak(record([1.0, 2.0, None, 3.0]), column) == 2.0
+    assert near_peak(record(sorted(rises)), column) == pytest.approx(np.mean(sorted(rises)[3:]))
+    assert math.isnan(near_peak(record([None, None]), column))

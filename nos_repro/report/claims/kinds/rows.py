@@ -34,7 +34,7 @@ from nos_repro.report.claims.evidence import (
 )
 from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest, Extend
 from nos_repro.report.claims.results import Results, Rows
-from nos_repro.report.claims.scores import by_seed, speeds, unfinished
+from nos_repro.report.claims.scores import by_seed, near_peak, speeds, unfinished
 from nos_repro.report.statistics import Scores
 
 SPEED_TOLERANCE = 0.05
@@ -60,7 +60,8 @@ class RowsTest(ClaimTest):
     """``ours`` against ``theirs``, every row with every row, or the ``pairs`` named.
 
     ``measure``: the ``column`` itself, its logarithm, or "speed": how much sooner, as a share of
-    the training, one reaches the best validation value that both reach. ``which``: every
+    the training, one reaches the best validation value that both reach; "peak": the mean of five
+    measurements around the best one. ``which``: every
     comparison is claimed, or that "some" of ours is better than all of theirs, or the "mean" over
     the pairs. ``exact``: the task draws no random numbers, and one run says all.
     """
@@ -68,7 +69,7 @@ class RowsTest(ClaimTest):
     study: str
     expect: Expected = "better"
     column: str = ""
-    measure: Literal["column", "log", "log10", "speed"] = "column"
+    measure: Literal["column", "log", "log10", "speed", "peak"] = "column"
     which: Literal["every", "some", "mean"] = "every"
     ours: Sequence[str] = ()
     theirs: Sequence[str] = ()
@@ -176,6 +177,8 @@ class RowsTest(ClaimTest):
         return study.training.evaluate_every / study.training.epochs * (self.measure == "speed")
 
     def _score(self, study: Study, record: Record) -> float:
+        if self.measure == "peak":
+            return near_peak(record, self.column)
         value = MEASURES[self.measure](record.column(self.column))
         return metric_of(study.task["name"], self.column).sign * value
 
@@ -205,7 +208,7 @@ class RowsTest(ClaimTest):
 
     def _papers(self, study: Study, one: Outcome, other: Outcome) -> float | None:
         """The difference between the numbers that the paper prints."""
-        if self.measure == "speed":
+        if self.measure in ("speed", "peak"):
             return None
         values = [row.row.paper.get(self.column) for row in (one, other)]
         ours, theirs = values
