@@ -269,3 +269,14 @@ def test_a_study_of_them_is_run_reported_and_explained(
     assert f"torch {version} made records, here it is 99" in capsys.readouterr().out
     assert main(["recheck", "any.yaml:Free"]) == 0
     assert "PASS" in capsys.readouterr().out
+
+
+def test_the_rules_of_a_split_are_in_the_study_s_language(tmp_path: Path) -> None:
+    path = tmp_path / "any.yaml"
+    split = '{split: {%s: "rule: orthogonal(m)", rest: adam}}'
+    path.write_text(f"{STUDY}  A: {{optimizer: {split % 'heads'}}}\nlanguage: 2\n")
+    options = load_study(path, scale="default").rows["A"].options
+    assert options["split"] == {"heads": "rule: language 2: orthogonal(m)", "rest": "adam"}
+    path.write_text(f"{STUDY}  A: {{optimizer: {split % 'kernels'}}}\nlanguage: 2\n")
+    with pytest.raises(ConfigError, match=r"split\.kernels: .*orthogonal.* takes only matrices"):
+        load_study(path, scale="default")
