@@ -267,6 +267,7 @@ def cancel(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     stop_like_ctrl_c()
+    from nos_repro.experiments.optimizer_facts import other_versions
     from nos_repro.experiments.selection import is_stale
     from nos_repro.launch.glimpse import save_glimpses, verify_against
     from nos_repro.launch.progress import say
@@ -305,6 +306,8 @@ def verify(options: argparse.Namespace) -> int:
         differing += not agreed
         print(f"{'agrees' if agreed else 'DIFFERS'}  {trial.id}  {trial.label()}", flush=True)
     print(f"{seen} stale records trained again: {seen - differing} agree, {differing} differ")
+    for change in other_versions(r.provenance for _, r in recorded(study, store)):
+        print(f"note: {change}")
     warn_of(store.problems)
     say_next({f"report {command_words(options)}": "the table; what differs stays marked as stale"})
     return 1 if differing else 0

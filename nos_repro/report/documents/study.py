@@ -48,7 +48,7 @@ def study_document(
 def _row(study: Study, row: Outcome, verdicts: dict[tuple[str, str], Document]) -> Document:
     cells = {}
     for column in study.columns:
-        state = values_per_parameter(row.row) if column == STATE else None
+        state = values_per_parameter(row.row, study.task) if column == STATE else None
         number = row.number(column) if column != STATE else None
         cells[column] = {
             "ours": number_data(number) if state is None else {"mean": state, "std": 0.0, "n": 1},
