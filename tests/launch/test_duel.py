@@ -231,10 +231,14 @@ def test_a_study_that_measures_nothing_has_nothing_to_compare(config: Path) -> N
 
 
 def test_an_optimizer_takes_a_rows_place_with_its_grid_and_schedule(config: Path) -> None:
-    found = load_duel(config, "torch.optim.AdamW", "wide", DuelLimits(9), scale="smoke")
+    groups = {"no_decay": ["biases"]}
+    wide = {"name": "sgd", "momentum": 0.5, "groups": groups}
+    found = load_duel(config, "torch.optim.AdamW", "wide", DuelLimits(9), scale="smoke",
+                      overrides=[f"rows.wide.optimizer={json.dumps(wide)}"])  # fmt: skip
     row = found.study.rows["torch.optim.AdamW"]
     assert row.optimizer == "torch.optim.AdamW"
     assert row.sweep == {"lr": [0.01, 0.02, 0.05]}
+    assert row.options == {"groups": groups}
     both = load_duel(config, "adam", "g + drop(m, 0.3)", DuelLimits(9), scale="smoke",
                      like="PowerSign (cosine)")  # fmt: skip
     assert [row.schedule for row in both.study.rows.values()] == ["cosine", "cosine"]

@@ -22,7 +22,9 @@ from nos_repro.optim.lookup import find_optimizer, in_language
 from nos_repro.tasks.metrics import Metric
 
 TUNED = ("lr", "weight_decay")
-"""What an optimizer in a row's place is tuned over as the row was; its options are its own."""
+"""What an optimizer in a row's place is tuned over as the row was."""
+SHARED = ("groups",)
+"""The row's options that it takes; the others are the other optimizer's own."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,7 @@ def _as_row(study: Study, name: str, template: Row) -> str:
         "schedule": template.schedule,
         "schedule_options": template.schedule_options,
         "sweep": {key: sweep[key] for key in TUNED if key in sweep},
+        "options": {key: template.options[key] for key in SHARED if key in template.options},
     }
     given = {key: value for key, value in row.items() if value}
     return f"+rows[{name}]={json.dumps(given)}"
