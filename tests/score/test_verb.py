@@ -1,7 +1,6 @@
 """The verb `score`, `evaluate(path)`, and a program that proposes a hundred candidates."""
 
 import json
-import math
 import re
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from nos_repro.cli import main
+from nos_repro.errors import LaunchError
 from nos_repro.report.documents.base import schema
 from nos_repro.score.fault import KINDS
 from tests.conftest import ROOT
@@ -84,9 +84,6 @@ def test_people_are_told_the_same(
     assert "combined score" in said.out
     assert "last (mlp on digits, held out)" in said.out
     assert "stage 3, last" in said.err
-    cheat = write(tmp_path, plain(above="import os", before="os._exit(0)"))
-    assert main(["score", cheat, "--config", tiny]) == 3
-    assert "mine: cheats (exit): its process ends by itself" in capsys.readouterr().out
 
 
 def test_the_schema_knows_every_kind_of_fault() -> None:
@@ -132,24 +129,20 @@ def test_a_dry_run_says_what_is_trained_and_which_baselines_are_missing(
 def test_evaluate_keeps_the_contract_of_programs_that_evolve_code(
     tiny: str, tmp_path: Path
 ) -> None:
-    from nos_repro.score import evaluate, evaluate_stage1, evaluate_stage2, evaluate_stage3, score
+    from nos_repro.score import evaluate, evaluate_stage1, evaluate_stage2, evaluate_stage3
 
     file = write(tmp_path, plain())
     first = evaluate_stage1(file, config=tiny)
     assert all(isinstance(value, float) for value in first.values())
-    assert first["valid"] == 1
+    assert (first["valid"], first["combined_score"]) == (1, first["speedup_first"])
     held_out = evaluate_stage3(file, config=tiny)
     assert "combined_score" not in held_out
     assert held_out["held_out_speedup"] > 0
-    whole = evaluate(file, config=tiny)
-    assert math.isclose(whole["combined_score"], first["combined_score"], rel_tol=1e-9)
-    assert whole["held_out_speedup"] == held_out["held_out_speedup"]
     missing = evaluate(tmp_path / "nowhere.py", config=tiny)
     assert (missing["valid"], missing["combined_score"]) == (0, 0)
     assert "no such file" in missing["reason"]
-    with pytest.raises(Exception, match="none of the tasks"):
+    with pytest.raises(LaunchError, match="none of the tasks"):
         evaluate_stage2(file, config=tiny)
-    assert score(file, config=tiny, stages=0)["stage"] == 0
 
 
 @pytest.mark.slow
