@@ -36,8 +36,10 @@ from nos_repro.report.figures.base import FIGURES
 from nos_repro.rules.catalog import CATALOG
 from nos_repro.rules.families import FAMILIES
 from nos_repro.rules.known import KNOWN
-from nos_repro.rules.primitives import BINARY, OPERANDS, UNARY
+from nos_repro.rules.primitives import BINARY, BINARY_2, OPERANDS, OPERANDS_2, UNARY, UNARY_2
+from nos_repro.rules.rows import UnaryRow
 from nos_repro.rules.space import SPACES, Space
+from nos_repro.rules.tokens import OPERAND_TOKENS_2, UNARY_TOKENS_2
 from nos_repro.search.algorithms import ALGORITHMS
 from nos_repro.search.arena.settings import Arena, Contestant, Tuning, shipped_arenas
 from nos_repro.search.cascade import Cascade
@@ -235,7 +237,7 @@ def search_page() -> Iterator[str]:
         "Give the `name` of a space, all keys below, or a name and the keys that you replace. The"
         " sizes count strings of tokens; many strings are the same rule."
     )
-    yield key_table(Space)
+    yield key_table(Space, without=["language"])
     yield table(
         ("space", "iterations", "operands", "unary", "binary", "strings"),
         (
@@ -377,6 +379,15 @@ def claims_page() -> Iterator[str]:
         )
 
 
+def _call(row: UnaryRow) -> str:
+    return f"{row.name}(x, {row.parameter})" if row.parameter else f"{row.name}(x)"
+
+
+def tokens_of(row: UnaryRow) -> list[str]:
+    """The tokens of a function of the second edition."""
+    return [token for token, (function, _) in UNARY_TOKENS_2.items() if function == row.name]
+
+
 def language_page() -> Iterator[str]:
     yield "# The language: every word"
     yield (
@@ -402,8 +413,7 @@ def language_page() -> Iterator[str]:
     yield table(
         ("word", "off its natural domain", "constants in the papers' search"),
         (
-            (code(f"{row.name}(x, {row.parameter})" if row.parameter else f"{row.name}(x)"),
-             row.edge, ", ".join(f"{c:g}" for c in row.constants))
+            (code(_call(row)), row.edge, ", ".join(f"{c:g}" for c in row.constants))
             for row in UNARY.values()
         ),
     )  # fmt: skip
@@ -414,6 +424,24 @@ def language_page() -> Iterator[str]:
         ("word", "off its natural domain"),
         ((code(f"x {row.name} y"), row.edge) for row in BINARY.values()),
     )
+    yield "## The second edition"
+    yield (
+        "With `language: 2` in a study or a search, or `language 2:` in front of a text, a rule may"
+        " also have these words, and states of its own ([how they are written](../language2.md))."
+    )
+    yield table(
+        ("word", "meaning", "tokens of a search"),
+        (
+            *((code(row.name), row.meaning, "") for row in OPERANDS_2.values()),
+            *((code(_call(row)), row.edge, words(tokens_of(row))) for row in UNARY_2.values()),
+            *(
+                (code(f"{row.name}(x, y)"), row.edge, words([row.name]))
+                for row in BINARY_2.values()
+                if row.token
+            ),
+        ),
+    )
+    yield f"A search may also name the operands {words(OPERAND_TOKENS_2)}."
     yield "## Families"
     yield (
         "A family has a decay `f` and constants: `powersign` has f = 1, `powersign-ld` a linear"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 
 from nos_repro.cli.common import Verbs, add_verb, format_argument, print_document
+from nos_repro.rules.tree import LANGUAGES
 
 
 def add_verbs(verbs: Verbs) -> None:
     parser = add_verb(verbs, "rule", rule, "explain an update rule, given its text or its name",
-                      "rule powersign", "rule 'exp(sign(g) * sign(m)) * g'")  # fmt: skip
+                      "rule powersign", "rule 'exp(sign(g) * sign(m)) * g'",
+                      "rule 'u <- 0.9 * u + g; u' --language 2")  # fmt: skip
     parser.add_argument("rule", metavar="RULE",
                         help="e.g. 'exp(sign(g)*sign(m)) * g', or powersign")  # fmt: skip
+    _language_argument(parser)
     format_argument(parser)
 
     parser = add_verb(verbs, "export", export,
@@ -22,6 +25,13 @@ def add_verbs(verbs: Verbs) -> None:
     parser.add_argument(
         "--name", metavar="NAME", help="class name (default: derived from the rule)"
     )
+    _language_argument(parser)
+
+
+def _language_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--language", type=int, choices=LANGUAGES, default=1,
+                        help="the edition of the language that a text is written in: 1, the"
+                        " papers' (default), or 2")  # fmt: skip
 
 
 def rule(options: argparse.Namespace) -> int:
@@ -29,7 +39,7 @@ def rule(options: argparse.Namespace) -> int:
     from nos_repro.rules.catalog import lookup
     from nos_repro.rules.explain import explain
 
-    found = lookup(options.rule)
+    found = lookup(options.rule, options.language)
     if options.format == "json":
         from nos_repro.report.documents.rule import rule_document
 
@@ -42,5 +52,5 @@ def rule(options: argparse.Namespace) -> int:
 def export(options: argparse.Namespace) -> int:
     from nos_repro.optim.export import export
 
-    print(export(options.rule, options.name), end="")
+    print(export(options.rule, options.name, options.language), end="")
     return 0

@@ -13,6 +13,7 @@ from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.columns import check_columns, default_columns
 from nos_repro.experiments.grid import Point, points, row_settings, seeds, sweep_trial
 from nos_repro.experiments.layers import Values
+from nos_repro.experiments.matrices import check_only_matrices, of_matrices
 from nos_repro.experiments.schema import Row, Study
 from nos_repro.experiments.sections import NamedSection, merged_settings
 from nos_repro.experiments.settings_file import (
@@ -22,7 +23,13 @@ from nos_repro.experiments.settings_file import (
     read_layers,
     structured,
 )
-from nos_repro.optim.lookup import know_optimizer, know_schedule
+from nos_repro.optim.lookup import (
+    find_optimizer,
+    in_language,
+    know_optimizer,
+    know_schedule,
+)
+from nos_repro.rules.states import nodes
 from nos_repro.tasks.registry import describe
 
 # fmt: off
@@ -129,7 +136,20 @@ def _build(merged: Values, scale: str) -> Study:
         if not isinstance(title, str):
             raise ConfigError(f"columns.{name}: expected the column's title, got {title!r}")
     merged["scale"] = scale
-    return structured(Study, merged, "")  # type: ignore[no-any-return]
+    return _in_its_language(structured(Study, merged, ""))
+
+
+def _in_its_language(study: Study) -> Study:
+    """The study whose rules each say themselves which edition of the language they are written in,
+    as trials and records do."""
+    rows = dict(study.rows)
+    for name, row in rows.items():
+        try:
+            written = in_language(row.optimizer, study.language)
+        except NosError as error:
+            raise type(error)(f"rows.{name}: {error}") from None
+        rows[name] = dataclasses.replace(row, optimizer=written)
+    return dataclasses.replace(study, rows=rows) if study.language != 1 else study
 
 
 def task_section(section: dict[str, Any]) -> dict[str, Any]:
@@ -197,10 +217,19 @@ def _check_optimizers(study: Study, trying: bool) -> None:
             _check_settings(study, row, grid)
             for values in _options(grid):
                 check_optimizer(row.optimizer, **_named({**row.options, **values}))
+            if trying:
+                _check_matrices(study, row)
         except NosError as error:
             raise type(error)(f"rows.{name}: {error}") from None
         except OverflowError:
             raise ConfigError(f"rows.{name}: a number is too large") from None
+
+
+def _check_matrices(study: Study, row: Row) -> None:
+    """Raises ConfigError if the row's rule cannot update all parameters of the task."""
+    rule = find_optimizer(row.optimizer).rule_with(row.options)
+    for function in of_matrices(() if rule is None else nodes(rule.expr, rule.states)):
+        check_only_matrices(function, study.task)
 
 
 def _options(grid: Iterable[Point]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from nos_repro.experiments.device import DeviceSettings
 from nos_repro.experiments.fit import SECTION, shown
 from nos_repro.experiments.growing import Growth, growth_of
 from nos_repro.experiments.trial import Training
+from nos_repro.rules.tree import LANGUAGES
 
 LONGEST_NAME = 100
 SELECTABLE = ("best_val", "final_val")
@@ -107,6 +108,12 @@ def check_name(key: str, name: str) -> None:
         )
 
 
+def check_language(language: int) -> None:
+    """Raises ConfigError for an edition that there is not."""
+    if language not in LANGUAGES:
+        raise ConfigError(f"language must be 1 (the papers') or 2, got {language}")
+
+
 def title(name: str, source: str, scale: str) -> str:
     return f"{name} ({source}), scale {scale}" if source else f"{name}, scale {scale}"
 
@@ -133,6 +140,8 @@ class Study:
     """How long a trial trains."""
     schedule: str = "constant"
     """The learning-rate schedule of every row that names none."""
+    language: int = 1
+    """The edition of the language that the rows' rules are written in: 1, the papers', or 2."""
     sweep: dict[str, Any] = field(default_factory=dict)
     """What every row is tuned over: `lr`, `weight_decay` or options of the optimizer, each with a
     list of values, or rates that grow."""
@@ -156,6 +165,7 @@ class Study:
 
     def __post_init__(self) -> None:
         check_name("study", self.study)
+        check_language(self.language)
         if not self.rows:
             raise ConfigError("rows: a study needs at least one row")
         for name, row in self.rows.items():

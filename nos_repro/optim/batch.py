@@ -67,7 +67,9 @@ class Step:
 class FlatBatch:
     """Flat tensors, parameter by parameter.
 
+    averages: and the states that the rule names, in the order of `Program.kept`.
     numbers: the parameters' places in the optimizer. places: those of each parameter's elements.
+    layouts: how whole parameters were flattened.
     starts: the offset of each tensor in its flat parameter: 0, except for the remainders that the
     fused execution leaves.
     """
@@ -78,6 +80,7 @@ class FlatBatch:
     numbers: list[int] = field(default_factory=list)
     places: list[Places] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
+    layouts: list["Layout"] = field(default_factory=list)
 
     def chosen(self, chosen: list[int]) -> "FlatBatch":
         """The tensors with these indices."""
@@ -225,6 +228,7 @@ class ParameterBatch:
             flat.numbers.append(self.numbers[i])
             flat.places.append(x.laid.places)
             flat.starts.append(0)
+            flat.layouts.append(x.laid)
         return flat
 
     def copy_back(self) -> None:
@@ -247,11 +251,17 @@ class Layout:
         self.plain = part.is_contiguous()
         self.in_order = self.order == tuple(range(part.dim()))
         self.shape = flat_shape(part.numel())
+        self.sizes = tuple(part.shape)
         self.places = places_of(p, self.order)
 
     def flat(self, x: Tensor) -> Tensor:
         """A tensor of this layout as a flat view."""
         return x.view(self.shape) if self.in_order else x.permute(self.order).view(self.shape)
+
+    def whole(self, flat: Tensor) -> Tensor:
+        """A flat tensor in the shape of its parameter."""
+        turned = flat.view([self.sizes[d] for d in self.order])
+        return turned.permute([self.order.index(d) for d in range(len(self.order))])
 
     def flat_gradient(self, g: Tensor) -> Tensor:
         """A gradient of such a parameter, which may lie in memory in another way."""

@@ -16,6 +16,7 @@ from nos_repro.optim import draws
 from nos_repro.optim.export_class import class_source, wrapped
 from nos_repro.optim.export_update import update_statements
 from nos_repro.optim.program import lower
+from nos_repro.rules import newton_schulz
 from nos_repro.rules.catalog import CATALOG, lookup, printed_at
 from nos_repro.rules.families import family_of
 from nos_repro.rules.primitives import OPERANDS
@@ -67,16 +68,24 @@ def element_places(w: Tensor) -> Tensor:
         raise RuntimeError("a sharded parameter: noise and drops need whole ones")
     return torch.arange(w.numel(), device=w.device).view(w.shape)
 '''
-HELPERS = {"arithmetic_dtype": DTYPE, "double": DOUBLE, "element_places": PLACES}
+HELPERS = {
+    "arithmetic_dtype": DTYPE,
+    "double": DOUBLE,
+    "element_places": PLACES,
+    "orthogonal": inspect.getsource(newton_schulz.orthogonal),
+}
 
 
-def export(name_or_text: str, class_name: str | None = None) -> str:
-    """The source of the file. Raises RuleError (text) and ConfigError (baseline, class name)."""
-    rule = find_rule(name_or_text)
+def export(name_or_text: str, class_name: str | None = None, language: int = 1) -> str:
+    """The source of the file. Raises RuleError (text) and ConfigError (baseline, class name).
+
+    language: the edition of the language that a text is written in.
+    """
+    rule = find_rule(name_or_text, language)
     name = default_name(rule) if class_name is None else class_name
     if not name.isidentifier() or keyword.iskeyword(name):
         raise ConfigError(f"--name must be a Python identifier such as MyOptimizer, got {name!r}")
-    program = lower(rule.expr)
+    program = lower(rule.expr, rule.states)
     statements = update_statements(program)
     written = class_source(name, _formula(rule), program, statements)
     read = _names(written)
@@ -88,18 +97,18 @@ def export(name_or_text: str, class_name: str | None = None) -> str:
     return "\n".join([_docstring(name, rule), "", *_imports(read), "", code, ""])
 
 
-def find_rule(name_or_text: str) -> Rule:
+def find_rule(name_or_text: str, language: int = 1) -> Rule:
     """The rule for a name, `rule: TEXT` or a text. RuleError; ConfigError for a baseline."""
     name = name_or_text.strip()
     if name.startswith("rule:"):
-        return Rule.parse(name.removeprefix("rule:").strip())
+        return Rule.parse(name.removeprefix("rule:").strip(), language)
     if name in BASELINES:
         text = CATALOG[name.removesuffix("-tf")].text
         raise ConfigError(
             f"'{name}' is a baseline, not a rule: use {BASELINES[name]}\n"
             f"  for the paper's rule of that name give its text: export 'rule: {text}'"
         )
-    return lookup(name)
+    return lookup(name, language)
 
 
 def default_name(rule: Rule) -> str:
@@ -150,6 +159,10 @@ def _imports(read: set[str]) -> list[str]:
 def _formula(rule: Rule) -> str:
     """`w <- w - lr * ...`."""
     text = str(rule)
+    if rule.states:
+        *states, update = text.removeprefix("language 2: ").split("; ")
+        return "; ".join([*states, f"w <- w - lr * ({update})"])
+    text = text.removeprefix("language 2: ")
     sum_like = isinstance(rule.expr, Binary) and rule.expr.function in ("+", "-")
     return f"w <- w - lr * ({text})" if sum_like else f"w <- w - lr * {text}"
 

@@ -102,7 +102,7 @@ def class_source(name: str, formula: str, program: Program, statements: list[str
     methods = [
         _init(options),
         JOIN if reads_step(program) else "",
-        LOAD.format(averages=_tuple(program.averages)) if program.averages else "",
+        LOAD.format(averages=_tuple(program.kept)) if program.kept else "",
         STEP + _loop(program),
         ONLY_MAKES_STATE if _counts(program) else "",
         _start(program),
@@ -180,7 +180,7 @@ def _init(options: list[Option]) -> str:
 
 def _loop(program: Program) -> str:
     draws = program.sites > 0
-    empty = EMPTY.format(start=START if program.averages else "") if _counts(program) else ""
+    empty = EMPTY.format(start=START if _keeps(program) else "") if _counts(program) else ""
     lines = empty.splitlines()
     lines += ["    number = 0  # of the parameter: each one draws its own numbers"] * draws
     lines += [
@@ -196,11 +196,16 @@ def _loop(program: Program) -> str:
 
 def _counts(program: Program) -> bool:
     """Whether a step that is not an update must not be counted."""
-    return reads_step(program) or bool(program.corrections)
+    return reads_step(program) or program.counts
+
+
+def _keeps(program: Program) -> bool:
+    """Whether a parameter has a state."""
+    return bool(program.kept) or program.counts
 
 
 def _start(program: Program) -> str:
-    if not program.averages:
+    if not _keeps(program):
         return ""
     lines = [
         "def _start(self, p: Tensor) -> dict[str, Any]:",
@@ -208,9 +213,9 @@ def _start(program: Program) -> str:
         "    state: dict[str, Any] = self.state[p]",
         "    if not state:",
     ]
-    lines += ['        state["step"] = 0'] * bool(program.corrections)
+    lines += ['        state["step"] = 0'] * program.counts
     zeros = "torch.zeros_like(p, dtype=arithmetic_dtype(p))"
-    lines += [f'        state["{name}"] = {zeros}' for name in program.averages]
+    lines += [f'        state["{name}"] = {zeros}' for name in program.kept]
     return "\n".join([*lines, "    return state", ""])
 
 
@@ -228,7 +233,7 @@ def _update(program: Program, statements: list[str]) -> str:
         'if group["weight_decay"] != 0:',
         '    g = g + group["weight_decay"] * w',
     ]
-    if program.averages:
+    if _keeps(program):
         lines += ["state = self._start(p)"]
-    lines += [*statements, 'p.copy_(w - group["lr"] * update)']
+    lines += statements
     return "\n".join([signature, *(f"    {line}" for line in lines), ""])

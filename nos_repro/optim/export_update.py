@@ -9,12 +9,21 @@ bit for bit.
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from nos_repro.optim.program import AVERAGES, STD, Argument, Instruction, Program
-from nos_repro.rules.primitives import ATOM, BINARY, NEGATION, OPERANDS, UNARY, operand_row
+from nos_repro.optim.program import AVERAGES, STATE, STD, Argument, Instruction, Program
+from nos_repro.rules.primitives import (
+    ATOM,
+    BINARY,
+    BINARY_2,
+    NEGATION,
+    OPERANDS,
+    UNARY,
+    UNARY_2,
+    operand_row,
+)
 from nos_repro.rules.printing import print_number
 from nos_repro.rules.rows import BinaryRow, UnaryRow
 
@@ -47,13 +56,14 @@ class _Value:
 
 
 def update_statements(program: Program) -> list[str]:
-    """The statements that compute `update` from g, w and the averages.
+    """The statements that compute the update from g, w and what is kept, and store it in p.
 
     They read the `state`, the `group` and, where the rule draws, `dtype` and the parameter's
     `number`.
     """
     writer = _Writer(program)
     writer.averages()
+    writer.states()
     writer.scalars()
     for line in program.once:
         writer.add(line, scalar=True)
@@ -63,7 +73,12 @@ def update_statements(program: Program) -> list[str]:
         writer.lines += ["# a sign needs no bias correction, which is a positive factor"]
     for line in program.body:
         writer.add(line, scalar=False)
-    return [*writer.lines, f"update = {writer.values[program.update].source}"]
+    new = [
+        f'state["{name}"].copy_({writer.values[value].source})' for name, value in program.states
+    ]
+    update = f"update = {writer.values[program.update].source}"
+    # the update may be the old value of a state
+    return [*writer.lines, update, 'p.copy_(w - group["lr"] * update)', *new]
 
 
 def reads_step(program: Program) -> bool:
@@ -84,8 +99,10 @@ class _Writer:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.lines: list[str] = []
-        inputs = ["g", "w", *program.averages, *program.scalar_inputs]
+        inputs = ["g", "w", *program.kept, *program.scalar_inputs]
         self.values = {name: _Value(name, ATOM, name) for name in inputs}
+        self.values["step"] = _Value("steps", ATOM, "steps")
+        self._stored = {x: f"new_{name.removeprefix(STATE)}" for name, x in program.states}
         self._simple = {*inputs, *KNOWN.values()}
         self._simple |= {name for name, row in OPERANDS.items() if row.random}
         self._simple |= {f"{name}_hat" for name in AVERAGES}
@@ -111,8 +128,12 @@ class _Writer:
             if power == 3:
                 self._define("g3", "g2 * g")
             self.lines += [f"{name}.copy_({beta} * {name} + (1 - {beta}) * {POWERS[power]})"]
-        if program.corrections:
+        if program.counts:
             self.lines += ['state["step"] = steps = state["step"] + 1']
+
+    def states(self) -> None:
+        """Writes the old values of the states that the rule names."""
+        self.lines += [f'{name} = state["{name}"]' for name, _ in self.program.states]
 
     def scalars(self) -> None:
         """Writes the values that are the same for every element."""
@@ -142,6 +163,9 @@ class _Writer:
             value = _Value(KNOWN[value.source], ATOM, KNOWN[value.source])
         self.values[line.result] = value
         own_line = value.word in self._simple or (scalar and value.source.startswith("float("))
+        if line.result in self._stored:  # all are computed before the first one is stored
+            self.values[line.result] = replace(value, word=self._stored[line.result])
+            own_line = True
         if self._uses[line.result] > 1 or own_line:
             self._name(line.result)
 
@@ -243,7 +267,8 @@ def _key(line: Instruction) -> str:
 
 
 def _row(function: str) -> UnaryRow | BinaryRow | None:
-    return UNARY.get(function) or BINARY.get(function)
+    first = UNARY.get(function) or BINARY.get(function)
+    return first or UNARY_2.get(function) or BINARY_2.get(function)
 
 
 def _word(function: str) -> str:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nos_repro.optim.batch import FlatBatch, Step, arithmetic_dtype
 from nos_repro.optim.program import Argument, Instruction
-from nos_repro.optim.reference import apply, draw
+from nos_repro.optim.reference import apply, draw, of_whole
 from nos_repro.rules.primitives import BINARY, UNARY
 from nos_repro.rules.rows import BinaryRow, Tensors, UnaryRow
 
@@ -24,11 +24,12 @@ def update_foreach(batch: FlatBatch, step: Step) -> None:
     if step.weight_decay != 0 and not step.decoupled:
         g = torch._foreach_add(g, torch._foreach_mul(w, step.weight_decay))
     update_averages(batch.averages, g, step)
-    update = run_body(batch, step, w, g)
+    update, *new = run_body(batch, step, w, g)
     if step.weight_decay != 0 and step.decoupled:
         w = torch._foreach_mul(w, 1 - step.lr * step.weight_decay)
-    new = torch._foreach_sub(w, torch._foreach_mul(update, step.lr))
-    torch._foreach_copy_(batch.weights, new)
+    torch._foreach_copy_(batch.weights, torch._foreach_sub(w, torch._foreach_mul(update, step.lr)))
+    for (name, _), value in zip(step.program.states, new, strict=True):
+        torch._foreach_copy_(batch.averages[name], value)
 
 
 def update_averages(averages: dict[str, list[Tensor]], g: Tensors, step: Step) -> None:
@@ -43,8 +44,9 @@ def update_averages(averages: dict[str, list[Tensor]], g: Tensors, step: Step) -
             power = torch._foreach_mul(power, g)
 
 
-def run_body(batch: FlatBatch, step: Step, w: Tensors, g: Tensors) -> Tensors:
-    """The rule's update; values that no later line reads are freed at once."""
+def run_body(batch: FlatBatch, step: Step, w: Tensors, g: Tensors) -> list[Tensors]:
+    """The rule's update, then the new values of its states; values that no later line reads are
+    freed at once."""
     scalars = {name: float(x) for name, x in step.scalars.items()}
     values: dict[str, Value] = {**scalars, **batch.averages, "w": w, "g": g}
 
@@ -56,9 +58,7 @@ def run_body(batch: FlatBatch, step: Step, w: Tensors, g: Tensors) -> Tensors:
         values[line.result] = _line(line, arguments, batch, step, g)
         for name in dead:
             del values[name]
-    update = values[step.program.update]
-    assert not isinstance(update, float)
-    return update
+    return [x for x in map(values.get, step.program.results) if isinstance(x, list | tuple)]
 
 
 def _line(
@@ -66,6 +66,10 @@ def _line(
 ) -> Tensors:
     """The row's own function of lists if it has one, else the reference, tensor by tensor."""
     row: UnaryRow | BinaryRow | None = UNARY.get(line.function) or BINARY.get(line.function)
+    if line.function in step.program.wholes:
+        (x,) = arguments
+        assert not isinstance(x, float)
+        return [of_whole(line, [x[i]], batch, i) for i in range(len(g))]
     if row is not None and row.foreach is not None and not isinstance(arguments[0], float):
         extra = () if line.parameter is None else (line.parameter,)
         return row.foreach(*arguments, *extra)

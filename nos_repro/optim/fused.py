@@ -36,6 +36,14 @@ def uses_fused(wish: bool | None, batch: ParameterBatch, step: Step) -> bool:
     """
     if wish is False:
         return False
+    if step.program.wholes:
+        if wish:
+            words = " and ".join(step.program.wholes)
+            raise ConfigError(
+                f"fused=True is not possible for this rule: {words} takes whole tensors, and a"
+                " kernel sees some elements at a time"
+            )
+        return False
     first = batch.parameters[0]
     types = {x.type for x in batch.parameters} - {Tensor}
     if wish is None and (

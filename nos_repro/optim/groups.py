@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nos_repro.errors import RuleError
+from nos_repro.errors import ConfigError, RuleError
 from nos_repro.optim.batch import Step, arithmetic_dtype, new_average
 from nos_repro.optim.options import check_dense_and_real
 from nos_repro.optim.program import Program, lower, scalar_inputs
-from nos_repro.optim.sharding import check_numbered, is_any
-from nos_repro.rules.parse import parse
+from nos_repro.optim.sharding import check_numbered, is_any, is_in_parts
+from nos_repro.rules.rule import Rule
 
 MASTER = "master"  # the name of a parameter's float32 copy in its state
 
@@ -19,7 +19,8 @@ MASTER = "master"  # the name of a parameter's float32 copy in its state
 @cache
 def program_of(rule: str) -> Program:
     """The program of a rule's text."""
-    return lower(parse(rule))
+    known = Rule.parse(rule)
+    return lower(known.expr, known.states)
 
 
 def check_group(rule: str, group: dict[str, Any]) -> None:
@@ -28,8 +29,27 @@ def check_group(rule: str, group: dict[str, Any]) -> None:
     check_total_steps(rule, program, group)
     for p in group["params"]:
         check_dense_and_real(p)
+    if program.wholes:
+        check_whole(program, group["params"])
     if program.sites:
         check_numbered(group["params"])
+
+
+def check_whole(program: Program, params: list[Tensor]) -> None:
+    """Raises ConfigError for parameters that functions of whole tensors cannot take."""
+    words = " and ".join(program.wholes)
+    for number, p in enumerate(params):
+        if program.of_matrices and p.dim() != 2:
+            raise ConfigError(
+                f"{' and '.join(program.of_matrices)} takes matrices, and parameter {number} of"
+                f" the group has the shape {tuple(p.shape)}\n"
+                "  give this optimizer the matrices, and another one the rest"
+            )
+        if is_in_parts(p):
+            raise ConfigError(
+                f"{words} takes whole tensors, and of parameter {number} of the group each process"
+                f" has a part; shard without it, or use a rule without {words}"
+            )
 
 
 def check_total_steps(rule: str, program: Program, options: dict[str, Any]) -> None:
@@ -75,7 +95,7 @@ def start_state(
     """Makes what the state of a parameter lacks before an update."""
     if "step" not in state:
         state["step"] = 0
-        state.update({name: new_average(p) for name in program.averages})
+        state.update({name: new_average(p) for name in program.kept})
     if keeps_master(p, options):
         state[MASTER] = new_average(p).copy_(p)
 

@@ -17,11 +17,11 @@ from nos_repro.optim.compiled_draws import compiled_draws
 from nos_repro.optim.places import LANES
 from nos_repro.optim.program import Argument, Instruction, Program
 from nos_repro.optim.ternary import select_signs
-from nos_repro.rules.primitives import BINARY, OPERANDS, UNARY
+from nos_repro.rules.primitives import BINARY, BINARY_2, OPERANDS, UNARY, binary_row
 
 Kernel = Callable[..., None]
 
-_OPERATORS = {name: f"binary_{i}" for i, name in enumerate(BINARY)}
+_OPERATORS = {name: f"binary_{i}" for i, name in enumerate((*BINARY, *BINARY_2))}
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,13 @@ def source(kind: KernelKind) -> str:
             f"{name} = averages[{place}][i] * beta_{name} + ({power}) * rest_{name}",
             f"averages[{place}][i].copy_({name})",
         ]
+    states = list(enumerate(program.states, start=len(program.averages)))
+    body += [f"{name} = averages[{place}][i]" for place, (name, _) in states]
     body += [_line(line, kind.keyed_rows) for line in program.body]
     if kind.decoupled:
         body += ["w = w * shrink"]
     body += [f"weights[i].copy_(w - {program.update} * lr)"]
+    body += [f"averages[{place}][i].copy_({value})" for place, (_, value) in states]
     inputs = ["weights", "gradients", "averages", "scalars"]
     inputs += ["keys", "bases", "strides"] if program.sites else []
     return "\n".join(
@@ -114,7 +117,7 @@ def build(kind: KernelKind) -> Kernel:
         "dtype": arithmetic_dtype(kind.dtype),
         "torch": torch,
         **{name: row.function for name, row in UNARY.items()},
-        **{_OPERATORS[name]: row.function for name, row in BINARY.items()},
+        **{word: binary_row(name).function for name, word in _OPERATORS.items()},
     }
     if kind.program.sites:
         scope |= vars(compiled_draws())

@@ -10,7 +10,7 @@ from torch.optim.optimizer import StateDict
 
 from nos_repro.errors import ConfigError
 from nos_repro.optim.groups import program_of
-from nos_repro.optim.program import Program
+from nos_repro.optim.program import STATE, Program
 
 if TYPE_CHECKING:
     from nos_repro.optim.rule_optimizer import RuleOptimizer
@@ -37,13 +37,20 @@ def check_saved(optimizer: RuleOptimizer, state_dict: StateDict) -> None:
                 " the state's param_groups"
             )
     for number, (p, saved, program) in enumerate(saved_states(optimizer, state_dict)):
-        for name in program.averages if saved else ():
+        for name in program.kept if saved else ():
             if name not in saved or saved[name].shape != p.shape:
                 given = tuple(saved[name].shape) if name in saved else "nothing"
                 raise ConfigError(
-                    f"this state does not fit: average '{name}' of parameter"
+                    f"this state does not fit: {kept_as(name)} of parameter"
                     f" {number} must have shape {tuple(p.shape)}, got {given}"
                 )
+
+
+def kept_as(name: str) -> str:
+    """What a tensor in a state is, in words."""
+    if name.startswith(STATE):
+        return f"state '{name.removeprefix(STATE)}'"
+    return f"average '{name}'"
 
 
 def saved_states(

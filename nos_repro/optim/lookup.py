@@ -24,8 +24,9 @@ from nos_repro.optim.registry import (
 from nos_repro.registry import is_path
 from nos_repro.rules import families, primitives
 from nos_repro.rules.families import DECAYS, Family, family_names, find_family, is_decay
-from nos_repro.rules.primitives import find_operand
+from nos_repro.rules.primitives import operand_row
 from nos_repro.rules.rule import Rule
+from nos_repro.rules.states import nodes, spelled_out
 from nos_repro.rules.tree import Binary, Expr, Operand, Unary, walk
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class FoundOptimizer:
         step to find out."""
         rule = self.rule_with(options)
         if rule is not None:
-            return len(rule.averages)
+            return len(rule.averages) + len(rule.kept_states)
         return None if options else OPTIMIZERS.entry(self.registered).facts.get("keeps")
 
     def code(self, options: Mapping[str, Any]) -> tuple[list[str], str]:
@@ -100,7 +101,8 @@ class FoundOptimizer:
         if rule is None:
             return [self.origin], ""
         rows = [] if self.family is None else [f"{families.__name__}:FAMILIES[{self.family.name}]"]
-        words = dict.fromkeys(_rows_of(rule.expr))
+        written = nodes(rule.expr, rule.states)
+        words = dict.fromkeys(_rows_of(*written, *nodes(*spelled_out(rule.expr, rule.states))))
         return [self.origin, *rows, *(f"{primitives.__name__}:{row}" for row in words)], str(rule)
 
 
@@ -117,6 +119,23 @@ def find_optimizer(name: str) -> FoundOptimizer:
             raise ConfigError(f"optimizer '{name}': {unknown('decay', decay, DECAYS)}")
         return FoundOptimizer(FAMILY_CLASSES.get(family.name, OF_FAMILY), fixed, family=family)
     return _of_rule(_rule(name))
+
+
+def in_language(name: str, language: int) -> str:
+    """A name as it is; the text of a rule that is written in this edition of the language, so that
+    it says itself which edition that is. Raises RuleError or ConfigError if it is neither."""
+    if language == 1 or is_path(name) or name in OPTIMIZERS or find_family(name):
+        return name
+    try:
+        rule = Rule.parse(name.removeprefix("rule:").strip(), language)
+    except RuleError:
+        if name in _catalogue():
+            return name
+        if name.startswith("rule:") or not _WORD.fullmatch(name):
+            raise
+        find_optimizer(name)  # says which names there are
+        raise
+    return name if rule.language == 1 else f"rule: {rule}"
 
 
 def know_optimizer(name: str, **options: Any) -> None:
@@ -172,17 +191,18 @@ def _catalogue() -> Mapping[str, Printed]:
     return CATALOG
 
 
-def _rows_of(expr: Expr) -> Iterator[str]:
-    """The rows of the primitives' tables that a rule reads, also through abbreviations."""
-    for node in walk(expr):
+def _rows_of(*every: Expr) -> Iterator[str]:
+    """The rows of the primitives' tables that these nodes read, also through abbreviations."""
+    for node in every:
         match node:
             case Operand(name):
-                row = find_operand(name)
-                if name in primitives.OPERANDS:
-                    yield f"OPERANDS[{name}]"
-                if row is not None and row.definition is not None:
-                    yield from _rows_of(row.definition)
+                row = operand_row(name)
+                for table in ("OPERANDS", "OPERANDS_2"):
+                    if name in getattr(primitives, table):
+                        yield f"{table}[{name}]"
+                if row.definition is not None:
+                    yield from _rows_of(*walk(row.definition))
             case Unary(function):
-                yield f"UNARY[{function}]"
+                yield f"{'UNARY' if function in primitives.UNARY else 'UNARY_2'}[{function}]"
             case Binary(function):
-                yield f"BINARY[{function}]"
+                yield f"{'BINARY' if function in primitives.BINARY else 'BINARY_2'}[{function}]"

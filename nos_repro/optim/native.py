@@ -59,7 +59,7 @@ class NativeKernel:
 
     def __init__(self, library: ctypes.CDLL, kind: KernelKind) -> None:
         number, pointer = ctypes.c_int64, ctypes.c_void_p
-        self._averages, self._sites = kind.program.averages, kind.program.sites
+        self._kept, self._sites = kind.program.kept, kind.program.sites
         self._constants = torch.tensor(constants(kind), dtype=kind.dtype)
         self._call = library.update
         self._call.argtypes = [pointer, number, pointer, pointer, pointer, number]
@@ -103,7 +103,7 @@ class NativeKernel:
         site, 2] are numbers of 32 bits."""
         threads = min(torch.get_num_threads(), elements // GRAIN + 1)
         start, length = table.buffer_info()
-        rows = length // (COLUMNS + len(self._averages))
+        rows = length // (COLUMNS + len(self._kept))
         inputs = (x.data_ptr() for x in (scalars, self._constants, keys))
         self._call(start, rows, *inputs, threads)
 

@@ -41,6 +41,8 @@ EXPRESSIONS = {
     "/":       "{0} / {1}",
     "fill":    "{0}",
     "carry":   "where({1} > zero, {0}, where({1} < zero, {0}.neg(), zero))",
+    "max":     "maximum({0}, {1})",
+    "min":     "minimum({0}, {1})",
     "select":  "where({0} > zero, {1}, where({0} < zero, {2}, {3}))",
     "normal":  "V::loadu(drawn{site} + i - k)",
     "drop":    "where(V::loadu(drawn{site} + i - k), {0}, zero)",
@@ -228,9 +230,15 @@ def native_source(kind: KernelKind) -> str | None:
         power = " * ".join("g" * OPERANDS[name].power)
         average = f"V::loadu(averages{place} + i) * beta_{name} + ({power}) * rest_{name}"
         body += [f"const V {name} = {average};", f"{name}.store(averages{place} + i);"]
+    for place, (name, _) in enumerate(program.states, start=len(program.averages)):
+        pointers.append(f"T* const averages{place} = reinterpret_cast<T*>(row[{3 + place}]);")
+        before.append(f"fetch(averages{place} + end, ahead);")
+        body += [f"const V {name} = V::loadu(averages{place} + i);"]
     body += [line for line in lines if line is not None]
     body += ["w = w * shrink;"] * kind.decoupled
     body += [f"(w - {program.update} * lr).store(weights + i);"]
+    for place, (_, value) in enumerate(program.states, start=len(program.averages)):
+        body += [f"{value}.store(averages{place} + i);"]
     if program.sites:
         before.append("uint32_t words[BLOCK], others[BLOCK];")
     for line in program.body:
@@ -240,7 +248,7 @@ def native_source(kind: KernelKind) -> str | None:
     inputs += [f"constant{i}(constants[{i}])" for i in range(len(constants(kind)))]
     return _FRAME % {
         "type": TYPES[kind.dtype],
-        "columns": COLUMNS + len(program.averages),
+        "columns": COLUMNS + len(program.kept),
         "sites": program.sites,
         "block": BLOCKS[program.sites > 0],
         "draws": _draws() if program.sites else "",

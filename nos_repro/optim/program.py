@@ -16,10 +16,21 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from nos_repro.rules.primitives import BINARY, OPERANDS, UNARY, find_operand, operand_row
-from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
+from nos_repro.rules.primitives import (
+    BINARY,
+    BINARY_2,
+    OPERANDS,
+    UNARY_2,
+    binary_row,
+    find_operand,
+    operand_row,
+    unary_row,
+)
+from nos_repro.rules.states import kept, spelled_out
+from nos_repro.rules.tree import Binary, Expr, Number, Operand, States, Unary, state_of
 
 AVERAGES = tuple(name for name, row in OPERANDS.items() if row.power)
+STATE = "state_"  # begins the name of a state
 STD = "_std"  # ends the name of a noise's standard deviation
 TENSOR_INPUTS = frozenset({"g", "w", *AVERAGES})
 
@@ -51,8 +62,10 @@ class Instruction:
 class Program:
     """`once` runs on floats once per step, `body` on every tensor; `update` is the body's result.
 
-    Inputs of the body: g, w, the averages after their update (not corrected), and scalars.
-    Inputs of `once`: `eps`, `{noise}_std`, `correction_{average}`, and the decays by name.
+    Inputs of the body: g, w, the averages after their update (not corrected), the old values of the
+    states, and scalars. `states`: for each state that the rule keeps, the body's result that is its
+    new value.
+    Inputs of `once`: `eps`, `step`, `{noise}_std`, `correction_{average}`, and the decays by name.
     """
 
     once: tuple[Instruction, ...]
@@ -60,11 +73,38 @@ class Program:
     update: str
     averages: tuple[str, ...]
     sites: int
+    states: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """All that is kept for each element from update to update: averages, then states."""
+        return (*self.averages, *(name for name, _ in self.states))
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The values that are read after the body: the update and the states' new values."""
+        return (self.update, *(value for _, value in self.states))
+
+    @cached_property
+    def wholes(self) -> tuple[str, ...]:
+        """The functions of whole tensors among its lines."""
+        functions = dict.fromkeys(line.function for line in self.body)
+        return tuple(f for f in functions if f in UNARY_2 and UNARY_2[f].scope != "element")
+
+    @cached_property
+    def of_matrices(self) -> tuple[str, ...]:
+        """Those that only matrices have."""
+        return tuple(f for f in self.wholes if UNARY_2[f].scope == "matrix")
+
+    @cached_property
+    def counts(self) -> bool:
+        """Whether it depends on how many updates a parameter has seen."""
+        return bool(self.corrections) or "step" in self.scalar_inputs
 
     @cached_property
     def scalars(self) -> tuple[str, ...]:
         """The names of the scalars that the body reads."""
-        made = {line.result for line in self.body} | TENSOR_INPUTS
+        made = {line.result for line in self.body} | TENSOR_INPUTS | {s for s, _ in self.states}
         names = [a for line in self.body for a in line.arguments if isinstance(a, str)]
         return tuple(dict.fromkeys(name for name in names if name not in made))
 
@@ -90,7 +130,7 @@ class Program:
     def last_uses(self) -> tuple[tuple[str, ...], ...]:
         """For every line of the body, the intermediate values that nothing reads after it."""
         made = {line.result for line in self.body}
-        seen = {self.update}
+        seen = set(self.results)
         dead: list[tuple[str, ...]] = []
         for line in reversed(self.body):
             names = [a for a in line.arguments if isinstance(a, str)]
@@ -99,17 +139,23 @@ class Program:
         return tuple(reversed(dead))
 
     def __str__(self) -> str:
-        return "\n".join(map(str, [*self.once, *self.body, f"update = {self.update}"]))
+        new = [f"{name} <- {value}" for name, value in self.states]
+        return "\n".join(map(str, [*self.once, *self.body, *new, f"update = {self.update}"]))
 
 
 @cache
-def lower(expr: Expr) -> Program:
-    """The program of a tree."""
+def lower(expr: Expr, states: States = ()) -> Program:
+    """The program of a rule's tree and of the states that it names."""
+    expr, states = spelled_out(expr, states)
     builder = _Builder()
+    builder.keep(kept(expr, states))
+    for name, tree in states:
+        builder.new[name] = builder.visit(tree)
     value = builder.visit(expr)
     if builder.is_scalar(value):
         value = builder.emit("fill", value)
     assert isinstance(value, str)
+    new = tuple((STATE + name, builder.stored(name)) for name in kept(expr, states))
     read = {a for line in builder.body for a in line.arguments} | {value}
     return Program(
         once=tuple(builder.once),
@@ -117,6 +163,7 @@ def lower(expr: Expr) -> Program:
         update=value,
         averages=tuple(a for a in AVERAGES if a in read),
         sites=builder.sites,
+        states=new,
     )
 
 
@@ -130,6 +177,20 @@ class _Builder:
         self._values: dict[tuple[object, ...], str] = {}
         self._draws: dict[Expr, str] = {}
         self._tensors = set(TENSOR_INPUTS)
+        self.new: dict[str, Argument] = {}
+
+    def keep(self, states: Sequence[str]) -> None:
+        """Makes the old values of these states inputs."""
+        self._tensors |= {STATE + name for name in states}
+
+    def stored(self, state: str) -> str:
+        """The new value of a state as a tensor of its own, which nothing that is stored before it
+        overwrites."""
+        value = self._filled(self.new[state])
+        made = {line.result for line in self.body}
+        stored = value if value in made else self.emit("*", value, 1.0)
+        assert isinstance(stored, str)
+        return stored
 
     def is_scalar(self, value: Argument) -> bool:
         return isinstance(value, float) or value not in self._tensors
@@ -160,14 +221,16 @@ class _Builder:
             case Operand(name):
                 return self._operand(expr, name)
             case Unary(function, x, parameter):
-                row = UNARY[function]
+                row = unary_row(function)
                 argument = self._up_to_scale(x) if row.reads == "sign" else self.visit(x)
                 if row.random:
                     argument = self._filled(argument)
                     return self._draw(expr, "drop", argument, parameter=parameter)
+                if row.scope != "element":
+                    argument = self._filled(argument)
                 return self.emit(function, argument, parameter=parameter)
             case Binary(function, x, y):
-                binary, left, right = BINARY[function], self.visit(x), self.visit(y)
+                binary, left, right = binary_row(function), self.visit(x), self.visit(y)
                 if binary.adds_delta:
                     right = self.emit("+", right, "eps")
                 if binary.infix is None and self.is_scalar(left) != self.is_scalar(right):
@@ -179,6 +242,8 @@ class _Builder:
         return self.emit("fill", value) if self.is_scalar(value) else value
 
     def _operand(self, expr: Expr, name: str) -> Argument:
+        if state := state_of(name):
+            return STATE + state[0] if state[1] else self.new[state[0]]
         row = operand_row(name)
         if row.definition is not None:
             return self.visit(row.definition)
@@ -226,6 +291,8 @@ def scalar_inputs(
     for name in program.scalar_inputs:
         if name == "eps":
             values[name] = eps
+        elif name == "step":
+            values[name] = updates if isinstance(updates, int) else updates.to(torch.float64)
         elif name.endswith(STD):
             std: Any = operand_row(name.removesuffix(STD)).std
             values[name] = std(t if isinstance(t, int) else t.to(torch.float64))
@@ -289,11 +356,15 @@ def _values(
 
 
 def _once(line: Instruction, arguments: Sequence[Any], dtype: torch.dtype) -> Tensor:
-    if line.function in BINARY:
-        return BINARY[line.function].function(*arguments)
+    if line.function in BINARY or line.function in BINARY_2:
+        row = binary_row(line.function)
+        if row.infix is None:  # it takes tensors alone
+            (device, *_) = (x.device for x in arguments if isinstance(x, Tensor))
+            arguments = [torch.as_tensor(x, dtype=torch.float64, device=device) for x in arguments]
+        return row.function(*arguments)
     if line.function == "saturated":
         (x,), rounded = arguments, arguments[0].to(dtype).double()
         return torch.where(rounded.isinf() | (rounded == 0), rounded, x)
-    function = UNARY[line.function].function
+    function = unary_row(line.function).function
     assert function is not None
     return function(*arguments, *(() if line.parameter is None else (line.parameter,)))

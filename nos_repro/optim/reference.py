@@ -6,7 +6,7 @@ from torch import Tensor
 from nos_repro.optim.batch import FlatBatch, Step, arithmetic_dtype
 from nos_repro.optim.draws import Key, keep, make_key, normal
 from nos_repro.optim.program import Argument, Instruction
-from nos_repro.rules.primitives import BINARY, OPERANDS, UNARY
+from nos_repro.rules.primitives import BINARY, BINARY_2, OPERANDS, UNARY_2, binary_row, unary_row
 
 Value = Tensor | float
 
@@ -20,27 +20,30 @@ def update_reference(batch: FlatBatch, step: Step) -> None:
 def update_tensor(batch: FlatBatch, i: int, step: Step) -> None:
     """One update of the i-th tensor: weight decay, averages, the rule, the weights."""
     weights = batch.weights[i]
-    averages = {name: tensors[i] for name, tensors in batch.averages.items()}
+    kept = {name: tensors[i] for name, tensors in batch.averages.items()}
     dtype = arithmetic_dtype(weights.dtype)
     w, g = weights.to(dtype), batch.gradients[i].to(dtype)
     if step.maximize:
         g = -g
     if step.weight_decay != 0 and not step.decoupled:
         g = g + w * step.weight_decay
-    for name, average in averages.items():
-        beta = step.beta(name)
+    for name in step.program.averages:
+        average, beta = kept[name], step.beta(name)
         power = g
         for _ in range(1, OPERANDS[name].power):
             power = power * g
         average.copy_(average * beta + power * (1 - beta))
-    update = run_body(step, {"g": g, "w": w, **averages}, batch, i)
+    update, *new = run_body(step, {"g": g, "w": w, **kept}, batch, i)
     if step.weight_decay != 0 and step.decoupled:
         w = w * (1 - step.lr * step.weight_decay)
     weights.copy_(w - update * step.lr)
+    for (name, _), value in zip(step.program.states, new, strict=True):
+        kept[name].copy_(value)
 
 
-def run_body(step: Step, inputs: dict[str, Tensor], batch: FlatBatch, i: int) -> Tensor:
-    """The rule's update: runs the lines of the program, one after the other."""
+def run_body(step: Step, inputs: dict[str, Tensor], batch: FlatBatch, i: int) -> list[Tensor]:
+    """The rule's update, then the new values of its states: runs the lines of the program, one
+    after the other."""
     values: dict[str, Value] = {**step.scalars, **inputs}
 
     def value(a: Argument) -> Value:
@@ -48,13 +51,13 @@ def run_body(step: Step, inputs: dict[str, Tensor], batch: FlatBatch, i: int) ->
 
     for line in step.program.body:
         arguments = [value(a) for a in line.arguments]
-        if line.site is None:
-            values[line.result] = apply(line, arguments, inputs["g"])
-        else:
+        if line.site is not None:
             values[line.result] = draw(line, arguments, batch, i, step)
-    update = values[step.program.update]
-    assert isinstance(update, Tensor)
-    return update
+        elif line.function in step.program.wholes:
+            values[line.result] = of_whole(line, arguments, batch, i)
+        else:
+            values[line.result] = apply(line, arguments, inputs["g"])
+    return [x for x in map(values.get, step.program.results) if isinstance(x, Tensor)]
 
 
 def apply(line: Instruction, arguments: list[Value], like: Tensor) -> Tensor:
@@ -64,11 +67,22 @@ def apply(line: Instruction, arguments: list[Value], like: Tensor) -> Tensor:
         if isinstance(x, Tensor):
             return x.to(like.dtype).expand_as(like)
         return torch.full_like(like, x)
-    if line.function in BINARY:
-        return BINARY[line.function].function(*arguments)
-    function = UNARY[line.function].function
+    if line.function in BINARY or line.function in BINARY_2:
+        return binary_row(line.function).function(*arguments)
+    function = unary_row(line.function).function
     assert function is not None, line.function
     return function(*arguments) if line.parameter is None else function(*arguments, line.parameter)
+
+
+def of_whole(line: Instruction, arguments: list[Value], batch: FlatBatch, i: int) -> Tensor:
+    """Applies a function of a whole tensor, or of a whole matrix, to the i-th."""
+    (x,), row = arguments, UNARY_2[line.function]
+    assert isinstance(x, Tensor)
+    assert row.function is not None, line.function
+    if row.scope == "matrix":
+        laid = batch.layouts[i]
+        return laid.flat_gradient(row.function(laid.whole(x)))
+    return row.function(x.reshape(-1)).view(x.shape)
 
 
 def draw(line: Instruction, arguments: list[Value], batch: FlatBatch, i: int, step: Step) -> Tensor:

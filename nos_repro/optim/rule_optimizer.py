@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -36,15 +36,11 @@ from nos_repro.optim.groups import (
     start_state,
     step_of,
 )
-from nos_repro.optim.loading import check_saved, saved_states
+from nos_repro.optim.loading import check_saved, kept_as, saved_states
 from nos_repro.optim.options import check_common, fractions, nonnegative, whole
 from nos_repro.optim.program import Program
 from nos_repro.optim.sharding import local_gradient, local_part, number_of, spread_of
-from nos_repro.rules.parse import parse
-from nos_repro.rules.printing import print_expr
-
-if TYPE_CHECKING:
-    from nos_repro.rules.rule import Rule
+from nos_repro.rules.rule import Rule
 
 EXECUTION = ("foreach", "fused", "capturable")  # how an update is made, not what it is
 _SEEDS = itertools.count(1 << 32)  # for optimizers that are given none; nobody chooses these
@@ -67,7 +63,9 @@ class RuleOptimizer(Optimizer):
     Args:
         params: the parameters to train, or groups of them as dicts, as for any
             torch optimizer.
-        rule: a `Rule` or its text, such as "exp(sign(g) * sign(m)) * g".
+        rule: a `Rule` or its text, such as "exp(sign(g) * sign(m)) * g"; in the
+            language's second edition "language 2: u <- 0.9 * u + g; u", where the
+            state u is kept too.
         lr: the learning rate, a number >= 0 or a tensor of one element.
         betas: the decay rates of the averages of g, g^2 and g^3; in [0, 1).
         eps: what a division adds to its divisor (the papers' delta); >= 0.
@@ -202,7 +200,7 @@ class RuleOptimizer(Optimizer):
     def _check(self, options: dict[str, Any]) -> None:
         """Checks the options of a group, or the defaults."""
         check_common(options)
-        options["rule"] = print_expr(parse(str(options["rule"])))
+        options["rule"] = str(Rule.parse(str(options["rule"])))
         options["betas"] = fractions("betas", options["betas"], 3)
         options["eps"] = nonnegative("eps", options["eps"])
         if options["seed"] is None:
@@ -299,7 +297,7 @@ class RuleOptimizer(Optimizer):
                 seen = state["step"] = int(state["step"]) + 1  # others may save it as a tensor
             else:
                 seen = counts.add(state, flat.device)
-            key = flat.device, flat.dtype, seen if program.corrections else 0
+            key = flat.device, flat.dtype, seen if program.counts else 0
             batch = batches.get(key)
             if batch is None:
                 batch = batches[key] = ParameterBatch()
@@ -327,16 +325,16 @@ class RuleOptimizer(Optimizer):
         w = state[MASTER] if keeps_master(p, group) else p
         part = local_part(w)
         laid = self._layout(w, part)
-        for name in program.averages:
+        for name in program.kept:
             if name not in state:
                 raise ConfigError(
                     f"the rule of a group was changed to {self.rule_of(group)}, which reads the"
-                    f" average '{name}'; parameter {number} has none\n"
+                    f" {kept_as(name)}; parameter {number} has none\n"
                     "  make a new optimizer, or begin at zero with optimizer.state.clear()"
                 )
             if laid.dense and local_part(state[name]).stride() != part.stride():
                 state[name] = new_average(w).copy_(state[name])
-        return FlatParameter(w, laid, {name: state[name] for name in program.averages})
+        return FlatParameter(w, laid, {name: state[name] for name in program.kept})
 
     def _layout(self, p: Tensor, part: Tensor) -> Layout:
         """The layout of a parameter, which is kept for all that have the same."""
@@ -381,7 +379,7 @@ class RuleOptimizer(Optimizer):
                 )
                 group.update({name: own[name] for name in EXECUTION})
             for p, saved, program in saved_states(self, hooked[0]):
-                for name in (*program.averages, MASTER):
+                for name in (*program.kept, MASTER):
                     if name in saved:  # torch has cast it to the parameter's dtype
                         self.state[p][name] = new_average(p).copy_(saved[name])
 

@@ -65,6 +65,15 @@ def is_dtensor(x: Tensor) -> TypeGuard[Any]:
     return module is not None and isinstance(x, module.DTensor)
 
 
+def is_in_parts(x: Tensor) -> bool:
+    """Whether each process has a part of a tensor: of a DTensor, or of what FSDP1 has flattened."""
+    spread = is_dtensor(x) and any(
+        not placement.is_replicate() and x.device_mesh.size(axis) > 1
+        for axis, placement in enumerate(x.placements)
+    )
+    return spread or bool(getattr(x, "_fsdp_flattened", False))
+
+
 def local_part(x: Tensor) -> Tensor:
     """This process's part of a tensor, which shares its memory."""
     if not is_dtensor(x):

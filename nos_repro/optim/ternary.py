@@ -37,10 +37,11 @@ def select_signs(program: Program) -> Program:
         rewriter.add(line)
     return Program(
         once=tuple(rewriter.once),
-        body=_needed(rewriter.body, program.update),
+        body=_needed(rewriter.body, program.results),
         update=program.update,
         averages=program.averages,
         sites=program.sites,
+        states=program.states,
     )
 
 
@@ -132,9 +133,9 @@ class _Rewriter:
         return isinstance(value, float) or value in self._scalars
 
 
-def _needed(body: list[Instruction], update: str) -> tuple[Instruction, ...]:
+def _needed(body: list[Instruction], results: tuple[str, ...]) -> tuple[Instruction, ...]:
     """The body without the lines that nothing reads any more."""
-    wanted = {update}
+    wanted = set(results)
     kept: list[Instruction] = []
     for line in reversed(body):
         if line.result in wanted:

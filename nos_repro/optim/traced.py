@@ -58,7 +58,7 @@ def _call(
 ) -> None:
     """Calls a kernel on as many tensors as it takes, from the first."""
     assert kernel is not None
-    averages = [rows.averages[name] for name in kind.program.averages]
+    averages = [rows.averages[name] for name in kind.program.kept]
     columns = [rows.weights, rows.gradients, *averages]
     chunk = [column[first : first + slots(kind)] for column in columns]
     missing = slots(kind) - len(chunk[0])
@@ -116,7 +116,7 @@ def _padding(kind: KernelKind) -> list[list[Tensor]]:
     def tensors(dtype: torch.dtype) -> list[Tensor]:
         return [torch.zeros(2, LANES, dtype=dtype, device=kind.device) for _ in range(slots(kind))]
 
-    averages = [tensors(arithmetic_dtype(kind.dtype)) for _ in kind.program.averages]
+    averages = [tensors(arithmetic_dtype(kind.dtype)) for _ in kind.program.kept]
     return [tensors(kind.dtype), tensors(kind.dtype), *averages]
 
 
@@ -169,7 +169,7 @@ def example(kind: KernelKind) -> tuple[object, ...]:
 
     dtype, sites = arithmetic_dtype(kind.dtype), kind.program.sites
     scalars = torch.ones(len(scalar_names(kind)), dtype=dtype, device=kind.device)
-    averages = [tensors(dtype) for _ in kind.program.averages]
+    averages = [tensors(dtype) for _ in kind.program.kept]
     inputs = tensors(kind.dtype), tensors(kind.dtype), averages, scalars
     if not sites:
         return inputs

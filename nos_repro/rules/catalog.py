@@ -166,8 +166,9 @@ def _text(name: str) -> str:
 CATALOG: dict[str, Printed] = {entry.name: entry for entry in _entries()}
 
 
-def lookup(name_or_text: str) -> Rule:
-    """The rule for a catalogue name, a family (`powersign-rd5`) or a text. Raises RuleError."""
+def lookup(name_or_text: str, language: int = 1) -> Rule:
+    """The rule for a catalogue name, a family (`powersign-rd5`) or a text, in this edition of the
+    language. Raises RuleError."""
     name = name_or_text.strip()
     if name in CATALOG:
         return CATALOG[name].rule
@@ -175,7 +176,7 @@ def lookup(name_or_text: str) -> Rule:
         family, decay = found
         return family.rule(decay)
     try:
-        return Rule.parse(name_or_text)
+        return Rule.parse(name_or_text, language)
     except RuleError as error:
         near = get_close_matches(name[:100], [*CATALOG, *family_names()], n=1, cutoff=0.75)
         hint = f"\n  or did you mean the name '{near[0]}'?" if near else ""

@@ -9,7 +9,7 @@ two more minus signs: drop(g * m, 0.5) - drop(--(g * m), 0.5).
 from collections import Counter
 from collections.abc import Callable
 
-from nos_repro.rules.primitives import UNARY
+from nos_repro.rules.primitives import unary_row
 from nos_repro.rules.printing import print_expr
 from nos_repro.rules.tree import Binary, Expr, Unary, walk
 
@@ -18,7 +18,7 @@ NO_NUMBERS = "for grouping and display (experiments.digest)"
 
 def is_drop(expr: Expr) -> bool:
     """Whether the outermost function draws."""
-    return isinstance(expr, Unary) and UNARY[expr.function].random
+    return isinstance(expr, Unary) and unary_row(expr.function).random
 
 
 def drops_apart(expr: Expr, simplified: Callable[[Expr], Expr]) -> Expr:

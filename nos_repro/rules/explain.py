@@ -1,13 +1,13 @@
 """Everything about one rule, for `python -m nos_repro rule "TEXT or name"`."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from nos_repro.rules.catalog import CATALOG, Printed, printed_at
 from nos_repro.rules.families import family_of
-from nos_repro.rules.known import KNOWN
+from nos_repro.rules.known import KNOWN, KNOWN_2
 from nos_repro.rules.naming import equalities
 from nos_repro.rules.primitives import OPERANDS
-from nos_repro.rules.printing import print_number
+from nos_repro.rules.printing import print_expr, print_number
 from nos_repro.rules.rule import Rule
 from nos_repro.rules.simplest import simplest_text
 from nos_repro.rules.tree import Expr, Number, Operand, Unary, children
@@ -32,7 +32,7 @@ def explain(rule: Rule, results: Callable[[Rule], Iterable[str]] = lambda rule: 
     rows = [
         ("rule", str(rule)),
         ("LaTeX", rule.latex()),
-        ("tree", "\n".join(draw(rule.expr))),
+        ("tree", "\n".join(draw_rule(rule))),
         ("tokens", _tokens(rule)),
         ("normal form", normal),
         *([("simplest form", simple)] if simple != normal else []),
@@ -55,11 +55,19 @@ def explain(rule: Rule, results: Callable[[Rule], Iterable[str]] = lambda rule: 
     return "\n".join(f"{title:<{width}}{text.replace(chr(10), indent)}" for title, text in rows)
 
 
+def draw_rule(rule: Rule) -> Iterator[str]:
+    """The trees of the states and of the update, one node per line."""
+    for name, tree in rule.states:
+        yield f"{name} <-"
+        yield from (f"   {line}" for line in draw(tree))
+    yield from draw(rule.expr)
+
+
 def draw(expr: Expr) -> Iterator[str]:
     """The tree, one node per line."""
     match expr:
-        case Operand(name):
-            yield name
+        case Operand():
+            yield print_expr(expr)
         case Number(value):
             yield print_number(value)
         case Unary(function, _, parameter):
@@ -81,6 +89,8 @@ def _tokens(rule: Rule) -> str:
     tokens = rule.normal().tokens()
     if tokens is not None:
         return "none for this form; those of its normal form:\n" + _by_iteration(tokens)
+    if rule.states:
+        return "none: a string of tokens names no states"
     return "none: it needs more than 4 iterations, or words that are not in the vocabulary"
 
 
@@ -90,10 +100,19 @@ def _by_iteration(tokens: list[str]) -> str:
 
 def _state(rule: Rule) -> str:
     names = [name for name in OPERANDS if name in rule.averages]
-    kept = f"{len(names)} average{'s' * (len(names) != 1)}"
-    kept += f" ({', '.join(names)})" if names else ""
+    kept = _counted("average", names)
+    if rule.kept_states:
+        states = _counted("state", rule.kept_states)
+        kept = f"{kept} and {states}" if names else states
+    size = BYTES_PER_AVERAGE * (len(names) + len(rule.kept_states))
     adam = BYTES_PER_AVERAGE * ADAM_AVERAGES
-    return f"{kept}: {BYTES_PER_AVERAGE * len(names)} bytes per parameter in float32, Adam {adam}"
+    return f"{kept}: {size} bytes per parameter in float32, Adam {adam}"
+
+
+def _counted(what: str, names: Sequence[str]) -> str:
+    """`2 averages (m, v)`."""
+    listed = f" ({', '.join(names)})" if names else ""
+    return f"{len(names)} {what}{'s' * (len(names) != 1)}{listed}"
 
 
 def _family(rule: Rule) -> str:
@@ -108,7 +127,8 @@ def _family(rule: Rule) -> str:
 
 def _equals(rule: Rule) -> str:
     """The known optimizers that it equals up to a constant factor, one per line."""
-    return "\n".join(map(str, equalities(rule))) or f"none of {len(KNOWN)} known optimizers"
+    known = KNOWN if rule.language == 1 else KNOWN_2
+    return "\n".join(map(str, equalities(rule))) or f"none of {len(known)} known optimizers"
 
 
 def printed_entries(rule: Rule) -> tuple[list[str], list[Printed]]:

@@ -4,7 +4,7 @@ and quotients."""
 from functools import cache, lru_cache
 from typing import TypeGuard
 
-from nos_repro.rules.primitives import OPERANDS, UNARY, operand_row
+from nos_repro.rules.primitives import OPERANDS, operand_row, unary_row
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
 
 
@@ -17,7 +17,7 @@ def is_nonnegative(expr: Expr) -> bool:
         case Number(value):
             return value >= 0
         case Unary(function, x):
-            known = UNARY[function].nonnegative
+            known = unary_row(function).nonnegative
             return is_nonnegative(x) if known == "where x is" else known
         case Binary("+" | "*" | "/", x, y):
             return is_nonnegative(x) and is_nonnegative(y)

@@ -19,8 +19,18 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
-from nos_repro.rules.primitives import BINARY, DELTA, OPERANDS, UNARY, operand_row
-from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
+from nos_repro.rules.primitives import BINARY_2, DELTA, OPERANDS, binary_row, operand_row, unary_row
+from nos_repro.rules.states import is_second, nodes, spelled_out
+from nos_repro.rules.tree import (
+    Binary,
+    Expr,
+    Number,
+    Operand,
+    States,
+    Unary,
+    new_value,
+    old_value,
+)
 
 NO_NUMBERS = "compares rules (experiments.digest)"
 
@@ -28,6 +38,10 @@ SEED = 2017
 ELEMENTS = 48
 STEPS = (0, 137, 300, 611, 913, 996)  # of TOTAL_STEPS, a prime: no two decays agree on all of them
 TOTAL_STEPS = 997
+NUMBERS = range(1, 1 + len(STEPS))
+"""The numbers of the probe's updates, which averages see one after the other."""
+SCALES = (1e4, 1e-4)
+"""How many times larger the gradients are beside, for rules that take the larger of two."""
 BETAS = {"m": 0.9, "v": 0.999, "gamma": 0.999}  # the averages' decay rates
 NEAR = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 """How nearly some gradients cancel in m."""
@@ -39,40 +53,84 @@ Values: TypeAlias = Sequence[float]
 """All elements of the first step, then those of the next."""
 
 
-def fingerprint(expr: Expr) -> str:
+def fingerprint(expr: Expr, states: States = ()) -> str:
     """16 hexadecimal digits; the same on every machine."""
-    return hashlib.sha256(_rounded(_evaluated(expr)).encode()).hexdigest()[:16]
+    values = _rounded(_evaluated(expr, states))
+    read = list(nodes(expr, states))
+    if Operand("step") in read:  # a rule may change after more updates than the probe has
+        values += " " + _rounded(_by_step(expr, states, [1 + step for step in STEPS]))
+    if any(isinstance(node, Binary) and node.function in BINARY_2 for node in read):
+        # which of two is larger may never change among the probe's sizes
+        for scale in SCALES:
+            values += " " + _rounded(_by_step(expr, states, NUMBERS, scale))
+    return hashlib.sha256(values.encode()).hexdigest()[:16]
 
 
-def _evaluated(expr: Expr) -> Values:
+def _evaluated(expr: Expr, states: States) -> Values:
     """The update in the probe, as `evaluate` computes it on tensors."""
-    seen: dict[Expr, Values] = {}
+    if any(map(is_second, nodes(expr, states))):
+        return _by_step(expr, states, NUMBERS)
+    return _Evaluation(_operand, len(STEPS) * ELEMENTS, Counter()).visit(expr)
+
+
+def _by_step(expr: Expr, states: States, numbers: Sequence[int], scale: float = 1.0) -> Values:
+    """The same step by step, for rules that keep states; the steps have these numbers, and the
+    gradients are so many times as large. The elements of a step are one tensor, or one matrix."""
+    update, states = spelled_out(expr, states)
+    memory: dict[str, Values] = {old_value(name).name: [0.0] * ELEMENTS for name, _ in states}
     drawn: Counter[str] = Counter()
+    found: list[float] = []
+    for step, number in enumerate(numbers):
+        own: dict[str, Values] = {**memory, "step": [float(number)] * ELEMENTS}
+        now = slice(step * ELEMENTS, (step + 1) * ELEMENTS)
 
-    def visit(node: Expr) -> Values:
-        if node not in seen:
-            seen[node] = compute(node)
-        return seen[node]
+        def operand(name: str, own: dict[str, Values] = own, now: slice = now) -> Values | None:
+            if name in own:
+                return own[name]
+            values = _operand(name)
+            return values and _scaled(name, values[now], scale)
 
-    def compute(node: Expr) -> Values:
+        evaluation = _Evaluation(operand, ELEMENTS, drawn)
+        for name, tree in states:
+            own[new_value(name).name] = evaluation.visit(tree)
+            memory[old_value(name).name] = own[new_value(name).name]
+        found += evaluation.visit(update)
+    return found
+
+
+class _Evaluation:
+    """The values of trees on so many elements. drawn: how often each drop was drawn."""
+
+    def __init__(
+        self, operand: Callable[[str], Values | None], size: int, drawn: Counter[str]
+    ) -> None:
+        self._operand, self._size, self._drawn = operand, size, drawn
+        self._seen: dict[Expr, Values] = {}
+
+    def visit(self, node: Expr) -> Values:
+        if node not in self._seen:
+            self._seen[node] = self._compute(node)
+        return self._seen[node]
+
+    def _compute(self, node: Expr) -> Values:
         match node:
             case Number(value):
-                return [value] * len(STEPS) * ELEMENTS
+                return [value] * self._size
             case Operand(name):
-                return _operand(name) or visit(_definition(name))
+                return self._operand(name) or self.visit(_definition(name))
             case Unary(function, x, parameter):
-                row = UNARY[function]
+                row = unary_row(function)
                 if row.random:
                     assert parameter is not None
-                    return _drop(visit(x), parameter, drawn)
-                return row.on_floats(visit(x), *(() if parameter is None else (parameter,)))
+                    return _drop(self.visit(x), parameter, self._drawn)
+                if row.scope != "element":
+                    return row.on_elements(self.visit(x))
+                return row.on_floats(self.visit(x), *(() if parameter is None else (parameter,)))
             case Binary(function, x, y):
-                binary, left, right = BINARY[function], visit(x), visit(y)
+                binary, left, right = binary_row(function), self.visit(x), self.visit(y)
                 if binary.adds_delta:
                     right = [value + DELTA for value in right]
                 return binary.on_floats(left, right)
-
-    return visit(expr)
 
 
 def _definition(name: str) -> Expr:
@@ -87,6 +145,12 @@ def _operand(name: str) -> Values | None:
     if row.needs_total_steps:
         return _each([row.decay_at(step, TOTAL_STEPS) for step in STEPS])
     return _probe().get(name)
+
+
+def _scaled(name: str, values: Values, scale: float) -> Values:
+    """The values of an operand where the gradients are so many times as large."""
+    power = 1 if name == "g" else operand_row(name).power
+    return values if scale == 1 or not power else [value * scale**power for value in values]
 
 
 def _each(of_step: Values) -> Values:

@@ -162,4 +162,35 @@ KNOWN = Table(
                    "sign(g + k * m) + j * (w + w * sign(g + k * m) * sign(w))", "2510.12402", BIAS,
                    ("k", "j"), lambda k, j: f"{_lion(k)}, {_decay(2 * j)}"),
 )
+
+# Rules of the second edition, with the optimizers' usual constants.
+DEFAULTS = "at its defaults"
+KNOWN_2 = Table(
+    KnownOptimizer("SGD with momentum", "velocity(g, 0.9)", "Polyak 1964", "at momentum 0.9"),
+    KnownOptimizer("SGD with Nesterov momentum", "u <- 0.9 * u + g; g + 0.9 * u", "Nesterov 1983",
+                   "at momentum 0.9"),
+    KnownOptimizer("Signum",     "sign(ema(g, 0.9))", "1802.04434", "at momentum 0.9"),
+    KnownOptimizer("Adam",       "average(g, 0.9) / sqrt(average(g * g, 0.999))", "1412.6980",
+                   DEFAULTS),
+    KnownOptimizer("RMSProp",    "g / sqrt(ema(g * g, 0.99))", "torch", DEFAULTS),
+    KnownOptimizer("Adagrad",    "s <- s + g * g; g / sqrt(s)", "Duchi et al. 2011"),
+    KnownOptimizer("Lion",       "u <- 0.99 * u + 0.01 * g; sign(0.9 * old(u) + 0.1 * g)",
+                   "2302.06675", DEFAULTS),
+    KnownOptimizer("cautious Adam",
+                   "u <- 0.9 * u + 0.1 * g; agree <- max(sign(u * g), 0);"
+                   " average(g, 0.9) / sqrt(average(g * g, 0.999)) * agree"
+                   " * max(mean(agree), 1e-3)**-1",
+                   "2411.16085", DEFAULTS),
+    KnownOptimizer("AdaBelief",
+                   "u <- 0.9 * u + 0.1 * g;"
+                   " average(g, 0.9) / sqrt(average((g - u)**2, 0.999))",
+                   "2010.07468", "without its second epsilon"),
+    KnownOptimizer("LARS",       "unit(g) * norm(w)", "1708.03888", "without weight decay"),
+    KnownOptimizer("Muon",       "u <- 0.95 * u + 0.05 * g; orthogonal(0.05 * g + 0.95 * u)",
+                   "Jordan 2024", "but for the factor of its rate that depends on the shape"),
+    KnownOptimizer("schedule-free SGD",
+                   "d <- (1 - step**-1) * (d + 0.9 * g);"
+                   " old(d) * step**-1 + (0.1 + 0.9 * step**-1) * g",
+                   "2405.15682", "at a constant rate, while it trains"),
+)
 # fmt: on

@@ -1,6 +1,6 @@
 r"""A tree as LaTeX, as the papers write it: `e^{\mathrm{sign}(g) * \mathrm{sign}(\hat{m})} * g`."""
 
-from nos_repro.rules.primitives import BINARY, NEGATION, UNARY, operand_row
+from nos_repro.rules.primitives import NEGATION, binary_row, operand_row, unary_row
 from nos_repro.rules.printing import precedence, print_number
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
 
@@ -16,11 +16,11 @@ def print_latex(expr: Expr) -> str:
             return latex_number(value)
         case Unary(function, x, parameter):
             constant = "" if parameter is None else latex_number(parameter)
-            return UNARY[function].latex.format(
+            return unary_row(function).latex.format(
                 x=print_latex(x), X=_bracketed(x, NEGATION), p=constant
             )
         case Binary(function, x, y):
-            row = BINARY[function]
+            row = binary_row(function)
             left, right = (0, 0) if row.infix is None else (row.infix.left, row.infix.right)
             return row.latex.format(
                 x=print_latex(x),

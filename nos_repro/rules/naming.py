@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache, reduce
 from typing import TypeAlias
 
-from nos_repro.rules.known import KNOWN, KnownOptimizer, shown
+from nos_repro.rules.known import KNOWN, KNOWN_2, KnownOptimizer, shown
 from nos_repro.rules.multiplied import basic_operands, constants, factor, multiplied_out, shape
 from nos_repro.rules.parse import parse
 from nos_repro.rules.primitives import BINARY, DELTA, UNARY, operand_row
@@ -62,7 +62,13 @@ class Equality:
 
 
 def equalities(rule: Rule) -> list[Equality]:
-    """The known optimizers that a rule equals, in the table's order."""
+    """The known optimizers that a rule equals, in the table's order.
+
+    A rule of the second edition is compared by its fingerprint, with the usual constants alone.
+    """
+    if rule.language != 1:
+        same = rule.fingerprint()
+        return [Equality(known, 1.0) for name, known in KNOWN_2.items() if _print(name) == same]
     steady, decays = _without_decays(rule)
     if steady is None:
         return []
@@ -103,6 +109,12 @@ def _at_one(expr: Expr, names: tuple[str, ...]) -> Expr:
             return Binary(function, _at_one(x, names), _at_one(y, names))
         case _:
             return expr
+
+
+@cache
+def _print(name: str) -> str:
+    """The fingerprint of a known optimizer of the second edition."""
+    return Rule.parse(KNOWN_2[name].text, language=2).fingerprint()
 
 
 @cache

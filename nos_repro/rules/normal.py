@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 from nos_repro.rules.draw_sites import drops_apart, is_drop
 from nos_repro.rules.facts import is_nonnegative, short_powers, short_quotients
-from nos_repro.rules.primitives import BINARY, DELTA, UNARY, operand_row
+from nos_repro.rules.primitives import DELTA, UNARY, binary_row, operand_row, unary_row
 from nos_repro.rules.printing import print_expr
 from nos_repro.rules.rows import UnaryRow
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
@@ -87,7 +87,7 @@ def _sum_of(expr: Expr) -> Sum:
 
 
 def _binary(function: str, x: Sum, y: Sum) -> Sum:
-    match BINARY[function].algebra:
+    match binary_row(function).algebra:
         case "sum":
             return _plus(x, y)
         case "difference":
@@ -228,7 +228,7 @@ def _is_power(c: float) -> bool:
 
 
 def _is_sum(base: Expr) -> bool:
-    return isinstance(base, Binary) and BINARY[base.function].algebra in ("sum", "difference")
+    return isinstance(base, Binary) and binary_row(base.function).algebra in ("sum", "difference")
 
 
 def _reciprocal(y: Sum) -> Sum:
@@ -258,11 +258,11 @@ def _power(x: Sum, y: Sum) -> Sum:
 
 
 def _unary(function: str, x: Sum, parameter: float | None = None) -> Sum:
-    row = UNARY[function]
+    row = unary_row(function)
     if function == "neg":
         return _scaled(x, -1.0)
     c = _constant(x)
-    if c is not None:
+    if c is not None and row.pointwise:
         return _number(row.on_float(c, parameter))
     match row.algebra:
         case "opaque":
@@ -395,5 +395,5 @@ def _term_key(term: Term) -> str:
 def _ordered(expr: Binary) -> Binary:
     """With the arguments of a sum or a product sorted by their text."""
     x, y = expr.x, expr.y
-    symmetric = BINARY[expr.function].algebra in ("sum", "product")
+    symmetric = binary_row(expr.function).algebra in ("sum", "product")
     return Binary(expr.function, y, x) if symmetric and _key(y) < _key(x) else expr

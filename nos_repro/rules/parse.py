@@ -7,18 +7,23 @@ Every error shows the text with a caret under what is wrong.
 import ast
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 from nos_repro.errors import RuleError, unknown
 from nos_repro.rules.primitives import (
     ALIASES,
     BINARY,
+    BINARY_2,
     OPERANDS,
+    OPERANDS_2,
     PERIODIC_DECAY,
     UNARY,
+    UNARY_2,
     find_operand,
+    unary_row,
 )
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
 
@@ -38,16 +43,36 @@ FOREIGN = re.compile(r"[^A-Za-z0-9_ .,+\-*/^%@()\[\]]")
 GLUED = re.compile(r"(?<![\w.])(?>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)[A-Za-z_]")
 
 
+TAG = re.compile(r"\s*language\s+(\w+)\s*:")
+"""What a text of the second edition begins with."""
+WORDS_2 = (
+    *(*OPERANDS_2, *UNARY_2),
+    *(name for name, row in BINARY_2.items() if row.token),
+)
+
+
 def parse(text: str) -> Expr:
-    """The tree of a rule in text. Raises RuleError."""
-    return _Reader(re.sub(r"\s", " ", text)).read()
+    """The tree of a rule in text, in the papers' language. Raises RuleError."""
+    return Reader(re.sub(r"\s", " ", text)).read()
+
+
+def is_tagged(text: str) -> bool:
+    """Whether a text says itself which edition of the language it is written in."""
+    return TAG.match(text) is not None
 
 
 @dataclass
-class _Reader:
-    """Reads one text, and keeps it so that errors can point into it."""
+class Reader:
+    """Reads one text, and keeps it so that errors can point into it.
+
+    shown: the text that errors show, if it is longer than the part that is read.
+    """
 
     text: str
+    shown: str = ""
+    operands: ClassVar[Collection[str]] = (*OPERANDS, "cd2", "rd10", "rd20")
+    unary: ClassVar[Collection[str]] = UNARY
+    callable: ClassVar[Collection[str]] = CALLABLE
 
     def read(self) -> Expr:
         if not self.text.strip():
@@ -85,7 +110,7 @@ class _Reader:
         first, _, rest = message.partition("\n")
         end = max(start + 1, start + 1 if end is None else end)
         left = max(0, start - SHOWN // 2)
-        shown = re.sub(r"[^ -~]", "?", self.text[left : left + SHOWN])
+        shown = re.sub(r"[^ -~]", "?", (self.shown or self.text)[left : left + SHOWN])
         carets = "^" * max(1, min(end, left + SHOWN) - start)
         lines = [first, "    " + shown, "    " + " " * (start - left) + carets]
         raise RuleError("\n".join([*lines, rest] if rest else lines))
@@ -140,18 +165,26 @@ class _Reader:
             return Operand(name)
         if name == "e":
             return Number(math.e)
-        if name in CALLABLE:
-            kind = "unary" if name in UNARY else "binary"
+        if name in self.callable:
+            kind = "binary" if _is_binary(name) else "unary"
             self.fail_at(node, f"{kind} '{name}' needs its argument: {_usage(name)}")
         if name == "rd":
             self.fail_at(node, "restart decay needs its number of periods: rd10, rd20")
-        self.fail_at(node, unknown("operand", name, [*OPERANDS, "cd2", "rd10", "rd20"]))
+        self.fail_at(node, self.unknown("operand", name, self.operands))
+
+    def unknown(self, kind: str, name: str, choice: Collection[str]) -> str:
+        """The message for a word that is not in the language."""
+        hint = (
+            "\n  it is a word of the second edition: begin the text with 'language 2:', or give"
+            " language: 2 in the file"
+        )
+        return unknown(kind, name, choice) + hint * (name in WORDS_2)
 
     def call(self, node: ast.Call, depth: int) -> Expr:
         assert isinstance(node.func, ast.Name)
         name = node.func.id
-        if name not in CALLABLE and name not in ("identity", "abs"):
-            self.fail_at(node.func, unknown("unary", name, UNARY))
+        if name not in self.callable and name not in ("identity", "abs"):
+            self.fail_at(node.func, self.unknown("unary", name, self.unary))
         arguments = _arguments(name)
         if len(node.args) != len(arguments) or node.keywords:
             self.fail_at(node.func, f"{name} is written {_usage(name)}")
@@ -163,13 +196,13 @@ class _Reader:
         x = self.expr(node.args[0], depth + 1)
         if name == "identity":
             return x
-        if name in BINARY:
+        if _is_binary(name):
             return Binary(name, x, self.expr(node.args[1], depth + 1))
         return Unary(name, x, self.parameter(name, node.args[1]) if arguments[1:] else None)
 
     def parameter(self, function: str, node: ast.expr) -> float:
         value = self.number(node)
-        row = UNARY[function]
+        row = unary_row(function)
         low, high = row.parameter_range
         if not low < value < high:
             limit = f"between {low:g} and {high:g}" if high < math.inf else f"above {low:g}"
@@ -192,10 +225,14 @@ class _Reader:
 
 def _arguments(name: str) -> list[str]:
     """The names of a function's arguments."""
-    if name in BINARY:
+    if _is_binary(name):
         return ["x", "y"]
-    parameter = UNARY[name].parameter if name in UNARY else None
+    parameter = None if name in ("identity", "abs") else unary_row(name).parameter
     return ["x"] if parameter is None else ["x", parameter]
+
+
+def _is_binary(name: str) -> bool:
+    return name in BINARY or name in BINARY_2
 
 
 def _usage(name: str) -> str:

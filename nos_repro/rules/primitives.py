@@ -1,5 +1,6 @@
 """The words of the language (sec. 4.1), as tables: the parser, the printer, the tokens, the normal
-form, the executions, `export` and the tests all read these rows and know no other primitives.
+form, the executions, `export` and the tests all read these rows and know no other primitives. The
+papers' words come first; those of the second edition are in tables of their own.
 
 *Readings of the paper*: N(0, 0.01) gives a variance (std 0.1); clip(x, l) clips to [-l, l];
 drop(x, p) zeroes with probability p and does not rescale what it keeps; `x**y` with a negative x
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 from nos_repro.registry import Table
 from nos_repro.rules import decays, floats
 from nos_repro.rules.rows import BinaryRow, Infix, OperandRow, Rewrites, Tensors, UnaryRow
-from nos_repro.rules.tree import Binary, Number, Unary
+from nos_repro.rules.tree import Binary, Expr, Number, Unary, state_of
 from nos_repro.rules.tree import Operand as Op
 
 if TYPE_CHECKING:
@@ -51,6 +52,39 @@ def _sqrts(x: Tensors) -> Tensors:
 
 def _clip(x: Tensor, bound: float) -> Tensor:
     return x.clamp(-bound, bound)
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.mean(-1, keepdim=True).expand_as(x)
+
+
+def _norm(x: Tensor) -> Tensor:
+    import torch
+
+    length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return length.expand_as(x)
+
+
+def _orthogonal(x: Tensor) -> Tensor:
+    from nos_repro.rules.newton_schulz import orthogonal
+
+    return orthogonal(x)
+
+
+def _moved(old: Expr, x: Expr, decay: float) -> Expr:
+    """An average that has moved towards x."""
+    kept = Binary("*", Number(decay), old)
+    return Binary("+", kept, Binary("*", Number(1 - decay), x))
+
+
+def _unbiased(average: Expr, decay: float) -> Expr:
+    """The average divided by the sum of its weights, 1 - decay**step."""
+    weights = Binary("-", Number(1.0), Binary("**", Number(decay), Op("step")))
+    return Binary("*", average, Binary("**", weights, Number(-1.0)))
+
+
+def _velocity(old: Expr, x: Expr, decay: float) -> Expr:
+    return Binary("+", Binary("*", Number(decay), old), x)
 
 
 _G2 = Binary("*", Op("g"), Op("g"))
@@ -149,6 +183,46 @@ BINARY = Table(
               Infix(4, ATOM, NEGATION), "torch._foreach_pow", "torch.pow({x}, {y})", "power",
               costly=True, algebra="power", on_numbers=floats.power),
 )
+
+# What the second edition adds, for texts and searches that ask for it (`language: 2`).
+OPERANDS_2 = Table(
+    OperandRow("step",      "k",                       "the number of the update: 1, 2, ...",
+               counts=True, nonnegative=True, token=False),
+)
+UNARY_2 = Table(
+    UnaryRow("ema",         r"\mathrm{{ema}}_{{{p}}}({x})", None, "decay * old + (1 - decay) * x",
+             word="ema", nonnegative="where x is",
+             parameter="decay", parameter_range=(0.0, 1.0), constants=(0.9, 0.99, 0.999),
+             recurrence=_moved, definition=lambda state, _: state),
+    UnaryRow("average",     r"\mathrm{{average}}_{{{p}}}({x})", None,
+             "ema(x, decay) / (1 - decay**step)", word="average", nonnegative="where x is",
+             parameter="decay", parameter_range=(0.0, 1.0), constants=(0.9, 0.99, 0.999),
+             recurrence=_moved, definition=_unbiased),
+    UnaryRow("velocity",    r"\mathrm{{velocity}}_{{{p}}}({x})", None, "decay * old + x",
+             word="velocity", nonnegative="where x is",
+             parameter="decay", parameter_range=(0.0, 1.0), constants=(0.9, 0.95),
+             recurrence=_velocity, definition=lambda state, _: state),
+    UnaryRow("mean",        r"\mathrm{{mean}}({x})",  _mean, "over all elements of the tensor",
+             source="torch.mean({x}).expand_as(g)", scope="tensor", nonnegative="where x is",
+             on_row=floats.mean),
+    UnaryRow("norm",        r"\lVert {x} \rVert",     _norm, "root of the sum of squares",
+             source="torch.linalg.vector_norm({x}).expand_as(g)", scope="tensor", nonnegative=True,
+             on_row=floats.norm),
+    UnaryRow("unit",        r"\mathrm{{unit}}({x})",  None, "x / (norm(x) + 1e-8)",
+             nonnegative="where x is",
+             definition=lambda x, _: Binary("/", x, Unary("norm", x))),
+    UnaryRow("orthogonal",  r"\mathrm{{orthogonal}}({x})", _orthogonal,
+             "singular values near 1; of matrices", source="orthogonal({x})", scope="matrix",
+             on_row=floats.orthogonal),
+)
+BINARY_2 = Table(
+    BinaryRow("max",        r"\max({x}, {y})",       "torch.maximum", "the larger; NaN if one is",
+              word="largest", on_numbers=floats.maximum),
+    BinaryRow("min",        r"\min({x}, {y})",       "torch.minimum", "the smaller; NaN if one is",
+              word="least", on_numbers=floats.minimum),
+    # no word: it joins the trees of a rule and its states while they are simplified
+    BinaryRow(";",          r"{x}; {y}",              "torch.add", "", token=False),
+)
 # fmt: on
 
 ALIASES = {alias: row.name for row in OPERANDS.values() for alias in row.aliases}
@@ -178,6 +252,31 @@ def find_operand(name: str) -> OperandRow | None:
 
 def operand_row(name: str) -> OperandRow:
     """The row of an operand that is in a tree."""
-    row = find_operand(name)
+    row = find_operand(name) or OPERANDS_2.get(name) or _state_row(name)
     assert row is not None, name
     return row
+
+
+@cache
+def unary_row(name: str) -> UnaryRow:
+    """The row of a function that is in a tree."""
+    return UNARY[name] if name in UNARY else UNARY_2[name]
+
+
+@cache
+def binary_row(name: str) -> BinaryRow:
+    """The row of a function of two that is in a tree."""
+    return BINARY[name] if name in BINARY else BINARY_2[name]
+
+
+@cache
+def _state_row(name: str) -> OperandRow | None:
+    """The row for a value of a state that a rule keeps."""
+    known = state_of(name)
+    if known is None:
+        return None
+    state, is_old = known
+    letters = state if len(state) == 1 else rf"\mathit{{{state}}}"
+    if is_old:
+        return OperandRow(name, f"{letters}_{{k-1}}", f"the state {state} before this update")
+    return OperandRow(state, letters, f"the state {state} after this update")

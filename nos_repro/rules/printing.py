@@ -3,8 +3,8 @@
 import functools
 import math
 
-from nos_repro.rules.primitives import ATOM, BINARY, NEGATION
-from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
+from nos_repro.rules.primitives import ATOM, NEGATION, binary_row
+from nos_repro.rules.tree import Binary, Expr, Number, Operand, States, Unary
 
 
 @functools.lru_cache(maxsize=2**12)
@@ -25,7 +25,7 @@ def precedence(expr: Expr) -> int:
     """How tightly the outermost operator of the printed text binds."""
     match expr:
         case Binary(function):
-            infix = BINARY[function].infix
+            infix = binary_row(function).infix
             return ATOM if infix is None else infix.precedence
         case Unary("neg", x) if not isinstance(x, Number):
             return NEGATION
@@ -39,7 +39,7 @@ def print_expr(expr: Expr) -> str:
     """`exp(sign(g) * sign(m)) * g`. -2 is a number; its neg is `neg(2)`."""
     match expr:
         case Operand(name):
-            return name
+            return name[4:-1] if name.startswith("new(") else name
         case Number(value):
             return print_number(value)
         case Unary("neg", x) if not isinstance(x, Number):
@@ -50,11 +50,28 @@ def print_expr(expr: Expr) -> str:
             assert parameter is not None
             return f"{function}({print_expr(x)}, {print_number(parameter)})"
         case Binary(function, x, y):
-            infix = BINARY[function].infix
+            infix = binary_row(function).infix
             if infix is None:
                 return f"{function}({print_expr(x)}, {print_expr(y)})"
             sign = function if function == "**" else f" {function} "
             return _bracketed(x, infix.left) + sign + _bracketed(y, infix.right)
+
+
+def print_rule(expr: Expr, states: States) -> str:
+    """`u <- 0.9 * u + g; g + 0.9 * u`. Before its new value is known, a state's name means the old
+    one."""
+    ahead = [name for name, _ in states]
+    parts = []
+    for name, tree in states:
+        parts.append(f"{name} <- {_with_short_names(print_expr(tree), ahead)}")
+        ahead.remove(name)
+    return "; ".join([*parts, print_expr(expr)])
+
+
+def _with_short_names(text: str, states: list[str]) -> str:
+    for name in states:
+        text = text.replace(f"old({name})", name)
+    return text
 
 
 def _bracketed(expr: Expr, least: int) -> str:

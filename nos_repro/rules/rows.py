@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
+from nos_repro.rules.floats import MATRIX_COLUMNS
 from nos_repro.rules.tree import Expr, Unary
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ Rewrites: TypeAlias = Mapping[str, Callable[[Unary, float | None], Expr]]
 the outer function applied to that node."""
 
 Reads = Literal["value", "size", "sign"]
+Scope = Literal["element", "tensor", "matrix"]
+"""What an element of a function's value depends on: on one element of its argument, or on all of
+those of a tensor, or of a matrix. The papers' functions are all of elements."""
 UnaryAlgebra = Literal[
     "opaque",  # nothing is known
     "even",  # f(-x) = f(x)
@@ -50,6 +54,7 @@ class OperandRow:
     source: its `decay` (in `elapsed` and `total_steps`) or `std` (in `t`) in an exported file.
     nonnegative: it is never below 0.
     token: whether a search space may name it.
+    counts: it is the number of a parameter's update: 1, 2, ...
     """
 
     display: ClassVar[tuple[str, ...]] = (
@@ -69,6 +74,7 @@ class OperandRow:
     nonnegative: bool = False
     aliases: tuple[str, ...] = ()
     token: bool = True
+    counts: bool = False
 
     @property
     def random(self) -> bool:
@@ -111,11 +117,18 @@ class UnaryRow:
     parameter_range: the open interval in which the constant must lie.
     constants: those that tokens may name (`clip1e-4`).
     token: whether a search space may name it.
+    scope: what an element of its value depends on. A function of a tensor sees the elements in the
+        last dimension, one of a matrix sees rows and columns in the last two.
+    definition: the tree that it abbreviates, from its argument and its constant.
+    recurrence: it keeps a state, whose new value is this tree of the old one, of the argument and
+        of the constant; `definition` is then its own value, from the new state and the constant.
+    on_row: what a function of a tensor does on its elements as Python's floats, for who has no
+        torch yet; a matrix has rows of MATRIX_COLUMNS.
     """
 
     display: ClassVar[tuple[str, ...]] = (
         "latex", "edge", "source", "word", "algebra", "of", "nonnegative", "on_numbers",
-        "constants", "token",
+        "constants", "token", "on_row",
     )  # fmt: skip
     """The fields that no execution reads: they print and compare."""
 
@@ -136,11 +149,20 @@ class UnaryRow:
     parameter_range: tuple[float, float] = (-math.inf, math.inf)
     constants: tuple[float, ...] = ()
     token: bool = True
+    scope: Scope = "element"
+    definition: Callable[[Expr, float], Expr] | None = None
+    recurrence: Callable[[Expr, Expr, float], Expr] | None = None
+    on_row: Callable[[Sequence[float]], list[float]] | None = None
 
     @property
     def random(self) -> bool:
         """Whether it draws random numbers."""
-        return self.does is None
+        return self.does is None and self.definition is None
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether it is a function of numbers: of one element, at one step."""
+        return self.scope == "element" and self.definition is None
 
     @cached_property
     def function(self) -> Callable[..., Tensor] | None:
@@ -161,6 +183,15 @@ class UnaryRow:
             return [self.on_numbers(value, *parameter) for value in x]
         assert self.function is not None, self.name
         values: list[float] = self.function(_doubles(x), *parameter).tolist()
+        return values
+
+    def on_elements(self, x: Sequence[float]) -> list[float]:
+        """Its values for the elements of one tensor, in double precision."""
+        if self.on_row is not None:
+            return self.on_row(x)
+        assert self.function is not None, self.name
+        shape = (-1, MATRIX_COLUMNS) if self.scope == "matrix" else (-1,)
+        values: list[float] = self.function(_doubles(x).view(shape)).view(-1).tolist()
         return values
 
 

@@ -11,8 +11,8 @@ from functools import lru_cache
 
 from nos_repro.rules.draw_sites import is_drop
 from nos_repro.rules.normal import SMALLEST_PLAIN_DIVISOR, normal_form
-from nos_repro.rules.parse import parse
-from nos_repro.rules.primitives import BINARY, DELTA, UNARY, operand_row
+from nos_repro.rules.parse import is_tagged, parse
+from nos_repro.rules.primitives import DELTA, binary_row, operand_row, unary_row
 from nos_repro.rules.printing import print_expr
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary, walk
 
@@ -29,7 +29,9 @@ LEAST = 1e-4
 @lru_cache(maxsize=1 << 14)
 def simplest_text(text: str) -> str:
     """The text of the simplest form of a rule in normal form."""
-    return print_expr(simplest(parse(text))) if "/" in text else text
+    if is_tagged(text) or "/" not in text:  # the second edition's forms are shown as they are
+        return text
+    return print_expr(simplest(parse(text)))
 
 
 def simplest(expr: Expr) -> Expr:
@@ -125,8 +127,10 @@ def _typical(expr: Expr, slope: int) -> float:
             value = TYPICAL.get(name, 0.1 if row.random else 0.5)
             return slope * value if name in SLOPES else value
         case Unary(function, x, parameter):
-            applied = UNARY[function]
-            return 0.0 if applied.random else applied.on_float(_typical(x, slope), parameter)
+            applied = unary_row(function)
+            if applied.pointwise and not applied.random:
+                return applied.on_float(_typical(x, slope), parameter)
+            return 0.0
         case Binary(function, x, y):
-            divisor = _typical(y, slope) + DELTA * BINARY[function].adds_delta
-            return BINARY[function].on_floats([_typical(x, slope)], [divisor])[0]
+            divisor = _typical(y, slope) + DELTA * binary_row(function).adds_delta
+            return binary_row(function).on_floats([_typical(x, slope)], [divisor])[0]

@@ -11,15 +11,18 @@ computed one. All strings of a space have one length; its size is their number.
 import math
 import random
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nos_repro.errors import ConfigError, RuleError, unknown
 from nos_repro.rules.tokens import (
     BINARY_TOKENS,
+    BINARY_TOKENS_2,
     GROUP,
     MOST_ITERATIONS,
     OPERAND_TOKENS,
+    OPERAND_TOKENS_2,
     UNARY_TOKENS,
+    UNARY_TOKENS_2,
     computed,
 )
 
@@ -46,20 +49,24 @@ class Space:
     """The last group does not drop its second operand. *Not the papers'*: with `keep_left` last,
     the whole rule is one operand with a unary function, and all else in the string is dead: a
     policy that settles there writes few rules."""
+    language: int = field(default=1, kw_only=True)
+    """The edition of the language whose words it may have; `language` in a search's file."""
 
     def __post_init__(self) -> None:
         known: dict[str, Collection[str]] = {
-            "operands": OPERAND_TOKENS,
-            "unary": UNARY_TOKENS,
-            "binary": BINARY_TOKENS,
+            "operands": {**OPERAND_TOKENS, **OPERAND_TOKENS_2},
+            "unary": {**UNARY_TOKENS, **UNARY_TOKENS_2},
+            "binary": (*BINARY_TOKENS, *BINARY_TOKENS_2),
         }
-        for field, words in known.items():
-            given = getattr(self, field)
+        if self.language == 1:
+            known = {"operands": OPERAND_TOKENS, "unary": UNARY_TOKENS, "binary": BINARY_TOKENS}
+        for key, words in known.items():
+            given = getattr(self, key)
             for word in given:
                 if word not in words:
-                    raise ConfigError(unknown(f"word in the space's {field}", word, words))
+                    raise ConfigError(unknown(f"word in the space's {key}", word, words))
             if len(set(given)) < len(given):
-                raise ConfigError(f"the space's {field} list a word twice: {' '.join(given)}")
+                raise ConfigError(f"the space's {key} list a word twice: {' '.join(given)}")
         if not 1 <= self.iterations <= MOST_ITERATIONS:
             raise ConfigError(
                 f"a space has 1 to {MOST_ITERATIONS} iterations, got {self.iterations}"

@@ -5,6 +5,7 @@ a name means.
 """
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -12,7 +13,8 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """An input of the rule: the gradient, a running average, a decay (`primitives.OPERANDS`)."""
+    """An input of the rule: the gradient, a running average, a decay (`primitives.OPERANDS`), or a
+    value of a state that the rule itself keeps (`old_value`, `new_value`)."""
 
     name: str
 
@@ -47,6 +49,30 @@ class Binary:
 
 
 Expr: TypeAlias = Operand | Number | Unary | Binary
+States: TypeAlias = tuple[tuple[str, Expr], ...]
+"""The states that a rule keeps, by name, each with the tree of its new value. Before the first
+update a state is 0; a tree may read the new values of the states before it."""
+
+LANGUAGES = (1, 2)
+"""The editions of the language: the papers', and one with states and functions of whole tensors."""
+
+_STATE = re.compile(r"(old|new)\((\w+)\)")
+
+
+def old_value(state: str) -> Operand:
+    """The value of a state before the update."""
+    return Operand(f"old({state})")
+
+
+def new_value(state: str) -> Operand:
+    """The value of a state after the update."""
+    return Operand(f"new({state})")
+
+
+def state_of(operand: str) -> tuple[str, bool] | None:
+    """The state that an operand is a value of, and whether it is the old one; None if of none."""
+    found = _STATE.fullmatch(operand)
+    return None if found is None else (found[2], found[1] == "old")
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:

@@ -22,4 +22,5 @@ def key_of_text(text: str) -> str:
 
 @functools.lru_cache(maxsize=2**16)
 def _fingerprint(normal: str) -> str:
-    return fingerprint(Rule.parse(normal).expr)
+    rule = Rule.parse(normal)
+    return fingerprint(rule.expr, rule.states)

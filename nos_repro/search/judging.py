@@ -42,9 +42,9 @@ def negative(rule: Rule) -> Rule:
     """The rule with the other sign."""
     match rule.expr:
         case Unary("neg", x):
-            return Rule(x)
+            return Rule(x, rule.states)
         case expr:
-            return Rule(Unary("neg", expr, None))
+            return Rule(Unary("neg", expr, None), rule.states)
 
 
 @functools.lru_cache(maxsize=2**12)

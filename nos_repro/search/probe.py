@@ -27,6 +27,8 @@ from nos_repro.search.refusals import Reason
 
 SEED = 2017
 PAIRS, STEPS, TOTAL_STEPS = 16, 24, 1000
+MATRIX = (4, 4)
+"""The shape of the elements of half a path, for functions of matrices."""
 LEAST_COSINE = 1e-9
 """A cosine between update and gradient below this is rounding error."""
 
@@ -75,20 +77,48 @@ def _descends(updates: Tensor, slopes: Tensor) -> bool:
 
 
 def _update(rule: Rule, operands: dict[str, Tensor], slopes: Tensor) -> Tensor:
+    if rule.language != 1:
+        return _by_step(rule, {**operands, **_decays(rule)}, slopes)
     found = evaluate(rule.expr, {**operands, **_decays(rule)}, _Drops())
     return found.expand(slopes.shape)
 
 
-class _Drops:
-    """The drops of one evaluation. Each has its own positions, whatever the values; a mirrored
-    pair is dropped as a whole."""
+def _by_step(rule: Rule, operands: dict[str, Tensor], slopes: Tensor) -> Tensor:
+    """The updates of a rule that keeps states or reads whole tensors. Each half of a path's
+    elements, which mirrors the other half, is a tensor by itself: its mean is not 0."""
+    memory: dict[str, Tensor] = {}
+    found = []
+    for step in range(STEPS):
+        own: dict[str, Tensor | float] = {"step": float(step + 1)}
+        for name, values in operands.items():
+            now = values[..., step, :]
+            own[name] = now if now.dim() == 1 else now.reshape(-1, 2, PAIRS)
+        found.append(
+            evaluate(
+                rule.expr,
+                own,
+                _Drops(step),
+                states=rule.states,
+                memory=memory,
+                tensor_shape=MATRIX,
+            ).flatten(-2)
+        )
+    return torch.stack(found, 1).expand(slopes.shape)
 
-    def __init__(self) -> None:
-        self.number = 0
+
+class _Drops:
+    """The drops of one evaluation, of all steps or of one. Each has its own positions, whatever the
+    values; a mirrored pair is dropped as a whole."""
+
+    def __init__(self, step: int | None = None) -> None:
+        self.number, self.step = 0, step
 
     def __call__(self, x: Tensor, probability: float) -> Tensor:
         self.number += 1
-        return torch.where(_kept(self.number, probability), x, 0.0)
+        kept = _kept(self.number, probability)
+        if self.step is not None:
+            kept = kept[self.step].view(2, PAIRS)
+        return torch.where(kept, x, 0.0)
 
 
 @functools.cache

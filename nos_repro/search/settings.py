@@ -13,11 +13,14 @@ from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.device import DeviceSettings
 from nos_repro.experiments.fit import SECTION
 from nos_repro.experiments.load import LAUNCHER, task_keys, task_section
-from nos_repro.experiments.schema import check_name, title
+from nos_repro.experiments.matrices import check_only_matrices, of_matrices
+from nos_repro.experiments.schema import check_language, check_name, title
 from nos_repro.experiments.sections import NamedSection, merged_settings
 from nos_repro.experiments.settings_file import check_shape, in_base, read_layers, structured
-from nos_repro.optim.lookup import know_optimizer
+from nos_repro.optim.lookup import in_language, know_optimizer
 from nos_repro.rules.space import SPACES, Space
+from nos_repro.rules.tokens import OPERAND_TOKENS_2, UNARY_TOKENS_2
+from nos_repro.rules.tree import Operand, Unary, walk
 from nos_repro.search.algorithms import ALGORITHMS, Algorithm
 from nos_repro.search.algorithms.base import ControllerSettings
 from nos_repro.search.budget import Budget
@@ -78,6 +81,9 @@ class Search:
     """The LSTM that writes rules, of the algorithms that have one."""
     refuse: Refusals = field(default_factory=Refusals)
     """Which rules are not trained at all."""
+    language: int = 1
+    """The edition of the language that the space's words, and the baselines' rules, are of: 1, the
+    papers', or 2."""
     canonical_sign: bool = False
     """Train a rule that never points downhill on the probes as its negative, if that passes
     them."""
@@ -112,6 +118,7 @@ class Search:
 
     def __post_init__(self) -> None:
         check_name("search", self.search)
+        check_language(self.language)
         if self.confirm.against == self.search:
             raise ConfigError(f"confirm.against: name another search than {self.search} itself")
         if self.samples < 1:
@@ -135,7 +142,7 @@ class Search:
 
     def make_space(self) -> Space:
         """The space. Raises ConfigError if it breaks a constraint."""
-        return space_of(self.space)
+        return space_of(self.space, self.language)
 
     @property
     def cheap(self) -> Child | None:
@@ -182,14 +189,15 @@ def _defaults(cls: Any) -> dict[str, Any]:
     return {f.name: f.default for f in dataclasses.fields(cls) if isinstance(f.default, plain)}
 
 
-def space_of(section: Mapping[str, Any]) -> Space:
-    """The space that a section `space` declares. Raises ConfigError if it breaks a constraint."""
+def space_of(section: Mapping[str, Any], language: int = 1) -> Space:
+    """The space that a section `space` declares, of words of this edition of the language. Raises
+    ConfigError if it breaks a constraint."""
     given: dict[str, Any] = {
         key: tuple(map(str, value)) if isinstance(value, list) else value
         for key, value in section.items()
     }
     name = given.pop("name", None)
-    fields = [entry.name for entry in dataclasses.fields(Space)]
+    fields = [entry.name for entry in dataclasses.fields(Space) if entry.name != "language"]
     for key in given:
         if key not in fields:
             raise ConfigError(unknown("key of space:", key, ["name", *fields]))
@@ -201,7 +209,7 @@ def space_of(section: Mapping[str, Any]) -> Space:
     if missing:
         raise ConfigError(f"space: no {', '.join(missing)}; give them, or a name, one of: "
                           f"{' '.join(sorted(SPACES))}")  # fmt: skip
-    return Space(**given)
+    return Space(**given, language=language)
 
 
 def _algorithm_keys(name: str) -> set[str]:
@@ -254,15 +262,33 @@ def _load(path: Path, scale: str, overrides: Sequence[str], trying: bool) -> Sea
         algorithm=_algorithm(search.algorithm),
     )
     search.make_space()
+    if trying:
+        _check_matrices(search)
     check_optimizer = know_optimizer
     if trying:
         from nos_repro.optim.factory import check_optimizer
-    for name, optimizer in search.baselines.items():
+    baselines = dict(search.baselines)
+    for name, optimizer in baselines.items():
         try:
-            check_optimizer(optimizer)
+            baselines[name] = in_language(optimizer, search.language)
+            check_optimizer(baselines[name])
         except NosError as error:
             raise type(error)(f"baselines.{name}: {error}") from None
-    return search
+    return dataclasses.replace(search, baselines=baselines)
+
+
+def _check_matrices(search: Search) -> None:
+    """Raises ConfigError if rules of the space cannot update all parameters of a child."""
+    words = [*search.make_space().operands, *search.make_space().unary]
+    trees = [OPERAND_TOKENS_2[word] for word in words if word in OPERAND_TOKENS_2]
+    trees += [Unary(UNARY_TOKENS_2[word][0], Operand("g")) for word in words
+              if word in UNARY_TOKENS_2]  # fmt: skip
+    for function in of_matrices(node for tree in trees for node in walk(tree)):
+        for child in filter(None, (search.child, search.cheap)):
+            try:
+                check_only_matrices(function, child.task)
+            except ConfigError as error:
+                raise ConfigError(f"space: {error}") from None
 
 
 def checked_child(child: Child, where: str) -> Child:

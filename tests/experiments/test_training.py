@@ -21,6 +21,7 @@ HERE = Conditions(Path("unused"))
 RULES = {
     "a family with internal decay and its noise": "rule: exp(ld*sign(g)*sign(m)) * (g + noise)",
     "drops": "rule: drop(g, 0.3) * exp(sign(g)*sign(m))",
+    "states of its own": "rule: language 2: u <- 0.9 * u + drop(g, 0.3); u * norm(w) + ema(g, 0.5)",
     "torch's own Adam": "adam",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from nos_repro.report.documents.base import Document, document
-from nos_repro.rules.explain import BYTES_PER_AVERAGE, draw, printed_entries
+from nos_repro.rules.explain import BYTES_PER_AVERAGE, draw_rule, printed_entries
 from nos_repro.rules.families import family_of
 from nos_repro.rules.naming import Equality, equalities
 from nos_repro.rules.rule import Rule
@@ -21,14 +21,15 @@ def rule_document(rule: Rule, results: Callable[[Rule], Iterable[str]]) -> Docum
         "rule",
         rule=str(rule),
         latex=rule.latex(),
-        tree=list(draw(rule.expr)),
+        tree=list(draw_rule(rule)),
         tokens=rule.tokens() or normal.tokens(),
         normal_form=str(normal),
         simplest_form=simplest_text(str(normal)),
         fingerprint=rule.fingerprint(),
         reads={row.name: row.meaning for row in rule.operands},
         averages=sorted(rule.averages),
-        bytes_per_parameter=BYTES_PER_AVERAGE * len(rule.averages),
+        states=list(rule.kept_states),
+        bytes_per_parameter=BYTES_PER_AVERAGE * (len(rule.averages) + len(rule.kept_states)),
         needs_total_steps=rule.needs_total_steps,
         random=rule.random,
         family=None if family is None else {"name": family[0].name, "decay": family[1]},

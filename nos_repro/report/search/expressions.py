@@ -97,7 +97,7 @@ def uniform_share(space: Space, part: str) -> tuple[float, float]:
     """Which share of a space's strings write a rule that holds ``part``, a normal form, and its
     one-sided 97.5 % limit: from DRAWS uniform draws, refused rules included."""
     source = random.Random(SEED)
-    needed = _averages(Rule.parse(part))
+    needed = _averages(Rule.parse(part, space.language))
     drawn = (Rule.from_tokens(space.sample(source)) for _ in range(DRAWS))
     able = (rule for rule in drawn if needed <= _averages(rule))
     held = sum(part in subexpressions(str(rule.normal())) for rule in able)
@@ -124,6 +124,9 @@ def count_at_most(seen: int) -> float:
 def subexpressions(normal: str) -> frozenset[str]:
     """The texts of the sub-expressions of a normal form, numbers left out: ``normal`` itself too,
     without its sign and the number in front."""
+    normal = normal.removeprefix("language 2: ")
+    if " <- " in normal:  # what its states are made of is not counted
+        return frozenset({normal})
     terms = list(_terms(normal, 1))
     if len(terms) > 1:
         return frozenset(_held(terms, _sum))

@@ -72,7 +72,7 @@ class Evolution(DrawingAlgorithm):
     ) -> None:
         super().__init__(space, settings, seed=seed, controller=controller)
         self.population: deque[tuple[list[str], float]] = deque(maxlen=settings.population)
-        self.start = [written(space, Rule.parse(text)) for text in settings.start]
+        self.start = [written(space, Rule.parse(text, space.language)) for text in settings.start]
 
     def propose(self, number: int, open: Mapping[int, Sample]) -> Proposal:
         if number < len(self.start):

@@ -138,10 +138,12 @@ class TableSettings:
     def identity(self) -> dict[str, Any]:
         """The settings that decide the table's numbers, as plain JSON values. A task is in it with
         its child: seeds and parts may grow."""
+        space = dataclasses.asdict(self.make_space())
+        del space["language"]  # a table is of the papers' language
         values = {
             "table": self.table,
             "scale": self.scale,
-            "space": dataclasses.asdict(self.make_space()),
+            "space": space,
             "refuse": dataclasses.asdict(self.refuse),
             "tasks": {name: dataclasses.asdict(task.child) for name, task in self.tasks.items()},
         }
