@@ -31,6 +31,7 @@ from nos_repro.experiments.settings_file import shipped
 from nos_repro.experiments.trial import Training
 from nos_repro.launch.settings import OURS, LauncherSettings
 from nos_repro.optim import OPTIMIZERS, SCHEDULES
+from nos_repro.optim.grouping import KINDS
 from nos_repro.report.claims.kinds.base import CLAIM_TESTS
 from nos_repro.report.figures.base import FIGURES
 from nos_repro.rules.catalog import CATALOG
@@ -479,8 +480,9 @@ def optimizers_page() -> Iterator[str]:
     yield "# Optimizers and schedules: every name"
     yield (
         "The names that `make_optimizer`, `make_schedule` and a study's rows know. Besides these:"
-        " [families and every printed rule](language.md), any rule as text, and any class"
-        " (`torch.optim.AdamW`). This page is generated from the registries."
+        " [families and every printed rule](language.md), any rule as text, and"
+        " [any class](../any_optimizer.md) (`torch.optim.AdamW`). This page is generated from the"
+        " registries."
     )
     yield "## Optimizers"
     yield table(
@@ -492,6 +494,12 @@ def optimizers_page() -> Iterator[str]:
             for name in OPTIMIZERS.names()
         ),
     )  # fmt: skip
+    yield "## Kinds of parameters"
+    yield (
+        "What [`groups` and `split`](../any_optimizer.md#groups-decay-and-rates) may name, besides"
+        " patterns of names."
+    )
+    yield table(("kind", "parameters"), ((code(kind), said) for kind, said in KINDS.items()))
     yield "## Schedules"
     yield "A schedule multiplies the initial rate at step t of T."
     yield table(

@@ -20,6 +20,7 @@ from nos_repro.cli import (
     benchmarks,
     checking,
     creating,
+    duelling,
     judging,
     listing,
     models,
@@ -45,8 +46,8 @@ FAILED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 GROUPS = (
-    creating, checking, running, searching, tabling, reporting, judging, tracking, rules, models,
-    listing, benchmarks, arena,
+    creating, checking, running, duelling, searching, tabling, reporting, judging, tracking, rules,
+    models, listing, benchmarks, arena,
 )  # fmt: skip
 
 

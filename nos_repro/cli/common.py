@@ -128,6 +128,13 @@ def machine_arguments(parser: argparse.ArgumentParser) -> None:
     threads_argument(parser)
 
 
+def training_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--retry", action="store_true", help="try the trials that failed again")
+    parser.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S",
+                        help="time between checkpoints of a trial (default: 60); longer where"
+                        " saving would take over 2 %% of the time")  # fmt: skip
+
+
 def wandb_argument(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--wandb", choices=("off", "auto", "offline", "online"), default="off",
                         help=f"log {what} to W&B; auto: online when logged in, else offline"

@@ -130,20 +130,24 @@ def _report_table(options: argparse.Namespace) -> int:
 
 def _report_study(options: argparse.Namespace) -> int:
     from nos_repro.experiments.selection import outcomes
+    from nos_repro.report.study.duels import duel_line, read_duels
     from nos_repro.report.study.files import write_report
     from nos_repro.report.study.table import study_table
 
     study, store = open_study(options)
     page = _page(options, study.study)
     rows = outcomes(study, store)
+    duels = list(read_duels(store.root, store.problems))
     if options.format == "json":
         from nos_repro.report.documents.study import study_document
         from nos_repro.report.study.verdict import judge_study
 
         cells = judge_study(study, rows)
-        print_document(study_document(study, rows, cells, store.problems))
+        print_document(study_document(study, rows, cells, store.problems, duels=duels))
     else:
         print(getattr(study_table(study, rows), options.format)())
+    if options.format == "text" and duels:
+        print("\n".join(["", "duels:", *(f"  {duel_line(each)}" for each in duels)]))
     if options.write:
         _say_written(*write_report(study, rows, store.root))
     if page is not None:

@@ -21,6 +21,7 @@ from nos_repro.cli.common import (
     print_document,
     stop_like_ctrl_c,
     study_arguments,
+    training_arguments,
     trust_argument,
     wandb_argument,
     warn_of,
@@ -79,7 +80,7 @@ def _add_run(verbs: Verbs) -> None:
                       )  # fmt: skip
     study_arguments(parser)
     machine_arguments(parser)
-    parser.add_argument("--retry", action="store_true", help="try the trials that failed again")
+    training_arguments(parser)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true",
                         help="list the trials, estimate the hours; with launcher=slurm print the"
@@ -93,9 +94,6 @@ def _add_run(verbs: Verbs) -> None:
     how.add_argument("--detach", action="store_true",
                         help="with launcher=slurm: return once the jobs are queued")  # fmt: skip
     wandb_argument(parser, "each trial as a run")
-    parser.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S",
-                        help="time between checkpoints of a trial (default: 60); longer where"
-                        " saving would take over 2 %% of the time")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
@@ -269,6 +267,7 @@ def cancel(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     stop_like_ctrl_c()
+    from nos_repro.experiments.optimizer_facts import other_versions
     from nos_repro.experiments.selection import is_stale
     from nos_repro.launch.glimpse import save_glimpses, verify_against
     from nos_repro.launch.progress import say
@@ -307,6 +306,8 @@ def verify(options: argparse.Namespace) -> int:
         differing += not agreed
         print(f"{'agrees' if agreed else 'DIFFERS'}  {trial.id}  {trial.label()}", flush=True)
     print(f"{seen} stale records trained again: {seen - differing} agree, {differing} differ")
+    for change in other_versions(r.provenance for _, r in recorded(study, store)):
+        print(f"note: {change}")
     warn_of(store.problems)
     say_next({f"report {command_words(options)}": "the table; what differs stays marked as stale"})
     return 1 if differing else 0

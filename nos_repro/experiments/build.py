@@ -24,7 +24,7 @@ from nos_repro.experiments.replicas import ALONE, Group, Replicas, joined, node_
 from nos_repro.experiments.shards import check_elementwise, check_shardable, shard
 from nos_repro.experiments.training import Run, Stopped
 from nos_repro.experiments.trial import Trial, make_settings
-from nos_repro.optim.factory import make_optimizer, make_schedule
+from nos_repro.optim.factory import make_optimizer, make_schedule, starts_over
 from nos_repro.tasks import TASKS
 from nos_repro.tasks.base import Task, TaskData, require_even
 
@@ -135,6 +135,7 @@ def build(
         seed=trial.seed,
         device_settings=known,
         sharded=sharded,
+        starts_over=starts_over(trial.optimizer, trial.options),
     )
     if sharded:
         check_elementwise(run.bare_optimizer)

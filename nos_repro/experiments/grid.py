@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nos_repro.experiments.growing import Span, growth_of
+from nos_repro.experiments.layers import put
 from nos_repro.experiments.schema import Row, Study
 from nos_repro.experiments.trial import Training, Trial
 
@@ -22,6 +23,11 @@ class Point:
     @property
     def lr(self) -> float:
         return float(dict(self.values)["lr"])
+
+    @property
+    def swept(self) -> dict[str, Any]:
+        """The optimizer's options among the values: what is neither rate nor decay."""
+        return {k: value for k, value in self.values if k not in ("lr", "weight_decay")}
 
     def __str__(self) -> str:
         return " ".join(
@@ -105,4 +111,12 @@ def _decided(row: Row, point: Point) -> dict[str, Any]:
     values = dict(point.values)
     rate, decay = float(values.pop("lr")), float(values.pop("weight_decay", 0.0))
     found: dict[str, Any] = {"lr": rate, "weight_decay": decay}
-    return {**found, "options": {**row.options, **values}} if values else found
+    return {**found, "options": options_at(row, values)} if values else found
+
+
+def options_at(row: Row, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The row's options at a point of its grid; `split.rest.eps` is an option within another."""
+    options: dict[str, Any] = dict(row.options)
+    for key, value in values.items():
+        options = put(options, key.split("."), value)
+    return options

@@ -51,7 +51,8 @@ def scales_of(values: Values) -> Values:
 
 def spell_out(values: Values) -> Values:
     """``values`` with short forms spelt out: `launcher: slurm` is short for the launcher's name,
-    and `optimizer: {name: adam, eps: 1}` for a row's `optimizer` and its `options`."""
+    and `optimizer: {name: adam, eps: 1}` for a row's `optimizer` and its `options`; `optimizer:
+    {split: ...}` is the optimizer of that name."""
     long = {
         key: {"name": value} if key in SHORT and isinstance(value, str) else value
         for key, value in values.items()
@@ -79,6 +80,8 @@ def _spell_out_row(name: str, row: Any) -> Any:
             given = dict(long.pop(key))
             if "name" in given:
                 long[key] = given.pop("name")
+            elif "split" in given and key == "optimizer":
+                long[key] = "split"
             long[options] = lay(given, row.get(options) or {}, f"rows.{options}")
     return long
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.columns import check_columns, default_columns
-from nos_repro.experiments.grid import Point, points, row_settings, seeds, sweep_trial
+from nos_repro.experiments.grid import Point, options_at, points, row_settings, seeds, sweep_trial
 from nos_repro.experiments.layers import Values
 from nos_repro.experiments.matrices import check_only_matrices, of_matrices
 from nos_repro.experiments.schema import Row, Study
@@ -23,7 +23,9 @@ from nos_repro.experiments.settings_file import (
     read_layers,
     structured,
 )
+from nos_repro.optim.grouping import parts_of
 from nos_repro.optim.lookup import (
+    alone,
     find_optimizer,
     in_language,
     know_optimizer,
@@ -146,10 +148,23 @@ def _in_its_language(study: Study) -> Study:
     for name, row in rows.items():
         try:
             written = in_language(row.optimizer, study.language)
+            options = _parts_in_language(row, study.language)
         except NosError as error:
             raise type(error)(f"rows.{name}: {error}") from None
-        rows[name] = dataclasses.replace(row, optimizer=written)
+        rows[name] = dataclasses.replace(row, optimizer=written, options=options)
     return dataclasses.replace(study, rows=rows) if study.language != 1 else study
+
+
+def _parts_in_language(row: Row, language: int) -> dict[str, Any]:
+    """The row's options; the rules in a split say which edition of the language they are in."""
+    if language == 1 or row.optimizer != "split":
+        return row.options
+    split = dict(row.options.get("split") or {})
+    for part in parts_of(split):
+        written = in_language(part.name, language)
+        given = split[part.label]
+        split[part.label] = written if isinstance(given, str) else {**given, "name": written}
+    return {**row.options, "split": split}
 
 
 def task_section(section: dict[str, Any]) -> dict[str, Any]:
@@ -208,6 +223,7 @@ def _chosen(study: Study, patterns: Iterable[str]) -> list[str]:
 def _check_optimizers(study: Study, trying: bool) -> None:
     check_optimizer, check_schedule = know_optimizer, know_schedule
     if trying:
+        from nos_repro.experiments.parameters import check_parameters
         from nos_repro.optim.factory import check_optimizer, check_schedule
     for name, row in study.rows.items():
         try:
@@ -216,13 +232,27 @@ def _check_optimizers(study: Study, trying: bool) -> None:
             _check_seeds(study, row)
             _check_settings(study, row, grid)
             for values in _options(grid):
-                check_optimizer(row.optimizer, **_named({**row.options, **values}))
+                options = _named(options_at(row, values))
+                check_optimizer(row.optimizer, **options)
+                if trying:
+                    check_parameters(study.task, row.optimizer, options)
+            _check_weight_decay(row, grid)
             if trying:
                 _check_matrices(study, row)
         except NosError as error:
             raise type(error)(f"rows.{name}: {error}") from None
         except OverflowError:
             raise ConfigError(f"rows.{name}: a number is too large") from None
+
+
+def _check_weight_decay(row: Row, grid: Iterable[Point]) -> None:
+    if not any(dict(point.values).get("weight_decay") for point in grid):
+        return
+    for where, name, options in alone(row.optimizer, row.options):
+        if "weight_decay" not in options and "weight_decay" not in find_optimizer(name).accepted:
+            raise ConfigError(
+                f"sweep.weight_decay: {where}optimizer '{name}' takes no weight_decay"
+            )
 
 
 def _check_matrices(study: Study, row: Row) -> None:
@@ -236,8 +266,7 @@ def _options(grid: Iterable[Point]) -> list[dict[str, Any]]:
     """What the points pass to the optimizer besides rate and decay, each combination once."""
     found = {}
     for point in grid:
-        values = [(key, v) for key, v in point.values if key not in ("lr", "weight_decay")]
-        found[repr(values)] = dict(values)
+        found[repr(point.swept)] = point.swept
     return list(found.values())
 
 

@@ -30,6 +30,7 @@ TRIAL_KINDS: dict[str, Any] = {"task": str, "task_settings": dict, "training": d
 """The same for its trial's settings."""
 MADE_BY: dict[str, Any] = {
     "libraries": dict, "threads": int, "processes": int, "device_settings": dict,
+    "optimizers": list, "starts_over": str,
 }
 """The same for its provenance, if it has them."""
 NUMBERS = {int, float}

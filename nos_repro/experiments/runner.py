@@ -30,11 +30,12 @@ from nos_repro.experiments.files import (
     write_json,
 )
 from nos_repro.experiments.heartbeat import Heartbeat
+from nos_repro.experiments.optimizer_facts import facts_of
 from nos_repro.experiments.provenance import provenance
 from nos_repro.experiments.record import Record, RecordError, Status
 from nos_repro.experiments.replicas import Group, Replicas
 from nos_repro.experiments.tracker import Tracker, TrialFollower
-from nos_repro.experiments.training import STATE, Ending, Run, Stopped, train
+from nos_repro.experiments.training import STATE, UNSAVED, Ending, Run, Stopped, train
 from nos_repro.experiments.trial import Trial
 from nos_repro.tasks.registry import find_metric
 
@@ -207,7 +208,13 @@ class _Attempt:
 
     def _find(self) -> dict[str, Any] | None:
         _set_aside_other_settings(self.trial, self.folder, self.notes)
-        return self.checkpoints.load(self.notes.append, STATE)
+        state = self.checkpoints.load(self.notes.append, STATE)
+        if state is None or UNSAVED not in state["optimizer"]:
+            return state
+        self.notes.append(
+            f"{self.folder}: the interrupted trial starts over: {state['optimizer'][UNSAVED]}"
+        )
+        return None
 
     def _restore(self, run: Run, state: dict[str, Any]) -> bool:
         """Goes on from a checkpoint. False, in all processes, if it does not fit in one of them:
@@ -350,6 +357,8 @@ def _record(attempt: _Attempt, status: Status, ending: Ending, trace: str = "") 
     together: dict[str, object] = {"processes": replicas.world} if replicas.world > 1 else {}
     if run is not None:
         together["device_settings"] = run.device_settings
+        facts = facts_of(trial.optimizer, trial.options, run.bare_optimizer, run.starts_over)
+        together.update(facts)
     return Record(
         id=trial.id,
         status=status,

@@ -80,15 +80,16 @@ class Row:
     """A row of the table: an optimizer, its schedule, its grid, the paper's cells."""
 
     optimizer: str = ""
-    """A name (`adam`, `powersign-cd`), a rule (`"rule: g * exp(m)"`), or a class or module of your
-    own (`torch.optim.AdamW`)."""
+    """A name (`adam`, `powersign-cd`), a rule (`"rule: g * exp(m)"`), any class or module
+    (`torch.optim.AdamW`), or several: `{split: {matrices: torch.optim.Muon, rest: adam}}`."""
     schedule: str | None = None
     """The learning-rate schedule, if it differs from the study's."""
     sweep: dict[str, Any] = field(default_factory=dict)
     """`lr`, `weight_decay` or options of the optimizer, each with the list of values to try; laid
     over the study's `sweep`. Rates can grow instead (`growing.Growth`): `lr: {around: 0.1}`."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Fixed options of the optimizer. Short form: `optimizer: {name: adam, eps: 1e-3}`."""
+    """Fixed options of the optimizer. Short form: `optimizer: {name: adam, eps: 1e-3}`. Every
+    optimizer has `groups`: `{no_decay: [norms, biases], rates: {heads: 0.1}}`."""
     schedule_options: dict[str, Any] = field(default_factory=dict)
     """Fixed options of the schedule. Short form: `schedule: {name: cosine, alpha: 0.1}`."""
     seed: int = 0

@@ -34,7 +34,8 @@ def load_trained(checkpoint: Path, data_dir: Path, *, trust: bool = False) -> tu
     path = checkpoint / "checkpoint.pt" if checkpoint.is_dir() else checkpoint
     beside = path.parent / "settings.json"
     name, values = _settings(beside)
-    weights = read_state(path, {"model": dict})["model"]
+    state = read_state(path, {"model": dict})
+    weights = state.get("evaluated", state["model"])
     with names_in(beside, trust=trust):
         cls = TASKS.find(name)
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ from nos_repro.experiments.ranks import part_random_states
 from nos_repro.experiments.replicas import ALONE, Replicas
 from nos_repro.experiments.shards import spread_optimizer, spread_weights, whole, whole_copy
 from nos_repro.experiments.trial import Training
+from nos_repro.optim.modes import Modes
 from nos_repro.tasks.base import Task, TaskData, slice_batch
 
 CHECK_EVERY = 25
@@ -42,6 +44,8 @@ STATE: dict[str, Kind] = {
     "history": list, "seconds": (int, float), "loss_total": (int, float),
 }
 """What a trial's checkpoint holds (`Run.state`)."""
+UNSAVED = "unsaved"
+"""The key of the reason why an optimizer's state is not in a checkpoint."""
 # fmt: on
 
 
@@ -82,11 +86,15 @@ class Run:
     """What is in effect on the device (`experiments.device`)."""
     sharded: bool = False
     """Whether this process holds only parts of the weights (`experiments.shards`)."""
+    starts_over: str = ""
+    """Why the optimizer cannot go on from a saved state as if nothing had happened; "" if it can.
+    An interrupted trial then starts over, so that its numbers depend on its settings alone."""
 
     def __post_init__(self) -> None:
         made: Any = self.task.configure_optimizers()
         self.schedule = made["lr_scheduler"]["scheduler"]
         self.bare_optimizer: torch.optim.Optimizer = made["optimizer"]
+        self.modes = Modes(self.bare_optimizer)
         self.model, self.optimizer = self.fabric.setup(self.task, self.bare_optimizer)
         self._unchecked: list[Tensor] = []
         environment = self.training.environment
@@ -107,7 +115,7 @@ class Run:
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds; all processes call this at once."""
         random, *others = self.replicas.gather(random_state())
-        model, optimizer = self.task.state_dict(), self.bare_optimizer.state_dict()
+        model, optimizer = self.task.state_dict(), self._optimizer_state()
         if self.sharded:
             model, optimizer = whole((model, optimizer), keep=self.replicas.leads)
         return {
@@ -122,7 +130,17 @@ class Run:
             "seconds": self.seconds,
             "loss_total": self.loss_total,
             **({"environment": self.gradients.state_dict()} if self.gradients else {}),
+            **({"evaluated": self._evaluated_weights()} if self.modes.optimizer else {}),
         }
+
+    def _optimizer_state(self) -> dict[str, Any]:
+        """The optimizer's state, or why it is not saved."""
+        return {UNSAVED: self.starts_over} if self.starts_over else self.bare_optimizer.state_dict()
+
+    def _evaluated_weights(self) -> dict[str, Tensor]:
+        """For who uses the trained model: the weights that are evaluated, not trained."""
+        with self.modes.evaluating():
+            return {name: value.clone() for name, value in self.task.state_dict().items()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continues from a checkpoint. If another number of processes wrote it, all but the leader
@@ -132,7 +150,8 @@ class Run:
             model = spread_weights(model, self.task)
             optimizer = spread_optimizer(optimizer, self.bare_optimizer)
         self.task.load_state_dict(model)
-        self.bare_optimizer.load_state_dict(optimizer)
+        if UNSAVED not in optimizer:
+            self.bare_optimizer.load_state_dict(optimizer)
         self.schedule.load_state_dict(state["schedule"])
         randoms = [state["random"], *state.get("random_of_others", [])]
         if len(randoms) == self.replicas.world:
@@ -226,27 +245,41 @@ class Run:
         `<part>_<metric>`; {} for no batches."""
         sums: dict[str, Tensor] = {}
         task = whole_copy(self.task) if self.sharded else self.task
-        task.eval()
-        with torch.no_grad():
-            for batch in batches:
-                for key, value in task.evaluation_sums(self.to_device(batch)).items():
-                    sums[key] = sums[key] + value if key in sums else value.double()
-        task.train()
+        with self._evaluating():
+            task.eval()
+            with torch.no_grad():
+                for batch in batches:
+                    for key, value in task.evaluation_sums(self.to_device(batch)).items():
+                        sums[key] = sums[key] + value if key in sums else value.double()
+            task.train()
         totals = self.replicas.add({key: float(value) for key, value in sums.items()})
         if not totals:
             return {}
         metrics = self.task.metrics(totals)
         return {f"{part}_{key}": _plain(value) for key, value in metrics.items()}
 
+    def _evaluating(self) -> AbstractContextManager[None]:
+        """The weights are those that the optimizer evaluates (`Modes`)."""
+        rank, world = self.replicas.rank, self.replicas.world
+        return self.modes.evaluating(
+            self.task,
+            lambda: self.data.train_share(0, 0, rank, world),
+            lambda batch: self.task.training_step(self.to_device(batch)),
+        )
+
     def measure(self) -> dict[str, float]:
         """One line of the curve, after the epoch that has just ended."""
+        with self._evaluating():
+            measured = {
+                **self.evaluate(self._share("val"), "val"),
+                **self.evaluate(self._share("test"), "test"),
+            }
         return {
             "epoch": self.epoch,
             "step": self.step,
             "lr": float(self.schedule.get_last_lr()[0]),
             "train_loss": self.loss_total / self.data.steps_per_epoch,
-            **self.evaluate(self._share("val"), "val"),
-            **self.evaluate(self._share("test"), "test"),
+            **measured,
         }
 
     def _share(self, part: Literal["val", "test"]) -> Iterator[Any]:

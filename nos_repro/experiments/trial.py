@@ -99,10 +99,10 @@ class Trial:
 
     def label(self) -> str:
         """The trial in a few words, for progress and logs."""
-        parts = [self.optimizer, f"lr={self.lr:g}"]
+        parts = [self.optimizer, *_part_names(self.options), f"lr={self.lr:g}"]
         if self.weight_decay:
             parts.append(f"weight_decay={self.weight_decay:g}")
-        parts += [f"{key}={value}" for key, value in self.options.items()]
+        parts += [f"{key}={value}" for key, value in self.options.items() if key != "split"]
         if self.schedule != "constant":
             parts.append(self.schedule)
         return " ".join([*parts, f"seed={self.seed}"])
@@ -121,6 +121,13 @@ class _Part(NamedTuple):
         given = _without(plain, _defaults_of(name, task)) if name in SECTIONS else plain
         at_default = given == {} or _defaults(Trial).get(name, MISSING) == given
         return cls(plain, "" if at_default else f'"{name}":{_canonical(given)}')
+
+
+def _part_names(options: dict[str, Any]) -> list[str]:
+    """`matrices:torch.optim.Muon`, for each optimizer of a split."""
+    parts = options.get("split")
+    named = parts.items() if isinstance(parts, dict) else ()
+    return [f"{key}:{part['name'] if isinstance(part, dict) else part}" for key, part in named]
 
 
 SCALARS = (str, int, float)

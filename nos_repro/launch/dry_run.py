@@ -9,7 +9,7 @@ from pathlib import Path
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.estimate import Cost, Planned, model_key, plan
-from nos_repro.experiments.grid import points
+from nos_repro.experiments.grid import options_at, points
 from nos_repro.experiments.halving import stages, whole
 from nos_repro.experiments.schema import Halving, Study
 from nos_repro.experiments.selection import outcomes
@@ -51,6 +51,7 @@ def dry_run(
     costs = prices.costs
     lines = [f"{study.study} at scale {study.scale}: {len(planned)} trials"]
     lines += [_line(entry, costs) for entry in planned]
+    lines += _group_lines(study)
     rows = row_costs(planned, costs, store)
     if not prices.fit:  # the finished trials had other devices
         rows = [dataclasses.replace(row, predicted=0.0, taken=0.0) for row in rows]
@@ -117,6 +118,21 @@ def slurm_plan(
         from nos_repro.launch.slurm.submission import script  # needs Submitit
 
         lines += ["", script(root / "slurm" / "BATCH", name, packs, settings)]
+    return lines
+
+
+def _group_lines(study: Study) -> list[str]:
+    """What the optimizers of each row get, if it has several or groups; and which rows cannot be
+    resumed."""
+    from nos_repro.experiments.parameters import group_lines  # needs the model
+    from nos_repro.optim.factory import starts_over
+
+    lines = []
+    for name, row in study.rows.items():
+        options = options_at(row, points(study, row)[0].swept)
+        lines += [f"  {name}: {line}" for line in group_lines(study.task, row.optimizer, options)]
+        if why := starts_over(row.optimizer, options):
+            lines.append(f"  {name}: a trial that is interrupted starts over ({why})")
     return lines
 
 

@@ -4,7 +4,7 @@ Your own package can add more: see `nos_repro.optim.registry`.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, SupportsFloat
 
 import torch
@@ -13,11 +13,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import ParamsT
 
-from nos_repro.errors import ConfigError, NosError
-from nos_repro.optim.lookup import check_options, find_optimizer
+from nos_repro.errors import ConfigError, NosError, in_a_line
+from nos_repro.optim.foreign import MARK, fitted_options, marked, missing
+from nos_repro.optim.lookup import SPLIT, FoundOptimizer, alone, check_options, find_optimizer
 from nos_repro.optim.options import whole
 from nos_repro.optim.registry import SCHEDULES, Factor, keywords, wants_names
 from nos_repro.optim.schedules import Schedule
+from nos_repro.optim.tryout import STEPS, Tried, tried
 
 
 def make_optimizer(
@@ -41,8 +43,9 @@ def make_optimizer(
             a rule that the papers print, by its name in the catalogue: "table6-13";
             the text of a rule: "g + drop(m, 0.3)", or "rule: adam" for a text that
             is a name too;
-            your own: "my_package.my_module", or a class or function:
-            "torch.optim.AdamW".
+            any optimizer by where it is: "torch.optim.AdamW",
+            "pytorch_optimizer.SOAP", "my_package.my_module";
+            "split": several optimizers, each with its own parameters.
         params: the parameters to train, their (name, parameter) pairs, or groups of
             either. Only an optimizer that asks for names gets them.
         lr: the learning rate, a number > 0.
@@ -51,7 +54,8 @@ def make_optimizer(
             decay.
         seed: the seed of a rule's noise and drops (default: one of its own).
         **options: the optimizer's own, such as `base` for "powersign" or `betas`
-            for "adam".
+            for "adam"; `groups`, what differs among parameters; for "split"
+            `split`, the optimizers (`optim.grouping` has both).
 
     Returns:
         A `torch.optim.Optimizer`: torch's own for most baselines, else a
@@ -80,19 +84,33 @@ def make_optimizer(
     if not (isinstance(lr, int | float) and math.isfinite(lr) and lr > 0):
         raise ConfigError(f"lr must be a finite number > 0, got {lr!r}")
     found = find_optimizer(name)
+    if "groups" in options and found.origin != SPLIT:
+        groups, own = options.pop("groups"), {"name": name, **options}
+        name, found = "split", find_optimizer("split")
+        options = {"split": {"rest": own}, "groups": groups}
     make, accepted, fixed = found.make, found.accepted, found.fixed
-    check_options(name, options, accepted - {"lr", *fixed})
+    check_options(name, options, found.options)
+    mark = {} if found.ships else options.pop(MARK, {})
+    if not found.ships:
+        options = fitted_options(name, make, options)
     given = {"weight_decay": weight_decay, "total_steps": total_steps, "seed": seed}
     if weight_decay != 0 and "weight_decay" not in accepted:
         raise ConfigError(f"optimizer '{name}' takes no weight_decay, got {weight_decay}")
     handed = {key: value for key, value in given.items() if key in accepted}
     try:
-        handed_params = list(_pairs(params, name)) if wants_names(make) else _unnamed(params)
-        return make(handed_params, lr=lr, **handed, **fixed, **options)
+        made = make(marked(_handed(params, name, found), mark), lr=lr, **handed, **fixed, **options)
     except NosError:
         raise
-    except (TypeError, ValueError, LookupError) as error:
-        raise ConfigError(f"optimizer '{name}': {error}") from error
+    except Exception as error:
+        if not found.ships:
+            why = missing(make, {"lr": lr, **handed, **options}, error) or in_a_line(error)
+            raise ConfigError(f"optimizer '{name}' cannot be made: {why}") from error
+        if isinstance(error, (TypeError, ValueError, LookupError)):
+            raise ConfigError(f"optimizer '{name}': {error}") from error
+        raise
+    if not isinstance(made, Optimizer):
+        raise ConfigError(f"optimizer '{name}' made a {type(made).__name__}, no torch optimizer")
+    return made
 
 
 def make_schedule(
@@ -141,11 +159,23 @@ def make_schedule(
 
 
 def check_optimizer(name: str, **options: Any) -> None:
-    """Raises what `make_optimizer` would raise, before there are parameters.
+    """Raises what `make_optimizer` would raise, before there are parameters; of an optimizer that
+    does not ship also what shows in a few updates (`optim.tryout`).
 
-    The optimizer is tried on a matrix and a vector and, if it refuses them, on the matrix alone:
-    some take only matrices. Whether a task has other parameters shows when the task is built.
+    One that refuses some shapes passes: whether a task has such parameters shows when there is one.
     """
+    for where, part, own in alone(name, options):
+        try:
+            if find_optimizer(part).ships:
+                _check_shipped(part, own)
+            else:
+                try_optimizer(part, own)
+        except NosError as error:
+            raise type(error)(f"{where}{error}") from None
+
+
+def _check_shipped(name: str, options: dict[str, Any]) -> None:
+    """Tries it on a matrix and a vector and, if it refuses them, on the matrix alone."""
     settings = {"lr": 0.1, "total_steps": 1, **options}
     matrix, vector = (torch.nn.Parameter(torch.zeros(size)) for size in ((2, 2), (2,)))
     try:
@@ -157,6 +187,21 @@ def check_optimizer(name: str, **options: Any) -> None:
         except NosError:
             pass
         raise
+
+
+def try_optimizer(name: str, options: Mapping[str, Any]) -> Tried:
+    """What a few updates show of an optimizer that does not ship. Raises ConfigError if it cannot
+    train here."""
+    given = {"lr": 0.1, "total_steps": STEPS, **options}
+    return tried(name, lambda named: make_optimizer(name, named, **given), given)
+
+
+def starts_over(name: str, options: Mapping[str, Any]) -> str:
+    """Why an interrupted trial of this optimizer cannot go on from its checkpoint; "" if it can."""
+    for where, part, own in alone(name, options):
+        if not find_optimizer(part).ships and (why := try_optimizer(part, own).starts_over):
+            return f"{where}{part}: {why}"
+    return ""
 
 
 def check_schedule(name: str, **options: Any) -> None:
@@ -182,6 +227,13 @@ def _factor(name: str, total_steps: int, seed: int, options: dict[str, Any]) -> 
         raise
     except (TypeError, ValueError, LookupError) as error:
         raise ConfigError(f"schedule '{name}': {error}") from error
+
+
+def _handed(params: Any, name: str, found: FoundOptimizer) -> Any:
+    """The parameters in the form that the maker takes."""
+    if found.origin == SPLIT:
+        return params
+    return list(_pairs(params, name)) if wants_names(found.make) else _unnamed(params)
 
 
 def _pairs(params: Any, name: str) -> Iterator[tuple[str, Tensor]]:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from nos_repro.errors import ConfigError, RuleError, unknown
+from nos_repro.errors import ConfigError, NosError, RuleError, unknown
+from nos_repro.optim.foreign import MARK
+from nos_repro.optim.grouping import groups_of, parts_of
 from nos_repro.optim.registry import (
     OPTIMIZERS,
     SCHEDULES,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 NO_NUMBERS = "the digest follows what a name means, not this module (experiments.digest)"
 
 RULE_OPTIMIZER = "nos_repro.optim.rule_optimizer:RuleOptimizer"
+SPLIT = "nos_repro.optim.split:split"
 OF_FAMILY = "nos_repro.optim.families:of_family"
 FAMILY_CLASSES = {
     "powersign": "nos_repro.optim.families:PowerSign",
@@ -67,16 +70,29 @@ class FoundOptimizer:
         made: OptimizerBuilder = getattr(importlib.import_module(module), name)
         return made if self.origin != OF_FAMILY else partial(made, self.family)
 
+    @property
+    def ships(self) -> bool:
+        """Whether the maker is one of ours."""
+        return self.origin.startswith("nos_repro.")
+
     @cached_property
     def accepted(self) -> frozenset[str]:
         """The names of the maker's arguments, except the parameters to optimize."""
+        if self.origin == SPLIT:
+            return frozenset(written_keywords(SPLIT) | {"total_steps", "seed"})
         if self.origin == OF_FAMILY:
             assert self.family is not None
             constants = {constant.name for constant in self.family.constants}
             return written_keywords(RULE_OPTIMIZER) - {"rule"} | constants | {"decay"}
-        if self.origin.startswith("nos_repro."):
+        if self.ships:
             return written_keywords(self.origin) - {"rule"}
         return frozenset(keywords(self.make))
+
+    @property
+    def options(self) -> frozenset[str]:
+        """What a row may give it, besides `groups`."""
+        own = self.accepted if self.ships else self.accepted | {MARK}
+        return own - {"lr", *self.fixed}
 
     def rule_with(self, options: Mapping[str, Any]) -> Rule | None:
         """The rule that it follows with these options; None if it follows none."""
@@ -92,11 +108,15 @@ class FoundOptimizer:
         rule = self.rule_with(options)
         if rule is not None:
             return len(rule.averages) + len(rule.kept_states)
-        return None if options else OPTIMIZERS.entry(self.registered).facts.get("keeps")
+        if options or not self.registered:
+            return None
+        return OPTIMIZERS.entry(self.registered).facts.get("keeps")
 
     def code(self, options: Mapping[str, Any]) -> tuple[list[str], str]:
         """What a trial with these options executes, for its digest: the origins of definitions
         and table rows, and the rule's text."""
+        if "groups" in options or self.origin == SPLIT:
+            return self._code_of_parts(options)
         rule = self.rule_with(options)
         if rule is None:
             return [self.origin], ""
@@ -105,9 +125,20 @@ class FoundOptimizer:
         words = dict.fromkeys(_rows_of(*written, *nodes(*spelled_out(rule.expr, rule.states))))
         return [self.origin, *rows, *(f"{primitives.__name__}:{row}" for row in words)], str(rule)
 
+    def _code_of_parts(self, options: Mapping[str, Any]) -> tuple[list[str], str]:
+        if self.origin == SPLIT:
+            parts = [(find_optimizer(p.name), p.options) for p in parts_of(options["split"])]
+        else:
+            parts = [(self, {k: v for k, v in options.items() if k != "groups"})]
+        codes = [found.code(own) for found, own in parts]
+        roots = dict.fromkeys([SPLIT, *(root for each, _ in codes for root in each)])
+        return list(roots), "\n".join(rule for _, rule in codes)
+
 
 def find_optimizer(name: str) -> FoundOptimizer:
     """What a name means. Raises ConfigError (a name) or RuleError (a text) if it means nothing."""
+    if name == "split":
+        return FoundOptimizer(SPLIT)
     if is_path(name) or name in OPTIMIZERS:
         return FoundOptimizer(OPTIMIZERS.entry(name).origin, registered=name)
     if found := find_family(name):
@@ -124,7 +155,7 @@ def find_optimizer(name: str) -> FoundOptimizer:
 def in_language(name: str, language: int) -> str:
     """A name as it is; the text of a rule that is written in this edition of the language, so that
     it says itself which edition that is. Raises RuleError or ConfigError if it is neither."""
-    if language == 1 or is_path(name) or name in OPTIMIZERS or find_family(name):
+    if language == 1 or name == "split" or is_path(name) or name in OPTIMIZERS or find_family(name):
         return name
     try:
         rule = Rule.parse(name.removeprefix("rule:").strip(), language)
@@ -141,8 +172,24 @@ def in_language(name: str, language: int) -> str:
 def know_optimizer(name: str, **options: Any) -> None:
     """Raises what `make_optimizer` would raise for the names, of the optimizer and of its options,
     without importing what ships; values are only tried where something is made."""
-    found = find_optimizer(name)
-    check_options(name, options, found.accepted - {"lr", *found.fixed})
+    for where, part, own in alone(name, options):
+        try:
+            check_options(part, own, find_optimizer(part).options)
+        except NosError as error:
+            raise type(error)(f"{where}{error}") from None
+
+
+def alone(name: str, options: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The optimizers behind a row's name and options: where each is written, its name and its own
+    options. Raises ConfigError for a `split` or `groups` of the wrong form."""
+    groups_of(options.get("groups"))
+    own = {key: value for key, value in options.items() if key != "groups"}
+    if name != "split":
+        yield "", name, own
+        return
+    check_options(name, own, {"split"})
+    for part in parts_of(own.get("split")):
+        yield f"split.{part.label}: ", part.name, part.options
 
 
 def know_schedule(name: str, **options: Any) -> None:

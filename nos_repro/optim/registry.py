@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from nos_repro.errors import ConfigError
 from nos_repro.registry import Registry, require_call
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ def _is_optimizer(thing: object) -> bool:
 
 
 def _check_optimizer(name: str, make: OptimizerBuilder) -> None:
+    if isinstance(make, type) and not _is_optimizer(make):
+        raise ConfigError(f"optimizer: {name} is a class, but not a torch.optim.Optimizer")
     require_call(f"optimizer {name}", make, "(params, *, lr, ...)", None, lr=0.1)
 
 

@@ -26,10 +26,12 @@ from nos_repro.report.claims.judge import Judged, judge_claim, own_claims
 from nos_repro.report.claims.listed import Claim, beyond, claims
 from nos_repro.report.claims.page import claims_file
 from nos_repro.report.claims.results import Results
+from nos_repro.report.documents.base import Document
 from nos_repro.report.nosbench.card import write_card
 from nos_repro.report.paths import by_name, config_words
 from nos_repro.report.search.files import write_search_report
 from nos_repro.report.search.history import History
+from nos_repro.report.study.duels import read_duels
 from nos_repro.report.study.files import write_report
 from nos_repro.report.study.rows import is_complete
 from nos_repro.report.study.verdict import CellVerdict, judge_study
@@ -53,6 +55,12 @@ class FoundStudy:
     def records(self) -> list[Record]:
         """The records of all trials, each once: rows may share one."""
         return list({record.id: record for row in self.rows for record in row.records}.values())
+
+    @functools.cached_property
+    def duels(self) -> list[Document]:
+        """The duels that are stored beside the records; what is wrong with one is a problem of the
+        store."""
+        return list(read_duels(self.store.root, self.store.problems))
 
     @property
     def complete(self) -> int:

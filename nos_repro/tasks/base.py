@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from nos_repro.errors import ConfigError
+from nos_repro.optim.kinds import mark_kinds
 from nos_repro.registry import require_methods
 from nos_repro.tasks.facts.base import TaskFacts
 from nos_repro.tasks.facts.base import require as require
@@ -179,9 +180,15 @@ class Task(pl.LightningModule, TaskFacts):
         training step. Without any the task cannot be sharded."""
         return ()
 
+    def output_layers(self) -> Iterable[nn.Module] | None:
+        """The modules that make the outputs: an optimizer's settings call their weights `heads`.
+        None: the last one that has a weight, is trained, and is no embedding."""
+        return None
+
     def configure_optimizers(self) -> Any:
         if self.make_optimizer is None:
             raise ConfigError(f"{type(self).__name__} was built without a maker of optimizers")
+        mark_kinds(self, self.output_layers())
         optimizer, schedule = self.make_optimizer(self.named_parameters())
         return {
             "optimizer": optimizer,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from nos_repro.errors import DataError
 from nos_repro.tasks.base import OptimizerMaker, Task
@@ -84,6 +84,11 @@ class NASNetTask(NASNetFacts, Task):
             data_dir=data_dir,
             seed=seed,
         )
+
+    def output_layers(self) -> Iterable[nn.Module]:
+        """The classifier, and the auxiliary one."""
+        auxiliary = self.model.auxiliary
+        return [self.model.classifier, *([] if auxiliary is None else [auxiliary.classifier])]
 
     def configure_optimizers(self) -> Any:
         """Weight decay only for convolutions and linear layers; the average follows every

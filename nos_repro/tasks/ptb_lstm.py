@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -188,6 +188,10 @@ class PtbLstm(PtbLstmFacts, Task):
     @classmethod
     def make_data(cls, settings: PtbLstmSettings, *, data_dir: Path, seed: int) -> TaskData:
         return CorpusData(settings, data_dir=data_dir, seed=seed)
+
+    def output_layers(self) -> Iterable[nn.Module]:
+        """None of its own: the embedding makes the outputs too."""
+        return ()
 
     def training_step(self, batch: Segment, batch_idx: int = 0) -> Float[Tensor, ""]:
         settings = self.settings

@@ -40,6 +40,17 @@ STUDY: dict[str, Any] = {
 }
 """Twelve short trials."""
 
+ELSEWHERE: dict[str, Any] = {
+    "kernels": {"name": "torch.optim.Muon", "flatten": True},
+    "biases": "schedulefree.SGDScheduleFree",
+    "rest": {"name": "torch.optim.NAdam", "betas": [0.9, 0.95]},
+}
+WITH_ELSEWHERE = {
+    **STUDY,
+    "rows": {**TINY["rows"], "split": {"optimizer": {"split": ELSEWHERE}}},
+}
+"""Six more, of a split among optimizers that do not ship."""
+
 LONG = {
     **STUDY,
     "task": {"name": "tests.experiments.replicated", "dropout": 0.1},

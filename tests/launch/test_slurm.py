@@ -15,6 +15,7 @@ from tests.launch.slurm_lab import (
     ENVIRONMENT,
     LAUNCHER,
     LONG,
+    WITH_ELSEWHERE,
     Witness,
     front_end,
     metrics,
@@ -51,8 +52,8 @@ def made_here(folder, study=None):
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
-    """The study of twelve trials, run by worker processes on this machine."""
-    return made_here(tmp_path_factory.mktemp("local"))
+    """The study of eighteen trials, run by worker processes on this machine."""
+    return made_here(tmp_path_factory.mktemp("local"), WITH_ELSEWHERE)
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +81,12 @@ def test_a_study_as_an_array_has_the_records_that_it_has_on_this_machine(
 ):
     most = 0
     words = (*LAUNCHER, "launcher.array_parallelism=2", f"launcher.trials_per_job={per_job}")
-    with front_end(write_study(tmp_path), results, *words) as front:
+    with front_end(write_study(tmp_path, WITH_ELSEWHERE), results, *words) as front:
         while front.running():
             most = max(most, len(tasks("RUNNING")))
             time.sleep(0.2)
         front.end()
-    assert len(records(local)) == 12
+    assert len(records(local)) == 18
     assert records(results) == records(local)
     assert metrics(results) == metrics(local)
     assert most == 2
@@ -296,7 +297,7 @@ def test_a_limit_of_queued_jobs_is_filled_and_what_is_not_queued_is_said(
     subprocess.run(["scontrol", "release", *tasks("PENDING")], check=True)
     with front_end(config, results, *LAUNCHER) as front:
         front.end()
-    assert records(results) == records(local)
+    assert records(results).items() <= records(local).items()
 
 
 def test_cancel_ends_what_the_study_has_queued_and_nothing_else(config, tmp_path, results):

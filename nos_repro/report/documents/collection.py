@@ -22,4 +22,5 @@ def collection_document(collection: Collection) -> Document:
 
 
 def found_document(found: FoundStudy) -> Document:
-    return study_document(found.study, found.rows, found.verdicts, found.store.problems)
+    duels, problems = found.duels, found.store.problems
+    return study_document(found.study, found.rows, found.verdicts, problems, duels=duels)

@@ -24,9 +24,10 @@ def study_document(
     cells: Sequence[CellVerdict],
     problems: Sequence[str],
     table: ReportTable | None = None,
+    duels: Sequence[Document] = (),
 ) -> Document:
-    """The study's table, with the verdict on every cell that the paper prints; ``table`` is the
-    printed one, if it is made already."""
+    """The study's table, with the verdict on every cell that the paper prints, and its stored
+    ``duels``; ``table`` is the printed one, if it is made already."""
     verdicts = {(cell.row, cell.column): verdict_data(cell) for cell in cells}
     return document(
         "study",
@@ -39,6 +40,7 @@ def study_document(
         rows=[_row(study, row, verdicts) for row in rows],
         complete=sum(map(is_complete, rows)),
         table=table_data(table or study_table(study, rows)),
+        duels=duels,
         problems=problems,
     )
 
@@ -46,7 +48,7 @@ def study_document(
 def _row(study: Study, row: Outcome, verdicts: dict[tuple[str, str], Document]) -> Document:
     cells = {}
     for column in study.columns:
-        state = values_per_parameter(row.row) if column == STATE else None
+        state = values_per_parameter(row.row, study.task) if column == STATE else None
         number = row.number(column) if column != STATE else None
         cells[column] = {
             "ours": number_data(number) if state is None else {"mean": state, "std": 0.0, "n": 1},

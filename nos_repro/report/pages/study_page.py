@@ -24,6 +24,7 @@ from nos_repro.report.pages.tables import Badge, PageTable, counts, page_table
 from nos_repro.report.pages.target_chart import target_parts
 from nos_repro.report.paths import by_name, file_of
 from nos_repro.report.provenance import origin
+from nos_repro.report.study.duels import duel_line
 from nos_repro.report.study.table import study_table
 from nos_repro.report.study.verdict import VERDICTS
 from nos_repro.report.words import is_the_papers, title_of, versions
@@ -37,6 +38,8 @@ class StudyPage(OwnPage):
     badges: list[Badge]
     state: list[str]
     table: PageTable
+    duels: list[str]
+    """In a line each."""
     behind: list[Behind]
     order: list[str]
     drawn: list[str]
@@ -79,10 +82,10 @@ def study_page(
     lines, order = row_lines(study, rows), ranked(study, rows)
     figure, shown = figure_of(study), drawn(study, rows)
     timed = target_parts(rows, lines, order)
-    results = store.root.parent.parent
+    results, duels = store.root.parent.parent, found.duels
     problems = [by_name(problem, results) for problem in store.problems]
     return StudyPage(
-        document=study_document(study, rows, found.verdicts, problems, table),
+        document=study_document(study, rows, found.verdicts, problems, table, duels),
         name=f"{study.study}-{study.scale}",
         title=title_of(study.study),
         scale=study.scale,
@@ -94,6 +97,7 @@ def study_page(
         state=_state(study, rows),
         problems=problems,
         table=summary_table(study, table, rows, order, found.verdicts),
+        duels=[duel_line(each) for each in duels],
         behind=behind_rows(study, rows, store, found.verdicts),
         order=[str(n) for n in order],
         drawn=[line.key for line, row in zip(lines, rows, strict=True) if row in shown]

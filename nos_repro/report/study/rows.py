@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
 from nos_repro.experiments.schema import Row
 from nos_repro.experiments.selection import Outcome
 from nos_repro.optim.lookup import find_optimizer
@@ -48,11 +53,27 @@ def how_far(outcome: Outcome) -> str:
     return f"{record.status} after epoch {record.epoch:g} ({standing.place})"
 
 
-def values_per_parameter(row: Row) -> float:
+def values_per_parameter(row: Row, task: Mapping[str, Any] | None = None) -> float:
     """Values that the row's optimizer keeps for each parameter (002 sec. 6.4: one running average,
-    Adam two)."""
-    known = find_optimizer(row.optimizer).keeps(row.options)
-    return counted_values(row) if known is None else float(known)
+    Adam two). ``task``: the study's section; several optimizers in one keep what they keep for
+    their shares of its model, and NaN without one."""
+    options = {key: value for key, value in row.options.items() if key != "groups"}
+    if row.optimizer == "split":
+        return math.nan if task is None else _values_of_parts(row, task)
+    plain = dataclasses.replace(row, options=options)
+    known = find_optimizer(row.optimizer).keeps(options)
+    return counted_values(plain) if known is None else float(known)
+
+
+def _values_of_parts(row: Row, task: Mapping[str, Any]) -> float:
+    from nos_repro.experiments.parameters import row_groups
+
+    kept = total = 0.0
+    for group, members in row_groups(task, row.optimizer, row.options):
+        size = sum(member.size for member in members)
+        kept += size * values_per_parameter(Row(group.part.name, options=group.part.options))
+        total += size
+    return kept / total
 
 
 def counted_values(row: Row) -> float:

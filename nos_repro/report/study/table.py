@@ -86,7 +86,7 @@ def _row(
         number = outcome.number(column) if column != STATE else None
         signs = STALE if number is not None and outcome.stale else ""
         is_best = number is not None and is_complete(outcome) and show(number) == best.get(column)
-        text = f"{values_per_parameter(outcome.row):g}" if column == STATE else ""
+        text = f"{values_per_parameter(outcome.row, study.task):g}" if column == STATE else ""
         cells.append(Cell(text or _cell(outcome, number), is_best, signs))
         if column in printed:
             value = outcome.row.paper.get(column)

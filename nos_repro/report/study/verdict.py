@@ -161,7 +161,7 @@ def _judge_cell(
     study: Study, outcome: Outcome, column: str, rounding: float, why_not: str
 ) -> CellVerdict:
     paper = outcome.row.paper[column]
-    number = _state(outcome) if column == STATE else outcome.number(column)
+    number = _state(study, outcome) if column == STATE else outcome.number(column)
     known: dict[str, Any] = {
         "row": outcome.name,
         "column": column,
@@ -262,8 +262,8 @@ def _unfinished(
     return ("not run", f"{broken} of {len(outcome.counting)} runs failed") if broken else None
 
 
-def _state(outcome: Outcome) -> SampleMean:
-    return SampleMean(values_per_parameter(outcome.row), 0.0, 1)
+def _state(study: Study, outcome: Outcome) -> SampleMean:
+    return SampleMean(values_per_parameter(outcome.row, study.task), 0.0, 1)
 
 
 def _interval(middle: float, half: float) -> Interval | None:

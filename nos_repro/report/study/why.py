@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
+from nos_repro.experiments.optimizer_facts import facts_lines, other_versions
 from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, Scored, outcomes
@@ -103,7 +104,7 @@ def explain(study: Study, outcome: Outcome, store: Store, known: Known | None = 
         chosen=_choice(outcome, by),
         trials=[*_swept(outcome, by, store, known), *_repeated(outcome, by, store, known)],
         problems=list(_problems(study, outcome, store, known)),
-        origin=[*origin(study, [outcome]), *_signatures(outcome)],
+        origin=[*origin(study, [outcome]), *_optimizers(outcome), *_signatures(outcome)],
     )
 
 
@@ -194,6 +195,11 @@ def _problems(study: Study, outcome: Outcome, store: Store, known: Known) -> Ite
             f"settings have changed: {other} records are of other settings under the same"
             " identity (a default has changed since) and do not count"
         )
+    found = [record.provenance for record in outcome.records]
+    for change in other_versions(found):
+        yield f"another version: {change}; where its code differs they are stale"
+    for why in dict.fromkeys(each["starts_over"] for each in found if "starts_over" in each):
+        yield f"not resumed: a trial that is interrupted starts over ({why})"
     leftover = known.leftover[outcome.row.optimizer]
     if leftover:
         yield (
@@ -201,6 +207,10 @@ def _problems(study: Study, outcome: Outcome, store: Store, known: Known) -> Ite
             " asks for (of an older grid, say)"
         )
     yield from store.problems
+
+
+def _optimizers(outcome: Outcome) -> list[str]:
+    return facts_lines(record.provenance for record in outcome.records)
 
 
 def _signatures(outcome: Outcome) -> Iterator[str]:

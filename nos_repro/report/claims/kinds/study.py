@@ -127,7 +127,9 @@ class MemoryTest(ClaimTest):
 
     def judge(self, found: Results, scale: str) -> Finding:
         study = found.declared(self.study)
-        kept = {name: values_per_parameter(study.rows[name]) for _, name in self.named()}
+        kept = {
+            name: values_per_parameter(study.rows[name], study.task) for _, name in self.named()
+        }
         effects = [
             fact(f"{one} against {other}", kept[one] < kept[other], kept[one] - kept[other],
                  "values per parameter")

@@ -1,0 +1,1 @@
+"""Two rows of a study against each other: seeds are added until a test decides."""
