@@ -197,6 +197,9 @@ def space_of(section: Mapping[str, Any], language: int = 1) -> Space:
         for key, value in section.items()
     }
     name = given.pop("name", None)
+    own = given.pop("language", language)
+    if own != language:
+        raise ConfigError(f"space.language: {own}: write it beside the space, not in it")
     fields = [entry.name for entry in dataclasses.fields(Space) if entry.name != "language"]
     for key in given:
         if key not in fields:

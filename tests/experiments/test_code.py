@@ -161,8 +161,8 @@ CHANGES = {
     "the rules' parser":   ("rules.parse", "def parse(text: str)",
                             "def parse(text: str, more: int = 1)",
                             lambda t: t["optimizer"] not in BASELINES),
-    "the rules' compiler": ("optim.program", "def lower(expr: Expr)",
-                            "def lower(expr: Expr, more: int = 1)",
+    "the rules' compiler": ("optim.program", "def lower(expr: Expr, states",
+                            "def lower(expr: Expr, more: int = 1, states",
                             lambda t: t["optimizer"] not in BASELINES),
 }
 # fmt: on

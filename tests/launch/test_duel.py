@@ -232,7 +232,7 @@ def test_a_study_that_measures_nothing_has_nothing_to_compare(config: Path) -> N
 
 def test_an_optimizer_takes_a_rows_place_with_its_grid_and_schedule(config: Path) -> None:
     groups = {"no_decay": ["biases"]}
-    wide = {"name": "sgd", "momentum": 0.5, "groups": groups}
+    wide = {"name": "sgd", "foreach": False, "groups": groups}
     found = load_duel(config, "torch.optim.AdamW", "wide", DuelLimits(9), scale="smoke",
                       overrides=[f"rows.wide.optimizer={json.dumps(wide)}"])  # fmt: skip
     row = found.study.rows["torch.optim.AdamW"]

@@ -79,6 +79,8 @@ def test_a_search_says_which_edition_its_words_are_of(tmp_path: Path) -> None:
         load_search(path, scale="smoke", overrides=["language=1"])
     with pytest.raises(ConfigError, match="language must be 1"):
         load_search(path, scale="smoke", overrides=["language=3"])
+    with pytest.raises(ConfigError, match=r"space.language: 1: write it beside the space"):
+        load_search(path, scale="smoke", overrides=["space.language=1"])
 
 
 def test_a_word_of_matrices_is_refused_where_a_task_has_others(tmp_path: Path) -> None:

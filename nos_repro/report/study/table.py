@@ -11,6 +11,7 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome, SampleMean
 from nos_repro.report.layout import GLUE, Cell, Column, ReportTable
 from nos_repro.report.study import protocol
+from nos_repro.report.study.order import order_notes
 from nos_repro.report.study.rows import how_far, is_complete, values_per_parameter
 from nos_repro.tasks.registry import describe
 
@@ -150,6 +151,7 @@ def _notes(study: Study, outcomes: Sequence[Outcome], printed: list[str]) -> lis
             f"{OTHER_SCALE} the paper's numbers were not made at this scale: compare the order of"
             " the rows, not the numbers"
         )
+        notes += order_notes(study, outcomes, printed)
     if not printed and study.source:
         notes.append("The paper prints no numbers for this.")
     if words := protocol.tf32_words([r for outcome in outcomes for r in outcome.counting]):

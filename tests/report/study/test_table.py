@@ -2,12 +2,14 @@
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from scipy import stats
 
 from nos_repro.experiments.load import load_study, task_section
 from nos_repro.experiments.schema import Row, Selection, Study
@@ -261,3 +263,34 @@ def test_what_an_optimizer_keeps_with_other_options_is_counted() -> None:
     assert values_per_parameter(Row("adam", options={"amsgrad": True})) == 3
     assert values_per_parameter(Row("torch.optim.SGD", options={"momentum": 0.9})) == 1
     assert values_per_parameter(Row("powersign", options={"beta": 0.5})) == 1
+
+
+def test_a_small_scale_says_how_it_orders_the_rows_that_the_paper_has_numbers_of(
+    tmp_path: Path,
+) -> None:
+    """scipy's tau-b; a row that diverges, and one that the paper leaves out, are not counted."""
+    optimizers = ["sgd", "momentum", "adam", "rmsprop-tf", "powersign", "addsign", "adam-tf",
+                  "powersign-cd"]  # fmt: skip
+    printed = [95.4, 95.2, 93.9, 93.6, 95.4, 95.3, 91.0]
+    measured = [60.0, 61.0, 55.0, 58.0, 63.0, 57.0, None, 50.0]
+    rows = {
+        name: Row(name, paper={"best_test": value} if value is not None else {})
+        for name, value in zip(optimizers, [*printed, None], strict=True)
+    }
+    worth = dict(zip(optimizers, measured, strict=True))
+    study = dataclasses.replace(
+        digits_study(rows, selection=Selection(repeats=1)), sweep={"lr": [0.1]}
+    )
+
+    def ending(trial: Trial) -> dict[str, Any]:
+        value = worth[trial.optimizer]
+        return DIVERGED if value is None else accuracy(value)
+
+    (note,) = [note for note in made(study, tmp_path, ending).notes if "Kendall" in note]
+    expected = stats.kendalltau(printed[:6], measured[:6]).statistic
+    assert "these 6 rows are ordered as the paper's" in note
+    assert f"a Kendall's tau of {expected:.2f} [" in note
+    low, high = (float(number) for number in re.findall(r"\[(.*), (.*)\]", note)[0])
+    assert -1 <= low < expected < high <= 1
+    few = dataclasses.replace(study, rows={name: rows[name] for name in optimizers[:5]})
+    assert not any("Kendall" in note for note in made(few, tmp_path / "few", ending).notes)
