@@ -40,6 +40,8 @@ EXTRA_OF = {
     "wandb_workspaces":   "wandb",
     "simplejpeg":         "imagenet",
     "optuna":             "optuna",
+    "pytorch_optimizer":  "optimizers",
+    "schedulefree":       "optimizers",
 }
 # fmt: on
 

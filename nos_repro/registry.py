@@ -25,7 +25,7 @@ from types import MappingProxyType, ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
 from nos_repro.errors import ConfigError, nearest, unknown
-from nos_repro.extras import import_own
+from nos_repro.extras import advice, import_own
 
 NO_NUMBERS = "the digest follows what a name means, not this module (experiments.digest)"
 
@@ -176,6 +176,12 @@ class Registry(Generic[T]):
         self._asked.add(name)
         return entry
 
+    def name_path(self, path: str) -> None:
+        """Notes that a user's file names something outside, which is not imported yet. Raises
+        UntrustedError if only a data file does."""
+        self._check_trust(path)
+        self._asked.add(path)
+
     def check(self, name: str) -> None:
         """Raises what `find` would raise, without importing what ships."""
         if name not in self._shipped:
@@ -196,24 +202,28 @@ class Registry(Generic[T]):
         except ConfigError:
             return False
 
-    def _outside(self, path: str, key: str) -> Entry:
+    def _check_trust(self, path: str) -> None:
         file = _foreign.get()
         if file is not None and path not in self._asked:
             raise UntrustedError(
                 f"{file}: its {self.kind} is the module '{path}', which would run code\n"
                 "  if you trust whoever wrote the module and the folder, add --trust"
             )
+
+    def _outside(self, path: str, key: str) -> Entry:
+        self._check_trust(path)
         module = import_own(path)
         if module is not None:
             return self._only(module, key)
         parent, _, last = path.rpartition(".")
         module = import_own(parent)
         if module is None:
-            raise ConfigError(
-                f"{key}: no Python module '{path}'\n"
+            own = (
+                f"no Python module '{path}'\n"
                 "  a name with dots is a module of your own: install its package, put its folder on"
                 " PYTHONPATH,\n  or start in the folder that holds it"
             )
+            raise ConfigError(f"{key}: {advice(ModuleNotFoundError(name=path)) or own}")
         thing = getattr(module, last, None)
         found = _entry(last, thing)
         for entry in self._entries.values():
@@ -221,9 +231,8 @@ class Registry(Generic[T]):
                 return entry
         if thing is None or self._build is not None:
             near = [e.name for e in self._entries.values() if e.module == parent]
-            near += [
-                n for n, v in vars(module).items() if self._build is None and self._recognise(v)
-            ]
+            if self._build is None:
+                near += [n for n, v in vars(module).items() if self._recognise(v)]
             raise ConfigError(
                 f"{key}: no Python module '{path}', and no {self.kind} '{last}' in {parent}"
                 + (f"\n  {nearest(last, set(near))}" if near else "")

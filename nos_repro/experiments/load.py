@@ -236,8 +236,8 @@ def _check_optimizers(study: Study, trying: bool) -> None:
                 check_optimizer(row.optimizer, **options)
                 if trying:
                     check_parameters(study.task, row.optimizer, options)
-            _check_weight_decay(row, grid)
             if trying:
+                _check_weight_decay(row, grid)
                 _check_matrices(study, row)
         except NosError as error:
             raise type(error)(f"rows.{name}: {error}") from None

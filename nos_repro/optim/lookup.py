@@ -14,6 +14,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from nos_repro.errors import ConfigError, NosError, RuleError, unknown
+from nos_repro.extras import EXTRA_OF
 from nos_repro.optim.foreign import MARK
 from nos_repro.optim.grouping import groups_of, parts_of
 from nos_repro.optim.registry import (
@@ -43,6 +44,13 @@ FAMILY_CLASSES = {
     "powersign": "nos_repro.optim.families:PowerSign",
     "addsign": "nos_repro.optim.families:AddSign",
 }
+
+PACKAGES = frozenset(
+    {"torch", *(name for name, extra in EXTRA_OF.items() if extra == "optimizers")}
+)
+"""Those whose classes are known by their paths alone, so that a verb that only reads records of
+them imports nothing. A digest depends on no path (`experiments.digest`), but for torch's, whose
+version is in each record."""
 
 _WORD = re.compile(r"[A-Za-z]\w*(-[\w.]+)*")
 
@@ -74,6 +82,11 @@ class FoundOptimizer:
     def ships(self) -> bool:
         """Whether the maker is one of ours."""
         return self.origin.startswith("nos_repro.")
+
+    @property
+    def by_path(self) -> bool:
+        """Whether nothing but its path is known until it is made."""
+        return self.origin.partition(".")[0].partition(":")[0] in PACKAGES
 
     @cached_property
     def accepted(self) -> frozenset[str]:
@@ -108,7 +121,7 @@ class FoundOptimizer:
         rule = self.rule_with(options)
         if rule is not None:
             return len(rule.averages) + len(rule.kept_states)
-        if options or not self.registered:
+        if options or not self.registered or self.by_path:
             return None
         return OPTIMIZERS.entry(self.registered).facts.get("keeps")
 
@@ -139,6 +152,10 @@ def find_optimizer(name: str) -> FoundOptimizer:
     """What a name means. Raises ConfigError (a name) or RuleError (a text) if it means nothing."""
     if name == "split":
         return FoundOptimizer(SPLIT)
+    if is_path(name) and name.partition(".")[0] in PACKAGES:
+        OPTIMIZERS.name_path(name)
+        module, _, thing = name.rpartition(".")
+        return FoundOptimizer(f"{module}:{thing}", registered=name)
     if is_path(name) or name in OPTIMIZERS:
         return FoundOptimizer(OPTIMIZERS.entry(name).origin, registered=name)
     if found := find_family(name):
@@ -171,10 +188,13 @@ def in_language(name: str, language: int) -> str:
 
 def know_optimizer(name: str, **options: Any) -> None:
     """Raises what `make_optimizer` would raise for the names, of the optimizer and of its options,
-    without importing what ships; values are only tried where something is made."""
+    without importing what ships or is known by its path, whose options are not looked at; values
+    are only tried where something is made."""
     for where, part, own in alone(name, options):
         try:
-            check_options(part, own, find_optimizer(part).options)
+            found = find_optimizer(part)
+            if not found.by_path:
+                check_options(part, own, found.options)
         except NosError as error:
             raise type(error)(f"{where}{error}") from None
 
