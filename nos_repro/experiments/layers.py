@@ -1,7 +1,7 @@
 """How layers merge: a settings file over its base, a scale over both, then the command line.
 
 Mappings merge key by key, everything else is replaced; a `sweep` is replaced as a whole. In `rows`,
-`columns`, `baselines` and `scales` a null removes the entry below it.
+`columns`, `baselines`, `scales` and an optimizer's `split` a null removes the entry below it.
 """
 
 from __future__ import annotations
@@ -150,11 +150,19 @@ def _without_nulls(merged: Values) -> Values:
     rows = merged.get("rows")
     if isinstance(rows, dict):
         merged = _without_rows(merged, [name for name, row in rows.items() if row is None])
+        merged["rows"] = {name: _without_parts(row) for name, row in merged["rows"].items()}
     for key in OPEN:
         if isinstance(merged.get(key), dict):
             named = merged[key]
             merged[key] = _less(named, [name for name in named if named[name] is None])
     return merged
+
+
+def _without_parts(row: Any) -> Any:
+    split = at(row, "options.split")
+    if not isinstance(split, dict):
+        return row
+    return put(row, ("options", "split"), _less(split, [k for k in split if split[k] is None]))
 
 
 def check_rows(rows: Any, changes: Any, where: str, more: str = "") -> None:

@@ -99,6 +99,22 @@ def cosine(*, total_steps: int, seed: int, alpha: float = 0.0) -> Factor:
     return partial(_cosine, total_steps=total_steps, alpha=alpha)
 
 
+@SCHEDULES.register("warmup_cosine")
+def warmup_cosine(
+    *, total_steps: int, seed: int, warmup: float = 0.05, alpha: float = 0.0
+) -> Factor:
+    """A linear rise over the first part of T, warmup, then a cosine down to the fraction alpha.
+
+    The first update has the rate 1 / W of W such updates, so that none is lost; alpha 1 keeps the
+    rate after the rise. *Departure*: the papers have no warm-up.
+    """
+    _check(alpha=alpha, warmup=warmup)
+    if warmup >= 1:
+        raise ConfigError(f"warmup must be a part of the training in [0, 1), got {warmup}")
+    rise = round(warmup * total_steps)
+    return partial(_warmup_cosine, total_steps=total_steps, rise=rise, alpha=alpha)
+
+
 @SCHEDULES.register("cosine_restarts")
 def cosine_restarts(
     *,
@@ -192,6 +208,13 @@ def _constant(t: int) -> float:
 
 def _cosine(t: int, *, total_steps: int, alpha: float) -> float:
     return (1 - alpha) * _cd(min(t, total_steps) / total_steps, 0.5) + alpha
+
+
+def _warmup_cosine(t: int, *, total_steps: int, rise: int, alpha: float) -> float:
+    if t < rise:
+        return (t + 1) / rise
+    part = (min(t, total_steps) - rise) / max(1, total_steps - rise)
+    return (1 - alpha) * _cd(part, 0.5) + alpha
 
 
 def _restarts(

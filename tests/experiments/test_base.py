@@ -91,6 +91,19 @@ def test_a_row_is_left_out_at_one_scale(files: Files) -> None:
     assert list(files.over("paper", scales=scales).rows) == ["SGD", "Adam"]
 
 
+def test_a_part_of_a_split_is_left_out(files: Files) -> None:
+    part = {"name": "torch.optim.Muon"}
+    split = {"split": {"kernels": {**part, "flatten": True}, "rest": "torch.optim.AdamW"}}
+    files.write("below", {**BELOW, "rows": {"Muon": {"optimizer": split}}, "figure": {"rows": []}})
+    below = load_study(files.folder / "below.yaml", scale="paper")
+    assert list(below.rows["Muon"].options["split"]) == ["kernels", "rest"]
+    task = {"name": "gnmt", "data": "numbers", "batch_size": 32}
+    change = {"Muon": {"optimizer": {"split": {"kernels": None, "matrices": part}}}}
+    columns = {"best_test": "Test", "final_test": None}
+    study = files.over("paper", task=task, rows=change, columns=columns)
+    assert study.rows["Muon"].options["split"] == {"rest": "torch.optim.AdamW", "matrices": part}
+
+
 def test_columns_are_left_out(files: Files) -> None:
     assert list(files.over("smoke", columns={"final_test": None}).columns) == ["best_test"]
 

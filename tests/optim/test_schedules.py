@@ -59,6 +59,19 @@ def test_cosine_is_torchs() -> None:
     assert own == pytest.approx(rates(CosineAnnealingLR(optimizer(), T)), abs=1e-12)
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.1, 1.0])
+def test_a_cosine_after_a_warm_up_is_torchs(alpha: float) -> None:
+    own = rates(make_schedule("warmup_cosine", optimizer(), total_steps=T, warmup=0.2, alpha=alpha))
+    plain, rise = optimizer(), 8
+    rising = LinearLR(plain, 1 / rise, 1.0, rise - 1)
+    falling = CosineAnnealingLR(plain, T - rise, eta_min=0.5 * alpha)
+    assert own == pytest.approx(rates(SequentialLR(plain, [rising, falling], [rise])), abs=1e-12)
+
+
+def test_no_warm_up_is_a_cosine() -> None:
+    assert factors("warmup_cosine", warmup=0.0) == pytest.approx(factors("cosine"), abs=1e-15)
+
+
 def test_restarts_are_torchs_if_its_periods_fill_the_training() -> None:
     total = 15 * 8
     own = rates(make_schedule("cosine_restarts", optimizer(), total_steps=total), total)
@@ -189,6 +202,8 @@ def test_an_unknown_option_is_named_with_the_choice() -> None:
         ("cosine", {"alpha": -1}),
         ("cosine", {"alpha": "a"}),
         ("cosine_restarts", {"periods": 0}),
+        ("warmup_cosine", {"warmup": 1.0}),
+        ("warmup_cosine", {"warmup": "a"}),
         ("noisy_linear_cosine", {"initial_variance": -1}),
     ],
 )
