@@ -14,7 +14,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from nos_repro.experiments.load import load_study
-from nos_repro.experiments.settings_file import is_search
+from nos_repro.experiments.settings_file import is_search, read_values
 from nos_repro.rules.catalog import CATALOG
 from nos_repro.rules.rule import Rule
 from nos_repro.search.settings import load_search
@@ -26,12 +26,8 @@ STUDIES = [path for path in CONFIGS if path not in SEARCHES]
 MODULES = sorted((ROOT / "nos_repro").rglob("*.py"))
 SCALES = {"paper", "small", "smoke"}
 EMBEDDED = {"digits", "pydoc", "numbers"}
-OURS = {
-    "edition2",
-    "numbers",
-    "rosenbrock_starts",
-    "translation_rules",
-}  # studies that are in no paper
+MODERN = {"modern", *(f"modern_{task}" for task in ("gnmt", "nasnet", "numbers", "ptb", "wrn"))}
+OURS = {"edition2", "numbers", "rosenbrock_starts", "translation_rules", *MODERN}  # in no paper
 LINES_A_FILE = 400
 
 
@@ -43,11 +39,11 @@ def read(path: Path) -> DictConfig:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_a_config_says_what_it_is_and_has_every_scale(path: Path) -> None:
-    config = read(path)
+    config = read_values(path)
     kind, verb = ("search", "search") if path in SEARCHES else ("study", "run")
     assert config[kind] == path.stem
-    assert set(config.scales) == (SCALES - {"paper"} if path.stem in OURS else SCALES)
-    assert len(config.claim.split(". ")) == 1, "a claim is one sentence"
+    assert set(config["scales"]) == (SCALES - {"paper"} if path.stem in OURS else SCALES)
+    assert len(config["claim"].split(". ")) == 1, "a claim is one sentence"
     heading = re.match(r"(#[^\n]*\n)+", path.read_text(encoding="utf-8"))
     assert heading, "a config begins with a comment"
     assert f"python -m nos_repro {verb} configs/" in heading.group()
@@ -68,13 +64,15 @@ def test_a_study_is_accepted_at_every_scale(path: Path, scale: str) -> None:
         pytest.skip("no paper has this study")
     study = load_study(path, scale=scale)
     assert study.study == path.stem
-    assert study.rows.keys() == {str(name) for name in read(path).rows}
+    assert study.rows.keys() == set(read_values(path)["rows"])
     if study.task["name"] != "rosenbrock" and study.study not in OURS:
         assert (study.task["data"] in EMBEDDED) == (scale == "smoke")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_a_config_has_no_empty_keys(path: Path) -> None:
+    """In a file that is based on another, a null leaves something out."""
+
     def empty(node: object, where: str) -> Iterator[str]:
         if node is None:
             yield where
@@ -82,7 +80,7 @@ def test_a_config_has_no_empty_keys(path: Path) -> None:
             for key, value in node.items():
                 yield from empty(value, f"{where}.{key}")
 
-    assert list(empty(OmegaConf.to_container(read(path)), path.stem)) == []
+    assert "base" in read(path) or not list(empty(OmegaConf.to_container(read(path)), path.stem))
 
 
 # Column sums over the rows as the paper prints them: a digit that slips in a config shows. The

@@ -13,6 +13,12 @@ TITLES = {
     "filter":             "Found rules in a long run on the Wide ResNet",
     "filter_search":      "Our search's best rules in a longer run",
     "icml_figure5":       "Two found rules on the small ConvNet",
+    "modern":             "Today's optimizers on the small ConvNet",
+    "modern_gnmt":        "Today's optimizers on GNMT, English to German",
+    "modern_nasnet":      "Today's optimizers on NASNet-A",
+    "modern_numbers":     "Today's optimizers on number names",
+    "modern_ptb":         "Today's optimizers on an LSTM language model",
+    "modern_wrn":         "Today's optimizers on the Wide ResNet",
     "numbers":            "Translating number names",
     "search":             "Search for update rules, with PPO",
     "search_icml":        "Search for update rules, with TRPO",
@@ -24,7 +30,8 @@ TITLES = {
     "table6":             "Found rules and baselines on the Wide ResNet",
 }
 """Of the studies and searches that ship; one's own is called by its name."""
-OURS = {"numbers"}
+OURS = {"numbers", "modern", "modern_gnmt", "modern_nasnet", "modern_numbers", "modern_ptb",
+        "modern_wrn"}
 """Those of them that put a sentence of ours to the test, not one of the paper's."""
 # fmt: on
 _PLACED = re.compile(r"(?<![\w.,])(00[02]) (?=sec\.|abstract|Table|Figure)")
