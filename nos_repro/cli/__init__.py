@@ -18,6 +18,7 @@ from nos_repro import __version__
 from nos_repro.cli import (
     arena,
     benchmarks,
+    board,
     checking,
     creating,
     duelling,
@@ -48,7 +49,7 @@ USER_ERROR = 2
 INTERRUPTED = 130
 GROUPS = (
     creating, checking, running, duelling, searching, tabling, reporting, judging, tracking, rules,
-    models, listing, benchmarks, arena, scoring,
+    models, listing, benchmarks, arena, scoring, board,
 )  # fmt: skip
 
 

@@ -21,6 +21,8 @@ from nos_repro.experiments.settings_file import TABLES, is_search, read_values
 from nos_repro.experiments.store import Store
 from nos_repro.report.arena.files import arena_of, begun_arenas, write_arena
 from nos_repro.report.arena.standing import ArenaStanding
+from nos_repro.report.board.files import write_board
+from nos_repro.report.board.standing import BoardStanding, begun_boards, board_standing
 from nos_repro.report.claims.evidence import Finding
 from nos_repro.report.claims.judge import Judged, judge_claim, own_claims
 from nos_repro.report.claims.listed import Claim, beyond, claims
@@ -91,6 +93,7 @@ class Collection:
     studies: list[FoundStudy] = field(default_factory=list)
     searches: list[History] = field(default_factory=list)
     arenas: list[ArenaStanding] = field(default_factory=list)
+    boards: list[BoardStanding] = field(default_factory=list)
     tables: list[RuleTable] = field(default_factory=list)
     judged: list[Judged] = field(default_factory=list)
     beyond: list[Judged] = field(default_factory=list)
@@ -158,6 +161,9 @@ def read_collection(results: Results, own: Path | None = None) -> Collection:
     for name in begun_arenas(results.root):
         with collection.apart(f"{ARENA}/{name}"):
             collection.arenas.append(arena_of(name, results.root))
+    for names, scale in begun_boards(results):
+        with collection.apart(f"board {names[0]}", scale):
+            collection.boards.append(board_standing(results, names, scale))
     for path in sorted((results.root / TABLES).glob("*/table.json")):
         with collection.apart(f"{TABLES}/{path.parent.name}"):
             collection.tables.append(load(path.parent))
@@ -223,7 +229,7 @@ def _judged(claim: Claim, results: Results, collection: Collection) -> Judged:
 
 
 def summary(collection: Collection) -> list[str]:
-    """One line per study, search, arena or table of rules."""
+    """One line per study, search, arena, board or table of rules."""
     words = [
         (found.study.study, found.study.scale, _study_words(found)) for found in collection.studies
     ]
@@ -236,6 +242,12 @@ def summary(collection: Collection) -> list[str]:
         (f"{ARENA}/{each.arena.arena}", "any",
          f"{sum(row.complete for row in each.rows)} of {len(each.rows)} algorithms played")
         for each in collection.arenas
+    ]  # fmt: skip
+    words += [
+        (f"board {each.lead}", each.scale,
+         f"{len(each.counted)} of {len(each.tasks)} tasks have a target,"
+         f" {sum(row.score is not None for row in each.rows)} of {len(each.rows)} rows a score")
+        for each in collection.boards
     ]  # fmt: skip
     words += [
         (f"{TABLES}/{table.name}", table.packed.settings["scale"],
@@ -261,9 +273,9 @@ def _study_words(found: FoundStudy) -> str:
 
 
 def write_collection(collection: Collection) -> Iterator[Path]:
-    """Writes the tables and figures of every study, search and arena beside its records, and the
-    claims where all their records could be read. What cannot
-    be written is reported and skipped. Raises StoreError where the disk refuses, for it would
+    """Writes the tables and figures of every study, search, arena and board beside its records, and
+    the claims where all their records could be read. What cannot be written is reported and
+    skipped. Raises StoreError where the disk refuses, for it would
     refuse the rest too."""
     for found in collection.studies:
         with collection.apart(found.study.study, found.study.scale, but=(StoreError,)):
@@ -274,6 +286,9 @@ def write_collection(collection: Collection) -> Iterator[Path]:
     for standing in collection.arenas:
         with collection.apart(f"{ARENA}/{standing.arena.arena}", but=(StoreError,)):
             yield from write_arena(standing)
+    for board in collection.boards:
+        with collection.apart(f"board {board.lead}", board.scale, but=(StoreError,)):
+            yield from write_board(board)
     for table in collection.tables:
         with collection.apart(f"{TABLES}/{table.folder.name}", but=(StoreError,)):
             write_card(table.folder)

@@ -60,6 +60,7 @@ class IndexPage(Page):
     template = "index.html"
     studies: list[Card]
     searches: list[Card]
+    boards: list[TableLine]
     tables: list[TableLine]
     devices: list[TableLine]
     benchmarks: list[Benchmark]
@@ -93,6 +94,7 @@ def index_page(
     searches: list[Card],
     claims: Sequence[ClaimLine],
     benchmarks: list[Benchmark],
+    boards: list[TableLine],
     tables: list[TableLine],
     devices: list[TableLine],
 ) -> IndexPage:
@@ -112,6 +114,7 @@ def index_page(
         document=claims_document(collection.judged, collection.beyond),
         studies=studies,
         searches=searches,
+        boards=boards,
         tables=tables,
         devices=devices,
         benchmarks=benchmarks,

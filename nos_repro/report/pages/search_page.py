@@ -29,6 +29,8 @@ class SearchPage(OwnPage):
 
     template = "search.html"
     course: Chart | None
+    course_word: str = "Reward"
+    """What a link calls it."""
     tables: list[PageTable]
     """How it went, the best rules, the confirmation, the refusals, the sub-expressions."""
 

@@ -14,6 +14,8 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.arena.standing import ArenaStanding
 from nos_repro.report.arena.table import origin_lines as origin_lines_of
+from nos_repro.report.board.figure import board_figure, small_lines
+from nos_repro.report.board.standing import BoardStanding
 from nos_repro.report.figures.base import draw, drawn, figure_of
 from nos_repro.report.layout import plain
 from nos_repro.report.provenance import origin, small_print
@@ -62,6 +64,12 @@ def arena_picture(found: ArenaStanding) -> Picture | None:
 
     words = f"The search algorithms of the arena {found.arena.arena}"
     return _picture(found.folder / "figure.svg", origin_lines_of(found), [], figure, words)
+
+
+def board_picture(found: BoardStanding) -> Picture | None:
+    words = f"The scores and performance profiles of the board {found.lead}"
+    lines = small_lines(found)
+    return _picture(found.folder / "board.svg", lines, [], lambda: board_figure(found), words)
 
 
 def _picture(

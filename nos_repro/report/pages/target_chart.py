@@ -147,7 +147,7 @@ def _profile_chart(rows: Sequence[Racer], lines: Sequence[Line], left: list[str]
     for unit in UNITS:
         counted = profiles(rows, seconds=unit == "seconds")
         last = max((tau for each in counted.rows for tau in each.taus), default=1.0) * 1.1
-        data = [_step(each, line, last) for each, line in zip(counted.rows, lines, strict=True)]
+        data = [step(each, line, last) for each, line in zip(counted.rows, lines, strict=True)]
         x = {"type": "log", "range": [0, math.log10(last)], "exponentformat": "none"}
         y = {"range": [-0.02, 1.04], "tickformat": ".0%"}
         axes = f"within this factor of the fastest row's {unit}", "share of problems"
@@ -175,7 +175,8 @@ def _profile_chart(rows: Sequence[Racer], lines: Sequence[Line], left: list[str]
     )
 
 
-def _step(each: Profile, line: Line, last: float) -> Trace:
+def step(each: Profile, line: Line, last: float) -> Trace:
+    """A row's profile up to the factor ``last``."""
     return {
         "type": "scatter",
         "mode": "lines",

@@ -142,18 +142,18 @@ def profiles(rows: Sequence[Racer], *, seconds: bool = False) -> Profiles:
         [[run.times(goals, seconds=seconds) for run in row.runs[:runs]] for row in rows]
     ).reshape(len(rows), runs * len(goals))
     solved = np.isfinite(times).any(axis=0)
-    found = _profiles(rows, times[:, solved]) if rows else []
+    found = profiles_of([row.number for row in rows], times[:, solved]) if rows else []
     return Profiles(found, int(solved.sum()), int((~solved).sum()))
 
 
-def _profiles(rows: Sequence[Racer], times: Floats) -> list[Profile]:
-    """``times``: (rows, problems). Where the fastest took no time at all, only another such is as
-    fast."""
+def profiles_of(numbers: Sequence[int], times: Floats) -> list[Profile]:
+    """The profiles of rows of these numbers. ``times``: (rows, problems), each solved by some row.
+    Where the fastest took no time at all, only another such is as fast."""
     best = times.min(axis=0)
     ratios = np.full_like(times, math.inf)
     np.divide(times, best, out=ratios, where=best > 0)
     ratios[times == best] = 1.0
-    return [_profile(row.number, own) for row, own in zip(rows, ratios, strict=True)]
+    return [_profile(number, own) for number, own in zip(numbers, ratios, strict=True)]
 
 
 def _profile(number: int, ratios: Floats) -> Profile:

@@ -13,6 +13,7 @@ from nos_repro.report.device_check import read_check
 from nos_repro.report.nosbench.card import config_of
 from nos_repro.report.pages.arena_page import arena_file, arena_line, arena_page
 from nos_repro.report.pages.benchmarks import read_benchmarks
+from nos_repro.report.pages.board_page import board_file, board_line, board_page
 from nos_repro.report.pages.device_page import device_file, device_line, device_page
 from nos_repro.report.pages.index_page import index_page, search_card, study_card
 from nos_repro.report.pages.nosbench_page import nosbench_page, page_file, table_line
@@ -107,6 +108,14 @@ def pages(collection: Collection, *, standalone: bool = False) -> Iterator[tuple
             )
             tables.append(arena_line(standing))
             yield arena_file(standing), data
+    boards = []
+    for board in collection.boards:
+        with collection.apart(board_file(board)):
+            words = f"--scale {board.scale}"
+            shown = board_page(board, words, results=collection.root, index=INDEX)
+            data = render(shown, standalone=standalone)
+            boards.append(board_line(board))
+            yield board_file(board), data
     devices = []
     for path in sorted((collection.root / CHECKS).glob("*.json")):
         with collection.apart(f"{CHECKS}/{path.name}"):
@@ -117,7 +126,7 @@ def pages(collection: Collection, *, standalone: bool = False) -> Iterator[tuple
             yield device_file(found_check), data
     claims = claim_lines(collection.judged, {card.page for card in (*studies, *searches)})
     benchmarks = read_benchmarks(collection.root / BENCH, collection.left_out)
-    index = index_page(collection, studies, searches, claims, benchmarks, tables, devices)
+    index = index_page(collection, studies, searches, claims, benchmarks, boards, tables, devices)
     yield INDEX, render(index, standalone=standalone)
 
 

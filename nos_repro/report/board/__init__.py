@@ -1,0 +1,1 @@
+"""A board: optimizers compared over several studies, each one task."""
