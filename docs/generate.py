@@ -41,6 +41,8 @@ from nos_repro.rules.primitives import BINARY, BINARY_2, OPERANDS, OPERANDS_2, U
 from nos_repro.rules.rows import UnaryRow
 from nos_repro.rules.space import SPACES, Space
 from nos_repro.rules.tokens import OPERAND_TOKENS_2, UNARY_TOKENS_2
+from nos_repro.score.settings import FOLDER as SCORING
+from nos_repro.score.settings import ScoreSettings, ScoreTask
 from nos_repro.search.algorithms import ALGORITHMS
 from nos_repro.search.arena.settings import Arena, Contestant, Tuning, shipped_arenas
 from nos_repro.search.cascade import Cascade
@@ -81,6 +83,7 @@ def pages() -> dict[str, str]:
         "search.md": search_page,
         "table.md": table_page,
         "arena.md": arena_page,
+        "score.md": score_page,
         "tasks.md": tasks_page,
         "launcher.md": launcher_page,
         "claims.md": claims_page,
@@ -303,6 +306,20 @@ def arena_page() -> Iterator[str]:
         yield f"## {key}"
         yield first_line(cls)
         yield key_table(cls)
+
+
+def score_page() -> Iterator[str]:
+    yield "# Scoring file: every key"
+    yield (
+        "What `nos-repro score` trains is declared in one YAML file"
+        " ([score](../score.md)). This page is generated from the schema."
+    )
+    yield f"These ship: {words(shipped(SCORING))}."
+    yield "## The file"
+    yield key_table(ScoreSettings)
+    yield "## tasks.NAME"
+    yield first_line(ScoreTask)
+    yield key_table(ScoreTask)
 
 
 def tasks_page() -> Iterator[str]:

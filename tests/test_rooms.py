@@ -8,8 +8,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "nos_repro"
 # fmt: off
-ROOMS = ["rules", "optim", "data", "tasks", "experiments", "launch", "search", "tracking",
-         "report", "bench", "cli", "__main__"]
+ROOMS = ["rules", "optim", "data", "tasks", "experiments", "launch", "search", "score",
+         "tracking", "report", "bench", "cli", "__main__"]
 EVERYBODYS = {"errors", "registry", "extras"}
 # fmt: on
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -27,6 +27,7 @@ from nos_repro.cli import (
     reporting,
     rules,
     running,
+    scoring,
     searching,
     tabling,
     tracking,
@@ -47,7 +48,7 @@ USER_ERROR = 2
 INTERRUPTED = 130
 GROUPS = (
     creating, checking, running, duelling, searching, tabling, reporting, judging, tracking, rules,
-    models, listing, benchmarks, arena,
+    models, listing, benchmarks, arena, scoring,
 )  # fmt: skip
 
 
