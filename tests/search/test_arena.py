@@ -29,6 +29,7 @@ from nos_repro.search.arena.runs import (
     final_runs,
     read_records,
     records_file,
+    together,
     tuning_runs,
 )
 from nos_repro.search.arena.settings import algorithm_section, load_arena, shipped_arenas
@@ -147,6 +148,16 @@ def test_runs_side_by_side_are_those_played_alone(name: str, table: Any) -> None
     alone = [play([run], table)[0] for run in runs]
     for one, other in zip(play(runs, table), alone, strict=True):
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
+
+
+def test_groups_of_all_rows_begin_before_the_second_group_of_any() -> None:
+    """So that what has been played at any moment compares the rows."""
+    runs = [run_of(name, seed) for seed in range(5) for name in ("random", "evolution")]
+    groups = together(runs, 2)
+    assert [(g[0].algorithm["name"], [run.seed for run in g]) for g in groups] == [
+        ("random", [0, 1]), ("evolution", [0, 1]), ("random", [2, 3]), ("evolution", [2, 3]),
+        ("random", [4]), ("evolution", [4]),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("redraws", "times"), [("always", 99), ("once", 2), ("never", 1)])

@@ -58,12 +58,17 @@ def code_of(run: ArenaRun) -> str:
 
 
 def together(runs: Iterable[ArenaRun], size: int) -> list[list[ArenaRun]]:
-    """The runs in groups of at most ``size`` that differ by their seeds alone."""
-    alike: dict[str, list[ArenaRun]] = {}
+    """The runs in groups of at most ``size`` that differ by their seeds alone; the group of the
+    first run comes first."""
+    groups: list[list[ArenaRun]] = []
+    filling: dict[str, list[ArenaRun]] = {}
     for run in runs:
-        alike.setdefault(replace(run, seed=0).key, []).append(run)
-    groups = alike.values()
-    return [group[at : at + size] for group in groups for at in range(0, len(group), size)]
+        kind = replace(run, seed=0).key
+        if len(filling.get(kind, ())) in (0, size):
+            filling[kind] = []
+            groups.append(filling[kind])
+        filling[kind].append(run)
+    return groups
 
 
 def key_of_record(record: RunRecord) -> str:
