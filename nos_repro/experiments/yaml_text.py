@@ -182,7 +182,7 @@ def numbers(value: Any, where: str | None = None) -> Any:
     if isinstance(value, dict):
         return {key: numbers(part, where and f"{where}.{key}") for key, part in value.items()}
     if isinstance(value, list):
-        return [numbers(part, where) for part in value]
+        return [numbers(part, where and f"{where}[{n}]") for n, part in enumerate(value)]
     if not isinstance(value, Unusual):
         return value
     if value.value is None and where:

@@ -211,7 +211,7 @@ def test_a_trials_own_record_that_is_broken_gives_way_to_the_committed_one(
 
 
 def test_claims_name_what_they_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    records = tmp_path / "figure5_rosenbrock/paper/records.jsonl"
+    records = tmp_path / "icml_figure5/small/records.jsonl"
     records.parent.mkdir(parents=True)
     records.write_bytes(b"\x00garbage\n")
     assert main(["claims", "--results", str(tmp_path)]) == 0
