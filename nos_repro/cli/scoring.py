@@ -30,7 +30,7 @@ def add_verbs(verbs: Verbs) -> None:
                       "score an optimizer that a program proposed, against tuned AdamW and SGD",
                       "score my_optimizer.py --stages 1 --format json",
                       "score 'g * exp(sign(g) * sign(m))' --scale smoke",
-                      "score my_optimizer.py --time-limit 600 --memory 4G --dry-run",
+                      "score my_optimizer.py --time-limit 600 --dry-run",
                       )  # fmt: skip
     parser.add_argument("candidate", metavar="FILE.py|RULE",
                         help="a file that defines one torch.optim.Optimizer, or"

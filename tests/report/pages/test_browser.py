@@ -239,7 +239,7 @@ def test_the_index_leads_to_every_page_and_filters_the_claims(
     chromium.find(".filter input").send_keys("rosenbrock")
     assert len(chromium.texts(claims)) == 2
     chromium.find(f"{claims} a:not(.permalink)").click()
-    assert chromium.wait("document.title") == "Rosenbrock's function, scale paper"
+    assert chromium.wait("document.title") == "rosenbrock_starts, scale small"
     assert chromium.find(".figure img").is_displayed()
 
 
