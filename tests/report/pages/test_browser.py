@@ -240,6 +240,8 @@ def test_the_index_leads_to_every_page_and_filters_the_claims(
     assert len(chromium.texts(claims)) == 1
     chromium.find(f"{claims} a:not(.permalink)").click()
     assert chromium.wait("document.title") == "Two found rules on the small ConvNet, scale small"
+    assert chromium.find("table").is_displayed()
+    chromium.open(pages / "figure5_rosenbrock-paper.html")
     assert chromium.find(".figure img").is_displayed()
 
 
