@@ -29,6 +29,7 @@ FOREIGN = re.compile(
     r"|(RANK|LOCAL_RANK|GROUP_RANK|NODE_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE)$|MASTER_|TORCHELASTIC_"
     r"|(COLUMNS|LINES|TERM|NO_COLOR|FORCE_COLOR|TTY_\w+|PYTHON_COLORS)$"          # the terminal
     r"|(LANG|LANGUAGE|TZ)$|LC_|PYTHON(UTF8|COERCECLOCALE|IOENCODING|WARNINGS)$"   # the locale
+    r"|PYTHONDONTWRITEBYTECODE$"          # each process would compile all modules again
     r"|GIT_(DIR|WORK_TREE|INDEX_FILE)$"                                           # a git hook
     r"|(ALL|HTTPS?|NO)_PROXY$|(MKL|OPENBLAS)_NUM_THREADS$|MPLCONFIGDIR$",
     re.IGNORECASE,

@@ -143,8 +143,8 @@ print(now("VmHWM") - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("role", ["leader", "follower"])
 def test_reading_a_checkpoint_takes_its_size_in_memory_once(tmp_path: Path, role: str) -> None:
-    Checkpoints(tmp_path / "large").save(state(200))
+    Checkpoints(tmp_path / "large").save(state(80))
     Checkpoints(tmp_path / "small").save(state(1))
     words = [sys.executable, "-c", MEMORY, str(tmp_path / "large"), str(tmp_path / "small"), role]
     told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert 190 < float(told.stdout) < 220
+    assert 70 < float(told.stdout) < 100

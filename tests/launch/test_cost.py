@@ -206,7 +206,7 @@ def store_check(results: Path, study: Study, **changes: Any) -> None:
 
 
 def test_a_check_of_a_gpu_gives_the_hours_of_gpus_that_are_not_here(
-    tmp_path: Path, no_gpu_here: None
+    tmp_path: Path, no_gpu_here: None, slurm_commands: None
 ) -> None:
     """An epoch is four steps of 2 s and evaluations of 1 s: 9 s on one GPU, as in PRICE."""
     study, store = digits_study(), Store(tmp_path, "tiny", "smoke")

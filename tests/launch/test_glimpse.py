@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,10 @@ Saved = tuple[Study, Store, Conditions, Path]
 OLD = "0" * 12
 
 
-@pytest.fixture
-def saved(tmp_path: Path) -> Saved:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     """A study's records and a file of glimpses, both by older code; a rate of 1e9 diverges."""
+    tmp_path = tmp_path_factory.mktemp("made")
     rows = {"SGD": Row("sgd"), "noisy": Row("rule: g * drop(m, 0.3)", sweep={"lr": [0.1, 1e9]})}
     study = digits_study(rows, selection=Selection())
     store = Store(tmp_path, study.study, study.scale)
@@ -38,6 +40,15 @@ def saved(tmp_path: Path) -> Saved:
         for record in outcome(study, name, store).records:
             store.replace(dataclasses.replace(record, code=OLD))
     return study, store, conditions, file
+
+
+@pytest.fixture
+def saved(made: Saved, tmp_path: Path) -> Saved:
+    """A copy of them, for a test to change."""
+    study, _, conditions, file = made
+    shutil.copytree(file.parent, tmp_path, dirs_exist_ok=True)
+    store = Store(tmp_path, study.study, study.scale)
+    return study, store, conditions, tmp_path / file.name
 
 
 def test_a_record_whose_first_updates_are_the_same_here_is_signed(saved: Saved) -> None:

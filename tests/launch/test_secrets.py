@@ -77,13 +77,8 @@ def test_no_secret_of_the_environment_is_written_or_printed(folder: Path) -> Non
 
 
 def test_a_script_for_slurm_holds_no_variable_of_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slurm_commands: None
 ) -> None:
-    """The script is shown, not submitted: `sbatch` and `srun` only have to exist."""
-    for name in ("sbatch", "srun"):
-        (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     for name, secret in SECRETS.items():
         monkeypatch.setenv(name, secret)
     text = script(tmp_path, "secret", 3, LauncherSettings(name="slurm"))

@@ -390,14 +390,14 @@ def test_a_float32_copy_keeps_the_updates_that_bfloat16_would_lose(execution: An
         p = Parameter(torch.ones(40, dtype=torch.bfloat16))
         p.grad = torch.zeros_like(p)
         optimizer = PowerSign(
-            [p], lr=1e-3, weight_decay=0.1, decoupled_weight_decay=True, master_weights=master,
+            [p], lr=0.01, weight_decay=0.1, decoupled_weight_decay=True, master_weights=master,
             **execution,
         )  # fmt: skip
-        for _ in range(1000):
+        for _ in range(100):
             optimizer.step()
         weights[master] = p[0].item()
     assert weights[False] == 1.0
-    assert weights[True] == pytest.approx(0.9999**1000, rel=2**-8)
+    assert weights[True] == pytest.approx(0.999**100, rel=2**-8)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

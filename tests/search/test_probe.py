@@ -85,13 +85,13 @@ def test_a_refused_rule_never_lowers_a_quadratic_that_it_is_run_on():
     """An oracle outside the probes: 200 steps on a quadratic from a start near 0."""
     source = random.Random(5)
     judged = {True: 0, False: 0}
-    for _ in range(120):
+    for _ in range(60):
         rule = Rule.from_tokens(SPACES["icml-2"].sample(source))
         refused = probe(rule) == "no descent"
         judged[refused] += 1
         if refused:
             assert _gain(rule) < 0.05, rule
-    assert min(judged.values()) > 20
+    assert min(judged.values()) > 10
 
 
 def _gain(rule: Rule) -> float:

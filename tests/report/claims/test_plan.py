@@ -43,7 +43,7 @@ def test_predicted_chances_are_the_shares_of_simulated_studies_that_come_to_be_d
         if decided(ours, theirs):
             continue
         extend = functools.partial(extended, ours, theirs, more=more, source=source)
-        predicted.append(sum(decided(*extend()) for _ in range(60)) / 60)  # type: ignore[arg-type]
+        predicted.append(sum(decided(*extend()) for _ in range(30)) / 30)  # type: ignore[arg-type]
         real = {**ours, **{seed: source.gauss(truth, 1) for seed in range(4, 4 + more)}}
         came_true.append(decided(real, dict.fromkeys(real, 0.0)))
     order = sorted(range(300), key=predicted.__getitem__)
@@ -112,9 +112,11 @@ def test_a_claim_that_is_decided_is_in_no_plan(tmp_path: Path) -> None:
 
 
 def test_a_plan_for_the_committed_records_is_one_document(
-    committed: Path, capsys: pytest.CaptureFixture[str]
+    committed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tests.report.test_documents import printed
+
+    monkeypatch.setattr("nos_repro.report.claims.plan.DRAWS", 20)
 
     found = printed(capsys, "claims", "--plan", "100", "--results", str(committed))
     assert found["kind"] == "plan"
