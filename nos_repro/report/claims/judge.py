@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from nos_repro.report.claims.check import check_names
 from nos_repro.report.claims.evidence import ANY_SCALE, Finding, not_run
 from nos_repro.report.claims.kinds.base import ClaimTest
 from nos_repro.report.claims.listed import Claim, claims, read_claims
+from nos_repro.report.claims.more_seeds import needed
 from nos_repro.report.claims.results import Results
 
 LEFT_OUT = "smoke"
@@ -48,7 +50,7 @@ def judge_claim(claim: Claim, found: Results, scale: str | None = None) -> list[
     if claim.test is None:
         return [Finding(ANY_SCALE, "cannot be tested here", f"because {claim.untested}")]
     if not claim.test.source:
-        return [_finding(claim.test, found, ANY_SCALE)]
+        return [finding_of(claim.test, found, ANY_SCALE)]
     begun = found.scales(claim.test.source)
     scales = [each for each in begun if (each != LEFT_OUT if scale is None else each == scale)]
     if not scales:
@@ -64,12 +66,15 @@ def _judge_at(test: ClaimTest, found: Results, scale: str) -> Finding:
             return not_run(scale, f"{study} has no scale {scale}")
         if row not in found.study(study, scale)[1]:
             return not_run(scale, f"{study} leaves out {row} at this scale")
-    return _finding(test, found, scale)
+    return finding_of(test, found, scale)
 
 
-def _finding(test: ClaimTest, found: Results, scale: str) -> Finding:
+def finding_of(test: ClaimTest, found: Results, scale: str) -> Finding:
+    """What the test finds; of an undecided claim also how many seeds more would decide it."""
     finding: object = test.judge(found, scale)
     if not isinstance(finding, Finding):
         where = f"{type(test).__module__}.{type(test).__name__}"
         raise ConfigError(f"claim test {where}: judge must return a Finding, got {finding!r}")
+    if finding.verdict == "undecided" and (more := needed(test, found, scale)):
+        return dataclasses.replace(finding, reason=f"{finding.reason}; {more}")
     return finding

@@ -1,20 +1,8 @@
-"""`claims --plan HOURS`: which runs would decide the most claims, by the spread seen so far.
-
-More seeds for a study's rows narrow the intervals of every claim about it. What a new seed would
-say is drawn from what the seeds so far say: a mean and a variance from their joint posterior under
-a flat prior (the mean is Student's t about the sample's, the variance an inverse chi-square), then
-normal differences. The share of such draws in which the verdict is decided is the chance that so
-many seeds decide the claim. It counts a wrong verdict too; these are as rare as in the verdicts.
-
-Draws of different comparisons are independent, though comparisons share rows: the chances of claims
-with many comparisons are approximate.
-"""
+"""`claims --plan HOURS`: which runs would decide the most claims, by the spread seen so far."""
 
 from __future__ import annotations
 
-import functools
 import math
-import random
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,15 +10,9 @@ from dataclasses import dataclass, field
 from nos_repro.experiments.schema import Study
 from nos_repro.report.claims.judge import Judged
 from nos_repro.report.claims.kinds.base import ClaimTest
+from nos_repro.report.claims.more_seeds import NEAR, SEEDS, chance, said_of, unhelped
 from nos_repro.report.claims.results import Results, Rows
 from nos_repro.report.layout import Cell, Column, ReportTable
-from nos_repro.report.statistics import Scores, compare
-
-DRAWS = 200
-SEEDS = (1, 2, 3, 5, 8, 12, 20, 30)
-"""How many seeds more are considered for a study."""
-NEAR = 0.8
-"""The chance at which so many seeds are said to decide a claim."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +60,7 @@ def plan_of(judged: Sequence[Judged], found: Results, hours: float) -> SeedPlan:
                 plan.others[each.claim.id] = f"not run: {finding.reason}"
             if finding.verdict != "undecided" or each.claim.test is None:
                 continue
-            reason = _unhelped(each.claim.test, found, finding.scale)
+            reason = unhelped(each.claim.test, found, finding.scale)
             if reason:
                 plan.others[each.claim.id] = reason
             else:
@@ -91,55 +73,6 @@ def plan_of(judged: Sequence[Judged], found: Results, hours: float) -> SeedPlan:
             plan.needed[claim] = next(enough, None)
     plan.chosen.extend(_spend(options, hours))
     return plan
-
-
-def extended(
-    ours: Scores, theirs: Scores, *, more: int, source: random.Random
-) -> tuple[Scores, Scores]:
-    """Both with ``more`` seeds, of which only the differences mean anything."""
-    known = compare(ours, theirs)
-    if known.n < 2 or not more:
-        return ours, theirs
-    spread = known.error * math.sqrt(known.n)
-    degrees = known.n - 1
-    chi_square = source.gammavariate(degrees / 2, 2)
-    sigma = spread * math.sqrt(degrees / chi_square)
-    mean = source.gauss(known.mean, sigma / math.sqrt(known.n))
-    new = range(-more, 0)  # no seed of a study is negative
-    return (
-        {**ours, **{seed: source.gauss(mean, sigma) for seed in new}},
-        {**theirs, **dict.fromkeys(new, 0.0)},
-    )
-
-
-def chance(test: ClaimTest, found: Results, scale: str, more: int) -> float:
-    """How often the claim is decided by so many seeds more."""
-    source = random.Random(more)
-    extend = functools.partial(extended, more=more, source=source)
-    verdicts = [test.foresee(found, scale, extend) for _ in range(DRAWS)]
-    return statistics.fmean(verdict in ("holds", "does not hold") for verdict in verdicts)
-
-
-def _unhelped(test: ClaimTest, found: Results, scale: str) -> str:
-    """Why no seed decides the claim; "" if seeds may."""
-    if test.foresee(found, scale, lambda ours, theirs: (ours, theirs)) is None:
-        return "it is not decided by seeds"
-    study, rows = found.study(test.source, scale)
-    if not study.selection.repeats:
-        return "its rows are not repeated: set selection.repeats"
-    asked = [rows[row] for _, row in test.named()]
-    if min(len(outcome.counting) for outcome in asked) < 2:
-        return "one run a row has no spread: train a second seed first"
-    edged = [outcome.name for outcome in asked if outcome.edges]
-    sizes = {len(outcome.sweep) for outcome in asked}
-    far = functools.partial(extended, more=SEEDS[-1], source=random.Random(0))
-    if all(test.foresee(found, scale, far) == "undecided" for _ in range(DRAWS)):
-        if edged:
-            return f"{len(edged)} rows are at the edge of their grids, such as {edged[0]}"
-        if len(sizes) > 1:
-            return "its rows were tuned over different numbers of points"
-        return f"not even {SEEDS[-1]} seeds more would decide it"
-    return ""
 
 
 def _options(found: Results, at: tuple[str, str], tests: dict[str, ClaimTest]) -> list[MoreSeeds]:
@@ -205,7 +138,7 @@ def plan_table(plan: SeedPlan) -> ReportTable:
         ]
         for option in plan.chosen
     ]
-    notes = [f"{claim}: {_needs(more)}" for claim, more in plan.needed.items()]
+    notes = [f"{claim}: {said_of(more)}" for claim, more in plan.needed.items()]
     notes += [f"{claim}: {why}" for claim, why in plan.others.items()]
     return ReportTable(heading, columns, rows, notes)
 
@@ -213,9 +146,3 @@ def plan_table(plan: SeedPlan) -> ReportTable:
 def _command(option: MoreSeeds) -> str:
     repeats = option.seeds + option.more
     return f"run {option.study} --scale {option.scale} selection.repeats={repeats}"
-
-
-def _needs(more: int | None) -> str:
-    if more is None:
-        return f"{SEEDS[-1]} seeds more decide it with a chance below {NEAR:.0%}"
-    return f"{more} seeds more decide it with a chance of at least {NEAR:.0%}"

@@ -12,10 +12,11 @@ import pytest
 
 from nos_repro.cli import main
 from nos_repro.report.claims.evidence import Bounds, paired, single
-from nos_repro.report.claims.judge import Judged
+from nos_repro.report.claims.judge import Judged, finding_of
 from nos_repro.report.claims.kinds.rows import RowsTest
 from nos_repro.report.claims.listed import Claim
-from nos_repro.report.claims.plan import chance, extended, plan_of, plan_table
+from nos_repro.report.claims.more_seeds import chance, extended
+from nos_repro.report.claims.plan import plan_of, plan_table
 from nos_repro.report.claims.results import Results
 from tests.report.claims.test_claims import OURS, Made, scored, small
 
@@ -81,6 +82,18 @@ def test_a_claim_that_nearly_holds_is_planned_with_few_seeds_and_costs_what_its_
     assert plan_for(test, made, per_seed / 7200).chosen == [], "not even one seed fits"
 
 
+def test_the_finding_of_an_undecided_claim_says_how_many_seeds_more_would_decide_it(
+    tmp_path: Path,
+) -> None:
+    test = RowsTest("made", column="best_test", ours=["ours"], theirs=["theirs"], margin=0.02)
+    made = made_up(tmp_path / "near", 0.06)
+    needs = plan_for(test, made, 1000.0).needed["ours-better"]
+    said = finding_of(test, made, "small").reason
+    assert needs is not None
+    assert said.endswith(f"; {needs} seeds more decide it with a chance of at least 80%")
+    assert "seeds more" not in finding_of(OURS, made_up(tmp_path, 3.0), "small").reason
+
+
 def test_more_seeds_have_a_larger_chance(tmp_path: Path) -> None:
     test = RowsTest("made", column="best_test", ours=["ours"], theirs=["theirs"], margin=0.02)
     made = made_up(tmp_path, 0.0)
@@ -116,7 +129,7 @@ def test_a_plan_for_the_committed_records_is_one_document(
 ) -> None:
     from tests.report.test_documents import printed
 
-    monkeypatch.setattr("nos_repro.report.claims.plan.DRAWS", 20)
+    monkeypatch.setattr("nos_repro.report.claims.more_seeds.DRAWS", 20)
 
     found = printed(capsys, "claims", "--plan", "100", "--results", str(committed))
     assert found["kind"] == "plan"
