@@ -82,6 +82,7 @@ def test_a_test_runs_in_its_own_folder(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.slow
+@pytest.mark.drill
 def test_the_suite_passes_next_to_a_users_runs_in_a_users_environment_from_anywhere(
     committed: Path, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ def test_a_small_text_is_prepared_and_measured() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.drill
 def test_a_text_of_twice_the_size_takes_hardly_more_memory() -> None:
     """With a sample for the word pieces that is smaller than either."""
     (small, *_), (large, *_) = (prepare(count, 1000, lines=5000) for count in (120_000, 240_000))

@@ -262,6 +262,7 @@ def command(config: Path, results: Path) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.drill
 def test_a_duel_that_is_killed_goes_on_and_two_at_once_share_the_work(
     config: Path, tmp_path: Path
 ) -> None:

@@ -80,7 +80,7 @@ def test_killing_a_run_again_and_again_changes_no_byte_of_its_metrics(
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     words = ("--workers", "2", "--checkpoint-seconds", "0.05")
     kills = 0
-    for _ in range(6):
+    for _ in range(3):
         process = subprocess.Popen(
             command(config, results, *words),
             env=environment,

@@ -146,6 +146,7 @@ def test_evaluate_keeps_the_contract_of_programs_that_evolve_code(
 
 
 @pytest.mark.slow
+@pytest.mark.drill
 def test_a_stub_of_a_proposer_finds_rules_better_than_its_first_in_a_hundred_candidates(
     tmp_path: Path,
 ) -> None:
