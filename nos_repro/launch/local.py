@@ -25,6 +25,7 @@ import torch
 from nos_repro.data.cores import available_cores, core_numbers
 from nos_repro.errors import LaunchError
 from nos_repro.launch.base import J, Report
+from nos_repro.launch.watch import leave_with_parent
 from nos_repro.launch.work import keep_freed_memory, run_job
 
 SAVE_SECONDS = 60.0
@@ -32,9 +33,6 @@ SAVE_SECONDS = 60.0
 
 END_SECONDS = 60.0
 """Time that a killed worker has to be gone."""
-
-WATCH_SECONDS = 1.0
-"""How often a worker looks whether its fork server is there."""
 
 START_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """How often the start of a process is tried, and the seconds after each failure."""
@@ -314,17 +312,7 @@ def start_worker(number: int, cores: list[int], threads: int) -> None:
     keep_freed_memory()
     if torch.cuda.is_available():
         torch.cuda.set_device(number % torch.cuda.device_count())
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-
-
-def _leave_with_parent() -> None:
-    """Ends this worker when the process that started it ends, for whatever reason, or the fork
-    server does: the parent takes that for the end of all its workers, and starts others."""
-    parent, server = multiprocessing.parent_process(), os.getppid()
-    assert parent is not None
-    while parent.is_alive() and os.getppid() == server:
-        parent.join(WATCH_SECONDS)
-    os._exit(1)
+    threading.Thread(target=leave_with_parent, daemon=True).start()
 
 
 def _run(job: J) -> Report[J]:

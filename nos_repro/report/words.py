@@ -9,6 +9,8 @@ from nos_repro.experiments.settings_file import shipped
 # fmt: off
 VERSIONS = {"002": "arXiv version", "000": "ICML version"}
 TITLES = {
+    "convnet_rules":      "Rules of a long run on the small ConvNet",
+    "edition2":           "Rules of the language's second edition",
     "figure5_rosenbrock": "Rosenbrock's function",
     "filter":             "Found rules in a long run on the Wide ResNet",
     "filter_search":      "Our search's best rules in a longer run",
@@ -20,18 +22,23 @@ TITLES = {
     "modern_ptb":         "Today's optimizers on an LSTM language model",
     "modern_wrn":         "Today's optimizers on the Wide ResNet",
     "numbers":            "Translating number names",
-    "search":             "Search for update rules, with PPO",
-    "search_icml":        "Search for update rules, with TRPO",
+    "rosenbrock_starts":  "Rosenbrock's function from many starts",
+    "search":             "Search for update rules",
+    "search_4bit":        "Search for update rules with gradients of 4 bits",
+    "search_icml":        "Search for update rules, without decays",
+    "stepwise":           "Stepwise decay against cosine decay on the Wide ResNet",
     "table1":             "Wide ResNet without learning-rate decay",
     "table2":             "Wide ResNet with learning-rate decay",
     "table3":             "NASNet-A mobile on ImageNet",
     "table4":             "GNMT, English to German",
     "table5":             "LSTM language model on Penn Treebank",
     "table6":             "Found rules and baselines on the Wide ResNet",
+    "translation_rules":  "Rules of a long run in translation",
+    "variations":         "PowerSign and AddSign with other constants",
 }
 """Of the studies and searches that ship; one's own is called by its name."""
-OURS = {"numbers", "modern", "modern_gnmt", "modern_nasnet", "modern_numbers", "modern_ptb",
-        "modern_wrn"}
+OURS = {"edition2", "modern", "modern_gnmt", "modern_nasnet", "modern_numbers", "modern_ptb",
+        "modern_wrn", "numbers", "rosenbrock_starts", "search_4bit"}
 """Those of them that put a sentence of ours to the test, not one of the paper's."""
 # fmt: on
 _PLACED = re.compile(r"(?<![\w.,])(00[02]) (?=sec\.|abstract|Table|Figure)")

@@ -25,6 +25,7 @@ from nos_repro.data.imagenet import (
 from nos_repro.data.paths import data_folder
 from nos_repro.data.workers import in_order
 from nos_repro.errors import DataError
+from tests.processes import gone
 
 # torch's advice on a machine of fewer cores
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -158,24 +159,6 @@ def test_a_bad_image_is_an_error_without_a_workers_traceback(
 def pid_of_worker(job: int) -> int:
     time.sleep(0.02)
     return os.getpid()
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
-def gone(pids: set[int], seconds: float = 10.0) -> bool:
-    """Whether all these processes end within the time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if all(is_gone(pid) for pid in pids):
-            return True
-        time.sleep(0.05)
-    return False
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="signals and /proc are Linux's")

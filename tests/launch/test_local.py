@@ -9,7 +9,6 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import forkserver
-from pathlib import Path
 
 import pytest
 
@@ -20,6 +19,7 @@ from nos_repro.launch.local import InProcess, LocalWorkers, await_workers, worke
 from nos_repro.launch.work import TrialJob
 from tests.conftest import ROOT
 from tests.experiments.helpers import digits_trial
+from tests.processes import gone
 
 
 @pytest.fixture
@@ -141,18 +141,7 @@ def test_a_worker_ends_with_the_fork_server_that_started_it(job):
     os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
     assert [report.outcome for report in launcher.wait(120)] == ["lost"]
     launcher.close()
-    deadline = time.monotonic() + 60
-    while is_running(worker):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def is_running(pid: int) -> bool:
-    """Whether there is such a process that has not ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
+    assert gone([worker])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is a fork server on Linux only")

@@ -7,6 +7,8 @@ import itertools
 import json
 import random
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +37,7 @@ from nos_repro.search.arena.runs import (
 from nos_repro.search.arena.settings import algorithm_section, load_arena, shipped_arenas
 from nos_repro.search.arena.verify import verify_runs
 from nos_repro.search.sample import Sample
+from tests.processes import gone
 
 SPACE = Space(("g", "m", "v", "1"), ("identity", "exp"), ("+", "*", "keep_left"), 1)
 STRINGS = [
@@ -369,3 +372,26 @@ def test_a_damaged_record_is_named(file: Path, tmp_path: Path) -> None:
     path.write_bytes(b'{"run": 1}\n' + path.read_bytes())
     with pytest.raises(Exception, match=r"runs.jsonl, line 1: not a record of a run"):
         list(read_records(path))
+
+
+LEFT = """
+import os, signal
+from pathlib import Path
+from nos_repro.search.arena.complete import Pool
+
+if __name__ == "__main__":
+    with Pool(2, Path()) as pool:
+        pids = {future.result() for future in [pool._pool.submit(os.getpid) for _ in range(8)]}
+        print(*pids, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_workers_of_an_arena_that_is_killed_end_too(tmp_path: Path) -> None:
+    script = tmp_path / "left.py"
+    script.write_text(LEFT)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    workers = list(map(int, done.stdout.split()))
+    assert workers, done.stderr
+    assert gone(workers)

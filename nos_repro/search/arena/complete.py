@@ -6,6 +6,7 @@ A record is appended as soon as its run ends: whatever is killed loses the runs 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from nos_repro.experiments.files import json_line, unwritable
 from nos_repro.extras import installed_versions
+from nos_repro.launch.watch import leave_with_parent
 from nos_repro.search.arena.play import open_table, play
 from nos_repro.search.arena.runs import (
     ArenaRun,
@@ -112,7 +114,7 @@ class Pool:
     def __init__(self, workers: int, results: Path) -> None:
         self.results = results
         self._pool = (
-            ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
+            ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin)
             if workers > 1
             else None
         )
@@ -135,6 +137,12 @@ class Pool:
         waiting = [self._pool.submit(_played, group, self.results) for group in groups]
         for future in as_completed(waiting):
             yield from future.result()
+
+
+def _begin() -> None:
+    """Of each worker: it ends when the arena does, however that ends."""
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+    _one_thread()
 
 
 def _one_thread() -> None:
