@@ -49,6 +49,10 @@ def add_verbs(verbs: Verbs) -> None:
     parser.add_argument("--all", action="store_true",
                         help="one line per study and search that has records, at every scale; each"
                         " CONFIG is one of your own, besides those that ship")  # fmt: skip
+    parser.add_argument("--across", action="store_true",
+                        help="show instead how each scale of a study that has records orders its"
+                        " rows: as the paper's numbers do, as the longest runs do, and at what"
+                        " cost")  # fmt: skip
     parser.add_argument("--claims", type=place, metavar="FILE",
                         help="with --all: claims of your own besides the papers'")  # fmt: skip
     parser.add_argument("--write", action="store_true",
@@ -86,10 +90,46 @@ def report(options: argparse.Namespace) -> int:
     if options.write and (options.overrides or options.rows):
         raise ConfigError("--write is for the whole study's table; leave out --rows and overrides")
 
+    if options.across:
+        return _report_across(options)
     if is_table(find_settings(options)):
         return _report_table(options)
     history = history_of(options)
     return _report_study(options) if history is None else _report_search(history, options)
+
+
+def _report_across(options: argparse.Namespace) -> int:
+    from nos_repro.experiments.settings_file import (
+        is_search,
+        is_table,
+        named,
+        read_values,
+        shipped,
+    )
+    from nos_repro.report.claims.results import Results
+    from nos_repro.report.scale_orders import scale_orders, scales_table
+
+    chosen = {"--scale": options.scale, "--rows": options.rows, "overrides": options.overrides,
+              "--write": options.write, "--html": options.html}  # fmt: skip
+    for name, value in chosen.items():
+        if value:
+            raise ConfigError(f"--across is about all scales of a whole study; leave out {name}")
+    check_results(options.results)
+    path = find_settings(options)
+    if is_table(path) or is_search(path):
+        raise ConfigError(f"--across is for a study; {options.config} is none")
+    name = str(read_values(path)["study"])
+    files = shipped() if name in shipped() else named([options.config])
+    results = Results(options.results, files, options.trust)
+    found = scale_orders(name, results)
+    if options.format == "json":
+        from nos_repro.report.documents.study import scales_document
+
+        print_document(scales_document(found))
+    else:
+        print(getattr(scales_table(found), options.format)())
+    warn_of(results.problems)
+    return 0
 
 
 def _report_table(options: argparse.Namespace) -> int:

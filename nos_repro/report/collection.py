@@ -31,6 +31,7 @@ from nos_repro.report.claims.results import Results
 from nos_repro.report.documents.base import Document
 from nos_repro.report.nosbench.card import write_card
 from nos_repro.report.paths import by_name, config_words
+from nos_repro.report.scale_orders import ScaleOrders, scale_orders, write_orders
 from nos_repro.report.search.files import write_search_report
 from nos_repro.report.search.history import History
 from nos_repro.report.study.duels import read_duels
@@ -95,6 +96,8 @@ class Collection:
     arenas: list[ArenaStanding] = field(default_factory=list)
     boards: list[BoardStanding] = field(default_factory=list)
     tables: list[RuleTable] = field(default_factory=list)
+    orders: list[ScaleOrders] = field(default_factory=list)
+    """Of the studies that have records at several scales."""
     judged: list[Judged] = field(default_factory=list)
     beyond: list[Judged] = field(default_factory=list)
     """What the papers hope for and do not try."""
@@ -158,6 +161,11 @@ def read_collection(results: Results, own: Path | None = None) -> Collection:
                     collection.searches.append(results.history(name, scale))
                 else:
                     collection.studies.append(_study(results, name, scale))
+    for name in dict.fromkeys(found.study.study for found in collection.studies):
+        with collection.apart(name):
+            orders = scale_orders(name, results)
+            if len(orders.scales) > 1:
+                collection.orders.append(orders)
     for name in begun_arenas(results.root):
         with collection.apart(f"{ARENA}/{name}"):
             collection.arenas.append(arena_of(name, results.root))
@@ -280,6 +288,9 @@ def write_collection(collection: Collection) -> Iterator[Path]:
     for found in collection.studies:
         with collection.apart(found.study.study, found.study.scale, but=(StoreError,)):
             yield from write_report(found.study, found.rows, found.store.root)
+    for orders in collection.orders:
+        with collection.apart(orders.study, but=(StoreError,)):
+            yield write_orders(orders, collection.root)
     for history in collection.searches:
         with collection.apart(history.asked.search, history.asked.scale, but=(StoreError,)):
             yield from write_search_report(history)

@@ -10,6 +10,7 @@ from nos_repro.experiments.schema import Study
 from nos_repro.experiments.selection import Outcome
 from nos_repro.report.documents.base import Document, document, number_data, table_data
 from nos_repro.report.layout import GLUE, ReportTable
+from nos_repro.report.scale_orders import ScaleOrders
 from nos_repro.report.study import protocol
 from nos_repro.report.study.precision import PrecisionTest
 from nos_repro.report.study.rows import is_complete, values_per_parameter
@@ -140,3 +141,8 @@ def why_document(why: Why) -> Document:
         problems=why.problems,
         origin=why.origin,
     )
+
+
+def scales_document(found: ScaleOrders) -> Document:
+    """How the scales of a study order its rows."""
+    return document("scales", study=found.study, column=found.column, scales=found.scales)

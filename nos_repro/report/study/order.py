@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from nos_repro.experiments.columns import metric_of
 from nos_repro.experiments.schema import Study
@@ -13,6 +14,15 @@ from nos_repro.report.study.rows import is_complete
 
 FEWEST = 6
 """An order of fewer rows says nothing."""
+
+
+@dataclass(frozen=True)
+class Tau:
+    """Kendall's tau-b with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 def order_notes(study: Study, outcomes: Sequence[Outcome], printed: Sequence[str]) -> Iterator[str]:
@@ -29,21 +39,21 @@ def order_notes(study: Study, outcomes: Sequence[Outcome], printed: Sequence[str
         ]
         if len(pairs) < FEWEST:
             continue
-        found = _kendall(pairs)
-        if found is not None:
-            value, low, high = found
+        tau = kendall(pairs)
+        if tau is not None:
             yield (
                 f"{study.columns[column]}: these {len(pairs)} rows are ordered as the paper's"
-                f" numbers with a Kendall's tau of {value:.2f} [{low:.2f}, {high:.2f}] (1: alike,"
-                " 0: no relation)."
+                f" numbers with a Kendall's tau of {tau.value:.2f} [{tau.low:.2f}, {tau.high:.2f}]"
+                " (1: alike, 0: no relation)."
             )
 
 
-def _kendall(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, float] | None:
+def kendall(pairs: Sequence[tuple[float, float]]) -> Tau | None:
+    """Of a row's numbers in two places; None where one of them orders nothing."""
     import numpy as np
 
-    from nos_repro.search.table.measures import kendall
+    from nos_repro.search.table import measures
 
     ours, theirs = (np.array(values) for values in zip(*pairs, strict=True))
-    found = kendall(ours, theirs)
-    return None if math.isnan(found.value) else (found.value, found.low, found.high)
+    found = measures.kendall(ours, theirs)
+    return None if math.isnan(found.value) else Tau(found.value, found.low, found.high)
