@@ -90,7 +90,7 @@ def _against_plain(head: str, conditions: Conditions) -> Iterator[Measurement]:
             Ratio.between(seconds, name, "ours"),
             at_least=faster,
         )
-        apart = _standard_errors(accuracy["ours"], accuracy[name])
+        apart = standard_errors(accuracy["ours"], accuracy[name])
         yield Measurement(
             f"{head} head, ours and {name}: means apart, in standard errors",
             Ratio(apart, apart, apart, SEEDS, "s.e."),
@@ -108,7 +108,7 @@ def _against_plain(head: str, conditions: Conditions) -> Iterator[Measurement]:
     )
 
 
-def _standard_errors(ours: Sequence[float], plain: Sequence[float]) -> float:
+def standard_errors(ours: Sequence[float], plain: Sequence[float]) -> float:
     """The difference of the means in units of its standard error."""
     variance = statistics.variance(ours) + statistics.variance(plain)
     return abs(statistics.fmean(ours) - statistics.fmean(plain)) / math.sqrt(variance / len(ours))

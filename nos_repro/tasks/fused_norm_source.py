@@ -6,35 +6,6 @@ float64 over the images.
 """
 
 SOURCE = r"""
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
-
-// Pixels are [images, height, width, C] of bfloat16 or float32.
-#ifdef BF16
-typedef uint16_t pixel;
-typedef int16_t bits;
-#define INFINITE 0x7f80
-static inline float value(pixel x) {
-    uint32_t wide = (uint32_t)x << 16;
-    float f;
-    memcpy(&f, &wide, 4);
-    return f;
-}
-static inline pixel rounded(float f) {  // to the nearest, ties to even; NaN stays NaN
-    uint32_t wide;
-    memcpy(&wide, &f, 4);
-    uint32_t up = (wide + 0x7fff + ((wide >> 16) & 1)) >> 16;
-    return (pixel)(f != f ? 0x7fc0 : up);
-}
-#else
-typedef float pixel;
-typedef int32_t bits;
-#define INFINITE 0x7f800000
-static inline float value(pixel x) { return x; }
-static inline pixel rounded(float f) { return f; }
-#endif
-
 #define SQUARE (POOL * POOL)
 #define EACH for (int c = 0; c < C; c++)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from nos_repro.tasks.classification import ImageTask
 from nos_repro.tasks.facts.wide_resnet import WideResNetFacts
+from nos_repro.tasks.norm_relu import NormReLU
 from nos_repro.tasks.registry import TASKS
 
 
@@ -20,20 +20,20 @@ class Block(nn.Module):
     else the raw input.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, *, fused: bool = False) -> None:
         super().__init__()
-        self.norm1 = nn.BatchNorm2d(inputs)
+        self.norm1 = NormReLU(inputs, fused=fused)
         self.conv1 = _convolution(inputs, outputs, 3, stride)
-        self.norm2 = nn.BatchNorm2d(outputs)
+        self.norm2 = NormReLU(outputs, fused=fused)
         self.conv2 = _convolution(outputs, outputs, 3, 1)
         self.shortcut = None if inputs == outputs else _convolution(inputs, outputs, 1, stride)
 
     def forward(
         self, x: Float[Tensor, "batch inputs height width"]
     ) -> Float[Tensor, "batch outputs height_out width_out"]:
-        active = F.relu(self.norm1(x), inplace=True)
+        active = self.norm1(x)
         kept = x if self.shortcut is None else self.shortcut(active)
-        inner = F.relu(self.norm2(self.conv1(active)), inplace=True)
+        inner = self.norm2(self.conv1(active))
         total: Tensor = kept + self.conv2(inner)
         return total
 
@@ -61,15 +61,15 @@ class WideResNet(WideResNetFacts, ImageTask):
         for base, stride in ((16, 1), (32, 2), (64, 2)):
             for block in range((settings.depth - 4) // 6):
                 outputs = base * settings.width
-                layers.append(Block(channels, outputs, stride if block == 0 else 1))
+                stride_here = stride if block == 0 else 1
+                layers.append(Block(channels, outputs, stride_here, fused=settings.fused))
                 channels = outputs
         linear = nn.Linear(channels, classes)
         if settings.zero_bias:
             nn.init.zeros_(linear.bias)
         return nn.Sequential(
             *layers,
-            nn.BatchNorm2d(channels),
-            nn.ReLU(inplace=True),
+            NormReLU(channels, fused=settings.fused),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
             linear,

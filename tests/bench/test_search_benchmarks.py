@@ -5,8 +5,13 @@ import time
 
 import pytest
 
-from nos_repro.bench.child_training import _standard_errors
+from nos_repro.bench.child_training import standard_errors
 from nos_repro.bench.search_workers import SPREAD, Sleepers, simulate
+from nos_repro.bench.wide_resnet_trials import WAYS, trial_of
+from nos_repro.experiments.load import load_study
+from nos_repro.experiments.settings_file import find_config
+from nos_repro.tasks.facts.base import SPEED, settings_that_change
+from nos_repro.tasks.registry import describe
 
 
 def test_a_small_simulation_scores_every_rule_and_reports_every_measurement():
@@ -39,6 +44,16 @@ def test_idle_workers_lower_the_busy_share():
     assert sleepers.busy_share == pytest.approx(11 / 20)
 
 
-def test_means_are_compared_in_standard_errors_of_their_difference():
-    assert _standard_errors([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]) == 0
-    assert _standard_errors([1.0, 2.0, 3.0], [2.0, 3.0, 4.0]) == pytest.approx(1 / math.sqrt(2 / 3))
+def test_means_are_compared_instandard_errors_of_their_difference():
+    assert standard_errors([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]) == 0
+    assert standard_errors([1.0, 2.0, 3.0], [2.0, 3.0, 4.0]) == pytest.approx(1 / math.sqrt(2 / 3))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_trials_of_the_wide_resnet_are_table_2s(way):
+    """Both differ from it in speed alone, or in how often they are evaluated."""
+    study = load_study(find_config("table2"), scale="small")
+    trial = trial_of(way, 3)
+    changed = {k for k, v in trial.task_settings.items() if v != study.task[k]}
+    assert changed <= set(settings_that_change(SPEED, describe("wide_resnet").Settings))
+    assert (trial.training.epochs, trial.seed) == (study.training.epochs, 3)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from nos_repro.tasks.facts.base import require
+from nos_repro.tasks.facts.base import SPEED, require
 from nos_repro.tasks.facts.images import ImageFacts, ImageSettings
 from nos_repro.tasks.registry import FACTS
 
@@ -22,6 +22,9 @@ class WideResNetSettings(ImageSettings):
     """Mirror, and crop from the image padded by 4 reflected pixels."""
     batch_size: int = 128
     """Images per update."""
+    fused: bool = field(default=False, metadata=SPEED)
+    """Batch norm and ReLU as one layer of C, for one core; needs `channels_last`. It differs from
+    the two in rounding alone."""
     zero_bias: bool = False
     """Whether the biases of the linear layer start at 0, as the authors' do; else as torch's."""
 
@@ -30,6 +33,7 @@ class WideResNetSettings(ImageSettings):
         fits = self.depth >= 10 and self.depth % 6 == 4
         require(fits, "depth", "6n+4 (10, 16, 22, 28, 34, 40 ...)", self.depth)
         require(self.width >= 1, "width", "at least 1", self.width)
+        require(self.channels_last or not self.fused, "fused", "false without channels_last", True)
 
 
 @FACTS.register("wide_resnet")
