@@ -69,7 +69,8 @@ class WideResNet(WideResNetFacts, ImageTask):
             nn.init.zeros_(linear.bias)
         return nn.Sequential(
             *layers,
-            NormReLU(channels, fused=settings.fused),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
             linear,
