@@ -2,19 +2,20 @@
 
 from collections.abc import Iterator
 
-from nos_repro.experiments.settings_file import read_values, shipped
+from nos_repro.experiments.settings_file import read_layers, read_values, shipped
 from nos_repro.rules.catalog import lookup
 from nos_repro.rules.rule import Rule
 
 
 def printed_results(rule: Rule) -> Iterator[str]:
     """`table5, PowerSign: Valid Perplexity 68.5, Test Perplexity 64.8`: one line per row of a
-    shipped study that trains the rule, in this form or in an algebraically equal one."""
+    shipped study that trains the rule, in this form or in an algebraically equal one. A study based
+    on a table of the paper quotes its numbers, and has no line of its own."""
     normal = rule.normal()
     for study, path in shipped().items():
-        values = read_values(path)
+        values, own = read_values(path), read_layers(path)[-1].get("rows", {})
         for name, row in values.get("rows", {}).items():
-            numbers = row.get("paper", {})
+            numbers = own.get(name, {}).get("paper", {})
             if numbers and _rule_of(row["optimizer"]).normal() == normal:
                 titles = values["columns"]
                 cells = [f"{titles[column]} {number:g}" for column, number in numbers.items()]

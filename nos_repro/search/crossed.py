@@ -17,7 +17,7 @@ from nos_repro.experiments.environment import Environment
 from nos_repro.search.child import Child
 from nos_repro.search.folder import differences, read_settings
 from nos_repro.search.hall import FoundRule, best_rules
-from nos_repro.search.settings import Search
+from nos_repro.search.settings import Search, completed_child
 from nos_repro.search.side_runs import SideRun, race_order
 
 
@@ -69,7 +69,7 @@ def _child_there(search: Search, folder: Path) -> Child:
             f"confirm.against: {beside} does not exist; run that search at scale {search.scale}"
             " first"
         )
-    theirs: dict[str, Any] = dict(settings["child"])
+    theirs: dict[str, Any] = completed_child(settings["child"])
     environment = theirs.pop("environment", None)
     own = search.identity()["child"]
     own.pop("environment", None)

@@ -164,16 +164,13 @@ class Search:
             return before
         algorithm = before.get("algorithm", self.algorithm)["name"]
         kind = ALGORITHMS.find(algorithm).Settings
-        sections = {"algorithm": kind, "child": Child, "controller": ControllerSettings,
-                    "refuse": Refusals}  # fmt: skip
+        sections = {"algorithm": kind, "controller": ControllerSettings, "refuse": Refusals}
         complete = {**_defaults(Search), **before}
         for name, section in sections.items():
             if isinstance(complete.get(name), dict):
                 complete[name] = {**_defaults(section), **complete[name]}
-        child = complete.get("child")
-        if isinstance(child, dict) and isinstance(child.get("task"), dict):
-            known = task_section({"name": child["task"]["name"]})
-            complete["child"] = {**child, "task": {**known, **child["task"]}}
+        if isinstance(complete.get("child"), dict):
+            complete["child"] = completed_child(complete["child"])
         return {key: value for key, value in complete.items() if key not in FREE}
 
     def identity(self) -> dict[str, Any]:
@@ -181,6 +178,16 @@ class Search:
         values = {k: v for k, v in dataclasses.asdict(self).items() if k not in FREE}
         plain: dict[str, Any] = json.loads(json.dumps(values))
         return plain
+
+
+def completed_child(before: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored child with the settings, of its own and of its task, that have been added since: it
+    had their defaults."""
+    complete = {**_defaults(Child), **before}
+    if isinstance(complete.get("task"), dict):
+        known = task_section({"name": complete["task"]["name"]})
+        complete["task"] = {**known, **complete["task"]}
+    return complete
 
 
 def _defaults(cls: Any) -> dict[str, Any]:

@@ -313,6 +313,7 @@ def test_a_table_from_before_a_setting_of_the_space_or_the_child_goes_on(made, t
     assert packed is not None
     del packed.settings["space"]["no_final_keep_left"]
     del packed.settings["tasks"]["digits"]["environment"]
+    del packed.settings["tasks"]["digits"]["task"]["augment"]
     write_packed(folder, packed)
     assert numbers(make(folder)) == numbers(table.load(made))
 

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 
 from nos_repro.errors import ConfigError
 from nos_repro.rules.rule import Rule
-from nos_repro.search.child import Child
 from nos_repro.search.equality import key_of
 from nos_repro.search.folder import differences
-from nos_repro.search.settings import space_of
+from nos_repro.search.settings import completed_child, space_of
 from nos_repro.search.table.files import Packed, read_packed, write_packed
 from nos_repro.search.table.grouping import MOST_STRINGS, distinct_rules
 from nos_repro.search.table.rows import TableRow
@@ -60,9 +59,8 @@ def _check_settings(before: dict[str, Any], now: dict[str, Any], folder: Path) -
     if space_of(before["space"]) != space_of(now["space"]):  # as with the children below
         changes += differences(before["space"], now["space"], "space")
     for name in now["tasks"].keys() & before["tasks"].keys():
-        old, new = before["tasks"][name], now["tasks"][name]
-        if Child(**old) != Child(**new):  # a setting that was added since has its default
-            changes += differences(old, new, f"tasks.{name}.child")
+        old, new = completed_child(before["tasks"][name]), now["tasks"][name]
+        changes += differences(old, new, f"tasks.{name}.child")
     if changes:
         raise ConfigError(
             f"{folder} holds a table with other settings:\n  "
