@@ -12,7 +12,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import forkserver
@@ -168,7 +174,7 @@ class LocalWorkers(Generic[J]):
                 report = Report(job, "overran", f"killed after {job.limit_seconds:g} s")
         if report.outcome == "stopped" and not self._closing:
             report = Report(job, "lost", "the worker was told to stop from outside")
-        if report.outcome in ("lost", "overran"):  # a fresh process, free of whatever broke it
+        if report.outcome in ("lost", "overran") and not self._closing:  # a fresh process, free of whatever broke it
             slot.pool.shutdown(wait=False)
             slot.pool = self._pool(slot.number, slot.cores)
         return report
@@ -184,10 +190,10 @@ class LocalWorkers(Generic[J]):
             hanging = [slot for slot in busy if slot.future is None or not slot.future.done()]
             _kill(hanging)
             wait([slot.future for slot in hanging if slot.future is not None], timeout=END_SECONDS)
-            reports = []
+            done = [slot for slot in busy if slot.future is not None and slot.future.done()]
+            reports = [self._collect(slot) for slot in done]
+            _shut_down([slot.pool for slot in self._slots if slot.future is None])
             for slot in self._slots:
-                if slot.future is not None and slot.future.done():
-                    reports.append(self._collect(slot))
                 slot.pool.shutdown(wait=False, cancel_futures=True)
         return reports
 
@@ -206,6 +212,13 @@ def core_shares(workers: int, threads: int) -> list[list[int]]:
     each = max(threads, ours // workers) if torch.cuda.is_available() else threads
     places = range(0, workers * each, each)
     return [cores[n : n + each] if n + each <= len(cores) else [] for n in places]
+
+
+def _shut_down(pools: Sequence[ProcessPoolExecutor]) -> None:
+    """Returns when their processes and threads have ended, so that the interpreter's exit, which
+    asks them to end once more, does not meet them half-closed."""
+    with ThreadPoolExecutor(max(1, len(pools))) as threads:
+        list(threads.map(lambda pool: pool.shutdown(cancel_futures=True), pools))
 
 
 def _processes(slots: Sequence[_Slot[J]]) -> list[BaseProcess]:

@@ -85,6 +85,18 @@ def test_closing_asks_what_runs_to_save_and_starts_nothing_else(job, tmp_path):
     assert (job.folder / "checkpoint.pt").exists()
 
 
+def test_once_closed_the_workers_leave_nothing_to_the_interpreters_exit(job):
+    before = set(threading.enumerate())
+    launcher = LocalWorkers(workers=2)
+    launcher.submit(dataclasses.replace(job, trial=digits_trial(training=Training(epochs=1))))
+    launcher.wait(120)
+    processes = local._processes(launcher._slots)
+    launcher.close()
+    assert processes
+    assert not any(process.is_alive() for process in processes)
+    assert set(threading.enumerate()) == before
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="there is a fork server on Linux only")
 def test_from_their_first_moment_workers_leave_ctrl_c_to_the_parent():
     context = worker_context()
