@@ -92,8 +92,8 @@ def scale_orders(name: str, found: Results) -> ScaleOrders:
 
 def scales_table(found: ScaleOrders) -> ReportTable:
     """A line per scale, the cheapest first."""
-    titles = ["scale", "trains", "seeds", "rows", "core-hours", "core-hours a run"]
-    titles += ["tau with the paper", "tau with our dearest scale"]
+    titles = ["scale", "trains", "seeds", "rows", "core-hours", "core-hours per run"]
+    titles += ["tau with the paper", "tau with our costliest scale"]
     rows = []
     for order in found.scales:
         name = order.scale if order.study == found.study else f"{order.study} {order.scale}"
@@ -103,7 +103,8 @@ def scales_table(found: ScaleOrders) -> ReportTable:
         rows.append([Cell(text) for text in (*words, _words(order.paper), dearest)])
     notes = [
         f"Kendall's tau of the rows' order by {found.column} with its 95 % interval (bootstrap over"
-        " the rows): 1 alike, 0 no relation. The dearest scale has the longest runs of ours.",
+        " the rows); 1: the same order, 0: no relation. The costliest scale is that of our longest"
+        " runs.",
         f"A scale counts from {FEWEST} complete rows on.",
     ]
     title = f"{found.study}: how its scales order the rows ({title_of(found.study)})"

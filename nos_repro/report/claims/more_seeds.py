@@ -64,7 +64,7 @@ def unhelped(test: ClaimTest, found: Results, scale: str) -> str:
         return "its rows are not repeated: set selection.repeats"
     asked = [rows[row] for _, row in test.named()]
     if min(len(outcome.counting) for outcome in asked) < 2:
-        return "one run a row has no spread: train a second seed first"
+        return "one run per row has no spread: train a second seed first"
     edged = [outcome.name for outcome in asked if outcome.edges]
     sizes = {len(outcome.sweep) for outcome in asked}
     far = functools.partial(extended, more=SEEDS[-1], source=random.Random(0))

@@ -60,9 +60,9 @@ def _lines(judged: Sequence[Judged]) -> list[str]:
 
 
 NOTES = [
-    "A verdict is one at its scale, never of the paper's: holds and does not hold are each wrong in"
-    " at most 2.5 % of cases (paired over seeds; every comparison of a claim has to hold, and a"
-    " refutation by one of k counts k-fold). No correction is made for how many claims there are.",
+    "A verdict applies to its scale, not to the paper's. Holds and does not hold are each"
+    " wrong in at most 2.5 % of cases (paired over seeds; every comparison of a claim has to hold,"
+    " and a refutation by one of k is corrected for k). The number of claims is not corrected for.",
     "A side that was tuned over more points, or whose opponent's rate lies at the edge of its grid,"
     " gets no verdict in its favour. Scale any: depends on no training of a study.",
     "`python -m nos_repro claims ID` shows one in full.",
@@ -70,10 +70,10 @@ NOTES = [
 
 
 def counted(judged: Sequence[Judged]) -> str:
-    """`49 claims: at scale small 3 hold, ...`."""
+    """`49 claims. Holds: 8, does not hold: 4, ...`."""
     kinds = Counter(finding.verdict for each in judged for finding in each.findings)
-    parts = [f"{kinds[kind]} {kind}" for kind in VERDICTS if kinds[kind]]
-    return f"{len(judged)} claim{'s' * (len(judged) != 1)}: {', '.join(parts)}."
+    parts = ", ".join(f"{kind}: {kinds[kind]}" for kind in VERDICTS if kinds[kind])
+    return f"{len(judged)} claim{'s' * (len(judged) != 1)}. {parts[:1].upper()}{parts[1:]}."
 
 
 def claim_tables(each: Judged) -> list[ReportTable]:

@@ -62,10 +62,11 @@ def card(folder: Path) -> str:
     parts = [
         f"# NOS-Bench: {name}" + ("" if scale in PLAIN_SCALES else f", scale {scale}"),
         packed.about,
-        f"Every distinct rule of a space of {found.table.space.size:,} strings was trained once per"
-        " task and seed, with the child of the search: a sweep over rates, then some epochs from"
-        " scratch with the best one. Rules are distinct if a search would train both: if their"
-        f" normal forms have different fingerprints. There are {len(found.table.rules):,};"
+        f"Every distinct rule of a space of {found.table.space.size:,} strings is trained once per"
+        " task and seed (the first table below says where only a part of them was), with the child"
+        " of the search: a sweep over rates, then some epochs from scratch with the best one. Rules"
+        " are distinct if a search would train both: if their normal forms have different"
+        f" fingerprints. There are {len(found.table.rules):,};"
         f" {found.trained:,} are trained, the probes refuse the others.",
         _code("python", f'from nos_repro.search import table\n\nt = table.load("{name}")\n'
               f'rewards = t.rewards("{found.tasks[0].task if found.tasks else "digits"}", seed=0)'
@@ -201,8 +202,8 @@ def _limits(found: Analysis) -> str:
         "- The probes may refuse a rule that could train.",
     ]
     lines += [
-        f"- {name} has seeds that trained a part of the rules only, mostly the best by the first"
-        " seed."
+        f"- {name} has seeds that trained only a part of the rules: so far, or by choice (mostly"
+        " the best by another seed or task)."
         for name in partly
     ]
     return "\n".join(lines)

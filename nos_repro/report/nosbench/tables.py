@@ -42,7 +42,7 @@ def _tasks(found: Analysis) -> ReportTable:
             f" {sum(refused.values()):,} ({reasons or 'none'})"
         ],
         ["task", "seeds of all rules", "rows", "healthy", "diverged", "overran or failed",
-         "s a child", "worker-hours"],
+         "s per child", "worker-hours"],
         rows,
     )  # fmt: skip
 
@@ -69,15 +69,14 @@ def _predictions(found: Analysis) -> ReportTable:
         for each in found.predictions
     ]
     return _table(
-        ["How well a cheap task orders rules as a dear one does: Kendall's tau-b, with its 95 %"
-         " interval"],
-        ["cheap", "dear", "rules", "tau over all", "tau in the dear task's best quarter",
+        ["How well a cheap task orders rules as an expensive one does: Kendall's tau-b, with its"
+         " 95 % interval"],
+        ["cheap", "expensive", "rules", "tau over all", "tau in the expensive task's best quarter",
          f"best {SHORTLIST} shared", "lost by its shortlist"],
         rows,
-        [f"Lost by its shortlist: the dear task's best reward, less that of the best of the"
-         f" {SHORTLIST} rules that the cheap task would hand on. Both tasks speak by one seed.",
-         "A dear task that trained mostly the best rules is predicted on these, which is"
-         " harder.",
+        ["Lost by its shortlist: the expensive task's best reward, less that of the best of the"
+         f" {SHORTLIST} rules that the cheap task would hand on. One seed per task is compared.",
+         "If an expensive task trained mostly the best rules, these are harder to order.",
          f"Intervals: {RESAMPLES} bootstrap resamples of the rules."],
     )  # fmt: skip
 

@@ -42,9 +42,9 @@ def order_notes(study: Study, outcomes: Sequence[Outcome], printed: Sequence[str
         tau = kendall(pairs)
         if tau is not None:
             yield (
-                f"{study.columns[column]}: these {len(pairs)} rows are ordered as the paper's"
-                f" numbers with a Kendall's tau of {tau.value:.2f} [{tau.low:.2f}, {tau.high:.2f}]"
-                " (1: alike, 0: no relation)."
+                f"{study.columns[column]}: the order of these {len(pairs)} rows and that of the"
+                f" paper's numbers have a Kendall's tau of {tau.value:.2f}"
+                f" [{tau.low:.2f}, {tau.high:.2f}] (1: the same order, 0: no relation)."
             )
 
 

@@ -25,7 +25,7 @@ WORDS: dict[str, Callable[[Any], str]] = {
     "batch_size":        lambda value: f"batch {value}",
     "augment":           lambda value: "augmented" if value else "not augmented",
     "precision":         lambda value: "float32" if value == "32" else str(value),
-    "steps_per_epoch":   lambda value: f"{value} steps an epoch",
+    "steps_per_epoch":   lambda value: f"{value} steps per epoch",
 }
 # fmt: on
 

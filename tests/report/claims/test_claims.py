@@ -237,7 +237,7 @@ def finding(test: Any, study: Study, results: Path, value: Value) -> Finding:
 def test_only_the_records_decide_whether_a_claim_holds(tmp_path: Path) -> None:
     better = finding(OURS, small(), tmp_path / "a", scored(ours=62.0, theirs=60.0))
     assert better.verdict == "holds"
-    assert "equal tuning budgets: 3 points a row" in better.remarks
+    assert "equal tuning budgets: 3 points per row" in better.remarks
     assert any("paper's own numbers: so" in remark for remark in better.remarks)
     assert better.effects[0].paper == pytest.approx(0.4)
     assert better.effects[0].n == 5

@@ -104,7 +104,7 @@ def test_more_seeds_have_a_larger_chance(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("study", "why"),
     [
-        ({"repeats": 1}, "one run a row has no spread"),
+        ({"repeats": 1}, "one run per row has no spread"),
         ({"repeats": 0}, "its rows are not repeated"),
         ({"repeats": 4, "ours": [0.03, 0.1, 0.3], "theirs": [0.03, 0.1, 0.3]}, "at the edge"),
     ],

@@ -288,7 +288,7 @@ def test_a_small_scale_says_how_it_orders_the_rows_that_the_paper_has_numbers_of
 
     (note,) = [note for note in made(study, tmp_path, ending).notes if "Kendall" in note]
     expected = stats.kendalltau(printed[:6], measured[:6]).statistic
-    assert "these 6 rows are ordered as the paper's" in note
+    assert "the order of these 6 rows and that of the paper's" in note
     assert f"a Kendall's tau of {expected:.2f} [" in note
     low, high = (float(number) for number in re.findall(r"\[(.*), (.*)\]", note)[0])
     assert -1 <= low < expected < high <= 1

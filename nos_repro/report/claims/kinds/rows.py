@@ -274,7 +274,7 @@ def _reason(evidence: Evidence, effects: Sequence[Effect]) -> str:
     if blocked and few > 1:
         return f"would need wider grids or equal ones: {blocked[0]}"
     if few < 2:
-        return "n too small: one run a row has no spread"
+        return "n too small: one run per row has no spread"
     weakest = evidence.strongest_for
     which = "the interval is too wide" if len(effects) == 1 else "not all are decided"
     return f"{which}; {weakest}"
@@ -285,9 +285,9 @@ def _budgets(rows: Rows, pairs: Sequence[Pair]) -> list[str]:
     mine = sorted({len(rows[one].sweep) for one, _ in pairs})
     its = sorted({len(rows[other].sweep) for _, other in pairs})
     if mine == its and len(mine) == 1:
-        return [f"equal tuning budgets: {mine[0]} points a row"]
+        return [f"equal tuning budgets: {mine[0]} points per row"]
     words = (" or ".join(map(str, sizes)) for sizes in (mine, its))
-    return ["unequal tuning budgets: " + " against ".join(words) + " points a row"]
+    return ["unequal tuning budgets: " + " against ".join(words) + " points per row"]
 
 
 def _cautions(rows: Rows, asked: Sequence[str]) -> list[str]:
