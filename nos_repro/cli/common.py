@@ -59,8 +59,10 @@ def add_verb(
     return parser
 
 
-def study_arguments(parser: argparse.ArgumentParser) -> None:
-    file_arguments(parser, "a study file, e.g. configs/table2.yaml", f"task.width=2; {ADDED_ROW}")
+def study_arguments(
+    parser: argparse.ArgumentParser, what: str = "a study file, e.g. configs/table2.yaml"
+) -> None:
+    file_arguments(parser, what, f"task.width=2; {ADDED_ROW}")
     rows_argument(parser)
 
 

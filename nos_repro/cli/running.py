@@ -44,7 +44,7 @@ def add_verbs(verbs: Verbs) -> None:
     parser = add_verb(verbs, "status", status, "show what has finished, what runs, what is missing",
                       "status configs/table2.yaml --scale small",
                       "status configs/search.yaml --scale small --format json")  # fmt: skip
-    study_arguments(parser)
+    study_arguments(parser, "a study's or search's file, e.g. configs/table2.yaml")
     format_argument(parser)
     trust_argument(parser)
 
