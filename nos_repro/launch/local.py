@@ -174,7 +174,8 @@ class LocalWorkers(Generic[J]):
                 report = Report(job, "overran", f"killed after {job.limit_seconds:g} s")
         if report.outcome == "stopped" and not self._closing:
             report = Report(job, "lost", "the worker was told to stop from outside")
-        if report.outcome in ("lost", "overran") and not self._closing:  # a fresh process, free of whatever broke it
+        # a fresh process, free of whatever broke it
+        if report.outcome in ("lost", "overran") and not self._closing:
             slot.pool.shutdown(wait=False)
             slot.pool = self._pool(slot.number, slot.cores)
         return report
