@@ -294,6 +294,30 @@ def test_every_some_and_the_mean_are_three_claims(tmp_path: Path) -> None:
     assert found.effects[0].value == pytest.approx(1.0, abs=0.2)
 
 
+def test_on_par_with_less_memory_asks_for_both(tmp_path: Path) -> None:
+    def judged(folder: str, ours: str, theirs: str, mean: float) -> Finding:
+        rows = {name: Row(text, sweep={"lr": [0.01, 0.03, 0.1]})
+                for name, text in {"ours": ours, "theirs": theirs}.items()}  # fmt: skip
+        study = digits_study(rows, selection=Selection(repeats=5), scale="small")
+
+        def value(trial: Trial) -> dict[str, Any]:
+            if trial.seed == 0:
+                return accuracy(50.0 - abs(trial.lr - 0.03))
+            own = mean + 0.1 * (trial.seed % 3)
+            return accuracy(own if trial.optimizer == ours else 60.0)
+
+        test = dataclasses.replace(OURS, expect="not worse", fewer_averages=True)
+        return finding(test, study, tmp_path / folder, value)
+
+    lean = judged("a", "sgd", "adam", 60.2)
+    assert lean.verdict == "holds"
+    assert "values per parameter: ours keeps 0, theirs keeps 2" in lean.remarks
+    assert judged("b", "sgd", "adam", 50.0).verdict == "does not hold"
+    as_large = judged("c", "powersign", "rmsprop", 62.0)
+    assert as_large.verdict == "does not hold"
+    assert "memory of ours against theirs: +0 values per parameter" in as_large.reason
+
+
 def test_speed_is_the_share_of_training_saved_to_a_value_that_both_reach(tmp_path: Path) -> None:
     def curves(trial: Trial) -> dict[str, Any]:
         if not trial.seed:

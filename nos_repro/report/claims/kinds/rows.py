@@ -27,6 +27,7 @@ from nos_repro.report.claims.evidence import (
     Expected,
     Finding,
     every,
+    fact,
     not_run,
     paired,
     single,
@@ -36,6 +37,7 @@ from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest, Extend
 from nos_repro.report.claims.results import Results, Rows
 from nos_repro.report.claims.scores import by_seed, near_peak, speeds, unfinished
 from nos_repro.report.statistics import Scores
+from nos_repro.report.study.rows import values_per_parameter
 
 SPEED_TOLERANCE = 0.05
 """A share of the training."""
@@ -64,6 +66,8 @@ class RowsTest(ClaimTest):
     measurements around the best one. ``which``: every
     comparison is claimed, or that "some" of ours is better than all of theirs, or the "mean" over
     the pairs. ``exact``: the task draws no random numbers, and one run says all.
+    ``fewer_averages``: claimed, too, is that ours keeps fewer values per parameter than theirs,
+    counted on the optimizers themselves.
     """
 
     study: str
@@ -77,6 +81,7 @@ class RowsTest(ClaimTest):
     tolerance: float | None = None
     margin: float = 0.0
     exact: bool = False
+    fewer_averages: bool = False
 
     def __post_init__(self) -> None:
         if not self._pairs():
@@ -112,6 +117,9 @@ class RowsTest(ClaimTest):
             shown = [evidence.strongest_for, *shown]
         reason = _reason(evidence, shown if self.which != "mean" else shown[:1])
         remarks = [*_budgets(rows, self._pairs()), *_cautions(rows, asked)]
+        if self.fewer_averages:
+            kept = (f"{name} keeps {_kept(study, name):g}" for name in asked)
+            remarks.append(f"values per parameter: {', '.join(kept)}")
         if (own := self._papers_own(study, effects)) is not None:
             remarks.append(own)
         return Finding(scale, evidence.verdict, reason, shown, remarks)
@@ -164,6 +172,9 @@ class RowsTest(ClaimTest):
             resolution=self._resolution(study),
         )
         effect = _blocked(effect, study, one, other, level=self.expect == "level")
+        if self.fewer_averages and _kept(study, pair[0]) >= _kept(study, pair[1]):
+            more = _kept(study, pair[0]) - _kept(study, pair[1])
+            return fact(f"memory of {what}", so=False, value=more, unit="values per parameter")
         return dataclasses.replace(effect, paper=self._papers(study, one, other))
 
     def _scores(self, study: Study, one: Outcome, other: Outcome) -> tuple[Scores, Scores]:
@@ -242,6 +253,10 @@ class RowsTest(ClaimTest):
         if self.expect == "level":
             return abs(difference) <= tolerance
         return difference > (-tolerance if self.expect == "not worse" else self.margin)
+
+
+def _kept(study: Study, name: str) -> float:
+    return values_per_parameter(study.rows[name], study.task)
 
 
 def _blocked(effect: Effect, study: Study, one: Outcome, other: Outcome, *, level: bool) -> Effect:
