@@ -133,13 +133,15 @@ class ArenaRisesTest(ClaimTest):
 
 
 def _rise(row: RowStanding, what: str) -> Effect:
-    first, last = ({r["run"]["seed"]: r["ends"][what][end] for r in row.records} for end in (0, 1))
+    ends = {r["run"]["seed"]: r["ends"][what] for r in row.records if r["ends"][what] is not None}
+    first, last = ({seed: pair[end] for seed, pair in ends.items()} for end in (0, 1))
     title = f"{what}: mean reward of the last quarter less the first's"
     return paired(title, last, first, Bounds("better", tolerance=0.0), "reward")
 
 
 def _later(row: RowStanding) -> Effect:
-    places = {record["run"]["seed"]: record["place"] - 0.5 for record in row.records}
+    known = [record for record in row.records if record["place"] is not None]
+    places = {record["run"]["seed"]: record["place"] - 0.5 for record in known}
     title = "how much later than by chance the best tenth of the children came (of the way)"
     by_chance = dict.fromkeys(places, 0.0)
     return paired(title, places, by_chance, Bounds("better", tolerance=0.0), "of the way")
