@@ -90,7 +90,7 @@ def times(**medians: int) -> Needed:
     return needed
 
 
-@pytest.mark.parametrize("n", [6, 7, 10, 50, 100])
+@pytest.mark.parametrize("n", [6, 7, 10, 50, 100, 1000, 3000])
 def test_the_interval_of_a_median_is_the_binomials(n: int) -> None:
     """The narrowest pair of order statistics, alike from both ends, that covers 95 %."""
     found = median_of([float(place) for place in range(1, n + 1)])
