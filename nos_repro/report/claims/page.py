@@ -63,8 +63,9 @@ NOTES = [
     "A verdict is one at its scale, never of the paper's: holds and does not hold are each wrong in"
     " at most 2.5 % of cases (paired over seeds; every comparison of a claim has to hold, and a"
     " refutation by one of k counts k-fold). No correction is made for how many claims there are.",
-    "A side that was tuned over more points, or whose opponent's rate lies at the edge of its grid,"
-    " gets no verdict in its favour. Scale any: depends on no training of a study.",
+    "In a study, a side that was tuned over more points, or whose opponent's rate lies at the edge"
+    " of its grid, gets no verdict in its favour; of an arena it is only said. Scale any: depends on"
+    " no training of a study.",
     "`python -m nos_repro claims ID` shows one in full.",
 ]
 
