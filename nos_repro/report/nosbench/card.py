@@ -62,11 +62,11 @@ def card(folder: Path) -> str:
     parts = [
         f"# NOS-Bench: {name}" + ("" if scale in PLAIN_SCALES else f", scale {scale}"),
         packed.about,
-        f"Every distinct rule of a space of {found.table.space.size:,} strings was trained once per"
+        f"Every distinct rule of a space of {found.table.space.size:,} strings is trained once per"
         " task and seed, with the child of the search: a sweep over rates, then some epochs from"
         " scratch with the best one. Rules are distinct if a search would train both: if their"
-        f" normal forms have different fingerprints. There are {len(found.table.rules):,};"
-        f" {found.trained:,} are trained, the probes refuse the others.",
+        f" normal forms have different fingerprints. There are {len(found.table.rules):,}; the"
+        f" probes refuse all but {found.trained:,}.{_partly(found)}",
         _code("python", f'from nos_repro.search import table\n\nt = table.load("{name}")\n'
               f'rewards = t.rewards("{found.tasks[0].task if found.tasks else "digits"}", seed=0)'
               "  # one per rule\n"
@@ -88,6 +88,16 @@ def card(folder: Path) -> str:
         _limits(found),
     ]  # fmt: skip
     return "\n\n".join(part for part in map(_wrapped, parts) if part) + "\n"
+
+
+def _partly(found: Analysis) -> str:
+    """Which seeds have fewer rules."""
+    parts = [
+        f"seed {seed} of `{task.task}` {count:,}"
+        for task in found.tasks
+        for seed, count in task.partly.items()
+    ]
+    return f" Some seeds have trained fewer: {', '.join(parts)}." if parts else ""
 
 
 def config_of(name: str) -> str:
@@ -189,7 +199,7 @@ def _data(tasks: dict[str, Any]) -> str:
 
 
 def _limits(found: Analysis) -> str:
-    partly = [task.task for task in found.tasks if len(task.whole) < len(task.seeds)]
+    partly = [task.task for task in found.tasks if task.partly]
     lines = [
         "- A reward is one short training of one small network; it says nothing of long ones.",
         "- Rewards depend on the processor and the libraries in their last digits, so `--verify`"
@@ -201,8 +211,9 @@ def _limits(found: Analysis) -> str:
         "- The probes may refuse a rule that could train.",
     ]
     lines += [
-        f"- {name} has seeds that trained a part of the rules only, mostly the best by the first"
-        " seed."
+        f"- {name} has seeds with a part of the rules only, which is no random draw of all: mostly"
+        " the best ones where the table's file asks for these; while the table is being made, the"
+        " first by number, which more strings write."
         for name in partly
     ]
     return "\n".join(lines)
