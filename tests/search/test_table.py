@@ -36,6 +36,7 @@ from nos_repro.search.failure import ChildError
 from nos_repro.search.loop import MAX_FAILED
 from nos_repro.search.probe import probe
 from nos_repro.search.refusals import Refusals
+from nos_repro.search.table import files
 from nos_repro.search.table.files import read_packed, write_packed
 from nos_repro.search.table.grouping import distinct_rules
 from nos_repro.search.table.job import PackJob
@@ -334,6 +335,48 @@ def spoilt(folder: Path, name: str, how: str) -> str:
         case "later":
             path.write_text(json.dumps({**json.loads(data), "format": 99}))
     return name
+
+
+class Crash(BaseException):
+    """The end of the process, as far as the files can tell."""
+
+
+def test_killed_between_two_of_its_files_a_table_can_be_read_and_goes_on(
+    made, tmp_path, monkeypatch
+):
+    """Each file is the one before or the one after; what a task lacks is in the log still."""
+    folder, write = tmp_path / "tiny", files.write_atomically
+    before = read_packed(made).rows["digits"]
+    after = [*before, *(dataclasses.replace(row, seed=1) for row in before)]
+    whole = None
+    for last in range(1, 9):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(made, folder)
+        written = []
+
+        def dying(path, data, written=written, last=last):
+            if len(written) == last:
+                raise Crash
+            written.append(path.name)
+            write(path, data)
+
+        packed = read_packed(folder)
+        packed.settings["tasks"]["again"] = packed.settings["tasks"]["digits"]
+        packed.rows = {"digits": after, "again": before}
+        with monkeypatch.context() as patched:
+            patched.setattr(files, "write_atomically", dying)
+            try:
+                write_packed(folder, packed)
+            except Crash:
+                found = read_packed(folder).rows
+                assert found["digits"] in (before, after)
+                assert found["again"] in ([], before)
+                continue
+        assert read_packed(folder).rows == packed.rows
+        assert "before" not in json.loads((folder / "table.json").read_text())
+        whole = written
+        break
+    assert whole == ["table.json", "digits.csv.gz", "again.csv.gz", "table.json"]
 
 
 @pytest.mark.parametrize("how", ["missing", "truncated", "empty", "foreign"])
