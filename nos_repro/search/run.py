@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import math
 import random
@@ -23,7 +24,7 @@ from nos_repro.launch.settings import LauncherSettings, launcher_settings
 from nos_repro.launch.work import keep_freed_memory
 from nos_repro.rules.rule import Rule
 from nos_repro.search.child import Child, Evaluation
-from nos_repro.search.crossed import crossed_runs
+from nos_repro.search.crossed import crossed_runs, seeds_that_chose
 from nos_repro.search.folder import check_settings, folder_of
 from nos_repro.search.hall import best_rules
 from nos_repro.search.job import EvaluationJob
@@ -132,7 +133,8 @@ def confirm(
     race that is not over is finished first. With `confirm.against`, another search's best rules
     train too, and all of them in its environment as well.
 
-    The best of many is partly lucky; only seeds that were not used to choose it show its worth.
+    The best of many is partly lucky; only seeds that were not used to choose it show its worth: with
+    `confirm.against`, none that the other search chose its rules by.
     """
     folder = folder_of(search, results)
     if not best_rules(folder, 1):
@@ -141,7 +143,9 @@ def confirm(
         run_race(search, folder, launcher, conditions, display, retry=retry)
         best = best_rules(folder, search.confirm.best, race_order(folder))
         candidates = {**search.baselines, **{entry.rule: f"rule: {entry.text}" for entry in best}}
-        seeds = range(search.seed + 1, search.seed + 1 + search.confirm.seeds)
+        taken = seeds_that_chose(search, folder) if search.confirm.against else set()
+        fresh = (seed for seed in itertools.count(search.seed + 1) if seed not in taken)
+        seeds = list(itertools.islice(fresh, search.confirm.seeds))
         wanted = [
             SideRun("confirm", name, optimizer, seed, test=True)
             for seed in seeds
