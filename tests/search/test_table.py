@@ -390,6 +390,24 @@ def test_a_damaged_table_is_one_error_that_names_the_file(made, tmp_path, name, 
         table.load(folder)
 
 
+# fmt: off
+HEADS = [
+    ("tasks", [1]), ("tasks", {"digits": {"task": []}}), ("tasks", {"digits": {"task": {"a": 1}}}),
+    ("made", {"a": 1}), ("made", [3]), ("files", 3), ("before", 3), ("space", {"operands": 3}),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("key", "value"), HEADS)
+def test_a_head_with_other_things_in_it_is_one_error_that_names_it(made, tmp_path, key, value):
+    folder = tmp_path / "tiny"
+    shutil.copytree(made, folder)
+    head = {**json.loads((folder / "table.json").read_text()), key: value}
+    (folder / "table.json").write_text(json.dumps(head))
+    with pytest.raises(DataError, match=r"table.json is damaged"):
+        table.load(folder)
+
+
 def test_a_table_of_a_later_format_is_refused(made, tmp_path):
     folder = tmp_path / "tiny"
     shutil.copytree(made, folder)

@@ -9,6 +9,7 @@ from typing import Any
 from nos_repro.experiments.files import read_file, write_atomically
 from nos_repro.experiments.settings_file import TABLES, shipped
 from nos_repro.report.nosbench.tables import nosbench_tables
+from nos_repro.search.child import Child
 from nos_repro.search.table.analysis import Analysis, analyse
 from nos_repro.search.table.files import FORMAT, HEAD, RULES, STRINGS
 from nos_repro.search.table.loaded import load
@@ -80,7 +81,7 @@ def card(folder: Path) -> str:
         "## Files",
         *_files(folder, found),
         "## How it was made",
-        *_tasks(packed.settings["tasks"]),
+        *_tasks({name: packed.child(name) for name in packed.settings["tasks"]}),
         *_made(packed.made),
         "## Data",
         _data(packed.settings["tasks"]),
@@ -161,17 +162,17 @@ def _files(folder: Path, found: Analysis) -> list[str]:
     ]
 
 
-def _tasks(tasks: dict[str, Any]) -> list[str]:
+def _tasks(tasks: dict[str, Child]) -> list[str]:
     lines = []
     for name, child in tasks.items():
-        task = dict(child["task"])
+        task = dict(child.task)
         model = task.pop("name")
         said = ", ".join(f"{key} {value}" for key, value in task.items() if value is not None)
-        sweep = ", ".join(f"{key} {value}" for key, value in child["sweep"].items())
-        rates = ", ".join(f"{rate:g}" for rate in child["rates"])
+        sweep = ", ".join(f"{key} {value}" for key, value in child.sweep.items())
+        rates = ", ".join(f"{rate:g}" for rate in child.rates)
         lines.append(
-            f"- `{name}`: task `{model}` ({said}); rates {rates}, {child['sweep_epochs']} epoch"
-            f" each{f' ({sweep})' if sweep else ''}, then {child['epochs']} epochs"
+            f"- `{name}`: task `{model}` ({said}); rates {rates}, {child.sweep_epochs} epoch"
+            f" each{f' ({sweep})' if sweep else ''}, then {child.epochs} epochs"
         )
     return ["\n".join(lines)]
 

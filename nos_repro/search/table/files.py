@@ -123,7 +123,12 @@ def read_packed(folder: Path) -> Packed | None:
         files = {name: (digest, was.get(name)) for name, digest in dict(head["files"]).items()}
         width = int(head["bytes_per_string"])
         packed = Packed(settings, [], np.zeros(0), {}, list(head["made"]), str(head["about"]))
-        children = {task: packed.child(task) for task in settings["tasks"]}
+        children = {task: packed.child(task) for task in dict(settings["tasks"])}
+        for task, child in children.items():
+            if not ("name" in dict(child.task) and isinstance(child.sweep, dict)):
+                raise ValueError(f"tasks.{task} is not a child")
+        if not all(isinstance(made, dict) for made in packed.made):
+            raise ValueError("made is not a list of what made it")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _refused(folder / HEAD, f"is damaged ({type(error).__name__}: {error})") from None
     packed.rules = _read_rules(folder, _content(folder, RULES, files))
