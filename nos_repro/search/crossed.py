@@ -33,8 +33,8 @@ def other_rules(search: Search, folder: Path) -> list[FoundRule]:
 
 
 def seeds_that_chose(search: Search, folder: Path) -> set[int]:
-    """The seeds of the search of `confirm.against` and of its race: they chose its best rules, whose
-    worth only others show."""
+    """The seeds of the search of `confirm.against` and of its race: they chose its best rules, and
+    only others show what these are worth."""
     beside = other_folder(search, folder)
     settings = read_settings(beside) or {}
     raced = {named.seed for named, _ in read_side_runs(beside) if named.purpose == "race"}

@@ -133,8 +133,8 @@ def confirm(
     race that is not over is finished first. With `confirm.against`, another search's best rules
     train too, and all of them in its environment as well.
 
-    The best of many is partly lucky; only seeds that were not used to choose it show its worth: with
-    `confirm.against`, none that the other search chose its rules by.
+    The best of many is partly lucky; only seeds that were not used to choose it show its worth:
+    with `confirm.against`, none that the other search chose its rules by.
     """
     folder = folder_of(search, results)
     if not best_rules(folder, 1):

@@ -440,7 +440,7 @@ def test_a_task_that_the_table_lacks_or_has_not_trained_is_one_error(
             complete(arena, tmp_path, print)
     unfinished = {seed: np.append(rewards, np.nan) for seed, rewards in table.values.items()}
     monkeypatch.setattr(table, "values", unfinished)
-    with pytest.raises(ConfigError, match="no seed of any has trained every rule of .* made-up"):
+    with pytest.raises(ConfigError, match=r"no seed of any has trained every rule of .* made-up"):
         complete(arena, tmp_path, print)
 
 

@@ -64,8 +64,8 @@ NOTES = [
     " at most 2.5 % of cases (paired over seeds; every comparison of a claim has to hold, and a"
     " refutation by one of k counts k-fold). No correction is made for how many claims there are.",
     "In a study, a side that was tuned over more points, or whose opponent's rate lies at the edge"
-    " of its grid, gets no verdict in its favour; of an arena it is only said. Scale any: depends on"
-    " no training of a study.",
+    " of its grid, gets no verdict in its favour; of an arena it is only said. Scale any: depends"
+    " on no training of a study.",
     "`python -m nos_repro claims ID` shows one in full.",
 ]
 

@@ -41,8 +41,8 @@ class BestRule:
 @dataclass(frozen=True)
 class TaskSummary:
     """How a task went: ``statuses`` counts its rows, ``seconds`` is a child's mean time. ``whole``
-    are the seeds that trained every rule, ``partly`` the rules that each other one has. ``best`` are
-    the best by the mean over all seeds, of the rules that all of them trained."""
+    are the seeds that trained every rule, ``partly`` the rules that each other one has. ``best``
+    are the best by the mean over all seeds, of the rules that all of them trained."""
 
     task: str
     seeds: list[int]

@@ -71,7 +71,8 @@ def write_packed(folder: Path, packed: Packed) -> None:
     StoreError.
 
     Where there is a head already, one that also names the files as they were is written first: a
-    process that is killed between two files leaves a table of which some are new, all of them sound.
+    process that is killed between two files leaves a table of which some are new, all of them
+    sound.
     """
     files = {RULES: _zipped(_rules_text(packed.rules).encode())}
     width = packed.rule_of_string.dtype.itemsize
