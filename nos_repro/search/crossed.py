@@ -18,7 +18,7 @@ from nos_repro.search.child import Child
 from nos_repro.search.folder import differences, read_settings
 from nos_repro.search.hall import FoundRule, best_rules
 from nos_repro.search.settings import Search, completed_child
-from nos_repro.search.side_runs import SideRun, race_order
+from nos_repro.search.side_runs import SideRun, race_order, read_side_runs
 
 
 def other_folder(search: Search, folder: Path) -> Path:
@@ -30,6 +30,15 @@ def other_rules(search: Search, folder: Path) -> list[FoundRule]:
     """The best rules of the search of `confirm.against`, as many as are confirmed."""
     beside = other_folder(search, folder)
     return best_rules(beside, search.confirm.best, race_order(beside))
+
+
+def seeds_that_chose(search: Search, folder: Path) -> set[int]:
+    """The seeds of the search of `confirm.against` and of its race: they chose its best rules, and
+    only others show what these are worth."""
+    beside = other_folder(search, folder)
+    settings = read_settings(beside) or {}
+    raced = {named.seed for named, _ in read_side_runs(beside) if named.purpose == "race"}
+    return raced | ({settings["seed"]} if "seed" in settings else set())
 
 
 def crossed_runs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import math
 import random
@@ -22,8 +23,8 @@ from nos_repro.launch.run import jobs_per_pack
 from nos_repro.launch.settings import LauncherSettings, launcher_settings
 from nos_repro.launch.work import keep_freed_memory
 from nos_repro.rules.rule import Rule
-from nos_repro.search.child import Child
-from nos_repro.search.crossed import crossed_runs
+from nos_repro.search.child import Child, Evaluation
+from nos_repro.search.crossed import crossed_runs, seeds_that_chose
 from nos_repro.search.folder import check_settings, folder_of
 from nos_repro.search.hall import best_rules
 from nos_repro.search.job import EvaluationJob
@@ -90,20 +91,32 @@ def run_race(
     retry: bool = False,
 ) -> None:
     """Races the best rules by their rewards, if the search has a race, and logs the order in which
-    they end. What was trained for it before is not trained again."""
+    they end. What was trained for it before is not trained again, but for what failed, if it is to
+    ``retry``: a failure counts as a reward of 0 until then."""
     if search.race is None:
         return
     runners = {found.rule: f"rule: {found.text}" for found in best_rules(folder, search.race.best)}
+
+    def raced() -> list[tuple[SideRun, Evaluation]]:
+        known = read_side_runs(folder, log.warning)
+        return [
+            (named, found)
+            for named, found in known
+            if named.purpose == "race" and runners.get(named.name) == named.optimizer
+        ]
+
+    if retry:
+        known = [named for named, _ in raced()]
+        evaluate_named(known, search.child, folder, launcher, conditions, display, retry=True)
     while True:
         rewards: dict[str, dict[int, float]] = {rule: {} for rule in runners}
-        for named, found in read_side_runs(folder, log.warning):
-            if named.purpose == "race" and runners.get(named.name) == named.optimizer:
-                rewards[named.name][named.seed] = found.reward
+        for named, found in raced():
+            rewards[named.name][named.seed] = found.reward
         lap = next_lap(search.race, list(runners), rewards, search.seed)
         if not lap.missing:
             break
         wanted = [SideRun("race", rule, runners[rule], seed) for rule, seed in lap.missing]
-        evaluate_named(wanted, search.child, folder, launcher, conditions, display, retry=retry)
+        evaluate_named(wanted, search.child, folder, launcher, conditions, display)
     if lap.order:
         log_race(folder, lap.order)
 
@@ -120,7 +133,8 @@ def confirm(
     race that is not over is finished first. With `confirm.against`, another search's best rules
     train too, and all of them in its environment as well.
 
-    The best of many is partly lucky; only seeds that were not used to choose it show its worth.
+    The best of many is partly lucky; only seeds that were not used to choose it show its worth:
+    with `confirm.against`, none that the other search chose its rules by.
     """
     folder = folder_of(search, results)
     if not best_rules(folder, 1):
@@ -129,7 +143,9 @@ def confirm(
         run_race(search, folder, launcher, conditions, display, retry=retry)
         best = best_rules(folder, search.confirm.best, race_order(folder))
         candidates = {**search.baselines, **{entry.rule: f"rule: {entry.text}" for entry in best}}
-        seeds = range(search.seed + 1, search.seed + 1 + search.confirm.seeds)
+        taken = seeds_that_chose(search, folder) if search.confirm.against else set()
+        fresh = (seed for seed in itertools.count(search.seed + 1) if seed not in taken)
+        seeds = list(itertools.islice(fresh, search.confirm.seeds))
         wanted = [
             SideRun("confirm", name, optimizer, seed, test=True)
             for seed in seeds

@@ -90,7 +90,7 @@ def times(**medians: int) -> Needed:
     return needed
 
 
-@pytest.mark.parametrize("n", [6, 7, 10, 50, 100])
+@pytest.mark.parametrize("n", [6, 7, 10, 50, 100, 1000, 3000])
 def test_the_interval_of_a_median_is_the_binomials(n: int) -> None:
     """The narrowest pair of order statistics, alike from both ends, that covers 95 %."""
     found = median_of([float(place) for place in range(1, n + 1)])
@@ -152,6 +152,32 @@ def test_a_claim_is_decided_by_what_the_runs_needed(
     assert says in found.reason + "".join(map(str, found.effects))
     if found.effects:
         assert any("tuned over 12 configurations x 10 seeds" in line for line in found.remarks)
+
+
+def test_a_claim_says_what_is_left_of_a_difference_without_the_runs_that_never_arrived(
+    tmp_path: Path,
+) -> None:
+    """Half of one row's runs never get there; where both do, both need the same."""
+
+    def needed(run: ArenaRun) -> int | None:
+        fails = run.algorithm["name"] == "reinforce" and run.seed % 2
+        return None if fails else 50 + run.seed % 3 * (run.algorithm["name"] == "ppo")
+
+    fill(tmp_path, needed, rows=("ppo", "reinforce"))
+    found = ArenaTest("arena", "ppo", "reinforce").judge(Results(tmp_path), "any")
+    assert found.verdict == "holds"
+    left = [line for line in found.remarks if "with which both got there" in line]
+    assert len(left) == 2
+    assert all("doublings (n = 50)" in line and ": -0.0" in line for line in left), left
+
+
+def test_a_rise_is_said_beside_that_of_the_reference(tmp_path: Path) -> None:
+    fill(tmp_path, times(), rows=("ppo", "random"))
+    remarks = ArenaRisesTest("arena", "ppo", "mean").judge(Results(tmp_path), "any").remarks
+    (beside,) = [line for line in remarks if line.startswith("beside it random")]
+    assert beside.count("less the first's: +0 ") == 2
+    own = ArenaRisesTest("arena", "random", "best").judge(Results(tmp_path), "any").remarks
+    assert not any(line.startswith("beside it") for line in own)
 
 
 # fmt: off

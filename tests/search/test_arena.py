@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from nos_repro.errors import ConfigError
+from nos_repro.experiments.record import RecordError
 from nos_repro.rules.space import Space
 from nos_repro.search.algorithms import ALGORITHMS
 from nos_repro.search.algorithms.base import ControllerSettings
@@ -254,6 +255,26 @@ def test_runs_by_other_code_are_kept_until_they_are_asked_for_again(
     assert {record["code"] for record in records.by_key.values()} != {"older"}
 
 
+def test_runs_over_a_table_that_has_grown_since_are_said_and_played_again_when_asked_for(
+    file: Path, tmp_path: Path, table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arena = load_arena(file)
+    complete(arena, tmp_path, print)
+    grown = MadeUp()
+    grown.values = {**table.values, 3: table.values[0][::-1].copy()}
+    monkeypatch.setattr(grown, "seeds", lambda task: [0, 1, 2, 3])
+    monkeypatch.setattr(completing, "open_table", lambda name, results: grown)
+    said: list[str] = []
+    kept = complete(arena, tmp_path, said.append)
+    assert any("8 runs were played on the table before it got other rows" in line for line in said)
+    records = complete(arena, tmp_path, said.append, again=True)
+    assert {record["table_seed"] for record in records.by_key.values()} == {0, 1, 2, 3}
+    assert {record["table_seed"] for record in kept.by_key.values()} == {0, 1, 2}
+    said.clear()
+    complete(arena, tmp_path, said.append)
+    assert not any("before it got other rows" in line for line in said)
+
+
 def _made_by_older_code(path: Path, change: Any = None) -> None:
     """Rewrites the records as if other code had played them; ``change`` spoils one."""
     old = [{**json.loads(line), "code": "older"} for line in path.read_text().splitlines()]
@@ -343,6 +364,11 @@ WRONG = [
     ("budgets: [5, 20]",     "budgets: [20, 5]",       r"budgets must be children, fewest first"),
     ("top: [0.2, 0.05]",     "top: [2.0]",             r"top must be shares between 0 and 1"),
     ("task: any\nt",         "task: any\nrefrence: x\nt", r"unknown key 'refrence'"),
+    ("top: [0.2, 0.05]",     "top: []",                r"top must name at least one share"),
+    ("{algorithm: random}",  "{algorithm: random, space: {operands: [g]}}",
+     r"rows.random: space.operands: unknown constraint"),
+    ("{algorithm: random}",  "{algorithm: random, space: {reuse_computed: 3}}",
+     r"rows.random: space.reuse_computed must be true or false, got 3"),
     ("arena: tiny",          "study: tiny",            r"not an arena"),
 ]
 # fmt: on
@@ -372,6 +398,50 @@ def test_a_damaged_record_is_named(file: Path, tmp_path: Path) -> None:
     path.write_bytes(b'{"run": 1}\n' + path.read_bytes())
     with pytest.raises(Exception, match=r"runs.jsonl, line 1: not a record of a run"):
         list(read_records(path))
+
+
+# fmt: off
+SPOILT = [
+    ("converged", ...), ("converged", "soon"), ("ends", ...), ("ends", {}), ("place", "late"),
+    ("found", None), ("found", [[1], None]), ("best", [[1, 0.5]]), ("best", 3), ("seconds", None),
+    ("children", -1), ("capped", ...), ("run", 1),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("key", "value"), SPOILT)
+def test_a_record_without_what_tables_and_claims_read_is_named(
+    key: str, value: Any, table: Any, tmp_path: Path
+) -> None:
+    (record,) = play([run_of("random")], table)
+    whole = {**json.loads(json.dumps(record)), "code": "c", "provenance": {}}
+    path = tmp_path / "runs.jsonl"
+    path.write_text(f"{json.dumps(whole)}\n")
+    assert list(read_records(path)) == [whole]
+    spoilt = {**whole, key: value}
+    if value is ...:
+        del spoilt[key]
+    path.write_text(f"{json.dumps(whole)}\n{json.dumps(spoilt)}\n")
+    with pytest.raises(RecordError, match=rf"line 2: not a record of a run \('{key}'"):
+        list(read_records(path))
+
+
+def test_a_task_that_the_table_lacks_or_has_not_trained_is_one_error(
+    file: Path, tmp_path: Path, table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arena = load_arena(file)
+
+    def lacking(task: str) -> list[int]:
+        raise KeyError("the table made-up: unknown task 'any'")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(table, "seeds", lacking)
+        with pytest.raises(ConfigError, match=r"^task: the table made-up: unknown"):
+            complete(arena, tmp_path, print)
+    unfinished = {seed: np.append(rewards, np.nan) for seed, rewards in table.values.items()}
+    monkeypatch.setattr(table, "values", unfinished)
+    with pytest.raises(ConfigError, match=r"no seed of any has trained every rule of .* made-up"):
+        complete(arena, tmp_path, print)
 
 
 LEFT = """

@@ -85,6 +85,16 @@ def test_every_rule_of_both_searches_and_every_baseline_trains_in_both_environme
     assert not again.trained
 
 
+def test_no_seed_that_chose_the_rules_of_either_search_compares_them(results: Path) -> None:
+    search, folder = _search(), results / "search_4bit" / "smoke"
+    settings = results / "search" / "smoke" / "settings.json"
+    values = {**json.loads(settings.read_text()), "seed": search.seed + 1}
+    settings.write_text(json.dumps(values))
+    confirm(search, results, Instant(), Conditions(results))
+    seeds = {run.seed for run, _ in read_side_runs(folder) if run.purpose != "baseline"}
+    assert seeds == {search.seed + 2 + number for number in range(search.confirm.seeds)}
+
+
 def test_a_child_that_differs_in_more_than_its_environment_is_refused(results: Path) -> None:
     search, folder = _search(), results / "search_4bit" / "smoke"
     other = dataclasses.replace(search, child=dataclasses.replace(search.child, epochs=9))

@@ -180,6 +180,23 @@ def test_killed_at_any_event_of_the_race_it_ends_as_if_it_had_not_been_killed(
     assert [(n.key, e.reward) for n, e in read_side_runs(again)] == raced
 
 
+def test_a_child_of_the_race_that_failed_is_trained_again_when_asked_for(folder, tmp_path):
+    """A bug of the machine puts the best rule last; mended, the race ends as without it."""
+    best = race_order(folder)[0]
+
+    def fate(n, job):
+        broken = job.name.startswith("race-") and job.optimizer == f"rule: {texts[best]}"
+        return "failed" if broken else "recorded"
+
+    texts = {found.rule: found.text for found in best_rules(folder, RACE.best)}
+    again = searched(tmp_path, Lucky(fate=fate))
+    assert race_order(again)[0] != best
+    run_search(raced_search(), tmp_path, Lucky(), Conditions(tmp_path), 1)
+    assert race_order(again)[0] != best, "a failure is kept until it is to be tried again"
+    run_search(raced_search(), tmp_path, Lucky(), Conditions(tmp_path), 1, retry=True)
+    assert race_order(again) == race_order(folder)
+
+
 def test_a_search_that_goes_on_races_again_and_trains_only_what_is_new(folder):
     launcher = Lucky()
     run_search(raced_search(), folder.parent.parent, launcher, Conditions(folder), 1)

@@ -36,6 +36,7 @@ from nos_repro.search.failure import ChildError
 from nos_repro.search.loop import MAX_FAILED
 from nos_repro.search.probe import probe
 from nos_repro.search.refusals import Refusals
+from nos_repro.search.table import files
 from nos_repro.search.table.files import read_packed, write_packed
 from nos_repro.search.table.grouping import distinct_rules
 from nos_repro.search.table.job import PackJob
@@ -336,6 +337,48 @@ def spoilt(folder: Path, name: str, how: str) -> str:
     return name
 
 
+class Crash(BaseException):
+    """The end of the process, as far as the files can tell."""
+
+
+def test_killed_between_two_of_its_files_a_table_can_be_read_and_goes_on(
+    made, tmp_path, monkeypatch
+):
+    """Each file is the one before or the one after; what a task lacks is in the log still."""
+    folder, write = tmp_path / "tiny", files.write_atomically
+    before = read_packed(made).rows["digits"]
+    after = [*before, *(dataclasses.replace(row, seed=1) for row in before)]
+    whole = None
+    for last in range(1, 9):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(made, folder)
+        written = []
+
+        def dying(path, data, written=written, last=last):
+            if len(written) == last:
+                raise Crash
+            written.append(path.name)
+            write(path, data)
+
+        packed = read_packed(folder)
+        packed.settings["tasks"]["again"] = packed.settings["tasks"]["digits"]
+        packed.rows = {"digits": after, "again": before}
+        with monkeypatch.context() as patched:
+            patched.setattr(files, "write_atomically", dying)
+            try:
+                write_packed(folder, packed)
+            except Crash:
+                found = read_packed(folder).rows
+                assert found["digits"] in (before, after)
+                assert found["again"] in ([], before)
+                continue
+        assert read_packed(folder).rows == packed.rows
+        assert "before" not in json.loads((folder / "table.json").read_text())
+        whole = written
+        break
+    assert whole == ["table.json", "digits.csv.gz", "again.csv.gz", "table.json"]
+
+
 @pytest.mark.parametrize("how", ["missing", "truncated", "empty", "foreign"])
 @pytest.mark.parametrize("name", ["rules.csv.gz", "strings.bin.gz", "digits.csv.gz", "table.json"])
 def test_a_damaged_table_is_one_error_that_names_the_file(made, tmp_path, name, how):
@@ -344,6 +387,24 @@ def test_a_damaged_table_is_one_error_that_names_the_file(made, tmp_path, name, 
     said = spoilt(folder, name, how)
     with pytest.raises(DataError, match="no table in" if (name, how) == ("table.json", "missing")
                        else said):  # fmt: skip
+        table.load(folder)
+
+
+# fmt: off
+HEADS = [
+    ("tasks", [1]), ("tasks", {"digits": {"task": []}}), ("tasks", {"digits": {"task": {"a": 1}}}),
+    ("made", {"a": 1}), ("made", [3]), ("files", 3), ("before", 3), ("space", {"operands": 3}),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("key", "value"), HEADS)
+def test_a_head_with_other_things_in_it_is_one_error_that_names_it(made, tmp_path, key, value):
+    folder = tmp_path / "tiny"
+    shutil.copytree(made, folder)
+    head = {**json.loads((folder / "table.json").read_text()), key: value}
+    (folder / "table.json").write_text(json.dumps(head))
+    with pytest.raises(DataError, match=r"table.json is damaged"):
         table.load(folder)
 
 
@@ -421,6 +482,37 @@ def test_a_child_that_hangs_has_overrun_and_the_others_are_trained(made, tmp_pat
     assert (row.status, row.reward) == ("overran", 0.0)
     again = run_with(Fated(lambda n: "recorded"), tmp_path / "tiny", retry=True)
     assert numbers(again) == numbers(table.load(made))
+
+
+class Hanging(Fated):
+    """A launcher whose jobs hang at one rule; what a job found before that was not saved yet."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(lambda n: "recorded")
+        self.text = text
+
+    def wait(self, seconds: float) -> list[Report]:
+        if self.job is None or self.text not in self.job.rules.values():
+            return super().wait(seconds)
+        job, self.job = self.job, None
+        return [Report(job, "overran", "killed after 99 s")]
+
+
+def test_of_several_rules_in_one_job_the_one_that_hangs_is_found_out(made, tmp_path):
+    """The first of them without an answer need not be the one: answers are saved from time to
+    time."""
+    before = numbers(table.load(made))
+    rules = table.load(made).rules
+    sound = [number for number, rule in enumerate(rules) if not rule.refused]
+    hangs = next(n for n in sound if n - 1 in sound and (n - 1) // 3 == n // 3)  # not the first
+    launcher = Hanging(f"rule: {rules[hangs].text}")
+    folder = tmp_path / "tiny"
+    TableMaker(settings(), folder, launcher, Conditions(folder), Silent()).run()
+    loaded = table.load(folder)
+    after = numbers(loaded)
+    (changed,) = [place for place in before if before[place] != after[place]]
+    assert changed[1] == hangs
+    assert loaded.row("digits", hangs).status == "overran"
 
 
 def test_a_bug_is_no_reward_and_is_tried_again_when_asked_for(made, tmp_path):

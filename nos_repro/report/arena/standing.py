@@ -191,10 +191,11 @@ def median_of(values: Sequence[float]) -> Estimated:
     n = len(ordered)
     middle = (ordered[(n - 1) // 2], ordered[n // 2])
     value = fmean(middle) if all(map(math.isfinite, middle)) else middle[1]
-    below, tail = 0, 0.5**n
-    while tail <= 0.025 and below < n // 2:
+    below, ways, tail = 0, 1, 1  # in whole numbers: of thousands of runs, floats overflow
+    while tail * 40 <= 2**n and below < n // 2:
         below += 1
-        tail += math.comb(n, below) * 0.5**n
+        ways = ways * (n - below + 1) // below
+        tail += ways
     if below == 0:
         return Estimated(value, 0.0, math.inf)
     return Estimated(value, ordered[below - 1], ordered[n - below])

@@ -63,8 +63,9 @@ NOTES = [
     "A verdict applies to its scale, not to the paper's. Holds and does not hold are each"
     " wrong in at most 2.5 % of cases (paired over seeds; every comparison of a claim has to hold,"
     " and a refutation by one of k is corrected for k). The number of claims is not corrected for.",
-    "A side that was tuned over more points, or whose opponent's rate lies at the edge of its grid,"
-    " gets no verdict in its favour. Scale any: depends on no training of a study.",
+    "In a study, a side that was tuned over more points, or whose opponent's rate lies at the edge"
+    " of its grid, gets no verdict in its favour; in an arena a remark says so. Scale any: depends"
+    " on no training of a study.",
     "`python -m nos_repro claims ID` shows one in full.",
 ]
 

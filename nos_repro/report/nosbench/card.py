@@ -9,6 +9,7 @@ from typing import Any
 from nos_repro.experiments.files import read_file, write_atomically
 from nos_repro.experiments.settings_file import TABLES, shipped
 from nos_repro.report.nosbench.tables import nosbench_tables
+from nos_repro.search.child import Child
 from nos_repro.search.table.analysis import Analysis, analyse
 from nos_repro.search.table.files import FORMAT, HEAD, RULES, STRINGS
 from nos_repro.search.table.loaded import load
@@ -63,11 +64,10 @@ def card(folder: Path) -> str:
         f"# NOS-Bench: {name}" + ("" if scale in PLAIN_SCALES else f", scale {scale}"),
         packed.about,
         f"Every distinct rule of a space of {found.table.space.size:,} strings is trained once per"
-        " task and seed (the first table below says where only a part of them was), with the child"
-        " of the search: a sweep over rates, then some epochs from scratch with the best one. Rules"
-        " are distinct if a search would train both: if their normal forms have different"
-        f" fingerprints. There are {len(found.table.rules):,};"
-        f" {found.trained:,} are trained, the probes refuse the others.",
+        " task and seed, with the child of the search: a sweep over rates, then some epochs from"
+        " scratch with the best one. Rules are distinct if a search would train both: if their"
+        f" normal forms have different fingerprints. There are {len(found.table.rules):,}; the"
+        f" probes refuse all but {found.trained:,}.{_partly(found)}",
         _code("python", f'from nos_repro.search import table\n\nt = table.load("{name}")\n'
               f'rewards = t.rewards("{found.tasks[0].task if found.tasks else "digits"}", seed=0)'
               "  # one per rule\n"
@@ -81,7 +81,7 @@ def card(folder: Path) -> str:
         "## Files",
         *_files(folder, found),
         "## How it was made",
-        *_tasks(packed.settings["tasks"]),
+        *_tasks({name: packed.child(name) for name in packed.settings["tasks"]}),
         *_made(packed.made),
         "## Data",
         _data(packed.settings["tasks"]),
@@ -89,6 +89,16 @@ def card(folder: Path) -> str:
         _limits(found),
     ]  # fmt: skip
     return "\n\n".join(part for part in map(_wrapped, parts) if part) + "\n"
+
+
+def _partly(found: Analysis) -> str:
+    """Which seeds have fewer rules."""
+    parts = [
+        f"seed {seed} of `{task.task}` {count:,}"
+        for task in found.tasks
+        for seed, count in task.partly.items()
+    ]
+    return f" Some seeds have trained fewer: {', '.join(parts)}." if parts else ""
 
 
 def config_of(name: str) -> str:
@@ -152,17 +162,17 @@ def _files(folder: Path, found: Analysis) -> list[str]:
     ]
 
 
-def _tasks(tasks: dict[str, Any]) -> list[str]:
+def _tasks(tasks: dict[str, Child]) -> list[str]:
     lines = []
     for name, child in tasks.items():
-        task = dict(child["task"])
+        task = dict(child.task)
         model = task.pop("name")
         said = ", ".join(f"{key} {value}" for key, value in task.items() if value is not None)
-        sweep = ", ".join(f"{key} {value}" for key, value in child["sweep"].items())
-        rates = ", ".join(f"{rate:g}" for rate in child["rates"])
+        sweep = ", ".join(f"{key} {value}" for key, value in child.sweep.items())
+        rates = ", ".join(f"{rate:g}" for rate in child.rates)
         lines.append(
-            f"- `{name}`: task `{model}` ({said}); rates {rates}, {child['sweep_epochs']} epoch"
-            f" each{f' ({sweep})' if sweep else ''}, then {child['epochs']} epochs"
+            f"- `{name}`: task `{model}` ({said}); rates {rates}, {child.sweep_epochs} epoch"
+            f" each{f' ({sweep})' if sweep else ''}, then {child.epochs} epochs"
         )
     return ["\n".join(lines)]
 
@@ -190,7 +200,7 @@ def _data(tasks: dict[str, Any]) -> str:
 
 
 def _limits(found: Analysis) -> str:
-    partly = [task.task for task in found.tasks if len(task.whole) < len(task.seeds)]
+    partly = [task.task for task in found.tasks if task.partly]
     lines = [
         "- A reward is one short training of one small network; it says nothing of long ones.",
         "- Rewards depend on the processor and the libraries in their last digits, so `--verify`"
@@ -202,8 +212,9 @@ def _limits(found: Analysis) -> str:
         "- The probes may refuse a rule that could train.",
     ]
     lines += [
-        f"- {name} has seeds that trained only a part of the rules: so far, or by choice (mostly"
-        " the best by another seed or task)."
+        f"- {name} has seeds that trained only a part of the rules, which is no random draw: mostly"
+        " the best ones where the table's file asks for these; while the table is being made, the"
+        " first by number, which more strings write."
         for name in partly
     ]
     return "\n".join(lines)

@@ -25,7 +25,7 @@ def _tasks(found: Analysis) -> ReportTable:
     rows = [
         [
             task.task,
-            f"{_seeds(task.whole)}" + (f" (part: {_seeds(_partly(task))})" * bool(_partly(task))),
+            f"{_seeds(task.whole)}" + (f" (part: {_seeds([*task.partly])})" * bool(task.partly)),
             f"{task.rows:,}",
             f"{100 * task.healthy:.1f} %",
             f"{task.statuses.get('diverged', 0):,}",
@@ -45,10 +45,6 @@ def _tasks(found: Analysis) -> ReportTable:
          "s per child", "worker-hours"],
         rows,
     )  # fmt: skip
-
-
-def _partly(task: TaskSummary) -> list[int]:
-    return [seed for seed in task.seeds if seed not in task.whole]
 
 
 def _seeds(seeds: list[int]) -> str:
@@ -76,9 +72,22 @@ def _predictions(found: Analysis) -> ReportTable:
         rows,
         ["Lost by its shortlist: the expensive task's best reward, less that of the best of the"
          f" {SHORTLIST} rules that the cheap task would hand on. One seed per task is compared.",
-         "If an expensive task trained mostly the best rules, these are harder to order.",
+         *_partly_trained(found),
          f"Intervals: {RESAMPLES} bootstrap resamples of the rules."],
     )  # fmt: skip
+
+
+def _partly_trained(found: Analysis) -> list[str]:
+    """Which rules stand for all where an expensive task has not trained all of them."""
+    dear = {each.dear for each in found.predictions}
+    names = [task.task for task in found.tasks if task.task in dear and not task.whole]
+    if not names:
+        return []
+    return [
+        f"No seed of {', '.join(names)} has trained every rule, and the rules that are there are no"
+        " random draw: mostly the best ones, which are harder to order, where the table's file asks"
+        " for these; while the table is being made, the first by number, which more strings write."
+    ]
 
 
 def _luck(found: Analysis) -> ReportTable:
@@ -126,6 +135,7 @@ def _best(task: TaskSummary) -> ReportTable:
         [f"The best rules of {task.task}, by {by}"],
         ["rule", "mean reward", "by seed", "rate", "strings"],
         rows,
+        ["Chosen by these very rewards, which flatter them: by fresh seeds they would earn less."],
     )
 
 

@@ -12,10 +12,11 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
+from nos_repro.errors import ConfigError
 from nos_repro.experiments.files import json_line, unwritable
 from nos_repro.extras import installed_versions
 from nos_repro.launch.watch import leave_with_parent
-from nos_repro.search.arena.play import open_table, play
+from nos_repro.search.arena.play import ground_of, open_table, play
 from nos_repro.search.arena.runs import (
     ArenaRun,
     Records,
@@ -50,10 +51,12 @@ def complete(
     """Tunes, then plays; returns all records.
 
     rows: only these; again: runs that were played by other code are played once more. Raises
-    ConfigError if another process is at work, RecordError for a damaged file.
+    ConfigError if another process is at work or a table lacks what is to be searched, DataError for
+    a table that is not there, RecordError for a damaged file.
     """
     path = records_file(results, arena.arena)
     contestants = asked_rows(arena, rows)
+    _check_tables(arena, results)
     with hold(path.parent), Pool(workers, results) as pool:
         _cut_torn_line(path)
         records = Records(read_records(path))
@@ -71,6 +74,27 @@ def complete(
             final.append(final_runs(arena, row, section))
         _complete(path, records, _by_seed(final), pool, say, "final", again)
     return records
+
+
+def _check_tables(arena: Arena, results: Path) -> None:
+    """Raises ConfigError if a table does not have the task, or no seed of it that trained every
+    rule: only such a seed can reward a search."""
+    import numpy as np
+
+    asked = {"": (arena.table, arena.task)}
+    if arena.tuning is not None and any(row.grid for row in arena.contestants().values()):
+        asked["tuning."] = arena.tuning.table, arena.tuning.task
+    for where, (name, task) in asked.items():
+        table = open_table(name, results)
+        try:
+            seeds = table.seeds(task)
+        except KeyError as error:
+            raise ConfigError(f"{where}task: {error.args[0]}") from None
+        if all(np.isnan(table.rewards(task, seed)).any() for seed in seeds):
+            raise ConfigError(
+                f"{where}task: no seed of {task} has trained every rule of the table {name} yet\n"
+                "  train what is missing: python -m nos_repro table CONFIG"
+            )
 
 
 def asked_rows(arena: Arena, rows: Sequence[str]) -> dict[str, Contestant]:
@@ -99,6 +123,11 @@ def _complete(
     if stale and not again:
         say(f"{part}: {len(stale)} runs were played by other code and are kept;"
             " --verify 1 plays one of each kind again and signs them, --again all")  # fmt: skip
+    other = {r.key for r in asked if r.key in known and not _fits(pool, r, records.of([r])[0])}
+    if other and not again:
+        say(f"{part}: {len(other)} runs were played on the table before it got other rows and are"
+            " kept; they do not compare with new ones: --again plays them again")  # fmt: skip
+    stale |= other
     missing = [run for run in asked if run.key not in known or (again and run.key in stale)]
     say(f"{part}: {len(asked)} runs, {len(missing)} to play")
     for number, record in enumerate(pool.play(missing), 1):
@@ -106,6 +135,21 @@ def _complete(
         records.add(record)
         if number % max(1, len(missing) // 20) == 0 or number == len(missing):
             say(f"{part}: {number} of {len(missing)}")
+
+
+def _fits(pool: Pool, run: ArenaRun, record: RunRecord) -> bool:
+    """Whether the table as it is now has the rewards that a record tells of: a seed that is added
+    to a table changes which seed rewards a run, and what the others say of a rule."""
+    ground = ground_of(open_table(run.table, pool.results), run)
+    if record.get("table_seed") != ground.own:
+        return False
+    told = [(reward, judged, int(rule)) for _, reward, judged, rule in record["best"]]
+    return all(
+        rule < len(ground.rewards)
+        and reward == round(ground.rewards[rule], 6)
+        and judged == round(ground.judged[rule], 6)
+        for reward, judged, rule in told
+    )
 
 
 class Pool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -189,7 +189,53 @@ def _record(line: bytes, where: str) -> RunRecord:
         record = read_json(line)
     except ValueError as error:
         raise RecordError(f"{where}: corrupt ({error}); repair or remove the line") from None
-    wanted = ("run", "children", "drawn", "best", "found", "code")
-    if not isinstance(record, dict) or any(key not in record for key in wanted):
-        raise RecordError(f"{where}: not a record of a run; repair or remove the line")
-    return record
+    for key, fits in FITS.items():
+        if not isinstance(record, dict) or key not in record or not fits(record[key]):
+            raise RecordError(
+                f"{where}: not a record of a run ('{key}' is missing or invalid); repair or remove"
+                " the line"
+            )
+    return record  # type: ignore[no-any-return]
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_list_of(fits: Callable[[Any], bool], length: int | None = None) -> Callable[[Any], bool]:
+    return lambda value: (
+        isinstance(value, list) and length in (None, len(value)) and all(map(fits, value))
+    )
+
+
+def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or fits(value)
+
+
+def _are_ends(value: Any) -> bool:
+    means = _or_none(_is_list_of(_is_number, 2))
+    return isinstance(value, dict) and all(
+        key in value and means(value[key]) for key in ("children", "strings")
+    )
+
+
+# fmt: off
+FITS: dict[str, Callable[[Any], bool]] = {
+    "run":       lambda value: isinstance(value, dict),
+    "code":      lambda value: isinstance(value, str),
+    "children":  _is_count,
+    "drawn":     _is_count,
+    "capped":    lambda value: isinstance(value, bool),
+    "best":      _is_list_of(_is_list_of(_is_number, 4)),
+    "found":     _is_list_of(_or_none(_is_list_of(_is_count, 2))),
+    "converged": _or_none(_is_count),
+    "ends":      _are_ends,
+    "place":     _or_none(_is_number),
+    "seconds":   _is_number,
+}
+"""What a record holds, as far as tuning, tables and claims read it."""
+# fmt: on

@@ -128,6 +128,8 @@ class Arena:
                 raise ConfigError(f"{key} must be at least 1, got {getattr(self, key)}")
         if self.first_seed < 0:
             raise ConfigError(f"first_seed must not be negative, got {self.first_seed}")
+        if not self.top:
+            raise ConfigError("top must name at least one share, such as [0.01, 0.001]")
         if not self.budgets or min(self.budgets) < 1 or sorted(self.budgets) != self.budgets:
             raise ConfigError(f"budgets must be children, fewest first, got {self.budgets}")
         for key, shares in (("top", self.top), ("converged", [self.converged])):
@@ -164,10 +166,12 @@ def _contestant(row: Any) -> Contestant:
     check_shape(Contestant, given, ("algorithm", "grid", "space", "controller"))
     contestant: Contestant = structured(Contestant, given, "")
     found = [algorithm_section(section) for section in contestant.configurations()]
-    known = [entry.name for entry in dataclasses.fields(Space)]
-    for key in contestant.space:
+    known = [entry.name for entry in dataclasses.fields(Space) if isinstance(entry.default, bool)]
+    for key, value in contestant.space.items():
         if key not in known:
-            raise ConfigError(f"space.{key}: {unknown('key', key, known)}")
+            raise ConfigError(f"space.{key}: {unknown('constraint', key, known)}")
+        if not isinstance(value, bool):
+            raise ConfigError(f"space.{key} must be true or false, got {value!r}")
     return dataclasses.replace(contestant, algorithm={**found[0], **contestant.algorithm})
 
 

@@ -41,12 +41,13 @@ class BestRule:
 @dataclass(frozen=True)
 class TaskSummary:
     """How a task went: ``statuses`` counts its rows, ``seconds`` is a child's mean time. ``whole``
-    are the seeds that trained every rule. ``best`` are the best by the mean over all seeds, of the
-    rules that all of them trained."""
+    are the seeds that trained every rule, ``partly`` the rules that each other one has. ``best``
+    are the best by the mean over all seeds, of the rules that all of them trained."""
 
     task: str
     seeds: list[int]
     whole: list[int]
+    partly: dict[int, int]
     statuses: dict[str, int]
     seconds: float
     best: list[BestRule]
@@ -152,6 +153,7 @@ def _summary(table: RuleTable, task: str) -> TaskSummary:
         task,
         seeds,
         whole,
+        {seed: count[seed] for seed in seeds if seed not in whole},
         dict(Counter(row.status for row in rows)),
         float(np.mean([row.seconds for row in rows])),
         [_best(table, task, int(number), seeds) for number in best],

@@ -68,15 +68,18 @@ def space_from(values: Mapping[str, Any]) -> Space:
 
 def write_packed(folder: Path, packed: Packed) -> None:
     """Writes all files; the head, which names the others by their digests, last. Raises
-    StoreError."""
+    StoreError.
+
+    Where there is a head already, one that also names the files as they were is written first: a
+    process that is killed between two files leaves a table of which some are new, all of them
+    sound.
+    """
     files = {RULES: _zipped(_rules_text(packed.rules).encode())}
     width = packed.rule_of_string.dtype.itemsize
     files[STRINGS] = _zipped(packed.rule_of_string.astype(f"<u{width}").tobytes())
     for task, rows in packed.rows.items():
         if rows:
             files[f"{task}.csv.gz"] = _zipped(written(rows, packed.child(task)).encode())
-    for name, data in files.items():
-        write_atomically(folder / name, data)
     head = {
         "format": FORMAT,
         **packed.settings,
@@ -85,6 +88,18 @@ def write_packed(folder: Path, packed: Packed) -> None:
         "files": {name: _digest(data) for name, data in sorted(files.items())},
         "made": packed.made,
     }
+    before = {name: read_file(folder / name) for name in files}
+    changed = {name: data for name, data in files.items() if data != before[name]}
+    if changed and read_file(folder / HEAD) is not None:
+        known = {name: before[name] for name in changed}
+        was = {name: "" if data is None else _digest(data) for name, data in known.items()}
+        _write_head(folder, {**head, "before": was})
+    for name, data in changed.items():
+        write_atomically(folder / name, data)
+    _write_head(folder, head)
+
+
+def _write_head(folder: Path, head: Mapping[str, Any]) -> None:
     write_atomically(folder / HEAD, (json.dumps(head, indent=1) + "\n").encode())
 
 
@@ -105,10 +120,16 @@ def read_packed(folder: Path) -> Packed | None:
         keys = ("table", "scale", "space", "refuse", "tasks")
         settings = {key: head[key] for key in keys}
         space = space_from(settings["space"])
-        files: dict[str, str] = dict(head["files"])
+        was = dict(head.get("before", {}))
+        files = {name: (digest, was.get(name)) for name, digest in dict(head["files"]).items()}
         width = int(head["bytes_per_string"])
         packed = Packed(settings, [], np.zeros(0), {}, list(head["made"]), str(head["about"]))
-        children = {task: packed.child(task) for task in settings["tasks"]}
+        children = {task: packed.child(task) for task in dict(settings["tasks"])}
+        for task, child in children.items():
+            if not ("name" in dict(child.task) and isinstance(child.sweep, dict)):
+                raise ValueError(f"tasks.{task} is not a child")
+        if not all(isinstance(made, dict) for made in packed.made):
+            raise ValueError("made is not a list of what made it")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _refused(folder / HEAD, f"is damaged ({type(error).__name__}: {error})") from None
     packed.rules = _read_rules(folder, _content(folder, RULES, files))
@@ -121,7 +142,7 @@ def read_packed(folder: Path) -> Packed | None:
     for task, child in children.items():
         name = f"{task}.csv.gz"
         packed.rows[task] = []
-        if name in files:
+        if name in files and not ("" in files[name] and read_file(folder / name) is None):
             try:
                 text = _content(folder, name, files).decode()
                 packed.rows[task] = read(text, child, len(packed.rules))
@@ -130,12 +151,13 @@ def read_packed(folder: Path) -> Packed | None:
     return packed
 
 
-def _content(folder: Path, name: str, files: Mapping[str, str]) -> bytes:
-    """A file's content, unzipped. Raises DataError unless it is the very file that was written."""
+def _content(folder: Path, name: str, files: Mapping[str, tuple[str, str | None]]) -> bytes:
+    """A file's content, unzipped. Raises DataError unless it is the very file that was written, or
+    that was there before while others were being written."""
     data = read_file(folder / name)
     if data is None or name not in files:
         raise _refused(folder / name, "is missing")
-    if _digest(data) != files[name]:
+    if _digest(data) not in files[name]:
         raise _refused(folder / name, "is damaged, or belongs to another table")
     try:
         return gzip.decompress(data)

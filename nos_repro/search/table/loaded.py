@@ -68,7 +68,7 @@ class RuleTable:
     @functools.cache  # noqa: B019  (a table lives as long as its rows)
     def _rows(self, task: str) -> dict[tuple[int, int], TableRow]:
         if task not in self.tasks:
-            raise KeyError(f"the table has no {unknown('task', task, self.tasks)}")
+            raise KeyError(f"the table {self.name}: {unknown('task', task, self.tasks)}")
         return {(row.rule, row.seed): row for row in self.packed.rows[task]}
 
 

@@ -164,17 +164,21 @@ class TableMaker:
             if job.is_done():
                 queue.remove(job)
                 record(job, job.answers())
-        for job, found in self._driven(queue, tick):
+        for report, found in self._driven(queue, tick):
+            job = report.job
             record(job, found)
             self._check(job, found)
             left = {key: text for key, text in job.rules.items() if key not in found}
-            if left:
-                queue.append(self._job(name, task.child, job.seed, left))
+            packs = [{key: text} for key, text in left.items()]  # one hangs, the others are sound
+            if report.outcome != "overran":
+                packs = [left] if left else []
+            queue.extend(self._job(name, task.child, job.seed, pack) for pack in packs)
 
     def _driven(
         self, queue: deque[PackJob], tick: Callable[[], None]
-    ) -> Iterator[tuple[PackJob, dict[str, Evaluation]]]:
-        """Runs the jobs of the queue; yields what each has found. Raises LaunchError."""
+    ) -> Iterator[tuple[Report[PackJob], dict[str, Evaluation]]]:
+        """Runs the jobs of the queue; yields what each has found: nothing, if it was killed for its
+        time before it had saved anything. Raises LaunchError."""
         lost = 0
 
         def ready() -> Iterator[PackJob]:
@@ -183,9 +187,9 @@ class TableMaker:
 
         for report in drive(ready, self.launcher, self.display.note, tick):
             found = _answers(report)
-            if found:
+            if found or report.outcome == "overran":
                 lost = 0
-                yield report.job, found
+                yield report, found
                 continue
             lost += 1
             if lost >= MAX_LOST:
@@ -245,8 +249,9 @@ class TableMaker:
 
 
 def _answers(report: Report[PackJob]) -> dict[str, Evaluation]:
-    """What a job has found; nothing if its worker vanished. The child that was in training when the
-    job was killed for its time has overrun. Raises LaunchError."""
+    """What a job has found; nothing if its worker vanished. If it was killed for its time and only
+    one child has no answer, that one has overrun; of several, which a job may have found and not
+    yet saved, nobody knows which one hangs. Raises LaunchError."""
     job = report.job
     if report.outcome in ("cancelled", "timed_out"):
         raise LaunchError(
@@ -255,6 +260,7 @@ def _answers(report: Report[PackJob]) -> dict[str, Evaluation]:
         )
     found = job.answers()
     if report.outcome == "overran":
-        hung = next(key for key in job.rules if key not in found)
-        found[hung] = Evaluation("overran", 0.0, reason=f"hung: {report.message}")
+        lacking = [key for key in job.rules if key not in found]
+        if len(lacking) == 1:
+            found[lacking[0]] = Evaluation("overran", 0.0, reason=f"hung: {report.message}")
     return found

@@ -1,5 +1,6 @@
 """Claims that are judged by a table of rules, from tables whose truth is known."""
 
+import dataclasses
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,28 @@ def test_a_part_of_the_rules_decides_nothing(tmp_path: Path) -> None:
     found = judged(tmp_path, lambda number, early, best: early, left=3)
     assert found.verdict == "not run"
     assert "57 of 60 rules" in found.reason
+
+
+def test_a_child_that_failed_is_neither_the_best_nor_counted(tmp_path: Path) -> None:
+    judged(tmp_path, lambda number, early, best: early)
+    folder = tmp_path / "nosbench" / "signs"
+    packed = read_packed(folder)
+    assert packed is not None
+    first, *others = packed.rows["long"]
+    packed.rows["long"] = [dataclasses.replace(first, status="failed", reward=0.0), *others]
+    write_packed(folder, packed)
+    found = TEST.judge(Results(tmp_path), "any")
+    assert (found.verdict, found.effects) == ("not run", [])
+    assert "59 of 60 rules" in found.reason
+
+
+def test_children_of_other_code_are_said_beside_the_verdict(tmp_path: Path) -> None:
+    found = judged(tmp_path, lambda number, early, best: early)
+    stale = [line for line in found.remarks if line.startswith("Stale: ")]
+    assert [line[:52] for line in stale] == [
+        "Stale: of 60 children of cifar10 60 by code (today's",
+        "Stale: of 60 children of long 60 by code (today's is",
+    ]
 
 
 def test_without_the_early_task_nothing_was_run(tmp_path: Path) -> None:

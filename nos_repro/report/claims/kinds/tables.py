@@ -3,6 +3,8 @@ that trained both."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nos_repro.errors import ConfigError, DataError
@@ -11,8 +13,10 @@ from nos_repro.report.claims.evidence import Finding, not_run, single
 from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
 from nos_repro.report.claims.ranks import predicts
 from nos_repro.report.claims.results import Results
+from nos_repro.search.session import child_code
 from nos_repro.search.table.loaded import RuleTable, load
 from nos_repro.search.table.opening import chosen_rules
+from nos_repro.search.table.rows import TableRow
 from nos_repro.search.table.settings import TableSettings, TableTask, load_table_settings
 
 
@@ -61,7 +65,12 @@ class TablePredictsTest(ClaimTest):
         except ConfigError as error:
             return not_run(self.scale, str(error).splitlines()[0])
         seeds = settings.tasks[self.early].seeds[0], late.seeds[0]
-        lacking = [rule for rule in chosen.rules if (rule, seeds[1]) not in rows[self.late]]
+        done_late = {
+            rule
+            for (rule, seed), row in rows[self.late].items()
+            if seed == seeds[1] and row.status != "failed"  # a failure says nothing of its rule
+        }
+        lacking = [rule for rule in chosen.rules if rule not in done_late]
         if lacking:
             done = len(chosen.rules) - len(lacking)
             wanted = f"{len(chosen.rules):,} rules of the table {self.table}"
@@ -78,6 +87,8 @@ class TablePredictsTest(ClaimTest):
                 *self._rewards(table, chosen.best, seeds),
             )
             remarks.append(str(among))
+        for task, seed in zip((self.early, self.late), seeds, strict=True):
+            remarks += _stale(table, task, [rows[task][rule, seed] for rule in chosen.rules])
         return Finding(self.scale, single(effect).verdict, str(effect), [effect], remarks)
 
     def _rewards(
@@ -88,3 +99,13 @@ class TablePredictsTest(ClaimTest):
             for task, seed in zip((self.early, self.late), seeds, strict=True)
         )
         return [float(early[rule]) for rule in rules], [float(late[rule]) for rule in rules]
+
+
+def _stale(table: RuleTable, task: str, rows: Sequence[TableRow]) -> list[str]:
+    """What was trained by other code than today's, in a sentence."""
+    today = child_code(table.packed.child(task))
+    made = Counter(row.code for row in rows if row.code != today)
+    if not made:
+        return []
+    codes = ", ".join(f"{count:,} by {code}" for code, count in made.items())
+    return [f"Stale: of {len(rows):,} children of {task} {codes} (today's is {today})."]
