@@ -51,7 +51,7 @@ def own(tmp_path: Path) -> Own:
 def test_own_claims_are_judged_instead_of_the_papers(own: Own, capsys) -> None:
     assert own.judge() == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("What mine.yaml claims, and what the records say of it\n1 claim:")
+    assert printed.startswith("What mine.yaml claims, and what the records say of it\n1 claim. ")
     assert "medium better" in printed
     assert "my notes, p. 3" in printed
 
