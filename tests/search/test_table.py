@@ -36,7 +36,7 @@ from nos_repro.search.failure import ChildError
 from nos_repro.search.loop import MAX_FAILED
 from nos_repro.search.probe import probe
 from nos_repro.search.refusals import Refusals
-from nos_repro.search.table import files
+from nos_repro.search.table import files, progress
 from nos_repro.search.table.files import read_packed, write_packed
 from nos_repro.search.table.grouping import distinct_rules
 from nos_repro.search.table.job import PackJob
@@ -224,6 +224,18 @@ def test_rows_trained_again_come_out_equal_and_a_changed_number_is_noticed(made,
     (wrong,) = [each for each in verified() if each.differs]
     assert wrong.rule == packed.rules[first.rule].text
     assert wrong.differs == {"reward": (first.reward + 1e-9, first.reward)}
+
+
+def test_the_pace_begins_anew_with_each_part_of_a_task(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    pace = progress.Pace()
+    assert pace.line("cifar10", 423, 1158) == "cifar10: 423 of 1,158 rows"
+    now[0] += 3600
+    assert "; 735 an hour" in pace.line("cifar10", 1158, 1158)
+    assert pace.line("cifar10", 0, 400) == "cifar10: 0 of 400 rows"
+    now[0] += 36
+    assert "10 of 400 rows; 1,000 an hour, about 23 min left" in pace.line("cifar10", 10, 400)
 
 
 def test_a_second_process_is_refused_while_one_is_at_work(made, tmp_path):

@@ -16,14 +16,14 @@ class Pace:
     """How fast a task's rules are trained by this process."""
 
     def __init__(self) -> None:
-        self._what = ""
+        self._part = ("", 0)
         self._first = 0
         self._begun = time.monotonic()
 
     def line(self, what: str, done: int, total: int) -> str:
         """`digits: 300 of 1,157 rows; 12 rows/s, about 70 s left`."""
-        if what != self._what:
-            self._what, self._first, self._begun = what, done, time.monotonic()
+        if (what, total) != self._part or done < self._first:  # another task, or part of one
+            self._part, self._first, self._begun = (what, total), done, time.monotonic()
         fresh, seconds = done - self._first, time.monotonic() - self._begun
         said = f"{what}: {done:,} of {total:,} rows"
         if not fresh or seconds < 5:
