@@ -56,7 +56,12 @@ def dry_run(
                 done, wanted = 0, ((part.best or 0) + (part.random or 0)) * len(part.seeds)
             left = duration((wanted - done) * one / max(1, workers))
             lines.append(
-                f"  {seeds}: {done:,} of {wanted:,} children are there; about {one:.2g} s each, the"
+                f"  {seeds}: {done:,} of {wanted:,} children are there; about {_seconds(one)} each, the"
                 f" others {left} on {workers} workers like this machine"
             )
     return "\n".join(lines)
+
+
+def _seconds(value: float) -> str:
+    """`0.037 s`, `12 s`."""
+    return f"{value:.2g} s" if value < 10 else duration(value)
