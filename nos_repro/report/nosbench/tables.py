@@ -110,7 +110,8 @@ def _luck(found: Analysis) -> ReportTable:
         ["task", "seeds", "rules", "luck", "luck in the best quarter", "seed's sd",
          "tau of two seeds", "regret", "flattery"],
         rows,
-        ["Rules that are healthy with every seed. The first seed chooses the best quarter, the"
+        ["Rules that are healthy with every seed; what a seed does to all of them alike is no luck"
+         " here. The first seed chooses the best quarter, the"
          " others measure it; where it also chose which rules the others train, it measures"
          " nothing. Regret: the best mean of the other seeds, less"
          " theirs of the rule that one seed chooses; it is an upper bound, since that best is"

@@ -56,8 +56,8 @@ def dry_run(
                 done, wanted = 0, ((part.best or 0) + (part.random or 0)) * len(part.seeds)
             left = duration((wanted - done) * one / max(1, workers))
             lines.append(
-                f"  {seeds}: {done:,} of {wanted:,} children are there; about {_seconds(one)} each, the"
-                f" others {left} on {workers} workers like this machine"
+                f"  {seeds}: {done:,} of {wanted:,} children are there; about {_seconds(one)} each,"
+                f" the others {left} on {workers} workers like this machine"
             )
     return "\n".join(lines)
 

@@ -61,19 +61,19 @@ def kendall(x: Values, y: Values) -> Estimate:
 def luck(rewards: Values) -> Estimate:
     """The share of a reward's variance that is the seed's luck, of rewards [rules, seeds].
 
-    One-way random effects: a reward is the rule's own value plus luck, whose variance is the mean
-    variance within a rule; the rules' variance is what is left of the variance of their means. The
-    share is 1 less the intraclass correlation ICC(1) of Shrout and Fleiss (1979).
+    A reward is the rule's own value, plus what the seed does to all rules alike, which changes
+    nothing between them and is left out, plus luck. The share is 1 less the intraclass correlation
+    ICC(3, 1) of Shrout and Fleiss (1979).
     """
     n, seeds = rewards.shape
     if n < 3 or seeds < 2:
         return Estimate(math.nan, math.nan, math.nan, n)
-    within = rewards.var(axis=1, ddof=1)
+    within = _without_seeds(rewards).var(axis=1, ddof=1)
     means = rewards.mean(axis=1)
 
     def share(weights: Values) -> Values:
         total = weights.sum(1)
-        noise = weights @ within / total
+        noise = weights @ within / (total - 1)
         centre = weights @ means / total
         between = (weights @ means**2 / total - centre**2) * total / (total - 1)
         signal = np.maximum(between - noise / seeds, 0.0)
@@ -84,10 +84,17 @@ def luck(rewards: Values) -> Estimate:
 
 
 def luck_deviation(rewards: Values) -> float:
-    """The standard deviation of a rule's reward over seeds, of rewards [rules, seeds]."""
-    if rewards.shape[1] < 2 or not len(rewards):
+    """The standard deviation of a rule's reward over seeds, of rewards [rules, seeds], without what
+    a seed does to all rules alike."""
+    n, seeds = rewards.shape
+    if seeds < 2 or n < 2:
         return math.nan
-    return float(np.sqrt(rewards.var(axis=1, ddof=1).mean()))
+    return float(np.sqrt(_without_seeds(rewards).var(axis=1, ddof=1).sum() / (n - 1)))
+
+
+def _without_seeds(rewards: Values) -> Values:
+    centred: Values = rewards - rewards.mean(axis=0)
+    return centred
 
 
 @dataclass(frozen=True)
