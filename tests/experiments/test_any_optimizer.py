@@ -49,6 +49,18 @@ RESUMED: list[tuple[str, dict[str, Any], str]] = [
 # fmt: on
 
 
+class Moody(torch.optim.SGD):
+    """Has to be told what comes next."""
+
+    def train(self) -> None: ...
+
+    def eval(self) -> None: ...
+
+
+def named(named_parameters: Any, *, lr: float, weight_decay: float = 0.0) -> torch.optim.Optimizer:
+    return torch.optim.SGD([p for _, p in named_parameters], lr=lr, weight_decay=weight_decay)
+
+
 def trial_of(optimizer: str, options: dict[str, Any], **changes: Any) -> Trial:
     given = {"lr": 0.003, "weight_decay": 0.01, "schedule": "cosine", **changes}
     task = filled(train_images=100, batch_size=20)
@@ -163,6 +175,13 @@ WRONG = [
     ("{split: {matrices: torch.optim.Muon, rest: adam}}",   r"split\.matrices: the model has no matrices; it has 2 kernels"),
     ("{split: {layer*: adam, rest: adam}}",                 r"no parameter's name matches 'layer\*'"),
     ("{split: {kernels: adam, model.0.*: adam, rest: sgd}}", r"model\.0\.weight is claimed twice"),
+    ("{split: {kernels: split, rest: adam}}",               r"split\.kernels: a part cannot be split again"),
+    ("{split: {kernels: adam, rest: {name: adam, flatten: true}}}", r"split\.rest: flatten: true makes matrices of kernels, and model\.3\.weight is 32"),
+    ("{split: {kernels: {name: tests.experiments.test_any_optimizer.Moody, flatten: true}, rest: adam}}", r"split\.kernels: .*Moody' has train\(\) and eval\(\), and cannot be combined with flatten"),
+    ("{name: torch.optim.AdamW, mark: {lr: 5}}",            "mark: 'lr' follows from the row"),
+    ("{split: {kernels: {name: torch.optim.AdamW, mark: {weight_decay: 5}}, rest: adam}}", r"split\.kernels: mark: 'weight_decay' follows"),
+    ("{name: tests.experiments.test_any_optimizer.named, groups: {no_decay: [biases]}}", "named' makes its own groups; leave out `groups`"),
+    ("{split: {kernels: 'rule: language 2: orthogonal(g)', rest: adam}}", '(?s)takes only matrices.*matrices: "rule: language 2: orthogonal'),
     ("{split: {biases: torch.optim.Rprop, rest: adam}}",    r"sweep.weight_decay: split\.biases: optimizer 'torch.optim.Rprop' takes no"),
     ("{name: adam, groups: {no_decay: [lm_head]}}",         r"groups\.no_decay: no parameter's name matches"),
     ("{name: adam, split: {rest: adam}}",                   "unknown option of adam: 'split'"),
@@ -209,7 +228,7 @@ def test_a_dry_run_counts_what_each_optimizer_gets() -> None:
     assert lines == [
         "torch.optim.Muon: 2 tensors, 10,080 parameters (kernels), rate x 5",
         "torch.optim.AdamW: 5 tensors, 138 parameters (norms, biases), no weight decay",
-        "torch.optim.AdamW: 1 tensors, 20,480 parameters (heads)",
+        "torch.optim.AdamW: 1 tensor, 20,480 parameters (heads)",
     ]
     assert sum(each.size for each in model_parameters(task)) == 10_080 + 138 + 20_480
     assert group_lines(task, "adam", {}) == []
