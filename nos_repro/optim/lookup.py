@@ -238,7 +238,8 @@ def check_options(name: str, options: Iterable[str], accepted: AbstractSet[str])
     for option in options:
         if option not in accepted:
             choice = accepted - {"params", "total_steps", "seed"}
-            raise ConfigError(unknown(f"option of {name}:", option, choice))
+            hint = "\n  split: null leaves out the split of a base" * (option == "split")
+            raise ConfigError(unknown(f"option of {name}:", option, choice) + hint)
 
 
 def optimizer_names() -> list[str]:

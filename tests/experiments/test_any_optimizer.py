@@ -15,6 +15,7 @@ from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.code import trial_code
 from nos_repro.experiments.files import write_json
+from nos_repro.experiments.grid import points, sweep_trial
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.parameters import group_lines, model_parameters
 from nos_repro.experiments.runner import run_trial
@@ -209,6 +210,34 @@ def test_the_command_line_names_a_class_and_a_split(tmp_path: Path) -> None:
     words = ["rows.A.optimizer={split: {kernels: sgd, rest: adam}}"]
     row = load_study(path, scale="default", overrides=words).rows["A"]
     assert (row.optimizer, row.options) == ("split", {"split": {"kernels": "sgd", "rest": "adam"}})
+
+
+def test_a_word_changes_an_option_of_a_part_that_is_a_bare_name(tmp_path: Path) -> None:
+    path = tmp_path / "any.yaml"
+    path.write_text(f"{STUDY}  A: {{optimizer: {{split: {{kernels: sgd, rest: adam}}}}}}\n")
+    words = ["rows.A.optimizer.split.rest.eps=1.0e-4"]
+    row = load_study(path, scale="default", overrides=words).rows["A"]
+    assert row.options == {"split": {"kernels": "sgd", "rest": {"name": "adam", "eps": 1e-4}}}
+
+
+def test_one_optimizer_takes_the_place_of_a_split(tmp_path: Path) -> None:
+    path = tmp_path / "any.yaml"
+    path.write_text(f"{STUDY}  A: {{optimizer: {{split: {{kernels: sgd, rest: adam}}}}}}\n")
+    with pytest.raises(ConfigError, match=r"(?s)unknown option of adam: 'split'.*split: null"):
+        load_study(path, scale="default", overrides=["rows.A.optimizer=adam"])
+    words = ["rows.A.optimizer={name: adam, split: null}"]
+    row = load_study(path, scale="default", overrides=words).rows["A"]
+    assert (row.optimizer, row.options) == ("adam", {})
+
+
+def test_an_option_of_a_part_that_is_a_bare_name_can_be_swept(tmp_path: Path) -> None:
+    path = tmp_path / "any.yaml"
+    row = "optimizer: {split: {kernels: sgd, rest: adam}}"
+    path.write_text(f"{STUDY}  A: {{{row}, sweep: {{lr: [0.1], split.rest.eps: [1.0e-8]}}}}\n")
+    study = load_study(path, scale="default")
+    (point,) = points(study, study.rows["A"])
+    trial = sweep_trial(study, study.rows["A"], point)
+    assert trial.options == {"split": {"kernels": "sgd", "rest": {"name": "adam", "eps": 1e-8}}}
 
 
 def test_an_option_of_a_part_can_be_swept(tmp_path: Path) -> None:
