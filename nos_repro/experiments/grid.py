@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nos_repro.experiments.growing import Span, growth_of
-from nos_repro.experiments.layers import put
+from nos_repro.experiments.layers import at, long_part, put
 from nos_repro.experiments.schema import Row, Study
 from nos_repro.experiments.trial import Training, Trial
 
@@ -118,5 +118,8 @@ def options_at(row: Row, values: Mapping[str, Any]) -> dict[str, Any]:
     """The row's options at a point of its grid; `split.rest.eps` is an option within another."""
     options: dict[str, Any] = dict(row.options)
     for key, value in values.items():
-        options = put(options, key.split("."), value)
+        path = key.split(".")
+        if path[0] == "split" and (part := at(options, ".".join(path[:2]))) is not None:
+            options = put(options, path[:2], long_part(part))
+        options = put(options, path, value)
     return options

@@ -1,7 +1,8 @@
 """How layers merge: a settings file over its base, a scale over both, then the command line.
 
 Mappings merge key by key, everything else is replaced; a `sweep` is replaced as a whole. In `rows`,
-`columns`, `baselines`, `scales` and an optimizer's `split` a null removes the entry below it.
+`columns`, `baselines`, `scales` and an optimizer's `split` a null removes the entry below it, and
+`split: null` the split itself. A part of a split that is a bare name below takes options above.
 """
 
 from __future__ import annotations
@@ -159,7 +160,12 @@ def _without_nulls(merged: Values) -> Values:
 
 
 def _without_parts(row: Any) -> Any:
-    split = at(row, "options.split")
+    options = at(row, "options")
+    if not isinstance(options, dict) or "split" not in options:
+        return row
+    split = options["split"]
+    if split is None:
+        return {**row, "options": _less(options, ["split"])}
     if not isinstance(split, dict):
         return row
     return put(row, ("options", "split"), _less(split, [k for k in split if split[k] is None]))
@@ -182,11 +188,18 @@ def lay(below: Values, above: Any, where: str, whole: Collection[str] = ("sweep"
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)
+        if where.endswith(".options.split") and isinstance(value, dict):
+            under = long_part(under)
         if isinstance(under, dict) and isinstance(value, dict) and key not in whole:
             merged[key] = lay(under, value, f"{where}.{key}", whole)
         else:
             merged[key] = value
     return merged
+
+
+def long_part(part: Any) -> Any:
+    """A part of a split, its name spelt out: `rest: adam` is short for `rest: {name: adam}`."""
+    return {"name": part} if isinstance(part, str) else part
 
 
 def _less(values: Values, names: Sequence[str]) -> Values:

@@ -23,6 +23,7 @@ from nos_repro.optim.grouping import (
 )
 from nos_repro.optim.kinds import kind_of, mark_kinds
 from nos_repro.optim.lookup import alone, find_optimizer
+from nos_repro.optim.registry import wants_names
 from nos_repro.rules.states import nodes
 from nos_repro.tasks import TASKS
 from nos_repro.tasks.base import Task
@@ -47,6 +48,12 @@ def check_parameters(task: Mapping[str, Any], optimizer: str, options: Mapping[s
         for group, members in row_groups(task, optimizer, options):
             where = f"split.{group.part.label}: " if optimizer == "split" else ""
             _check_shapes(group.part, members, where)
+            if (group.rate != 1 or not group.decays) and wants_names(
+                find_optimizer(group.part.name).make
+            ):
+                raise ConfigError(
+                    f"{where}optimizer '{group.part.name}' makes its own groups; leave out `groups`"
+                )
 
 
 def _check_shapes(part: Part, members: list[NamedShape], where: str) -> None:
@@ -55,16 +62,26 @@ def _check_shapes(part: Part, members: list[NamedShape], where: str) -> None:
     if not found.ships:
         tried = try_optimizer(part.name, part.options)
         takes, dimensions = tried.takes, tried.dimensions
+        if part.flatten and tried.has_modes:
+            raise ConfigError(
+                f"{where}optimizer '{part.name}' has train() and eval(), and cannot be combined"
+                " with flatten: true"
+            )
     elif where and (rule := found.rule_with(part.options)) is not None:
         for _ in of_matrices(nodes(rule.expr, rule.states)):
             takes, dimensions = "matrices", range(2, 3)
     for member in members:
+        size = "x".join(map(str, member.shape)) or "a number"
+        if part.flatten and len(member.shape) < 2:
+            raise ConfigError(
+                f"{where}flatten: true makes matrices of kernels, and {member.name} is {size}"
+            )
         if (2 if part.flatten else len(member.shape)) in dimensions:
             continue
-        size = "x".join(map(str, member.shape)) or "a number"
+        name = f'"{part.name}"' if ":" in part.name else part.name
         raise ConfigError(
             f"{where}optimizer '{part.name}' takes only {takes}, and {member.name} is"
-            f" {size}\n  give it those, e.g. optimizer: {{split: {{matrices: {part.name}, rest:"
+            f" {size}\n  give it those, e.g. optimizer: {{split: {{matrices: {name}, rest:"
             " torch.optim.AdamW}}; with flatten: true it takes kernels"
         )
 
@@ -78,7 +95,7 @@ def group_lines(task: Mapping[str, Any], optimizer: str, options: Mapping[str, A
     for group, members in row_groups(task, optimizer, options):
         kinds = dict.fromkeys(member.kind for member in members)
         lines.append(
-            f"{group.part.name}: {len(members)} tensors,"
+            f"{group.part.name}: {len(members)} tensor{'s' * (len(members) != 1)},"
             f" {sum(member.size for member in members):,} parameters ({', '.join(kinds)})"
             + (f", rate x {group.rate:g}" if group.rate != 1 else "")
             + ("" if group.decays else ", no weight decay")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from nos_repro.errors import ConfigError, NosError, RuleError, unknown
 from nos_repro.extras import EXTRA_OF
 from nos_repro.optim.foreign import MARK
-from nos_repro.optim.grouping import groups_of, parts_of
+from nos_repro.optim.grouping import ELSEWHERE, groups_of, parts_of
 from nos_repro.optim.registry import (
     OPTIMIZERS,
     SCHEDULES,
@@ -205,11 +205,24 @@ def alone(name: str, options: Mapping[str, Any]) -> Iterator[tuple[str, str, dic
     groups_of(options.get("groups"))
     own = {key: value for key, value in options.items() if key != "groups"}
     if name != "split":
+        _check_mark("", own)
         yield "", name, own
         return
     check_options(name, own, {"split"})
     for part in parts_of(own.get("split")):
-        yield f"split.{part.label}: ", part.name, part.options
+        where = f"split.{part.label}: "
+        if part.name == "split":
+            raise ConfigError(f"{where}{ELSEWHERE['split']}")
+        _check_mark(where, part.options)
+        yield where, part.name, part.options
+
+
+def _check_mark(where: str, options: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a mark that would take the place of what a group gets from the row."""
+    mark = options.get(MARK)
+    for key in ("params", "lr", "weight_decay"):
+        if isinstance(mark, Mapping) and key in mark:
+            raise ConfigError(f"{where}mark: '{key}' follows from the row, and is no mark")
 
 
 def know_schedule(name: str, **options: Any) -> None:
@@ -225,7 +238,8 @@ def check_options(name: str, options: Iterable[str], accepted: AbstractSet[str])
     for option in options:
         if option not in accepted:
             choice = accepted - {"params", "total_steps", "seed"}
-            raise ConfigError(unknown(f"option of {name}:", option, choice))
+            hint = "\n  split: null leaves out the split of a base" * (option == "split")
+            raise ConfigError(unknown(f"option of {name}:", option, choice) + hint)
 
 
 def optimizer_names() -> list[str]:

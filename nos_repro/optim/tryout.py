@@ -44,12 +44,13 @@ class Tried:
 
     ``takes``: "" for parameters of any shape, else the only ones that it takes. ``kept``: values
     per parameter in its state. ``starts_over``: why an interrupted trial cannot go on as if nothing
-    had happened; "" if it can.
+    had happened; "" if it can. ``has_modes``: whether it has `train()` and `eval()`.
     """
 
     takes: str
     kept: float
     starts_over: str
+    has_modes: bool = False
 
     @property
     def dimensions(self) -> range:
@@ -142,7 +143,8 @@ def _train(
         raise _refused(name, f"{STEPS} updates of it change nothing")
     kept = [v for state in toy.optimizer.state.values() for v in _tensors(state) if v.ndim]
     values = sum(v.numel() for v in kept) / sum(p.numel() for p in toy.params)
-    return Tried(takes, values, _why_over(make, shapes, saved, toy))
+    over = _why_over(make, shapes, saved, toy)
+    return Tried(takes, values, over, has_modes(toy.optimizer))
 
 
 def _tensors(state: Any) -> list[Tensor]:

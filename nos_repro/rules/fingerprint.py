@@ -76,21 +76,38 @@ def _evaluated(expr: Expr, states: States) -> Values:
 def _by_step(expr: Expr, states: States, numbers: Sequence[int], scale: float = 1.0) -> Values:
     """The same step by step, for rules that keep states; the steps have these numbers, and the
     gradients are so many times as large. The elements of a step are one tensor, or one matrix."""
+
+    def operand(name: str, step: int) -> Values | None:
+        if name == "step":
+            return [float(numbers[step])] * ELEMENTS
+        values = _operand(name)
+        return values and _scaled(name, values[step * ELEMENTS : (step + 1) * ELEMENTS], scale)
+
+    return stepped(expr, states, len(numbers), ELEMENTS, operand)
+
+
+def stepped(
+    expr: Expr,
+    states: States,
+    steps: int,
+    size: int,
+    operand: Callable[[str, int], Values | None],
+) -> list[float]:
+    """The updates of a rule with states, one after the other, each of ``size`` elements.
+
+    operand: the values of an operand at a step, which counts from 0; None if it abbreviates others.
+    """
     update, states = spelled_out(expr, states)
-    memory: dict[str, Values] = {old_value(name).name: [0.0] * ELEMENTS for name, _ in states}
+    memory: dict[str, Values] = {old_value(name).name: [0.0] * size for name, _ in states}
     drawn: Counter[str] = Counter()
     found: list[float] = []
-    for step, number in enumerate(numbers):
-        own: dict[str, Values] = {**memory, "step": [float(number)] * ELEMENTS}
-        now = slice(step * ELEMENTS, (step + 1) * ELEMENTS)
+    for step in range(steps):
+        own = dict(memory)
 
-        def operand(name: str, own: dict[str, Values] = own, now: slice = now) -> Values | None:
-            if name in own:
-                return own[name]
-            values = _operand(name)
-            return values and _scaled(name, values[now], scale)
+        def values(name: str, own: dict[str, Values] = own, step: int = step) -> Values | None:
+            return own[name] if name in own else operand(name, step)
 
-        evaluation = _Evaluation(operand, ELEMENTS, drawn)
+        evaluation = _Evaluation(values, size, drawn)
         for name, tree in states:
             own[new_value(name).name] = evaluation.visit(tree)
             memory[old_value(name).name] = own[new_value(name).name]

@@ -3,6 +3,9 @@
 A name is given only if two ways agree that are independent of each other: algebra, which also finds
 the factor and the optimizer's constants, and numbers, which compare the two rules as they are
 written on random operands in float64. So a mistake in one gives no false name.
+
+A rule of the second edition has to agree in its fingerprint and, since rules that differ little
+may share that, over longer runs on other gradients.
 """
 
 from __future__ import annotations
@@ -16,12 +19,14 @@ from dataclasses import dataclass
 from functools import cache, reduce
 from typing import TypeAlias
 
+from nos_repro.rules.fingerprint import BETAS, stepped
 from nos_repro.rules.known import KNOWN, KNOWN_2, KnownOptimizer, shown
 from nos_repro.rules.multiplied import basic_operands, constants, factor, multiplied_out, shape
 from nos_repro.rules.parse import parse
-from nos_repro.rules.primitives import BINARY, DELTA, UNARY, operand_row
+from nos_repro.rules.primitives import BINARY, DELTA, OPERANDS, UNARY, operand_row
 from nos_repro.rules.printing import print_number
 from nos_repro.rules.rule import Rule
+from nos_repro.rules.states import nodes
 from nos_repro.rules.tree import Binary, Expr, Number, Operand, Unary
 
 NO_NUMBERS = "names what others call a rule (experiments.digest)"
@@ -30,6 +35,8 @@ Values: TypeAlias = Sequence[float]
 
 SEEDS = range(4)
 ELEMENTS = 64
+UPDATES = 40
+"""Of a run of two rules that keep states."""
 ZEROS = 4
 """Elements of which one operand or another is exactly 0."""
 AGREE = 3e-6
@@ -64,11 +71,15 @@ class Equality:
 def equalities(rule: Rule) -> list[Equality]:
     """The known optimizers that a rule equals, in the table's order.
 
-    A rule of the second edition is compared by its fingerprint, with the usual constants alone.
+    A rule of the second edition is compared with the usual constants alone, and without a factor.
     """
     if rule.language != 1:
         same = rule.fingerprint()
-        return [Equality(known, 1.0) for name, known in KNOWN_2.items() if _print(name) == same]
+        return [
+            Equality(known, 1.0)
+            for name, known in KNOWN_2.items()
+            if _second(name).fingerprint() == same and _run_alike(rule, _second(name))
+        ]
     steady, decays = _without_decays(rule)
     if steady is None:
         return []
@@ -112,9 +123,59 @@ def _at_one(expr: Expr, names: tuple[str, ...]) -> Expr:
 
 
 @cache
-def _print(name: str) -> str:
-    """The fingerprint of a known optimizer of the second edition."""
-    return Rule.parse(KNOWN_2[name].text, language=2).fingerprint()
+def _second(name: str) -> Rule:
+    """The rule of a known optimizer of the second edition."""
+    return Rule.parse(KNOWN_2[name].text, language=2)
+
+
+def _run_alike(one: Rule, other: Rule) -> bool:
+    """Whether two rules of the second edition make the same updates over longer runs."""
+    read = {node.function for node in nodes(one.expr, one.states) if isinstance(node, Unary)}
+    runs = [_gradients(random.Random(seed)) for seed in SEEDS]
+    if "mean" in read and "orthogonal" not in read:
+        runs.append(_mostly_against(random.Random(0)))
+    return all(all(map(_same, _updates(one, run), _updates(other, run))) for run in runs)
+
+
+def _gradients(source: random.Random) -> list[Values]:
+    """The gradients of a run, in which each element keeps its size."""
+    sizes = [10 ** source.uniform(-4, 1) for _ in range(ELEMENTS)]
+    return [[source.gauss(0, 1) * size for size in sizes] for _ in range(UPDATES)]
+
+
+def _mostly_against(source: random.Random) -> list[Values]:
+    """Gradients of which at last only one in 2,048 agrees with those before."""
+    first = [source.gauss(0, 1) for _ in range(2048)]
+    return [first, first, [first[0], *(-0.5 * x for x in first[1:])]]
+
+
+def _updates(rule: Rule, gradients: Sequence[Values]) -> Values:
+    """What a rule makes of gradients; weights and noise are random."""
+    size = len(gradients[0])
+    averages = {name: _averages(gradients, row.power, BETAS[name])
+                for name, row in OPERANDS.items() if row.power}  # fmt: skip
+
+    def operand(name: str, step: int) -> Values | None:
+        if name == "step":
+            return [step + 1.0] * size
+        if name == "g" or name in averages:
+            return averages.get(name, gradients)[step]
+        if operand_row(name).definition is not None:
+            return None
+        source = random.Random(f"{name} {step}")
+        return [source.gauss(0, 1) for _ in range(size)]
+
+    return stepped(rule.expr, rule.states, len(gradients), size, operand)
+
+
+def _averages(gradients: Sequence[Values], power: int, beta: float) -> list[Values]:
+    """The bias-corrected running averages of a power of the gradients."""
+    average = [0.0] * len(gradients[0])
+    found: list[Values] = []
+    for step, g in enumerate(gradients, start=1):
+        average = [beta * a + (1 - beta) * x**power for a, x in zip(average, g, strict=True)]
+        found.append([a / (1 - beta**step) for a in average])
+    return found
 
 
 @cache

@@ -15,6 +15,7 @@ from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.code import trial_code
 from nos_repro.experiments.files import write_json
+from nos_repro.experiments.grid import points, sweep_trial
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.parameters import group_lines, model_parameters
 from nos_repro.experiments.runner import run_trial
@@ -47,6 +48,18 @@ RESUMED: list[tuple[str, dict[str, Any], str]] = [
 ]
 """The optimizer, its options, the package that brings it; slow from the fifth on."""
 # fmt: on
+
+
+class Moody(torch.optim.SGD):
+    """Has to be told what comes next."""
+
+    def train(self) -> None: ...
+
+    def eval(self) -> None: ...
+
+
+def named(named_parameters: Any, *, lr: float, weight_decay: float = 0.0) -> torch.optim.Optimizer:
+    return torch.optim.SGD([p for _, p in named_parameters], lr=lr, weight_decay=weight_decay)
 
 
 def trial_of(optimizer: str, options: dict[str, Any], **changes: Any) -> Trial:
@@ -163,6 +176,13 @@ WRONG = [
     ("{split: {matrices: torch.optim.Muon, rest: adam}}",   r"split\.matrices: the model has no matrices; it has 2 kernels"),
     ("{split: {layer*: adam, rest: adam}}",                 r"no parameter's name matches 'layer\*'"),
     ("{split: {kernels: adam, model.0.*: adam, rest: sgd}}", r"model\.0\.weight is claimed twice"),
+    ("{split: {kernels: split, rest: adam}}",               r"split\.kernels: a part cannot be split again"),
+    ("{split: {kernels: adam, rest: {name: adam, flatten: true}}}", r"split\.rest: flatten: true makes matrices of kernels, and model\.3\.weight is 32"),
+    ("{split: {kernels: {name: tests.experiments.test_any_optimizer.Moody, flatten: true}, rest: adam}}", r"split\.kernels: .*Moody' has train\(\) and eval\(\), and cannot be combined with flatten"),
+    ("{name: torch.optim.AdamW, mark: {lr: 5}}",            "mark: 'lr' follows from the row"),
+    ("{split: {kernels: {name: torch.optim.AdamW, mark: {weight_decay: 5}}, rest: adam}}", r"split\.kernels: mark: 'weight_decay' follows"),
+    ("{name: tests.experiments.test_any_optimizer.named, groups: {no_decay: [biases]}}", "named' makes its own groups; leave out `groups`"),
+    ("{split: {kernels: 'rule: language 2: orthogonal(g)', rest: adam}}", '(?s)takes only matrices.*matrices: "rule: language 2: orthogonal'),
     ("{split: {biases: torch.optim.Rprop, rest: adam}}",    r"sweep.weight_decay: split\.biases: optimizer 'torch.optim.Rprop' takes no"),
     ("{name: adam, groups: {no_decay: [lm_head]}}",         r"groups\.no_decay: no parameter's name matches"),
     ("{name: adam, split: {rest: adam}}",                   "unknown option of adam: 'split'"),
@@ -192,6 +212,34 @@ def test_the_command_line_names_a_class_and_a_split(tmp_path: Path) -> None:
     assert (row.optimizer, row.options) == ("split", {"split": {"kernels": "sgd", "rest": "adam"}})
 
 
+def test_a_word_changes_an_option_of_a_part_that_is_a_bare_name(tmp_path: Path) -> None:
+    path = tmp_path / "any.yaml"
+    path.write_text(f"{STUDY}  A: {{optimizer: {{split: {{kernels: sgd, rest: adam}}}}}}\n")
+    words = ["rows.A.optimizer.split.rest.eps=1.0e-4"]
+    row = load_study(path, scale="default", overrides=words).rows["A"]
+    assert row.options == {"split": {"kernels": "sgd", "rest": {"name": "adam", "eps": 1e-4}}}
+
+
+def test_one_optimizer_takes_the_place_of_a_split(tmp_path: Path) -> None:
+    path = tmp_path / "any.yaml"
+    path.write_text(f"{STUDY}  A: {{optimizer: {{split: {{kernels: sgd, rest: adam}}}}}}\n")
+    with pytest.raises(ConfigError, match=r"(?s)unknown option of adam: 'split'.*split: null"):
+        load_study(path, scale="default", overrides=["rows.A.optimizer=adam"])
+    words = ["rows.A.optimizer={name: adam, split: null}"]
+    row = load_study(path, scale="default", overrides=words).rows["A"]
+    assert (row.optimizer, row.options) == ("adam", {})
+
+
+def test_an_option_of_a_part_that_is_a_bare_name_can_be_swept(tmp_path: Path) -> None:
+    path = tmp_path / "any.yaml"
+    row = "optimizer: {split: {kernels: sgd, rest: adam}}"
+    path.write_text(f"{STUDY}  A: {{{row}, sweep: {{lr: [0.1], split.rest.eps: [1.0e-8]}}}}\n")
+    study = load_study(path, scale="default")
+    (point,) = points(study, study.rows["A"])
+    trial = sweep_trial(study, study.rows["A"], point)
+    assert trial.options == {"split": {"kernels": "sgd", "rest": {"name": "adam", "eps": 1e-8}}}
+
+
 def test_an_option_of_a_part_can_be_swept(tmp_path: Path) -> None:
     path = tmp_path / "any.yaml"
     row = "optimizer: {split: {kernels: sgd, rest: {name: adam}}}"
@@ -209,7 +257,7 @@ def test_a_dry_run_counts_what_each_optimizer_gets() -> None:
     assert lines == [
         "torch.optim.Muon: 2 tensors, 10,080 parameters (kernels), rate x 5",
         "torch.optim.AdamW: 5 tensors, 138 parameters (norms, biases), no weight decay",
-        "torch.optim.AdamW: 1 tensors, 20,480 parameters (heads)",
+        "torch.optim.AdamW: 1 tensor, 20,480 parameters (heads)",
     ]
     assert sum(each.size for each in model_parameters(task)) == 10_080 + 138 + 20_480
     assert group_lines(task, "adam", {}) == []

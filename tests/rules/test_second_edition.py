@@ -225,6 +225,20 @@ def test_spellings_of_one_rule_have_one_fingerprint() -> None:
     assert len(set().union(*prints)) == len(equal)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "u <- 0.99 * u + 0.01 * g; sign(0.9 * u + 0.1 * g)",  # Lion takes the old average
+        "u <- 0.99 * u + 0.01 * g; sign(0.902 * old(u) + 0.1 * g)",
+        "sign(ema(g, 0.901))",
+        KNOWN_2["cautious Adam"].text.replace("1e-3", "1e-2"),
+        KNOWN_2["cautious Adam"].text.replace("1e-3", "6e-4"),
+    ],
+)
+def test_what_is_nearly_a_known_optimizer_of_the_second_edition_has_no_name(text: str) -> None:
+    assert equalities(read(text)) == []
+
+
 @pytest.mark.parametrize("name", KNOWN_2)
 def test_a_known_optimizer_is_named_in_other_words(name: str) -> None:
     rule = read(KNOWN_2[name].text)
