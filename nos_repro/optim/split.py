@@ -18,7 +18,7 @@ from nos_repro.optim.kinds import kind_of
 from nos_repro.optim.lookup import find_optimizer
 from nos_repro.optim.modes import has_modes
 from nos_repro.optim.registry import wants_names
-from nos_repro.optim.sharding import number_parameters
+from nos_repro.optim.sharding import number_of, number_parameters
 
 Member = tuple[str, Tensor, dict[str, Any]]
 """A parameter's name, the parameter, and the options that the task gives it."""
@@ -108,11 +108,23 @@ class SplitOptimizer(Optimizer):
         self.parts: list[Optimizer] = []
         super().__init__([p for part in parts for p in _params(part)], {})
         self.parts = parts
-        if any(map(has_modes, parts)):
-            self.train, self.eval = self._train, self._eval
         self._share()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, in which parameters lose the numbers that rules draw with."""
+        numbers = [number_of(p, place) for place, p in enumerate(_params(self))]
+        return {**super().__getstate__(), "parts": self.parts, "numbers": numbers}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        numbers = state["numbers"]
+        super().__setstate__({key: value for key, value in state.items() if key != "numbers"})
+        self._share()
+        ordered = sorted(zip(numbers, _params(self), strict=True), key=lambda pair: pair[0])
+        number_parameters(p for _, p in ordered)
+
     def _share(self) -> None:
+        if any(map(has_modes, self.parts)):
+            self.train, self.eval = self._train, self._eval
         self.param_groups = [group for part in self.parts for group in part.param_groups]
         self.state.clear()
         for part in self.parts:
@@ -149,7 +161,10 @@ class SplitOptimizer(Optimizer):
         return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state_dict: StateDict) -> None:
-        """Raises ValueError for the state of another number of parts."""
+        """Raises ConfigError for the state of one optimizer, ValueError for that of another number
+        of parts."""
+        if "parts" not in state_dict:
+            raise ConfigError("this state belongs to one optimizer, not to several in a split")
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
         self._share()
@@ -171,6 +186,13 @@ class FlatOptimizer(Optimizer):
         if has_modes(self.inner):
             raise ConfigError(f"{type(self.inner).__name__} cannot be combined with flatten: true")
         super().__init__([{"params": own} for own in params], self.inner.defaults)
+        self._mirror()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "pairs": self.pairs, "inner": self.inner}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
         self._mirror()
 
     def _mirror(self) -> None:

@@ -2,7 +2,9 @@
 
 # ruff: noqa: E501 a row of a table is a line
 
+import copy
 import itertools
+import pickle
 from typing import Any
 
 import pytest
@@ -16,6 +18,8 @@ from nos_repro import RuleOptimizer, make_optimizer, make_schedule
 from nos_repro.errors import ConfigError
 from nos_repro.optim.factory import check_optimizer
 from nos_repro.optim.kinds import kind_of, mark_kinds
+from nos_repro.optim.modes import has_modes
+from nos_repro.optim.split import SplitOptimizer
 
 MATRICES = {"matrices": "torch.optim.Muon", "rest": "torch.optim.AdamW"}
 
@@ -167,6 +171,47 @@ def test_a_split_goes_on_from_its_state() -> None:
     assert [g["lr"] for g in after.param_groups] == [g["lr"] for g in before.param_groups]
     train(second, range(3, 6), after)
     assert_same(second, whole)
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+def test_a_copy_of_a_split_goes_on_as_the_split_does(again: Any) -> None:
+    parts = {
+        "kernels": {"name": "torch.optim.Muon", "flatten": True},
+        "biases": "rule: g + noise",
+        "rest": "rule: drop(g, 0.3) + noise",
+    }
+    model = net()
+    split = made(model, split=parts, groups={"rates": {"kernels": 2}}, seed=1)
+    train(model, range(3), split)
+    other, copied = again((model, split))
+    for group in [*split.param_groups, *copied.param_groups]:
+        group["lr"] *= 0.5
+    train(model, range(3, 6), split)
+    train(other, range(3, 6), copied)
+    assert_same(other, model)
+
+
+def test_a_copy_of_a_split_still_has_to_be_told_what_comes_next() -> None:
+    class Moody(SGD):
+        evaluates = False
+
+        def train(self) -> None:
+            self.evaluates = False
+
+        def eval(self) -> None:
+            self.evaluates = True
+
+    one, two = (Moody([Parameter(torch.ones(1))], lr=0.1) for _ in range(2))
+    copied = copy.deepcopy(SplitOptimizer([one, two]))
+    assert has_modes(copied)
+    copied.eval()
+    assert [part.evaluates for part in (*copied.parts, one)] == [True, True, False]
+
+
+def test_the_state_of_one_optimizer_is_refused_by_a_split() -> None:
+    model = net()
+    with pytest.raises(ConfigError, match="belongs to one optimizer"):
+        made(model, split=MATRICES).load_state_dict(AdamW(model.parameters()).state_dict())
 
 
 def test_rules_of_two_parts_draw_different_numbers() -> None:
