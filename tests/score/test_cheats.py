@@ -93,6 +93,15 @@ CHEATS_OF_PYTHON = {
               before="for number in range(3, 64):\n    try:\n"
                      "        os.write(number, b'\\0\\0\\0\\2{}')\n"
                      "    except OSError:\n        pass")),
+    "leaves a note on the folder above": ("files",      "changes ..",
+        plain(above="import os", before="os.setxattr('..', 'user.note', b'seen')")),
+    "removes a note by the folder's path": ("files",    "changes ..",
+        plain(above="import os, pathlib",
+              before="os.removexattr(pathlib.Path('..'), 'user.note')")),
+    "changes a file that it opened to read": ("files",  "a file that it has open",
+        plain(above="import os",
+              before="number = os.open(os.__file__, os.O_RDONLY)\n"
+                     "os.fchmod(number, os.fstat(number).st_mode & 0o7777)")),
 }
 # fmt: on
 
