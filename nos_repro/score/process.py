@@ -44,6 +44,7 @@ START_SECONDS = 120.0
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT")
 LONGEST_OUTPUT = 4000
 """Characters of what a candidate prints that are kept."""
+LONGEST_REASON = 500
 
 
 @dataclass
@@ -185,14 +186,24 @@ class Nursery:
         return len(found)
 
     def _leftovers(self) -> set[int]:
+        """What carries the mark, and what descends from the nursery, which adopts orphans."""
         wanted = f"{MARK}={self.mark}".encode()
-        found = set()
+        parents, found = {}, set()
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 number = int(entry.name)
-                if number != self._process.pid and wanted in (entry / "environ").read_bytes():
+                state, parent = (
+                    (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
+                )
+                if state == "Z":
+                    continue
+                parents[number] = int(parent)
+                if wanted in (entry / "environ").read_bytes():
                     found.add(number)
-        return found
+        own = {self._process.pid}
+        while more := {number for number, parent in parents.items() if parent in own} - own:
+            own |= more
+        return (found | own) - {self._process.pid}
 
 
 @dataclass
@@ -233,9 +244,11 @@ class RemoteOptimizer:
         theirs.close()
         self._channel = Channel(ours)
         self._ended = False
+        self._own_memory = 0
         self.nursery.costs.runs += 1
         try:
             self.nursery.landlock = self._reply("start")["landlock"]
+            self._own_memory = self._memory_taken()
         except BaseException:
             self._end()
             raise
@@ -271,16 +284,17 @@ class RemoteOptimizer:
 
     def call(self, word: str, **values: Any) -> dict[str, Any]:
         """What the candidate's process answers."""
-        started = time.monotonic()
+        started, token = time.monotonic(), secrets.token_hex(8)
         try:
-            self._channel.send({"do": word, **values})
+            self._channel.send({"do": word, "token": token, **values})
         except Closed:
             raise self._gone(word) from None
-        said = self._reply(word)
+        said = self._reply(word, token)
         self.nursery.costs.seconds += time.monotonic() - started
         return said
 
-    def _reply(self, word: str) -> dict[str, Any]:
+    def _reply(self, word: str, token: str | None = None) -> dict[str, Any]:
+        """The answer to a call; one without the call's ``token`` is not the process's own."""
         started = time.monotonic()
         limits = self.nursery.limits
 
@@ -303,23 +317,29 @@ class RemoteOptimizer:
             raise Fault("protocol", f"writes to the evaluator's channel: {error}") from None
         if time.monotonic() > self.nursery.deadline:
             raise OutOfTime
-        if isinstance(said.get("ok"), dict):
+        if isinstance(said.get("ok"), dict) and said.get("token") == token:
             found: dict[str, Any] = said["ok"]
             return found
         kind = said.get("kind")
         if kind not in KINDS:
             raise Fault("protocol", "writes to the evaluator's channel")
-        raise Fault(kind, str(said.get("said", ""))[:500], str(said.get("traceback", "")))
+        reason = " ".join(_printable(said.get("said")).split())[:LONGEST_REASON]
+        raise Fault(kind, reason, _printable(said.get("traceback"))[:LONGEST_OUTPUT])
 
     def _check_memory(self) -> None:
         """Between two calls the kernel's own limit holds (`nursery`); this one sees what a process
-        takes in truth."""
+        takes in truth, besides what it began with: Python and torch."""
+        if self._memory_taken() - self._own_memory > self.nursery.limits.memory:
+            self._end()
+            raise Fault("memory", "takes more memory than it may")
+
+    def _memory_taken(self) -> int:
+        """Bytes that the process shares with no other; 0 once it has ended."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             text = Path(f"/proc/{self._number}/statm").read_text(encoding="utf-8")
             resident, shared = (int(word) * mmap.PAGESIZE for word in text.split()[1:3])
-            if resident - shared > self.nursery.limits.memory:
-                self._end()
-                raise Fault("memory", "takes more memory than it may")
+            return resident - shared
+        return 0
 
     def _gone(self, word: str) -> Exception:
         """What is wrong if the other end of the channel is closed."""
@@ -362,3 +382,9 @@ class RemoteOptimizer:
                 continue
             return True
         return False
+
+
+def _printable(text: object) -> str:
+    """What a candidate says, without what a terminal obeys and JSON cannot hold."""
+    said = text if isinstance(text, str) else ""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in said)
