@@ -20,6 +20,7 @@ import secrets
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,8 @@ PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT")
 LONGEST_OUTPUT = 4000
 """Characters of what a candidate prints that are kept."""
 LONGEST_REASON = 500
+BETWEEN_LOOKS = 16
+"""Calls between two looks at what a candidate keeps in files."""
 
 
 @dataclass
@@ -120,6 +123,11 @@ class Nursery:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone: the system may have ended it for lack of memory."""
+        return self._process.poll() is not None
 
     def close(self) -> None:
         self._control.close()
@@ -222,7 +230,8 @@ class RemoteOptimizer:
     """Whether the optimizer evaluates other weights than it trains (`train` and `eval`)."""
 
     def __enter__(self) -> RemoteOptimizer:
-        limits, scratch = self.nursery.limits, self.nursery.scratch()
+        limits, self._scratch = self.nursery.limits, self.nursery.scratch()
+        scratch = self._scratch
         if self.candidate.kind == "file":
             (scratch / "candidate.py").write_text(self.candidate.text, encoding="utf-8")
         size = sum(shape.numel() for _, shape in self.shapes)
@@ -245,6 +254,7 @@ class RemoteOptimizer:
         self._channel = Channel(ours)
         self._ended = False
         self._own_memory = 0
+        self._calls = 0
         self.nursery.costs.runs += 1
         try:
             self.nursery.landlock = self._reply("start")["landlock"]
@@ -290,6 +300,9 @@ class RemoteOptimizer:
         except Closed:
             raise self._gone(word) from None
         said = self._reply(word, token)
+        self._calls += 1
+        if self._calls % BETWEEN_LOOKS == 1:
+            self._check_files()
         self.nursery.costs.seconds += time.monotonic() - started
         return said
 
@@ -308,6 +321,7 @@ class RemoteOptimizer:
                 self._end()
                 raise OutOfTime
             self._check_memory()
+            self._check_files()
 
         try:
             said = self._channel.receive(watch)
@@ -332,6 +346,24 @@ class RemoteOptimizer:
         if self._memory_taken() - self._own_memory > self.nursery.limits.memory:
             self._end()
             raise Fault("memory", "takes more memory than it may")
+
+    def _check_files(self) -> None:
+        """Files count as memory: they may be in memory, and fill the disk else."""
+        if self._files_kept() > self.nursery.limits.memory:
+            self._end()
+            raise Fault("memory", "keeps more in files than it may take of memory")
+
+    def _files_kept(self) -> int:
+        """Bytes of the files in its folder, and of those that have no name but are open."""
+        sizes = {}
+        for place in (self._scratch, Path(f"/proc/{self._number}/fd")):
+            for folder, _, names in os.walk(place):
+                for name in names:
+                    with contextlib.suppress(OSError):
+                        found = os.stat(os.path.join(folder, name))
+                        if stat.S_ISREG(found.st_mode):
+                            sizes[found.st_dev, found.st_ino] = 512 * found.st_blocks
+        return sum(sizes.values())
 
     def _memory_taken(self) -> int:
         """Bytes that the process shares with no other; 0 once it has ended."""

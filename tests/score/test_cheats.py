@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,35 @@ def test_the_memory_of_python_and_torch_does_not_count(nursery: Nursery, tmp_pat
     fault = fault_of(nursery, write(tmp_path, hungry), limits)
     assert isinstance(fault, Fault)
     assert fault.kind == "memory", fault.reason
+
+
+FILES = {
+    "in its folder": "open(f'{number}', 'wb')",
+    "without a name": "os.fdopen(os.memfd_create('mine'), 'wb')",
+    "removed": "open('removed', 'wb')",
+}
+
+
+@pytest.mark.parametrize("kept", FILES)
+def test_what_a_candidate_keeps_in_files_counts_as_memory(
+    kept: str, nursery: Nursery, tmp_path: Path
+) -> None:
+    limits = dataclasses.replace(LIMITS, memory=128 << 20)
+    writes = f"""
+        files = []
+        for number in range(12):
+            files.append({FILES[kept]})
+            files[-1].write(bytes(16 << 20))
+            if os.path.exists('removed'):
+                os.remove('removed')
+    """
+    above = "import os\n" + textwrap.dedent(writes)
+    fault = fault_of(nursery, write(tmp_path, plain(above=above)), limits)
+    assert isinstance(fault, Fault)
+    assert (fault.kind, fault.cheat) == ("memory", True), fault.reason
+    few = plain(above=above.replace("range(12)", "range(2)"))
+    fault = fault_of(nursery, write(tmp_path, few), limits)
+    assert fault is None, str(fault)
 
 
 @pytest.mark.parametrize("said", ["'\\udcff'", "'\\x1b[2J'"])

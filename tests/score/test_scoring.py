@@ -305,6 +305,15 @@ def test_a_secret_key_draws_other_weights_and_batches(
     assert public != secret != other
 
 
+def test_a_scorer_whose_process_was_killed_goes_on_with_the_next_candidate(tmp_path: Path) -> None:
+    with Scorer(SETTINGS, LIMITS, data_dir=tmp_path) as scorer:
+        assert scorer.score("adam", []).valid
+        assert scorer._nursery is not None
+        scorer._nursery._process.kill()
+        scorer._nursery._process.wait()
+        assert scorer.score("adam", []).valid
+
+
 def test_the_baselines_are_tuned_once_and_kept(scorer: Scorer) -> None:
     assert scorer.score("g").valid
     trainer = scorer.trainers["first"]
