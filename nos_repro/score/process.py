@@ -20,7 +20,6 @@ import secrets
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
@@ -38,6 +37,7 @@ from nos_repro.errors import LaunchError
 from nos_repro.score.candidate import Submission
 from nos_repro.score.channel import Channel, Closed, Garbled
 from nos_repro.score.fault import KINDS, Fault, OutOfTime
+from nos_repro.score.watching import files_kept, memory_taken, processes_of
 
 MARK = "NOS_REPRO_SCORE_RUN"
 """A variable of the environment by which the processes of a nursery are known."""
@@ -184,7 +184,7 @@ class Nursery:
         """Ends what candidates have left running; how many processes that were."""
         found: set[int] = set()
         for _ in range(3):  # one may be starting another
-            left = self._leftovers()
+            left = processes_of(self._process.pid, f"{MARK}={self.mark}")
             for process in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
@@ -192,26 +192,6 @@ class Nursery:
             if not left:
                 break
         return len(found)
-
-    def _leftovers(self) -> set[int]:
-        """What carries the mark, and what descends from the nursery, which adopts orphans."""
-        wanted = f"{MARK}={self.mark}".encode()
-        parents, found = {}, set()
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                number = int(entry.name)
-                state, parent = (
-                    (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
-                )
-                if state == "Z":
-                    continue
-                parents[number] = int(parent)
-                if wanted in (entry / "environ").read_bytes():
-                    found.add(number)
-        own = {self._process.pid}
-        while more := {number for number, parent in parents.items() if parent in own} - own:
-            own |= more
-        return (found | own) - {self._process.pid}
 
 
 @dataclass
@@ -258,7 +238,7 @@ class RemoteOptimizer:
         self.nursery.costs.runs += 1
         try:
             self.nursery.landlock = self._reply("start")["landlock"]
-            self._own_memory = self._memory_taken()
+            self._own_memory = memory_taken(self._number)
         except BaseException:
             self._end()
             raise
@@ -343,35 +323,15 @@ class RemoteOptimizer:
     def _check_memory(self) -> None:
         """Between two calls the kernel's own limit holds (`nursery`); this one sees what a process
         takes in truth, besides what it began with: Python and torch."""
-        if self._memory_taken() - self._own_memory > self.nursery.limits.memory:
+        if memory_taken(self._number) - self._own_memory > self.nursery.limits.memory:
             self._end()
             raise Fault("memory", "takes more memory than it may")
 
     def _check_files(self) -> None:
         """Files count as memory: they may be in memory, and fill the disk else."""
-        if self._files_kept() > self.nursery.limits.memory:
+        if files_kept(self._scratch, self._number) > self.nursery.limits.memory:
             self._end()
             raise Fault("memory", "keeps more in files than it may take of memory")
-
-    def _files_kept(self) -> int:
-        """Bytes of the files in its folder, and of those that have no name but are open."""
-        sizes = {}
-        for place in (self._scratch, Path(f"/proc/{self._number}/fd")):
-            for folder, _, names in os.walk(place):
-                for name in names:
-                    with contextlib.suppress(OSError):
-                        found = os.stat(os.path.join(folder, name))
-                        if stat.S_ISREG(found.st_mode):
-                            sizes[found.st_dev, found.st_ino] = 512 * found.st_blocks
-        return sum(sizes.values())
-
-    def _memory_taken(self) -> int:
-        """Bytes that the process shares with no other; 0 once it has ended."""
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            text = Path(f"/proc/{self._number}/statm").read_text(encoding="utf-8")
-            resident, shared = (int(word) * mmap.PAGESIZE for word in text.split()[1:3])
-            return resident - shared
-        return 0
 
     def _gone(self, word: str) -> Exception:
         """What is wrong if the other end of the channel is closed."""
