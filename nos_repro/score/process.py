@@ -41,7 +41,7 @@ from nos_repro.score.watching import files_kept, memory_taken, processes_of
 
 MARK = "NOS_REPRO_SCORE_RUN"
 """A variable of the environment by which the processes of a nursery are known."""
-START_SECONDS = 120.0
+START_SECONDS, END_SECONDS = 120.0, 2.0
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT")
 LONGEST_OUTPUT = 4000
 """Characters of what a candidate prints that are kept."""
@@ -183,14 +183,15 @@ class Nursery:
     def end_leftovers(self) -> int:
         """Ends what candidates have left running; how many processes that were."""
         found: set[int] = set()
-        for _ in range(3):  # one may be starting another
-            left = processes_of(self._process.pid, f"{MARK}={self.mark}")
+        until = time.monotonic() + END_SECONDS
+        while left := processes_of(self._process.pid, f"{MARK}={self.mark}"):
             for process in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
             found |= left
-            if not left:
+            if time.monotonic() > until:
                 break
+            time.sleep(0.002)  # until they are gone; one may be starting another
         return len(found)
 
 
