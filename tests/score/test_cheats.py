@@ -29,6 +29,13 @@ CHEATS_OF_PYTHON = {
     "follows a traceback to its caller": ("frames",     "tb_frame",
         plain(before="try:\n    1 / 0\nexcept ZeroDivisionError as error:\n"
                      "    error.__traceback__.tb_frame.f_back")),
+    "walks the stack":                   ("frames",     "sys._getframe",
+        plain(above="import traceback", before="list(traceback.walk_stack(None))")),
+    "asks a coroutine for its caller":   ("frames",     "cr_frame",
+        plain(above="async def nothing():\n    pass", before="nothing().cr_frame")),
+    "passes its code off as Python's":   ("patches",    "passes its code off",
+        plain(above="import os\nexec(compile('import sys\\nsys._getframe(1)', os.__file__,"
+                    " 'exec'))")),
     "hides what it does in an except":   ("frames",     "sys._getframe",
         plain(above="import sys", before="try:\n    sys._getframe(1)\nexcept BaseException:\n"
                                          "    pass")),

@@ -27,7 +27,7 @@ class Sin(NamedTuple):
     """A kind of cheat, what is said of it, and of whom.
 
     ``anyone``: whosever code runs here; else only the candidate's own, and what it asks of Python's
-    `inspect` and `ctypes`: the libraries that it uses may do this.
+    `inspect`, `traceback` and `ctypes`: the libraries that it uses may do this.
     """
 
     kind: str
@@ -81,9 +81,12 @@ CHANGES = {
     "os.removexattr": 1, "shutil.rmtree": 1, "shutil.move": 2, "shutil.copyfile": 2,
 }
 ATTRIBUTES = {"tb_frame": Sin("frames", "reads its callers' frames", False),
-              "gi_frame": Sin("frames", "reads its callers' frames", False)}
+              "gi_frame": Sin("frames", "reads its callers' frames", False),
+              "cr_frame": Sin("frames", "reads its callers' frames", False),
+              "ag_frame": Sin("frames", "reads its callers' frames", False)}
 # fmt: on
-WATCHED = {"open", "object.__getattr__", "object.__setattr__", *CHANGES}
+HELPERS = (("inspect.py",), ("traceback.py",), ("ctypes", ""))
+WATCHED = {"open", "compile", "object.__getattr__", "object.__setattr__", *CHANGES}
 
 
 def install(scratch: Path, tell: Callable[[str, str], None]) -> None:
@@ -94,7 +97,7 @@ def install(scratch: Path, tell: Callable[[str, str], None]) -> None:
     events, attributes = dict(EVENTS), dict(ATTRIBUTES)
     watched, changes = set(WATCHED), dict(CHANGES)
     stdlib = os.path.dirname(os.__file__)
-    helpers = (os.path.join(stdlib, "inspect.py"), os.path.join(stdlib, "ctypes", ""))
+    helpers = tuple(os.path.join(stdlib, *part) for part in HELPERS)
 
     def caught(kind: str, said: str) -> NoReturn:
         try:
@@ -104,7 +107,9 @@ def install(scratch: Path, tell: Callable[[str, str], None]) -> None:
 
     def is_candidates(frame: FrameType | None) -> bool:
         """Whether this frame runs code of the candidate's file, or made by it from text."""
-        file = "" if frame is None else frame.f_code.co_filename
+        return frame is not None and is_own(frame.f_code.co_filename)
+
+    def is_own(file: str) -> bool:
         return file.startswith((home, "<string"))
 
     def asked_by_candidate(frame: FrameType | None) -> bool:
@@ -134,6 +139,9 @@ def install(scratch: Path, tell: Callable[[str, str], None]) -> None:
     def look(event: str, given: tuple[Any, ...], frame: FrameType | None) -> None:
         if event == "open":
             check_open(given[0], given[2])
+        elif event == "compile":
+            if isinstance(given[1], str) and not is_own(given[1]) and is_candidates(frame):
+                caught("patches", f"passes its code off as that of {given[1]}")
         elif event in changes:
             outside = [path for path in given[: changes[event]] if not inside(path)]
             if outside:
