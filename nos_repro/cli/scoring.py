@@ -140,7 +140,7 @@ def _lines(scorer: Scorer, found: ScoredCandidate) -> list[str]:
     if found.stopped:
         lines.append(f"  stopped: {found.stopped}")
     if "combined_score" in metrics:
-        lines.append(f"  combined score {metrics['combined_score']:.4g} (AdamW: about 1)")
+        lines.append(f"  combined score {metrics['combined_score']:.4g} (AdamW: 1)")
     if "held_out_speedup" in metrics:
         lines.append(f"  held-out speed-up {metrics['held_out_speedup']:.4g}")
     costs = found.costs

@@ -55,7 +55,7 @@ Values: TypeAlias = Sequence[float]
 
 def fingerprint(expr: Expr, states: States = ()) -> str:
     """16 hexadecimal digits; the same on every machine."""
-    values = _rounded(_evaluated(expr, states))
+    values = _rounded(values_in_probe(expr, states))
     read = list(nodes(expr, states))
     if Operand("step") in read:  # a rule may change after more updates than the probe has
         values += " " + _rounded(_by_step(expr, states, [1 + step for step in STEPS]))
@@ -66,7 +66,7 @@ def fingerprint(expr: Expr, states: States = ()) -> str:
     return hashlib.sha256(values.encode()).hexdigest()[:16]
 
 
-def _evaluated(expr: Expr, states: States) -> Values:
+def values_in_probe(expr: Expr, states: States = ()) -> Values:
     """The update in the probe, as `evaluate` computes it on tensors."""
     if any(map(is_second, nodes(expr, states))):
         return _by_step(expr, states, NUMBERS)

@@ -2,7 +2,7 @@
 
 The normal form groups what it need not multiply out. Here (1 + x) * g is g + x * g, sqrt(x)**2 is
 x * sign(x), x * sign(x)**2 is x, clip(2 * x, p) is 2 * clip(x, p / 2), 2**x is exp(log(2) * x), and
-v**0.25 is sqrt(sqrt(v)).
+v**0.25 is sqrt(sqrt(v)), drop(2 * x, p) is 2 * drop(x, p).
 All of that holds for all finite numbers, zeros included.
 """
 
@@ -120,6 +120,12 @@ def _spread(expr: Expr) -> Expr:
             if more or c in (0.0, 1.0) or not math.isfinite(bound / c):
                 return Unary("clip", inner, bound)
             return Binary("*", Number(c), Unary("clip", rest, bound / abs(c)))
+        case Unary("drop", x, p):
+            inner = _spread(x)
+            ((c, rest), *more) = terms(inner)
+            if more or c in (0.0, 1.0) or rest == ONE:
+                return Unary("drop", inner, p)
+            return Binary("*", Number(c), Unary("drop", rest, p))
         case Unary("sqrt", x):
             return _root(_spread(x))
         case Unary(function, x, parameter):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache, reduce
 from typing import TypeAlias
 
-from nos_repro.rules.fingerprint import BETAS, stepped
+from nos_repro.rules.fingerprint import BETAS, stepped, values_in_probe
 from nos_repro.rules.known import KNOWN, KNOWN_2, KnownOptimizer, shown
 from nos_repro.rules.multiplied import basic_operands, constants, factor, multiplied_out, shape
 from nos_repro.rules.parse import parse
@@ -41,6 +41,8 @@ ZEROS = 4
 """Elements of which one operand or another is exactly 0."""
 AGREE = 3e-6
 """Numbers agree to this share: x / 0.01, with delta, differs from 100 * x by 1e-6 of it."""
+NOTHING = 1e-12
+"""A number below this share of the upper quartile is what rounding leaves of 0."""
 GENERIC = {"k": 0.3719, "j": 0.2347}
 MOST_CONSTANTS = 40
 
@@ -71,15 +73,13 @@ class Equality:
 def equalities(rule: Rule) -> list[Equality]:
     """The known optimizers that a rule equals, in the table's order.
 
-    A rule of the second edition is compared with the usual constants alone, and without a factor.
+    A rule of the second edition is compared with the usual constants alone.
     """
     if rule.language != 1:
-        same = rule.fingerprint()
         return [
-            Equality(known, 1.0)
-            for name, known in KNOWN_2.items()
-            if _second(name).fingerprint() == same and _run_alike(rule, _second(name))
-        ]
+            Equality(known, c) for name, known in KNOWN_2.items()
+            if (c := _factor_2(rule, name)) is not None
+        ]  # fmt: skip
     steady, decays = _without_decays(rule)
     if steady is None:
         return []
@@ -124,8 +124,23 @@ def _at_one(expr: Expr, names: tuple[str, ...]) -> Expr:
 
 @cache
 def _second(name: str) -> Rule:
-    """The rule of a known optimizer of the second edition."""
-    return Rule.parse(KNOWN_2[name].text, language=2)
+    """A known optimizer of the second edition, in normal form."""
+    return Rule.parse(KNOWN_2[name].text, language=2).normal()
+
+
+def _factor_2(rule: Rule, name: str) -> float | None:
+    """The positive c by which a rule of the second edition is c times a known optimizer."""
+    normal, known = rule.normal(), _second(name)
+    mine, theirs = (values_in_probe(each.expr, each.states) for each in (normal, known))
+    at = max(range(len(theirs)), key=lambda place: abs(theirs[place]))
+    c = mine[at] / theirs[at]
+    if not 0 < c < math.inf:
+        return None
+    c = float(f"{c:.12g}")
+    scaled = Rule(Binary("*", Number(1 / c), normal.expr), normal.states)
+    if scaled.fingerprint() != known.fingerprint() or not _run_alike(scaled, known):
+        return None
+    return c
 
 
 def _run_alike(one: Rule, other: Rule) -> bool:
@@ -134,7 +149,7 @@ def _run_alike(one: Rule, other: Rule) -> bool:
     runs = [_gradients(random.Random(seed)) for seed in SEEDS]
     if "mean" in read and "orthogonal" not in read:
         runs.append(_mostly_against(random.Random(0)))
-    return all(all(map(_same, _updates(one, run), _updates(other, run))) for run in runs)
+    return all(_all_same(_updates(one, run), _updates(other, run)) for run in runs)
 
 
 def _gradients(source: random.Random) -> list[Values]:
@@ -206,13 +221,18 @@ def _agree(expr: Expr, other: Expr) -> bool:
     for seed in SEEDS:
         given = _operands(sorted(names), random.Random(seed))
         one, two = (_values(each, given, seed) for each in (expr, other))
-        if not all(map(_same, one, two)) or sum(map(math.isfinite, one)) < ELEMENTS / 2:
+        if not _all_same(one, two) or sum(map(math.isfinite, one)) < ELEMENTS / 2:
             return False
     return True
 
 
-def _same(a: float, b: float) -> bool:
-    return a == b or (math.isnan(a) and math.isnan(b)) or math.isclose(a, b, rel_tol=AGREE)
+def _all_same(one: Values, two: Values) -> bool:
+    sizes = sorted(abs(value) for value in one if math.isfinite(value))
+    nothing = NOTHING * sizes[3 * len(sizes) // 4] if sizes else 0.0
+    return all(
+        math.isclose(a, b, rel_tol=AGREE, abs_tol=nothing) or (math.isnan(a) and math.isnan(b))
+        for a, b in zip(one, two, strict=True)
+    )
 
 
 def _operands(names: Sequence[str], source: random.Random) -> dict[str, Values]:

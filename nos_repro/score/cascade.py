@@ -111,7 +111,8 @@ class Scorer:
             candidate = read_candidate(str(given))
         except Fault as error:
             return _refused(ScoredCandidate(str(given), "", "", wanted), error)
-        if self._nursery is None:
+        if self._nursery is None or (self._owns_nursery and self._nursery.has_ended):
+            self.close()
             self._nursery = Nursery()
         for stage in wanted:  # before the candidate's time begins
             for name in self.settings.of_stage(stage):

@@ -110,9 +110,10 @@ def _best(found: dict[float, float]) -> float | None:
 class TaskScore:
     """What a candidate's trainings on a task are worth, beside tuned AdamW and SGD.
 
-    ``speedup``: how many times fewer updates than AdamW it takes to AdamW's last validation loss.
-    If it does not get there, the share of the way that it makes. ``normalised`` is 0 for a model
-    that has learned nothing and 1 for AdamW's, by the task's own metric on validation data.
+    ``speedup``: how many times fewer updates than AdamW it takes to AdamW's last validation loss,
+    seed by seed. If it does not get there, the share of the way that it makes. ``normalised`` is 0
+    for a model that has learned nothing and 1 for AdamW's, by the task's own metric on validation
+    data.
     """
 
     task: str
@@ -150,8 +151,6 @@ def score_task(trainer: Trainer, found: Measured, adamw: Measured, sgd: Measured
         raise ValueError(f"AdamW diverges on {trainer.name} at every rate")
     name = trainer.section["name"]
     metric = find_metric(name)
-    target = statistics.fmean(each.value for each in adamw.repeats)
-    reference = _mean_steps(adamw, target, trainer.steps) or trainer.steps
     chance = trainer.cls.chance(trainer.settings)
 
     def value(of: Measured, part: str = "validation") -> float | None:
@@ -181,11 +180,11 @@ def score_task(trainer: Trainer, found: Measured, adamw: Measured, sgd: Measured
         sgd_test=value(sgd, "test"),
         normalised=normalised(found),
         normalised_sgd=normalised(sgd),
-        speedup=speedup(found, target, reference, trainer.steps),
-        speedup_sgd=speedup(sgd, target, reference, trainer.steps),
-        target=target,
+        speedup=speedup(found, adamw, trainer.steps),
+        speedup_sgd=speedup(sgd, adamw, trainer.steps),
+        target=statistics.fmean(each.value for each in adamw.repeats),
         steps=trainer.steps,
-        steps_to_target=_mean_steps(found, target, trainer.steps),
+        steps_to_target=_mean_steps(found, adamw),
         lr=found.lr,
         lr_at_edge=found.at_edge,
         diverged=found.diverged,
@@ -200,14 +199,19 @@ def _scaled(value: float, metric: str) -> float:
     return math.log(max(value, 1e-9)) if metric == "perplexity" else value
 
 
-def speedup(found: Measured, target: float, reference: float, steps: int) -> float:
-    """The geometric mean over the repeats. A training that ends short of the target counts for the
-    share of the way from its first loss that its best one makes, so that the measure is continuous
-    there."""
+def speedup(found: Measured, adamw: Measured, steps: int) -> float:
+    """The geometric mean over the repeats, each compared with AdamW's of the same seed: what a seed
+    does to all optimizers alike is no merit.
+
+    A training that ends short of AdamW's last loss counts for the share of the way from its first
+    loss that its best one makes, so that the measure is continuous there.
+    """
     if not found.repeats:
         return LEAST
     logs = []
-    for each in found.repeats:
+    for each, other in zip(found.repeats, adamw.repeats, strict=True):
+        target = other.value
+        reference = steps_to(other.curve, target) or steps
         reached = steps_to(each.curve, target)
         if reached is None:
             first = each.curve[0][1]
@@ -230,8 +234,9 @@ def steps_to(curve: Sequence[Point], target: float) -> float | None:
     return None
 
 
-def _mean_steps(found: Measured, target: float, steps: int) -> float | None:
-    """Over the repeats that reach the target."""
-    reached = [steps_to(each.curve, target) for each in found.repeats]
+def _mean_steps(found: Measured, adamw: Measured) -> float | None:
+    """Over the repeats that reach AdamW's last loss with the same seed."""
+    pairs = zip(found.repeats, adamw.repeats, strict=False)
+    reached = [steps_to(each.curve, other.value) for each, other in pairs]
     known = [each for each in reached if each is not None]
     return statistics.fmean(known) if known else None

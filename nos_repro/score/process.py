@@ -37,13 +37,17 @@ from nos_repro.errors import LaunchError
 from nos_repro.score.candidate import Submission
 from nos_repro.score.channel import Channel, Closed, Garbled
 from nos_repro.score.fault import KINDS, Fault, OutOfTime
+from nos_repro.score.watching import files_kept, memory_taken, processes_of
 
 MARK = "NOS_REPRO_SCORE_RUN"
 """A variable of the environment by which the processes of a nursery are known."""
-START_SECONDS = 120.0
+START_SECONDS, END_SECONDS = 120.0, 2.0
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT")
 LONGEST_OUTPUT = 4000
 """Characters of what a candidate prints that are kept."""
+LONGEST_REASON = 500
+BETWEEN_LOOKS = 16
+"""Calls between two looks at what a candidate keeps in files."""
 
 
 @dataclass
@@ -120,6 +124,11 @@ class Nursery:
     ) -> None:
         self.close()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone: the system may have ended it for lack of memory."""
+        return self._process.poll() is not None
+
     def close(self) -> None:
         self._control.close()
         self._process.kill()
@@ -174,25 +183,16 @@ class Nursery:
     def end_leftovers(self) -> int:
         """Ends what candidates have left running; how many processes that were."""
         found: set[int] = set()
-        for _ in range(3):  # one may be starting another
-            left = self._leftovers()
+        until = time.monotonic() + END_SECONDS
+        while left := processes_of(self._process.pid, f"{MARK}={self.mark}"):
             for process in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
             found |= left
-            if not left:
+            if time.monotonic() > until:
                 break
+            time.sleep(0.002)  # until they are gone; one may be starting another
         return len(found)
-
-    def _leftovers(self) -> set[int]:
-        wanted = f"{MARK}={self.mark}".encode()
-        found = set()
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                number = int(entry.name)
-                if number != self._process.pid and wanted in (entry / "environ").read_bytes():
-                    found.add(number)
-        return found
 
 
 @dataclass
@@ -211,7 +211,8 @@ class RemoteOptimizer:
     """Whether the optimizer evaluates other weights than it trains (`train` and `eval`)."""
 
     def __enter__(self) -> RemoteOptimizer:
-        limits, scratch = self.nursery.limits, self.nursery.scratch()
+        limits, self._scratch = self.nursery.limits, self.nursery.scratch()
+        scratch = self._scratch
         if self.candidate.kind == "file":
             (scratch / "candidate.py").write_text(self.candidate.text, encoding="utf-8")
         size = sum(shape.numel() for _, shape in self.shapes)
@@ -233,9 +234,12 @@ class RemoteOptimizer:
         theirs.close()
         self._channel = Channel(ours)
         self._ended = False
+        self._own_memory = 0
+        self._calls = 0
         self.nursery.costs.runs += 1
         try:
             self.nursery.landlock = self._reply("start")["landlock"]
+            self._own_memory = memory_taken(self._number)
         except BaseException:
             self._end()
             raise
@@ -271,16 +275,20 @@ class RemoteOptimizer:
 
     def call(self, word: str, **values: Any) -> dict[str, Any]:
         """What the candidate's process answers."""
-        started = time.monotonic()
+        started, token = time.monotonic(), secrets.token_hex(8)
         try:
-            self._channel.send({"do": word, **values})
+            self._channel.send({"do": word, "token": token, **values})
         except Closed:
             raise self._gone(word) from None
-        said = self._reply(word)
+        said = self._reply(word, token)
+        self._calls += 1
+        if self._calls % BETWEEN_LOOKS == 1:
+            self._check_files()
         self.nursery.costs.seconds += time.monotonic() - started
         return said
 
-    def _reply(self, word: str) -> dict[str, Any]:
+    def _reply(self, word: str, token: str | None = None) -> dict[str, Any]:
+        """The answer to a call; one without the call's ``token`` is not the process's own."""
         started = time.monotonic()
         limits = self.nursery.limits
 
@@ -294,6 +302,7 @@ class RemoteOptimizer:
                 self._end()
                 raise OutOfTime
             self._check_memory()
+            self._check_files()
 
         try:
             said = self._channel.receive(watch)
@@ -303,23 +312,27 @@ class RemoteOptimizer:
             raise Fault("protocol", f"writes to the evaluator's channel: {error}") from None
         if time.monotonic() > self.nursery.deadline:
             raise OutOfTime
-        if isinstance(said.get("ok"), dict):
+        if isinstance(said.get("ok"), dict) and said.get("token") == token:
             found: dict[str, Any] = said["ok"]
             return found
         kind = said.get("kind")
         if kind not in KINDS:
             raise Fault("protocol", "writes to the evaluator's channel")
-        raise Fault(kind, str(said.get("said", ""))[:500], str(said.get("traceback", "")))
+        reason = " ".join(_printable(said.get("said")).split())[:LONGEST_REASON]
+        raise Fault(kind, reason, _printable(said.get("traceback"))[:LONGEST_OUTPUT])
 
     def _check_memory(self) -> None:
         """Between two calls the kernel's own limit holds (`nursery`); this one sees what a process
-        takes in truth."""
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            text = Path(f"/proc/{self._number}/statm").read_text(encoding="utf-8")
-            resident, shared = (int(word) * mmap.PAGESIZE for word in text.split()[1:3])
-            if resident - shared > self.nursery.limits.memory:
-                self._end()
-                raise Fault("memory", "takes more memory than it may")
+        takes in truth, besides what it began with: Python and torch."""
+        if memory_taken(self._number) - self._own_memory > self.nursery.limits.memory:
+            self._end()
+            raise Fault("memory", "takes more memory than it may")
+
+    def _check_files(self) -> None:
+        """Files count as memory: they may be in memory, and fill the disk else."""
+        if files_kept(self._scratch, self._number) > self.nursery.limits.memory:
+            self._end()
+            raise Fault("memory", "keeps more in files than it may take of memory")
 
     def _gone(self, word: str) -> Exception:
         """What is wrong if the other end of the channel is closed."""
@@ -362,3 +375,9 @@ class RemoteOptimizer:
                 continue
             return True
         return False
+
+
+def _printable(text: object) -> str:
+    """What a candidate says, without what a terminal obeys and JSON cannot hold."""
+    said = text if isinstance(text, str) else ""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in said)

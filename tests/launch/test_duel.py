@@ -1,5 +1,6 @@
 """Duels of small ConvNets on the embedded digits: trained, killed, resumed, shown."""
 
+import dataclasses
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +19,9 @@ from jsonschema import Draft202012Validator
 from nos_repro.cli import main
 from nos_repro.errors import ConfigError
 from nos_repro.experiments.record import Record
+from nos_repro.launch.cost import Unit
 from nos_repro.launch.duel.contest import DuelLimits, load_duel
+from nos_repro.launch.duel.forecast import Forecast, check_affordable
 from nos_repro.report.documents.base import schema
 from tests.conftest import ROOT
 
@@ -184,9 +188,21 @@ def test_hours_end_a_duel_and_a_budget_that_decides_nothing_is_refused(
     assert "6 pairs are the fewest that can decide: give at least" in capsys.readouterr().err
     assert main(words(config, "--budget", "2h", "--dry-run")) == 0
     said = capsys.readouterr().out
-    assert "tuning: 4 trials to run" in said
+    assert re.search(r"tuning: 4 trials to run, 0\.00\d*[1-9]", said), "small, but not nothing"
     assert "the fewest that can decide are 6 pairs" in said
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("pair", [0.0712, 0.0788, 1.01, 16.9])
+def test_the_least_budget_that_is_named_suffices(config: Path, pair: float) -> None:
+    prices: Any = SimpleNamespace(unit=Unit("CPU-hours", 1))
+    known = Forecast(prices, 0.0, 0.0, pair, 0)
+    small = load_duel(config, "PowerSign", "still", DuelLimits(hours=1e-3), scale="smoke")
+    with pytest.raises(ConfigError, match="give at least") as error:
+        check_affordable(small, known)
+    named = float(str(error.value).rpartition("give at least ")[2])
+    enough = dataclasses.replace(small, limits=DuelLimits(hours=named))
+    check_affordable(enough, known)
 
 
 # fmt: off

@@ -65,6 +65,15 @@ def test_a_task_without_chance_is_said_to_be_one() -> None:
     assert "the seed changes nothing" in found.reason
 
 
+def test_scores_that_are_alike_by_chance_do_not_end_a_duel() -> None:
+    """Both rows end at the same numbers, on the way to which the seeds show."""
+    some = [Pair(n, 100.0, 99.0, ([{"train_loss": 0.1 / n}], [])) for n in range(1, 6)]
+    found = judge(some, NAMES)
+    assert (found.verdict, found.final, found.pairs) == ("undecided", False, 5)
+    later = [Pair(n, 100.0 + n / 9, 99.0, n) for n in range(6, 30)]
+    assert judge([*some, *later], NAMES).verdict == "better"
+
+
 def test_a_row_that_alone_diverges_often_enough_loses() -> None:
     found = judge(pairs([None] * 20), NAMES)
     assert (found.verdict, found.pairs, found.lost) == ("worse", 11, 11)

@@ -21,8 +21,9 @@ from nos_repro.errors import ConfigError
 from nos_repro.experiments.load import load_study
 from nos_repro.experiments.settings_file import find_config
 from nos_repro.experiments.trial import Trial
+from nos_repro.report.board import table
 from nos_repro.report.board.files import board_files
-from nos_repro.report.board.measures import NEVER, Runs, all_runs, drawn_runs, times_to
+from nos_repro.report.board.measures import HOLDS, NEVER, Runs, all_runs, drawn_runs, times_to
 from nos_repro.report.board.standing import (
     BoardStanding,
     begun_boards,
@@ -199,6 +200,25 @@ def test_resamples_have_the_variance_of_a_mean() -> None:
     assert means.var() == pytest.approx(values.var(ddof=1) / 3, rel=0.1)
     assert np.array_equal(drawn_runs(3, 0), drawn_runs(3, 0))
     assert not np.array_equal(drawn_runs(3, 0), drawn_runs(3, 1))
+
+
+@pytest.mark.parametrize("n", HOLDS)
+def test_how_often_an_interval_of_few_seeds_holds_the_truth_is_said(n: int) -> None:
+    """2,000 times n normal values of mean 0."""
+    means = np.random.default_rng(n).normal(size=(2000, n))[:, drawn_runs(n, 0)].mean(axis=2)
+    low, high = np.quantile(means, (0.025, 0.975), axis=1)
+    assert ((low <= 0) & (high >= 0)).mean() == pytest.approx(HOLDS[n], abs=0.03)
+
+
+def test_a_board_says_how_much_its_intervals_and_verdicts_are_worth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = board(fill(tmp_path, noisy))
+    monkeypatch.setattr(table, "MANY", 3)
+    notes = " ".join(table.score_table(found).notes)
+    assert "on one task holds the true one in about 75% of cases, not in 95 %" in notes
+    assert "6 numbers at the end are compared, each by itself" in notes
+    assert "were all rows equal, about 2 of them would be called better or worse" in notes
 
 
 def test_the_interval_of_a_score_is_near_the_spread_of_new_seeds() -> None:

@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from nos_repro.cli import main
-from nos_repro.report.documents.base import document, plain_data, schema
+from nos_repro.report.documents.base import document, plain_data, schema, written
 from nos_repro.report.documents.search import search_document
 from nos_repro.report.documents.status import search_status_document
 from tests.report.searches import Folder
@@ -175,6 +175,11 @@ def test_numbers_that_json_lacks_are_null() -> None:
     assert found == {"format": "nos_repro", "version": 1, "kind": "rule",
                      "a": None, "b": [None, 1.0], "c": {"2": ["x"]}}  # fmt: skip
     assert plain_data(True) is True
+
+
+def test_a_name_that_is_no_text_is_written_all_the_same() -> None:
+    """A file's name may hold any bytes, which Python reads as halves of characters."""
+    assert written(document("rule", name="\udcffé.py")).count("?é.py") == 1
 
 
 def test_a_format_that_a_verb_lacks_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

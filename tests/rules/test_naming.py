@@ -42,6 +42,10 @@ def names(text: str) -> list[str]:
      " its rate times ld * cd"),
     ("m / v**0.25", "Padam at p = 1/4 (1806.06763), without AMSGrad's maximum,"
      " but for the bias correction of m and v"),
+    ("g + sign(m) * sqrt(g) * sqrt(g)",  # where they cancel, rounding leaves a little
+     "2 x cautious SGD (2411.16085), without its rescaling, the mask being momentum's"),
+    ("drop(-2 * g, 0.3) * -1",
+     "2 x gradient dropout (2004.05859), dropping 0.3, without its rescaling"),
     ("drop(g, 0.3) * 2",
      "2 x gradient dropout (2004.05859), dropping 0.3, without its rescaling"),
 ])  # fmt: skip
@@ -62,6 +66,8 @@ def test_a_rule_is_named_whatever_its_form_and_factor(text: str, said: str) -> N
     "adam + 0.1 * w * (1 + sign(g) * sign(w))",
     "g * ld + m",                    # the decay multiplies a part
     "drop(g, 0.1) - drop(g, 0.3)",
+    "drop(g, 0.3) + drop(2 * g, 0.3)",  # two draws
+    "g + 1e-13 * sign(m)",
     "g * sign(g)**2 * sign(m)**2",   # 0 where m is
     "g / sqrt(v) / sqrt(v)",         # with another epsilon than g / v
     "0", "1", "w", "noise",

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,13 @@ CHEATS_OF_PYTHON = {
     "follows a traceback to its caller": ("frames",     "tb_frame",
         plain(before="try:\n    1 / 0\nexcept ZeroDivisionError as error:\n"
                      "    error.__traceback__.tb_frame.f_back")),
+    "walks the stack":                   ("frames",     "sys._getframe",
+        plain(above="import traceback", before="list(traceback.walk_stack(None))")),
+    "asks a coroutine for its caller":   ("frames",     "cr_frame",
+        plain(above="async def nothing():\n    pass", before="nothing().cr_frame")),
+    "passes its code off as Python's":   ("patches",    "passes its code off",
+        plain(above="import os\nexec(compile('import sys\\nsys._getframe(1)', os.__file__,"
+                    " 'exec'))")),
     "hides what it does in an except":   ("frames",     "sys._getframe",
         plain(above="import sys", before="try:\n    sys._getframe(1)\nexcept BaseException:\n"
                                          "    pass")),
@@ -93,6 +101,20 @@ CHEATS_OF_PYTHON = {
               before="for number in range(3, 64):\n    try:\n"
                      "        os.write(number, b'\\0\\0\\0\\2{}')\n"
                      "    except OSError:\n        pass")),
+    "answers for itself that all is well": ("protocol", "channel",
+        plain(above="import os",
+              before="for number in range(3, 64):\n    try:\n"
+                     "        os.write(number, b'\\0\\0\\0\\x0a{\"ok\": {}}')\n"
+                     "    except OSError:\n        pass")),
+    "leaves a note on the folder above": ("files",      "changes ..",
+        plain(above="import os", before="os.setxattr('..', 'user.note', b'seen')")),
+    "removes a note by the folder's path": ("files",    "changes ..",
+        plain(above="import os, pathlib",
+              before="os.removexattr(pathlib.Path('..'), 'user.note')")),
+    "changes a file that it opened to read": ("files",  "a file that it has open",
+        plain(above="import os",
+              before="number = os.open(os.__file__, os.O_RDONLY)\n"
+                     "os.fchmod(number, os.fstat(number).st_mode & 0o7777)")),
 }
 # fmt: on
 
@@ -137,6 +159,110 @@ def test_a_program_that_python_starts_behind_its_audit_hook_is_found(
     fault = fault_of(nursery, write(tmp_path, plain(above=above, before=code)))
     assert isinstance(fault, Fault)
     assert fault.kind == "processes", fault.reason
+
+
+HIDING = """
+import _posixsubprocess, multiprocessing.util, os, sys, time
+
+class Hidden:
+    @staticmethod
+    def fork_exec(*given):
+        given = list(given)
+        given[15], given[21] = True, then
+        return _posixsubprocess.fork_exec(*given)
+
+def start():
+    return multiprocessing.util.spawnv_passfds(b'/none', [b'none'], [])
+
+def then():
+    global then
+    then = lambda: time.sleep(60)
+    start()
+    os._exit(0)
+
+sys.modules['_posixsubprocess'] = Hidden
+try:
+    os.waitpid(start(), 0)
+except OSError as error:
+    print(error, flush=True)
+sys.modules['_posixsubprocess'] = _posixsubprocess
+"""
+"""Starts, in a session of its own, a process whose parent has ended."""
+
+
+def test_a_process_that_hides_where_it_comes_from_is_found(
+    nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nursery, "mark", "hidden")  # as if its environment had been cleared
+    fault = fault_of(nursery, write(tmp_path, plain(above=HIDING)))
+    assert isinstance(fault, Fault), nursery.printed()
+    assert fault.kind == "processes", fault.reason
+    assert nursery.end_leftovers() == 0
+    assert fault_of(nursery, write(tmp_path, plain())) is None
+
+
+def test_the_memory_of_python_and_torch_does_not_count(nursery: Nursery, tmp_path: Path) -> None:
+    """It is looked at where a call takes longer than a moment."""
+    limits = dataclasses.replace(LIMITS, memory=128 << 20)
+    patient = plain(above="import time\ntime.sleep(0.2)")
+    fault = fault_of(nursery, write(tmp_path, patient), limits)
+    assert fault is None, str(fault)
+    hungry = plain(above="import time\neaten = bytearray(b'x') * (200 << 20)\ntime.sleep(0.2)")
+    fault = fault_of(nursery, write(tmp_path, hungry), limits)
+    assert isinstance(fault, Fault)
+    assert fault.kind == "memory", fault.reason
+
+
+FILES = {
+    "in its folder": "open(f'{number}', 'wb')",
+    "without a name": "os.fdopen(os.memfd_create('mine'), 'wb')",
+    "removed": "open('removed', 'wb')",
+}
+
+
+@pytest.mark.parametrize("kept", FILES)
+def test_what_a_candidate_keeps_in_files_counts_as_memory(
+    kept: str, nursery: Nursery, tmp_path: Path
+) -> None:
+    limits = dataclasses.replace(LIMITS, memory=128 << 20)
+    writes = f"""
+        files = []
+        for number in range(12):
+            files.append({FILES[kept]})
+            files[-1].write(bytes(16 << 20))
+            if os.path.exists('removed'):
+                os.remove('removed')
+    """
+    above = "import os\n" + textwrap.dedent(writes)
+    fault = fault_of(nursery, write(tmp_path, plain(above=above)), limits)
+    assert isinstance(fault, Fault)
+    assert (fault.kind, fault.cheat) == ("memory", True), fault.reason
+    few = plain(above=above.replace("range(12)", "range(2)"))
+    fault = fault_of(nursery, write(tmp_path, few), limits)
+    assert fault is None, str(fault)
+
+
+@pytest.mark.parametrize("said", ["'\\udcff'", "'\\x1b[2J'"])
+def test_what_a_candidate_says_can_be_printed_anywhere(
+    said: str, nursery: Nursery, tmp_path: Path
+) -> None:
+    fault = fault_of(nursery, write(tmp_path, plain(before=f"raise ValueError({said} + 'end')")))
+    assert isinstance(fault, Fault)
+    assert fault.reason.startswith("ValueError: \ufffd")
+    for text in (fault.reason, fault.traceback):
+        assert "end" in text
+        assert text.encode().decode() == text
+        assert "\x1b" not in text
+
+
+def test_an_error_that_cannot_be_printed_is_an_error_like_others(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    above = "class Odd(Exception):\n    def __str__(self):\n        raise ValueError"
+    fault = fault_of(nursery, write(tmp_path, plain(above=above, before="raise Odd")))
+    assert isinstance(fault, Fault)
+    assert (fault.kind, fault.cheat) == ("error", False)
+    assert "Odd" in fault.reason
 
 
 def test_what_a_candidate_leaves_running_is_ended(nursery: Nursery) -> None:

@@ -88,7 +88,8 @@ class Duel:
         for (trial, record), (_, other) in both:
             if record is None or other is None or "failed" in (record.status, other.status):
                 break
-            found.append(Pair(trial.seed, self._score(record), self._score(other)))
+            curves = record.thinned().metrics, other.thinned().metrics
+            found.append(Pair(trial.seed, self._score(record), self._score(other), curves))
         return found
 
     def _score(self, record: Record) -> float | None:

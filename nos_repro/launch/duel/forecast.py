@@ -69,8 +69,14 @@ def check_affordable(duel: Duel, known: Forecast) -> None:
         raise ConfigError(
             f"--budget {duel.limits.hours:g}: tuning both rows takes about {known.tuning:.2g}"
             f" {known.prices.unit.name}, each pair {known.pair:.2g}, and {fewest_pairs()} pairs"
-            f" are the fewest that can decide: give at least {least:.2g}"
+            f" are the fewest that can decide: give at least {_rounded_up(least):.2g}"
         )
+
+
+def _rounded_up(hours: float) -> float:
+    """To two digits, so that it suffices."""
+    unit: float = 10.0 ** (math.floor(math.log10(hours)) - 1)
+    return math.ceil(hours / unit) * unit
 
 
 def forecast_text(duel: Duel, known: Forecast) -> str:
@@ -84,11 +90,11 @@ def forecast_text(duel: Duel, known: Forecast) -> str:
     growing = ["  rates that grow may be more than these"] if duel.study.growths else []
     return "\n".join([
         f"{duel.one} against {duel.other}: {duel.study.title}, {duel.title}",
-        f"  tuning: {known.trials} trials to run, {known.tuning_left:.2f} {unit};"
-        f" in all {known.tuning:.2f}",
-        f"  a pair of seeds: {known.pair:.2f} {unit}",
-        f"  the fewest that can decide are {fewest_pairs()} pairs: {least:.2f} {unit};"
-        f" the most here {fits}: {whole:.2f}",
+        f"  tuning: {known.trials} trials to run, {known.tuning_left:.3g} {unit};"
+        f" in all {known.tuning:.3g}",
+        f"  a pair of seeds: {known.pair:.3g} {unit}",
+        f"  the fewest that can decide are {fewest_pairs()} pairs: {least:.3g} {unit};"
+        f" the most here {fits}: {whole:.3g}",
         *growing,
         *known.prices.lines(),
     ])  # fmt: skip

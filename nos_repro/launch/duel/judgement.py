@@ -16,16 +16,21 @@ from nos_repro.launch.duel.sequence import LOST_ALPHA, MOST_PAIRS, MeanDifferenc
 Verdict = Literal["better", "worse", "equivalent", "open", "undecided"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 SEEDLESS = 3
-"""Pairs that are all alike show that the seed changes nothing."""
+"""Pairs that are alike in all that their runs measured show that the seed changes nothing. Scores
+alone may be alike by chance: many a run ends at 100 %."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The scores of the two rows on one seed, larger is better; None where the run diverged."""
+    """The scores of the two rows on one seed, larger is better; None where the run diverged.
+
+    ``curves``: all that the two runs measured.
+    """
 
     seed: int
     one: float | None
     other: float | None
+    curves: object = None
 
     @property
     def difference(self) -> float | None:
@@ -138,5 +143,9 @@ class _Look:
 def _seedless(pairs: Sequence[Pair]) -> bool:
     if len(pairs) < SEEDLESS:
         return False
-    sides = [[pair.one for pair in pairs], [pair.other for pair in pairs]]
-    return all(len(set(side)) == 1 and side[0] is not None for side in sides)
+    first = pairs[0]
+    alike = all(
+        (pair.one, pair.other, pair.curves) == (first.one, first.other, first.curves)
+        for pair in pairs
+    )
+    return alike and None not in (first.one, first.other)

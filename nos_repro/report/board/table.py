@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from nos_repro.report.board.measures import NEVER, Bounded
+from nos_repro.report.board.measures import HOLDS, NEVER, Bounded
 from nos_repro.report.board.standing import BoardRow, BoardStanding, Placed
 from nos_repro.report.layout import GLUE, Cell, Column, ReportTable
 from nos_repro.report.provenance import machines
@@ -15,7 +15,8 @@ from nos_repro.report.statistics import Verdict
 SIGNS: dict[Verdict, str] = {"better": "+", "level": "=", "worse": "-", "undecided": "?"}
 """How a row ends on a task, compared with the reference."""
 # fmt: on
-FEW_SEEDS = 5
+MANY = 20
+"""Of so many comparisons at 95 %, one is expected to be wrong."""
 
 
 def board_tables(found: BoardStanding) -> list[ReportTable]:
@@ -157,12 +158,21 @@ def _notes(found: BoardStanding) -> Iterator[str]:
         " (Student's 95 % interval; a diverged run is a loss). Intervals of scores and speed-ups"
         " resample the seeds."
     )
-    fewest = min((len(task.seeds) for task in found.counted), default=0)
-    if found.counted and fewest < FEW_SEEDS:
+    compared = sum(len(task.placed) - 1 for task in found.counted)
+    if compared >= MANY:
         yield (
-            f"With {fewest} seed{'s' * (fewest != 1)} such an interval is rough: it can show that"
-            " a difference is small, hardly that one is real."
+            f"{compared} numbers at the end are compared, each by itself: were all rows equal,"
+            f" about {compared / MANY:.0f} of them would be called better or worse."
         )
+    fewest = min((len(task.seeds) for task in found.counted), default=0)
+    if fewest in HOLDS:
+        yield (
+            f"With {fewest} seeds, the interval of a speed-up on one task holds the true one in"
+            f" about {HOLDS[fewest]:.0%} of cases, not in 95 %; a score's comes the nearer to that"
+            " the more tasks there are."
+        )
+    elif fewest == 1:
+        yield "With 1 seed there are no intervals."
     for task in found.tasks:
         if task.target is None:
             yield f"{task.name} does not count yet: {task.why}."

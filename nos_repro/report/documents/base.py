@@ -40,10 +40,13 @@ def schema() -> dict[str, Any]:
 
 
 def plain_data(value: Any) -> Any:
-    """Dataclasses become objects; a number that is not finite, which JSON lacks, becomes null."""
+    """Dataclasses become objects; what JSON lacks becomes null (a number that is not finite) or a
+    question mark (half of a character)."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
+    if isinstance(value, str):  # a file's name may hold bytes that are no text
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    if value is None or isinstance(value, int):
         return value
     if isinstance(value, Mapping):
         return {str(key): plain_data(part) for key, part in value.items()}

@@ -17,6 +17,7 @@ from nos_repro.report.layout import plain
 
 FOLDER = "duels"
 LONGEST_PART = 40
+MOST_DIGITS = 20
 ENDINGS = {
     "seeds": "all seeds that were allowed are used",
     "budget": "the budget is used",
@@ -51,11 +52,15 @@ def read_duels(root: Path, problems: list[str]) -> Iterator[Document]:
         if not name.endswith(".json") or name.startswith("."):
             continue
         path = root / FOLDER / name
-        data = read_file(path)
         try:
+            if path.is_dir():
+                raise ValueError("a folder")
+            data = read_file(path)
             found = read_json(data or b"")
             if found["kind"] != "duel":
                 raise ValueError("no duel")
+            if found["digits"] not in range(MOST_DIGITS):  # else it would be written for minutes
+                raise ValueError("digits")
             duel_line(found)  # whatever is missing in it shows here
         except (ValueError, KeyError, TypeError, IndexError) as error:
             problems.append(f"{path}: not a duel ({error}); left out")

@@ -27,7 +27,7 @@ class Sin(NamedTuple):
     """A kind of cheat, what is said of it, and of whom.
 
     ``anyone``: whosever code runs here; else only the candidate's own, and what it asks of Python's
-    `inspect` and `ctypes`: the libraries that it uses may do this.
+    `inspect`, `traceback` and `ctypes`: the libraries that it uses may do this.
     """
 
     kind: str
@@ -74,12 +74,19 @@ EVENTS = {
     "ctypes.call_function":  Sin("native",    "uses native memory with ctypes", False),
 }
 """What is refused whatever its arguments are."""
-CHANGES = {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink",
-           "os.chmod", "os.chown", "os.utime", "shutil.rmtree", "shutil.move", "shutil.copyfile"}
+CHANGES = {
+    # audit event:     how many files it names, which come first
+    "os.remove": 1, "os.rename": 2, "os.mkdir": 1, "os.rmdir": 1, "os.truncate": 1, "os.link": 2,
+    "os.symlink": 2, "os.chmod": 1, "os.chown": 1, "os.utime": 1, "os.setxattr": 1,
+    "os.removexattr": 1, "shutil.rmtree": 1, "shutil.move": 2, "shutil.copyfile": 2,
+}
 ATTRIBUTES = {"tb_frame": Sin("frames", "reads its callers' frames", False),
-              "gi_frame": Sin("frames", "reads its callers' frames", False)}
+              "gi_frame": Sin("frames", "reads its callers' frames", False),
+              "cr_frame": Sin("frames", "reads its callers' frames", False),
+              "ag_frame": Sin("frames", "reads its callers' frames", False)}
 # fmt: on
-WATCHED = {"open", "object.__getattr__", "object.__setattr__", *CHANGES}
+HELPERS = (("inspect.py",), ("traceback.py",), ("ctypes", ""))
+WATCHED = {"open", "compile", "object.__getattr__", "object.__setattr__", *CHANGES}
 
 
 def install(scratch: Path, tell: Callable[[str, str], None]) -> None:
@@ -88,9 +95,9 @@ def install(scratch: Path, tell: Callable[[str, str], None]) -> None:
     getframe, end, real, busy = sys._getframe, os._exit, os.path.realpath, [False]
     # copies, since the candidate can reach this module
     events, attributes = dict(EVENTS), dict(ATTRIBUTES)
-    watched, changes = set(WATCHED), set(CHANGES)
+    watched, changes = set(WATCHED), dict(CHANGES)
     stdlib = os.path.dirname(os.__file__)
-    helpers = (os.path.join(stdlib, "inspect.py"), os.path.join(stdlib, "ctypes", ""))
+    helpers = tuple(os.path.join(stdlib, *part) for part in HELPERS)
 
     def caught(kind: str, said: str) -> NoReturn:
         try:
@@ -100,7 +107,9 @@ def install(scratch: Path, tell: Callable[[str, str], None]) -> None:
 
     def is_candidates(frame: FrameType | None) -> bool:
         """Whether this frame runs code of the candidate's file, or made by it from text."""
-        file = "" if frame is None else frame.f_code.co_filename
+        return frame is not None and is_own(frame.f_code.co_filename)
+
+    def is_own(file: str) -> bool:
         return file.startswith((home, "<string"))
 
     def asked_by_candidate(frame: FrameType | None) -> bool:
@@ -109,6 +118,8 @@ def install(scratch: Path, tell: Callable[[str, str], None]) -> None:
         return is_candidates(frame)
 
     def inside(path: Any) -> bool:
+        if isinstance(path, int):  # an open file, which may be one that was opened to be read
+            path = f"/proc/self/fd/{path}"
         place = real(os.fsdecode(path)) if isinstance(path, str | bytes) else ""
         return place == home or place.startswith(home + os.sep) or not place
 
@@ -128,10 +139,15 @@ def install(scratch: Path, tell: Callable[[str, str], None]) -> None:
     def look(event: str, given: tuple[Any, ...], frame: FrameType | None) -> None:
         if event == "open":
             check_open(given[0], given[2])
+        elif event == "compile":
+            if isinstance(given[1], str) and not is_own(given[1]) and is_candidates(frame):
+                caught("patches", f"passes its code off as that of {given[1]}")
         elif event in changes:
-            outside = [path for path in given[:2] if not inside(path)]
+            outside = [path for path in given[: changes[event]] if not inside(path)]
             if outside:
-                caught("files", f"changes {os.fsdecode(outside[0])}")
+                path = outside[0]
+                said = "a file that it has open" if isinstance(path, int) else os.fsdecode(path)
+                caught("files", f"changes {said}")
         elif event == "object.__getattr__":
             if given[1] in attributes and is_candidates(frame):
                 caught(attributes[given[1]].kind, f"{attributes[given[1]].said} ({given[1]})")

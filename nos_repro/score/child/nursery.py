@@ -6,6 +6,7 @@ and knows nothing of the trainings before it.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import io
@@ -25,7 +26,7 @@ from nos_repro.score.channel import Channel
 from nos_repro.score.child import landlock, run
 from nos_repro.score.child.originals import Originals
 
-DIE_WITH_PARENT = 1
+DIE_WITH_PARENT, ADOPT_ORPHANS = 1, 36
 LARGEST_FILE = 64 << 20
 """Bytes of a file that a candidate may write."""
 
@@ -35,6 +36,7 @@ def main() -> None:
     closes. The second is the folder below which candidates may write."""
     control = socket.socket(fileno=int(sys.argv[1]))
     torch.set_num_threads(1)
+    ctypes.CDLL(None).prctl(ADOPT_ORPHANS, 1, 0, 0, 0)  # so that none that is left gets lost
     _warm()
     ruleset, originals = landlock.Ruleset(Path(sys.argv[2])), Originals()
     gc.freeze()  # a collection in a forked process would copy all that it looks at
@@ -94,6 +96,9 @@ def _limit(spec: dict[str, Any]) -> None:
 
 def _reap(child: int) -> dict[str, Any]:
     _, status, used = os.wait4(child, 0)
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:  # orphans that were ended
+            pass
     return {
         "status": os.waitstatus_to_exitcode(status),
         "cpu": used.ru_utime + used.ru_stime,

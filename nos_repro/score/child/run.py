@@ -169,7 +169,7 @@ def serve(end: socket.socket, memory: Tensor, spec: dict[str, Any], originals: O
             reply = {"kind": "memory", "said": "takes more memory than it may"}
         except BaseException as error:  # noqa: BLE001 whatever the candidate raises
             reply = _failure(error)
-        channel.send(reply)
+        channel.send({**reply, "token": message["token"]})
         if "ok" not in reply:
             leave(0)
 
@@ -180,7 +180,11 @@ def _tell(channel: Channel, kind: str, said: str) -> None:
 
 def _failure(error: BaseException) -> dict[str, Any]:
     """What went wrong, with the candidate's own line; memory that is used up is said as such."""
-    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    try:
+        words = str(error)
+    except Exception:  # noqa: BLE001 an error of the candidate's own that cannot be printed
+        words = "(it has no text)"
+    said = f"{type(error).__name__}: {' '.join(words.split())}"
     if "can't allocate memory" in said or "Cannot allocate memory" in said:
         return {"kind": "memory", "said": "takes more memory than it may"}
     if isinstance(error, PermissionError) or "Permission denied" in said:
