@@ -53,10 +53,11 @@ class Comparison:
     @property
     def verdict(self) -> Verdict:
         """ "level" where the interval holds 0. A score missing on a seed is a loss there: the side
-        that loses more often is worse, whatever the rest says."""
+        that loses more often is worse, whatever the rest says. Differences that are all equal, and
+        not 0, decide nothing: a coarse metric makes them by chance, and they tell no spread."""
         if self.lost != self.other_lost:
             return "worse" if self.lost > self.other_lost else "better"
-        if math.isnan(self.half):
+        if math.isnan(self.half) or (self.error == 0 and self.mean != 0):
             return "undecided"
         if abs(self.mean) <= self.half:
             return "level"

@@ -23,7 +23,16 @@ from nos_repro.experiments.settings_file import find_config
 from nos_repro.experiments.trial import Trial
 from nos_repro.report.board import table
 from nos_repro.report.board.files import board_files
-from nos_repro.report.board.measures import HOLDS, NEVER, Runs, all_runs, drawn_runs, times_to
+from nos_repro.report.board.measures import (
+    NEVER,
+    Runs,
+    all_runs,
+    bounded,
+    drawn_runs,
+    mean_spread,
+    spread_of,
+    times_to,
+)
 from nos_repro.report.board.standing import (
     BoardStanding,
     begun_boards,
@@ -119,9 +128,21 @@ def test_times_and_scores_are_those_of_straight_lines(tmp_path: Path) -> None:
     assert rows["Fast"].score.value == pytest.approx(2)
     assert rows["Slow"].score.value == pytest.approx(0.8 / NEVER)
     assert [row.name for row in found.rows] == ["Fast", "AdamW", "Slow"]
+    assert rows["Slow"].reached == 0
+
+
+def test_ends_that_differ_more_than_they_vary_are_better_or_worse(tmp_path: Path) -> None:
+    def varied(trial: Trial, epoch: int) -> float:
+        return straight(trial, epoch) * (1 + trial.seed / 100)
+
+    rows = rows_of(board(fill(tmp_path, varied)))
     assert rows["Fast"].tasks("better") == ["convnet", "two", "three"]
     assert rows["Slow"].tasks("worse") == ["convnet", "two", "three"]
-    assert rows["Slow"].reached == 0
+
+
+def test_ends_that_differ_by_the_same_on_all_seeds_decide_nothing(tmp_path: Path) -> None:
+    rows = rows_of(board(fill(tmp_path, straight)))
+    assert rows["Fast"].tasks("undecided") == ["convnet", "two", "three"]
 
 
 def test_a_time_lies_between_evaluations(tmp_path: Path) -> None:
@@ -202,41 +223,63 @@ def test_resamples_have_the_variance_of_a_mean() -> None:
     assert not np.array_equal(drawn_runs(3, 0), drawn_runs(3, 1))
 
 
-@pytest.mark.parametrize("n", HOLDS)
-def test_how_often_an_interval_of_few_seeds_holds_the_truth_is_said(n: int) -> None:
-    """2,000 times n normal values of mean 0."""
-    means = np.random.default_rng(n).normal(size=(2000, n))[:, drawn_runs(n, 0)].mean(axis=2)
-    low, high = np.quantile(means, (0.025, 0.975), axis=1)
-    assert ((low <= 0) & (high >= 0)).mean() == pytest.approx(HOLDS[n], abs=0.03)
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_of_intervals_of_few_seeds_95_percent_hold_the_truth(n: int) -> None:
+    """2,000 times n speed-ups whose logarithms are normal with mean 0."""
+    logs = np.random.default_rng(n).normal(size=(2000, n))
+    draws = np.exp(logs[:, drawn_runs(n, 0)].mean(axis=2))
+    found = [
+        bounded(float(np.exp(own.mean())), spread_of(each, n))
+        for own, each in zip(logs, draws, strict=True)
+    ]
+    inside = [each.low <= 1 <= each.high for each in found]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.015)
 
 
-def test_a_board_says_how_much_its_intervals_and_verdicts_are_worth(
+@pytest.mark.parametrize("noise", [(1, 1, 1, 1, 1, 1), (1, 0.1, 0.1, 0.1, 0.1, 0.1)])
+def test_of_intervals_of_a_score_95_percent_hold_the_truth(noise: Sequence[float]) -> None:
+    """1,000 boards of six tasks with three seeds, equally noisy or not."""
+    source, inside = np.random.default_rng(1), 0
+    resamples = [drawn_runs(3, task) for task in range(6)]
+    for _ in range(1000):
+        logs = [source.normal(0, sigma, size=3) for sigma in noise]
+        spreads = [
+            spread_of(np.exp(own[draws].mean(axis=1)), 3)
+            for own, draws in zip(logs, resamples, strict=True)
+        ]
+        found = bounded(float(np.exp(np.mean(logs))), mean_spread(spreads))
+        inside += found.low <= 1 <= found.high
+    assert 0.93 <= inside / 1000 <= 0.985
+
+
+def test_a_board_says_how_many_of_its_verdicts_would_be_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = board(fill(tmp_path, noisy))
     monkeypatch.setattr(table, "MANY", 3)
     notes = " ".join(table.score_table(found).notes)
-    assert "on one task holds the true one in about 75% of cases, not in 95 %" in notes
     assert "6 numbers at the end are compared, each by itself" in notes
     assert "were all rows equal, about 2 of them would be called better or worse" in notes
 
 
-def test_the_interval_of_a_score_is_near_the_spread_of_new_seeds() -> None:
-    """Six tasks, three seeds, a known mean: of 200 boards, nearly 95 % have it inside."""
+def test_the_interval_of_a_score_holds_times_of_new_seeds() -> None:
+    """Six tasks, three seeds, a known mean: of 200 boards, about 95 % have it inside."""
     source = np.random.default_rng(0)
     epochs = np.arange(1.0, 21.0)
     inside = 0
     for _ in range(200):
-        logs = []
+        values, spreads = [], []
         for task in range(6):
             slopes = 5.0 * np.exp(source.normal(0, 0.1, size=3))
             runs = Runs(epochs, slopes[:, None] * epochs, np.zeros(3, dtype=bool))
+            whole = times_to(runs, runs.curves(all_runs(3)), np.full(1, 50.0), 20.0)
             draws = drawn_runs(3, task)[:400]
             times = times_to(runs, runs.curves(draws), np.full(len(draws), 50.0), 20.0)
-            logs.append(np.log(times))
-        low, high = np.quantile(np.mean(logs, axis=0), (0.025, 0.975))
-        inside += low <= math.log(0.5) <= high
-    assert 0.85 <= inside / 200 <= 0.99
+            values.append(float(whole[0]))
+            spreads.append(spread_of(times, 3))
+        found = bounded(float(np.exp(np.mean(np.log(values)))), mean_spread(spreads))
+        inside += found.low <= 0.5 <= found.high
+    assert 0.91 <= inside / 200 <= 0.99
 
 
 def test_a_diverged_run_is_a_loss_and_no_time(tmp_path: Path) -> None:
@@ -246,7 +289,7 @@ def test_a_diverged_run_is_a_loss_and_no_time(tmp_path: Path) -> None:
     found = rows_of(board(fill(tmp_path, height)))["Fast"].placed["convnet"]
     assert (found.time, found.verdict, found.end.lost) == (math.inf, "worse", 1)
     assert found.speedup.value == pytest.approx(0.8 / NEVER)
-    assert found.speedup.high == pytest.approx(2.0), "draws without it are as fast as the others"
+    assert found.speedup.high > 2, "resamples without it are as fast as the others"
 
 
 def test_where_the_reference_diverges_there_is_no_target(tmp_path: Path) -> None:

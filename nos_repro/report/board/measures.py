@@ -10,11 +10,12 @@ NEVER stands for an infinite time.
 The mean curve is timed, not each run: of two equal optimizers, a single run misses a target near
 the other's end about every second time, and a mean over times could not tell that from failure.
 
-Intervals resample the seeds that all rows share, task by task: n - 1 of n with replacement, so that
-the variance of a mean over the draws is s^2 / n and not smaller (Rao and Wu, Resampling inference
-with complex survey data, JASA 83, 1988). They are the 2.5 and 97.5 % quantiles. Few seeds have few
-different draws: on one task such an interval holds the truth less often than in 95 % of cases
-(`HOLDS`); over several tasks, whose draws are independent, that evens out.
+Intervals are Student's, of logarithms. The error of a speed-up comes from resampling the seeds that
+all rows share, task by task: n - 1 of n with replacement, so that the variance of a mean over the
+draws is s^2 / n and not smaller (Rao and Wu, Resampling inference with complex survey data, JASA
+83, 1988); it has n - 1 degrees of freedom. That of a score is the errors of its tasks, whose seeds
+are independent, put together; its degrees of freedom are Satterthwaite's (An approximate
+distribution of estimates of variance components, Biometrics Bulletin 2, 1946).
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nos_repro.report.statistics import quantile
+
 Floats = NDArray[np.float64]
 
 TARGET_SHARE = 0.8
@@ -35,9 +38,6 @@ twentieth of a training, so a target from there is a matter of luck even for an 
 NEVER = 2.0
 """The time, in whole trainings, that a row is charged where it never reaches a target."""
 RESAMPLES, SEED = 2000, 2017
-HOLDS = {2: 0.50, 3: 0.75, 4: 0.82, 5: 0.86}
-"""How often, by the number of seeds, the interval of a mean on one task holds the true mean, of
-normal values."""
 
 
 class Bounded(NamedTuple):
@@ -118,15 +118,33 @@ def charged(times: Floats) -> Floats:
     return np.where(np.isfinite(times), times, NEVER)
 
 
-def geometric_mean(speedups: Sequence[Floats]) -> Floats:
-    """Over the tasks, draw by draw."""
-    mean: Floats = np.exp(np.mean([np.log(each) for each in speedups], axis=0))
-    return mean
+@dataclass(frozen=True)
+class Spread:
+    """The standard error of a logarithm, and its degrees of freedom."""
+
+    error: float
+    freedom: float
 
 
-def estimated(value: float, draws: Floats | None) -> Bounded:
-    """``draws``: the same number of each draw; None where there is a single seed."""
-    if draws is None:
+def spread_of(draws: Floats, seeds: int) -> Spread:
+    """Of a speed-up by its value in each resample of so many seeds."""
+    return Spread(float(np.log(draws).std()), seeds - 1)
+
+
+def mean_spread(each: Sequence[Spread]) -> Spread:
+    """Of the geometric mean of independent speed-ups."""
+    squares = [spread.error**2 for spread in each]
+    total = sum(squares)
+    if total == 0:
+        return Spread(0.0, sum(spread.freedom for spread in each))
+    parts = zip(squares, each, strict=True)
+    freedom = total**2 / sum(square**2 / spread.freedom for square, spread in parts)
+    return Spread(math.sqrt(total) / len(each), freedom)
+
+
+def bounded(value: float, spread: Spread | None) -> Bounded:
+    """A speed-up or score with its interval; ``spread`` is None where there is a single seed."""
+    if spread is None:
         return Bounded(value, math.nan, math.nan)
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return Bounded(value, float(low), float(high))
+    factor = math.exp(quantile(spread.freedom) * spread.error)
+    return Bounded(value, value / factor, value * factor)

@@ -27,11 +27,13 @@ from nos_repro.report.board.measures import (
     Bounded,
     Floats,
     Runs,
+    Spread,
     all_runs,
+    bounded,
     charged,
     drawn_runs,
-    estimated,
-    geometric_mean,
+    mean_spread,
+    spread_of,
     targets_at,
     times_to,
 )
@@ -47,12 +49,12 @@ LEAD, REFERENCE = "modern", "AdamW"
 
 @dataclass(frozen=True)
 class Placed:
-    """A row on one task. ``draws``: its speed-up in each resample; None for a single seed."""
+    """A row on one task. ``spread``: its speed-up's; None for a single seed."""
 
     time: float
     """The share of the training until its curve reaches the target; infinite if it never does."""
     speedup: Bounded
-    draws: Floats | None
+    spread: Spread | None
     end: Comparison
     """The task's number (`BoardTask.column`) less the reference's, paired by seed; larger is
     better."""
@@ -268,11 +270,11 @@ class _Timed:
             self.targets = targets_at(runs, curves, share * epochs)
             self.times = times_to(runs, curves, self.targets, epochs)
 
-    def speedups(self, runs: Runs) -> Floats | None:
+    def spread(self, runs: Runs) -> Spread | None:
         if self.draws is None:
             return None
         times = times_to(runs, runs.curves(self.draws), self.targets, self.epochs)
-        return charged(self.times) / charged(times)
+        return spread_of(charged(self.times) / charged(times), len(runs.values))
 
 
 def _place(
@@ -286,7 +288,7 @@ def _place(
     runs = _runs(row, seeds)
     curve = runs.curves(all_runs(len(seeds)))
     time = times_to(runs, curve, timed.target, timed.epochs)
-    draws = timed.speedups(runs)
+    spread = timed.spread(runs)
     sign = metric_of(study.task["name"], column).sign
     mine, its = (
         by_seed(study, each, lambda r: sign * r.column(column)) for each in (row, reference)
@@ -295,8 +297,8 @@ def _place(
     points = zip(runs.epochs.tolist(), (way * curve[0]).tolist(), strict=True)
     return Placed(
         time=float(time[0]),
-        speedup=estimated(float((charged(timed.time) / charged(time))[0]), draws),
-        draws=draws,
+        speedup=bounded(float((charged(timed.time) / charged(time))[0]), spread),
+        spread=spread,
         end=compare(mine, its),
         pace=_pace(row) / _pace(reference) if _pace(reference) else math.nan,
         curve=[] if runs.diverged.any() else list(points),
@@ -350,10 +352,9 @@ def _row(name: str, tasks: Sequence[BoardTask]) -> BoardRow:
     score = None
     if placed and not missing:
         found = list(placed.values())
-        value = geometric_mean([np.array([each.speedup.value]) for each in found])
-        each_draws = [each.draws for each in found if each.draws is not None]
-        draws = geometric_mean(each_draws) if len(each_draws) == len(found) else None
-        score = estimated(float(value[0]), draws)
+        value = statistics.geometric_mean(each.speedup.value for each in found)
+        spreads = [each.spread for each in found if each.spread is not None]
+        score = bounded(value, mean_spread(spreads) if len(spreads) == len(found) else None)
     paces = [each.pace for each in placed.values() if each.pace > 0]
     pace = statistics.geometric_mean(paces) if paces else math.nan
     return BoardRow(name, placed, missing, score, pace, None)

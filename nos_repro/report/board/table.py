@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from nos_repro.report.board.measures import HOLDS, NEVER, Bounded
+from nos_repro.report.board.measures import NEVER, Bounded
 from nos_repro.report.board.standing import BoardRow, BoardStanding, Placed
 from nos_repro.report.layout import GLUE, Cell, Column, ReportTable
 from nos_repro.report.provenance import machines
@@ -156,7 +156,7 @@ def _notes(found: BoardStanding) -> Iterator[str]:
     yield (
         f"Better, level, worse: the number at the end, less {found.reference}'s with the same seed"
         " (Student's 95 % interval; a diverged run is a loss). Intervals of scores and speed-ups"
-        " resample the seeds."
+        " are Student's too, of their logarithms, whose errors come from resampling the seeds."
     )
     compared = sum(len(task.placed) - 1 for task in found.counted)
     if compared >= MANY:
@@ -165,13 +165,7 @@ def _notes(found: BoardStanding) -> Iterator[str]:
             f" about {compared / MANY:.0f} of them would be called better or worse."
         )
     fewest = min((len(task.seeds) for task in found.counted), default=0)
-    if fewest in HOLDS:
-        yield (
-            f"With {fewest} seeds, the interval of a speed-up on one task holds the true one in"
-            f" about {HOLDS[fewest]:.0%} of cases, not in 95 %; a score's comes the nearer to that"
-            " the more tasks there are."
-        )
-    elif fewest == 1:
+    if fewest == 1:
         yield "With 1 seed there are no intervals."
     for task in found.tasks:
         if task.target is None:
