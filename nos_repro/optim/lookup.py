@@ -166,6 +166,12 @@ def find_optimizer(name: str) -> FoundOptimizer:
                 return _of_rule(_rule(name))
             raise ConfigError(f"optimizer '{name}': {unknown('decay', decay, DECAYS)}")
         return FoundOptimizer(FAMILY_CLASSES.get(family.name, OF_FAMILY), fixed, family=family)
+    baseline, _, decay = name.rpartition("-")
+    if baseline in OPTIMIZERS and is_decay(decay):
+        raise ConfigError(
+            f"optimizer '{name}': '{baseline}' takes no decay in its name; write a rule, as in"
+            f" 'rule: adam * {decay}' ('rule: adam - {decay}' subtracts)"
+        )
     return _of_rule(_rule(name))
 
 

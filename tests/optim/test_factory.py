@@ -70,6 +70,14 @@ def test_an_unknown_decay_is_answered_with_the_choice() -> None:
         check_optimizer("powersign-xd")
 
 
+@pytest.mark.parametrize("name", ["adam-ld", "rmsprop-cd", "sgd-ld", "rmsprop-tf-rd20"])
+def test_a_baseline_with_a_decay_in_its_name_is_not_taken_for_a_difference(name: str) -> None:
+    decay = name.rpartition("-")[2]
+    with pytest.raises(ConfigError, match=rf"takes no decay in its name.*'rule: adam \* {decay}'"):
+        check_optimizer(name)
+    check_optimizer(f"rule: adam - {decay}")
+
+
 @pytest.mark.parametrize("name", ["sgn(g)", "rule: sgn(g) * m", "rule: g +"])
 def test_an_error_in_a_rule_passes_through(name: str) -> None:
     with pytest.raises(RuleError):
