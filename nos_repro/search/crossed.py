@@ -50,19 +50,19 @@ def crossed_runs(
     Raises ConfigError if the other search has no rules, or its child differs in more than its
     environment.
     """
-    where = search.confirm.against
+    where, rates = search.confirm.against, tuple(search.confirm.rates)
     there = _child_there(search, folder)
     found = other_rules(search, folder)
     if not found:
         raise ConfigError(f"{other_folder(search, folder)}: no rules found yet; run {where} first")
     theirs = {each.rule: f"rule: {each.text}" for each in found if each.rule not in candidates}
     here = [
-        SideRun("crossed", name, optimizer, seed, test=True)
+        SideRun("crossed", name, optimizer, seed, test=True, rates=rates)
         for seed in seeds
         for name, optimizer in theirs.items()
     ]
     beside = [
-        SideRun("crossed", name, optimizer, seed, test=True, where=where)
+        SideRun("crossed", name, optimizer, seed, test=True, where=where, rates=rates)
         for seed in seeds
         for name, optimizer in {**candidates, **theirs}.items()
     ]

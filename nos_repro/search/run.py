@@ -146,8 +146,9 @@ def confirm(
         taken = seeds_that_chose(search, folder) if search.confirm.against else set()
         fresh = (seed for seed in itertools.count(search.seed + 1) if seed not in taken)
         seeds = list(itertools.islice(fresh, search.confirm.seeds))
+        rates = tuple(search.confirm.rates)
         wanted = [
-            SideRun("confirm", name, optimizer, seed, test=True)
+            SideRun("confirm", name, optimizer, seed, test=True, rates=rates)
             for seed in seeds
             for name, optimizer in candidates.items()
         ]

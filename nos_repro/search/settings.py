@@ -48,6 +48,9 @@ class Confirm:
     """How many of the best rules."""
     seeds: int = 5
     """Fresh seeds for each of them and for each baseline."""
+    rates: list[float] = field(default_factory=list)
+    """Learning rates that each of them tries (default: those of the child). Between the child's
+    rates they tell a better rule from one with a factor that only puts its rate there."""
     against: str = ""
     """The name of a search at the same scale whose child differs in its `environment` alone: its
     best rules are trained here too, and all of them in its environment as well."""
@@ -119,6 +122,11 @@ class Search:
     def __post_init__(self) -> None:
         check_name("search", self.search)
         check_language(self.language)
+        if self.confirm.rates:
+            try:
+                dataclasses.replace(self.child, rates=self.confirm.rates)
+            except ConfigError as error:
+                raise ConfigError(str(error).replace("child.rates", "confirm.rates")) from None
         if self.confirm.against == self.search:
             raise ConfigError(f"confirm.against: name another search than {self.search} itself")
         if self.samples < 1:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -35,7 +35,8 @@ Purpose = Literal["baseline", "cheap", "race", "confirm", "crossed", "refused"]
 class SideRun:
     """A child to train: why, with which optimizer and seed; ``test``: measure test metrics too.
 
-    ``where``: the search in whose environment it trains, if that is another one.
+    ``where``: the search in whose environment it trains, if that is another one. ``rates``: those
+    that it sweeps, if they are not the search's.
     """
 
     purpose: Purpose
@@ -44,11 +45,13 @@ class SideRun:
     seed: int = 0
     test: bool = False
     where: str = ""
+    rates: tuple[float, ...] = ()
 
     @property
     def key(self) -> str:
         key = f"{self.purpose} {self.optimizer} {self.seed}"
-        return f"{key} in {self.where}" if self.where else key
+        key += f" in {self.where}" if self.where else ""
+        return f"{key} at {', '.join(map(str, self.rates))}" if self.rates else key
 
     @property
     def job_name(self) -> str:
@@ -80,6 +83,7 @@ def read_side_runs(
             event["optimizer"],
             event["seed"],
             where=event.get("where", ""),
+            rates=tuple(event.get("rates", ())),
         )
         try:
             found[side_run.key] = (side_run, Evaluation.from_json(event["evaluation"]))
@@ -87,6 +91,16 @@ def read_side_runs(
             where = f"{folder / 'named.jsonl'}: {side_run.key}"
             raise LogError(f"{where}: not a valid evaluation ({error})") from None
     return list(found.values())
+
+
+def without_dropped(
+    runs: Sequence[tuple[SideRun, Evaluation]], baselines: Mapping[str, str]
+) -> list[tuple[SideRun, Evaluation]]:
+    """The runs without those of baselines that the search's file had once and has no more."""
+    dropped = {run.optimizer for run, _ in runs if run.purpose == "baseline"} - {
+        *baselines.values()
+    }
+    return [pair for pair in runs if pair[0].optimizer not in dropped]
 
 
 def race_order(folder: Path) -> list[str]:
@@ -219,7 +233,7 @@ def _job(side_run: SideRun, child: Child, folder: Path, conditions: Conditions) 
         side_run.job_name,
         side_run.key,
         side_run.optimizer,
-        child,
+        replace(child, rates=list(side_run.rates)) if side_run.rates else child,
         conditions,
         folder / "answers",
         side_run.seed,
@@ -235,5 +249,6 @@ def _event(side_run: SideRun, found: Evaluation) -> Event:
         "optimizer": side_run.optimizer,
         "seed": side_run.seed,
         **({"where": side_run.where} if side_run.where else {}),
+        **({"rates": list(side_run.rates)} if side_run.rates else {}),
         "evaluation": found.to_log(),
     }

@@ -12,7 +12,7 @@ from nos_repro.search.hall import Hall
 from nos_repro.search.log import Log
 from nos_repro.search.progress import counted
 from nos_repro.search.settings import Search
-from nos_repro.search.side_runs import race_order, read_side_runs
+from nos_repro.search.side_runs import race_order, read_side_runs, without_dropped
 from nos_repro.search.state import Tally
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def closing_lines(
           f" {found.lr:g}{raced}"
           for found in hall.best(1)),
     ]  # fmt: skip
-    beside = read_side_runs(folder, log.warning)
+    beside = without_dropped(read_side_runs(folder, log.warning), search.baselines)
     baselines = sorted(
         ((found.reward, named.name) for named, found in beside if named.purpose == "baseline"),
         reverse=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from nos_repro.experiments.record import Record
 from nos_repro.experiments.schema import Study
 from nos_repro.experiments.trial import Trial
 from nos_repro.search.log import Event
-from nos_repro.search.side_runs import read_side_runs
+from nos_repro.search.side_runs import read_side_runs, without_dropped
 from nos_repro.search.state import Tally
 from nos_repro.tasks.registry import find_metric
 
@@ -119,9 +120,9 @@ def paper_values(study: Study, role: StudyRole) -> dict[str, float]:
     return values
 
 
-def baseline_rewards(folder: Path) -> dict[str, float]:
+def baseline_rewards(folder: Path, baselines: Mapping[str, str]) -> dict[str, float]:
     """The rewards of a search's baselines, for its summary: `baseline_Adam`."""
-    found = read_side_runs(folder)
+    found = without_dropped(read_side_runs(folder), baselines)
     return {f"baseline_{run.name}": e.reward for run, e in found if run.purpose == "baseline"}
 
 

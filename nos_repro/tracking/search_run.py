@@ -152,4 +152,4 @@ class FollowedSearch:
     def _prepare(self, run: Any) -> None:
         run.define_metric(SAMPLES)
         run.define_metric("*", step_metric=SAMPLES)
-        run.summary.update(baseline_rewards(self.folder))
+        run.summary.update(baseline_rewards(self.folder, self.search.baselines))

@@ -18,7 +18,13 @@ from nos_repro.search.folder import differences, folder_of, read_settings
 from nos_repro.search.hall import FoundRule, Hall
 from nos_repro.search.log import Event, Log
 from nos_repro.search.settings import Search, load_search
-from nos_repro.search.side_runs import Purpose, SideRun, race_order, read_side_runs
+from nos_repro.search.side_runs import (
+    Purpose,
+    SideRun,
+    race_order,
+    read_side_runs,
+    without_dropped,
+)
 from nos_repro.search.state import Tally
 from nos_repro.tasks.metrics import Metric
 from nos_repro.tasks.registry import describe, find_metric
@@ -151,8 +157,14 @@ class History:
         return list(first.values())
 
     def of(self, purpose: Purpose) -> list[tuple[SideRun, Evaluation]]:
-        """The children beside the search that were trained for ``purpose``."""
-        return [(named, found) for named, found in self.named if named.purpose == purpose]
+        """The children beside the search that were trained for ``purpose``, at the rates that the
+        file asks for."""
+        rates = tuple(self.asked.confirm.rates) if purpose in ("confirm", "crossed") else ()
+        return [
+            (named, found)
+            for named, found in self.named
+            if named.purpose == purpose and named.rates == rates
+        ]
 
     @property
     def baselines(self) -> list[tuple[SideRun, Evaluation]]:
@@ -161,8 +173,7 @@ class History:
 
     def is_baseline(self, named: SideRun) -> bool:
         """Whether an optimizer was given, and not found by the search."""
-        known = {(other.name, other.optimizer) for other, _ in self.of("baseline")}
-        return (named.name, named.optimizer) in known | set(self.asked.baselines.items())
+        return (named.name, named.optimizer) in self.asked.baselines.items()
 
 
 def read_history(
@@ -182,7 +193,8 @@ def read_history(
     folder = folder_of(search, results)
     settings, notes = _settings(search, folder, trust)
     history = History(folder, search, settings, _paper(path), notes=notes)
-    history.named = read_side_runs(folder, history.problems.append)
+    known = read_side_runs(folder, history.problems.append)
+    history.named = without_dropped(known, search.baselines)
     history.hall.order = race_order(folder)
     for event in Log(folder / "named.jsonl").read(note=lambda _: None):
         if event["event"] == "session":
