@@ -133,8 +133,10 @@ def confirmed(results: Path, scores: dict[str, tuple[float, float]]) -> None:
         optimizer = "sgd" if name == "SGD" else f"rule: {name}"
         for seed in (1, 2, 3):
             purpose = "crossed" if name == "g * m" else "confirm"
-            four.named(purpose, name, optimizer, seed, test_accuracy=here + seed / 10)
-            four.named("crossed", name, optimizer, seed, test_accuracy=there + seed / 7)
+            four.named(purpose, name, optimizer, seed, test_accuracy=here * (1 + (seed - 2) / 100))
+            four.named(
+                "crossed", name, optimizer, seed, test_accuracy=there * (1 + (seed - 2) / 70)
+            )
             events = (folder / "named.jsonl").read_text().splitlines()
             last = {**json.loads(events[-1]), "where": "search"}
             (folder / "named.jsonl").write_text("\n".join([*events[:-1], json.dumps(last), ""]))

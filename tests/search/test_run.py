@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,11 +21,13 @@ from nos_repro.errors import ConfigError
 from nos_repro.experiments.build import Conditions
 from nos_repro.experiments.load import load_study
 from nos_repro.launch.local import LocalWorkers
+from nos_repro.report.search.history import read_history
 from nos_repro.search.hall import best_rules
 from nos_repro.search.log import Log
 from nos_repro.search.run import confirm, run_search, train_refused
 from nos_repro.search.settings import load_search
 from nos_repro.search.side_runs import race_order, read_side_runs
+from nos_repro.search.summary import closing_lines
 from tests.conftest import ROOT
 from tests.search.helpers import Instant, loop, tiny_search
 
@@ -219,6 +222,37 @@ def test_what_was_trained_besides_the_search_is_not_trained_again(searched):
     confirm(search, results, launcher, Conditions(results))
     assert launcher.trained == []
     assert read_side_runs(results / "search" / "smoke") == before
+
+
+def test_a_confirmation_at_other_rates_is_trained_anew_and_shown_alone(searched, tmp_path):
+    _, results = searched
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
+    words = ["samples=25", "confirm.rates=[0.03, 0.3]"]
+    finer = load_search(SMOKE, scale="smoke", overrides=words)
+    launcher, swept = Instant(), []
+    launcher.fate = lambda _, job: swept.append(job.child.rates) or "recorded"
+    confirm(finer, tmp_path, launcher, Conditions(tmp_path))
+    children = finer.confirm.seeds * (finer.confirm.best + len(finer.baselines))
+    assert swept == [[0.03, 0.3]] * children
+    shown = read_history(SMOKE, tmp_path, scale="smoke", overrides=words).of("confirm")
+    assert [run.rates for run, _ in shown] == [(0.03, 0.3)] * children
+    before = read_history(SMOKE, tmp_path, scale="smoke", overrides=words[:1]).of("confirm")
+    assert [run.rates for run, _ in before] == [()] * children
+
+
+def test_a_baseline_that_the_file_has_no_more_is_shown_no_more(searched):
+    _, results = searched
+    words = ["samples=25", "baselines.Adam=null", "baselines.SGD='rule: g * 1'"]
+    fewer = load_search(SMOKE, scale="smoke", overrides=words)
+    folder = results / "search" / "smoke"
+    line = next(x for x in closing_lines(fewer, folder, "")[0] if "baselines:" in x)
+    assert "Momentum" in line
+    assert "Adam" not in line
+    assert "SGD" not in line
+    history = read_history(SMOKE, results, scale="smoke", overrides=words)
+    for purpose in ("baseline", "confirm"):
+        names = {run.name for run, _ in history.of(purpose)}
+        assert {"Momentum"} <= names <= {*fewer.baselines, *history.rules.values()} - {"SGD"}
 
 
 def test_the_best_rules_are_the_log_s(searched):

@@ -66,6 +66,7 @@ def test_a_space_is_a_name_with_fields_replaced():
         ("space.operands=[g, mm]", "did you mean"),
         ("space.iterations=5", "1 to 4 iterations"),
         ("child.rates=[]", "child.rates"),
+        ("confirm.rates=[0.1, -1.0]", "confirm.rates must be positive"),
         ("child.task.head=poool", "head"),
         ("child.sweep={head: poool}", "head"),
         ("child.sweep={name: wide_resnet}", "not its name"),
