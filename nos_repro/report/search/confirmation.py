@@ -150,8 +150,8 @@ def _means(history: History, found: list[Candidate]) -> ReportTable:
         rows.append([Cell(text) for text in (name, reward, each.cell("val"), each.cell("test"))])
     notes = [
         f"Mean ± sample standard deviation (n) over seeds {', '.join(map(str, seeds))}, none of"
-        f" which took part in the search; each sweeps {_swept(history)} anew. The order is that of"
-        " the test means.",
+        f" which took part in the search; each sweeps {_swept(history)} The order is that of the"
+        " test means.",
         *_rate_notes(history, found),
     ]
     return ReportTable([TITLE], columns, rows, notes)
@@ -160,10 +160,10 @@ def _means(history: History, found: list[Candidate]) -> ReportTable:
 def _swept(history: History) -> str:
     rates = history.asked.confirm.rates
     if not rates:
-        return "the rates"
+        return "the rates anew."
     return (
-        f"{len(rates)} rates from {min(rates):g} to {max(rates):g}, other than the search's, so"
-        " that a factor that only puts a rule's rate between those does not count,"
+        f"{len(rates)} rates from {min(rates):g} to {max(rates):g}. They are not the search's, so"
+        " that a factor which only puts a rule's rate between those is no merit."
     )
 
 

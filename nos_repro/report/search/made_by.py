@@ -26,13 +26,14 @@ def stale_lines(history: History) -> list[str]:
     try:
         learns = search_code(history.asked)
         trains = child_code(history.asked.child, history.asked.cheap)
-        beside = child_code(history.asked.child)
+        cheap = [] if history.asked.cheap is None else [history.asked.cheap]
+        beside = [child_code(child) for child in (history.asked.child, *cheap)]
     except (NosError, ImportError):
         return []
     return list(_stale(history, learns, trains, beside))
 
 
-def _stale(history: History, learns: str, trains: str, beside: str) -> Iterator[str]:
+def _stale(history: History, learns: str, trains: str, beside: list[str]) -> Iterator[str]:
     for code, children, numbers in _parts(history):
         if code == learns:
             continue
@@ -44,8 +45,8 @@ def _stale(history: History, learns: str, trains: str, beside: str) -> Iterator[
             changed = "what trains children may have changed too"
         yield f"Stale: {_draws(numbers)} by {code} (today's is {learns}); {changed}."
     for code, count in history.made_beside.items():
-        if code != beside:
-            yield f"Stale: {_beside(count)} by {code} (today's is {beside})."
+        if code not in beside:
+            yield f"Stale: {_beside(count)} by {code} (today's is {' or '.join(beside)})."
 
 
 def _parts(history: History) -> list[tuple[str, str, list[int]]]:

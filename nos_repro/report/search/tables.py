@@ -103,9 +103,9 @@ def _course_notes(history: History, parts: Sequence[Sequence[Reward]]) -> list[s
         notes += [
             f"The mean reward of all draws {_trend(history.rewards)}. That of fresh rules (each at"
             f" its first draw, by quarters of these) {_trend(history.fresh)}. Only fresh rules tell"
-            " whether the controller writes better ones; the mean of all also rises when it repeats"
+            " whether the search finds better ones; the mean of all also rises when it repeats"
             " a good one.",
-            "Entropy of the rules drawn: how many different ones the controller writes, as the"
+            "Entropy of the rules drawn: how many different ones the search writes, as the"
             " logarithm of that number if all were as likely (by Chao, Wang & Jost 2013; ± its"
             " standard error; a lower bound where most draws differ).",
             _most_drawn(history, parts[2]),
@@ -183,7 +183,7 @@ def hall_of_fame(history: History) -> ReportTable:
         f"A reward is one training by one seed, the same for all. The best of {len(rewards):,} is"
         " the best by luck too: only fresh seeds tell what it is worth (`search ... --confirm`).",
         "Rank in brackets: where a baseline, in the same protocol, stands among all found rules.",
-        "Drawn: how often the controller wrote the rule or an equal one. Rules are shown in their"
+        "Drawn: how often the search wrote the rule or an equal one. Rules are shown in their"
         " simplest form; `search ... --export-best N` writes the very texts that were trained.",
     ]
     return ReportTable(heading, columns if rows else [], rows, notes if rows else [])

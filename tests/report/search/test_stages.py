@@ -10,6 +10,7 @@ from nos_repro.launch.progress import duration
 from nos_repro.report.distributions import share_interval
 from nos_repro.report.search.files import print_report, search_files, search_tables
 from nos_repro.report.search.history import read_history
+from nos_repro.report.search.made_by import stale_lines
 from nos_repro.report.search.stages import cascade_tables, fates, race_tables
 from nos_repro.report.search.status import search_status
 from nos_repro.search.run import run_search
@@ -139,3 +140,15 @@ def test_the_interval_of_a_share_is_scipy_s():
         count = draw.randrange(of + 1)
         low, high = binomtest(count, of).proportion_ci()
         assert share_interval(count, of) == pytest.approx((low, high), abs=1e-9)
+
+
+def test_what_trained_a_cheap_child_of_another_task_is_not_stale(tmp_path):
+    path = tmp_path / "staged.yaml"
+    cheap = "{name: convnet, data: digits, train_images: 100}"
+    text = FILE.replace("{name: mlp, hidden: 4}", cheap).replace("samples: 150", "samples: 5")
+    path.write_text(text)
+    search = load_search(path, scale="default")
+    run_search(search, tmp_path, Staged(), Conditions(tmp_path, device="cpu"), 1)
+    found = read_history(path, tmp_path, scale="default")
+    assert len(found.made_beside) == 2, "the race and the baselines, and their cheap children"
+    assert stale_lines(found) == []
