@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from scipy import stats
 
 from nos_repro.errors import ConfigError
@@ -234,7 +235,11 @@ def test_a_decay_alone_is_no_discovery(
 ) -> None:
     folder = Folder(tmp_path)
     confirmed(folder, ("SGD", "sgd", 58.0), *rivals)
-    found = BeatsTest("search", ["SGD"]).judge(Results(tmp_path), "smoke")
+    file = tmp_path / "search.yaml"
+    asked = yaml.safe_load(CONFIG.read_text())
+    asked["baselines"] |= {name: text for name, text, _ in rivals}
+    file.write_text(yaml.safe_dump(asked))
+    found = BeatsTest("search", ["SGD"]).judge(Results(tmp_path, {"search": file}), "smoke")
     assert found.verdict == verdict
     assert words in found.reason
 
