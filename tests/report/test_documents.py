@@ -13,6 +13,8 @@ from nos_repro.cli import main
 from nos_repro.report.documents.base import document, plain_data, schema, written
 from nos_repro.report.documents.search import search_document
 from nos_repro.report.documents.status import search_status_document
+from nos_repro.rules.simplest import simplest_text
+from nos_repro.search.side_runs import race_order
 from tests.report.searches import Folder
 
 CHECKS = Draft202012Validator(schema())
@@ -82,9 +84,13 @@ def test_a_search_is_printed_with_its_best_rules(
     capsys: pytest.CaptureFixture[str], committed: Path
 ) -> None:
     found = printed(capsys, "report", *SEARCH, str(committed))
-    rewards = [rule["reward"] for rule in found["best"]]
-    assert rewards == sorted(rewards, reverse=True)
-    assert found["rewards"]["best"] == rewards[0]
+    rewards = {rule["rule"]: rule["reward"] for rule in found["best"]}
+    assert found["rewards"]["best"] == max(rewards.values())
+    folder = committed / "search/small"
+    raced = [simplest_text(rule) for rule in race_order(folder)]
+    assert list(rewards)[: len(raced)] == raced
+    others = list(rewards.values())[len(raced) :]
+    assert others == sorted(others, reverse=True)
     assert sum(found["rewards"]["by_status"].values()) == found["evaluated"]
 
 
