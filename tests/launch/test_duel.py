@@ -213,6 +213,7 @@ WRONG = [
     (("still", "still"), {"pairs": 9}, "'still' and 'still' are both the row 'still'"),
     (("powersign", "PowerSign (plain)"), {"pairs": 9}, "are both the row"),
     (("rule: g * 1e-9", "still"), {"pairs": 9}, "are the same training"),
+    (("PowerSign", "g * exp(sign(m) * sign(g))"), {"pairs": 9}, "are the same rule, written diff"),
     (("powersing", "still"), {"pairs": 9}, "neither a row of small nor an optimizer"),
     (("wide", "still"), {"pairs": 9}, "unequal tuning: 'wide' is tuned over 3 points"),
     (("growing", "wide"), {"pairs": 9}, "'growing' is tuned over 3 points, which may grow"),

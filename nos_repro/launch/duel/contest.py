@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nos_repro.errors import ConfigError, NosError, unknown
 from nos_repro.experiments.columns import STATE, check_columns, metric_of
@@ -195,6 +196,11 @@ def _checked(
     settings = [row_settings(row, study) for row in rows.values()]
     if settings[0] == settings[1]:
         raise ConfigError(f"{one!r} and {other!r} are the same training: nothing to decide")
+    if _updates_alike(settings[0]) == _updates_alike(settings[1]):
+        raise ConfigError(
+            f"{one!r} and {other!r} are the same rule, written differently: only rounding could"
+            " tell them apart"
+        )
     sizes = {
         name: (len(points(study, row)), len(possible_points(study, row)))
         for name, row in rows.items()
@@ -206,6 +212,19 @@ def _checked(
             f" {_size(*sizes[other])}\n  give both as many, e.g. 'rows[{few}].sweep.lr=[...]'"
         )
     return Duel(study, one, other, _column(study, column), limits, margin)
+
+
+def _updates_alike(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The row's settings with what its rule does in place of how the rule is written."""
+    found = find_optimizer(settings["optimizer"])
+    rule = found.rule_with(settings["options"])
+    if rule is None:
+        return dict(settings)
+    words = (
+        {"decay"} if found.family is None else {"decay", *(c.name for c in found.family.constants)}
+    )
+    options = {key: value for key, value in settings["options"].items() if key not in words}
+    return {**settings, "optimizer": rule.fingerprint(), "options": options}
 
 
 def _size(first: int, possible: int) -> str:
