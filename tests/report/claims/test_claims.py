@@ -25,10 +25,11 @@ from nos_repro.report.claims.evidence import (
     single,
     some,
 )
+from nos_repro.report.claims.hypergeometric import enrichment
 from nos_repro.report.claims.judge import Judged, judge_claim, judge_claims
 from nos_repro.report.claims.kinds.agree import AgreeTest
 from nos_repro.report.claims.kinds.rows import RowsTest
-from nos_repro.report.claims.kinds.search import BeatsTest, RisesTest, SharesTest, enrichment
+from nos_repro.report.claims.kinds.search import BeatsTest, RisesTest, SharesTest
 from nos_repro.report.claims.kinds.study import MemoryTest, RatesTest
 from nos_repro.report.claims.listed import Claim, Place, beyond, claims, find_claim, read_claim
 from nos_repro.report.claims.page import claim_tables, claims_file, claims_tables, claims_text

@@ -13,15 +13,8 @@ from scipy import stats
 
 from nos_repro.errors import ConfigError
 from nos_repro.report.claims.evidence import Finding
-from nos_repro.report.claims.kinds.search import (
-    ODDS,
-    BeatsTest,
-    CostTest,
-    RisesTest,
-    SharesTest,
-    depletion,
-    enrichment,
-)
+from nos_repro.report.claims.hypergeometric import ODDS, depletion, enrichment
+from nos_repro.report.claims.kinds.search import BeatsTest, CostTest, RisesTest, SharesTest
 from nos_repro.report.claims.results import Results
 from nos_repro.report.search.history import History
 from nos_repro.search.settings import load_search

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from scipy import stats
 
-from nos_repro.errors import ConfigError
+from nos_repro.errors import ConfigError, RuleError
 from nos_repro.report.claims.evidence import Finding
-from nos_repro.report.claims.kinds.tables import TablePredictsTest
+from nos_repro.report.claims.kinds.tables import TablePredictsTest, TableSharesTest
 from nos_repro.report.claims.results import Results
 from nos_repro.search.table.files import Packed, read_packed, write_packed
 from nos_repro.search.table.opening import chosen_rules
@@ -105,3 +106,52 @@ def test_a_table_or_task_that_is_not_there_is_refused() -> None:
         TablePredictsTest("signz", "cifar10", "long", "small")
     with pytest.raises(ConfigError, match="no task lon"):
         TablePredictsTest("signs", "cifar10", "lon", "small")
+
+
+# ---- what the best rules are made of
+
+
+SHARES = TableSharesTest("signs", "cifar10", "sign(g) * sign(m)", 0.1, "small")
+
+
+def shared(folder: Path, reward: Callable[[int, bool], float], left: int = 0) -> Finding:
+    """What follows from a table in which ``reward`` says what a rule earns, from its number and
+    whether it is one of the 14 that hold the product."""
+    packed = read_packed(ROOT / "results" / "nosbench" / "signs")
+    assert packed is not None
+    packed.settings["tasks"] = SETTINGS.identity()["tasks"]
+    rules = [n for n, rule in enumerate(packed.rules) if not rule.refused]
+    held = {n for n in rules if "sign(g) * sign(m)" in packed.rules[n].normal}
+    assert (len(held), len(rules)) == (14, 1158)
+    packed.rows = {"cifar10": [row(packed, "cifar10", n, reward(n, n in held)) for n in rules]}
+    del packed.rows["cifar10"][:left]
+    write_packed(folder / "nosbench" / "signs", packed)
+    return SHARES.judge(Results(folder), "any")
+
+
+def test_a_part_recurs_if_the_best_of_all_rules_hold_it(tmp_path: Path) -> None:
+    found = shared(tmp_path, lambda number, held: 0.9 if held and number % 2 else number / 2000)
+    assert (found.verdict, found.scale) == ("holds", "small")
+    seen = int(found.reason.split()[1])
+    assert found.reason == f"in {seen} of the best 116, in 14 of 1,158 healthy rules"
+    oracle = stats.hypergeom(1158, 14, 116)
+    assert found.effects[0].p_for == pytest.approx(oracle.sf(seen - 1))
+
+
+def test_a_part_does_not_recur_if_none_of_the_best_hold_it(tmp_path: Path) -> None:
+    found = shared(tmp_path, lambda number, held: 0.01 if held else 0.5 + number / 4000)
+    assert found.reason == "in 0 of the best 116, in 14 of 1,158 healthy rules"
+    oracle = stats.nchypergeom_fisher(1158, 14, 116, 2.0)
+    assert found.effects[0].p_against == pytest.approx(oracle.cdf(0))
+
+
+def test_a_table_that_lacks_a_rule_does_not_say_what_the_best_are(tmp_path: Path) -> None:
+    found = shared(tmp_path, lambda number, held: 0.5, left=1)
+    assert (found.verdict, found.reason) == ("not run", "1,157 of 1,158 rules of signs are trained")
+
+
+def test_a_part_that_is_no_rule_is_refused() -> None:
+    with pytest.raises(RuleError):
+        dataclasses.replace(SHARES, part="sign(g *")
+    with pytest.raises(ConfigError, match="the table signs has no task cifar11"):
+        dataclasses.replace(SHARES, task="cifar11")

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nos_repro.errors import ConfigError
 from nos_repro.report.claims.evidence import (
     ALPHA,
     Bounds,
@@ -23,6 +22,7 @@ from nos_repro.report.claims.evidence import (
     single,
     tail,
 )
+from nos_repro.report.claims.hypergeometric import ODDS, best_of, check_best, depletion, enrichment
 from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
 from nos_repro.report.claims.results import Results
 from nos_repro.report.distributions import normal_below
@@ -43,8 +43,6 @@ TENTH, TOP = 0.1, 10
 """The best of the fresh rules: a tenth of them, at least so many."""
 EXPOSED = 30
 """The fewest healthy rules that hold a part before anything is said of it."""
-ODDS = 2.0
-"""A part that is over-represented among the best raises the odds at least so much."""
 
 
 @dataclass(frozen=True)
@@ -228,14 +226,13 @@ class SharesTest(SearchTest):
 
     def __post_init__(self) -> None:
         Rule.parse(self.part)
-        if not self.best > 0:
-            raise ConfigError(f"best: a number of rules, or below 1 their share, got {self.best:g}")
+        check_best(self.best)
 
     def decide(self, history: History, scale: str) -> Finding:
         ranked = [event["rule"] for event in history.hall.ranked()]
         if len(ranked) < LEAST:
             return not_run(scale, f"{len(ranked)} healthy rules, {LEAST} are the least")
-        best = math.ceil(self.best * len(ranked)) if self.best < 1 else int(self.best)
+        best = best_of(self.best, len(ranked))
         part = str(Rule.parse(self.part).normal())
         lift = shares(ranked, best).find(part)
         what = f"in {lift.best} of the best {best}, in {lift.all} of {len(ranked)} healthy rules"
@@ -261,34 +258,6 @@ def _expected(history: History, part: str) -> str:
         f"of {draws:,} strings drawn uniformly from the space, as many as the search drew,"
         f" {share:.2g} would hold it (at most {most:.2g}), refused and repeated rules among them"
     )
-
-
-def enrichment(seen: int, best: int, have: int, total: int) -> float:
-    """The chance that ``seen`` of the ``best``, or more, have what ``have`` of ``total`` have if
-    they are drawn blindly (hypergeometric)."""
-    return _tail(range(seen, min(have, best) + 1), best, have, total, 1.0)
-
-
-def depletion(seen: int, best: int, have: int, total: int, odds: float) -> float:
-    """The chance that ``seen`` of the ``best``, or fewer, have it if it multiplies the odds of
-    being among them by ``odds`` (Fisher's noncentral hypergeometric distribution)."""
-    return _tail(range(seen + 1), best, have, total, odds)
-
-
-def _tail(counts: range, best: int, have: int, total: int, odds: float) -> float:
-    """The chance that one of ``counts`` of the ``best`` have it."""
-    possible = range(max(0, best - (total - have)), min(have, best) + 1)
-    logs = {
-        k: _log_ways(have, k) + _log_ways(total - have, best - k) + k * math.log(odds)
-        for k in possible
-    }
-    top = max(logs.values())
-    weights = {k: math.exp(log - top) for k, log in logs.items()}
-    return math.fsum(weights.get(k, 0.0) for k in counts) / math.fsum(weights.values())
-
-
-def _log_ways(n: int, k: int) -> float:
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
 @CLAIM_TESTS.register("search_cost")

@@ -1,18 +1,28 @@
-"""Claims that a short or small training foretells a long or large one, decided by a table of rules
-that trained both."""
+"""Claims that a table of rules decides: that a short or small training foretells a long or large
+one, if the rules trained both; that what a rule is made of puts it among the best."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nos_repro.errors import ConfigError, DataError
 from nos_repro.experiments.settings_file import TABLES, shipped
-from nos_repro.report.claims.evidence import Finding, not_run, single
+from nos_repro.report.claims.evidence import Effect, Finding, not_run, single
+from nos_repro.report.claims.hypergeometric import (
+    ODDS,
+    best_of,
+    check_best,
+    depletion,
+    enrichment,
+)
 from nos_repro.report.claims.kinds.base import CLAIM_TESTS, ClaimTest
 from nos_repro.report.claims.ranks import predicts
 from nos_repro.report.claims.results import Results
+from nos_repro.report.search.expressions import shares
+from nos_repro.rules.rule import Rule
 from nos_repro.search.session import child_code
 from nos_repro.search.table.loaded import RuleTable, load
 from nos_repro.search.table.opening import chosen_rules
@@ -37,21 +47,12 @@ class TablePredictsTest(ClaimTest):
     scale: str
 
     def __post_init__(self) -> None:
-        settings = self._settings()
-        for task in (self.early, self.late):
-            if task not in settings.tasks:
-                raise ConfigError(f"the table {self.table} has no task {task}")
+        settings = _settings(self.table, self.early, self.late)
         if len(settings.tasks[self.late].parts) > 1:
             raise ConfigError(f"the task {self.late} of {self.table} has several parts")
 
-    def _settings(self) -> TableSettings:
-        known = shipped(TABLES)
-        if self.table not in known:
-            raise ConfigError(f"no table {self.table} ships; there are {', '.join(known)}")
-        return load_table_settings(known[self.table])
-
     def judge(self, found: Results, scale: str) -> Finding:
-        settings = self._settings()
+        settings = _settings(self.table)
         late: TableTask = settings.tasks[self.late]
         try:
             table = load(settings.folder(found.root))
@@ -99,6 +100,74 @@ class TablePredictsTest(ClaimTest):
             for task, seed in zip((self.early, self.late), seeds, strict=True)
         )
         return [float(early[rule]) for rule in rules], [float(late[rule]) for rule in rules]
+
+
+@CLAIM_TESTS.register("table_shares")
+@dataclass(frozen=True)
+class TableSharesTest(ClaimTest):
+    """In a ``table`` of all rules of a space, a ``part`` is in more of the best rules by the task's
+    first seed than chance puts there; they train at this ``scale``. ``best``: how many, or below 1
+    which share of the healthy rules.
+
+    Held by more of the best than a blind draw gives (hypergeometric); refuted where even parts that
+    are twice as likely to be among the best (odds ratio ODDS, Fisher's noncentral hypergeometric)
+    would hardly be in so few. Luck of the seed, which shuffles the rules, makes both rarer.
+    """
+
+    table: str
+    task: str
+    part: str
+    best: float
+    scale: str
+
+    def __post_init__(self) -> None:
+        _settings(self.table, self.task)
+        Rule.parse(self.part)
+        check_best(self.best)
+
+    def judge(self, found: Results, scale: str) -> Finding:
+        settings = _settings(self.table, self.task)
+        try:
+            table = load(settings.folder(found.root))
+        except DataError:
+            return not_run(self.scale, f"no sound table {self.table} is on record")
+        seed = settings.tasks[self.task].seeds[0]
+        rows = [row for row in table.packed.rows.get(self.task, []) if row.seed == seed]
+        wanted = sum(not rule.refused for rule in table.rules)
+        done = [row for row in rows if row.status != "failed"]
+        if len(done) < wanted:
+            return not_run(
+                self.scale, f"{len(done):,} of {wanted:,} rules of {self.table} are trained"
+            )
+        healthy = [row for row in done if row.status == "healthy"]
+        ranked = sorted(healthy, key=lambda row: (-row.reward, row.rule))
+        best = best_of(self.best, len(ranked))
+        part = str(Rule.parse(self.part).normal())
+        lift = shares([table.rules[row.rule].normal for row in ranked], best).find(part)
+        what = f"in {lift.best} of the best {best}, in {lift.all} of {len(ranked):,} healthy rules"
+        effect = Effect(
+            what, lift.best / best, math.nan, math.nan, best, "of the best",
+            enrichment(lift.best, best, lift.all, len(ranked)),
+            depletion(lift.best, best, lift.all, len(ranked), ODDS),
+        )  # fmt: skip
+        remarks = [
+            f"all rules of the table {self.table}, one seed each: which are the best, not how often"
+            " a controller writes them"
+        ]
+        remarks += _stale(table, self.task, done)
+        return Finding(self.scale, single(effect).verdict, what, [effect], remarks)
+
+
+def _settings(table: str, *tasks: str) -> TableSettings:
+    """The declaration of a table that ships and has these tasks. Raises ConfigError."""
+    known = shipped(TABLES)
+    if table not in known:
+        raise ConfigError(f"no table {table} ships; there are {', '.join(known)}")
+    settings = load_table_settings(known[table])
+    for task in tasks:
+        if task not in settings.tasks:
+            raise ConfigError(f"the table {table} has no task {task}")
+    return settings
 
 
 def _stale(table: RuleTable, task: str, rows: Sequence[TableRow]) -> list[str]:
