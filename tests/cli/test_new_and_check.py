@@ -231,7 +231,7 @@ FAULTS = {
     "unseeded noise": (
         "equal runs",
         LOSS,
-        f"{LOSS} + int.from_bytes(__import__('os').urandom(4))",
+        f"{LOSS} + 1e-4 * __import__('os').urandom(1)[0]",  # too little to hide the learning
         "two runs of the same trial differ",
     ),
     "hidden state": (
