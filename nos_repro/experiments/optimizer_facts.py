@@ -37,7 +37,11 @@ def _parts(optimizer: Any) -> Iterator[Any]:
 def _facts(optimizer: Any) -> dict[str, Any]:
     cls = type(optimizer)
     package = cls.__module__.partition(".")[0]
-    options = {key: _plain(value) for key, value in optimizer.defaults.items() if key != "lr"}
+    options = {
+        key: _plain(value)
+        for key, value in optimizer.defaults.items()
+        if key != "lr" and not key.startswith("_")
+    }
     return {
         "class": f"{cls.__module__}.{cls.__qualname__}",
         "package": package,

@@ -17,6 +17,7 @@ from nos_repro.experiments.code import trial_code
 from nos_repro.experiments.files import write_json
 from nos_repro.experiments.grid import points, sweep_trial
 from nos_repro.experiments.load import load_study
+from nos_repro.experiments.optimizer_facts import facts_of
 from nos_repro.experiments.parameters import group_lines, model_parameters
 from nos_repro.experiments.runner import run_trial
 from nos_repro.experiments.schema import Row
@@ -317,6 +318,15 @@ def test_a_study_of_them_is_run_reported_and_explained(
     assert f"torch {version} made records, here it is 99" in capsys.readouterr().out
     assert main(["recheck", "any.yaml:Free"]) == 0
     assert "PASS" in capsys.readouterr().out
+
+
+def test_what_an_optimizer_keeps_for_itself_is_no_option_in_a_record() -> None:
+    """Those of heavyball keep their class among their defaults."""
+    made = torch.optim.SGD([torch.zeros(2, requires_grad=True)], lr=0.1, momentum=0.9)
+    made.defaults["__class__"] = torch.optim.SGD
+    (facts,) = facts_of("torch.optim.SGD", {}, made, "")["optimizers"]
+    assert facts["options"]["momentum"] == 0.9
+    assert not [key for key in facts["options"] if key.startswith("_")]
 
 
 def test_the_rules_of_a_split_are_in_the_study_s_language(tmp_path: Path) -> None:
