@@ -9,6 +9,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ from nos_repro.rules.space import Space
 from nos_repro.search.algorithms import ALGORITHMS
 from nos_repro.search.algorithms.base import ControllerSettings
 from nos_repro.search.arena import complete as completing
-from nos_repro.search.arena.complete import complete
+from nos_repro.search.arena.complete import Pool, complete
 from nos_repro.search.arena.play import Ground, play
 from nos_repro.search.arena.runs import (
     ArenaRun,
@@ -465,3 +466,20 @@ def test_the_workers_of_an_arena_that_is_killed_end_too(tmp_path: Path) -> None:
     workers = list(map(int, done.stdout.split()))
     assert workers, done.stderr
     assert gone(workers)
+
+
+def work_on(started: Path, ended: Path) -> None:
+    """Begins a long run, and ends it if nobody minds."""
+    started.touch()
+    time.sleep(20)
+    ended.touch()
+
+
+def test_an_arena_that_is_stopped_does_not_wait_for_the_runs_under_way(tmp_path: Path) -> None:
+    started, ended = tmp_path / "started", tmp_path / "ended"
+    with pytest.raises(KeyboardInterrupt), Pool(2, tmp_path) as pool:  # noqa: PT012 the wait is part
+        pool._pool.submit(work_on, started, ended)
+        while not started.exists():
+            time.sleep(0.1)
+        raise KeyboardInterrupt
+    assert not ended.exists()

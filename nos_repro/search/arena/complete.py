@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 from nos_repro.errors import ConfigError
@@ -166,8 +166,12 @@ class Pool:
     def __enter__(self) -> Pool:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """After an error or Ctrl-C the runs under way are dropped: nobody would read them."""
         if self._pool is not None:
+            if error is not None:
+                for worker in active_children():
+                    worker.terminate()
             self._pool.shutdown(cancel_futures=True)
 
     def play(self, runs: Sequence[ArenaRun]) -> Iterator[RunRecord]:
