@@ -127,7 +127,7 @@ def test_everything_is_printed_in_one_document_and_equals_what_each_verb_prints(
     assert len(claims["claims"]) == 49
     assert sum(claims["counts"].values()) == sum(len(c["findings"]) for c in claims["claims"])
     assert [claim["id"] for claim in claims["beyond"]] == ["four-bit-rules"]
-    assert [finding["verdict"] for finding in claims["beyond"][0]["findings"]] == ["not run"]
+    assert [finding["scale"] for finding in claims["beyond"][0]["findings"]] == ["small"]
 
 
 def test_a_rule_is_printed_with_what_it_reads(capsys: pytest.CaptureFixture[str]) -> None:
